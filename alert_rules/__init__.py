@@ -1,0 +1,1 @@
+"""Alert rules: files, model and loader."""

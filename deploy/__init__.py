@@ -1,0 +1,1 @@
+"""Ways to run it: the embedded stack, compose, Kubernetes."""

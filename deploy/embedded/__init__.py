@@ -1,0 +1,1 @@
+"""Kafka, Redis and PostgreSQL on this machine, without Docker."""

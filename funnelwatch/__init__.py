@@ -1,0 +1,1 @@
+"""Watch the conversion of a sign-up funnel."""

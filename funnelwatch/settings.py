@@ -1,0 +1,120 @@
+"""Every setting of funnelwatch, in one place: its name, its default, its unit and a sentence.
+
+A setting is read from the environment as ``FUNNELWATCH_`` and its name in capitals. The three addresses, where they
+are not set, come from the embedded stack of the data folder when one has been started (``funnelwatch up``), else they
+are the services' usual ports on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+STACK_FILE = "stack.json"
+"""In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
+
+PREFIX = "FUNNELWATCH_"
+
+
+class StackFileSource(PydanticBaseSettingsSource):
+    """The addresses of the embedded stack, from the data folder; below the environment, above the defaults."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Not used: the whole file is read at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The settings that the stack file names; empty where there is none."""
+        data_dir = Path(self.current_state.get("data_dir") or Settings.model_fields["data_dir"].default)
+        try:
+            stack = json.loads((data_dir / STACK_FILE).read_text())
+            return {name.removeprefix(PREFIX).lower(): value for name, value in stack["env"].items()}
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+            return {}
+
+
+class Settings(BaseSettings):
+    """The settings of one process; immutable, so that a test makes its own with ``Settings(name=value)``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    # Where things are
+    data_dir: Path = Field(Path(".funnelwatch"), description="Folder of the embedded stack: its data, logs and state.")
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    kafka_config: dict[str, str] = Field(
+        default_factory=dict,
+        description="More librdkafka properties for every client, as JSON: security.protocol, sasl.* and the like.",
+    )
+    schema_registry_url: str = Field("", description="Confluent schema registry; empty: Avro single-object encoding.")
+    timescale_url: str = Field(
+        "postgresql://postgres@127.0.0.1:5432/funnelwatch", description="TimescaleDB or PostgreSQL 15 or later."
+    )
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis, for the hot copy of recent windows.")
+    redis_prefix: str = Field("fw", description="First part of every Redis key.")
+
+    # Topics
+    events_topic: str = Field("funnel.events", description="Topic of the events.")
+    windows_topic: str = Field("funnel.windows", description="Topic of the closed windows.")
+    alerts_topic: str = Field("funnel.alerts", description="Topic of the alerts (compacted).")
+    dead_letters_topic: str = Field("funnel.dead_letters", description="Topic of what was refused, with the reason.")
+    topic_partitions: int = Field(4, ge=1, description="Partitions of a topic that funnelwatch creates.")
+    topic_replication: int = Field(1, ge=1, description="Replicas of a topic that funnelwatch creates.")
+    consumer_group: str = Field("funnelwatch", description="Consumer group of the workers and id of the Faust app.")
+    session_timeout_s: float = Field(10.0, gt=0, description="A silent worker loses its partitions after this, s.")
+
+    # What counts
+    funnels_path: Path | None = Field(None, description="YAML file of declared funnels; none: the built-in sign_up.")
+    rules_path: Path | None = Field(None, description="Folder of alert rules; none: the rules that are shipped.")
+    window_s: int = Field(60, ge=1, description="Length of a window, s; fixed once a database has counts.")
+    allowed_disorder_s: float = Field(10.0, ge=0, description="How far the watermark stays behind the largest ts, s.")
+    idle_timeout_s: float = Field(10.0, gt=0, description="A partition with nothing unread this long is idle, s.")
+    max_future_s: float = Field(300.0, ge=0, description="An event further ahead of the wall clock is refused, s.")
+    max_age_days: float = Field(3650.0, gt=0, description="An event older than this is refused, days.")
+    max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is refused unread, bytes.")
+    duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
+    active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
+
+    # How it runs
+    flush_interval_s: float = Field(0.25, gt=0, description="At most this long from the fetch to the flush, s.")
+    flush_max_events: int = Field(50_000, ge=1, description="At most this many events in one flush.")
+    hot_horizon_s: float = Field(86_400.0, gt=0, description="Windows younger than this are in Redis, s.")
+    late_settle_s: float = Field(5.0, ge=0, description="A late change is re-emitted when quiet for this long, s.")
+    web_host: str = Field("127.0.0.1", description="Address that a worker's health and metrics bind to.")
+    web_port: int = Field(6066, ge=0, description="Port of the first worker's health and metrics; 0: a free one.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the stack file."""
+        return init_settings, env_settings, StackFileSource(settings_cls)
+
+    @property
+    def window_ms(self) -> int:
+        """Length of a window in milliseconds."""
+        return self.window_s * 1000
+
+    def kafka(self, **more: Any) -> dict[str, Any]:
+        """Librdkafka properties of a client: the brokers, the user's own properties, and ``more``."""
+        return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_config, **more}
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        pydantic.ValidationError: a setting has a value that it cannot have.
+    """
+    return Settings()

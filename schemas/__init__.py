@@ -1,0 +1,1 @@
+"""Avro schemas of the four topics, their codec and their compatibility check."""

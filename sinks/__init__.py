@@ -1,0 +1,1 @@
+"""What stores or delivers: TimescaleDB, Redis, alert routes."""

@@ -1,0 +1,1 @@
+"""The hot copy of recent windows in Redis."""

@@ -1,0 +1,1 @@
+"""The counts of record: TimescaleDB, or plain PostgreSQL with the same names."""

@@ -1,0 +1,1 @@
+"""Kafka to Kafka: intake, aggregation, closing of windows, detection."""

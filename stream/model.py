@@ -1,0 +1,50 @@
+"""What the parts of the stream hand to each other: series, tallies, closed windows.
+
+Times are whole milliseconds since the epoch, UTC, everywhere in the stream; windows are half-open, ``[start, end)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Series(NamedTuple):
+    """The dimensions by which events are counted."""
+
+    funnel: str
+    step: str
+    os: str
+    browser: str
+    app_version: str
+
+
+class Tally(NamedTuple):
+    """Counts of one series in one window.
+
+    ``successes`` and ``failures`` are dated by their own ts (window basis); ``cohort_successes`` and
+    ``cohort_failures`` are the same verifications dated back to their impression, ``ts - duration_ms`` (cohort
+    basis; a verification without ``duration_ms`` is dated by its ts).
+    """
+
+    impressions: int = 0
+    successes: int = 0
+    failures: int = 0
+    cohort_successes: int = 0
+    cohort_failures: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many events are counted here, each once."""
+        return self.impressions + self.successes + self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWindow:
+    """The tallies of every active series of one funnel in one closed window; zeros included."""
+
+    funnel: str
+    window_start: int
+    window_end: int
+    revision: int
+    series: dict[Series, Tally]
