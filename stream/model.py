@@ -48,3 +48,29 @@ class ClosedWindow:
     window_end: int
     revision: int
     series: dict[Series, Tally]
+
+
+CountKey = tuple[int, str, str, str, str, str]
+"""window_start and the fields of a Series, flat: what the hot path counts by."""
+
+Counts = dict[CountKey, list[int]]
+"""Counts to add, by key; the list has the fields of a Tally, in order."""
+
+
+@dataclass(slots=True)
+class PartitionCounts:
+    """What the records ``[start_offset, next_offset)`` of one partition add to the counts.
+
+    ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which nothing more is
+    expected of the partition; None where no record says.
+    """
+
+    partition: int
+    start_offset: int
+    next_offset: int
+    counts: Counts
+    accepted: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    watermark: int | None = None
+    log_time: int | None = None

@@ -1,0 +1,220 @@
+"""The counts of record: each accepted event once, through crashes, rebalances and zombies.
+
+One flush is one transaction. It locks the progress rows of its partitions, sees what of its batches is already
+counted, adds the rest and moves the progress on. Whoever comes second with the same records, for whatever reason,
+finds them counted. So a flush whose outcome is unknown is simply repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sinks.timescale.database import Database, Row, run
+from stream.model import CountKey, Counts, PartitionCounts, Series, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from psycopg import Cursor
+
+KEY_COLUMNS = ("window_ms", "funnel", "step", "os", "browser", "app_version")
+TALLY_COLUMNS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
+
+
+class MisplacedError(Exception):
+    """A batch does not begin where the partition is counted up to: it must be trimmed, or read again from there."""
+
+    def __init__(self, partition: int, expected: int, start: int) -> None:
+        self.partition = partition
+        self.expected = expected
+        self.is_gap = start > expected
+        super().__init__(f"partition {partition} is counted up to {expected}, the batch begins at {start}")
+
+
+class TopicRecreatedError(Exception):
+    """The progress in the database is of another topic of the same name, or beyond its end."""
+
+
+@dataclass(slots=True)
+class Flushed:
+    """What a flush did.
+
+    Attributes:
+        totals: the new totals of each key that was added to; what Redis shows.
+        skipped: partitions whose batch was already counted by somebody else.
+        late: events that fell into windows which are closed already.
+    """
+
+    totals: Counts = field(default_factory=dict)
+    skipped: list[int] = field(default_factory=list)
+    late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition is counted; times in ms."""
+
+    next_offset: int
+    log_time: int | None
+
+
+class CountStore:
+    """Reads and adds to the counts, over one connection; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def flush(self, topic: str, topic_id: str, batches: Sequence[PartitionCounts]) -> Flushed:
+        """Add batches, at most one a partition, and move their partitions on, in one transaction.
+
+        Raises:
+            MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
+            TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
+            psycopg.OperationalError: an outage; repeat the flush as it is.
+        """
+        flushed = Flushed()
+        with self._database.transaction() as cursor:
+            wanted = self._lock(cursor, topic, topic_id, batches, flushed)
+            counts = merged(batch.counts for batch in wanted)
+            if counts:
+                flushed.late = self._mark_late(cursor, counts)
+                flushed.totals = self._upsert(cursor, counts)
+            for batch in wanted:
+                run(
+                    cursor,
+                    "move_progress",
+                    {
+                        "topic": topic,
+                        "partition": batch.partition,
+                        "next_offset": batch.next_offset,
+                        "log_time_ms": batch.log_time,
+                        "watermark_ms": batch.watermark,
+                        "accepted": batch.accepted,
+                        "refused": batch.refused,
+                        "duplicates": batch.duplicates,
+                    },
+                )
+        return flushed
+
+    def _lock(
+        self, cursor: Cursor[Row], topic: str, topic_id: str, batches: Sequence[PartitionCounts], flushed: Flushed
+    ) -> list[PartitionCounts]:
+        partitions = [batch.partition for batch in batches]
+        rows = run(cursor, "lock_progress", {"topic": topic, "partitions": partitions})
+        progress = {row["partition"]: row for row in rows}
+        wanted = []
+        for batch in batches:
+            row = progress.get(batch.partition)
+            if row is None or row["topic_id"] != topic_id:
+                raise TopicRecreatedError(recreated(topic, batch.partition))
+            if batch.next_offset <= row["next_offset"]:
+                flushed.skipped.append(batch.partition)
+            elif batch.start_offset != row["next_offset"]:
+                raise MisplacedError(batch.partition, row["next_offset"], batch.start_offset)
+            else:
+                wanted.append(batch)
+        return wanted
+
+    def _mark_late(self, cursor: Cursor[Row], counts: Counts) -> int:
+        funnels = sorted({key[1] for key in counts})
+        rows = run(cursor, "share_funnels", {"funnels": funnels})
+        if len(rows) < len(funnels):
+            run(cursor, "start_funnels", {"funnels": funnels})
+            rows = run(cursor, "share_funnels", {"funnels": funnels})
+        closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
+        late: dict[tuple[str, int], int] = {}
+        for key, tally in counts.items():
+            window, funnel = key[0], key[1]
+            through = closing[funnel]
+            # A verification that only completes an older cohort is not late: cohorts grow until they are mature.
+            events = tally[0] + tally[1] + tally[2]
+            if through is not None and window < through and events:
+                late[funnel, window] = late.get((funnel, window), 0) + events
+        if late:
+            parameters = {
+                "funnel": [funnel for funnel, _ in late],
+                "window_ms": [window for _, window in late],
+                "events": list(late.values()),
+            }
+            run(cursor, "mark_late", parameters)
+        return sum(late.values())
+
+    def _upsert(self, cursor: Cursor[Row], counts: Counts) -> Counts:
+        parameters: dict[str, list[Any]] = {
+            name: list(values) for name, values in zip(KEY_COLUMNS, zip(*counts, strict=True), strict=True)
+        }
+        tallies = zip(*counts.values(), strict=True)
+        parameters |= {name: list(values) for name, values in zip(TALLY_COLUMNS, tallies, strict=True)}
+        return {row_key(row): list(row_tally(row)) for row in run(cursor, "upsert_counts", parameters)}
+
+    def start(self, topic: str, topic_id: str, beginnings: dict[int, int]) -> dict[int, Progress]:
+        """How far partitions are counted; one that was never counted starts at its beginning.
+
+        Args:
+            topic: the events topic.
+            topic_id: Kafka's id of the topic, which tells it from an earlier one of the same name.
+            beginnings: partition to the first offset that the log still has.
+
+        Raises:
+            TopicRecreatedError: the progress belongs to another topic of the same name.
+            psycopg.OperationalError: an outage.
+        """
+        with self._database.transaction() as cursor:
+            for partition, beginning in sorted(beginnings.items()):
+                parameters = {
+                    "topic": topic,
+                    "topic_id": topic_id,
+                    "partition": partition,
+                    "next_offset": beginning,
+                }
+                run(cursor, "start_progress", parameters)
+            rows = run(cursor, "read_progress", {"topic": topic, "partitions": list(beginnings)})
+        for row in rows:
+            if row["topic_id"] != topic_id:
+                raise TopicRecreatedError(recreated(topic, row["partition"]))
+        return {row["partition"]: Progress(row["next_offset"], row["log_time_ms"]) for row in rows}
+
+    def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
+        """Partitions have had nothing unread for the idle timeout: they do not hold the watermark back."""
+        self._database.query("mark_idle", {"topic": topic, "partitions": list(partitions)})
+
+    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Iterator[tuple[int, Series, Tally]]:
+        """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or all: oldest first by funnel."""
+        rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        return ((row["window_ms"], Series(*row_key(row)[1:]), row_tally(row)) for row in rows)
+
+    def totals(self, topic: str) -> Row:
+        """``counted`` in all windows, and ``accepted``, ``refused`` and ``duplicates`` of the topic."""
+        return self._database.query("totals", {"topic": topic})[0]
+
+
+def merged(parts: Iterable[Counts]) -> Counts:
+    """The sum of several counts."""
+    total: Counts = {}
+    for part in parts:
+        for key, tally in part.items():
+            kept = total.get(key)
+            total[key] = tally if kept is None else [a + b for a, b in zip(kept, tally, strict=True)]
+    return total
+
+
+def row_key(row: Row) -> CountKey:
+    """The key of a row of counts."""
+    return row["window_ms"], row["funnel"], row["step"], row["os"], row["browser"], row["app_version"]
+
+
+def row_tally(row: Row) -> Tally:
+    """The tally of a row of counts."""
+    return Tally(
+        row["impressions"], row["successes"], row["failures"], row["cohort_successes"], row["cohort_failures"]
+    )
+
+
+def recreated(topic: str, partition: int) -> str:
+    """What to tell a person whose topic is not the one that was counted."""
+    return (
+        f"partition {partition} of {topic} is not the log that was counted so far: the topic was deleted and made "
+        f"again, or its offsets begin anew. Its counts are kept. If this is meant, run "
+        f"'funnelwatch rebuild progress --topic {topic}' to count the new log from its beginning"
+    )

@@ -1,0 +1,87 @@
+"""One connection to the database that comes back after an outage, and its transactions."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from sinks.timescale.queries import QUERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether to wait and try again: the server is away, full, or chose this transaction as a deadlock's victim.
+
+    Anything else is a fault of ours that waiting does not mend.
+    """
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+class Database:
+    """A connection that is made when it is needed and made anew after an error. For one thread at a time."""
+
+    def __init__(self, url: str, *, application: str = "funnelwatch") -> None:
+        self.url = url
+        self._application = application
+        self._connection: Connection | None = None
+
+    def connection(self) -> Connection:
+        """The connection, made now if there is none.
+
+        Raises:
+            psycopg.OperationalError: the database cannot be reached.
+        """
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self.url,
+                row_factory=dict_row,
+                autocommit=True,
+                connect_timeout=5,
+                application_name=self._application,
+                # A server that vanished without a word is noticed in about 30 s instead of hours.
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=4,
+            )
+        return self._connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Cursor[Row]]:
+        """A cursor within a transaction: committed at the end, rolled back on an error.
+
+        Raises:
+            psycopg.Error: the database refused something or went away; whether a commit under way took effect is then
+                unknown, so that whoever repeats it must be able to tell (``stream_progress`` is there for that).
+        """
+        connection = self.connection()
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                yield cursor
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            self.close()
+            raise
+
+    def query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """The rows of a named query, in a transaction of its own."""
+        with self.transaction() as cursor:
+            return run(cursor, name, parameters)
+
+    def close(self) -> None:
+        """Let the connection go; the next use makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def run(cursor: psycopg.Cursor[Row], name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Run a named query; its rows, none where it returns nothing."""
+    cursor.execute(QUERIES[name], parameters or {})
+    return cursor.fetchall() if cursor.description else []

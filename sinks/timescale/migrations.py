@@ -1,0 +1,60 @@
+"""Numbered migrations, each a ``.sql`` file below ``migrations/``, run once and in order.
+
+A file whose name holds ``.timescale.`` is run only where the extension is, one with ``.plain.`` only where it is not,
+so that both end with the same names.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, LiteralString, cast
+
+from sinks.timescale.database import Database, run
+
+if TYPE_CHECKING:
+    from psycopg import Cursor
+
+    from sinks.timescale.database import Row
+
+
+class WindowLengthError(ValueError):
+    """The database counts in windows of another length than the settings say."""
+
+
+def has_timescale(cursor: Cursor[Row]) -> bool:
+    """Whether this database has the extension, or its server could load it into it."""
+    return bool(run(cursor, "timescale_installed"))
+
+
+def migrate(database: Database, window_ms: int) -> list[str]:
+    """Bring the database's schema up to date; safe to call from many processes at once.
+
+    Returns:
+        The names of the migrations that were run now.
+
+    Raises:
+        WindowLengthError: the counts there are of another window length.
+        psycopg.Error: the database cannot be reached, or the user may not create tables.
+    """
+    done: list[str] = []
+    with database.transaction() as cursor:
+        run(cursor, "lock_migrations")
+        run(cursor, "create_migrations")
+        known = {row["name"] for row in run(cursor, "known_migrations")}
+        if not known and run(cursor, "timescale_available"):
+            run(cursor, "create_timescale")
+        other = ".plain." if has_timescale(cursor) else ".timescale."
+        for script in sorted((files(__package__) / "migrations").iterdir(), key=lambda entry: entry.name):
+            if not script.name.endswith(".sql") or script.name in known or other in script.name:
+                continue
+            cursor.execute(cast("LiteralString", script.read_text()))
+            run(cursor, "note_migration", {"name": script.name})
+            done.append(script.name)
+        run(cursor, "set_window_length", {"window_ms": window_ms})
+        kept = run(cursor, "window_length")[0]["window_ms"]
+        if kept != window_ms:
+            raise WindowLengthError(
+                f"the database has counts in windows of {kept / 1000:g} s, but FUNNELWATCH_WINDOW_S says "
+                f"{window_ms / 1000:g}: set it to {kept // 1000}, or use another database"
+            )
+    return done

@@ -1,0 +1,46 @@
+-- name: detector_progress
+-- The newest window that the detector has judged.
+SELECT (extract(epoch FROM last_window) * 1000)::bigint AS last_window_ms
+FROM detector_progress
+WHERE funnel = %(funnel)s;
+
+-- name: move_detector
+-- The detector has judged up to this window.
+INSERT INTO detector_progress AS p (funnel, last_window)
+VALUES (%(funnel)s, to_timestamp(%(window_ms)s / 1000.0))
+ON CONFLICT (funnel) DO UPDATE SET last_window = greatest(p.last_window, excluded.last_window);
+
+-- name: read_states
+-- The states of a funnel's rules and series.
+SELECT state::text AS state FROM alert_states WHERE funnel = %(funnel)s;
+
+-- name: save_state
+-- Keep the state of one rule on one series.
+INSERT INTO alert_states (funnel, state_key, state)
+VALUES (%(funnel)s, %(state_key)s, %(state)s::jsonb)
+ON CONFLICT (funnel, state_key) DO UPDATE SET state = excluded.state;
+
+-- name: add_alert
+-- Put one message of an alert into the outbox; the same message again changes nothing.
+INSERT INTO alerts (alert_id, sequence, alert)
+VALUES (%(alert_id)s, %(sequence)s, %(alert)s::jsonb)
+ON CONFLICT DO NOTHING;
+
+-- name: outbox
+-- The messages that are still to be published, in order.
+SELECT alert_id, sequence, alert
+FROM alerts
+WHERE published_at IS NULL AND alert ->> 'funnel' = %(funnel)s
+ORDER BY (alert ->> 'window_start')::bigint, alert_id, sequence;
+
+-- name: published
+-- A message has been acknowledged by Kafka.
+UPDATE alerts SET published_at = clock_timestamp()
+WHERE alert_id = %(alert_id)s AND sequence = %(sequence)s;
+
+-- name: recent_alerts
+-- The newest messages, newest first.
+SELECT alert
+FROM alerts
+ORDER BY (alert ->> 'window_start')::bigint DESC, sequence DESC, alert_id
+LIMIT %(limit)s;

@@ -1,0 +1,78 @@
+-- name: watermarks
+-- The watermark of each partition of the events topic, and whether it is idle.
+SELECT partition, (extract(epoch FROM watermark) * 1000)::bigint AS watermark_ms, idle
+FROM stream_progress
+WHERE topic = %(topic)s;
+
+-- name: try_closer_lock
+-- Become the one closer; held until the session ends or lets go.
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s, 0)) AS locked;
+
+-- name: release_closer_lock
+-- Let another worker close.
+SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, 0)) AS released;
+
+-- name: funnels
+-- Every funnel and how far its windows are closed.
+SELECT
+    funnel,
+    (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms,
+    (extract(epoch FROM closed_through) * 1000)::bigint AS closed_through_ms
+FROM funnel_progress
+ORDER BY funnel;
+
+-- name: start_closing
+-- From now on an event for a window before this is late; waits for the flushes under way.
+UPDATE funnel_progress
+SET closing_through = greatest(closing_through, to_timestamp(%(through_ms)s / 1000.0))
+WHERE funnel = %(funnel)s;
+
+-- name: finish_closing
+-- The windows before this have been published.
+UPDATE funnel_progress
+SET closed_through = greatest(closed_through, to_timestamp(%(through_ms)s / 1000.0))
+WHERE funnel = %(funnel)s;
+
+-- name: next_window
+-- The first window at or after a time that has counts.
+SELECT (extract(epoch FROM min(window_start)) * 1000)::bigint AS window_ms
+FROM window_counts
+WHERE funnel = %(funnel)s AND window_start >= to_timestamp(%(from_ms)s / 1000.0);
+
+-- name: active_series
+-- The series that had events in [from, to), each with its newest such window.
+SELECT step, os, browser, app_version, (extract(epoch FROM max(window_start)) * 1000)::bigint AS window_ms
+FROM window_counts
+WHERE
+    funnel = %(funnel)s
+    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
+GROUP BY step, os, browser, app_version;
+
+-- name: claim_late_windows
+-- Give the next revision to closed windows that late events have changed and that are quiet by now, oldest first.
+UPDATE late_windows AS l
+SET revision = l.revision + 1
+FROM (
+    SELECT funnel, window_start
+    FROM late_windows
+    WHERE
+        funnel = %(funnel)s
+        AND NOT published
+        AND changed_at <= clock_timestamp() - %(settle_s)s * interval '1 second'
+        AND window_start < to_timestamp(%(closed_through_ms)s / 1000.0)
+    ORDER BY window_start
+    LIMIT %(limit)s
+) AS quiet
+WHERE l.funnel = quiet.funnel AND l.window_start = quiet.window_start
+RETURNING (extract(epoch FROM l.window_start) * 1000)::bigint AS window_ms, l.revision, l.events;
+
+-- name: late_published
+-- A revision has been published; if more events came meanwhile, the window waits for its next revision.
+UPDATE late_windows
+SET published = true
+WHERE
+    funnel = %(funnel)s
+    AND window_start = to_timestamp(%(window_ms)s / 1000.0)
+    AND revision = %(revision)s
+    AND events = %(events)s;

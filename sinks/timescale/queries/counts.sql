@@ -1,0 +1,140 @@
+-- name: lock_progress
+-- Lock the rows of some partitions, in one order for all workers.
+SELECT partition, topic_id, next_offset
+FROM stream_progress
+WHERE topic = %(topic)s AND partition = ANY(%(partitions)s)
+ORDER BY partition
+FOR UPDATE;
+
+-- name: move_progress
+-- Move one partition on; the watermark never goes back.
+UPDATE stream_progress
+SET
+    next_offset = %(next_offset)s,
+    log_time = greatest(log_time, to_timestamp(%(log_time_ms)s / 1000.0)),
+    watermark = greatest(watermark, to_timestamp(%(watermark_ms)s / 1000.0)),
+    idle = false,
+    accepted = accepted + %(accepted)s,
+    refused = refused + %(refused)s,
+    duplicates = duplicates + %(duplicates)s,
+    updated_at = clock_timestamp()
+WHERE topic = %(topic)s AND partition = %(partition)s;
+
+-- name: start_progress
+-- Make the row of a partition that has none.
+INSERT INTO stream_progress (topic, topic_id, partition, next_offset)
+VALUES (%(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s)
+ON CONFLICT DO NOTHING;
+
+-- name: read_progress
+-- How far some partitions are counted.
+SELECT partition, topic_id, next_offset, (extract(epoch FROM log_time) * 1000)::bigint AS log_time_ms
+FROM stream_progress
+WHERE topic = %(topic)s AND partition = ANY(%(partitions)s);
+
+-- name: mark_idle
+-- A partition has nothing unread: it does not hold the watermark back.
+UPDATE stream_progress
+SET idle = true, updated_at = clock_timestamp()
+WHERE topic = %(topic)s AND partition = ANY(%(partitions)s) AND NOT idle;
+
+-- name: start_funnels
+-- Make the rows of funnels that are seen for the first time.
+INSERT INTO funnel_progress (funnel)
+SELECT funnel FROM unnest(%(funnels)s::text[]) AS f (funnel)
+ORDER BY funnel
+ON CONFLICT DO NOTHING;
+
+-- name: share_funnels
+-- Hold the closer off these funnels until this transaction ends, and tell what is late for them.
+SELECT funnel, (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms
+FROM funnel_progress
+WHERE funnel = ANY(%(funnels)s)
+ORDER BY funnel
+FOR SHARE;
+
+-- name: upsert_counts
+-- Add a batch of tallies and return the totals; sorted by key, so that workers cannot deadlock.
+INSERT INTO window_counts AS c (
+    window_start, funnel, step, os, browser, app_version,
+    impressions, successes, failures, cohort_successes, cohort_failures
+)
+SELECT
+    to_timestamp(d.window_ms / 1000.0), d.funnel, d.step, d.os, d.browser, d.app_version,
+    d.impressions, d.successes, d.failures, d.cohort_successes, d.cohort_failures
+FROM unnest(
+    %(window_ms)s::bigint[], %(funnel)s::text[], %(step)s::text[], %(os)s::text[],
+    %(browser)s::text[], %(app_version)s::text[],
+    %(impressions)s::bigint[], %(successes)s::bigint[], %(failures)s::bigint[],
+    %(cohort_successes)s::bigint[], %(cohort_failures)s::bigint[]
+) AS d (
+    window_ms, funnel, step, os, browser, app_version,
+    impressions, successes, failures, cohort_successes, cohort_failures
+)
+ORDER BY d.funnel, d.window_ms, d.step, d.os, d.browser, d.app_version
+ON CONFLICT (funnel, window_start, step, os, browser, app_version) DO UPDATE SET
+    impressions = c.impressions + excluded.impressions,
+    successes = c.successes + excluded.successes,
+    failures = c.failures + excluded.failures,
+    cohort_successes = c.cohort_successes + excluded.cohort_successes,
+    cohort_failures = c.cohort_failures + excluded.cohort_failures
+RETURNING
+    (extract(epoch FROM c.window_start) * 1000)::bigint AS window_ms,
+    c.funnel, c.step, c.os, c.browser, c.app_version,
+    c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures;
+
+-- name: mark_late
+-- Note that late events have changed closed windows, which are to be published again.
+INSERT INTO late_windows AS l (funnel, window_start, events)
+SELECT d.funnel, to_timestamp(d.window_ms / 1000.0), d.events
+FROM unnest(%(funnel)s::text[], %(window_ms)s::bigint[], %(events)s::bigint[]) AS d (funnel, window_ms, events)
+ORDER BY d.funnel, d.window_ms
+ON CONFLICT (funnel, window_start) DO UPDATE SET
+    events = l.events + excluded.events,
+    changed_at = clock_timestamp(),
+    published = false;
+
+-- name: read_counts
+-- Tallies of windows in [from, to), oldest first; of one funnel, or of all.
+SELECT
+    (extract(epoch FROM window_start) * 1000)::bigint AS window_ms,
+    funnel, step, os, browser, app_version,
+    impressions, successes, failures, cohort_successes, cohort_failures
+FROM window_counts
+WHERE
+    (%(funnel)s::text IS NULL OR funnel = %(funnel)s)
+    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
+ORDER BY funnel, window_start, step, os, browser, app_version;
+
+-- name: totals
+-- What is counted and what was refused, over everything.
+SELECT
+    (SELECT coalesce(sum(impressions + successes + failures), 0)::bigint FROM window_counts) AS counted,
+    coalesce(sum(accepted), 0)::bigint AS accepted,
+    coalesce(sum(refused), 0)::bigint AS refused,
+    coalesce(sum(duplicates), 0)::bigint AS duplicates
+FROM stream_progress
+WHERE topic = %(topic)s;
+
+-- name: rate
+-- Impressions and successes of a step in [from, to), added up by the chosen dimensions (the others are empty).
+SELECT
+    CASE WHEN %(by_os)s THEN os ELSE '' END AS os,
+    CASE WHEN %(by_browser)s THEN browser ELSE '' END AS browser,
+    CASE WHEN %(by_app_version)s THEN app_version ELSE '' END AS app_version,
+    step,
+    sum(impressions)::bigint AS impressions,
+    sum(CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END)::bigint AS successes,
+    sum(CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END)::bigint AS failures
+FROM window_counts
+WHERE
+    funnel = %(funnel)s
+    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
+    AND (%(step)s::text IS NULL OR step = %(step)s)
+    AND (%(os)s::text IS NULL OR os = %(os)s)
+    AND (%(browser)s::text IS NULL OR browser = %(browser)s)
+    AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
+GROUP BY 1, 2, 3, 4
+ORDER BY 4, 1, 2, 3;
