@@ -1,0 +1,145 @@
+"""A Confluent schema registry, as far as reading and writing events needs it: a schema by id, an id for a schema.
+
+An outage is never mistaken for a bad event: whatever is not the registry's own clear answer "there is no such schema"
+raises ``RegistryUnavailable``, on which a caller pauses and tries again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_ID = 2**31 - 1
+"""The registry's ids are Java ints; asked for a larger one it answers as if the address were wrong."""
+
+SCHEMA_NOT_FOUND = 40403
+"""The registry's own code for an id that it does not have; a plain 404 may come from a proxy on the way."""
+
+REFUSED = (409, 422)
+"""Incompatible with the earlier version of the subject; not a valid schema."""
+
+UNKNOWN_KEPT_S = 30.0
+"""An unknown id is asked for again after this long: a replica of the registry may lag behind, but a flood of garbage
+that looks like one id must not become a flood of requests."""
+
+UNKNOWN_KEPT = 1024
+"""At most this many unknown ids are remembered."""
+
+
+class RegistryUnavailable(Exception):  # noqa: N818 - the project's word for it, like Undecodable
+    """The schema registry cannot be asked now (network, 5xx, rights); pause and try again."""
+
+
+class RegistryRefused(ValueError):  # noqa: N818 - likewise
+    """The registry does not take a schema, for instance because it is incompatible with the subject's last one."""
+
+
+class UnknownSchemaId(LookupError):  # noqa: N818 - likewise
+    """The registry has no schema of that id, or none that is Avro."""
+
+
+class Registry:
+    """A client of one registry. Known ids are kept for good (an id never changes its schema), unknown ones shortly.
+
+    Args:
+        url: http or https; ``https://user:password@host`` for basic authentication.
+        timeout_s: how long one request may take, in seconds.
+        clock: seconds that only go forward.
+
+    Raises:
+        ValueError: the address is not http or https.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"schema registry {url!r} is no address; right would be 'http://host:8081'")
+        host = parts.netloc.rpartition("@")[2]
+        self.url = urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+        if parts.username:
+            user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._known: dict[int, Any] = {}
+        self._unknown: dict[int, tuple[float, str]] = {}
+
+    def schema(self, schema_id: int) -> Any:
+        """The schema of that id, as parsed JSON.
+
+        Raises:
+            UnknownSchemaId: there is none, or it is not Avro.
+            RegistryUnavailable: the registry cannot be asked now.
+        """
+        if schema_id in self._known:
+            return self._known[schema_id]
+        until, why = self._unknown.get(schema_id, (0.0, ""))
+        if schema_id > MAX_ID or self._clock() < until:
+            raise UnknownSchemaId(why or f"{schema_id} is larger than any id of a registry")
+        try:
+            schema = self._schema_now(schema_id)
+        except UnknownSchemaId as error:
+            if len(self._unknown) >= UNKNOWN_KEPT:
+                self._unknown.pop(next(iter(self._unknown)))
+            self._unknown[schema_id] = self._clock() + UNKNOWN_KEPT_S, str(error)
+            raise
+        self._known[schema_id] = schema
+        return schema
+
+    def register(self, subject: str, schema: Any) -> int:
+        """The id of a schema under a subject; registered if it is new.
+
+        Raises:
+            RegistryRefused: the registry does not take it; the message has its reason.
+            RegistryUnavailable: the registry cannot be asked now.
+        """
+        path = f"/subjects/{urllib.parse.quote(subject, safe='')}/versions"
+        status, answer = self._ask(path, json.dumps({"schema": json.dumps(schema)}).encode())
+        if status in REFUSED:
+            raise RegistryRefused(f"{self.url} refuses the schema of subject {subject}: {answer.get('message')}")
+        if not isinstance(answer.get("id"), int):
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
+        return int(answer["id"])
+
+    def _schema_now(self, schema_id: int) -> Any:
+        path = f"/schemas/ids/{schema_id}"
+        status, answer = self._ask(path)
+        if answer.get("error_code") == SCHEMA_NOT_FOUND:
+            raise UnknownSchemaId(f"{self.url} has no schema {schema_id}")
+        if "schema" not in answer:
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
+        kind = answer.get("schemaType", "AVRO")
+        if kind != "AVRO":
+            raise UnknownSchemaId(f"schema {schema_id} of {self.url} is {kind}, not Avro")
+        try:
+            return json.loads(answer["schema"])
+        except (TypeError, ValueError) as error:
+            raise UnknownSchemaId(f"schema {schema_id} of {self.url} is not JSON") from error
+
+    def _ask(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of an answer; a client's error is an answer too, a server's is an outage."""
+        request = urllib.request.Request(self.url + path, body, self._headers)  # noqa: S310 - checked: http or https
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310 - likewise
+                status, text = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, text = error.code, error.read()
+        except OSError as error:
+            raise RegistryUnavailable(f"{self.url} does not answer: {error}") from error
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}, and no JSON object")
+        return status, answer
