@@ -206,9 +206,7 @@ def row_key(row: Row) -> CountKey:
 
 def row_tally(row: Row) -> Tally:
     """The tally of a row of counts."""
-    return Tally(
-        row["impressions"], row["successes"], row["failures"], row["cohort_successes"], row["cohort_failures"]
-    )
+    return Tally(row["impressions"], row["successes"], row["failures"], row["cohort_successes"], row["cohort_failures"])
 
 
 def recreated(topic: str, partition: int) -> str:

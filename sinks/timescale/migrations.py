@@ -7,7 +7,7 @@ so that both end with the same names.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, LiteralString, cast
+from typing import TYPE_CHECKING
 
 from sinks.timescale.database import Database, run
 
@@ -47,7 +47,7 @@ def migrate(database: Database, window_ms: int) -> list[str]:
         for script in sorted((files(__package__) / "migrations").iterdir(), key=lambda entry: entry.name):
             if not script.name.endswith(".sql") or script.name in known or other in script.name:
                 continue
-            cursor.execute(cast("LiteralString", script.read_text()))
+            cursor.execute(script.read_text())
             run(cursor, "note_migration", {"name": script.name})
             done.append(script.name)
         run(cursor, "set_window_length", {"window_ms": window_ms})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
-from typing import Final, LiteralString, cast
+from typing import Final, LiteralString
 
 _NAME = re.compile(r"^-- name: (\w+)\n-- (.+)$", re.MULTILINE)
 
@@ -26,7 +26,7 @@ def parse_queries(text: str) -> dict[str, LiteralString]:
             raise ValueError(f"query {name} stands twice")
         statement = text[this.end() : following.start() if following else len(text)].strip().rstrip(";")
         # It is a literal: it comes from a file of this package, and nothing is ever put into it.
-        queries[name] = cast("LiteralString", statement)
+        queries[name] = statement
     return queries
 
 

@@ -1,0 +1,139 @@
+"""The hot copy: the totals of recent windows, for readers that want them at once.
+
+It is a copy. After a flush is committed, the totals that the database returned are written here with a max-guard:
+counts only grow, so a replay or a slower worker cannot lower them. Redis being away stops nothing: what could not be
+written is owed, and since what is owed may be more than memory should hold, the debt is settled by copying the hot
+windows from the database again (``rebuild``). The same happens when Redis has lost its data, which the missing epoch
+tells.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import redis
+
+from sinks.redis.keys import TALLY_FIELDS, counts_key, counts_pattern, epoch_key, field_name, parse_field
+from stream.model import Counts, Series, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+RAISE_COUNTS = (files(__package__) / "raise_counts.lua").read_text()
+
+FIELDS_AT_ONCE = 5_000
+"""At most about this many counts in one call, so that other clients of the server are not kept waiting."""
+
+Outage = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.BusyLoadingError,
+    redis.OutOfMemoryError,
+)
+"""Redis is away or cannot write: the copy is owed."""
+
+
+class IncompleteError(Exception):
+    """The copy in Redis is not whole; it has to be rebuilt before anything is added."""
+
+
+class HotCopy:
+    """Totals of the windows younger than the hot horizon; ``expire_s`` after a window's start its key goes."""
+
+    def __init__(self, url: str, prefix: str, hot_horizon_s: float) -> None:
+        self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        self._prefix = prefix
+        self._horizon_ms = int(hot_horizon_s * 1000)
+        self._raise = self._client.register_script(RAISE_COUNTS)
+
+    def oldest(self, now_ms: int) -> int:
+        """Windows that start before this are not hot, ms."""
+        return now_ms - self._horizon_ms
+
+    def write(self, totals: Counts, now_ms: int) -> None:
+        """Raise the counts of hot windows to these totals.
+
+        Raises:
+            IncompleteError: Redis has lost its data; nothing was written.
+            redis.RedisError: an outage (see ``Outage``) or worse; perhaps a part was written, which does no harm.
+        """
+        oldest = self.oldest(now_ms)
+        windows: dict[str, list[str | int]] = {}
+        for key, tally in totals.items():
+            if key[0] >= oldest:
+                pairs = windows.setdefault(counts_key(self._prefix, key[1], key[0]), [key[0]])
+                for name, count in zip(TALLY_FIELDS, tally, strict=True):
+                    if count:
+                        pairs += (field_name(key, name), count)
+        keys: list[str] = []
+        arguments: list[str | int] = []
+        for window_key, (start, *pairs) in windows.items():
+            seconds = max(1, (int(start) - oldest) // 1000)
+            keys.append(window_key)
+            arguments += (seconds, len(pairs) // 2, *pairs)
+            if len(arguments) > 2 * FIELDS_AT_ONCE:
+                self._call(keys, arguments)
+                keys, arguments = [], []
+        if keys:
+            self._call(keys, arguments)
+
+    def _call(self, keys: list[str], arguments: list[str | int]) -> None:
+        if not self._raise(keys=[epoch_key(self._prefix), *keys], args=arguments):
+            raise IncompleteError
+
+    def rebuild(self, rows: Iterable[tuple[int, Series, Tally]], now_ms: int) -> int:
+        """Copy hot windows from the database; what is there stays until it is raised, so readers see no gap.
+
+        The epoch is set before anything is read here by the caller's lazy ``rows``, so that counts which are flushed
+        meanwhile are written by their own flush.
+
+        Returns:
+            How many series of windows were copied.
+        """
+        self._client.set(epoch_key(self._prefix), now_ms)
+        copied = 0
+        part: Counts = {}
+        for window, series, tally in rows:
+            part[window, *series] = list(tally)
+            copied += 1
+            if len(part) >= FIELDS_AT_ONCE // len(TALLY_FIELDS):
+                self.write(part, now_ms)
+                part = {}
+        if part:
+            self.write(part, now_ms)
+        return copied
+
+    def clear(self) -> None:
+        """Remove the whole copy, the epoch first, so that no writer adds to what is going."""
+        self._client.delete(epoch_key(self._prefix))
+        for key in self._client.scan_iter(counts_pattern(self._prefix), count=1000):
+            self._client.delete(key)
+
+    def is_whole(self) -> bool:
+        """Whether the copy has been built since Redis was last empty."""
+        return bool(self._client.exists(epoch_key(self._prefix)))
+
+    def read(self, funnel: str, window_ms: int) -> dict[Series, Tally]:
+        """The tallies of one window; empty where it is not hot or has no counts."""
+        return _tallies(funnel, self._client.hgetall(counts_key(self._prefix, funnel, window_ms)))
+
+    def read_many(self, funnel: str, windows: list[int]) -> dict[int, dict[Series, Tally]]:
+        """The tallies of several windows, in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        for window in windows:
+            pipeline.hgetall(counts_key(self._prefix, funnel, window))
+        return {window: _tallies(funnel, fields) for window, fields in zip(windows, pipeline.execute(), strict=True)}
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._client.close()
+
+
+def _tallies(funnel: str, fields: Mapping[bytes | str, bytes | str]) -> dict[Series, Tally]:
+    counts: dict[Series, dict[str, int]] = {}
+    for field, count in fields.items():
+        series, name = parse_field(funnel, field.decode() if isinstance(field, bytes) else field)
+        counts.setdefault(series, {})[name] = int(count)
+    return {series: Tally(**named) for series, named in counts.items()}

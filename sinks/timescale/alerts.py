@@ -1,0 +1,62 @@
+"""What the detector keeps: its progress, its states, and an outbox of alerts, moved together in one transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sinks.timescale.database import Database, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class AlertStore:
+    """States and outbox; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def last_window(self, funnel: str) -> int | None:
+        """The newest window that was judged, ms; None before the first."""
+        rows = self._database.query("detector_progress", {"funnel": funnel})
+        return rows[0]["last_window_ms"] if rows else None
+
+    def states(self, funnel: str) -> list[str]:
+        """The states as they were saved, JSON."""
+        return [row["state"] for row in self._database.query("read_states", {"funnel": funnel})]
+
+    def save(self, funnel: str, window_ms: int, states: Mapping[str, str], alerts: Sequence[Mapping[str, Any]]) -> None:
+        """Record that a window was judged, with the states and alerts that came of it: all of it or nothing.
+
+        Args:
+            funnel: the funnel.
+            window_ms: the newest window judged.
+            states: key to state, JSON; only those that changed.
+            alerts: records of the Alert schema; one that is there already (same id and sequence) is left as it is.
+        """
+        with self._database.transaction() as cursor:
+            for key, state in sorted(states.items()):
+                run(cursor, "save_state", {"funnel": funnel, "state_key": key, "state": state})
+            for alert in alerts:
+                parameters = {
+                    "alert_id": alert["alert_id"],
+                    "sequence": alert["sequence"],
+                    "alert": json.dumps(alert),
+                }
+                run(cursor, "add_alert", parameters)
+            run(cursor, "move_detector", {"funnel": funnel, "window_ms": window_ms})
+
+    def outbox(self, funnel: str) -> list[dict[str, Any]]:
+        """The alerts that are still to be published, in order."""
+        return [row["alert"] for row in self._database.query("outbox", {"funnel": funnel})]
+
+    def published(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+        """Record that Kafka has acknowledged these alerts."""
+        with self._database.transaction() as cursor:
+            for alert in alerts:
+                run(cursor, "published", {"alert_id": alert["alert_id"], "sequence": alert["sequence"]})
+
+    def recent(self, limit: int) -> list[dict[str, Any]]:
+        """The newest alerts, newest first."""
+        return [row["alert"] for row in self._database.query("recent_alerts", {"limit": limit})]

@@ -1,0 +1,128 @@
+"""What the closer reads and records: watermarks, how far windows are closed, what came late."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sinks.timescale.counts import row_key, row_tally
+from sinks.timescale.database import Database, run
+from stream.model import Series, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionWatermark:
+    """The event time before which a partition expects nothing more, ms; None while it has had no event."""
+
+    watermark: int | None
+    idle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelProgress:
+    """Windows that start before ``closed_through`` (ms) have been published; None while none has."""
+
+    funnel: str
+    closing_through: int | None
+    closed_through: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LateWindow:
+    """A closed window that late events changed, with the revision it is to be published as."""
+
+    window: int
+    revision: int
+    events: int
+
+
+class ClosingStore:
+    """The closer's view of the database; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def sole_closer(self, topic: str) -> Iterator[bool]:
+        """Be the one closer of this topic, or be told that another is (False).
+
+        The lock is the session's: it goes when the connection does, so that a dead closer leaves no lock behind.
+        """
+        locked = self._database.query("try_closer_lock", {"topic": topic})[0]["locked"]
+        try:
+            yield locked
+        finally:
+            if locked:
+                self._database.query("release_closer_lock", {"topic": topic})
+
+    def watermarks(self, topic: str) -> dict[int, PartitionWatermark]:
+        """The watermark of each partition that was ever assigned."""
+        rows = self._database.query("watermarks", {"topic": topic})
+        return {row["partition"]: PartitionWatermark(row["watermark_ms"], row["idle"]) for row in rows}
+
+    def funnels(self) -> list[FunnelProgress]:
+        """Every funnel that was ever counted."""
+        return [
+            FunnelProgress(row["funnel"], row["closing_through_ms"], row["closed_through_ms"])
+            for row in self._database.query("funnels")
+        ]
+
+    def start_closing(self, funnel: str, through_ms: int) -> None:
+        """Make events for windows that start before ``through_ms`` late.
+
+        When this returns, every flush that did not know is committed, and its counts are seen by the next read.
+        """
+        self._database.query("start_closing", {"funnel": funnel, "through_ms": through_ms})
+
+    def finish_closing(self, funnel: str, through_ms: int) -> None:
+        """Record that the windows that start before ``through_ms`` are published."""
+        self._database.query("finish_closing", {"funnel": funnel, "through_ms": through_ms})
+
+    def next_window(self, funnel: str, from_ms: int) -> int | None:
+        """The first window at or after ``from_ms`` with counts; None if there is none."""
+        window: int | None = self._database.query("next_window", {"funnel": funnel, "from_ms": from_ms})[0]["window_ms"]
+        return window
+
+    def active_series(self, funnel: str, from_ms: int, to_ms: int) -> dict[Series, int]:
+        """The series with events in ``[from_ms, to_ms)``, each with its newest window."""
+        rows = self._database.query("active_series", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        return {
+            Series(funnel, row["step"], row["os"], row["browser"], row["app_version"]): row["window_ms"] for row in rows
+        }
+
+    def read(self, funnel: str, from_ms: int, to_ms: int) -> dict[int, dict[Series, Tally]]:
+        """The tallies of the windows that start in ``[from_ms, to_ms)``; a window without counts is missing."""
+        windows: dict[int, dict[Series, Tally]] = {}
+        for row in self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms}):
+            windows.setdefault(row["window_ms"], {})[Series(*row_key(row)[1:])] = row_tally(row)
+        return windows
+
+    def claim_late(self, funnel: str, closed_through_ms: int, settle_s: float, limit: int) -> list[LateWindow]:
+        """Windows that late events changed and that are quiet by now, each with its next revision, oldest first."""
+        parameters = {
+            "funnel": funnel,
+            "closed_through_ms": closed_through_ms,
+            "settle_s": settle_s,
+            "limit": limit,
+        }
+        rows = self._database.query("claim_late_windows", parameters)
+        return sorted(
+            (LateWindow(row["window_ms"], row["revision"], row["events"]) for row in rows),
+            key=lambda late: late.window,
+        )
+
+    def late_published(self, funnel: str, published: list[LateWindow]) -> None:
+        """Record that revisions are published; a window that has changed again meanwhile stays due."""
+        with self._database.transaction() as cursor:
+            for late in published:
+                parameters = {
+                    "funnel": funnel,
+                    "window_ms": late.window,
+                    "revision": late.revision,
+                    "events": late.events,
+                }
+                run(cursor, "late_published", parameters)

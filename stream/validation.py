@@ -1,0 +1,99 @@
+"""Whether a decoded event can be counted, and if not, why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from funnelwatch.funnels import Funnels
+
+MAX_LENGTH = 100
+"""Characters in a dimension; five of them, at four bytes each, still fit into a row of PostgreSQL's index."""
+
+MAX_ID_LENGTH = 500
+"""Characters in an id."""
+
+DAY_MS = 86_400_000
+
+IDS = ("event_id", "sign_up_session_id")
+NAMES = ("funnel", "step", "os")
+DIMENSIONS = (*NAMES, "browser", "app_version")
+
+
+class Refusal(StrEnum):
+    """Why a record that is well-formed Avro, or was not looked at, is not counted.
+
+    Together with the codec's ``Reason`` these are the values of a dead letter's ``reason`` header.
+    """
+
+    TOO_LARGE = "TOO_LARGE"
+    EMPTY_FIELD = "EMPTY_FIELD"
+    FIELD_TOO_LONG = "FIELD_TOO_LONG"
+    BAD_CHARACTER = "BAD_CHARACTER"
+    UNKNOWN_STEP = "UNKNOWN_STEP"
+    STATUS_MISSING = "STATUS_MISSING"
+    IN_THE_FUTURE = "IN_THE_FUTURE"
+    TOO_OLD = "TOO_OLD"
+    BAD_DURATION = "BAD_DURATION"
+
+
+class RefusedError(ValueError):
+    """A record is not counted."""
+
+    def __init__(self, reason: Refusal, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far an event's time may be from the wall clock, ms."""
+
+    max_future_ms: int
+    max_age_ms: int
+
+
+def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: int) -> None:
+    """Raise ``RefusedError`` if the event cannot be counted.
+
+    The status of an impression is ignored: some clients send one with every event.
+    """
+    for name in NAMES:
+        if not event[name]:
+            raise RefusedError(Refusal.EMPTY_FIELD, f"{name} is empty")
+    for name in IDS:
+        value = event[name]
+        if not value:
+            raise RefusedError(Refusal.EMPTY_FIELD, f"{name} is empty")
+        if len(value) > MAX_ID_LENGTH:
+            raise RefusedError(Refusal.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}")
+    for name in DIMENSIONS:
+        value = event[name]
+        if len(value) > MAX_LENGTH:
+            raise RefusedError(Refusal.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_LENGTH}")
+        if "\0" in value:
+            raise RefusedError(Refusal.BAD_CHARACTER, f"{name} has a NUL character")
+    steps = funnels.get(event["funnel"])
+    if steps is not None and event["step"] not in steps:
+        raise RefusedError(
+            Refusal.UNKNOWN_STEP,
+            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(steps)}",
+        )
+    if event["phase"] == "POST_VERIFICATION" and event["status"] is None:
+        raise RefusedError(Refusal.STATUS_MISSING, "a POST_VERIFICATION must say SUCCESS or FAILURE")
+    ahead = event["ts"] - now_ms
+    if ahead > limits.max_future_ms:
+        raise RefusedError(Refusal.IN_THE_FUTURE, f"ts is {ahead / 1000:.0f} s ahead of the clock")
+    if -ahead > limits.max_age_ms:
+        raise RefusedError(
+            Refusal.TOO_OLD,
+            f"ts is {-ahead / DAY_MS:.0f} days old, more than {limits.max_age_ms / DAY_MS:g}; is it in milliseconds?",
+        )
+    duration = event["duration_ms"]
+    if duration is not None and not 0 <= duration <= limits.max_age_ms:
+        raise RefusedError(Refusal.BAD_DURATION, f"duration_ms is {duration}")
