@@ -1,0 +1,172 @@
+"""Rule files to checked rules; a fault is named with file, line, field, what is wrong and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedBase
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from alert_rules.model import KINDS, BaseRule, Rule, Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHIPPED = Path(__file__).parent
+"""The folder of the rules that come with funnelwatch."""
+
+
+class RuleFileError(ValueError):
+    """A rule file cannot be used; the message is for the person who wrote it."""
+
+
+def load_rules(path: Path | None = None) -> Rules:
+    """The rules of a file, or of every ``*.yml`` and ``*.yaml`` of a folder; none: the rules that are shipped.
+
+    Raises:
+        RuleFileError: ``file:line: field: what is wrong; what would be right``.
+    """
+    path = path or SHIPPED
+    files = [path] if path.is_file() else sorted([*path.glob("*.yml"), *path.glob("*.yaml")])
+    if not files:
+        what = "has no *.yml files" if path.is_dir() else "is neither a file nor a folder"
+        raise RuleFileError(f"{path}: {what}; right would be a folder of alert rules, or one rule file")
+    rules: list[Rule] = []
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RuleFileError(f"{file}: cannot be read: {error}") from error
+        for rule in parse_rules(text, str(file)):
+            if any(rule.alert == other.alert and rule.funnel == other.funnel for other in rules):
+                what = f"{rule.alert} stands twice for funnel {rule.funnel}"
+                raise RuleFileError(f"{file}: alert: {what}; right would be a name of its own")
+            rules.append(rule)
+    return Rules(tuple(rules))
+
+
+def parse_rules(text: str, name: str = "rules") -> list[Rule]:
+    """The rules of one file's text; ``name`` stands for the file in messages.
+
+    Raises:
+        RuleFileError: as `load_rules`.
+    """
+    try:
+        document = YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = (error.problem or "is broken").split("\n")[0]
+        raise RuleFileError(
+            f"{name}:{line}: YAML: {problem}; right would be well-formed YAML with each key once"
+        ) from None
+    except YAMLError as error:
+        raise RuleFileError(f"{name}: YAML: {error}") from None
+    groups = _list(document, ["groups"], name, "groups:\\n  - name: sign_up\\n    rules: [...]")
+    rules = []
+    for number, group in enumerate(groups):
+        _only(group, ["groups", number], {"name", "rules"}, document, name)
+        count = len(_list(document, ["groups", number, "rules"], name, "a list of rules"))
+        rules += [_rule(document, ["groups", number, "rules", index], name) for index in range(count)]
+    return rules
+
+
+def _rule(document: Any, loc: list[str | int], name: str) -> Rule:
+    """One checked rule."""
+    written = _at(document, loc)
+    if not isinstance(written, dict):
+        raise _fault(document, loc, name, f"is {_kind(written)}, not a map", "a map such as {alert: ConversionDrop}")
+    kind = written.get("kind", "drop")
+    model = KINDS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise _fault(document, [*loc, "kind"], name, f"{kind!r} is not a kind of rule", "drop, threshold or change")
+    _only(written, loc, set(_fields(model)), document, name)
+    try:
+        return model.model_validate(_plain(written))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = str(fault["loc"][0])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "missing":
+            raise _fault(document, [*loc, field], name, "is missing", _fields(model)[field]) from None
+        if fault["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, not {_plain(written[field])!r}"
+        raise _fault(document, [*loc, *fault["loc"]], name, message, _fields(model)[field]) from None
+
+
+def _fields(model: type[BaseRule]) -> dict[str, str]:
+    """The names of a rule's fields as they are written, and what would be right for each."""
+    return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
+
+
+def _only(written: Any, loc: list[str | int], known: set[str], document: Any, name: str) -> None:
+    """Refuse fields that nobody reads."""
+    if not isinstance(written, dict):
+        raise _fault(document, loc, name, f"is {_kind(written)}, not a map", f"a map with {', '.join(sorted(known))}")
+    for key in written:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), sorted(known), n=1)
+            right = near[0] if near else f"one of {', '.join(sorted(known))}"
+            raise _fault(document, [*loc, key], name, "is not a known field", right)
+
+
+def _list(document: Any, loc: list[str | int], name: str, right: str) -> Sequence[Any]:
+    """The list at that place, which must be there and not be empty."""
+    try:
+        found = _at(document, loc)
+    except (KeyError, IndexError, TypeError):
+        raise _fault(document, loc, name, "is missing", right) from None
+    if not isinstance(found, list) or not found:
+        raise _fault(document, loc, name, "is empty" if not found else f"is {_kind(found)}, not a list", right)
+    return found
+
+
+def _at(document: Any, loc: Sequence[str | int]) -> Any:
+    """The value at that place."""
+    for part in loc:
+        document = document[part]
+    return document
+
+
+def _fault(document: Any, loc: Sequence[str | int], name: str, what: str, right: str) -> RuleFileError:
+    """The error for the deepest place that the file has of ``loc``."""
+    line = 1
+    here = document
+    for part in loc:
+        if not isinstance(here, CommentedBase):
+            break
+        try:
+            marks = here.lc.key(part) if isinstance(here, dict) else here.lc.item(part)
+            here = here[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            break
+        line = marks[0] + 1
+    field = ".".join(str(part) for part in loc[4:] or loc[-1:]) if len(loc) > 4 else _path(loc)  # noqa: PLR2004
+    return RuleFileError(f"{name}:{line}: {field}: {what}; right would be {right}")
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    """A place as a person writes it: ``groups[0].rules[1]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _kind(value: object) -> str:
+    """What a value is, in a person's words."""
+    names = {dict: "a map", list: "a list", str: "a text", bool: "a truth value", type(None): "empty"}
+    return next((text for kind, text in names.items() if isinstance(value, kind)), "a number")
+
+
+def _plain(value: Any) -> Any:
+    """The value without what ruamel.yaml remembers about its layout."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value

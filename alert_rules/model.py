@@ -1,0 +1,175 @@
+"""Alert rules as checked values: what a person wrote in YAML, typed, with every default filled in.
+
+A rule is one of three kinds. ``drop`` compares a step's conversion with what is ordinary for it (``stream.detector``);
+``threshold`` fires below a fixed rate; ``change`` compares with an earlier time. All of them judge closed windows only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from alert_rules.templates import check_template
+
+DIMENSIONS = ("os", "browser", "app_version")
+"""What a rule may judge by, widest first."""
+
+UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+DURATION = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+
+Level = tuple[str, ...]
+
+
+def parse_duration(value: object) -> int:
+    """Milliseconds of a duration written as Prometheus does: ``90s``, ``2m``, ``1h30m``; ``0`` needs no unit.
+
+    Raises:
+        ValueError: it is not such a duration.
+    """
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    text = str(value)
+    if not isinstance(value, str) or not text or DURATION.sub("", text):
+        raise ValueError(f"{value!r} is not a duration")
+    return sum(int(number) * UNITS[unit] for number, unit in DURATION.findall(text))
+
+
+def parse_levels(value: object) -> object:
+    """The levels of ``by``: ``[os]`` is one level, ``[[], [os]]`` two; ``[]`` is everything together."""
+    if isinstance(value, list) and all(isinstance(part, list) for part in value) and value:
+        return tuple(tuple(level) for level in value)
+    return (tuple(value),) if isinstance(value, list) else value
+
+
+def parse_steps(value: object) -> object:
+    """The steps: ``all`` is every step, each judged on its own."""
+    if value == "all":
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration)]
+Severity = Literal["info", "warning", "critical"]
+
+
+class BaseRule(BaseModel):
+    """What every kind of rule has. A field's description says what would be right, for the error messages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+    alert: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of letters, digits and underscores")
+    funnel: str = Field("*", min_length=1, description="the name of a funnel, or '*' for every funnel")
+    steps: Annotated[tuple[str, ...], BeforeValidator(parse_steps)] = Field(
+        (), alias="step", description="all, the name of a step, or a list of names"
+    )
+    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
+        ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
+    )
+    basis: Literal["window", "cohort"] = Field("window", description="window or cohort")
+    maturity_ms: Duration = Field(
+        120_000, ge=0, alias="maturity", description="a duration within which nearly every success has come, such as 2m"
+    )
+    min_impressions: int = Field(8, ge=1, description="a whole number from 1, such as 8")
+    for_ms: Duration = Field(0, ge=0, alias="for", description="a duration such as 0s or 2m")
+    keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
+    severity: Severity = Field("warning", description="info, warning or critical")
+    labels: dict[str, str] = Field(default_factory=dict, description="a map of names to texts")
+    annotations: dict[str, str] = Field(default_factory=dict, description="a map of names to texts with {{ fields }}")
+
+    @field_validator("by")
+    @classmethod
+    def _known_dimensions(cls, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+        for level in levels:
+            for name in level:
+                if name not in DIMENSIONS:
+                    raise ValueError(f"{name!r} is not a dimension")
+            if len(set(level)) != len(level):
+                raise ValueError(f"a dimension stands twice in {list(level)}")
+        ordered = [tuple(name for name in DIMENSIONS if name in level) for level in levels]
+        if len(set(ordered)) != len(ordered):
+            raise ValueError("the same level stands twice")
+        return tuple(sorted(ordered, key=len))
+
+    @field_validator("annotations", "labels")
+    @classmethod
+    def _known_placeholders(cls, texts: dict[str, str]) -> dict[str, str]:
+        for name, text in texts.items():
+            try:
+                check_template(text)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return texts
+
+    @property
+    def version(self) -> str:
+        """Digest of the rule as it stands, defaults filled in: the same text of rule has the same version."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def judges(self, step: str) -> bool:
+        """Whether the rule speaks about this step."""
+        return not self.steps or step in self.steps
+
+
+class DropRule(BaseRule):
+    """Conversion has dropped below what is ordinary for the series at this time of the week."""
+
+    kind: Literal["drop"] = Field("drop", description="drop, threshold or change")
+    score: float = Field(4.5, gt=0, le=100, description="a number above 0, such as 4.5 (higher: later, fewer alarms)")
+    min_drop: float = Field(0.05, ge=0, lt=1, description="a share of the expected rate from 0 to 1, such as 0.05")
+    baseline: Literal["auto", "seasonal", "recent"] = Field("auto", description="auto, seasonal or recent")
+
+
+class ThresholdRule(BaseRule):
+    """The rate over the last stretch of time is below a fixed number."""
+
+    kind: Literal["threshold"] = Field(description="drop, threshold or change")
+    below: float = Field(gt=0, le=1, description="a rate from 0 to 1, such as 0.6")
+    over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
+
+
+class ChangeRule(BaseRule):
+    """The rate over the last stretch of time is lower, by a share, than over the same stretch some time ago."""
+
+    kind: Literal["change"] = Field(description="drop, threshold or change")
+    drop: float = Field(gt=0, lt=1, description="a share of the earlier rate from 0 to 1, such as 0.2")
+    over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
+    offset_ms: Duration = Field(604_800_000, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
+
+    @field_validator("offset_ms")
+    @classmethod
+    def _within_history(cls, offset: int) -> int:
+        if offset > 3 * UNITS["w"]:
+            raise ValueError("is longer than the three weeks that are remembered")
+        return offset
+
+
+Rule = DropRule | ThresholdRule | ChangeRule
+KINDS: dict[str, type[Rule]] = {"drop": DropRule, "threshold": ThresholdRule, "change": ChangeRule}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All rules of a folder, in the order of their files."""
+
+    rules: tuple[Rule, ...]
+
+    def of_funnel(self, funnel: str) -> tuple[Rule, ...]:
+        """The rules that speak about this funnel: those that name it, and for other alert names those for ``*``."""
+        own = tuple(rule for rule in self.rules if rule.funnel == funnel)
+        names = {rule.alert for rule in own}
+        return own + tuple(rule for rule in self.rules if rule.funnel == "*" and rule.alert not in names)
+
+    @property
+    def version(self) -> str:
+        """Digest of all rules."""
+        return hashlib.sha256("".join(rule.version for rule in self.rules).encode()).hexdigest()[:12]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One plain object per rule, with its version."""
+        return [{**rule.model_dump(mode="json", by_alias=True), "version": rule.version} for rule in self.rules]

@@ -1,0 +1,109 @@
+"""States, reasons and transitions of alerts: what is kept of an alert between windows, and over restarts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where an alert stands."""
+
+    OK = "ok"
+    PENDING = "pending"
+    """Above the threshold, not yet for as long as the rule's ``for``."""
+    FIRING = "firing"
+    RESOLVED = "resolved"
+    NO_DATA = "no_data"
+    """Was firing, and now there are too few impressions to say anything; neither resolved nor repeated."""
+
+
+class Reason(StrEnum):
+    """Why an evaluation ended as it did. Every evaluation has exactly one; all are counted."""
+
+    ORDINARY = "ORDINARY"
+    LOW_VOLUME = "LOW_VOLUME"
+    """Fewer impressions than the rule asks for, at every scale."""
+    NO_BASELINE = "NO_BASELINE"
+    """Too little history to know what is ordinary."""
+    COLD_START = "COLD_START"
+    """Would be a drop, but under a week of history and the volume has just risen: not trusted."""
+    FOR_NOT_REACHED = "FOR_NOT_REACHED"
+    FIRST_DROP = "FIRST_DROP"
+    STILL_FIRING = "STILL_FIRING"
+    WORSENED = "WORSENED"
+    KEPT_FIRING = "KEPT_FIRING"
+    """Recovered, but not yet for as long as the rule's ``keep_firing_for``."""
+    RECOVERED = "RECOVERED"
+    HELD_BACK_BY = "HELD_BACK_BY"
+    """Another level of the same rule already says it."""
+    NO_DATA = "NO_DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """What is known about one rule and series; times are int milliseconds UTC, -1 for never."""
+
+    rule: str
+    funnel: str
+    step: str
+    dimensions: dict[str, str]
+    state: State = State.OK
+    alert_id: str = ""
+    sequence: int = -1
+    """Sequence of the last message of this alert_id; -1 before the first."""
+    started_at: int = -1
+    last_window: int = -1
+    """Start of the window that caused this state."""
+    reason: Reason = Reason.ORDINARY
+    payload: dict[str, Any] = field(default_factory=dict)
+    """What the state machine must remember besides; JSON values only."""
+
+    @property
+    def key(self) -> str:
+        """The same for the same rule and series, always."""
+        return series_key(self.rule, self.funnel, self.step, self.dimensions)
+
+    def but(self, **changes: Any) -> AlertState:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        """As text, for the database."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> AlertState:
+        """From the text that `to_json` made.
+
+        Raises:
+            ValueError: it is not such a text.
+        """
+        try:
+            fields = json.loads(text)
+            return cls(**{**fields, "state": State(fields["state"]), "reason": Reason(fields["reason"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an alert state: {text[:200]}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change to persist, and the alert to publish with it, if any."""
+
+    state: AlertState
+    alert: dict[str, Any] | None = None
+    """The fields of ``schemas/alert.avsc``."""
+
+
+def series_key(rule: str, funnel: str, step: str, dimensions: dict[str, str]) -> str:
+    """A stable text for a rule and series."""
+    return json.dumps([rule, funnel, step, sorted(dimensions.items())], separators=(",", ":"), ensure_ascii=False)
+
+
+def alert_id(rule: str, funnel: str, step: str, dimensions: dict[str, str], started_at: int) -> str:
+    """The same for every replay of the same incident: a digest of what it is about and when it began."""
+    text = f"{series_key(rule, funnel, step, dimensions)}@{started_at}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
