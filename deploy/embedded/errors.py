@@ -1,0 +1,19 @@
+"""What can go wrong with the embedded stack, in words for the person who started it."""
+
+from __future__ import annotations
+
+
+class StackError(Exception):
+    """The stack cannot be what was asked for; the message names the thing, what is wrong and what to do."""
+
+
+class UnusableError(StackError):
+    """A program cannot be used on this machine (missing, too old, not downloadable); another may take its place."""
+
+
+class PortTakenError(StackError):
+    """Another program took the port between the choice and the start; another port may work."""
+
+
+class CancelledError(StackError):
+    """Another part of the same start failed or was interrupted, so this one gave up."""

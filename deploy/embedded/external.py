@@ -1,0 +1,59 @@
+"""Servers that the environment names: they are used as they are, never started or ended."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from deploy.embedded.errors import StackError
+from deploy.embedded.probe import fault
+from deploy.embedded.state import VARIABLES, ServiceState, StackState
+from funnelwatch.settings import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROBE_S = 10.0
+
+
+def named(environ: Mapping[str, str], recorded: StackState) -> dict[str, str]:
+    """Address by service, of those that the environment names.
+
+    The stack's own addresses do not count: a shell that ran ``eval "$(funnelwatch up --env)"`` names them too.
+    """
+    own = {name: service.url for name, service in recorded.services.items() if not service.external}
+    addresses = {service: environ.get(variable, "") for service, variable in VARIABLES.items()}
+    return {service: url for service, url in addresses.items() if url and url != own.get(service)}
+
+
+def kafka_config(environ: Mapping[str, str]) -> dict[str, str]:
+    """More librdkafka properties, from FUNNELWATCH_KAFKA_CONFIG.
+
+    Raises:
+        StackError: it is not a JSON object.
+    """
+    text = environ.get(f"{PREFIX}KAFKA_CONFIG") or "{}"
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise StackError(f"{PREFIX}KAFKA_CONFIG is a JSON object of librdkafka properties, not {text!r}") from error
+
+
+def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
+    """See that each answers.
+
+    Raises:
+        StackError: one does not.
+    """
+    for service, url in addresses.items():
+        wrong = fault(service, url, config, PROBE_S)
+        if wrong is not None:
+            raise StackError(
+                f"{VARIABLES[service]} names {url}, which does not answer: {wrong}. Start that server, or unset the "
+                "variable to have one started here."
+            )
+
+
+def state(service: str, url: str) -> ServiceState:
+    """How a named server is recorded."""
+    return ServiceState(service, "external", f"{VARIABLES[service]} names it", url)

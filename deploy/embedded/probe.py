@@ -1,0 +1,33 @@
+"""Asking a service whether it answers, and what it says when it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+from confluent_kafka import KafkaException
+
+from deploy.embedded.kafka_client import admin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def fault(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: float) -> str | None:
+    """What is wrong with the service ("kafka", "postgres", "redis") at that address; None: it answers."""
+    try:
+        if service == "kafka":
+            if not admin({"bootstrap.servers": url, **kafka_config}).list_topics(timeout=timeout_s).brokers:
+                return "it tells of no brokers"
+        elif service == "postgres":
+            with psycopg.connect(url, connect_timeout=max(2, round(timeout_s))) as session:
+                session.execute("SELECT 1")
+        else:
+            with redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s) as client:
+                client.ping()
+    except KafkaException as error:
+        return f"no broker answered within {timeout_s:.0f} s ({error.args[0].str()})"
+    except (psycopg.Error, redis.RedisError, ValueError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return None

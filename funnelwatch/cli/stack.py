@@ -1,0 +1,129 @@
+"""``funnelwatch up``, ``status`` and ``down``: the embedded stack from the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import click
+
+from deploy.embedded.errors import StackError
+from deploy.embedded.stack import Kafka, ServiceStatus, Stack
+from deploy.embedded.state import VARIABLES
+from funnelwatch.settings import load_settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SOMETHING_IS_DOWN = 3
+
+
+def tell(line: str) -> None:
+    """Progress goes to stderr: stdout is for what a program reads."""
+    click.echo(line, err=True)
+
+
+@click.command()
+@click.option(
+    "--kafka",
+    type=click.Choice(["auto", "apache", "tansu"]),
+    default="auto",
+    show_default=True,
+    help="Apache Kafka needs Java 17 and Maven; Tansu needs nothing and keeps its topics in memory; auto takes Apache "
+    "Kafka where it works and says why where it does not.",
+)
+@click.option("--env", "as_env", is_flag=True, help="Print export lines for the shell instead of the addresses.")
+def up(kafka: str, as_env: bool) -> None:
+    r"""Start Kafka, PostgreSQL and Redis on this machine; what runs already is kept.
+
+    Data and logs are in the data folder (FUNNELWATCH_DATA_DIR, .funnelwatch by default). A server that is named by
+    FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS, FUNNELWATCH_TIMESCALE_URL or FUNNELWATCH_REDIS_URL is used instead of one.
+
+    \b
+    Examples:
+      funnelwatch up
+      eval "$(funnelwatch up --env)"
+      funnelwatch up --kafka tansu
+    """
+    _end_like_ctrl_c()
+    try:
+        state = Stack(load_settings().data_dir, cast("Kafka", kafka)).up(tell)
+    except StackError as error:
+        raise click.ClickException(str(error)) from error
+    for service, variable in VARIABLES.items():
+        url = state.services[service].url
+        click.echo(f"export {variable}={shlex.quote(url)}" if as_env else f"{service:<9} {url}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> None:
+    r"""Tell what the embedded stack runs, where, and why that; exit code 3 if something is down.
+
+    \b
+    Examples:
+      funnelwatch status
+      funnelwatch status --json
+    """
+    try:
+        services = Stack(load_settings().data_dir).status()
+    except StackError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps({one.service: _as_json(one) for one in services}, indent=2))
+    else:
+        for one in services:
+            click.echo(_as_text(one))
+    if not all(one.up for one in services):
+        if not as_json:
+            tell("Start what is down with `funnelwatch up`.")
+        sys.exit(SOMETHING_IS_DOWN)
+
+
+@click.command()
+@click.option("--purge", is_flag=True, help="Delete the stack's data, logs and state as well.")
+def down(purge: bool) -> None:
+    r"""End the embedded stack; its data stay, except for Tansu's topics, which are in memory.
+
+    Servers that were named by the environment are left alone.
+
+    \b
+    Examples:
+      funnelwatch down
+      funnelwatch down --purge
+    """
+    try:
+        Stack(load_settings().data_dir).down(tell, purge=purge)
+    except StackError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _as_json(one: ServiceStatus) -> dict[str, Any]:
+    return {"up": one.up, "fault": one.fault, **(asdict(one.state) if one.state else {})}
+
+
+def _as_text(one: ServiceStatus) -> str:
+    lines = [f"{one.service:<9} {'up' if one.up else 'DOWN: ' + one.fault}"]
+    if one.state is not None:
+        process = f", process {one.state.pid}" if one.up and one.state.pid else ""
+        lines[0] += f"  {one.state.program} at {one.state.url}{process}"
+        lines += [f"{'':<9} taken because: {one.state.why}"]
+        lines += [f"{'':<9} {note}" for note in one.state.notes]
+        lines += [f"{'':<9} log: {one.state.log}"] if one.state.log else []
+    return "\n".join(lines)
+
+
+def _end_like_ctrl_c() -> None:
+    """TERM and a closed terminal interrupt a start as Ctrl-C does, so that they leave nothing behind either."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, interrupt)
