@@ -1,1 +1,35 @@
-"""Watch the conversion of a sign-up funnel."""
+"""Watch the conversion of a sign-up funnel.
+
+An app needs only this::
+
+    from funnelwatch import FunnelProducer
+
+The names are imported when they are first used, so that a command does not load what it has no use for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from producers.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
+    from schemas.events import FunnelEvent, Phase, Status
+
+__all__ = ["BufferFull", "FunnelEvent", "FunnelProducer", "Phase", "ProducerStats", "Status", "Undelivered"]
+
+_HOMES = {
+    "BufferFull": "producers.producer",
+    "FunnelEvent": "schemas.events",
+    "FunnelProducer": "producers.producer",
+    "Phase": "schemas.events",
+    "ProducerStats": "producers.producer",
+    "Status": "schemas.events",
+    "Undelivered": "producers.producer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

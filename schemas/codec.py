@@ -102,7 +102,7 @@ class Encoder:
             ValueError: the record does not fit the schema; the message names the field and what is wrong.
             RegistryUnavailable: the schema could not be registered now.
         """
-        header = self._header or self._register()
+        header = self._header or self.register()
         out = BytesIO(header)
         out.seek(len(header))
         try:
@@ -119,8 +119,15 @@ class Encoder:
             raise ValueError(fault)
         return out.getvalue()
 
-    def _register(self) -> bytes:
-        assert self._registry is not None
+    def register(self) -> bytes:
+        """The bytes before every record; with a registry this registers the schema, once.
+
+        Raises:
+            RegistryUnavailable: the registry cannot be asked now.
+            RegistryRefused: the registry does not take the schema.
+        """
+        if self._header or self._registry is None:
+            return self._header or b""
         schema = {key: value for key, value in self._schema.items() if not key.startswith("__")}
         header = CONFLUENT + struct.pack(">I", self._registry.register(self._subject, schema))
         self._header = header

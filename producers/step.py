@@ -1,0 +1,71 @@
+"""A step that is shown and judged within one block of an app's code."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from schemas.events import Phase, Status, now_ms
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+logger = logging.getLogger("funnelwatch.producer")
+
+
+class Emits(Protocol):
+    """What takes events."""
+
+    def emit(self, /, **fields: Any) -> bool:
+        """Take one event."""
+
+
+class StepShown:
+    """Emits the IMPRESSION on entry, and a POST_VERIFICATION at every verdict.
+
+    Several verdicts are possible: a wrong code, then the right one. Leaving the block without a verdict emits nothing
+    more: the person has gone, and the missing success lowers the rate by itself. So does an exception, which goes on
+    its way: an error of the app is no judgement of the input. A second success of one impression would make a rate
+    above 1 and is left out, with a warning in the log.
+
+    ``duration_ms`` is measured on the monotonic clock, and the verification's ts is the impression's plus the
+    duration, so that a clock that is set meanwhile cannot make it negative.
+    """
+
+    def __init__(self, producer: Emits, session_id: str, step: str, fields: dict[str, Any]) -> None:
+        self._producer = producer
+        self._fields = {**fields, "sign_up_session_id": session_id, "step": step}
+        self._succeeded = False
+        self._shown_at = self._started = 0
+
+    def __enter__(self) -> Self:
+        """Emit the impression."""
+        self._shown_at, self._started = self._fields.pop("ts", None) or now_ms(), time.monotonic_ns()
+        self._producer.emit(**self._fields, phase=Phase.IMPRESSION, ts=self._shown_at)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Emit nothing, and let an exception pass."""
+
+    def success(self, **contexts: str) -> None:
+        """The server has accepted the input; ``contexts`` are added to those of the step."""
+        if self._succeeded:
+            logger.warning("step %s: a second success of one impression is left out", self._fields["step"])
+            return
+        self._succeeded = True
+        self._judged(Status.SUCCESS, contexts)
+
+    def failure(self, **contexts: str) -> None:
+        """The server has refused the input; ``contexts`` are added to those of the step."""
+        self._judged(Status.FAILURE, contexts)
+
+    def _judged(self, status: Status, contexts: dict[str, str]) -> None:
+        if not self._started:
+            raise RuntimeError("the step has not been entered: use 'with producer.step(...) as step:'")
+        duration_ms = (time.monotonic_ns() - self._started) // 1_000_000
+        fields = {**self._fields, "contexts": {**self._fields.get("contexts", {}), **contexts}}
+        fields |= {"phase": Phase.POST_VERIFICATION, "status": status}
+        self._producer.emit(**fields, ts=self._shown_at + duration_ms, duration_ms=duration_ms)

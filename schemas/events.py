@@ -1,0 +1,115 @@
+"""The event of a funnel: its fields, and what makes one valid beyond its Avro types."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from schemas.files import SCHEMAS
+from schemas.fit import misfit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NEEDED = ("event_id", "funnel", "sign_up_session_id", "step")
+"""Fields that must be there and not empty."""
+
+
+class Phase(StrEnum):
+    """What happened to the step."""
+
+    IMPRESSION = "IMPRESSION"
+    """It was shown."""
+    POST_VERIFICATION = "POST_VERIFICATION"
+    """The server has judged its input."""
+
+
+class Status(StrEnum):
+    """The server's judgement."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+
+
+def new_event_id() -> str:
+    """A random id."""
+    return str(uuid.uuid4())
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch, by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunnelEvent:
+    """One step of one session was shown, or its input was judged.
+
+    Attributes:
+        sign_up_session_id: one person's way through the funnel.
+        step: name of the step.
+        phase: IMPRESSION or POST_VERIFICATION.
+        status: SUCCESS or FAILURE of a POST_VERIFICATION; None for an IMPRESSION.
+        os: operating system or platform, like iOS, Android, Desktop.
+        browser: browser, like Chrome; empty in a native app.
+        app_version: version of the app; empty where there is none.
+        ts: when it happened, ms since the epoch, UTC; by default now.
+        duration_ms: ms from the impression to the verification; None for an impression or where unknown.
+        funnel: the funnel that the step belongs to.
+        event_id: unique; the same id twice is counted once. By default a random UUID.
+        contexts: anything else worth keeping; nothing is counted by it.
+
+    Raises:
+        ValueError: a field cannot be so; the message names it.
+    """
+
+    sign_up_session_id: str
+    step: str
+    phase: Phase
+    status: Status | None = None
+    os: str = "unknown"
+    browser: str = ""
+    app_version: str = ""
+    ts: int = field(default_factory=now_ms)
+    duration_ms: int | None = None
+    funnel: str = "sign_up"
+    event_id: str = field(default_factory=new_event_id)
+    contexts: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an event that would be refused later."""
+        record = self.record()
+        if wrong := misfit(SCHEMAS["FunnelEvent"], record) or fault(record):
+            raise ValueError(wrong)
+
+    def record(self) -> dict[str, Any]:
+        """The event as a record for the encoder."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def fault(record: Mapping[str, Any]) -> str | None:
+    """What makes a record an impossible event, as ``field: fault``; None where it is possible.
+
+    Assumes the types of the schema (the encoder and the decoder see to them) and looks only at what they cannot say.
+    """
+    for name in NEEDED:
+        if not record.get(name):
+            return f"{name}: is missing or empty"
+    phase = record.get("phase")
+    if phase == "IMPRESSION":
+        return next(
+            (
+                f"{name}: {record[name]!r} of an IMPRESSION; right would be none"
+                for name in ("status", "duration_ms")
+                if record.get(name) is not None
+            ),
+            None,
+        )
+    if phase != "POST_VERIFICATION":
+        return f"phase: {phase!r} is not one of IMPRESSION, POST_VERIFICATION"
+    if record.get("status") not in ("SUCCESS", "FAILURE"):
+        return f"status: {record.get('status')!r} of a POST_VERIFICATION; right would be SUCCESS or FAILURE"
+    return f"duration_ms: {record['duration_ms']} is negative" if (record.get("duration_ms") or 0) < 0 else None
