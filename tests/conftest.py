@@ -1,0 +1,81 @@
+"""Fixtures of all tests; servers are started by the first test that asks for one, so unit tests start nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import uuid
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from funnelwatch.settings import PREFIX, Settings
+from tests.stack import Servers, drop_database, make_database, plan, servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import FrameType
+
+USED = pytest.StashKey[Servers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep this shell's own settings out of the tests, and end as with Ctrl-C when told to end."""
+    for name in [name for name in os.environ if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_")]:
+        del os.environ[name]
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def pytest_report_header() -> str:
+    """Say which servers are going to be used."""
+    return plan()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which servers were used."""
+    used = config.stash.get(USED, None)
+    if used is not None:
+        terminalreporter.write_line(f"servers used: {used.kafka}; {used.database}")
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    """Kafka, PostgreSQL and Redis for the whole run."""
+    with servers() as running:
+        request.config.stash[USED] = running
+        yield running
+
+
+@pytest.fixture
+def database_url(stack: Servers) -> Iterator[str]:
+    """A fresh, empty database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield make_database(stack.timescale_url, name, timescaledb=stack.timescaledb)
+    drop_database(stack.timescale_url, name)
+
+
+@pytest.fixture
+def settings(stack: Servers, database_url: str, tmp_path: Path) -> Settings:
+    """Settings with topics, consumer group, Redis prefix and database that no other test uses; nothing exists yet."""
+    unique = f"t{uuid.uuid4().hex[:12]}"
+    return Settings(
+        data_dir=tmp_path,
+        kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
+        timescale_url=database_url,
+        redis_url=stack.redis_url,
+        redis_prefix=unique,
+        events_topic=f"{unique}.events",
+        windows_topic=f"{unique}.windows",
+        alerts_topic=f"{unique}.alerts",
+        dead_letters_topic=f"{unique}.dead_letters",
+        consumer_group=unique,
+        session_timeout_s=6.0,
+        web_port=0,
+    )
