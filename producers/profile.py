@@ -1,0 +1,134 @@
+"""What simulated traffic looks like: steps, platforms, seasons, incidents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+DAY_MIN = 1440
+WEEK_MIN = 7 * DAY_MIN
+MONDAY_MIN = 4 * DAY_MIN
+"""The epoch was a Thursday; minutes from there to the first Monday."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepProfile:
+    """How people get through one step.
+
+    Attributes:
+        name: the step.
+        conversion: share of those shown the step who make it, 0 to 1.
+        seconds: median time from the impression to a verification, seconds.
+        wrong_first: of those who make it, the share that fails once before.
+        failed: of those who do not make it, the share that leaves after a failed verification; the others just leave.
+    """
+
+    name: str
+    conversion: float
+    seconds: float
+    wrong_first: float
+    failed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One kind of client.
+
+    Attributes:
+        os: operating system.
+        browser: browser, empty in a native app.
+        app_versions: versions and their shares, which add up to 1.
+        share: share of the sessions; all shares add up to 1.
+        ease: factor on the odds of a conversion.
+    """
+
+    os: str
+    browser: str
+    app_versions: tuple[tuple[str, float], ...]
+    share: float
+    ease: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A funnel and its people.
+
+    Attributes:
+        funnel: name of the funnel.
+        steps: in order.
+        platforms: the kinds of clients.
+        rho: intra-minute correlation of outcomes, 0 to 1: conversions of one minute, step and os are beta-binomial
+            with variance ``n p (1 - p) (1 + (n - 1) rho)``; 0 is binomial.
+        daily: relative height of the daily season, 0 to 1; the top is at ``peak_hour`` UTC.
+        peak_hour: hour of the day with the most sessions.
+        weekdays: relative traffic Monday to Sunday; mean 1.
+    """
+
+    funnel: str
+    steps: tuple[StepProfile, ...]
+    platforms: tuple[Platform, ...]
+    rho: float = 0.002
+    daily: float = 0.6
+    peak_hour: float = 19.0
+    weekdays: tuple[float, ...] = (0.95, 0.95, 0.97, 1.0, 1.05, 1.08, 1.0)
+
+    def season(self, minute: int) -> float:
+        """Traffic of a minute since the epoch, relative to the average."""
+        hour = minute % DAY_MIN / 60
+        day = (minute - MONDAY_MIN) % WEEK_MIN // DAY_MIN
+        return self.weekdays[day] * (1 + self.daily * math.cos((hour - self.peak_hour) * math.tau / 24))
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Verifications that go wrong for a while.
+
+    Attributes:
+        start_ms: from here on, ms since the epoch.
+        end_ms: up to here, exclusive.
+        step: at this step.
+        loss: share of the successes that are failures instead, 0 to 1.
+        where: values that os, browser and app_version must have; an absent one may be anything.
+    """
+
+    start_ms: int
+    end_ms: int
+    step: str
+    loss: float
+    where: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an incident that cannot be.
+
+        Raises:
+            ValueError: the message names what is wrong.
+        """
+        if not 0 <= self.loss <= 1:
+            raise ValueError(f"loss: {self.loss} is not between 0 and 1")
+        if self.end_ms <= self.start_ms:
+            raise ValueError("the incident ends before it starts")
+        if wrong := self.where.keys() - {"os", "browser", "app_version"}:
+            raise ValueError(f"{', '.join(sorted(wrong))}: not a dimension; right would be os, browser, app_version")
+
+
+IOS = (("5.2.0", 0.7), ("5.1.3", 0.25), ("4.9.1", 0.05))
+ANDROID = (("5.2.1", 0.6), ("5.1.0", 0.3), ("4.9.0", 0.1))
+WEB = (("", 1.0),)
+
+SIGN_UP_PROFILE = Profile(
+    funnel="sign_up",
+    steps=(
+        StepProfile("INPUT_PHONE_NUMBER", 0.86, 9.0, 0.06, 0.35),
+        StepProfile("VERIFY_SMS_CODE", 0.78, 26.0, 0.10, 0.45),
+        StepProfile("INPUT_NAME", 0.94, 7.0, 0.02, 0.20),
+        StepProfile("INPUT_PASSWORD", 0.90, 13.0, 0.15, 0.40),
+    ),
+    platforms=(
+        Platform("iOS", "", IOS, 0.40, 1.1),
+        Platform("Android", "", ANDROID, 0.38),
+        Platform("Desktop", "Chrome", WEB, 0.13, 0.95),
+        Platform("Desktop", "Safari", WEB, 0.06, 0.95),
+        Platform("Desktop", "IE", WEB, 0.03, 0.8),
+    ),
+)
+"""The sign-up funnel of an app that also has a web page."""
