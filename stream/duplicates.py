@@ -49,4 +49,5 @@ class SeenIds:
         return True
 
     def __len__(self) -> int:
+        """How many ids are remembered."""
         return len(self._young) + len(self._old)

@@ -63,6 +63,19 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
 
     The status of an impression is ignored: some clients send one with every event.
     """
+    _check_texts(event)
+    steps = funnels.get(event["funnel"])
+    if steps is not None and event["step"] not in steps:
+        raise RefusedError(
+            Refusal.UNKNOWN_STEP,
+            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(steps)}",
+        )
+    if event["phase"] == "POST_VERIFICATION" and event["status"] is None:
+        raise RefusedError(Refusal.STATUS_MISSING, "a POST_VERIFICATION must say SUCCESS or FAILURE")
+    _check_times(event, limits, now_ms)
+
+
+def _check_texts(event: Mapping[str, Any]) -> None:
     for name in NAMES:
         if not event[name]:
             raise RefusedError(Refusal.EMPTY_FIELD, f"{name} is empty")
@@ -78,14 +91,9 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
             raise RefusedError(Refusal.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_LENGTH}")
         if "\0" in value:
             raise RefusedError(Refusal.BAD_CHARACTER, f"{name} has a NUL character")
-    steps = funnels.get(event["funnel"])
-    if steps is not None and event["step"] not in steps:
-        raise RefusedError(
-            Refusal.UNKNOWN_STEP,
-            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(steps)}",
-        )
-    if event["phase"] == "POST_VERIFICATION" and event["status"] is None:
-        raise RefusedError(Refusal.STATUS_MISSING, "a POST_VERIFICATION must say SUCCESS or FAILURE")
+
+
+def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:
     ahead = event["ts"] - now_ms
     if ahead > limits.max_future_ms:
         raise RefusedError(Refusal.IN_THE_FUTURE, f"ts is {ahead / 1000:.0f} s ahead of the clock")

@@ -25,14 +25,8 @@ RAISE_COUNTS = (files(__package__) / "raise_counts.lua").read_text()
 FIELDS_AT_ONCE = 5_000
 """At most about this many counts in one call, so that other clients of the server are not kept waiting."""
 
-Outage = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    redis.BusyLoadingError,
-    redis.OutOfMemoryError,
-)
-"""Redis is away or cannot write: the copy is owed."""
+Outage = (redis.RedisError, OSError)
+"""Redis is away, full, read-only, or refuses: whatever it is, counting goes on without it and the copy is owed."""
 
 
 class IncompleteError(Exception):
@@ -57,7 +51,7 @@ class HotCopy:
 
         Raises:
             IncompleteError: Redis has lost its data; nothing was written.
-            redis.RedisError: an outage (see ``Outage``) or worse; perhaps a part was written, which does no harm.
+            redis.RedisError: an outage; perhaps a part was written, which does no harm.
         """
         oldest = self.oldest(now_ms)
         windows: dict[str, list[str | int]] = {}

@@ -1,0 +1,201 @@
+"""What the aggregate agent does with a fetch: judge, send the refused away, flush, copy to Redis, commit.
+
+The order matters. Dead letters are acknowledged before the flush moves the progress on, so that no refused record is
+passed over; the flush is committed before Redis sees its totals, so that Redis never shows more than the database.
+A crash between any two leaves work to be repeated, and each is harmless when repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+from confluent_kafka import KafkaException
+
+from schemas.codec import RegistryUnavailable
+from sinks.redis.hot import IncompleteError, Outage
+from sinks.timescale.counts import MisplacedError
+from sinks.timescale.database import is_outage
+from stream import metrics
+from stream.counting import Judge, Judged, tally, warm_up
+from stream.outage import until_done
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from funnelwatch.settings import Settings
+    from sinks.redis.hot import HotCopy
+    from sinks.timescale.counts import CountStore, Flushed
+    from stream.dead_letters import DeadLetters
+    from stream.intake import Fetch
+    from stream.model import Counts, PartitionCounts
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def wall_clock_ms() -> int:
+    """Now, ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Aggregator:
+    """Counts fetches, one at a time, on one thread.
+
+    Args:
+        settings: topics, window, disorder.
+        topic_id: Kafka's id of the events topic.
+        judge: decides about a record.
+        store: the counts of record.
+        hot: the copy in Redis.
+        dead_letters: where refused records go.
+        rewind: called with a partition that must be read anew from where it is counted up to.
+        commit: called with what was counted: partition to next offset.
+        stopping: set when the worker stops.
+        now_ms: the wall clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        topic_id: str,
+        judge: Judge,
+        store: CountStore,
+        hot: HotCopy,
+        dead_letters: DeadLetters,
+        rewind: Callable[[int], None],
+        commit: Callable[[dict[int, int]], None],
+        stopping: threading.Event,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._settings = settings
+        self._topic_id = topic_id
+        self._judge = judge
+        self._store = store
+        self._hot = hot
+        self._dead_letters = dead_letters
+        self._rewind = rewind
+        self._commit = commit
+        self._stopping = stopping
+        self._now_ms = now_ms
+        self._redis_owed = True
+        self._redis_next_try = 0.0
+        self.counted = 0
+
+    def __call__(self, fetch: Fetch) -> None:
+        """Count a fetch whole, waiting out whatever outage there is.
+
+        Raises:
+            StoppedError: the worker stops first; the fetch is then read again by whoever is assigned its partitions.
+        """
+        now_ms = self._now_ms()
+        judged: list[Judged] = []
+        self._wait_for("schema registry", partial(self._judge_into, judged, fetch, now_ms))
+        for verdict in judged:
+            if verdict.refused:
+                send = partial(self._dead_letters.send, verdict.batch.partition, verdict.refused)
+                self._wait_for("Kafka: dead letters", send)
+        self._flush(judged, now_ms)
+        if fetch.idle:
+            mark = partial(self._store.mark_idle, self._settings.events_topic, fetch.idle)
+            self._wait_for("PostgreSQL: idle partitions", mark)
+        self.settle_redis()
+
+    def _wait_for(self, what: str, operation: Callable[[], T]) -> T:
+        return until_done(
+            operation,
+            what=what,
+            is_outage=_is_outage,
+            stopping=self._stopping,
+            on_retry=metrics.RETRIES.labels(what).inc,
+        )
+
+    def _judge_into(self, judged: list[Judged], fetch: Fetch, now_ms: int) -> None:
+        """Judge the batches one by one, so that an outage in the middle does not judge again what is judged."""
+        while fetch.warm_up:
+            assigned, batch = fetch.warm_up[0]
+            warm_up(self._judge, batch, assigned.seen, now_ms)
+            del fetch.warm_up[0]
+        while fetch.batches:
+            assigned, batch = fetch.batches[0]
+            judged.append(self._judge(batch, assigned.seen, now_ms))
+            del fetch.batches[0]
+
+    def _flush(self, judged: list[Judged], now_ms: int) -> None:
+        settings = self._settings
+        disorder_ms = int(settings.allowed_disorder_s * 1000)
+        pending = {
+            verdict.batch.partition: (verdict, tally(verdict, settings.window_ms, disorder_ms, now_ms))
+            for verdict in judged
+        }
+        while pending:
+            batches = [counts for _, counts in pending.values()]
+            started = time.perf_counter()
+            try:
+                flush = partial(self._store.flush, settings.events_topic, self._topic_id, batches)
+                flushed = self._wait_for("PostgreSQL: flush", flush)
+            except MisplacedError as error:
+                log.warning("%s", error)
+                verdict, _ = pending.pop(error.partition)
+                if error.is_gap:
+                    self._rewind(error.partition)
+                else:
+                    # Somebody else has counted the first part of it.
+                    trimmed = tally(verdict, settings.window_ms, disorder_ms, now_ms, from_offset=error.expected)
+                    pending[error.partition] = (verdict, trimmed)
+                continue
+            metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
+            self._account(judged, batches, flushed)
+            self._copy(flushed.totals, now_ms)
+            self._commit({counts.partition: counts.next_offset for counts in batches})
+            return
+
+    def _account(self, judged: list[Judged], batches: list[PartitionCounts], flushed: Flushed) -> None:
+        wanted = {counts.partition: counts for counts in batches if counts.partition not in flushed.skipped}
+        accepted = sum(counts.accepted for counts in wanted.values())
+        self.counted += accepted
+        metrics.ACCEPTED.inc(accepted)
+        metrics.DUPLICATES.inc(sum(counts.duplicates for counts in wanted.values()))
+        metrics.LATE.inc(flushed.late)
+        metrics.FLUSH_EVENTS.observe(accepted)
+        for verdict in judged:
+            if verdict.batch.partition in wanted:
+                for refused in verdict.refused:
+                    metrics.REFUSED.labels(refused.reason).inc()
+
+    def _copy(self, totals: Counts, now_ms: int) -> None:
+        if self._redis_owed:
+            return
+        try:
+            self._hot.write(totals, now_ms)
+        except IncompleteError:
+            log.warning("Redis: has lost its data; it will be rebuilt")
+            self._redis_owed = True
+        except Outage as error:
+            log.warning("Redis: counts go on without it: %s", error)
+            metrics.RETRIES.labels("Redis").inc()
+            self._redis_owed = True
+
+    def settle_redis(self) -> None:
+        """Copy the hot windows to Redis again, if that is owed; where it fails, once more after a second."""
+        if not self._redis_owed or time.monotonic() < self._redis_next_try:
+            return
+        now_ms = self._now_ms()
+        try:
+            copied = self._hot.rebuild(self._store.read(self._hot.oldest(now_ms), 2**53), now_ms)
+        except (IncompleteError, *Outage, psycopg.OperationalError) as error:
+            log.debug("Redis: not rebuilt: %s", error)
+            self._redis_next_try = time.monotonic() + 1.0
+        else:
+            self._redis_owed = False
+            log.info("Redis: the hot copy is rebuilt, %s series of windows", copied)
+
+
+def _is_outage(error: Exception) -> bool:
+    return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)

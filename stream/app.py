@@ -1,0 +1,270 @@
+"""The Faust app: ``faust -A stream.app worker``. Agents and services here are thin; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+import faust
+from aiohttp.web import Response
+from confluent_kafka import KafkaException
+from mode import Service
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from funnelwatch.settings import load_settings
+from schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from sinks.timescale.database import is_outage
+from stream import metrics
+from stream.outage import StoppedError, until_done
+from stream.parts import Parts
+from stream.window_parts import Assembler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream.intake import Fetch
+    from stream.model import ClosedWindow
+
+log = logging.getLogger(__name__)
+
+settings = load_settings()
+parts = Parts(settings)
+
+CLOSER_EVERY_S = 1.0
+FETCHES_IN_THE_CHANNEL = 2
+"""How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
+
+STUCK_AFTER_S = 60.0
+"""A worker that has had something to do for this long and has done nothing is not healthy."""
+
+
+class Threads:
+    """One thread for each kind of blocking work, so that none waits for another."""
+
+    def __init__(self) -> None:
+        self._pools = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("intake", "count", "close", "detect")
+        }
+
+    async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The function's result, from that thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pools[name], function, *arguments)
+
+    def close(self) -> None:
+        """End the threads once they are done."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False)
+
+
+threads = Threads()
+
+
+class FunnelwatchApp(faust.App):
+    """A Faust app that waits for its servers before it starts, and makes topics and tables where they are missing."""
+
+    async def on_start(self) -> None:
+        """Faust looks at its topics when it starts, so they must be there by then."""
+        await threads.run("count", parts.prepare)
+        await super().on_start()
+
+    async def stop(self) -> None:
+        """Whatever waits out an outage gives up first, then the services stop."""
+        parts.stopping.set()
+        await super().stop()
+
+
+app = FunnelwatchApp(
+    settings.consumer_group,
+    broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+    store="memory://",
+    topic_disable_leader=True,
+    topic_allow_declare=False,
+    consumer_auto_offset_reset="earliest",
+    broker_session_timeout=settings.session_timeout_s,
+    broker_heartbeat_interval=settings.session_timeout_s / 5,
+    broker_commit_interval=1.0,
+    stream_wait_empty=False,
+    web_bind=settings.web_host,
+    web_port=settings.web_port,
+    web_in_thread=False,
+    worker_redirect_stdouts=False,
+)
+
+
+class BatchChannel(faust.Channel[Any]):
+    """A channel whose queue outlives a rebalance of Faust's own topics.
+
+    Faust clears its queues then, because it will read their messages again; ours are not Faust's to read.
+    """
+
+    @property
+    def queue(self) -> Any:
+        """The queue, made at the first use."""
+        if self._queue is None:
+            own = FlowControlEvent(initially_suspended=False)
+            self._queue = ThrowableQueue(maxsize=self.maxsize, flow_control=own)
+        return self._queue
+
+
+fetches = BatchChannel(app, maxsize=FETCHES_IN_THE_CHANNEL)
+windows = app.topic(
+    settings.windows_topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+)
+
+
+class Health:
+    """Whether the worker gets on: with something to do, something must have been done lately."""
+
+    def __init__(self) -> None:
+        self.busy_since: float | None = None
+
+    def begin(self) -> None:
+        """A fetch is being counted."""
+        self.busy_since = time.monotonic()
+
+    def end(self) -> None:
+        """It is counted."""
+        self.busy_since = None
+
+    def fault(self) -> str | None:
+        """What is wrong, in a sentence; None if nothing is."""
+        if self.busy_since is not None and time.monotonic() - self.busy_since > STUCK_AFTER_S:
+            return f"a fetch has waited for {time.monotonic() - self.busy_since:.0f} s to be counted"
+        stopped = parts.fetcher.stopped if "fetcher" in vars(parts) else {}
+        return "; ".join(stopped.values()) or None
+
+
+health = Health()
+
+
+@app.service
+class Intake(Service):
+    """Feeds the channel with what librdkafka fetches; holds the fetch while the channel is full."""
+
+    async def on_start(self) -> None:
+        """Join the group."""
+        await threads.run("intake", lambda: parts.fetcher)
+        await threads.run("count", lambda: parts.aggregator)
+
+    @Service.task
+    async def _feed(self) -> None:
+        while not self.should_stop:
+            fetch = await threads.run("intake", parts.fetcher.fetch)
+            metrics.STOPPED.set(len(parts.fetcher.stopped))
+            if fetch:
+                await self._hand_over(fetch)
+
+    async def _hand_over(self, fetch: Fetch) -> None:
+        put = asyncio.ensure_future(fetches.put(cast("Any", fetch)))
+        held = False
+        while not put.done():
+            await asyncio.wait({put}, timeout=1.0)
+            if self.should_stop:
+                put.cancel()
+                return
+            if not put.done():
+                held = True
+                await threads.run("intake", parts.fetcher.keep_alive)
+        if held:
+            await threads.run("intake", parts.fetcher.resume)
+
+    async def on_stop(self) -> None:
+        """Leave the group, so that others take over at once."""
+        if "fetcher" in vars(parts):
+            await threads.run("intake", parts.fetcher.close)
+
+
+@app.agent(fetches, name="aggregate")
+async def aggregate(stream: Any) -> None:
+    """Count each fetch: one transaction, then the hot copy, then the offsets."""
+    async for fetch in stream:
+        health.begin()
+        try:
+            await threads.run("count", parts.aggregator, fetch)
+        except StoppedError:
+            return
+        except Exception as error:
+            log.exception("counting failed; the worker stops, and nothing is lost")
+            await app.crash(error)
+            raise
+        health.end()
+
+
+@app.service
+class Closing(Service):
+    """Closes windows, round by round."""
+
+    @Service.task
+    async def _rounds(self) -> None:
+        await self.sleep(CLOSER_EVERY_S)
+        while not self.should_stop:
+            try:
+                await threads.run("close", parts.closer.round)
+            except Exception as error:  # noqa: BLE001 - told apart below
+                if not is_outage(error) and not isinstance(error, KafkaException | RegistryUnavailable):
+                    await self.crash(error)
+                    return
+                log.warning("closing: waiting: %s", error)
+            await self.sleep(CLOSER_EVERY_S)
+
+
+@app.agent(windows, name="detect", concurrency=1)
+async def detect(stream: Any) -> None:
+    """Judge each closed window and publish what comes of it."""
+    decode = Decoder("ClosedWindow", parts.registry)
+    assembler = Assembler()
+    async for values in stream.take(200, within=0.1):
+        try:
+            complete = [window for value in values if (window := _window(decode, assembler, value))]
+            if complete:
+                await threads.run("detect", _judge, complete)
+        except StoppedError:
+            return
+        except Exception as error:
+            log.exception("judging failed; the worker stops, and nothing is lost")
+            await app.crash(error)
+            raise
+
+
+def _window(decode: Decoder, assembler: Assembler, value: bytes) -> ClosedWindow | None:
+    try:
+        return assembler.add(decode(value))
+    except Undecodable as error:
+        # Only funnelwatch writes here; what somebody else wrote must not stop the detection.
+        log.error("%s: passed over: %s", settings.windows_topic, error)  # noqa: TRY400 - the sentence says it all
+        return None
+
+
+def _judge(complete: list[Any]) -> None:
+    until_done(
+        lambda: parts.detection(complete),
+        what="detect",
+        is_outage=lambda error: is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable),
+        stopping=parts.stopping,
+    )
+
+
+@app.on_partitions_revoked.connect
+async def _forget(*_: Any, **__: Any) -> None:
+    if "detection" in vars(parts):
+        await threads.run("detect", parts.detection.forget)
+
+
+@app.page("/healthz")
+async def healthz(web: Any, request: Any) -> Any:
+    """200 while the worker gets on, 503 and a sentence when it does not."""
+    fault = health.fault()
+    return web.json({"ok": fault is None, "fault": fault}, status=200 if fault is None else 503)
+
+
+@app.page("/metrics")
+async def metrics_page(web: Any, request: Any) -> Any:
+    """The worker's metrics, for Prometheus."""
+    if "fetcher" in vars(parts):
+        for partition, lag in (await threads.run("intake", parts.fetcher.lag)).items():
+            metrics.LAG.labels(partition).set(lag)
+    return Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,150 @@
+"""What the detect agent does with closed windows: judge them, keep states and outbox, publish alerts.
+
+A funnel's detector is made when its first window comes: history and states are read from the database, so a restart
+or a rebalance forgets nothing. What was judged before is known by the recorded progress and passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.codec import Encoder
+from stream import metrics
+from stream.detector.detector import Detector
+from stream.detector.state import AlertState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from alert_rules.model import Rules
+    from funnelwatch.settings import Settings
+    from schemas.codec import Registry
+    from sinks.timescale.alerts import AlertStore
+    from sinks.timescale.counts import CountStore
+    from stream.model import ClosedWindow
+
+log = logging.getLogger(__name__)
+
+UNSAVED_WINDOWS = 500
+"""While catching up, progress without any change of state is recorded after at most this many windows."""
+
+
+class Detection:
+    """The detectors of the funnels that this worker has, on one thread."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        rules: Rules,
+        counts: CountStore,
+        alerts: AlertStore,
+        registry: Registry | None,
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._counts = counts
+        self._alerts = alerts
+        self._encode = Encoder("Alert", registry)
+        self._detectors: dict[str, Detector] = {}
+        self._last: dict[str, int | None] = {}
+        self._producer = Producer(
+            settings.kafka(
+                **{
+                    "client.id": "funnelwatch-detector",
+                    "enable.idempotence": True,
+                    "linger.ms": 0,
+                    "delivery.timeout.ms": 30_000,
+                }
+            )
+        )
+
+    def forget(self) -> None:
+        """Drop all detectors: after a rebalance, when another worker may have gone on with a funnel."""
+        self._detectors.clear()
+        self._last.clear()
+
+    def __call__(self, windows: Sequence[ClosedWindow]) -> list[dict[str, Any]]:
+        """Judge closed windows of any funnels, in order; the alerts that were published.
+
+        Raises:
+            psycopg.OperationalError, KafkaException: an outage; judge the same windows again.
+        """
+        published: list[dict[str, Any]] = []
+        try:
+            for funnel in dict.fromkeys(window.funnel for window in windows):
+                self._judge(funnel, [window for window in windows if window.funnel == funnel])
+                published += self.publish(funnel)
+        except Exception:
+            # What was judged and not saved is judged again, by detectors that have not seen it.
+            self.forget()
+            raise
+        return published
+
+    def _judge(self, funnel: str, windows: Sequence[ClosedWindow]) -> None:
+        detector = self._detectors.get(funnel)
+        if detector is None:
+            detector = self._detectors[funnel] = self._begin(funnel, windows[0].window_start)
+        states: dict[str, str] = {}
+        alerts: list[dict[str, Any]] = []
+        unsaved = 0
+        for window in windows:
+            last = self._last[funnel]
+            if last is not None and window.window_start <= last and window.revision == 0:
+                continue
+            for transition in detector.observe(window):
+                states[transition.state.key] = transition.state.to_json()
+                if transition.alert is not None:
+                    alerts.append(transition.alert)
+            metrics.JUDGED.labels(funnel).inc()
+            self._last[funnel] = max(window.window_start, last or window.window_start)
+            unsaved += 1
+            if unsaved >= UNSAVED_WINDOWS:
+                self._save(funnel, states, alerts)
+                states, alerts, unsaved = {}, [], 0
+        if unsaved:
+            self._save(funnel, states, alerts)
+
+    def _save(self, funnel: str, states: dict[str, str], alerts: list[dict[str, Any]]) -> None:
+        last = self._last[funnel]
+        assert last is not None
+        self._alerts.save(funnel, last, states, alerts)
+
+    def _begin(self, funnel: str, first_window: int) -> Detector:
+        detector = Detector(funnel, self._rules, self._settings.window_ms)
+        last = self._alerts.last_window(funnel)
+        # Up to what was judged last the history is what the detector has seen; what is newer it is about to see.
+        until = first_window if last is None else max(first_window, last + self._settings.window_ms)
+        detector.preload(self._counts.read(until - detector.history_ms, until, funnel))
+        detector.restore(AlertState.from_json(state) for state in self._alerts.states(funnel))
+        self._last[funnel] = last
+        log.info("funnel %s: detector begins at window %s", funnel, until)
+        return detector
+
+    def publish(self, funnel: str) -> list[dict[str, Any]]:
+        """Publish what is in a funnel's outbox; done once Kafka has acknowledged it."""
+        outbox = self._alerts.outbox(funnel)
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        for alert in outbox:
+            self._producer.produce(
+                self._settings.alerts_topic, self._encode(alert), alert["alert_id"], on_delivery=delivered
+            )
+        if outbox:
+            if self._producer.flush(35) or failed:
+                raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+            self._alerts.published(outbox)
+            for alert in outbox:
+                metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()
+                log.warning(
+                    "ALERT %s %s: %s %s %s", alert["state"], alert["reason"], funnel, alert["step"], alert["dimensions"]
+                )
+        return outbox

@@ -1,0 +1,22 @@
+"""What a worker tells about itself, at ``/metrics``. Names and labels are part of the public interface."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ACCEPTED = Counter("funnelwatch_events_accepted_total", "Events counted by this worker.")
+REFUSED = Counter("funnelwatch_events_refused_total", "Records sent to the dead letters, by reason.", ["reason"])
+DUPLICATES = Counter("funnelwatch_events_duplicate_total", "Events dropped because their event_id was counted before.")
+LATE = Counter("funnelwatch_events_late_total", "Events that fell into a window that was closed already.")
+FLUSH_SECONDS = Histogram("funnelwatch_flush_seconds", "Time of a flush to the database.")
+FLUSH_EVENTS = Histogram(
+    "funnelwatch_flush_events", "Records in a flush.", buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000)
+)
+RETRIES = Counter("funnelwatch_retries_total", "Attempts that an outage made fail, by what was tried.", ["what"])
+LAG = Gauge("funnelwatch_lag_records", "Records that are not fetched yet, by partition.", ["partition"])
+STOPPED = Gauge("funnelwatch_stopped_partitions", "Partitions that cannot go on without a person.")
+WATERMARK = Gauge("funnelwatch_watermark_seconds", "Watermark of the topic, Unix time.")
+WINDOWS = Counter("funnelwatch_windows_closed_total", "Closed windows published, by funnel.", ["funnel"])
+REVISIONS = Counter("funnelwatch_windows_revised_total", "Closed windows published again, by funnel.", ["funnel"])
+JUDGED = Counter("funnelwatch_windows_judged_total", "Closed windows that the detector has judged.", ["funnel"])
+ALERTS = Counter("funnelwatch_alerts_total", "Alerts published, by state and reason.", ["state", "reason"])

@@ -1,0 +1,73 @@
+"""Outages pause the work: whatever needs a server is tried again until it answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+REPORT_EVERY_S = 30.0
+
+
+class StoppedError(Exception):
+    """The worker is stopping; what was under way is left for whoever comes next, and nothing is lost."""
+
+
+def until_done(
+    operation: Callable[[], T],
+    *,
+    what: str,
+    is_outage: Callable[[Exception], bool],
+    stopping: threading.Event,
+    on_retry: Callable[[], None] | None = None,
+) -> T:
+    """Run an operation until it succeeds, with growing pauses while a server is away.
+
+    Args:
+        operation: what to do; it must bear being repeated.
+        what: a name for the log, "PostgreSQL: flush".
+        is_outage: whether an error is one to wait out; any other is raised.
+        stopping: set when the worker stops.
+        on_retry: called after each failure, for a metric.
+
+    Raises:
+        StoppedError: the worker stops before the operation has succeeded.
+    """
+    pause = FIRST_PAUSE_S
+    since: float | None = None
+    reported = 0.0
+    while True:
+        try:
+            result = operation()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            now = time.monotonic()
+            if since is None:
+                since = now
+            if not reported or now - reported >= REPORT_EVERY_S:
+                reported = now
+                log.warning("%s: waiting, since %.0f s: %s", what, now - since, _one_line(error))
+            if on_retry:
+                on_retry()
+            if stopping.wait(pause):
+                raise StoppedError(what) from error
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        else:
+            if since is not None:
+                log.warning("%s: works again, after %.1f s", what, time.monotonic() - since)
+            return result
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,162 @@
+"""The parts of a worker, put together from settings. Each thread has a database connection of its own."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from alert_rules.loader import load_rules
+from funnelwatch.funnels import load_funnels
+from producers.topics import KafkaUnreachable, ensure_topics
+from schemas.codec import Decoder, Registry
+from sinks.redis.hot import HotCopy
+from sinks.timescale.alerts import AlertStore
+from sinks.timescale.closing import ClosingStore
+from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database, is_outage
+from sinks.timescale.migrations import migrate
+from stream.aggregate import Aggregator
+from stream.closer import Closer
+from stream.counting import Judge
+from stream.dead_letters import DeadLetters
+from stream.detect import Detection
+from stream.intake import Fetcher
+from stream.outage import until_done
+from stream.validation import DAY_MS, Limits
+
+if TYPE_CHECKING:
+    from funnelwatch.settings import Settings
+
+METADATA_TIMEOUT_S = 10.0
+
+
+class Parts:
+    """What a worker is made of.
+
+    Rules and funnels are read at once, so that a bad file is told before anything starts; servers are waited for.
+
+    Raises:
+        alert_rules.loader.RuleFileError: a rule file cannot be used.
+        funnelwatch.funnels.FunnelsFileError: the funnels file cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stopping = threading.Event()
+        self.rules = load_rules(settings.rules_path)
+        self.funnels = load_funnels(settings.funnels_path)
+        self.registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
+        self._databases: list[Database] = []
+
+    def prepare(self) -> None:
+        """Make topics and tables where they are missing; waits for the servers.
+
+        Raises:
+            StoppedError: the worker is stopping.
+            sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
+        """
+        until_done(
+            lambda: ensure_topics(self.settings),
+            what="Kafka: topics",
+            is_outage=lambda error: isinstance(error, KafkaException | KafkaUnreachable),
+            stopping=self.stopping,
+        )
+        until_done(
+            lambda: migrate(self._database("migrations"), self.settings.window_ms),
+            what="PostgreSQL: migrations",
+            is_outage=is_outage,
+            stopping=self.stopping,
+        )
+
+    def _database(self, role: str) -> Database:
+        database = Database(self.settings.timescale_url, application=f"funnelwatch {role}")
+        self._databases.append(database)
+        return database
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """Kafka's administration."""
+        return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin"}))
+
+    @cached_property
+    def topic_id(self) -> str:
+        """Kafka's id of the events topic: it tells the topic from an earlier one of its name."""
+        topic = self.settings.events_topic
+
+        def ask() -> str:
+            described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=METADATA_TIMEOUT_S)
+            return str(described[topic].result().topic_id)
+
+        return until_done(
+            ask,
+            what="Kafka: events topic",
+            is_outage=lambda error: isinstance(error, KafkaException),
+            stopping=self.stopping,
+        )
+
+    def partitions(self) -> int:
+        """How many partitions the events topic has now.
+
+        Raises:
+            KafkaException: Kafka cannot be asked.
+        """
+        topic = self.settings.events_topic
+        return len(self.admin.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic].partitions)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """The intake's consumer."""
+        return Fetcher(self.settings, self.topic_id, CountStore(self._database("intake")), self.stopping)
+
+    @cached_property
+    def aggregator(self) -> Aggregator:
+        """What counts the intake's fetches."""
+        settings = self.settings
+        return Aggregator(
+            settings=settings,
+            topic_id=self.topic_id,
+            judge=Judge(
+                decode=Decoder("FunnelEvent", self.registry),
+                funnels=self.funnels,
+                limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+                max_value_bytes=settings.max_value_bytes,
+            ),
+            store=CountStore(self._database("aggregate")),
+            hot=HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s),
+            dead_letters=DeadLetters(settings),
+            rewind=self.fetcher.rewind,
+            commit=self.fetcher.commit,
+            stopping=self.stopping,
+        )
+
+    @cached_property
+    def closer(self) -> Closer:
+        """What closes windows."""
+        return Closer(
+            settings=self.settings,
+            store=ClosingStore(self._database("closer")),
+            partitions=self.partitions,
+            registry=self.registry,
+            stopping=self.stopping,
+        )
+
+    @cached_property
+    def detection(self) -> Detection:
+        """What judges closed windows."""
+        database = self._database("detect")
+        return Detection(
+            settings=self.settings,
+            rules=self.rules,
+            counts=CountStore(database),
+            alerts=AlertStore(database),
+            registry=self.registry,
+        )
+
+    def close(self) -> None:
+        """Let the database connections go."""
+        for database in self._databases:
+            database.close()
