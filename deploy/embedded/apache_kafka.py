@@ -36,6 +36,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=4
 auto.create.topics.enable=false
+# After a kill the node is let in again when its old session has ended: 3 s instead of 9.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 # The first member of a group does not wait for others.
 group.initial.rebalance.delay.ms=0
 # Drills want dead workers noticed within seconds.

@@ -54,7 +54,7 @@ def jars(context: Context, java: Path) -> Path:
         UnusableError: they are not there and cannot be fetched; says why.
         CancelledError: the start was interrupted.
     """
-    folder = _cache(context.environ, context.data_dir) / f"kafka-{VERSION}"
+    folder = cache(context.environ, context.data_dir)
     fault = damage(folder)
     if fault is None:
         return folder
@@ -152,20 +152,21 @@ def _maven(context: Context, maven: str, java: Path, folder: Path, repository: P
     return ""
 
 
-def _cache(environ: Mapping[str, str], data_dir: Path) -> Path:
-    """The first folder that can be written (or made)."""
+def cache(environ: Mapping[str, str], data_dir: Path) -> Path:
+    """Where the jars are kept: in the first folder that can be written (or made)."""
+    name = f"kafka-{VERSION}"
     home = environ.get("HOME")
     wished = [environ.get("XDG_CACHE_HOME"), f"{home}/.cache" if home else None]
     for candidate in wished:
         if not candidate:
             continue
         folder = Path(candidate) / "funnelwatch"
-        there = folder
-        while not there.exists():
-            there = there.parent
-        if os.access(there, os.W_OK | os.X_OK) and there.is_dir():
-            return folder
-    return data_dir / "cache"
+        there = str(folder)
+        while not os.path.exists(there):  # noqa: PTH110 - unlike Path's, it takes a forbidden folder for a missing one
+            there = os.path.dirname(there)  # noqa: PTH120 - as above
+        if os.access(there, os.W_OK | os.X_OK):
+            return folder / name
+    return data_dir / "cache" / name
 
 
 def _home_is_writable() -> bool:

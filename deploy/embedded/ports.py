@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOST = "127.0.0.1"
+RANGE = range(20_000, 32_000)
+"""Below the ports from which systems take those of outgoing connections: a port of this range stays free between
+``down`` and ``up``, and a client that keeps calling a closed port cannot connect to itself."""
+PATIENCE_S = 1.0
+"""A server that was killed a moment ago holds its port until its last thread has ended."""
 
 
 def free_ports(preferred: Mapping[str, int | None]) -> dict[str, int]:
@@ -26,18 +33,29 @@ def free_port() -> int:
     return free_ports({"any": None})["any"]
 
 
-def _bound(port: int | None) -> socket.socket:
-    for candidate in (port or 0, 0):
-        listener = socket.socket()
-        # Connections that linger after a restart do not make a port taken; a listener does.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, candidate))
-            listener.listen(1)
-        except OSError:
-            listener.close()
-            if candidate == 0:
-                raise
-        else:
+def _bound(preferred: int | None) -> socket.socket:
+    deadline = time.monotonic() + PATIENCE_S
+    while preferred is not None and time.monotonic() < deadline:
+        if (listener := _listen(preferred)) is not None:
             return listener
-    raise AssertionError("the second try either succeeds or raises")
+        time.sleep(0.02)
+    for port in random.SystemRandom().sample(RANGE, 100):
+        if (listener := _listen(port)) is not None:
+            return listener
+    listener = _listen(0)
+    if listener is None:
+        raise OSError(f"no port is free on {HOST}")
+    return listener
+
+
+def _listen(port: int) -> socket.socket | None:
+    listener = socket.socket()
+    # Connections that linger after a restart do not make a port taken; a listener does.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        return None
+    return listener

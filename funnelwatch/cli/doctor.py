@@ -1,0 +1,123 @@
+"""``funnelwatch doctor``: is everything there that the pipeline needs, and if not, what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from pydantic import ValidationError
+
+from deploy.embedded.errors import StackError, UnusableError
+from deploy.embedded.java import find_java
+from deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
+from funnelwatch.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+LITTLE_DISK_BYTES = 1_000_000_000
+PYTHON = (3, 11)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of findings.")
+def doctor(as_json: bool) -> None:
+    r"""Check settings, services, data folder and programs, and say what to do; exit code 1 if something failed.
+
+    \b
+    Examples:
+      funnelwatch doctor
+      funnelwatch doctor --json
+    """
+    findings = []
+    for finding in examine(os.environ):
+        findings.append(finding)
+        if not as_json:
+            click.echo(_line(finding))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    if any(finding.level == "FAILED" for finding in findings):
+        sys.exit(1)
+
+
+def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Every finding, in the order in which things depend on each other."""
+    yield check_python(sys.version_info[:2])
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
+            yield Finding("settings", "FAILED", f"{name}: {fault['msg']}", "Set it right; see docs/settings.md.")
+        return
+    yield Finding("settings", "ok", "every setting can be read")
+    yield from check_folder(settings.data_dir)
+    yield from check_kafka(settings)
+    yield from check_registry(settings)
+    yield from check_database(settings)
+    yield from check_redis(settings)
+    yield from check_programs(environ, settings.data_dir.absolute())
+
+
+def check_python(version: tuple[int, ...]) -> Finding:
+    """Python is recent enough."""
+    if version < PYTHON:
+        wanted = ".".join(map(str, PYTHON))
+        return Finding("python", "FAILED", f"Python {platform.python_version()}", f"Install Python {wanted} or later.")
+    return Finding("python", "ok", f"Python {platform.python_version()}")
+
+
+def check_folder(data_dir: Path) -> Iterator[Finding]:
+    """The data folder can be written, or made, and its disk has room."""
+    existing = data_dir.absolute()
+    while not os.path.exists(existing):  # noqa: PTH110 - unlike Path's, it takes a forbidden folder for a missing one
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        advice = "Give this user write permission, or name another folder with FUNNELWATCH_DATA_DIR."
+        yield Finding("data folder", "FAILED", f"{data_dir} cannot be written ({existing})", advice)
+        return
+    disk = os.statvfs(existing)
+    free = disk.f_bavail * disk.f_frsize
+    if free < LITTLE_DISK_BYTES:
+        advice = "Free some space, or name a folder on another disk with FUNNELWATCH_DATA_DIR."
+        yield Finding("data folder", "warning", f"{data_dir}: only {free / 1e6:.0f} MB are free", advice)
+    else:
+        yield Finding("data folder", "ok", f"{data_dir} can be written, {free / 1e9:.0f} GB are free")
+
+
+def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Finding]:
+    """What the embedded Kafka needs; without it `up` takes Tansu, so nothing here is a failure."""
+    try:
+        java = find_java(environ)
+    except UnusableError as error:
+        yield Finding("java", "warning", f"{error}: `up` takes Tansu for Kafka", "Install Java 17 or later.")
+        return
+    yield Finding("java", "ok", str(java))
+    folder = cache(environ, data_dir)
+    try:
+        wrong = damage(folder)
+    except (OSError, StackError) as error:
+        wrong = str(error)
+    maven = shutil.which("mvn", path=environ.get("PATH", ""))
+    if wrong is None:
+        yield Finding("kafka jars", "ok", f"{folder} is complete")
+    elif maven:
+        yield Finding("kafka jars", "ok", f"not fetched yet; `up` does it with {maven}")
+    else:
+        message = f"{wrong}, and Maven (mvn) is not on PATH: `up` takes Tansu for Kafka"
+        yield Finding("kafka jars", "warning", message, "Install Maven.")
+
+
+def _line(finding: Finding) -> str:
+    colour = {"ok": "green", "warning": "yellow", "FAILED": "red"}[finding.level]
+    advice = f" {finding.advice}" if finding.advice else ""
+    end = "." if finding.advice and not finding.message.endswith(".") else ""
+    return f"{click.style(f'{finding.level:<8}', fg=colour)}{finding.name:<16}{finding.message}{end}{advice}"

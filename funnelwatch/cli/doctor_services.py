@@ -1,0 +1,145 @@
+"""What ``funnelwatch doctor`` asks Kafka, the schema registry, the database and Redis."""
+
+from __future__ import annotations
+
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import psycopg
+import redis
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from deploy.embedded.kafka_client import admin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from funnelwatch.settings import Settings
+
+TIMEOUT_S = 5.0
+START = "Start it (`funnelwatch up` starts one here), or set {variable} to where it is."
+OLDEST_DATABASE = 150_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    level: Literal["ok", "warning", "FAILED"]
+    message: str
+    advice: str = ""
+
+
+def check_kafka(settings: Settings) -> Iterator[Finding]:
+    """The brokers answer, the four topics are there, and how far the workers are behind."""
+    client = admin(settings.kafka())
+    try:
+        cluster = client.list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        message = f"no broker answers at {settings.kafka_bootstrap_servers}: {error.args[0].str()}"
+        advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
+        yield Finding("kafka", "FAILED", message, advice)
+        return
+    yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {settings.kafka_bootstrap_servers}")
+    for name in (
+        settings.events_topic,
+        settings.windows_topic,
+        settings.alerts_topic,
+        settings.dead_letters_topic,
+    ):
+        if name in cluster.topics:
+            yield Finding("topic", "ok", f"{name}: {len(cluster.topics[name].partitions)} partition(s)")
+        else:
+            advice = "A worker makes it when it starts: `funnelwatch worker`."
+            yield Finding("topic", "warning", f"{name} does not exist", advice)
+    if settings.events_topic in cluster.topics:
+        partitions = [
+            TopicPartition(settings.events_topic, number) for number in cluster.topics[settings.events_topic].partitions
+        ]
+        yield _lag(client, settings, partitions)
+
+
+def _lag(client: AdminClient, settings: Settings, partitions: list[TopicPartition]) -> Finding:
+    group = settings.consumer_group
+    try:
+        request = ConsumerGroupTopicPartitions(group)
+        answer = client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
+        committed = {
+            (one.topic, one.partition): one.offset
+            for one in answer.topic_partitions or []
+            if one.offset >= 0 and one.topic == settings.events_topic
+        }
+        if not committed:
+            return Finding("consumer group", "ok", f"{group} has not read {settings.events_topic} yet")
+        ends = client.list_offsets(dict.fromkeys(partitions, OffsetSpec.latest()), request_timeout=TIMEOUT_S)
+        lag = sum(
+            max(0, end.result().offset - committed.get((one.topic, one.partition), 0)) for one, end in ends.items()
+        )
+    except KafkaException as error:
+        advice = "See that this user may describe groups and topics."
+        return Finding("consumer group", "warning", f"{group}: its lag cannot be told: {error.args[0].str()}", advice)
+    return Finding("consumer group", "ok", f"{group} is {lag} event(s) behind on {settings.events_topic}")
+
+
+def check_registry(settings: Settings) -> Iterator[Finding]:
+    """The schema registry answers, where one is set."""
+    url = settings.schema_registry_url
+    if not url:
+        yield Finding("schema registry", "ok", "none is set: events carry the fingerprint of their schema")
+        return
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/subjects", timeout=TIMEOUT_S):  # noqa: S310 - the user's own URL
+            pass
+    except (OSError, ValueError) as error:
+        advice = "Start it, or set FUNNELWATCH_SCHEMA_REGISTRY_URL to where it is, or to nothing."
+        reason = getattr(error, "reason", error)
+        yield Finding("schema registry", "FAILED", f"{url} does not answer: {reason}", advice)
+    else:
+        yield Finding("schema registry", "ok", f"{url} answers")
+
+
+def check_database(settings: Settings) -> Iterator[Finding]:
+    """The database answers, is recent enough, and has its tables."""
+    try:
+        with psycopg.connect(settings.timescale_url, connect_timeout=round(TIMEOUT_S)) as session:
+            version = session.info.server_version
+            extension = session.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+            tables = session.execute("SELECT to_regclass('stream_progress') IS NOT NULL").fetchone()
+    except psycopg.Error as error:
+        advice = START.format(variable="FUNNELWATCH_TIMESCALE_URL")
+        yield Finding("database", "FAILED", " ".join(str(error).split()), advice)
+        return
+    name = f"PostgreSQL {version // 10_000}.{version % 10_000}"
+    if version < OLDEST_DATABASE:
+        yield Finding("database", "FAILED", name, "Use PostgreSQL 15 or later.")
+        return
+    kind = f"with TimescaleDB {extension[0]}" if extension else "plain, without TimescaleDB: nothing is compressed"
+    yield Finding("database", "ok", f"{name}, {kind}")
+    if tables == (True,):
+        yield Finding("tables", "ok", "they are there")
+    else:
+        advice = "A worker makes them when it starts: `funnelwatch worker`."
+        yield Finding("tables", "warning", "the database has no tables of funnelwatch", advice)
+
+
+def check_redis(settings: Settings) -> Iterator[Finding]:
+    """Redis answers, and does not throw windows away."""
+    try:
+        with redis.Redis.from_url(
+            settings.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True
+        ) as client:
+            memory = client.info("memory")
+            version = client.info("server").get("redis_version", "")
+    except (redis.RedisError, ValueError) as error:
+        advice = START.format(variable="FUNNELWATCH_REDIS_URL")
+        yield Finding("redis", "FAILED", f"{settings.redis_url}: {error}", advice)
+        return
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if int(memory.get("maxmemory", 0)) > 0 and policy != "noeviction":
+        message = f"maxmemory-policy is {policy}: windows may be missing when its memory is full"
+        yield Finding("redis", "warning", message, "Set maxmemory-policy to noeviction.")
+    else:
+        yield Finding("redis", "ok", f"version {version} at {settings.redis_url}, maxmemory-policy {policy}")
