@@ -119,5 +119,5 @@ def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Findi
 def _line(finding: Finding) -> str:
     colour = {"ok": "green", "warning": "yellow", "FAILED": "red"}[finding.level]
     advice = f" {finding.advice}" if finding.advice else ""
-    end = "." if finding.advice and not finding.message.endswith(".") else ""
+    end = "." if finding.advice and finding.message[-1] not in ".?!" else ""
     return f"{click.style(f'{finding.level:<8}', fg=colour)}{finding.name:<16}{finding.message}{end}{advice}"
