@@ -35,7 +35,9 @@ def progress_line(what: str, total: int | None = None) -> Iterator[Callable[[int
         TextColumn("{task.fields[events]:,} events"),
         TimeElapsedColumn(),
     ]
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as progress:
+    console = Console(stderr=True)
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, refresh_per_second=5, disable=not shown) as progress:
         task = progress.add_task(what, total=total, events=0)
         yield lambda events, done: progress.update(task, events=events, completed=done)
 

@@ -55,7 +55,7 @@ def simulate(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Produce the events of a simulated sign-up funnel: seasons, platforms, retries, incidents; seeded.
+    """Produce the events of a simulated sign-up funnel: seasons, platforms, retries, incidents; seeded.
 
     Missing topics are made. Ctrl-C ends a live run; what was taken is delivered first.
 
@@ -64,7 +64,7 @@ def simulate(
       funnelwatch simulate --from -8d --rate 10
       funnelwatch simulate --live --rate 600 --incident step=VERIFY_SMS_CODE,os=iOS,loss=0.4,start=+2m,for=10m
       funnelwatch simulate --from 2026-11-01 --to 2026-11-02 --dry-run > events.jsonl
-    """
+    """  # noqa: D301 - click's mark is the character, not a backslash
     now = now_ms()
     if speed is not None and (live or speed <= 0):
         raise click.UsageError("--speed must be above 0, and does not go with --live, which is real time")

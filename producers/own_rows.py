@@ -1,0 +1,69 @@
+"""Rows whose columns are the fields of ``FunnelEvent``: what ``funnelwatch produce`` takes without a mapping."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from producers.mapper import Refused, line_id
+from producers.times import to_ms
+from schemas.files import SCHEMAS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIELDS = tuple(field["name"] for field in SCHEMAS["FunnelEvent"]["fields"])
+CONTEXT = "contexts."
+WITH_DEFAULT = ("funnel", "os", "browser", "app_version", "status", "duration_ms", "contexts", "event_id")
+
+
+def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> list[dict[str, Any]]:
+    """The one event of a row; its types are still to be checked.
+
+    Columns are the event's fields, ``contexts.KEY`` for one of its contexts. ``ts`` is ms since the epoch or ISO 8601.
+    An optional field that is empty or absent takes its default; an absent ``event_id`` is made of content and line.
+
+    Args:
+        row: values by column; strings where they come from CSV.
+        line: its place in the file.
+        funnel: the funnel, instead of the row's.
+
+    Raises:
+        Refused: the row is no event.
+    """
+    event: dict[str, Any] = {}
+    contexts: dict[str, Any] = {}
+    for name, value in row.items():
+        if name.startswith(CONTEXT):
+            if value not in ("", None):
+                contexts[name.removeprefix(CONTEXT)] = value
+        elif name not in FIELDS:
+            raise Refused("UNKNOWN_FIELD", f"{name}: is no field of an event; use --map to say what your columns are")
+        elif value not in ("", None) or name not in WITH_DEFAULT:
+            event[name] = value
+    if contexts:
+        event["contexts"] = {**event.get("contexts", {}), **contexts}
+    event.setdefault("event_id", line_id(row, line))
+    event["funnel"] = funnel or event.get("funnel", "sign_up")
+    event["ts"] = _time(event.get("ts"))
+    if isinstance(event.get("duration_ms"), str):
+        event["duration_ms"] = _whole(event["duration_ms"])
+    return [event]
+
+
+def _time(value: Any) -> Any:
+    if value is None or value == "":
+        raise Refused("NO_TIME", "ts: is missing or empty")
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value) if value.lstrip("-").isdecimal() else to_ms(datetime.fromisoformat(value))
+    except (ValueError, OverflowError):
+        raise Refused("BAD_TIME", f"ts: {value!r} is neither ms since the epoch nor ISO 8601") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Refused("BAD_FIELD", f"duration_ms: {text!r} is not a whole number") from None
