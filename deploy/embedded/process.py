@@ -108,6 +108,7 @@ def alive(pid: int | None, created: float | None) -> psutil.Process | None:
     """The process of that id if it runs and started at that time (epoch seconds), else None."""
     if pid is None or created is None:
         return None
+    _reap(pid)
     try:
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - created) < CLOCK_JITTER_S:
@@ -119,10 +120,17 @@ def alive(pid: int | None, created: float | None) -> psutil.Process | None:
 
 def running(process: psutil.Process) -> bool:
     """Whether it still runs; one that ended but was not waited for does not."""
+    _reap(process.pid)
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def _reap(pid: int) -> None:
+    """Let the system forget a server of ours that has ended: as a zombie its id still looks alive to others."""
+    if pid in _children:
+        _children[pid].poll()
 
 
 def exit_code(process: psutil.Process) -> int | None:
@@ -142,7 +150,7 @@ def listens(process: psutil.Process, port: int) -> bool:
         return False
 
 
-def strays(mark: str, postgres_data: Path | None) -> list[psutil.Process]:
+def strays(mark: str | None, postgres_data: Path | None) -> list[psutil.Process]:
     """Processes of the stack of this data folder, whether they were recorded or not.
 
     PostgreSQL's children overwrite their environment with their title; they are known by their folder instead.
@@ -152,7 +160,7 @@ def strays(mark: str, postgres_data: Path | None) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            marked = process.environ().get(MARK) == mark
+            marked = mark is not None and process.environ().get(MARK) == mark
             if not marked and postgres_data is not None and process.name() == "postgres":
                 marked = process.cwd() == str(postgres_data)
             if marked:
