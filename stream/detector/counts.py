@@ -1,0 +1,167 @@
+"""The counts of judged series over the remembered weeks, as cumulative sums, so that any stretch is two look-ups.
+
+A *column* is one judged series: ``Column(level, step, values)``, e.g. ``(("os",), "VERIFY_SMS_CODE", ("iOS",))``. A
+*row* is one window. ``cum[channel, r + 1] - cum[channel, r]`` are the counts of row r. Sums are kept modulo 2**32:
+they may wrap, their differences over any stretch below four thousand million are exact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from stream.model import Series, Tally
+
+CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
+"""What may be remembered, and its place in a `Tally`; ``window`` and ``cohort`` are successes on that basis."""
+
+FIRST_ROWS = 1024
+FIRST_COLUMNS = 16
+
+
+class Column(NamedTuple):
+    """One judged series: all counts of a step whose dimensions ``level`` have these ``values``."""
+
+    level: tuple[str, ...]
+    step: str
+    values: tuple[str, ...]
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """Values by dimension."""
+        return dict(zip(self.level, self.values, strict=True))
+
+
+class Counts:
+    """Counts of the columns of some levels; grows by rows and columns, and forgets rows beyond ``limit``."""
+
+    def __init__(self, levels: Iterable[tuple[str, ...]], channels: Iterable[str], window_ms: int, limit: int) -> None:
+        self.levels = tuple(levels)
+        self.channels = tuple(channels)
+        self.window_ms = window_ms
+        self.limit = limit
+        self.first = 0
+        """Window number (start // window_ms) of row 0."""
+        self.rows = 0
+        self.columns: dict[Column, int] = {}
+        self._base: dict[Series, int] = {}
+        self._map: list[list[int]] = []
+        self._places = np.zeros((0, len(self.levels)), dtype=np.intp)
+        self._fields = [CHANNELS[name] for name in self.channels]
+        self.cum: NDArray[np.uint32] = np.zeros((len(self.channels), FIRST_ROWS + 1, FIRST_COLUMNS), dtype=np.uint32)
+
+    def row_of(self, start: int) -> int:
+        """The row of the window that starts then; negative or beyond the last when it is not remembered."""
+        return start // self.window_ms - self.first
+
+    def start_of(self, row: int) -> int:
+        """Start of the window of that row."""
+        return (self.first + row) * self.window_ms
+
+    def append(self, start: int, series: Mapping[Series, Tally]) -> None:
+        """Add the newest window; windows left out before it count nothing, however many they are."""
+        row = self.row_of(start) if self.rows else 0
+        if not self.rows:
+            self.first = start // self.window_ms
+        elif row - self.rows >= self.limit:
+            self.first, self.rows, row = start // self.window_ms, 0, 0
+            self.cum[:, 0] = 0
+        fresh = self._sums(series)
+        row -= self._make_room(row)
+        if row > self.rows:
+            self.cum[:, self.rows + 1 : row + 1] = self.cum[:, self.rows, None]
+        self.cum[:, row + 1] = self.cum[:, row] + fresh
+        self.rows = row + 1
+
+    def revise(self, start: int, series: Mapping[Series, Tally]) -> None:
+        """Replace the counts of a remembered window by these, which are all of them."""
+        fresh = self._sums(series)
+        row = self.row_of(start)
+        change = fresh - (self.cum[:, row + 1] - self.cum[:, row])
+        where = np.flatnonzero(change.any(axis=0))
+        if where.size:
+            self.cum[:, row + 1 : self.rows + 1, where] += change[:, None, where]
+
+    def load(self, rows: list[tuple[int, Series, Tally]]) -> None:
+        """Begin with history: rows in any order; only the newest ``limit`` windows are kept."""
+        if not rows:
+            return
+        places = self.places(series for _, series, _ in rows)
+        numbers = np.fromiter((start for start, _, _ in rows), dtype=np.int64, count=len(rows)) // self.window_ms
+        values = np.array([[tally[field] for field in self._fields] for _, _, tally in rows], dtype=np.uint32)
+        last = int(numbers.max())
+        self.first = max(int(numbers.min()), last - self.limit + 1)
+        self.rows = last - self.first + 1
+        keep = numbers >= self.first
+        at = (numbers[keep] - self.first + 1)[:, None]
+        self.cum = np.zeros((len(self.channels), self.rows + FIRST_ROWS + 1, self.cum.shape[2]), dtype=np.uint32)
+        for channel in range(len(self.channels)):
+            np.add.at(self.cum[channel], (at, places[keep]), values[keep, channel, None])
+            np.cumsum(self.cum[channel], axis=0, dtype=np.uint32, out=self.cum[channel])
+
+    def places(self, series: Iterable[Series]) -> NDArray[np.intp]:
+        """The columns that each series counts into, one per level: shape (series, levels)."""
+        base = self._base
+        ids = []
+        for one in series:
+            number = base.get(one)
+            if number is None:
+                number = base[one] = len(base)
+                self._map.append([self._column(one, level) for level in self.levels])
+            ids.append(number)
+        if len(self._map) != len(self._places):
+            self._places = np.array(self._map, dtype=np.intp).reshape(len(self._map), len(self.levels))
+        return self._places[ids]
+
+    def stretch(self, channel: str, begin: NDArray[np.intp], end: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Sums over rows [begin, end), clipped to what is remembered: shape (len(begin), columns)."""
+        cum = self.cum[self.channels.index(channel), :, : len(self.columns)]
+        upper, lower = np.clip(end, 0, self.rows), np.clip(begin, 0, self.rows)
+        return (cum[upper] - cum[lower]).astype(np.float64)
+
+    def each(self, channel: str, begin: int, end: int, columns: NDArray[np.intp] | slice) -> NDArray[np.float64]:
+        """The counts of every row in [begin, end), zeros where nothing is remembered: shape (rows, columns)."""
+        cum = self.cum[self.channels.index(channel), :, : len(self.columns)]
+        low, high = max(begin, 0), min(end, self.rows)
+        found = np.diff(cum[low : max(high, low) + 1, columns], axis=0).astype(np.float64)
+        before, after = low - begin, end - max(high, low)
+        return np.pad(found, ((before, after), (0, 0))) if before or after else found
+
+    def _column(self, series: Series, level: tuple[str, ...]) -> int:
+        """The column of a series at a level, made when it is new."""
+        column = Column(level, series.step, tuple(getattr(series, name) for name in level))
+        place = self.columns.setdefault(column, len(self.columns))
+        if place >= self.cum.shape[2]:
+            self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, self.cum.shape[2])))
+        return place
+
+    def _sums(self, series: Mapping[Series, Tally]) -> NDArray[np.uint32]:
+        """The counts of one window by channel and column."""
+        places = self.places(series)
+        sums = np.zeros((len(self.channels), self.cum.shape[2]), dtype=np.uint32)
+        if series:
+            values = np.array(list(series.values()), dtype=np.float64)
+            for channel, field in enumerate(self._fields):
+                weights = np.repeat(values[:, field], places.shape[1])
+                sums[channel] = np.bincount(places.ravel(), weights, minlength=sums.shape[1]).astype(np.uint32)
+        return sums
+
+    def _make_room(self, row: int) -> int:
+        """Let ``row`` be stored; how many rows were forgotten at the front for it."""
+        capacity = self.cum.shape[1] - 1
+        if row < capacity:
+            return 0
+        drop = max(0, row + 1 - self.limit)
+        kept = max(0, self.rows - drop)
+        # A quarter more than is remembered: moving it all to the front is then rare.
+        grown = min(max(2 * capacity, row + 1 - drop + 1), self.limit + self.limit // 4 + 2)
+        cum = np.zeros((self.cum.shape[0], grown + 1, self.cum.shape[2]), dtype=np.uint32)
+        cum[:, : kept + 1] = self.cum[:, self.rows - kept : self.rows + 1]
+        self.cum, self.rows, self.first = cum, kept, self.first + drop
+        return drop

@@ -1,0 +1,100 @@
+"""Which series an incident is about: levels of a rule that say the same are held back; a loss is traced to a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream.detector.baseline import baseline
+from stream.detector.scan import LONGEST, due
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stream.detector.counts import Column, Counts
+    from stream.detector.panel import Panel
+
+EXPLAINS = 0.75
+"""A narrower series that has lost this share of what the wider one lost explains it."""
+MIN_SHARE = 0.5
+MIN_LIFT = 1.3
+"""A value explains a loss when its share of it is this many times its share of what was expected."""
+NEAR = 0.05
+"""Of values that explain a loss about equally well, the one of the earlier dimension is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The value that explains most of a loss; empty when none does."""
+
+    dimension: str = ""
+    value: str = ""
+    share: float = 0.0
+
+
+def within(wide: Column, narrow: Column) -> bool:
+    """Whether all that ``narrow`` counts is also counted by ``wide``, which is another series."""
+    if wide.step != narrow.step or len(wide.level) >= len(narrow.level):
+        return False
+    values = narrow.dimensions
+    return all(values.get(name) == value for name, value in wide.dimensions.items())
+
+
+def held_back(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> dict[Column, Column]:
+    """Which of the series that would begin to fire are already told by another, and by which.
+
+    A wider series is held back by narrower ones that have lost most of what it lost: one of them where both are new,
+    all of them together where they already fire. Else the wider one tells it and holds the narrower ones back.
+
+    Args:
+        fresh: series that would begin to fire now, with what they have lost over the stretch that is judged.
+        active: series that fire already, with what they have lost over the windows last judged.
+    """
+    holders: dict[Column, Column] = {}
+    for column in sorted(fresh, key=lambda one: len(one.level)):
+        wider = [other for other in (*active, *fresh) if within(other, column) and other not in holders]
+        if wider:
+            holders[column] = wider[0]
+            continue
+        lost = max(fresh[column], 1e-12)
+        firing = {other: loss for other, loss in active.items() if within(column, other)}
+        new = {other: loss for other, loss in fresh.items() if within(column, other)}
+        if firing and sum(firing.values()) >= EXPLAINS * lost:
+            holders[column] = max(firing, key=firing.__getitem__)
+        elif new and max(new.values()) >= EXPLAINS * lost:
+            holders[column] = max(new, key=new.__getitem__)
+    return holders
+
+
+def trace(column: Column, windows: int, panel: Panel, drill: Counts) -> Where:
+    """The os, browser or app version whose own drop explains most of what ``column`` has lost in the last windows.
+
+    Each value is held against its own baseline, so a mere shift of traffic towards values that always convert less
+    loses nothing here.
+    """
+    windows = min(windows, LONGEST)
+    head = drill.row_of(panel.counts.start_of(panel.head))
+    kernel = panel.estimates.kernel[:, [panel.counts.columns[column]]]
+    rate = baseline(drill, panel.basis, np.array([head]), panel.kind)
+    best, lift = Where(), -1.0
+    for level in drill.levels:
+        if len(level) != len(column.level) + 1 or not set(column.level) < set(level):
+            continue
+        (dimension,) = set(level) - set(column.level)
+        inner = [(one, place) for one, place in drill.columns.items() if one.level == level and within(column, one)]
+        places = np.array([place for _, place in inner if rate.known[0, place]], dtype=np.intp)
+        names = [one.dimensions[dimension] for one, place in inner if rate.known[0, place]]
+        if len(names) < 2:  # noqa: PLR2004
+            continue
+        n = due(drill.each("impressions", head - windows - len(kernel) + 2, head + 1, places), kernel).sum(axis=0)
+        expected = n * rate.rate[0, places]
+        lost = expected - drill.each(panel.basis, head - windows + 1, head + 1, places).sum(axis=0)
+        if lost.sum() <= 0 or expected.sum() <= 0:
+            continue
+        shares, usual = np.clip(lost / lost.sum(), 0.0, 1.0), expected / expected.sum()
+        top = int((shares - usual).argmax())
+        if shares[top] >= max(MIN_SHARE, MIN_LIFT * usual[top]) and shares[top] - usual[top] > lift + NEAR:
+            best, lift = Where(dimension, names[top], float(shares[top])), float(shares[top] - usual[top])
+    return best
