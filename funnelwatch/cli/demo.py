@@ -1,0 +1,110 @@
+"""``funnelwatch demo``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from deploy.embedded.errors import StackError
+from funnelwatch.demo.plan import Plan
+from funnelwatch.demo.run import Demo, DemoError
+from funnelwatch.demo.screen import render
+from funnelwatch.demo.traffic import TrafficError
+from funnelwatch.demo.watch import Seen
+from funnelwatch.settings import load_settings
+from producers.topics import KafkaUnreachable
+
+if TYPE_CHECKING:
+    from deploy.embedded.stack import Kafka
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.option(
+    "--kafka",
+    type=click.Choice(["auto", "apache", "tansu"]),
+    default="auto",
+    show_default=True,
+    help="Apache Kafka needs Java 17 and Maven; Tansu needs nothing; auto takes Apache Kafka where it works.",
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--exit-when-done", is_flag=True, help="End when the alert has resolved, instead of going on until Ctrl-C."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the result on stdout.")
+@click.option("--window", "window_s", type=click.IntRange(10, 300), help="Length of a window, s.")
+def demo(kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s: int | None) -> None:
+    r"""See the whole pipeline at work: history, live traffic, an incident, its alert, recovery.
+
+    Starts Kafka, PostgreSQL, Redis and workers of its own under the data folder, all on 127.0.0.1, and ends them
+    again. Eight days of history are backfilled first, so that the detector knows what to expect. The exit code is 1
+    if an event was lost or counted twice, or if no alert came.
+
+    \b
+    Examples:
+      funnelwatch demo
+      funnelwatch demo --exit-when-done --json
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    plan = Plan(window_s=window_s) if window_s else Plan()
+    console = Console(stderr=True)
+    data_dir = (load_settings().data_dir / "demo").absolute()
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+
+        def say(line: str) -> None:
+            live.console.print(line, highlight=False, markup=False)
+
+        def draw(run: Demo) -> None:
+            if console.is_terminal:
+                seen = run.watch.seen if run.watch else Seen()
+                produced = run.traffic.produced if run.traffic else 0
+                screen = render("funnelwatch demo", run.happening, seen, produced, run.per_second)
+                live.update(screen, refresh=True)
+
+        run = Demo(data_dir=data_dir, kafka=cast("Kafka", kafka), workers=workers, plan=plan, say=say, draw=draw)
+        result: dict[str, Any] | None = None
+        interrupted = False
+        try:
+            run.run(forever=not exit_when_done)
+            result = run.result()
+        except KeyboardInterrupt:
+            interrupted = True
+            say("Ending …")
+        except (StackError, DemoError, TrafficError, KafkaUnreachable) as error:
+            raise click.ClickException(str(error)) from error
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            run.close()
+    if result is None:
+        # Ctrl-C is how a demo without end is ended; one that was to end by itself was cut short.
+        sys.exit(INTERRUPTED if interrupted and exit_when_done else 0)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo(_summary(result), err=True)
+    sys.exit(0 if result["ok"] else 1)
+
+
+def _interrupt(_signal: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _summary(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['kafka']}, {result['database']}, {result['redis']}",
+        f"{result['events_produced']:,} events produced = {result['events_counted']:,} counted "
+        f"+ {result['dead_letters']} dead letters",
+    ]
+    if result["alert_after_s"] is not None:
+        lines.append(f"alert {result['alert_after_s']:g} s after the incident's start")
+    lines += [f"FAULT: {fault}" for fault in result["faults"]]
+    return "\n".join(lines)

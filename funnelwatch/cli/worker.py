@@ -1,0 +1,50 @@
+"""``funnelwatch worker``."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import click
+
+from alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.funnels import FunnelsFileError, load_funnels
+from funnelwatch.settings import load_settings
+from funnelwatch.supervisor import Supervisor
+
+
+@click.command()
+@click.option("--processes", "-n", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option("--web-port", type=click.IntRange(0), help="Port of the first one's /healthz and /metrics; 0: free ones.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="How much they say.")
+def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
+    r"""Run stream workers: count events, close windows, judge them, publish alerts.
+
+    Each process is a Faust worker (`faust -A stream.app worker` runs one the plain way); one that dies is started
+    again. They share the partitions of the topics, here and on other machines, so more processes than partitions are
+    of no use. Outages of Kafka, the database or Redis are waited out.
+
+    \b
+    Example:
+      funnelwatch up
+      funnelwatch worker --processes 2
+    """
+    settings = load_settings()
+    try:
+        load_rules(settings.rules_path)
+        load_funnels(settings.funnels_path)
+    except (RuleFileError, FunnelsFileError) as error:
+        raise click.ClickException(str(error)) from error
+    supervisor = Supervisor(
+        processes,
+        web_port=settings.web_port if web_port is None else web_port,
+        report=lambda line: click.echo(line, err=True),
+        log_level=log_level or settings.log_level,
+    )
+
+    def stop(_signal: int, _frame: Any) -> None:
+        supervisor.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    supervisor.run()

@@ -1,0 +1,1 @@
+"""``funnelwatch demo``: the whole pipeline at work, with an incident to find."""

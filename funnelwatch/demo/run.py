@@ -1,0 +1,320 @@
+"""The demo from start to end: stack, workers, history, live traffic, incident, alert, recovery, result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+
+from deploy.embedded.stack import Stack
+from funnelwatch.demo.plan import OS, STEP, Plan
+from funnelwatch.demo.screen import alert_line, hints
+from funnelwatch.demo.traffic import Traffic
+from funnelwatch.demo.watch import Watch
+from funnelwatch.settings import Settings
+from funnelwatch.supervisor import Supervisor
+from producers.topics import ensure_topics
+from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database
+from sinks.timescale.migrations import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from deploy.embedded.stack import Kafka
+    from deploy.embedded.state import StackState
+    from funnelwatch.demo.watch import Received
+    from producers.profile import Incident
+
+LOOK_EVERY_S = 0.5
+CATCH_UP_S = 300.0
+FINISH_S = 90.0
+ALERT_WITHIN_S = 120.0
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why and where to look."""
+
+
+class Demo:
+    """One run of the demo.
+
+    Args:
+        data_dir: folder of its own embedded stack, emptied first.
+        kafka: which broker.
+        workers: how many worker processes.
+        plan: what happens when.
+        say: told each new thing that happens, a line at a time, from any thread.
+        draw: called about twice a second while it runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        kafka: Kafka,
+        workers: int,
+        plan: Plan,
+        say: Callable[[str], None],
+        draw: Callable[[Demo], None],
+    ) -> None:
+        self._data_dir = data_dir
+        self._kafka = kafka
+        self._worker_count = workers
+        self._plan = plan
+        self._say = say
+        self._draw = draw
+        self._began = time.monotonic()
+        self._ending = threading.Event()
+        self._told = 0
+        self._measured = (time.monotonic(), 0)
+        self._cleanup = ExitStack()
+        self.happening = ""
+        self.per_second = 0.0
+        self.stack: StackState | None = None
+        self.traffic: Traffic | None = None
+        self.watch: Watch | None = None
+        self.workers: Supervisor | None = None
+        self.incident: Incident | None = None
+
+    def run(self, *, forever: bool) -> None:
+        """Run through the plan; then, with ``forever``, go on with live traffic until interrupted.
+
+        Raises:
+            DemoError: something did not happen in time.
+            StackError: a server could not be started.
+            KeyboardInterrupt: the user ended it.
+        """
+        self._start()
+        self._backfill()
+        self._normal()
+        self._trouble()
+        self._recovery()
+        if forever:
+            self._now("The incident is over; live traffic goes on until Ctrl-C.")
+            while True:
+                self._step()
+        self._finish()
+
+    def _start(self) -> None:
+        self._now("Starting Kafka, PostgreSQL and Redis …")
+        stack = Stack(self._data_dir, self._kafka)
+        stack.down(purge=True)
+        self._cleanup.callback(stack.down)
+        self.stack = stack.up(self._say)
+        environment = self._plan.environment | self.stack.env
+        settings = Settings(
+            data_dir=self._data_dir,
+            **{name.removeprefix("FUNNELWATCH_").lower(): value for name, value in environment.items()},  # type: ignore[arg-type]
+        )
+        self._say(hints(self._data_dir, settings.timescale_url))
+        ensure_topics(settings)
+        self._check_empty(settings)
+        self._now("Starting workers …")
+        log = self._cleanup.enter_context((self._data_dir / "logs" / "worker.log").open("ab"))
+        self.workers = Supervisor(
+            self._worker_count,
+            environment=environment | {"FUNNELWATCH_DATA_DIR": str(self._data_dir)},
+            output=log,
+            report=self._say,
+        )
+        thread = threading.Thread(target=self.workers.run, name="supervisor")
+        thread.start()
+        self._cleanup.callback(thread.join)
+        self._cleanup.callback(self.workers.stop)
+        self.watch = Watch(settings)
+        self._cleanup.callback(self.watch.stop)
+        self.watch.start()
+        self.traffic = Traffic(settings, self._plan)
+        self._cleanup.callback(self.traffic.stop)
+
+    def _check_empty(self, settings: Settings) -> None:
+        """A server that the user named may hold counts of theirs; the demo would mix its own in."""
+        database = Database(settings.timescale_url)
+        migrate(database, settings.window_ms)
+        counted = CountStore(database).totals(settings.events_topic)["counted"]
+        database.close()
+        if counted:
+            raise DemoError(
+                f"the database has {counted:,} counted events, and the demo wants an empty one: unset "
+                "FUNNELWATCH_TIMESCALE_URL, or name another database"
+            )
+
+    def _backfill(self) -> None:
+        assert self.traffic is not None
+        assert self.watch is not None
+        days = self._plan.history_days
+        self._now(f"Backfilling {days:g} days of history through the same topics …")
+        self.traffic.start()
+        while not self.traffic.history_done.is_set():
+            self._step()
+        produced = self.traffic.history
+        self._now(f"{produced:,} events of history produced; counting and judging them …")
+        window_ms = self._plan.window_s * 1000
+        self._until(
+            lambda: (
+                self._watch.seen.counted.done >= produced
+                and (self._watch.seen.judged_through or 0) >= self._traffic.start_ms - 2 * window_ms
+            ),
+            CATCH_UP_S,
+            "the workers have not caught up with the history",
+        )
+        self.watch.learn_expected(self.traffic.start_ms - self.traffic.start_ms % window_ms)
+
+    def _normal(self) -> None:
+        self._now("Live traffic flows, all is well.")
+        window_ms = self._plan.window_s * 1000
+        earliest = time.time_ns() // 1_000_000 + int(self._plan.normal_s * 1000)
+        self.incident = self._traffic.begin_incident(earliest - earliest % window_ms + window_ms)
+        self._until(lambda: time.time() * 1000 >= self._incident.start_ms, self._plan.normal_s + 2 * window_ms / 1000)
+
+    def _trouble(self) -> None:
+        self._now(f"INCIDENT: {STEP} on {OS} loses {self._plan.loss:.0%} of its successes. Waiting for the alert …")
+        self._until(lambda: time.time() * 1000 >= self._incident.end_ms, self._plan.incident_s + 10)
+
+    def _recovery(self) -> None:
+        self._now("RECOVERY: the incident has been mended. Waiting for the alerts to resolve …")
+        limit = time.monotonic() + self._plan.resolve_s
+        while (not self.alerts("firing") or self._open_alerts()) and time.monotonic() < limit:
+            self._step()
+
+    def _finish(self) -> None:
+        self._now("Finishing: every event is to be counted …")
+        self._traffic.stop()
+        produced = self._traffic.produced
+        limit = time.monotonic() + FINISH_S
+        while self._watch.seen.counted.done < produced and time.monotonic() < limit:
+            self._step()
+
+    def result(self) -> dict[str, Any]:
+        """What came of it; ``ok`` says whether it is what it should be, ``faults`` why not."""
+        services = self.stack.services if self.stack else {}
+        counted = self._watch.seen.counted
+        dead_letters = self._watch.dead_letters()
+        incident = self.incident
+        firing = self.alerts("firing")
+        faults = []
+        produced = self._traffic.produced
+        if produced != counted.counted + dead_letters:
+            faults.append(f"{produced} events produced, but {counted.counted} counted + {dead_letters} dead letters")
+        if not firing:
+            faults.append("no alert came")
+        elif incident and firing[0].at - incident.start_ms / 1000 > ALERT_WITHIN_S:
+            faults.append(f"the alert came later than {ALERT_WITHIN_S:g} s after the incident's start")
+        if self._open_alerts():
+            faults.append("the alert has not resolved")
+        return {
+            "ok": not faults,
+            "faults": faults,
+            "kafka": services["kafka"].program,
+            "database": services["postgres"].program,
+            "timescaledb": bool(self.stack and self.stack.timescaledb),
+            "redis": services["redis"].program,
+            "events_produced": produced,
+            "events_counted": counted.counted,
+            "dead_letters": dead_letters,
+            "duplicates": counted.duplicates,
+            "worker_restarts": self.workers.restarts if self.workers else 0,
+            "incident": {
+                "step": STEP,
+                "os": OS,
+                "loss": self._plan.loss,
+                "start": _iso(incident.start_ms / 1000) if incident else None,
+                "end": _iso(incident.end_ms / 1000) if incident else None,
+            },
+            "alert_after_s": round(firing[0].at - incident.start_ms / 1000, 1) if firing and incident else None,
+            "alerts": [_alert_json(received) for received in self._watch.seen.alerts],
+            "seconds": round(time.monotonic() - self._began, 1),
+        }
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self._ending.set()
+        self._cleanup.close()
+
+    def alerts(self, state: str) -> list[Received]:
+        """The alerts about the incident's step, since it began, in that state."""
+        since = self.incident.start_ms / 1000 if self.incident else float("inf")
+        return [
+            received
+            for received in self._watch.seen.alerts
+            if received.alert["state"] == state and received.alert["step"] == STEP and received.at >= since
+        ]
+
+    def _open_alerts(self) -> set[str]:
+        resolved = {received.alert["alert_id"] for received in self.alerts("resolved")}
+        return {received.alert["alert_id"] for received in self.alerts("firing")} - resolved
+
+    @property
+    def _traffic(self) -> Traffic:
+        assert self.traffic is not None
+        return self.traffic
+
+    @property
+    def _watch(self) -> Watch:
+        assert self.watch is not None
+        return self.watch
+
+    @property
+    def _incident(self) -> Incident:
+        assert self.incident is not None
+        return self.incident
+
+    def _now(self, happening: str) -> None:
+        self.happening = happening
+        self._say(happening)
+
+    def _until(self, condition: Callable[[], bool], limit_s: float, otherwise: str = "") -> None:
+        limit = time.monotonic() + limit_s
+        while not condition():
+            if otherwise and time.monotonic() > limit:
+                raise DemoError(f"{otherwise}, {limit_s:g} s long; see {self._data_dir / 'logs' / 'worker.log'}")
+            self._step()
+
+    def _step(self) -> None:
+        """Look once, tell what is new, draw."""
+        if self._traffic.fault:
+            raise DemoError(f"the traffic stopped: {self._traffic.fault}")
+        try:
+            seen = self._watch.look()
+        except (psycopg.OperationalError, redis.RedisError) as error:
+            self._say(f"waiting for a server: {error}")
+        else:
+            now, done = time.monotonic(), seen.counted.done
+            since, before = self._measured
+            if now - since >= 1:
+                self.per_second = (done - before) / (now - since)
+                self._measured = (now, done)
+            for received in seen.alerts[self._told :]:
+                self._told += 1
+                self._say(alert_line(received))
+        self._draw(self)
+        time.sleep(LOOK_EVERY_S)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _alert_json(received: Received) -> dict[str, Any]:
+    alert = received.alert
+    kept = (
+        "alert_id",
+        "sequence",
+        "state",
+        "reason",
+        "rule",
+        "severity",
+        "step",
+        "dimensions",
+        "rate",
+        "expected_rate",
+    )
+    times = {name: _iso(alert[name] / 1000) for name in ("started_at", "window_start", "window_end")}
+    return {name: alert[name] for name in kept} | times | {"received_at": _iso(received.at)}
