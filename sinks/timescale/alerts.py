@@ -57,6 +57,13 @@ class AlertStore:
             for alert in alerts:
                 run(cursor, "published", {"alert_id": alert["alert_id"], "sequence": alert["sequence"]})
 
-    def recent(self, limit: int) -> list[dict[str, Any]]:
-        """The newest alerts, newest first."""
-        return [row["alert"] for row in self._database.query("recent_alerts", {"limit": limit})]
+    def recent(self, limit: int, *, state: str | None = None, current: bool = False) -> list[dict[str, Any]]:
+        """The newest messages of alerts, newest first.
+
+        Args:
+            limit: at most this many.
+            state: only those that say "firing" or "resolved"; None: all.
+            current: only the last message of each alert.
+        """
+        parameters = {"limit": limit, "state": state, "current": current}
+        return [row["alert"] for row in self._database.query("recent_alerts", parameters)]

@@ -39,8 +39,14 @@ UPDATE alerts SET published_at = clock_timestamp()
 WHERE alert_id = %(alert_id)s AND sequence = %(sequence)s;
 
 -- name: recent_alerts
--- The newest messages, newest first.
+-- The newest messages, newest first; of one state, or of all; all of them, or only the last of each alert.
 SELECT alert
-FROM alerts
+FROM alerts AS a
+WHERE
+    (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)
+    AND NOT (
+        %(current)s::boolean
+        AND EXISTS (SELECT 1 FROM alerts AS b WHERE b.alert_id = a.alert_id AND b.sequence > a.sequence)
+    )
 ORDER BY (alert ->> 'window_start')::bigint DESC, sequence DESC, alert_id
 LIMIT %(limit)s;

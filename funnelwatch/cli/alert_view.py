@@ -1,0 +1,57 @@
+"""An alert for a person, and for a program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from funnelwatch.cli.showing import clock, percent, printable
+from producers.times import iso
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMES = ("window_start", "window_end", "started_at")
+COLOURS = {"firing": "red", "resolved": "green"}
+
+
+def with_iso_times(alert: Mapping[str, Any]) -> dict[str, Any]:
+    """The alert with its times as ISO 8601 UTC instead of milliseconds."""
+    return {name: iso(value) if name in TIMES else value for name, value in alert.items()}
+
+
+def as_text(alert: Mapping[str, Any]) -> str:
+    """A block: what, where, how bad, since when, which rule.
+
+    Example::
+
+        2026-11-22T12:04:00Z FIRING critical: sign_up VERIFY_SMS_CODE os=iOS (FIRST_DROP)
+            rate 31.2 % where 70.1 % to 84.0 % is ordinary (expected 78.1 %), of 812 impressions
+            since 2026-11-22T12:01:00Z, 380 conversions lost
+            where: browser=Safari, 83 % of the loss
+            window 2026-11-22T12:03:00Z to 2026-11-22T12:04:00Z, rule ConversionDrop, alert 5f3a message 0
+    """
+    state = click.style(alert["state"].upper(), fg=COLOURS.get(alert["state"]), bold=True)
+    scope = "".join(f" {printable(name)}={printable(value)}" for name, value in sorted(alert["dimensions"].items()))
+    low, high = percent(alert["expected_low"]), percent(alert["expected_high"])
+    lines = [
+        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {printable(alert['funnel'])} "
+        f"{printable(alert['step'])}{scope or ' (all together)'} ({printable(alert['reason'])})",
+        f"rate {percent(alert['rate'])} where {low} to {high} is ordinary (expected {percent(alert['expected_rate'])}), "
+        f"of {alert['impressions']:,} impressions",
+        f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
+    ]
+    if alert["where_dimension"]:
+        where = f"{printable(alert['where_dimension'])}={printable(alert['where_value'])}"
+        lines.append(f"where: {where}, {percent(alert['where_share'])} of the loss")
+    lines += [
+        f"{printable(name)}: {printable(text)}"
+        for name, text in sorted(alert["annotations"].items())
+        if name not in {"summary", "description"}  # they say in words what stands above
+    ]
+    lines.append(
+        f"window {clock(alert['window_start'])} to {clock(alert['window_end'])}, rule {printable(alert['rule'])}, "
+        f"alert {printable(alert['alert_id'])} message {alert['sequence']}"
+    )
+    return "\n    ".join(lines)

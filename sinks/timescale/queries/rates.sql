@@ -1,0 +1,43 @@
+-- name: rates
+-- Counts in [from, to), added up by the chosen dimensions (the others are empty) and by spans of every_ms.
+SELECT
+    ((extract(epoch FROM window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint) AS start_ms,
+    step,
+    CASE WHEN %(by_os)s THEN os ELSE '' END AS os,
+    CASE WHEN %(by_browser)s THEN browser ELSE '' END AS browser,
+    CASE WHEN %(by_app_version)s THEN app_version ELSE '' END AS app_version,
+    sum(impressions)::bigint AS impressions,
+    sum(CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END)::bigint AS successes,
+    sum(CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END)::bigint AS failures
+FROM window_counts
+WHERE
+    funnel = %(funnel)s
+    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
+    AND (%(step)s::text IS NULL OR step = %(step)s)
+    AND (%(os)s::text IS NULL OR os = %(os)s)
+    AND (%(browser)s::text IS NULL OR browser = %(browser)s)
+    AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
+GROUP BY 1, 2, 3, 4, 5
+ORDER BY 1, 2, 3, 4, 5;
+
+-- name: known_series
+-- Each funnel's steps and operating systems in the day up to its newest window, and when that was.
+SELECT
+    p.funnel,
+    array_agg(DISTINCT c.step ORDER BY c.step) AS steps,
+    array_agg(DISTINCT c.os ORDER BY c.os) AS os,
+    (extract(epoch FROM max(c.window_start)) * 1000)::bigint AS newest_ms
+FROM funnel_progress AS p
+CROSS JOIN LATERAL (
+    SELECT max(window_start) AS newest FROM window_counts AS w WHERE w.funnel = p.funnel
+) AS last
+INNER JOIN window_counts AS c ON c.funnel = p.funnel AND c.window_start > last.newest - interval '1 day'
+GROUP BY p.funnel
+ORDER BY p.funnel;
+
+-- name: closed_through
+-- How far the windows of one funnel are published; no row or null where none is.
+SELECT (extract(epoch FROM closed_through) * 1000)::bigint AS closed_through_ms
+FROM funnel_progress
+WHERE funnel = %(funnel)s;

@@ -1,0 +1,141 @@
+"""Rates from the counts of record: what the command line, and whoever else answers questions, asks the database.
+
+    rate = successes / impressions
+
+By windows (``basis="window"``) both are dated by their own ts, so that the successes of a short range may answer
+impressions before it. By cohorts (``basis="cohort"``) successes are dated back to their impression: of those who were
+shown the step in the range, how many made it; the newest cohorts still grow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from stream.wilson import wilson_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sinks.timescale.database import Database
+
+Basis = Literal["window", "cohort"]
+Dimension = Literal["os", "browser", "app_version"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+
+WHOLE_RANGE_MS = 2**53
+"""A span into which every range fits once, so that nothing is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to count: a funnel, and of it one step, os, browser or app version; None: all of them."""
+
+    funnel: str
+    step: str | None = None
+    os: str | None = None
+    browser: str | None = None
+    app_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Counts of one step; a dimension that was not asked for is empty.
+
+    Attributes:
+        start_ms: start of the span of time, ms; None where there is one span only.
+    """
+
+    step: str
+    os: str = ""
+    browser: str = ""
+    app_version: str = ""
+    impressions: int = 0
+    successes: int = 0
+    failures: int = 0
+    start_ms: int | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Successes an impression; None where nobody was shown the step. Above 1 where impressions lie before."""
+        return self.successes / self.impressions if self.impressions else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the rate (``stream.wilson``); None where the rate is none or above 1."""
+        if not 0 <= self.successes <= self.impressions or not self.impressions:
+            return None
+        return wilson_interval(self.successes, self.impressions)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a funnel has in the day up to its newest window."""
+
+    funnel: str
+    steps: tuple[str, ...]
+    os: tuple[str, ...]
+    newest_ms: int
+
+
+class RateStore:
+    """Answers questions about rates; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rates(
+        self,
+        scope: Scope,
+        from_ms: int,
+        to_ms: int,
+        *,
+        by: Collection[Dimension] = (),
+        basis: Basis = "window",
+        every_ms: int | None = None,
+    ) -> list[Rate]:
+        """Counts of the windows that start in ``[from_ms, to_ms)``, by step and the dimensions of ``by``.
+
+        Args:
+            scope: what to count.
+            from_ms: start, ms, UTC.
+            to_ms: end, exclusive, ms, UTC.
+            by: dimensions to tell apart.
+            basis: what dates a success.
+            every_ms: length of the spans of time to tell apart, which begin at multiples of it since the epoch; a
+                multiple of the window. None: one span, the whole range.
+
+        Returns:
+            Sorted by time, step and dimensions; what has no counts is not there.
+        """
+        parameters = {
+            "funnel": scope.funnel,
+            "step": scope.step,
+            "os": scope.os,
+            "browser": scope.browser,
+            "app_version": scope.app_version,
+            "from_ms": from_ms,
+            "to_ms": to_ms,
+            "every_ms": every_ms or WHOLE_RANGE_MS,
+            "cohort": basis == "cohort",
+            **{f"by_{dimension}": dimension in by for dimension in DIMENSIONS},
+        }
+        rows = self._database.query("rates", parameters)
+        return [Rate(**{**row, "start_ms": start if every_ms else None}) for row in rows for start in [row["start_ms"]]]
+
+    def known(self) -> list[Known]:
+        """What there is to ask for, by funnel; empty before the first event."""
+        return [
+            Known(row["funnel"], tuple(row["steps"]), tuple(row["os"]), row["newest_ms"])
+            for row in self._database.query("known_series")
+        ]
+
+    def closed_through(self, funnel: str) -> int | None:
+        """Windows of the funnel that start before this are complete, ms; None while none is."""
+        rows = self._database.query("closed_through", {"funnel": funnel})
+        return rows[0]["closed_through_ms"] if rows else None
+
+    def window_ms(self) -> int | None:
+        """Length of a window of the counts; None before a worker has run on this database."""
+        rows = self._database.query("window_length")
+        return rows[0]["window_ms"] if rows else None

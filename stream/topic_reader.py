@@ -1,0 +1,228 @@
+"""Reading a topic without a consumer group: nothing is committed, no worker is disturbed, any number may read.
+
+Positions are assigned, never left to ``auto.offset.reset=latest``. Where a topic ends is told by the broker's answer to
+a fetch (the end-of-partition event), because one broker that we run on (Tansu) names too low an end in its list of
+offsets. For the same reason ``follow`` may begin there with a few of the last messages: never one too few.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from funnelwatch.settings import Settings
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2_000
+POLL_S = 0.2
+"""How long one call waits for messages, and so how soon an interrupt is noticed, s."""
+
+METADATA_TIMEOUT_S = 10.0
+SILENCE_S = 15.0
+"""A read to the end gives up when no broker has said anything for this long, s."""
+
+LOOK_EVERY_S = 10.0
+"""``follow`` looks for new partitions this often, s; for a topic that does not exist yet, every second."""
+
+END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - it has no other name
+TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - likewise
+
+
+class NoSuchTopicError(LookupError):
+    """Kafka has no topic of that name."""
+
+
+class TopicReader:
+    """Reads one topic; a context manager, for one thread."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self.topic = topic
+        self._consumer = Consumer(
+            settings.kafka(
+                **{
+                    "client.id": "funnelwatch-reader",
+                    # librdkafka wants a name; with assigned partitions nothing is ever joined or committed.
+                    "group.id": f"funnelwatch-reader-{uuid.uuid4().hex}",
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "earliest",
+                    "fetch.wait.max.ms": 100,
+                    "error_cb": lambda error: log.debug("Kafka: %s", error.str()),
+                    "log_level": 0,
+                }
+            )
+        )
+
+    def __enter__(self) -> Self:
+        """The reader."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let the connections go."""
+        self._consumer.close()
+
+    def partitions(self) -> list[int]:
+        """The partitions of the topic; none where it does not exist.
+
+        Raises:
+            KafkaException: Kafka does not answer.
+        """
+        # All topics, not this one: some brokers make a topic that they are asked for.
+        found: Any = self._consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics.get(self.topic)
+        return [] if found is None else sorted(found.partitions)
+
+    def range_of(self, partition: int) -> tuple[int, int]:
+        """The offsets ``[beginning, end)`` of a partition, as the broker lists them."""
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic, partition), timeout=METADATA_TIMEOUT_S
+        )
+        return low, high
+
+    def true_end(self, partition: int) -> int:
+        """Where a partition ends by reading on from the listed end: the offset that its next record will have."""
+        end = self.range_of(partition)[1]
+        for message in self._read_to_end([TopicPartition(self.topic, partition, end)]):
+            end = max(end, _offset(message) + 1)
+        return end
+
+    def to_end(self, since_ms: int | None = None) -> Iterator[Message]:
+        """Every message that is there now, of all partitions; of those with a Kafka timestamp not before ``since_ms``.
+
+        Raises:
+            NoSuchTopicError: there is no such topic.
+            KafkaException: Kafka does not answer.
+        """
+        starts = [TopicPartition(self.topic, number, self.range_of(number)[0]) for number in self.partitions()]
+        if not starts:
+            raise NoSuchTopicError(self.topic)
+        if since_ms is not None:
+            wanted = [TopicPartition(self.topic, start.partition, max(0, since_ms)) for start in starts]
+            found = self._consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S)
+            # Where none is as young, the answer is -1, "the end"; newer ones may have come meanwhile.
+            starts = [tp if tp.offset >= 0 else self._at_listed_end(tp.partition) for tp in found]
+        for message in self._read_to_end(starts):
+            if since_ms is None or message.timestamp()[1] >= since_ms:
+                yield message
+
+    def one(self, partition: int, offset: int) -> Message | None:
+        """The message at an offset; None where there is none.
+
+        Raises:
+            NoSuchTopicError: there is no such topic.
+            KafkaException: Kafka does not answer.
+        """
+        numbers = self.partitions()
+        if not numbers:
+            raise NoSuchTopicError(self.topic)
+        if partition not in numbers:
+            return None
+        # An offset that the log does not have sends the consumer to its beginning: another message comes.
+        for message in self._read_to_end([TopicPartition(self.topic, partition, offset)]):
+            return message if message.offset() == offset else None
+        return None
+
+    def follow(self, tell: Callable[[str], None], *, from_beginning: bool = False) -> Iterator[Message | None]:
+        """Messages as they come, from now on or from the beginning, for ever; None when there is none at the moment.
+
+        The topic is waited for if it does not exist, partitions that are added later are found, and an outage of
+        Kafka is waited out.
+
+        Args:
+            tell: gets a line when following begins, and about what it waits for.
+            from_beginning: take what is there already first.
+
+        Raises:
+            KafkaException: Kafka does not answer at the start, or refuses this reader for good.
+        """
+        followed: set[int] = set()
+        numbers = self.partitions()
+        if not numbers:
+            tell(f"{self.topic} does not exist yet; waiting for it (a worker makes it)")
+        new = [
+            TopicPartition(self.topic, number, 0 if from_beginning else self.range_of(number)[1]) for number in numbers
+        ]
+        look_s = time.monotonic()
+        while True:
+            if new:
+                if not followed:
+                    tell(f"following {self.topic} from {'its beginning' if from_beginning else 'now on'}")
+                followed |= {tp.partition for tp in new}
+                self._consumer.incremental_assign(new)
+                new = []
+            none = True
+            for message in self._consumer.consume(AT_ONCE, POLL_S):
+                if self._is_record(message, tell):
+                    none = False
+                    yield message
+            if none:
+                yield None
+            if time.monotonic() - look_s >= (LOOK_EVERY_S if followed else 1.0):
+                look_s = time.monotonic()
+                new = self._added(followed, tell)
+
+    def _added(self, followed: set[int], tell: Callable[[str], None]) -> list[TopicPartition]:
+        """Partitions that have come since; all that is in them is new."""
+        try:
+            return [TopicPartition(self.topic, number, 0) for number in self.partitions() if number not in followed]
+        except KafkaException as error:
+            tell(f"Kafka does not answer, waiting: {error.args[0].str()}")
+            return []
+
+    def _at_listed_end(self, partition: int) -> TopicPartition:
+        return TopicPartition(self.topic, partition, self.range_of(partition)[1])
+
+    def _read_to_end(self, starts: list[TopicPartition]) -> Iterator[Message]:
+        left = {tp.partition for tp in starts}
+        self._consumer.assign(starts)
+        heard_s = time.monotonic()
+        try:
+            while left:
+                got = self._consumer.consume(AT_ONCE, POLL_S)
+                for message in got:
+                    error = message.error()
+                    if error is None:
+                        yield message
+                    elif error.code() == END_OF_PARTITION:
+                        left.discard(_partition(message))
+                    elif error.fatal() or not error.retriable():
+                        raise KafkaException(error)
+                if got:
+                    heard_s = time.monotonic()
+                elif time.monotonic() - heard_s > SILENCE_S:
+                    raise KafkaException(KafkaError(TIMED_OUT, f"nothing from {self.topic} for {SILENCE_S:.0f} s"))
+        finally:
+            self._consumer.unassign()
+
+    def _is_record(self, message: Message, tell: Callable[[str], None]) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            raise KafkaException(error)
+        if error.code() != END_OF_PARTITION:
+            tell(f"Kafka: waiting: {error.str()}")
+        return False
+
+
+def _partition(message: Message) -> int:
+    number = message.partition()
+    assert number is not None
+    return number
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None
+    return offset

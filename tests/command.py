@@ -1,0 +1,60 @@
+"""The command line, run by tests: in this process, or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from click.testing import CliRunner
+
+from funnelwatch.cli.main import cli
+from funnelwatch.settings import PREFIX, Settings, load_settings
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+PROGRAM = (sys.executable, "-c", "from funnelwatch.cli.main import main; main()")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Environment variables that make these settings."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return {
+        PREFIX + name.upper(): json.dumps(value) if isinstance(value, dict) else str(value)
+        for name, value in given.items()
+    }
+
+
+def run(settings: Settings, *args: str, stdin: str | None = None) -> Result:
+    """Run a command in this process, with its stdout and stderr apart."""
+    load_settings.cache_clear()
+    try:
+        return CliRunner().invoke(cli, args, input=stdin, env=environment(settings))
+    finally:
+        load_settings.cache_clear()
+
+
+def succeed(settings: Settings, *args: str) -> str:
+    """The stdout of a command that must succeed."""
+    result = run(settings, *args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def succeed_json(settings: Settings, *args: str) -> Any:
+    """The one JSON object that a command prints with ``--json``."""
+    return json.loads(succeed(settings, *args, "--json"))
+
+
+def start(settings: Settings, *args: str) -> subprocess.Popen[str]:
+    """A command in a process of its own; the caller ends it."""
+    return subprocess.Popen(
+        [*PROGRAM, *args],
+        env={**os.environ, **environment(settings), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
