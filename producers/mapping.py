@@ -203,15 +203,17 @@ def _fault(path: Path, content: Any, details: ErrorDetails) -> str:
     """One fault in a line: file, line, field, what is wrong, what would be right."""
     keys = [part for part in details["loc"] if isinstance(part, int) or not part.startswith("function-")]
     field = ".".join(map(str, keys)) or "the file"
-    return f"{path}:{_line(content, keys)}: {field}: {_words(details)}"
+    return f"{path}:{_line(content, keys)}: {field}: {_words(details, keys)}"
 
 
-def _words(details: ErrorDetails) -> str:
+def _words(details: ErrorDetails, keys: list[int | str]) -> str:
     kind, given = details["type"], details["input"]
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return "is not known here; right would be one of the names that docs or 'funnelwatch produce --help' list"
+        parts: dict[str, type[Strict]] = {"ts": Time, "events": Made}
+        part = Mapping if len(keys) == 1 else parts.get(str(keys[0]), Column)
+        return f"is not known here; right would be one of {', '.join(part.model_fields)}"
     if kind == "value_error":
         return details["msg"].removeprefix("Value error, ")
     return f"{given!r} cannot be: {details['msg']}"

@@ -1,7 +1,7 @@
 """The Avro schemas of this project: the current ones, their earlier versions, and their fingerprints.
 
-The current version of a schema is a ``.avsc`` file of this folder; an earlier one is ``history/<anything>.avsc`` and
-belongs to the current schema with the same record name.
+The current version of a schema is a ``.avsc`` file of this folder; an earlier one is ``history/<release>/*.avsc``, put
+there with each release, and belongs to the current schema with the same record name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """The parsed schemas of these files, logical types taken off, in the order of the file names."""
+    """The parsed schemas of these files, logical types taken off, in the order of the paths."""
     return [plain(json.loads(path.read_text())) for path in sorted(paths)]
 
 
@@ -44,8 +44,8 @@ def single_object_fingerprint(schema: Any) -> bytes:
 
 @cache
 def history(name: str) -> tuple[dict[str, Any], ...]:
-    """Earlier versions of the schema of that record name (without namespace), oldest file name first."""
-    return tuple(schema for schema in load((HERE / "history").glob("*.avsc")) if short_name(schema) == name)
+    """Earlier versions of the schema of that record name (without namespace), by path."""
+    return tuple(schema for schema in load((HERE / "history").glob("*/*.avsc")) if short_name(schema) == name)
 
 
 def short_name(schema: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import producers
 from funnelwatch.cli.producing import INTERRUPTED, clear_errors, make_topics, progress_line
 from funnelwatch.settings import load_settings
 from producers.bulk import Produced, produce_events
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from producers.importing import ToEvents
 
+SHIPPED = Path(producers.__file__).parent / "mappings"
+
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     "mapping",
     type=click.Path(path_type=Path),
     metavar="MAPPING",
-    help="YAML file that says what the columns are; without it they are named like the fields of an event.",
+    help="YAML file that says what the columns are, or ecom, which is shipped; without it the columns are named like "
+    "the fields of an event.",
 )
 @click.option("--funnel", metavar="NAME", help="Put the events into this funnel, whatever file or mapping say.")
 @click.option("--dry-run", is_flag=True, help="Print the events as JSON Lines instead of producing them.")
@@ -59,7 +63,7 @@ def produce(
     \b
     Examples:
       funnelwatch produce events.jsonl.gz
-      funnelwatch produce clicks.csv.gz --map producers/mappings/ecom.yml --dry-run | head
+      funnelwatch produce clicks.csv.gz --map ecom --dry-run | head
       zcat clicks.csv.gz | funnelwatch produce - --map mapping.yml --json
     """  # noqa: D301 - click's mark is the character, not a backslash
     for name in files:
@@ -90,8 +94,9 @@ def produce(
 def _to_events(mapping: Path | None, funnel: str | None) -> ToEvents:
     if mapping is None:
         return partial(own_row, funnel=funnel)
+    shipped = SHIPPED / f"{mapping}.yml"
     try:
-        return Mapper(load_mapping(mapping), funnel)
+        return Mapper(load_mapping(shipped if not mapping.exists() and shipped.is_file() else mapping), funnel)
     except MappingFileError as error:
         raise click.ClickException(str(error)) from error
 

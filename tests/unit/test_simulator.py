@@ -1,0 +1,167 @@
+"""The simulator: seeded, streaming, independent of how it is cut, and true to its profile."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producers.pacing import paced
+from producers.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
+from producers.simulator import Simulator
+from schemas.codec import Decoder, Encoder
+from schemas.events import fault
+
+HOUR = 3_600_000
+T0 = 1_767_571_200_000  # Monday, 5 January 2026, 00:00 UTC
+
+
+def rates(events: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """Successes per impression by step and os."""
+    counts = Counter((event["step"], event["os"], event["status"]) for event in events)
+    return {(step, os): counts[step, os, "SUCCESS"] / n for (step, os, status), n in counts.items() if status is None}
+
+
+@settings(deadline=None, max_examples=25)
+@given(cut=st.integers(T0 + 1, T0 + HOUR - 1), disorder=st.sampled_from([0, 5000]), rate=st.sampled_from([3.0, 90.0]))
+def test_a_run_that_is_cut_in_two_gives_the_same_events(cut: int, disorder: int, rate: float) -> None:
+    """Wherever a run starts or ends, an event is the same."""
+    whole = list(Simulator(rate=rate, disorder_ms=disorder).events(T0, T0 + HOUR))
+    parts = [list(Simulator(rate=rate, disorder_ms=disorder).events(*span)) for span in ((T0, cut), (cut, T0 + HOUR))]
+    assert all(event["ts"] < cut for event in parts[0])
+    assert sorted(whole, key=lambda event: event["event_id"]) == sorted(
+        itertools.chain(*parts), key=lambda event: event["event_id"]
+    )
+    if not disorder:
+        assert whole == parts[0] + parts[1]
+
+
+def test_events_are_valid_unique_and_in_the_order_of_their_time() -> None:
+    """What is simulated is what the stream accepts."""
+    encode, decode = Encoder("FunnelEvent"), Decoder("FunnelEvent")
+    events = list(Simulator(rate=100).events(T0, T0 + HOUR))
+    assert [fault(decode(encode(event))) for event in events] == [None] * len(events)
+    assert len({event["event_id"] for event in events}) == len(events)
+    assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
+
+
+def test_disorder_stays_within_its_limit_and_is_really_there() -> None:
+    """No event comes later than the limit after one with a larger ts."""
+    latest, behind = 0, 0
+    for event in Simulator(rate=100, disorder_ms=3000).events(T0, T0 + HOUR):
+        latest = max(latest, event["ts"])
+        behind = max(behind, latest - event["ts"])
+    assert 2000 < behind <= 3000
+
+
+def test_another_seed_gives_other_events() -> None:
+    """And the same seed the same."""
+    one, again, two = (list(Simulator(seed=seed, rate=20).events(T0, T0 + HOUR)) for seed in (1, 1, 2))
+    assert one == again
+    assert [event["ts"] for event in one] != [event["ts"] for event in two]
+
+
+def test_a_session_walks_the_steps_in_order_and_goes_on_only_after_a_success() -> None:
+    """Each verification belongs to an impression before it, as its duration says."""
+    walks: dict[str, list[dict[str, Any]]] = {}
+    for event in Simulator(rate=60).events(T0, T0 + HOUR):
+        walks.setdefault(event["sign_up_session_id"], []).append(event)
+    names = [step.name for step in SIGN_UP_PROFILE.steps]
+    complete = [walk for walk in walks.values() if walk[0]["step"] == names[0] and walk[0]["phase"] == "IMPRESSION"]
+    assert len(complete) > 1000
+    for walk in complete:
+        shown = {event["step"]: event["ts"] for event in walk if event["phase"] == "IMPRESSION"}
+        made = [event["step"] for event in walk if event["status"] == "SUCCESS"]
+        assert list(shown) == names[: len(shown)]
+        assert made[: len(shown) - 1] == names[: len(shown) - 1]
+        assert all(event["ts"] - event["duration_ms"] == shown[event["step"]] for event in walk if event["status"])
+
+
+def test_rates_are_those_of_the_profile() -> None:
+    """Within five standard errors, by step, for the os whose odds are unchanged."""
+    events = list(Simulator(rate=200).events(T0, T0 + 3 * HOUR))
+    seen = rates(events)
+    for step in SIGN_UP_PROFILE.steps:
+        shown = sum(e["step"] == step.name and e["os"] == "Android" and e["status"] is None for e in events)
+        error = math.sqrt(step.conversion * (1 - step.conversion) / shown * (1 + shown / 180 * SIGN_UP_PROFILE.rho))
+        assert seen[step.name, "Android"] == pytest.approx(step.conversion, abs=5 * error)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.02])
+def test_conversion_varies_from_minute_to_minute_as_rho_says(rho: float) -> None:
+    """Successes of the impressions of one minute are beta-binomial: variance n p (1-p) (1 + (n-1) rho)."""
+    step = StepProfile("A", 0.7, 10.0, 0.0, 0.5)
+    profile = Profile("f", (step,), (Platform("iOS", "", (("1", 1.0),), 1.0),), rho=rho, daily=0.0, weekdays=(1.0,) * 7)
+    shown: Counter[int] = Counter()
+    made: Counter[int] = Counter()
+    for event in Simulator(profile, rate=200).events(T0, T0 + 24 * HOUR):
+        shown[event["ts"] // 60_000] += event["status"] is None
+        made[(event["ts"] - (event["duration_ms"] or 0)) // 60_000] += event["status"] == "SUCCESS"
+    minutes = sorted(shown)[:-5]  # the last ones have had no time to convert
+    n = np.array([shown[minute] for minute in minutes])
+    z2 = [(made[minute] - shown[minute] * 0.7) ** 2 / (shown[minute] * 0.21) for minute in minutes]
+    expected = 1 + (n.mean() - 1) * rho
+    assert np.mean(z2) == pytest.approx(expected, rel=0.15)
+
+
+def test_traffic_follows_the_rate_and_its_seasons() -> None:
+    """A week's average is the rate; the evening has several times the traffic of the night."""
+    assert sum(SIGN_UP_PROFILE.season(minute) for minute in range(WEEK_MIN)) / WEEK_MIN == pytest.approx(1, abs=0.001)
+    events = [e for e in Simulator(rate=30).events(T0, T0 + 24 * HOUR) if e["step"] == "INPUT_PHONE_NUMBER"]
+    hours = Counter((event["ts"] - T0) // HOUR for event in events if event["status"] is None)
+    assert hours.total() == pytest.approx(30 * 1440 * 0.95, rel=0.03)
+    assert hours[19] > 3 * hours[7]
+
+
+def test_an_incident_takes_its_share_of_successes_and_touches_nothing_else() -> None:
+    """Forty percent of the successes of one step and os are lost, between its start and its end."""
+    incident = Incident(T0 + HOUR, T0 + 2 * HOUR, "VERIFY_SMS_CODE", 0.4, {"os": "iOS"})
+    with_it = list(Simulator(rate=300, incidents=[incident]).events(T0, T0 + 3 * HOUR))
+    without = list(Simulator(rate=300).events(T0, T0 + 3 * HOUR))
+    during = [
+        rates([e for e in events if T0 + HOUR <= e["ts"] < T0 + 2 * HOUR])["VERIFY_SMS_CODE", "iOS"]
+        for events in (with_it, without)
+    ]
+    assert during[0] / during[1] == pytest.approx(0.6, abs=0.03)
+    assert [e for e in with_it if e["ts"] < T0 + HOUR] == [e for e in without if e["ts"] < T0 + HOUR]
+    assert [e for e in with_it if e["os"] != "iOS"] == [e for e in without if e["os"] != "iOS"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": 1.4}, "loss: 1.4 is not between 0 and 1"),
+        ({"end_ms": 0}, "ends before it starts"),
+        ({"where": {"country": "DE"}}, "country: not a dimension"),
+    ],
+)
+def test_an_incident_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    """The message says what is wrong."""
+    with pytest.raises(ValueError, match=message):
+        Incident(**{"start_ms": 1, "end_ms": 2, "step": "A", "loss": 0.4, **changes})
+
+
+def test_an_incident_at_a_step_that_is_not_there_is_refused() -> None:
+    """A typing mistake must not make a quiet incident."""
+    with pytest.raises(ValueError, match="'SMS' is not one of INPUT_PHONE_NUMBER"):
+        Simulator(incidents=[Incident(0, 1, "SMS", 0.4)])
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+def test_paced_events_come_when_their_time_has_come(speed: float) -> None:
+    """The past at once, the rest at its ts, twice as fast at speed 2."""
+    now = 5000.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds * 1000
+
+    events = [{"ts": ts} for ts in (4000, 5000, 5500, 7000)]
+    came = [(event["ts"], now) for event in paced(events, 5000, speed, clock_ms=lambda: now, sleep=sleep)]
+    assert came == [(4000, 5000), (5000, 5000), (5500, 5000 + 500 / speed), (7000, 5000 + 2000 / speed)]
