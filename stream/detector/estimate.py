@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream.detector.baseline import MEDIAN_LOSS, MINUTE_MS, NARROW_MS, THIN_PER_MINUTE, WEEK_MS, WEEKS, WIDE_MS
-from stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split_variance
+from stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,8 +60,7 @@ def estimate(counts: Counts, basis: str, end: int, lags: int) -> Estimates:
     blocks = [np.arange(first, min(first + BLOCK, columns)) for first in range(0, columns, BLOCK)]
     for part in blocks:
         view = _view(counts, basis, begin, end, result.kernel[:, part], part)
-        edges = 2.0 * view.edges * view.shown
-        result.rho[part], doubt[part] = overdispersion(view.n, view.x, view.rate, edges, view.own)
+        result.rho[part], doubt[part] = overdispersion(view)
     names = [(column.step, column.level) for column in counts.columns]
     groups = {name: number for number, name in enumerate(dict.fromkeys(names))}
     result.rho[:] = share_out(result.rho, doubt, np.array([groups[name] for name in names]))
@@ -76,14 +75,16 @@ def estimate(counts: Counts, basis: str, end: int, lags: int) -> Estimates:
 class _View:
     """History of some columns, row by row: shape (rows, columns)."""
 
-    shown: Floats
     n: Floats
     """Impressions whose success is due in the row."""
+    pairs: Floats
+    """Pairs of them that share a cohort, which is what overdispersion works on."""
     x: Floats
     rate: Floats
     own: Floats
     """Share of the row in its rate."""
     edges: Floats
+    """Variance that lagging success adds at the end of the row."""
 
 
 def _view(  # noqa: PLR0917
@@ -93,7 +94,8 @@ def _view(  # noqa: PLR0917
     shown = counts.each("impressions", begin - len(kernel) + 1, end, part)
     rate, own = local_rate(counts, basis, begin, end, part)
     x = counts.each(basis, begin, end, part)
-    return _View(shown[len(kernel) - 1 :], due(shown, kernel), x, rate, own, split_variance(kernel) * rate**2)
+    pairs = due(shown * np.maximum(shown - 1.0, 0.0), kernel**2)
+    return _View(due(shown, kernel), pairs, x, rate, own, due(shown, split(kernel)) * rate**2)
 
 
 def local_rate(counts: Counts, basis: str, begin: int, end: int, part: Rows) -> tuple[Floats, Floats]:
@@ -112,18 +114,20 @@ def local_rate(counts: Counts, basis: str, begin: int, end: int, part: Rows) -> 
     return np.clip(sums[1] / np.maximum(sums[0], 1.0), edge, 1.0 - edge), own
 
 
-def overdispersion(n: Floats, x: Floats, rate: Floats, edges: Floats, own: Floats) -> tuple[Floats, Floats]:
+def overdispersion(view: _View) -> tuple[Floats, Floats]:
     """Rho of each column and its variance; infinite where there is nothing to tell it from.
 
     Least squares of the squared deviation, in units of its variance without overdispersion, on (n - 1): the moment
-    equation E[(x - n p)²] = n p (1 - p) (1 + (n - 1) rho), with what lagging successes add (``edges``) in both.
-    ``own`` is the share that a row has in its own ``rate``, by which its deviation is too small.
+    equation E[(x - n p)²] = n p (1 - p) (1 + (n - 1) rho), with what lagging successes add in both. A
+    row's deviation is too small by the share that the row has in its own local rate.
     """
-    plain = n * rate * (1.0 - rate) + edges
+    n, rate = view.n, view.rate
+    before = np.concatenate([view.edges[:1], view.edges[:-1]])
+    plain = n * rate * (1.0 - rate) + view.edges + before
     usable = (n > 1.0) & (plain > 0)
     safe = np.where(usable, plain, 1.0)
-    ratio = np.where(usable, np.minimum((x - n * rate) ** 2 / safe / (1.0 - own), STEEP) - 1.0, 0.0)
-    gain = np.where(usable, n * (n - 1.0) * rate * (1.0 - rate) / safe, 0.0)
+    ratio = np.where(usable, np.minimum((view.x - n * rate) ** 2 / safe / (1.0 - view.own), STEEP) - 1.0, 0.0)
+    gain = np.where(usable, view.pairs * rate * (1.0 - rate) / safe, 0.0)
     information = np.maximum((gain**2).sum(axis=0), 1e-12)
     slope: Floats = (gain * ratio).sum(axis=0) / information
     noise = (gain**2 * (ratio - gain * np.clip(slope, 0.0, RHO_MAX)) ** 2).sum(axis=0)
@@ -139,8 +143,11 @@ def share_out(slope: Floats, doubt: Floats, groups: NDArray[np.intp]) -> Floats:
     """
     weight = 1.0 / (doubt + RHO_APART**2)
     number = int(groups.max()) + 1
-    total = np.bincount(groups, weight, number) + 1.0 / RHO_USUAL_SD**2
-    middle = (np.bincount(groups, weight * slope, number) + RHO_UNKNOWN / RHO_USUAL_SD**2) / total
+    known = np.bincount(groups, weight, number)
+    total = known + 1.0 / RHO_USUAL_SD**2
+    # A group's estimate below 0 says no more than 0: what is left over of the lag must not outvote the usual value.
+    group = np.maximum(np.bincount(groups, weight * slope, number), 0.0)
+    middle = (group + RHO_UNKNOWN / RHO_USUAL_SD**2) / total
     prior = 1.0 / (RHO_APART**2 + 1.0 / total[groups])
     own = 1.0 / np.maximum(doubt, 1e-12)
     mean = (own * slope + prior * middle[groups]) / (own + prior)
@@ -183,7 +190,7 @@ def lag_kernel(n: Floats, x: Floats, rate: Floats, lags: int) -> Floats:
     power = float(np.trace(gram)) / lags
     if power <= 0:
         return kernel
-    shares = np.linalg.solve(gram + 1e-6 * power * np.eye(lags), design @ target)
+    shares = np.linalg.solve(gram + 1e-6 * power * np.eye(lags), design @ target).astype(np.float64)
     rest = target - shares @ design
     error = np.sqrt(float(rest @ rest) / max(int((weight[lags - 1 :] > 0).sum()), 1) / power)
     shares = np.where(shares > 2.0 * error, shares, 0.0)
@@ -213,7 +220,7 @@ def _spread(window_ms: int, view: _View, rho: Floats) -> Floats:
     cum = np.zeros((4, rows + 1, n.shape[1]))
     for place, values in enumerate((n, x, spread, spread * np.maximum(n - 1.0, 0.0))):
         np.cumsum(values, axis=0, out=cum[place, 1:])
-    sigma = np.ones((len(SCALES), n.shape[1]))
+    sigma: Floats = np.ones((len(SCALES), n.shape[1]))
     if rows <= LONGEST + week - wide:
         return sigma
     ends = np.unique(np.linspace(LONGEST, rows, SAMPLES).astype(np.intp))
@@ -222,7 +229,7 @@ def _spread(window_ms: int, view: _View, rho: Floats) -> Floats:
         total, seen, plain, extra = cum[:, ends] - cum[:, ends - k]
         other = _other_weeks(cum[:2], ends - k, ends, week=week, halves=(narrow, wide), thin=thin)
         expected = total * other[0]
-        variance = plain + rho * extra + 2.0 * edges[ends - 1] * total / k
+        variance = plain + rho * extra + edges[ends - 1] + edges[np.maximum(ends - k - 1, 0)]
         usable = (expected > 0) & (other[1] > 0) & (variance > 0)
         safe = np.where(usable, variance, 1.0)
         doubt = (1.0 - other[0]) / np.maximum(other[0] * other[1], 1e-12) * expected**2 / safe

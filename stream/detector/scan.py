@@ -49,7 +49,8 @@ class Scan:
     @property
     def score(self) -> Floats:
         """How far below expectation, in ordinary deviations."""
-        return self.z / self.scale
+        score: Floats = self.z / self.scale
+        return score
 
     @property
     def drop(self) -> Floats:
@@ -64,21 +65,21 @@ def due(impressions: Floats, kernel: Floats) -> Floats:
     """
     lags = len(kernel)
     rows = len(impressions) - lags + 1
-    total = impressions[lags - 1 :] * kernel[0]
+    total: Floats = impressions[lags - 1 :] * kernel[0]
     for lag in range(1, lags):
         total = total + impressions[lags - 1 - lag : lags - 1 - lag + rows] * kernel[lag]
     return total
 
 
-def split_variance(kernel: Floats) -> Floats:
-    """Variance, per impression and p², that chance adds at each end of a stretch by when a success arrives.
+def split(kernel: Floats) -> Floats:
+    """Weights of earlier impressions in the variance, per p², that chance adds at an end of a stretch.
 
-    A success of a cohort that has come with probability F at the stretch's end falls in or out of it: F (1 - F), summed
-    over the cohorts that straddle the end. Inside a stretch it cancels, so only the two ends count.
+    A success of a cohort of which a share F has come by the stretch's end falls in or out of it: F (1 - F) each, for
+    every cohort that straddles the end. Inside a stretch this cancels, so only the two ends count.
     """
     reached = np.cumsum(kernel, axis=0)
-    total: Floats = np.maximum(reached * (1.0 - reached), 0.0).sum(axis=0)
-    return total
+    weights: Floats = np.maximum(reached * (1.0 - reached), 0.0)
+    return weights
 
 
 def scan(  # noqa: PLR0917
@@ -100,8 +101,9 @@ def scan(  # noqa: PLR0917
     parts = np.stack([n, np.where(known, successes, 0.0), n * rate, spread, spread * np.maximum(n - 1.0, 0.0)])
     sums = np.cumsum(parts[:, ::-1], axis=1)[:, SCALES - 1]
     total, seen, expected = sums[0], sums[1], sums[2]
-    ends = impressions[-1] + impressions[len(impressions) - 1 - SCALES]
-    variance = sums[3] + estimates.rho * sums[4] + split_variance(estimates.kernel) * rate[-1] ** 2 * ends
+    open_ends = due(impressions, split(estimates.kernel))
+    ends = open_ends[-1] + open_ends[LONGEST - SCALES]
+    variance = sums[3] + estimates.rho * sums[4] + rate[-1] ** 2 * ends
     z = deviance_root(seen, total, expected) * np.sqrt(
         expected * (1.0 - expected / np.maximum(total, 1e-12)) / np.maximum(variance, 1e-12)
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EXPLAINS = 0.75
 """A narrower series that has lost this share of what the wider one lost explains it."""
+FIRING_EXPLAIN = 0.5
+"""Narrower series that fire already explain it when they have lost this share together."""
 MIN_SHARE = 0.5
 MIN_LIFT = 1.3
 """A value explains a loss when its share of it is this many times its share of what was expected."""
@@ -61,7 +63,7 @@ def held_back(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> 
         lost = max(fresh[column], 1e-12)
         firing = {other: loss for other, loss in active.items() if within(column, other)}
         new = {other: loss for other, loss in fresh.items() if within(column, other)}
-        if firing and sum(firing.values()) >= EXPLAINS * lost:
+        if firing and sum(firing.values()) >= FIRING_EXPLAIN * lost:
             holders[column] = max(firing, key=firing.__getitem__)
         elif new and max(new.values()) >= EXPLAINS * lost:
             holders[column] = max(new, key=new.__getitem__)
