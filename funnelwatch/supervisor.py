@@ -22,6 +22,9 @@ LIVED_S = 30.0
 """A worker that lived this long is started again at once; one that dies sooner waits, longer each time."""
 
 LONGEST_PAUSE_S = 30.0
+FAILING_PAUSE_S = 8.0
+"""A pause as long as this means four early deaths in a row."""
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -79,6 +82,11 @@ class Supervisor:
     def restarts(self) -> int:
         """How often a worker died and was, or will be, started again."""
         return sum(len(worker.exits) for worker in self._workers)
+
+    @property
+    def failing(self) -> bool:
+        """Whether a worker has died again and again as soon as it was started."""
+        return any(worker.pause_s >= FAILING_PAUSE_S for worker in self._workers)
 
     def run(self) -> None:
         """Keep the workers running until ``stop`` is called, from a signal handler or another thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
@@ -63,6 +64,13 @@ class Threads:
 threads = Threads()
 
 
+def free_port(host: str) -> int:
+    """A port that nothing listens on now; Faust itself takes no 0 for one."""
+    with socket.create_server((host, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
 class FunnelwatchApp(faust.App):
     """A Faust app that waits for its servers before it starts, and makes topics and tables where they are missing."""
 
@@ -89,7 +97,7 @@ app = FunnelwatchApp(
     broker_commit_interval=1.0,
     stream_wait_empty=False,
     web_bind=settings.web_host,
-    web_port=settings.web_port,
+    web_port=settings.web_port or free_port(settings.web_host),
     web_in_thread=False,
     worker_redirect_stdouts=False,
 )

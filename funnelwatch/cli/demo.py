@@ -101,8 +101,9 @@ def _interrupt(_signal: int, _frame: Any) -> None:
 def _summary(result: dict[str, Any]) -> str:
     lines = [
         f"{result['kafka']}, {result['database']}, {result['redis']}",
-        f"{result['events_produced']:,} events produced = {result['events_counted']:,} counted "
-        f"+ {result['dead_letters']} dead letters",
+        "{events_produced:,} events produced = {events_counted:,} counted + {dead_letters} dead letters".format(
+            **result
+        ),
     ]
     if result["alert_after_s"] is not None:
         lines.append(f"alert {result['alert_after_s']:g} s after the incident's start")

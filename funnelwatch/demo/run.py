@@ -281,6 +281,10 @@ class Demo:
         """Look once, tell what is new, draw."""
         if self._traffic.fault:
             raise DemoError(f"the traffic stopped: {self._traffic.fault}")
+        if self.workers and self.workers.failing:
+            log = self._data_dir / "logs" / "worker.log"
+            last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise DemoError(f"the workers end as soon as they start; the last of {log}:\n{last}")
         try:
             seen = self._watch.look()
         except (psycopg.OperationalError, redis.RedisError) as error:

@@ -109,4 +109,4 @@ To look further while it runs, in another terminal:
   funnelwatch alerts --follow                               # subscribe to funnel.alerts
   funnelwatch dead-letters list                             # what was refused, and why
   psql '{timescale_url}' -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
-"""
+"""  # noqa: S608 - text for a person
