@@ -42,16 +42,12 @@ def load_rules(path: Path | None = None) -> Rules:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RuleFileError(f"{file}: cannot be read: {error}") from error
-        for rule in parse_rules(text, str(file)):
-            if any(rule.alert == other.alert and rule.funnel == other.funnel for other in rules):
-                what = f"{rule.alert} stands twice for funnel {rule.funnel}"
-                raise RuleFileError(f"{file}: alert: {what}; right would be a name of its own")
-            rules.append(rule)
+        rules += parse_rules(text, str(file), rules)
     return Rules(tuple(rules))
 
 
-def parse_rules(text: str, name: str = "rules") -> list[Rule]:
-    """The rules of one file's text; ``name`` stands for the file in messages.
+def parse_rules(text: str, name: str = "rules", others: Sequence[Rule] = ()) -> list[Rule]:
+    """The rules of one file's text; ``name`` stands for the file in messages, ``others`` are those of other files.
 
     Raises:
         RuleFileError: as `load_rules`.
@@ -66,12 +62,18 @@ def parse_rules(text: str, name: str = "rules") -> list[Rule]:
         ) from None
     except YAMLError as error:
         raise RuleFileError(f"{name}: YAML: {error}") from None
-    groups = _list(document, ["groups"], name, "groups:\\n  - name: sign_up\\n    rules: [...]")
-    rules = []
+    groups = _list(document, ["groups"], name, "groups: [{name: sign_up, rules: [...]}]")
+    rules: list[Rule] = []
     for number, group in enumerate(groups):
         _only(group, ["groups", number], {"name", "rules"}, document, name)
         count = len(_list(document, ["groups", number, "rules"], name, "a list of rules"))
-        rules += [_rule(document, ["groups", number, "rules", index], name) for index in range(count)]
+        for index in range(count):
+            loc: list[str | int] = ["groups", number, "rules", index]
+            rule = _rule(document, loc, name)
+            if any((rule.alert, rule.funnel) == (other.alert, other.funnel) for other in (*others, *rules)):
+                what = f"{rule.alert} stands twice for funnel {rule.funnel}"
+                raise _fault(document, [*loc, "alert"], name, what, "a name of its own")
+            rules.append(rule)
     return rules
 
 
@@ -95,7 +97,11 @@ def _rule(document: Any, loc: list[str | int], name: str) -> Rule:
             raise _fault(document, [*loc, field], name, "is missing", _fields(model)[field]) from None
         if fault["type"] != "value_error":
             message = f"{message[0].lower()}{message[1:]}, not {_plain(written[field])!r}"
-        raise _fault(document, [*loc, *fault["loc"]], name, message, _fields(model)[field]) from None
+        place = [*loc, *fault["loc"]]
+        inner, _, rest = message.partition(": ")
+        if isinstance(written[field], dict) and inner in written[field]:
+            place, message = [*place, inner], rest
+        raise _fault(document, place, name, message, _fields(model)[field]) from None
 
 
 def _fields(model: type[BaseRule]) -> dict[str, str]:

@@ -79,7 +79,7 @@ class BaseRule(BaseModel):
     keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
     severity: Severity = Field("warning", description="info, warning or critical")
     labels: dict[str, str] = Field(default_factory=dict, description="a map of names to texts")
-    annotations: dict[str, str] = Field(default_factory=dict, description="a map of names to texts with {{ fields }}")
+    annotations: dict[str, str] = Field(default_factory=dict, description="a text with fields such as {{ step }}")
 
     @field_validator("by")
     @classmethod

@@ -32,7 +32,7 @@ def check_template(text: str) -> None:
             raise ValueError(f"{{{{ {name} }}}} is not a field of an alert; {hint}")
     rest = PLACEHOLDER.sub("", text)
     if "{{" in rest or "}}" in rest:
-        raise ValueError("braces that are not a placeholder; right would be {{ step }}")
+        raise ValueError("has braces that are not a placeholder")
 
 
 def render(text: str, fields: Mapping[str, str]) -> str:

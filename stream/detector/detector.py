@@ -53,16 +53,18 @@ class Detector:
         self._preloaded: list[tuple[int, Series, Tally]] = []
         self._revisions: dict[int, int] = {}
         self._newest = -1
+        self._begun = False
 
     def preload(self, rows: Iterable[tuple[int, Series, Tally]]) -> None:
         """Take in history, before the first window: (window_start, series, tally), sparse, in any order.
 
-        Rows from the first observed window on are left out: that window and those after it bring their own counts.
+        These windows count as observed: one of them that comes again is taken as a revision, and judged only if it is
+        the newest. So rows of windows that are still to be judged must not be among them.
 
         Raises:
             RuntimeError: a window was already observed.
         """
-        if self._newest >= 0:
+        if self._begun:
             raise RuntimeError(f"funnel {self.funnel}: history must be preloaded before the first window")
         self._preloaded += rows
 
@@ -80,9 +82,8 @@ class Detector:
         already seen, and a window older than what is remembered, is ignored.
         """
         start = window.window_start
-        if self._newest < 0:
-            self._begin(start)
-        elif self._revisions.get(start, -1) >= window.revision:
+        self._begin()
+        if self._revisions.get(start, -1) >= window.revision:
             return []
         if start < self._newest or (start == self._newest and self.counts.rows):
             self._revise(window)
@@ -103,12 +104,16 @@ class Detector:
             self._panels[key] = Panel(self.counts, *key)
         return self._panels[key]
 
-    def _begin(self, start: int) -> None:
-        """Turn what was preloaded into history."""
-        rows = [row for row in self._preloaded if start - self.history_ms <= row[0] < start]
+    def _begin(self) -> None:
+        """Turn what was preloaded into history, once."""
+        if self._begun:
+            return
+        self._begun = True
+        self.counts.load(self._preloaded)
+        self.drill.load(self._preloaded)
+        if self._preloaded:
+            self._newest = self.counts.start_of(self.counts.rows - 1)
         self._preloaded = []
-        self.counts.load(rows)
-        self.drill.load(rows)
 
     def _revise(self, window: ClosedWindow) -> None:
         """Take in other counts of a window that is known, if it is still remembered."""

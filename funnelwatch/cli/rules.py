@@ -1,0 +1,119 @@
+"""``funnelwatch rules``: check alert rules before they are used, and see which are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from alert_rules.loader import SHIPPED, RuleFileError, load_rules
+from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
+from funnelwatch.settings import load_settings
+
+PATH = click.Path(path_type=Path)
+
+
+@click.group()
+def rules() -> None:
+    """Check alert rules, and see which are used.
+
+    Rules are YAML files in a folder that FUNNELWATCH_RULES_PATH names; without it, the shipped ones are used.
+
+    \b
+    Example:
+      funnelwatch rules check my_rules/
+    """  # noqa: D301 - click's mark is the character, not a backslash
+
+
+@rules.command()
+@click.argument("paths", nargs=-1, type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, rules, faults.")
+def check(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check rule files or folders (PATHS; none: the rules in use).
+
+    Each fault is named with file, line, field, what is wrong and what would be right. Exit code 1 if there is one.
+
+    \b
+    Example:
+      funnelwatch rules check my_rules/ --json
+    """  # noqa: D301 - click's mark is the character, not a backslash
+    number, faults = 0, []
+    for path in paths or (used(),):
+        try:
+            number += len(load_rules(path).rules)
+        except RuleFileError as error:
+            faults.append(str(error))
+    if as_json:
+        click.echo(json.dumps({"ok": not faults, "rules": number, "faults": faults}))
+    else:
+        for fault in faults:
+            click.echo(fault, err=True)
+        if not faults:
+            click.echo(f"{number} rule{'' if number == 1 else 's'}, no faults")
+    if faults:
+        raise click.exceptions.Exit(1)
+
+
+@rules.command("list")
+@click.argument("path", required=False, type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list with every field of every rule.")
+def list_rules(path: Path | None, as_json: bool) -> None:
+    """List the rules of PATH (none: the rules in use).
+
+    \b
+    Example:
+      funnelwatch rules list
+    """  # noqa: D301 - click's mark is the character, not a backslash
+    path = path or used()
+    loaded = opened(path)
+    if as_json:
+        click.echo(json.dumps(loaded.describe()))
+        return
+    click.echo(f"# {path}")
+    for rule in loaded.rules:
+        levels = " and ".join(f"by {', '.join(level)}" if level else "all together" for level in rule.by)
+        steps = ", ".join(rule.steps) or "every step"
+        click.echo(f"{rule.alert}  {rule.severity}  {rule.version}")
+        click.echo(f"    {criterion(rule)}; funnel {rule.funnel}, {steps}, {levels}, {rule.basis} basis")
+
+
+@rules.command()
+@click.argument("name")
+@click.argument("path", required=False, type=PATH)
+def show(name: str, path: Path | None) -> None:
+    """Show every field of the rules called NAME, defaults filled in, as JSON.
+
+    \b
+    Example:
+      funnelwatch rules show ConversionDrop
+    """  # noqa: D301 - click's mark is the character, not a backslash
+    loaded = opened(path or used())
+    found = [rule for rule in loaded.describe() if rule["alert"] == name]
+    if not found:
+        known = ", ".join(sorted({rule.alert for rule in loaded.rules}))
+        raise click.ClickException(f"there is no rule {name}; there are {known}")
+    for rule in found:
+        click.echo(json.dumps(rule, indent=2))
+
+
+def used() -> Path:
+    """The folder of the rules in use."""
+    return load_settings().rules_path or SHIPPED
+
+
+def opened(path: Path) -> Rules:
+    """The rules there; a fault is one clear line."""
+    try:
+        return load_rules(path)
+    except RuleFileError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def criterion(rule: Rule) -> str:
+    """When the rule fires, in a person's words."""
+    if isinstance(rule, DropRule):
+        return f"a drop of at least {rule.min_drop:.0%} that scores above {rule.score:g}"
+    if isinstance(rule, ThresholdRule):
+        return f"a rate below {rule.below:.0%} over {rule.over_ms // 1000} s"
+    return f"a rate {rule.drop:.0%} lower over {rule.over_ms // 1000} s than {rule.offset_ms // 3_600_000} h before"
