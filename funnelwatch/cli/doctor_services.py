@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 import redis
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # public, but not in its __all__
 
 from deploy.embedded.kafka_client import admin
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 START = "Start it (`funnelwatch up` starts one here), or set {variable} to where it is."
+NOT_YET = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+"""What a cluster answers about groups in its first moments."""
 OLDEST_DATABASE = 150_000
 
 
@@ -63,13 +70,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
 def _lag(client: AdminClient, settings: Settings, partitions: list[TopicPartition]) -> Finding:
     group = settings.consumer_group
     try:
-        request = ConsumerGroupTopicPartitions(group)
-        answer = client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
-        committed = {
-            (one.topic, one.partition): one.offset
-            for one in answer.topic_partitions or []
-            if one.offset >= 0 and one.topic == settings.events_topic
-        }
+        committed = {place: offset for place, offset in _committed(client, group) if place[0] == settings.events_topic}
         if not committed:
             return Finding("consumer group", "ok", f"{group} has not read {settings.events_topic} yet")
         latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call] # the library's own gap
@@ -81,6 +82,22 @@ def _lag(client: AdminClient, settings: Settings, partitions: list[TopicPartitio
         advice = "See that this user may describe groups and topics."
         return Finding("consumer group", "warning", f"{group}: its lag cannot be told: {error.args[0].str()}", advice)
     return Finding("consumer group", "ok", f"{group} is {lag} event(s) behind on {settings.events_topic}")
+
+
+def _committed(client: AdminClient, group: str) -> list[tuple[tuple[str, int], int]]:
+    """Topic, partition and committed offset; waits while the cluster sets up the group's coordinator."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        request = ConsumerGroupTopicPartitions(group)
+        try:
+            answer = client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            found = answer.topic_partitions or []
+            return [((one.topic, one.partition), one.offset) for one in found if one.offset >= 0]
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:

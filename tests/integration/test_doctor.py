@@ -1,0 +1,139 @@
+"""What `funnelwatch doctor` finds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import psycopg
+import redis
+from click.testing import CliRunner
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.cimpl import NewTopic
+
+from deploy.embedded.kafka_client import admin
+from funnelwatch.cli import doctor as doctor_module
+from funnelwatch.cli.doctor import check_folder, check_programs, check_python, doctor
+from funnelwatch.cli.doctor_services import check_database, check_kafka, check_redis, check_registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from funnelwatch.settings import Settings
+    from tests.stack import Servers
+
+NOWHERE = "127.0.0.1:9"
+
+
+def environ(settings: Settings, **more: str) -> dict[str, str]:
+    """The environment of a command that is to have these settings."""
+    names = ["data_dir", "kafka_bootstrap_servers", "timescale_url", "redis_url", "events_topic", "consumer_group"]
+    return {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names} | more
+
+
+def test_with_everything_there_nothing_has_failed(settings: Settings) -> None:
+    """Exit code 0; each thing has one line, and what a worker would make is a warning."""
+    done = CliRunner(env=environ(settings)).invoke(doctor)
+    assert done.exit_code == 0
+    assert "FAILED" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("ok") and " kafka " in line]
+    assert f"{settings.events_topic} does not exist. A worker makes it" in done.stdout
+    assert "the database has no tables of funnelwatch" in done.stdout
+
+
+def test_with_nothing_there_each_failure_says_what_to_do(tmp_path: Path) -> None:
+    """Exit code 1, in JSON too; every failed service names its variable."""
+    env = {
+        "FUNNELWATCH_DATA_DIR": str(tmp_path),
+        "FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS": NOWHERE,
+        "FUNNELWATCH_TIMESCALE_URL": f"postgresql://{NOWHERE}/none",
+        "FUNNELWATCH_REDIS_URL": f"redis://{NOWHERE}/0",
+        "FUNNELWATCH_SCHEMA_REGISTRY_URL": f"http://{NOWHERE}",
+    }
+    done = CliRunner(env=env).invoke(doctor, ["--json"])
+    assert done.exit_code == 1
+    failed = {one["name"]: one["advice"] for one in json.loads(done.stdout) if one["level"] == "FAILED"}
+    assert list(failed) == ["kafka", "schema registry", "database", "redis"]
+    assert all("FUNNELWATCH_" in advice for advice in failed.values())
+
+
+def test_a_setting_that_cannot_be_read_is_a_finding() -> None:
+    """The variable is named."""
+    done = CliRunner(env={"FUNNELWATCH_WINDOW_S": "soon"}).invoke(doctor)
+    assert done.exit_code == 1
+    assert "FAILED  settings        FUNNELWATCH_WINDOW_S: " in done.stdout
+
+
+def test_topics_and_the_lag_of_the_workers_are_told(settings: Settings) -> None:
+    """Three events are there and one has been read: two behind."""
+    client = admin(settings.kafka())
+    for future in client.create_topics([NewTopic(settings.events_topic, 1, 1)]).values():
+        future.result(20)
+    producer = Producer(settings.kafka())
+    for _ in range(3):
+        producer.produce(settings.events_topic, b"event")
+        assert producer.flush(20) == 0  # each in a batch of its own: Tansu tells the last batch's first offset
+    told = [finding.message for finding in check_kafka(settings)]
+    assert f"{settings.events_topic}: 1 partition(s)" in told
+    assert f"{settings.consumer_group} has not read {settings.events_topic} yet" in told
+    consumer = Consumer(settings.kafka(**{"group.id": settings.consumer_group}))
+    consumer.commit(offsets=[TopicPartition(settings.events_topic, 0, 1)], asynchronous=False)
+    consumer.close()
+    told = [finding.message for finding in check_kafka(settings)]
+    assert f"{settings.consumer_group} is 2 event(s) behind on {settings.events_topic}" in told
+
+
+def test_the_tables_are_looked_for(settings: Settings) -> None:
+    """Once the table of the progress is there, the warning is gone."""
+    assert [finding.level for finding in check_database(settings)] == ["ok", "warning"]
+    with psycopg.connect(settings.timescale_url) as session:
+        session.execute("CREATE TABLE stream_progress (topic text)")
+    findings = list(check_database(settings))
+    assert [finding.level for finding in findings] == ["ok", "ok"]
+    assert findings[0].message.startswith("PostgreSQL ")
+
+
+def test_a_redis_that_throws_keys_away_is_a_warning(settings: Settings, stack: Servers) -> None:
+    """A memory limit with an evicting policy would lose windows."""
+    with redis.Redis.from_url(stack.redis_url) as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            (finding,) = check_redis(settings)
+        finally:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+    assert (finding.level, "allkeys-lru" in finding.message) == ("warning", True)
+    (finding,) = check_redis(settings)
+    assert finding.level == "ok"
+
+
+def test_no_schema_registry_is_fine(settings: Settings) -> None:
+    """It is an option."""
+    (finding,) = check_registry(settings)
+    assert finding.level == "ok"
+
+
+def test_an_old_python_has_failed() -> None:
+    """3.10 is too old."""
+    assert check_python((3, 10)).level == "FAILED"
+    assert check_python((3, 11)).level == "ok"
+
+
+def test_a_data_folder_that_cannot_be_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file where a folder should be fails; little room is a warning; a folder that is yet to be made is fine."""
+    (tmp_path / "file").write_text("")
+    assert [finding.level for finding in check_folder(tmp_path / "file" / "data")] == ["FAILED"]
+    assert [finding.level for finding in check_folder(tmp_path / "new" / "data")] == ["ok"]
+    monkeypatch.setattr(doctor_module, "LITTLE_DISK_BYTES", 2**60)
+    assert [finding.level for finding in check_folder(tmp_path)] == ["warning"]
+
+
+def test_missing_java_is_a_warning_that_says_what_happens(tmp_path: Path) -> None:
+    """The embedded stack works without it, on Tansu."""
+    (finding,) = check_programs({"PATH": ""}, tmp_path)
+    assert finding.level == "warning"
+    assert "Tansu" in finding.message
