@@ -34,12 +34,12 @@ def as_text(alert: Mapping[str, Any]) -> str:
     """
     state = click.style(alert["state"].upper(), fg=COLOURS.get(alert["state"]), bold=True)
     scope = "".join(f" {printable(name)}={printable(value)}" for name, value in sorted(alert["dimensions"].items()))
+    step = f"{printable(alert['funnel'])} {printable(alert['step'])}{scope or ' (all together)'}"
     low, high = percent(alert["expected_low"]), percent(alert["expected_high"])
+    ordinary = f"where {low} to {high} is ordinary (expected {percent(alert['expected_rate'])})"
     lines = [
-        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {printable(alert['funnel'])} "
-        f"{printable(alert['step'])}{scope or ' (all together)'} ({printable(alert['reason'])})",
-        f"rate {percent(alert['rate'])} where {low} to {high} is ordinary (expected {percent(alert['expected_rate'])}), "
-        f"of {alert['impressions']:,} impressions",
+        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {step} ({printable(alert['reason'])})",
+        f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} impressions",
         f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
     ]
     if alert["where_dimension"]:

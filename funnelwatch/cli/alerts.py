@@ -34,7 +34,7 @@ REGISTRY_RETRY_S = 1.0
 @click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only messages that say this.")
 @click.option("--current", is_flag=True, help="Only the last message of each alert; not with --follow.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object a line.")
-def alerts(last: int, follow: bool, from_beginning: bool, state: str | None, current: bool, to_json: bool) -> None:
+def alerts(*, last: int, follow: bool, from_beginning: bool, state: str | None, current: bool, to_json: bool) -> None:
     r"""Show alerts, oldest first; times are UTC.
 
     Without --follow they are read from the database: the newest ones, and none is no error. With --follow they are
@@ -90,7 +90,8 @@ def alerts_of(
             continue
         try:
             alert = decode(value)
-        except Undecodable as error:
+            with_iso_times(alert)  # raises for a time that no calendar has
+        except (Undecodable, ValueError, OverflowError, OSError) as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
             tell(f"passed over, no alert: {where}: {error}")
             continue

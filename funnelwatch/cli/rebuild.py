@@ -1,0 +1,75 @@
+"""``funnelwatch rebuild``: what can be made again from what is kept."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+import click
+
+from funnelwatch.cli.faults import opened
+from funnelwatch.cli.rebuild_progress import progress
+from funnelwatch.settings import load_settings
+from schemas.events import now_ms
+from sinks.redis.hot import HotCopy, IncompleteError
+from sinks.timescale.counts import CountStore
+
+NO_END_MS = 2**53
+TRIES = 5
+
+
+@click.group()
+def rebuild() -> None:
+    r"""Make the hot copy or a partition's progress anew; counts are never touched.
+
+    \b
+    Examples:
+      funnelwatch rebuild redis
+      funnelwatch rebuild progress --partition 3
+    """
+
+
+rebuild.add_command(progress)
+
+
+@rebuild.command("redis")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object.")
+def redis_copy(to_json: bool) -> None:
+    r"""Remove the hot copy in Redis and copy the hot windows from the database again.
+
+    Safe while workers run: they go on counting, and one that finds the copy gone rebuilds it as well. Only keys of
+    this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, readers of Redis see less than is
+    counted, never more.
+
+    \b
+    Examples:
+      funnelwatch rebuild redis
+      funnelwatch rebuild redis --json
+    """
+    settings = load_settings()
+    with opened(settings) as database, closing(_hot_copy()) as hot:
+        store = CountStore(database)
+        # The database is asked first: without it there would be nothing to put in the copy's place.
+        store.read(0, 0)
+        click.echo("removing the hot copy", err=True)
+        hot.clear()
+        now = now_ms()
+        for left in reversed(range(TRIES)):
+            click.echo("copying the hot windows from the database", err=True)
+            try:
+                copied = hot.rebuild(store.read(hot.oldest(now), NO_END_MS), now)
+                break
+            except IncompleteError as error:  # somebody removed the copy meanwhile
+                if not left:
+                    raise click.ClickException(
+                        f"Redis at {settings.redis_url} loses what is written to it; is it being flushed?"
+                    ) from error
+    if to_json:
+        click.echo(json.dumps({"copied": copied}))
+    else:
+        click.echo(f"{copied:,} series of windows copied to Redis")
+
+
+def _hot_copy() -> HotCopy:
+    settings = load_settings()
+    return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)

@@ -1,0 +1,23 @@
+-- name: topic_progress
+-- How far each partition of a topic is counted, and of which topic of that name.
+SELECT partition, topic_id, next_offset
+FROM stream_progress
+WHERE topic = %(topic)s
+ORDER BY partition;
+
+-- name: reset_progress
+-- Set where a partition is counted up to, if nobody has moved it since it was looked at; returns it if so.
+UPDATE stream_progress
+SET
+    topic_id = %(topic_id)s,
+    next_offset = %(next_offset)s,
+    -- The timestamps of another log say nothing about this one.
+    log_time = CASE WHEN topic_id = %(topic_id)s THEN log_time END,
+    idle = false,
+    updated_at = clock_timestamp()
+WHERE
+    topic = %(topic)s
+    AND partition = %(partition)s
+    AND topic_id = %(seen_topic_id)s
+    AND next_offset = %(seen_next_offset)s
+RETURNING partition;
