@@ -20,23 +20,27 @@ from sinks.redis.hot import IncompleteError, Outage
 from sinks.timescale.counts import MisplacedError
 from sinks.timescale.database import is_outage
 from stream import metrics
-from stream.counting import Judge, Judged, tally, warm_up
+from stream.counting import Judge, Judged, tally, warm_up, watermark_of
 from stream.outage import until_done
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from funnelwatch.settings import Settings
     from sinks.redis.hot import HotCopy
     from sinks.timescale.counts import CountStore, Flushed
     from stream.dead_letters import DeadLetters
-    from stream.intake import Fetch
-    from stream.model import Counts, PartitionCounts
+    from stream.intake import Assigned, Fetch
+    from stream.model import Counts, PartitionCounts, Series, Tally
+
+    Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+HOUR_MS = 3_600_000
 
 
 def wall_clock_ms() -> int:
@@ -49,12 +53,11 @@ class Aggregator:
 
     Args:
         settings: topics, window, disorder.
-        topic_id: Kafka's id of the events topic.
         judge: decides about a record.
         store: the counts of record.
         hot: the copy in Redis.
         dead_letters: where refused records go.
-        rewind: called with a partition that must be read anew from where it is counted up to.
+        rewind: called with the assignment of a partition that must be read anew from where it is counted up to.
         commit: called with what was counted: partition to next offset.
         stopping: set when the worker stops.
         now_ms: the wall clock.
@@ -64,18 +67,16 @@ class Aggregator:
         self,
         *,
         settings: Settings,
-        topic_id: str,
         judge: Judge,
         store: CountStore,
         hot: HotCopy,
         dead_letters: DeadLetters,
-        rewind: Callable[[int], None],
+        rewind: Callable[[Assigned], None],
         commit: Callable[[dict[int, int]], None],
         stopping: threading.Event,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._settings = settings
-        self._topic_id = topic_id
         self._judge = judge
         self._store = store
         self._hot = hot
@@ -95,17 +96,37 @@ class Aggregator:
             StoppedError: the worker stops first; the fetch is then read again by whoever is assigned its partitions.
         """
         now_ms = self._now_ms()
-        judged: list[Judged] = []
+        if fetch.newly_assigned:
+            # Who had the partition may have ended between the database and Redis.
+            self._redis_owed = True
+        judged: list[tuple[Assigned, Judged]] = []
         self._wait_for("schema registry", partial(self._judge_into, judged, fetch, now_ms))
-        for verdict in judged:
+        for assigned, verdict in judged:
             if verdict.refused:
-                send = partial(self._dead_letters.send, verdict.batch.partition, verdict.refused)
+                send = partial(self._dead_letters.send, assigned.partition, verdict.refused)
                 self._wait_for("Kafka: dead letters", send)
         self._flush(judged, now_ms)
-        if fetch.idle:
-            mark = partial(self._store.mark_idle, self._settings.events_topic, fetch.idle)
+        for assigned, verdict in judged:
+            self._move(assigned, verdict, fetch.taken_s, now_ms)
+        idle = self._idle(fetch)
+        if idle:
+            mark = partial(self._store.mark_idle, self._settings.events_topic, idle)
             self._wait_for("PostgreSQL: idle partitions", mark)
-        self.settle_redis()
+        self._settle_redis()
+
+    def _move(self, assigned: Assigned, verdict: Judged, taken_s: float, now_ms: int) -> None:
+        """Note when the watermark of a partition moves on."""
+        watermark = watermark_of(verdict, int(self._settings.allowed_disorder_s * 1000), now_ms)
+        if watermark is not None and (assigned.watermark is None or watermark > assigned.watermark):
+            assigned.watermark, assigned.moved_s = watermark, taken_s
+
+    def _idle(self, fetch: Fetch) -> list[int]:
+        """Partitions that are read to their end, and whose watermark has not moved for the idle timeout.
+
+        Whatever else comes, garbage or the events of a clock that is wrong, does not hold the other partitions back.
+        """
+        since = fetch.taken_s - self._settings.idle_timeout_s
+        return [assigned.partition for assigned in fetch.at_end if assigned.moved_s <= since]
 
     def _wait_for(self, what: str, operation: Callable[[], T]) -> T:
         return until_done(
@@ -116,7 +137,7 @@ class Aggregator:
             on_retry=metrics.RETRIES.labels(what).inc,
         )
 
-    def _judge_into(self, judged: list[Judged], fetch: Fetch, now_ms: int) -> None:
+    def _judge_into(self, judged: list[tuple[Assigned, Judged]], fetch: Fetch, now_ms: int) -> None:
         """Judge the batches one by one, so that an outage in the middle does not judge again what is judged."""
         while fetch.warm_up:
             assigned, batch = fetch.warm_up[0]
@@ -124,50 +145,58 @@ class Aggregator:
             del fetch.warm_up[0]
         while fetch.batches:
             assigned, batch = fetch.batches[0]
-            judged.append(self._judge(batch, assigned.seen, now_ms))
+            judged.append((assigned, self._judge(batch, assigned.seen, now_ms)))
             del fetch.batches[0]
 
-    def _flush(self, judged: list[Judged], now_ms: int) -> None:
+    def _flush(self, judged: list[tuple[Assigned, Judged]], now_ms: int) -> None:
         settings = self._settings
         disorder_ms = int(settings.allowed_disorder_s * 1000)
-        pending = {
-            verdict.batch.partition: (verdict, tally(verdict, settings.window_ms, disorder_ms, now_ms))
-            for verdict in judged
+        pending: Pending = {
+            assigned.partition: (assigned, verdict, tally(verdict, settings.window_ms, disorder_ms, now_ms))
+            for assigned, verdict in judged
         }
         while pending:
-            batches = [counts for _, counts in pending.values()]
+            batches = [counts for _, _, counts in pending.values()]
+            # All of one fetch have the same; if not, the flush refuses, and the worker starts anew.
+            topic_id = next(iter(pending.values()))[0].topic_id
             started = time.perf_counter()
             try:
-                flush = partial(self._store.flush, settings.events_topic, self._topic_id, batches)
+                flush = partial(self._store.flush, settings.events_topic, topic_id, batches)
                 flushed = self._wait_for("PostgreSQL: flush", flush)
             except MisplacedError as error:
                 log.warning("%s", error)
-                verdict, _ = pending.pop(error.partition)
+                assigned, verdict, _ = pending.pop(error.partition)
                 if error.is_gap:
-                    self._rewind(error.partition)
+                    self._rewind(assigned)
                 else:
                     # Somebody else has counted the first part of it.
                     trimmed = tally(verdict, settings.window_ms, disorder_ms, now_ms, from_offset=error.expected)
-                    pending[error.partition] = (verdict, trimmed)
+                    pending[error.partition] = (assigned, verdict, trimmed)
                 continue
             metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
-            self._account(judged, batches, flushed)
+            self._account(pending, flushed)
             self._copy(flushed.totals, now_ms)
             self._commit({counts.partition: counts.next_offset for counts in batches})
             return
 
-    def _account(self, judged: list[Judged], batches: list[PartitionCounts], flushed: Flushed) -> None:
-        wanted = {counts.partition: counts for counts in batches if counts.partition not in flushed.skipped}
-        accepted = sum(counts.accepted for counts in wanted.values())
+    def _account(self, pending: Pending, flushed: Flushed) -> None:
+        if flushed.skipped:
+            # By whom they were counted is not known: perhaps by a flush of ours whose answer was lost, and then its
+            # totals have not been copied.
+            self._redis_owed = True
+        accepted = 0
+        for partition, (_, verdict, counts) in pending.items():
+            if partition in flushed.skipped:
+                continue
+            accepted += counts.accepted
+            metrics.DUPLICATES.inc(counts.duplicates)
+            for refused in verdict.refused:
+                if refused.record.offset >= counts.start_offset:
+                    metrics.REFUSED.labels(refused.reason).inc()
         self.counted += accepted
         metrics.ACCEPTED.inc(accepted)
-        metrics.DUPLICATES.inc(sum(counts.duplicates for counts in wanted.values()))
         metrics.LATE.inc(flushed.late)
         metrics.FLUSH_EVENTS.observe(accepted)
-        for verdict in judged:
-            if verdict.batch.partition in wanted:
-                for refused in verdict.refused:
-                    metrics.REFUSED.labels(refused.reason).inc()
 
     def _copy(self, totals: Counts, now_ms: int) -> None:
         if self._redis_owed:
@@ -182,19 +211,28 @@ class Aggregator:
             metrics.RETRIES.labels("Redis").inc()
             self._redis_owed = True
 
-    def settle_redis(self) -> None:
+    def _settle_redis(self) -> None:
         """Copy the hot windows to Redis again, if that is owed; where it fails, once more after a second."""
         if not self._redis_owed or time.monotonic() < self._redis_next_try:
             return
         now_ms = self._now_ms()
         try:
-            copied = self._hot.rebuild(self._store.read(self._hot.oldest(now_ms), 2**53), now_ms)
-        except (IncompleteError, *Outage, psycopg.OperationalError) as error:
+            copied = self._hot.rebuild(self._hot_rows(now_ms), now_ms)
+        except (IncompleteError, *Outage, psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.debug("Redis: not rebuilt: %s", error)
             self._redis_next_try = time.monotonic() + 1.0
         else:
             self._redis_owed = False
             log.info("Redis: the hot copy is rebuilt, %s series of windows", copied)
+
+    def _hot_rows(self, now_ms: int) -> Iterator[tuple[int, Series, Tally]]:
+        """The rows of the hot windows, newest first, an hour at a time, so that memory holds no more."""
+        until = now_ms + int(self._settings.max_future_s * 1000) + self._settings.window_ms
+        oldest = self._hot.oldest(now_ms)
+        while until > oldest:
+            begin = max(oldest, until - HOUR_MS)
+            yield from self._store.read(begin, until)
+            until = begin
 
 
 def _is_outage(error: Exception) -> bool:

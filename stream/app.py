@@ -39,6 +39,9 @@ CLOSER_EVERY_S = 1.0
 FETCHES_IN_THE_CHANNEL = 2
 """How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
 
+SAY_SOMETHING_EVERY_S = 1.0
+"""A fetch goes on this often even if it is empty: to say again which partitions are idle, and to repair Redis."""
+
 STUCK_AFTER_S = 60.0
 """A worker that has had something to do for this long and has done nothing is not healthy."""
 
@@ -129,6 +132,7 @@ class Health:
 
     def __init__(self) -> None:
         self.busy_since: float | None = None
+        self.fetched: float | None = None
 
     def begin(self) -> None:
         """A fetch is being counted."""
@@ -142,6 +146,8 @@ class Health:
         """What is wrong, in a sentence; None if nothing is."""
         if self.busy_since is not None and time.monotonic() - self.busy_since > STUCK_AFTER_S:
             return f"a fetch has waited for {time.monotonic() - self.busy_since:.0f} s to be counted"
+        if self.fetched is not None and time.monotonic() - self.fetched > STUCK_AFTER_S:
+            return f"the intake has not come back from Kafka or from starting a partition for {STUCK_AFTER_S:.0f} s"
         stopped = parts.fetcher.stopped if "fetcher" in vars(parts) else {}
         return "; ".join(stopped.values()) or None
 
@@ -160,11 +166,14 @@ class Intake(Service):
 
     @Service.task
     async def _feed(self) -> None:
+        handed_over = 0.0
         while not self.should_stop:
+            health.fetched = time.monotonic()
             fetch = await threads.run("intake", parts.fetcher.fetch)
             metrics.STOPPED.set(len(parts.fetcher.stopped))
-            if fetch:
+            if fetch or time.monotonic() - handed_over >= SAY_SOMETHING_EVERY_S:
                 await self._hand_over(fetch)
+                handed_over = time.monotonic()
 
     async def _hand_over(self, fetch: Fetch) -> None:
         put = asyncio.ensure_future(fetches.put(cast("Any", fetch)))
@@ -176,6 +185,7 @@ class Intake(Service):
                 return
             if not put.done():
                 held = True
+                health.fetched = time.monotonic()
                 await threads.run("intake", parts.fetcher.keep_alive)
         if held:
             await threads.run("intake", parts.fetcher.resume)
@@ -273,6 +283,6 @@ async def healthz(web: Any, request: Any) -> Any:
 async def metrics_page(web: Any, request: Any) -> Any:
     """The worker's metrics, for Prometheus."""
     if "fetcher" in vars(parts):
-        for partition, lag in (await threads.run("intake", parts.fetcher.lag)).items():
+        for partition, lag in parts.fetcher.lag().items():
             metrics.LAG.labels(partition).set(lag)
     return Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

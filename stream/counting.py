@@ -109,7 +109,7 @@ class Judge:
             except (Undecodable, RefusedError) as error:
                 judged.refused.append(Refused(record, str(error.reason), error.detail))
         for record, event in events:
-            if seen.is_new(event["event_id"], record.timestamp):
+            if seen.is_new(event["event_id"], min(record.timestamp, now_ms)):
                 judged.accepted.append((record.offset, event))
             else:
                 judged.duplicates.append(record.offset)
@@ -121,20 +121,23 @@ def warm_up(judge: Judge, batch: RecordBatch, seen: SeenIds, now_ms: int) -> Non
     judge(batch, seen, now_ms)
 
 
+def watermark_of(judged: Judged, disorder_ms: int, now_ms: int) -> int | None:
+    """The watermark that the accepted events of a batch bring their partition to; None where there are none."""
+    largest_ts = max((event["ts"] for _, event in judged.accepted), default=None)
+    return None if largest_ts is None else partition_watermark(largest_ts, disorder_ms, now_ms)
+
+
 def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_offset: int = 0) -> PartitionCounts:
     """What a judged batch adds to the counts, from ``from_offset`` on."""
     batch = judged.batch
     start = max(batch.start_offset, from_offset)
     counts: Counts = {}
-    largest_ts: int | None = None
     accepted = 0
     for offset, event in judged.accepted:
         if offset < start:
             continue
         accepted += 1
         ts = event["ts"]
-        if largest_ts is None or ts > largest_ts:
-            largest_ts = ts
         series = (event["funnel"], event["step"], event["os"], event["browser"], event["app_version"])
         key = (ts - ts % window_ms, *series)
         numbers = counts.get(key)
@@ -159,6 +162,7 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
         accepted=accepted,
         refused=sum(refused.record.offset >= start for refused in judged.refused),
         duplicates=sum(offset >= start for offset in judged.duplicates),
-        watermark=None if largest_ts is None else partition_watermark(largest_ts, disorder_ms, now_ms),
-        log_time=max((record.timestamp for record in batch.records), default=None),
+        watermark=watermark_of(judged, disorder_ms, now_ms),
+        # A producer may stamp its records as it likes: what is ahead of the clock would stay the largest for good.
+        log_time=min(now_ms, max(record.timestamp for record in batch.records)) if batch.records else None,
     )

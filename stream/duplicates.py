@@ -3,14 +3,15 @@
 The horizon is measured in Kafka's own timestamps of the partition's records, not in wall time, so that reading the
 log again finds the same duplicates. An event and its repetition have the same session and so the same partition;
 hence each partition remembers for itself, and what it remembers is rebuilt by reading the horizon before the place
-where counting goes on.
+where counting goes on. An event is a duplicate if the same id stands anywhere in the horizon before it, as a duplicate
+or not: so reading one horizon is enough to judge as whoever read the log from its beginning.
 """
 
 from __future__ import annotations
 
 
 class SeenIds:
-    """The event ids of one partition, each with the Kafka timestamp (ms) of its first record.
+    """The event ids of one partition, each with the Kafka timestamp (ms) of its latest record.
 
     Ids are kept in two generations: when the younger spans a horizon it becomes the elder and the former elder is
     forgotten whole, which costs nothing an event. So an id is remembered for one to two horizons, but only within one
@@ -40,13 +41,14 @@ class SeenIds:
             self.shortened += full
             self._old, self._young, self._young_since = self._young, {}, log_time
         digest = hash(event_id)
-        first = self._young.get(digest)
-        if first is None:
-            first = self._old.get(digest)
-        if first is not None and log_time - first <= self.horizon_ms:
-            return False
-        self._young[digest] = log_time
-        return True
+        last = self._young.get(digest)
+        if last is None:
+            last = self._old.get(digest)
+        if last is None:
+            self._young[digest] = log_time
+            return True
+        self._young[digest] = max(last, log_time)
+        return log_time - last > self.horizon_ms
 
     def __len__(self) -> int:
         """How many ids are remembered."""

@@ -13,7 +13,8 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -25,7 +26,7 @@ from stream.outage import StoppedError, until_done
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from funnelwatch.settings import Settings
     from sinks.timescale.counts import CountStore
@@ -40,6 +41,20 @@ MAX_FETCH_BYTES = 32_000_000
 
 METADATA_TIMEOUT_S = 10.0
 
+OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - they have no other name
+
+WAITED_OUT = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    # An outage of the database while partitions were being started; the consumer joins again by itself.
+    KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
+)
+"""Errors that librdkafka recovers from, though it does not call them retriable."""
+
 
 @dataclass(slots=True, eq=False)
 class Assigned:
@@ -47,40 +62,67 @@ class Assigned:
 
     Attributes:
         partition: its number.
+        topic_id: Kafka's id of the topic that it belonged to then.
         position: the next offset to be fetched.
         counted_from: what is before this is counted already, and read only for its event ids.
+        handed_over: what is before this was handed over to be counted, or was counted at the assignment.
         seen: the ids of the duplicate horizon.
-        last_record_s: monotonic time of the last record, or of the assignment.
         at_end: whether the last thing heard was that nothing is unread.
-        idle: whether it was reported as idle since its last record.
+        watermark: the largest watermark of its batches since the assignment, ms. Kept by the one who counts.
+        moved_s: monotonic time of the fetch that moved it on last, or of the assignment. Kept by the one who counts.
     """
 
     partition: int
+    topic_id: str
     position: int
     counted_from: int
     seen: SeenIds
-    last_record_s: float = field(default_factory=time.monotonic)
+    handed_over: int = field(init=False)
     at_end: bool = False
-    idle: bool = False
+    watermark: int | None = None
+    moved_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Counting goes on where it ended."""
+        self.handed_over = self.counted_from
 
 
 @dataclass(slots=True)
 class Fetch:
-    """What one round brought: at most one batch a partition to count, batches to warm up with, partitions now idle."""
+    """What one round brought: at most one batch a partition to count, and batches to warm up with.
+
+    Attributes:
+        batches: to be counted.
+        warm_up: counted already, read for their event ids.
+        at_end: partitions with nothing unread after this.
+        newly_assigned: whether a partition was assigned since the last fetch.
+        taken_s: monotonic time of the fetch.
+    """
 
     batches: list[tuple[Assigned, RecordBatch]] = field(default_factory=list)
     warm_up: list[tuple[Assigned, RecordBatch]] = field(default_factory=list)
-    idle: list[int] = field(default_factory=list)
+    at_end: list[Assigned] = field(default_factory=list)
+    newly_assigned: bool = False
+    taken_s: float = field(default_factory=time.monotonic)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.batches or self.warm_up or self.idle)
+        """Whether there is anything to do at once."""
+        return bool(self.batches or self.warm_up or self.newly_assigned)
 
 
 class Fetcher:
-    """A consumer of the events topic. For one thread."""
+    """A consumer of the events topic. For one thread.
 
-    def __init__(self, settings: Settings, topic_id: str, store: CountStore, stopping: threading.Event) -> None:
+    Args:
+        settings: the topic, the group, how much to fetch.
+        topic_id: asks Kafka for the topic's id; asked at every assignment, since a topic can be made anew meanwhile.
+        store: where the progress is.
+        stopping: set when the worker stops.
+    """
+
+    def __init__(
+        self, settings: Settings, topic_id: Callable[[], str], store: CountStore, stopping: threading.Event
+    ) -> None:
         self._settings = settings
         self._topic = settings.events_topic
         self._topic_id = topic_id
@@ -88,7 +130,11 @@ class Fetcher:
         self._stopping = stopping
         self._assigned: dict[int, Assigned] = {}
         self._stopped: dict[int, str] = {}
-        self._rewinds: dict[int, int] = {}
+        self._newly_assigned = False
+        self._rewinds: SimpleQueue[Assigned] = SimpleQueue()
+        self._records: dict[Assigned, list[Record]] = {}
+        self._taken = 0
+        self._taken_bytes = 0
         session_ms = int(settings.session_timeout_s * 1000)
         self._consumer = Consumer(
             settings.kafka(
@@ -137,20 +183,15 @@ class Fetcher:
         self._rewind()
         settings = self._settings
         deadline = time.monotonic() + settings.flush_interval_s
-        messages: list[Message] = []
-        size = 0
-        while len(messages) < settings.flush_max_events and size < MAX_FETCH_BYTES:
+        while self._taken < settings.flush_max_events and self._taken_bytes < MAX_FETCH_BYTES:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            got = self._consumer.consume(CONSUME_AT_ONCE, min(left, 0.05))
-            size += sum(len(message) for message in got)
-            messages += got
-        return self._sorted(messages)
+            self._take(self._consumer.consume(CONSUME_AT_ONCE, min(left, 0.05)))
+        return self._fetched()
 
-    def _sorted(self, messages: Iterable[Message]) -> Fetch:
-        """The messages by partition, as batches that each start where the last one ended."""
-        records: dict[int, list[Record]] = {}
+    def _take(self, messages: Iterable[Message]) -> None:
+        """Sort messages by the assignment that they belong to, before the next call may change the assignment."""
         for message in messages:
             error = message.error()
             if error is not None:
@@ -159,53 +200,48 @@ class Fetcher:
             partition, offset = message.partition(), message.offset()
             assert partition is not None
             assert offset is not None
-            record = Record(offset, message.key(), message.value(), message.timestamp()[1])
-            records.setdefault(partition, []).append(record)
-        fetch = Fetch()
-        now = time.monotonic()
-        for partition, got in records.items():
             assigned = self._assigned.get(partition)
-            if assigned is None:
-                continue  # revoked between the fetch and here
-            assigned.last_record_s, assigned.at_end, assigned.idle = now, False, False
-            known = [record for record in got if record.offset < assigned.counted_from]
-            fresh = got[len(known) :]
+            if assigned is None or offset < assigned.position:
+                continue  # revoked or stopped; or on its way when the partition was set back
+            assigned.at_end = False
+            assigned.position = offset + 1
+            record = Record(offset, message.key(), message.value(), message.timestamp()[1])
+            self._records.setdefault(assigned, []).append(record)
+            self._taken += 1
+            self._taken_bytes += len(message)
+
+    def _fetched(self) -> Fetch:
+        """What was taken, as batches that each start where the one before it ended."""
+        taken, self._records, self._taken, self._taken_bytes = self._records, {}, 0, 0
+        fetch = Fetch(newly_assigned=self._newly_assigned)
+        self._newly_assigned = False
+        for assigned, records in taken.items():
+            if self._assigned.get(assigned.partition) is not assigned:
+                continue  # revoked meanwhile: whoever has it now reads them
+            partition, counted_from = assigned.partition, assigned.counted_from
+            known = [record for record in records if record.offset < counted_from]
+            fresh = records[len(known) :]
             if known:
-                end = known[-1].offset + 1
-                fetch.warm_up.append((assigned, RecordBatch(partition, assigned.position, end, known)))
-                assigned.position = end
+                fetch.warm_up.append((assigned, RecordBatch(partition, known[0].offset, known[-1].offset + 1, known)))
             if fresh:
-                start = max(assigned.position, assigned.counted_from)
                 end = fresh[-1].offset + 1
-                fetch.batches.append((assigned, RecordBatch(partition, start, end, fresh)))
-                assigned.position = end
-        for assigned in self._assigned.values():
-            quiet = now - assigned.last_record_s
-            if assigned.at_end and not assigned.idle and quiet >= self._settings.idle_timeout_s:
-                assigned.idle = True
-                fetch.idle.append(assigned.partition)
+                fetch.batches.append((assigned, RecordBatch(partition, assigned.handed_over, end, fresh)))
+                assigned.handed_over = end
+        fetch.at_end = [assigned for assigned in self._assigned.values() if assigned.at_end]
         return fetch
 
     def _on_error(self, message: Message, error: KafkaError) -> None:
         partition = message.partition()
-        assert partition is not None
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - it has no other name
             if partition in self._assigned:
                 self._assigned[partition].at_end = True
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
-            self._stop_partition(
-                partition,
-                f"partition {partition} of {self._topic} is counted up to an offset that the log does not have: it "
-                f"was trimmed by its retention before it was counted, or made anew. Run 'funnelwatch rebuild "
-                f"progress --partition {partition}' to go on from where the log begins",
-            )
-        elif error.fatal() or not error.retriable():
-            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001
-                log.warning("Kafka: waiting: %s", error.str())
-            else:
-                raise KafkaException(error)
-        else:
+        elif error.code() in OUT_OF_RANGE and partition is not None:
+            if partition in self._assigned:
+                self._stop_partition(partition, out_of_range(self._topic, partition))
+        elif error.retriable() or error.code() in WAITED_OUT:
             log.warning("Kafka: waiting: %s", error.str())
+        else:
+            raise KafkaException(error)
 
     def _stop_partition(self, partition: int, why: str) -> None:
         log.error("STOPPED: %s", why)
@@ -215,42 +251,49 @@ class Fetcher:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        starts: dict[int, int] = {}
+        starts = self._starts(numbers)
+        consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
+        consumer.pause([TopicPartition(self._topic, number) for number in numbers if number not in starts])
+        log.info("assigned: partitions %s", numbers)
+
+    def _starts(self, numbers: list[int]) -> dict[int, int]:
+        """Find out where partitions start, waiting out an outage; one that is missing must not be fetched."""
         # A worker that is stopping fetches nothing any more; its partitions go back when the consumer closes.
         with contextlib.suppress(StoppedError):
-            starts = until_done(
+            return until_done(
                 lambda: self._start(numbers),
                 what="starting partitions",
                 is_outage=lambda error: is_outage(error) or isinstance(error, KafkaException),
                 stopping=self._stopping,
             )
-        consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
-        for number in numbers:
-            if number not in self._assigned:
-                consumer.pause([TopicPartition(self._topic, number)])
-        log.info("assigned: partitions %s", numbers)
+        return {}
 
     def _start(self, numbers: list[int]) -> dict[int, int]:
-        """Find out where partitions start, and make their ``Assigned``; the offsets to fetch from."""
+        """Make the ``Assigned`` of partitions; the offsets to fetch from, of those that can be counted."""
         horizon_ms = int(self._settings.duplicate_horizon_s * 1000)
+        topic_id = self._topic_id() if numbers else ""
         starts: dict[int, int] = {}
         for number in numbers:
             tp = TopicPartition(self._topic, number)
-            beginning, _ = self._consumer.get_watermark_offsets(tp, timeout=METADATA_TIMEOUT_S)
+            beginning, end = self._consumer.get_watermark_offsets(tp, timeout=METADATA_TIMEOUT_S)
             try:
-                progress = self._store.start(self._topic, self._topic_id, {number: beginning})[number]
+                progress = self._store.start(self._topic, topic_id, {number: beginning})[number]
             except TopicRecreatedError as error:
                 self._stopped[number] = str(error)
                 log.error("STOPPED: %s", error)  # noqa: TRY400 - a person reads this, not a traceback
                 continue
             position = progress.next_offset
-            if horizon_ms and progress.log_time is not None:
+            # Beyond the end there is nothing to warm up for: Kafka is to say that the offset is out of range.
+            if horizon_ms and progress.log_time is not None and position <= end:
                 wanted = TopicPartition(self._topic, number, max(0, progress.log_time - horizon_ms))
-                found = self._consumer.offsets_for_times([wanted], timeout=METADATA_TIMEOUT_S)[0].offset
-                if 0 <= found < position:
-                    position = max(found, beginning)
+                found = self._consumer.offsets_for_times([wanted], timeout=METADATA_TIMEOUT_S)[0]
+                if found.error is not None:
+                    raise KafkaException(found.error)
+                if 0 <= found.offset < position:
+                    position = max(found.offset, beginning)
             self._stopped.pop(number, None)
-            self._assigned[number] = Assigned(number, position, progress.next_offset, SeenIds(horizon_ms))
+            self._assigned[number] = Assigned(number, topic_id, position, progress.next_offset, SeenIds(horizon_ms))
+            self._newly_assigned = True
             starts[number] = position
         return starts
 
@@ -261,31 +304,34 @@ class Fetcher:
             self._stopped.pop(partition.partition, None)
         log.info("revoked: partitions %s", [partition.partition for partition in partitions])
 
-    def rewind(self, partition: int) -> None:
-        """Read a partition anew from where it is counted up to; taken up by the next fetch. From any thread."""
-        self._rewinds[partition] = self._rewinds.get(partition, 0) + 1
+    def rewind(self, assigned: Assigned) -> None:
+        """Read a partition anew from where it is counted up to; taken up by the next fetch. From any thread.
+
+        Does nothing where the assignment is no longer that one.
+        """
+        self._rewinds.put(assigned)
 
     def _rewind(self) -> None:
-        while self._rewinds:
-            partition, _ = self._rewinds.popitem()
-            if partition not in self._assigned:
+        while not self._rewinds.empty():
+            assigned = self._rewinds.get()
+            partition = assigned.partition
+            if self._assigned.get(partition) is not assigned:
                 continue
             log.warning("partition %s: reading anew from where it is counted up to", partition)
-            tp = [TopicPartition(self._topic, partition)]
             del self._assigned[partition]
-            self._consumer.incremental_unassign(tp)
-            self._on_assign(self._consumer, tp)
+            starts = self._starts([partition])
+            if partition in starts:
+                self._consumer.seek(TopicPartition(self._topic, partition, starts[partition]))
+            else:
+                self._consumer.pause([TopicPartition(self._topic, partition)])
 
     def keep_alive(self) -> None:
         """Stay in the group while nothing can be taken in: hold the fetch, serve the group's callbacks."""
-        held = self._consumer.assignment()
-        self._consumer.pause(held)
-        late = self._consumer.consume(CONSUME_AT_ONCE, 0)
-        if any(message.error() is None for message in late):
-            # They were on their way when the fetch was held; they are read again.
-            for partition in {message.partition() for message in late if message.error() is None}:
-                assert partition is not None
-                self.rewind(partition)
+        self._consumer.pause(self._consumer.assignment())
+        for assigned in self._assigned.values():
+            assigned.at_end = False  # not known while nothing is asked for; Kafka says so again after the hold
+        # What was on its way, or is of a partition that was assigned by this very call, is kept for the next fetch.
+        self._take(self._consumer.consume(CONSUME_AT_ONCE, 0))
 
     def resume(self) -> None:
         """Go on fetching after ``keep_alive``."""
@@ -296,11 +342,11 @@ class Fetcher:
         offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
+        except (KafkaException, RuntimeError) as error:  # RuntimeError: the consumer is closed
             log.debug("offsets were not committed: %s", error)
 
     def lag(self) -> dict[int, int]:
-        """Unread records of each assigned partition, as far as the last fetch told."""
+        """Unread records of each assigned partition, as far as the last fetch told. From any thread."""
         lags: dict[int, int] = {}
         for assigned in list(self._assigned.values()):
             tp = TopicPartition(self._topic, assigned.partition)
@@ -314,6 +360,10 @@ class Fetcher:
         self._consumer.close()
 
 
-def topic_id(metadata: Any, topic: str) -> str:
-    """Kafka's id of a topic, from ``AdminClient.describe_topics``; it tells a topic from an earlier of its name."""
-    return str(metadata[topic].topic_id)
+def out_of_range(topic: str, partition: int) -> str:
+    """What to tell a person whose log does not have the offset that is next to be counted."""
+    return (
+        f"partition {partition} of {topic} is counted up to an offset that the log does not have: it was trimmed by "
+        f"its retention before it was counted, or made anew. Run 'funnelwatch rebuild progress --partition "
+        f"{partition}' to go on from where the log begins"
+    )

@@ -82,21 +82,15 @@ class Parts:
         """Kafka's administration."""
         return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin"}))
 
-    @cached_property
     def topic_id(self) -> str:
-        """Kafka's id of the events topic: it tells the topic from an earlier one of its name."""
+        """Kafka's id of the events topic now: it tells the topic from an earlier one of its name.
+
+        Raises:
+            KafkaException: Kafka cannot be asked.
+        """
         topic = self.settings.events_topic
-
-        def ask() -> str:
-            described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=METADATA_TIMEOUT_S)
-            return str(described[topic].result().topic_id)
-
-        return until_done(
-            ask,
-            what="Kafka: events topic",
-            is_outage=lambda error: isinstance(error, KafkaException),
-            stopping=self.stopping,
-        )
+        described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=METADATA_TIMEOUT_S)
+        return str(described[topic].result().topic_id)
 
     def partitions(self) -> int:
         """How many partitions the events topic has now.
@@ -118,7 +112,6 @@ class Parts:
         settings = self.settings
         return Aggregator(
             settings=settings,
-            topic_id=self.topic_id,
             judge=Judge(
                 decode=Decoder("FunnelEvent", self.registry),
                 funnels=self.funnels,

@@ -33,7 +33,8 @@ def topic_watermark(
     """The watermark of the whole topic.
 
     Args:
-        partitions: the watermark of each partition that was ever assigned.
+        partitions: the watermark of each partition that was ever assigned. A partition is idle while its worker says
+            that it has read it to its end and that its watermark has not moved for the idle timeout.
         expected: how many partitions the topic has.
         disorder_ms: how far the watermark stays behind the largest ts.
         now_ms: the wall clock; it moves the watermark when every partition is idle, so that the last window of a

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+IDLE_VALID_S = 5.0
+"""A partition stays idle for this long after its worker has said so; it says so every second.
+
+If that worker is gone, nobody knows what is unread, and the partition holds the windows back until somebody reads it.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionWatermark:
     """The event time before which a partition expects nothing more, ms; None while it has had no event."""
@@ -61,7 +68,7 @@ class ClosingStore:
 
     def watermarks(self, topic: str) -> dict[int, PartitionWatermark]:
         """The watermark of each partition that was ever assigned."""
-        rows = self._database.query("watermarks", {"topic": topic})
+        rows = self._database.query("watermarks", {"topic": topic, "idle_valid_s": IDLE_VALID_S})
         return {row["partition"]: PartitionWatermark(row["watermark_ms"], row["idle"]) for row in rows}
 
     def funnels(self) -> list[FunnelProgress]:

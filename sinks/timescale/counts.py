@@ -176,7 +176,7 @@ class CountStore:
         return {row["partition"]: Progress(row["next_offset"], row["log_time_ms"]) for row in rows}
 
     def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
-        """Partitions have had nothing unread for the idle timeout: they do not hold the watermark back."""
+        """Partitions have nothing unread: they do not hold the watermark back. To be said again every second."""
         self._database.query("mark_idle", {"topic": topic, "partitions": list(partitions)})
 
     def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Iterator[tuple[int, Series, Tally]]:

@@ -1,6 +1,9 @@
 -- name: watermarks
--- The watermark of each partition of the events topic, and whether it is idle.
-SELECT partition, (extract(epoch FROM watermark) * 1000)::bigint AS watermark_ms, idle
+-- The watermark of each partition of the events topic, and whether it is idle, as its worker must keep saying.
+SELECT
+    partition,
+    (extract(epoch FROM watermark) * 1000)::bigint AS watermark_ms,
+    idle AND updated_at > clock_timestamp() - %(idle_valid_s)s * interval '1 second' AS idle
 FROM stream_progress
 WHERE topic = %(topic)s;
 

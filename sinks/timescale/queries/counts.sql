@@ -7,13 +7,16 @@ ORDER BY partition
 FOR UPDATE;
 
 -- name: move_progress
--- Move one partition on; the watermark never goes back.
+-- Move one partition on; the watermark never goes back, and a partition that moves it is not idle.
 UPDATE stream_progress
 SET
     next_offset = %(next_offset)s,
     log_time = greatest(log_time, to_timestamp(%(log_time_ms)s / 1000.0)),
     watermark = greatest(watermark, to_timestamp(%(watermark_ms)s / 1000.0)),
-    idle = false,
+    idle = idle AND coalesce(
+        to_timestamp(%(watermark_ms)s / 1000.0) <= watermark,
+        %(watermark_ms)s::bigint IS NULL
+    ),
     accepted = accepted + %(accepted)s,
     refused = refused + %(refused)s,
     duplicates = duplicates + %(duplicates)s,
@@ -21,10 +24,10 @@ SET
 WHERE topic = %(topic)s AND partition = %(partition)s;
 
 -- name: start_progress
--- Make the row of a partition that has none.
+-- Make the row of a partition that has none; that one is idle which somebody else had is not known any more.
 INSERT INTO stream_progress (topic, topic_id, partition, next_offset)
 VALUES (%(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (topic, partition) DO UPDATE SET idle = false;
 
 -- name: read_progress
 -- How far some partitions are counted.
@@ -33,10 +36,10 @@ FROM stream_progress
 WHERE topic = %(topic)s AND partition = ANY(%(partitions)s);
 
 -- name: mark_idle
--- A partition has nothing unread: it does not hold the watermark back.
+-- A partition has nothing unread: it does not hold the watermark back, until this has not been said for a while.
 UPDATE stream_progress
 SET idle = true, updated_at = clock_timestamp()
-WHERE topic = %(topic)s AND partition = ANY(%(partitions)s) AND NOT idle;
+WHERE topic = %(topic)s AND partition = ANY(%(partitions)s);
 
 -- name: start_funnels
 -- Make the rows of funnels that are seen for the first time.

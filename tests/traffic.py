@@ -1,0 +1,181 @@
+"""Events for tests, an independent count of them, and what has become of them in the database and the topics."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from producers.topics import ensure_topics
+from schemas.codec import Decoder, Encoder
+from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from funnelwatch.settings import Settings
+
+STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
+ENCODE = Encoder("FunnelEvent")
+
+Key = tuple[int, str, str, str, str, str]
+
+
+def now_ms() -> int:
+    """The wall clock, ms."""
+    return time.time_ns() // 1_000_000
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    """A good event of now, with some fields changed."""
+    return {
+        "event_id": str(uuid.uuid4()),
+        "funnel": "sign_up",
+        "sign_up_session_id": str(uuid.uuid4()),
+        "step": STEPS[0],
+        "os": "iOS",
+        "browser": "",
+        "app_version": "1.0",
+        "phase": "IMPRESSION",
+        "status": None,
+        "ts": now_ms(),
+        "duration_ms": None,
+        "contexts": {},
+    } | changes
+
+
+def some_events(count: int, seed: int = 0, *, begin: int | None = None, spread_ms: int = 30_000) -> list[dict[str, Any]]:
+    """Events of several series, their times in ``[begin, begin + spread_ms)``, in disorder."""
+    chance = random.Random(seed)
+    begin = now_ms() - spread_ms if begin is None else begin
+    made = []
+    for _ in range(count):
+        phase = chance.choice(["IMPRESSION", "POST_VERIFICATION"])
+        verified = phase == "POST_VERIFICATION"
+        made.append(
+            event(
+                step=chance.choice(STEPS),
+                os=chance.choice(["iOS", "Android"]),
+                browser=chance.choice(["", "Chrome"]),
+                phase=phase,
+                status=chance.choice(["SUCCESS", "FAILURE"]) if verified else None,
+                duration_ms=chance.choice([None, 0, 400, 15_000]) if verified else None,
+                ts=begin + chance.randrange(spread_ms),
+            )
+        )
+    return made
+
+
+def naive_counts(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[Key, list[int]]:
+    """An independent group-by: key to impressions, successes, failures and the two cohort counts."""
+    counts: Counter[tuple[Key, int]] = Counter()
+    for e in events:
+        dimensions = (e["funnel"], e["step"], e["os"], e["browser"], e["app_version"])
+        own = (e["ts"] // window_ms * window_ms, *dimensions)
+        if e["phase"] == "IMPRESSION":
+            counts[own, 0] += 1
+            continue
+        shown = (e["ts"] - (e["duration_ms"] or 0)) // window_ms * window_ms
+        column = 1 if e["status"] == "SUCCESS" else 2
+        counts[own, column] += 1
+        counts[(shown, *dimensions), column + 2] += 1
+    return {key: [counts[key, column] for column in range(5)] for key, _ in counts}
+
+
+def produce(
+    settings: Settings, events: Iterable[Mapping[str, Any] | bytes | None], *, partition: int | None = None
+) -> None:
+    """Put events, or the raw bytes that stand for them, on the events topic, and wait until Kafka has them."""
+    failed: list[KafkaError] = []
+    producer = Producer(settings.kafka(**{"enable.idempotence": True, "message.max.bytes": 20_000_000}))
+    more = {} if partition is None else {"partition": partition}
+    for one in events:
+        raw = one is None or isinstance(one, bytes)
+        value = one if raw else ENCODE(one)
+        key = b"raw" if raw else one["sign_up_session_id"]
+        while True:
+            try:
+                producer.produce(
+                    settings.events_topic,
+                    value,
+                    key,
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
+                    **more,
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(60) == 0
+    assert not failed, failed
+
+
+def prepared(settings: Settings) -> Settings:
+    """The same settings, with the topics made."""
+    ensure_topics(settings)
+    return settings
+
+
+def everything(settings: Settings, topic: str) -> list[Any]:
+    """Every message that a topic has now, partition by partition."""
+    consumer = Consumer(
+        settings.kafka(**{"group.id": "not used", "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+    )
+    try:
+        partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        found: list[Any] = []
+        ended = 0
+        while ended < len(partitions):
+            for message in consumer.consume(1000, 1.0):
+                error = message.error()
+                if error is None:
+                    found.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended += 1
+                else:
+                    raise AssertionError(error)
+        return found
+    finally:
+        consumer.close()
+
+
+def closed_windows(settings: Settings) -> list[dict[str, Any]]:
+    """Every record of the windows topic, decoded."""
+    decode = Decoder("ClosedWindow")
+    return [decode(message.value()) for message in everything(settings, settings.windows_topic)]
+
+
+def counted(settings: Settings) -> dict[Key, list[int]]:
+    """Every row of the counts in the database."""
+    database = Database(settings.timescale_url)
+    try:
+        rows = CountStore(database).read(-(2**45), 2**45)
+        return {(window, *series): list(tally) for window, series, tally in rows}
+    finally:
+        database.close()
+
+
+def totals(settings: Settings) -> dict[str, int]:
+    """``counted``, ``accepted``, ``refused`` and ``duplicates`` in the database."""
+    database = Database(settings.timescale_url)
+    try:
+        return dict(CountStore(database).totals(settings.events_topic))
+    finally:
+        database.close()
+
+
+def done(settings: Settings, records: int) -> bool:
+    """Whether the database says that this many records have been dealt with."""
+    found = totals(settings)
+    return found["accepted"] + found["refused"] + found["duplicates"] >= records
+
+
+def admin(settings: Settings) -> AdminClient:
+    """Kafka's administration."""
+    return AdminClient(settings.kafka())
