@@ -60,7 +60,7 @@ def demo(kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
 
         def say(line: str) -> None:
-            live.console.print(line, highlight=False, markup=False)
+            live.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         def draw(run: Demo) -> None:
             if console.is_terminal:

@@ -1,0 +1,52 @@
+# Two commands: `make demo` shows it, `make test` proves it. Each sets up what it needs, in .venv and .funnelwatch/.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help demo test check format lock unit integration clean
+
+help:  ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
+
+demo: $(INSTALLED)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help")
+	@$(BIN)/funnelwatch demo $(ARGS)
+
+test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
+	$(BIN)/pytest $(ARGS)
+
+unit: $(INSTALLED)  ## only the tests that need no server
+	$(BIN)/pytest tests/unit tests/property $(ARGS)
+
+integration: $(INSTALLED)  ## only the tests on real servers
+	$(BIN)/pytest tests/integration $(ARGS)
+
+check: $(INSTALLED)  ## format, lint and types, as CI does
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## bring the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The lock holds hashes for every platform and no address of an index. uv makes it; pip installs it.
+lock: $(INSTALLED)  ## choose the newest versions that pyproject.toml allows
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --extra dev pyproject.toml --output-file requirements.lock
+
+$(INSTALLED): requirements.lock tests/datasets.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another 3.11 with PYTHON=…" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made: apt install python3.11-venv" >&2; rm -rf $(VENV); exit 1; }
+	@echo "installing what requirements.lock names …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/datasets.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:  ## end the embedded stack and remove what was made here
+	@test ! -x $(BIN)/funnelwatch || $(BIN)/funnelwatch down --purge
+	@rm -rf $(VENV) .funnelwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
