@@ -12,7 +12,7 @@ import redis
 from confluent_kafka import KafkaException
 
 from funnelwatch.funnels import FunnelsFileError
-from producers.times import iso, parse_span_ms, parse_time_ms
+from producers.times import SPAN, iso, parse_span_ms, parse_time_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
 from sinks.timescale.database import Database
@@ -86,11 +86,7 @@ def moment_ms(text: str, now_ms: int) -> int:
         click.BadParameter: it is neither.
     """
     try:
-        return now_ms - parse_span_ms(text)
-    except ValueError:
-        pass
-    try:
-        moment = parse_time_ms(text, now_ms)
+        moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
         iso(moment)  # what no calendar has is refused here
     except (ValueError, OverflowError, OSError) as error:
         raise click.BadParameter(

@@ -1,0 +1,50 @@
+"""A database with counts, as a worker leaves it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from sinks.timescale.closing import ClosingStore
+from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database
+from sinks.timescale.migrations import migrate
+from stream.model import PartitionCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from funnelwatch.settings import Settings
+
+MINUTE_MS = 60_000
+
+
+def count(
+    settings: Settings,
+    tallies: Mapping[tuple[int, str, str, str, str], Sequence[int]],
+    *,
+    funnel: str = "sign_up",
+    closed_through: int | None = None,
+) -> None:
+    """Make the tables, count tallies, and close windows.
+
+    Args:
+        settings: where the database is.
+        tallies: (window start in ms, step, os, browser, app version) to impressions, successes, failures, and, if they
+            differ, successes and failures of the cohort.
+        funnel: the funnel.
+        closed_through: windows that start before this are closed, ms.
+    """
+    with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+        store = CountStore(database)
+        start = store.start("filled", "id", {0: 0})[0].next_offset
+        counts = {
+            (window, funnel, step, os, browser, version): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
+            for (window, step, os, browser, version), tally in tallies.items()
+        }
+        store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts)])
+        if closed_through is not None:
+            closer = ClosingStore(database)
+            closer.start_closing(funnel, closed_through)
+            closer.finish_closing(funnel, closed_through)
