@@ -20,9 +20,10 @@ from funnelwatch.settings import load_settings
 from schemas.codec import Decoder, RegistryUnavailable, Undecodable
 from sinks.timescale.database import is_outage
 from stream import metrics
+from stream.aggregate import wall_clock_ms
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
-from stream.window_parts import Assembler
+from stream.window_parts import Assembler, is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,12 +250,16 @@ async def detect(stream: Any) -> None:
 
 
 def _window(decode: Decoder, assembler: Assembler, value: bytes) -> ClosedWindow | None:
+    # Only funnelwatch writes here; what somebody else wrote must not stop the detection.
     try:
-        return assembler.add(decode(value))
+        record = decode(value)
     except Undecodable as error:
-        # Only funnelwatch writes here; what somebody else wrote must not stop the detection.
         log.error("%s: passed over: %s", settings.windows_topic, error)  # noqa: TRY400 - the sentence says it all
         return None
+    if not is_plausible(record, settings.window_ms, wall_clock_ms() + int(settings.max_future_s * 1000)):
+        log.error("%s: passed over: no window of %s s, or ahead of time", settings.windows_topic, settings.window_s)
+        return None
+    return assembler.add(record)
 
 
 def _judge(complete: list[Any]) -> None:

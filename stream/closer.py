@@ -6,7 +6,8 @@ One worker closes at a time, by a lock of the database. A round, for each funnel
 2. the windows before W are read, filled up with zeros, and published;
 3. that they are published is recorded.
 
-A crash in between publishes windows again, as the same revision; readers know a revision by its number.
+A crash in between publishes windows again: those that close, as the same revision 0; those that late events changed,
+as the next revision, since more may have changed meanwhile. Readers keep the highest revision.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ TALLIES_AT_ONCE = 200_000
 
 
 def windows_at_once(series: int) -> int:
-    """How many windows to close together where this many series are active."""
-    return max(1, min(WINDOWS_AT_ONCE, TALLIES_AT_ONCE // max(1, series)))
+    """How many windows to close together where this many series are active; one where nothing is known yet."""
+    return max(1, min(WINDOWS_AT_ONCE, TALLIES_AT_ONCE // series)) if series else 1
 
 
 class Closer:

@@ -6,7 +6,7 @@
 | ``detail`` | a sentence |
 | ``topic``, ``partition``, ``offset`` | where the record stands; together they identify it, however often it is sent |
 | ``timestamp`` | Kafka's timestamp of the record, ms |
-| ``truncated_from`` | only where the broker takes no value of that size: its bytes; only its beginning is kept |
+| ``truncated_from`` | only where the broker takes no record of that size: the value's bytes; its beginning is kept |
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from funnelwatch.settings import Settings
     from stream.counting import Refused
 
-KEPT_OF_TOO_LARGE = 65_536
-"""Bytes that are kept of a value that the broker does not take."""
+KEPT_OF_TOO_LARGE = (65_536, 1_024)
+"""Bytes that are kept of a value and of a key where the broker does not take all of it; the less if that fails too."""
+
+LONGEST_DETAIL = 1_000
+"""Characters of a sentence about bytes that anybody may have written."""
 
 DELIVERY_TIMEOUT_S = 30.0
 
@@ -45,7 +48,7 @@ class DeadLetters:
                     "linger.ms": 5,
                     "compression.type": "lz4",
                     # What the events topic let through is not refused on this side.
-                    "message.max.bytes": 100_000_000,
+                    "message.max.bytes": 500_000_000,
                     "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
                 }
             )
@@ -57,57 +60,57 @@ class DeadLetters:
         Raises:
             KafkaException: not all of them were acknowledged; send all again.
         """
+        too_large = self._send(partition, refused, None)
+        # One large record makes the broker refuse the whole of what was sent with it: now one by one, then less of it.
+        for letter in too_large:
+            for keep in (None, *KEPT_OF_TOO_LARGE):
+                if not self._send(partition, [letter], keep):
+                    break
+            else:
+                raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, f"{self._topic} takes no record at all"))
+
+    def _send(self, partition: int, letters: Sequence[Refused], keep: int | None) -> list[Refused]:
+        """Send letters, with at most ``keep`` bytes of their values and keys; those that are too large come back."""
         failed: list[KafkaError] = []
         too_large: list[Refused] = []
+        for letter in letters:
 
-        def on_delivery(letter: Refused) -> None:
-            def delivered(error: KafkaError | None, _: Message) -> None:
-                if error is None:
-                    return
-                if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            def delivered(error: KafkaError | None, _: Message, letter: Refused = letter) -> None:
+                if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     too_large.append(letter)
-                else:
+                elif error is not None:
                     failed.append(error)
 
-            self._produce(letter, letter.record.value, self._headers(partition, letter), delivered)
-
-        for letter in refused:
-            on_delivery(letter)
-        self._flush(failed)
-
-        def cut_delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                failed.append(error)
-
-        for letter in too_large:
-            value = letter.record.value or b""
-            headers = [*self._headers(partition, letter), ("truncated_from", str(len(value)))]
-            self._produce(letter, value[:KEPT_OF_TOO_LARGE], headers, cut_delivered)
-        self._flush(failed)
+            value, key, headers = letter.record.value, letter.record.key, self._headers(partition, letter)
+            if keep is not None and len(value or b"") > keep:
+                headers.append(("truncated_from", str(len(value or b""))))
+                value = (value or b"")[:keep]
+            if keep is not None and len(key or b"") > keep:
+                key = (key or b"")[:keep]
+            self._produce(key, value, headers, delivered)
+        left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
+        if failed:
+            raise KafkaException(failed[0])
+        if left:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} dead letters are unacknowledged"))  # noqa: SLF001
+        return too_large
 
     def _headers(self, partition: int, letter: Refused) -> Headers:
         return [
             ("reason", letter.reason),
-            ("detail", letter.detail),
+            ("detail", letter.detail[:LONGEST_DETAIL]),
             ("topic", self._source),
             ("partition", str(partition)),
             ("offset", str(letter.record.offset)),
             ("timestamp", str(letter.record.timestamp)),
         ]
 
-    def _produce(self, letter: Refused, value: bytes | None, headers: Headers, delivered: OnDelivery) -> None:
+    def _produce(self, key: bytes | None, value: bytes | None, headers: Headers, delivered: OnDelivery) -> None:
         while True:
             try:
-                self._producer.produce(self._topic, value, letter.record.key, headers=headers, on_delivery=delivered)
+                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
             except BufferError:
                 self._producer.poll(0.1)
             else:
                 self._producer.poll(0)
                 return
-
-    def _flush(self, failed: list[KafkaError]) -> None:
-        left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
-        if failed:
-            raise KafkaException(failed[0])
-        if left:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} dead letters are unacknowledged"))  # noqa: SLF001

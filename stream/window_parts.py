@@ -32,6 +32,18 @@ def parts_of(window: ClosedWindow, most: int = SERIES_IN_A_PART) -> Iterator[dic
         }
 
 
+def is_plausible(record: Mapping[str, Any], window_ms: int, latest_ms: int) -> bool:
+    """Whether a record (schema ClosedWindow) can be a part of a window of ours that starts at ``latest_ms`` or before."""
+    start = record["window_start"]
+    return (
+        0 <= start <= latest_ms
+        and start % window_ms == 0
+        and record["window_end"] - start == window_ms
+        and 0 <= record["part"] < record["parts"]
+        and record["revision"] >= 0
+    )
+
+
 class Assembler:
     """Puts parts together again. Parts of one funnel come in order; one that begins anew replaces what was begun."""
 

@@ -54,27 +54,29 @@ class HotCopy:
             redis.RedisError: an outage; perhaps a part was written, which does no harm.
         """
         oldest = self.oldest(now_ms)
-        windows: dict[str, list[str | int]] = {}
+        windows: dict[tuple[str, int], list[str | int]] = {}
+        held = 0
         for key, tally in totals.items():
-            if key[0] >= oldest:
-                pairs = windows.setdefault(counts_key(self._prefix, key[1], key[0]), [key[0]])
-                for name, count in zip(TALLY_FIELDS, tally, strict=True):
-                    if count:
-                        pairs += (field_name(key, name), count)
-        keys: list[str] = []
-        arguments: list[str | int] = []
-        for window_key, (start, *pairs) in windows.items():
-            seconds = max(1, (int(start) - oldest) // 1000)
-            keys.append(window_key)
-            arguments += (seconds, len(pairs) // 2, *pairs)
-            if len(arguments) > 2 * FIELDS_AT_ONCE:
-                self._call(keys, arguments)
-                keys, arguments = [], []
-        if keys:
-            self._call(keys, arguments)
+            if key[0] < oldest:
+                continue
+            pairs = windows.setdefault((key[1], key[0]), [])
+            for name, count in zip(TALLY_FIELDS, tally, strict=True):
+                if count:
+                    pairs += (field_name(key, name), count)
+                    held += 1
+            if held >= FIELDS_AT_ONCE:
+                self._call(windows, oldest)
+                windows, held = {}, 0
+        if windows:
+            self._call(windows, oldest)
 
-    def _call(self, keys: list[str], arguments: list[str | int]) -> None:
-        if not self._raise(keys=[epoch_key(self._prefix), *keys], args=arguments):
+    def _call(self, windows: Mapping[tuple[str, int], list[str | int]], oldest: int) -> None:
+        keys = [epoch_key(self._prefix)]
+        arguments: list[str | int] = []
+        for (funnel, start), pairs in windows.items():
+            keys.append(counts_key(self._prefix, funnel, start))
+            arguments += (max(1, (start - oldest) // 1000), len(pairs) // 2, *pairs)
+        if not self._raise(keys=keys, args=arguments):
             raise IncompleteError
 
     def rebuild(self, rows: Iterable[tuple[int, Series, Tally]], now_ms: int) -> int:

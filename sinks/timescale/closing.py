@@ -83,7 +83,9 @@ class ClosingStore:
 
         When this returns, every flush that did not know is committed, and its counts are seen by the next read.
         """
-        self._database.query("start_closing", {"funnel": funnel, "through_ms": through_ms})
+        with self._database.transaction() as cursor:
+            run(cursor, "wait_for_flushes")
+            run(cursor, "start_closing", {"funnel": funnel, "through_ms": through_ms})
 
     def finish_closing(self, funnel: str, through_ms: int) -> None:
         """Record that the windows that start before ``through_ms`` are published."""

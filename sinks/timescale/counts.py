@@ -118,10 +118,11 @@ class CountStore:
 
     def _mark_late(self, cursor: Cursor[Row], counts: Counts) -> int:
         funnels = sorted({key[1] for key in counts})
-        rows = run(cursor, "share_funnels", {"funnels": funnels})
+        run(cursor, "hold_closer_off")
+        rows = run(cursor, "closing_funnels", {"funnels": funnels})
         if len(rows) < len(funnels):
             run(cursor, "start_funnels", {"funnels": funnels})
-            rows = run(cursor, "share_funnels", {"funnels": funnels})
+            rows = run(cursor, "closing_funnels", {"funnels": funnels})
         closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
         late: dict[tuple[str, int], int] = {}
         for key, tally in counts.items():

@@ -24,8 +24,12 @@ SELECT
 FROM funnel_progress
 ORDER BY funnel;
 
+-- name: wait_for_flushes
+-- Wait for the flushes under way, and hold others off until this transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch closing', 0));
+
 -- name: start_closing
--- From now on an event for a window before this is late; waits for the flushes under way.
+-- From now on an event for a window before this is late.
 UPDATE funnel_progress
 SET closing_through = greatest(closing_through, to_timestamp(%(through_ms)s / 1000.0))
 WHERE funnel = %(funnel)s;

@@ -48,13 +48,15 @@ SELECT funnel FROM unnest(%(funnels)s::text[]) AS f (funnel)
 ORDER BY funnel
 ON CONFLICT DO NOTHING;
 
--- name: share_funnels
--- Hold the closer off these funnels until this transaction ends, and tell what is late for them.
+-- name: hold_closer_off
+-- No funnel begins to close until this transaction ends. A queue, unlike FOR SHARE, in which the closer could wait for ever.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('funnelwatch closing', 0));
+
+-- name: closing_funnels
+-- What is late for these funnels.
 SELECT funnel, (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms
 FROM funnel_progress
-WHERE funnel = ANY(%(funnels)s)
-ORDER BY funnel
-FOR SHARE;
+WHERE funnel = ANY(%(funnels)s);
 
 -- name: upsert_counts
 -- Add a batch of tallies and return the totals; sorted by key, so that workers cannot deadlock.
