@@ -14,6 +14,8 @@ from funnelwatch.cli.main import cli
 from funnelwatch.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.testing import Result
 
 PROGRAM = (sys.executable, "-c", "from funnelwatch.cli.main import main; main()")
@@ -49,12 +51,9 @@ def succeed_json(settings: Settings, *args: str) -> Any:
     return json.loads(succeed(settings, *args, "--json"))
 
 
-def start(settings: Settings, *args: str) -> subprocess.Popen[str]:
-    """A command in a process of its own; the caller ends it."""
-    return subprocess.Popen(
-        [*PROGRAM, *args],
-        env={**os.environ, **environment(settings), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(settings: Settings, *args: str, out: Path) -> subprocess.Popen[bytes]:
+    """A command in a process of its own, which the caller ends; stdout goes to ``out``, stderr to ``out``.err."""
+    with out.open("wb") as stdout, out.with_name(f"{out.name}.err").open("wb") as stderr:
+        return subprocess.Popen(
+            [*PROGRAM, *args], env={**os.environ, **environment(settings)}, stdout=stdout, stderr=stderr
+        )
