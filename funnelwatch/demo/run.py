@@ -138,7 +138,7 @@ class Demo:
         """A server that the user named may hold counts of theirs; the demo would mix its own in."""
         database = Database(settings.timescale_url)
         migrate(database, settings.window_ms)
-        counted = CountStore(database).totals(settings.events_topic)["counted"]
+        counted = CountStore(database).counted()
         database.close()
         if counted:
             raise DemoError(
@@ -195,14 +195,14 @@ class Demo:
     def result(self) -> dict[str, Any]:
         """What came of it; ``ok`` says whether it is what it should be, ``faults`` why not."""
         services = self.stack.services if self.stack else {}
-        counted = self._watch.seen.counted
+        counted = self._watch.counted()
         dead_letters = self._watch.dead_letters()
         incident = self.incident
         firing = self.alerts("firing")
         faults = []
         produced = self._traffic.produced
-        if produced != counted.counted + dead_letters:
-            faults.append(f"{produced} events produced, but {counted.counted} counted + {dead_letters} dead letters")
+        if produced != counted + dead_letters:
+            faults.append(f"{produced} events produced, but {counted} counted + {dead_letters} dead letters")
         if not firing:
             faults.append("no alert came")
         elif incident and firing[0].at - incident.start_ms / 1000 > ALERT_WITHIN_S:
@@ -217,9 +217,9 @@ class Demo:
             "timescaledb": bool(self.stack and self.stack.timescaledb),
             "redis": services["redis"].program,
             "events_produced": produced,
-            "events_counted": counted.counted,
+            "events_counted": counted,
             "dead_letters": dead_letters,
-            "duplicates": counted.duplicates,
+            "duplicates": self._watch.seen.counted.duplicates,
             "worker_restarts": self.workers.restarts if self.workers else 0,
             "incident": {
                 "step": STEP,

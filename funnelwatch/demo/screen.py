@@ -68,7 +68,7 @@ def _pipeline(seen: Seen, produced: int, per_second: float) -> Text:
     if seen.closed_through is not None:
         watermark = f" · windows closed until {datetime.fromtimestamp(seen.closed_through / 1000, UTC):%H:%M:%S}Z"
     return Text(
-        f"\n{produced:,} produced · {counted.counted:,} counted · {counted.refused} dead letters · "
+        f"\n{produced:,} produced · {counted.accepted:,} counted · {counted.refused} dead letters · "
         f"{per_second:,.0f} events/s · lag {max(0, produced - counted.done):,}{watermark}\n"
     )
 

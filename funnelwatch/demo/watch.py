@@ -40,7 +40,6 @@ class Received:
 class Counted:
     """What the database has of the events topic."""
 
-    counted: int = 0
     accepted: int = 0
     refused: int = 0
     duplicates: int = 0
@@ -94,7 +93,7 @@ class Watch:
             psycopg.OperationalError, redis.RedisError: a server is away.
         """
         seen = self.seen
-        seen.counted = Counted(**self._counts.totals(self._settings.events_topic))
+        seen.counted = Counted(**self._counts.dealt_with(self._settings.events_topic))
         progress = [row for row in self._database.query("funnels") if row["funnel"] == FUNNEL]
         seen.closed_through = progress[0]["closed_through_ms"] if progress else None
         judged = self._database.query("detector_progress", {"funnel": FUNNEL})
@@ -109,6 +108,10 @@ class Watch:
             for series, tally in tallies.items()
         )
         return seen
+
+    def counted(self) -> int:
+        """How many events are in the windows of the database, by adding them all up."""
+        return self._counts.counted()
 
     def learn_expected(self, until_ms: int) -> None:
         """Keep the rates of the whole history as what is to be expected."""

@@ -185,9 +185,18 @@ class CountStore:
         rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
         return ((row["window_ms"], Series(*row_key(row)[1:]), row_tally(row)) for row in rows)
 
+    def dealt_with(self, topic: str) -> Row:
+        """How many records of a topic were ``accepted``, ``refused`` and ``duplicates``."""
+        return self._database.query("dealt_with", {"topic": topic})[0]
+
+    def counted(self) -> int:
+        """The events in all windows, each counted once. Adds up the whole table, so it is for checks, not dashboards."""
+        counted: int = self._database.query("counted")[0]["counted"]
+        return counted
+
     def totals(self, topic: str) -> Row:
-        """``counted`` in all windows, and ``accepted``, ``refused`` and ``duplicates`` of the topic."""
-        return self._database.query("totals", {"topic": topic})[0]
+        """``dealt_with`` and ``counted`` together."""
+        return {**self.dealt_with(topic), "counted": self.counted()}
 
 
 def merged(parts: Iterable[Counts]) -> Counts:

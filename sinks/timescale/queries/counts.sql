@@ -112,34 +112,15 @@ WHERE
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 ORDER BY funnel, window_start, step, os, browser, app_version;
 
--- name: totals
--- What is counted and what was refused, over everything.
+-- name: dealt_with
+-- What has become of the records of a topic, by the progress of its partitions.
 SELECT
-    (SELECT coalesce(sum(impressions + successes + failures), 0)::bigint FROM window_counts) AS counted,
     coalesce(sum(accepted), 0)::bigint AS accepted,
     coalesce(sum(refused), 0)::bigint AS refused,
     coalesce(sum(duplicates), 0)::bigint AS duplicates
 FROM stream_progress
 WHERE topic = %(topic)s;
 
--- name: rate
--- Impressions and successes of a step in [from, to), added up by the chosen dimensions (the others are empty).
-SELECT
-    CASE WHEN %(by_os)s THEN os ELSE '' END AS os,
-    CASE WHEN %(by_browser)s THEN browser ELSE '' END AS browser,
-    CASE WHEN %(by_app_version)s THEN app_version ELSE '' END AS app_version,
-    step,
-    sum(impressions)::bigint AS impressions,
-    sum(CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END)::bigint AS successes,
-    sum(CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END)::bigint AS failures
-FROM window_counts
-WHERE
-    funnel = %(funnel)s
-    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
-    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-    AND (%(step)s::text IS NULL OR step = %(step)s)
-    AND (%(os)s::text IS NULL OR os = %(os)s)
-    AND (%(browser)s::text IS NULL OR browser = %(browser)s)
-    AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
-GROUP BY 1, 2, 3, 4
-ORDER BY 4, 1, 2, 3;
+-- name: counted
+-- The events in all windows, each counted once; reads the whole table.
+SELECT coalesce(sum(impressions + successes + failures), 0)::bigint AS counted FROM window_counts;
