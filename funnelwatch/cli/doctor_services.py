@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 import redis
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # public, but not in its __all__
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from deploy.embedded.kafka_client import admin
 
@@ -64,40 +63,44 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
             yield Finding("topic", "warning", f"{name} does not exist", advice)
     events = cluster.topics.get(settings.events_topic)
     if events is not None:
-        yield _lag(client, settings, [TopicPartition(settings.events_topic, number) for number in events.partitions])
+        yield _lag(settings, [TopicPartition(settings.events_topic, number) for number in events.partitions])
 
 
-def _lag(client: AdminClient, settings: Settings, partitions: list[TopicPartition]) -> Finding:
+def _lag(settings: Settings, partitions: list[TopicPartition]) -> Finding:
+    """How far the committed offsets are from the ends.
+
+    A consumer is asked, which never joins the group: the admin client's calls for this were seen to crash the process
+    (confluent-kafka 2.16) while the cluster sets up its group coordinator.
+    """
     group = settings.consumer_group
+    consumer = Consumer({"log_level": 0, **settings.kafka(**{"group.id": group, "enable.auto.commit": False})})
     try:
-        committed = {place: offset for place, offset in _committed(client, group) if place[0] == settings.events_topic}
-        if not committed:
-            return Finding("consumer group", "ok", f"{group} has not read {settings.events_topic} yet")
-        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call] # the library's own gap
-        ends = client.list_offsets(dict.fromkeys(partitions, latest), request_timeout=TIMEOUT_S)
-        lag = sum(
-            max(0, end.result().offset - committed.get((one.topic, one.partition), 0)) for one, end in ends.items()
-        )
+        lag = 0
+        unread = True
+        for one in _committed(consumer, partitions):
+            first, end = consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)
+            unread = unread and one.offset < 0
+            lag += max(0, end - (one.offset if one.offset >= 0 else first))
     except KafkaException as error:
-        advice = "See that this user may describe groups and topics."
+        advice = "See that this user may read the group and the topic."
         return Finding("consumer group", "warning", f"{group}: its lag cannot be told: {error.args[0].str()}", advice)
+    finally:
+        consumer.close()
+    if unread:
+        return Finding("consumer group", "ok", f"{group} has not read {settings.events_topic} yet")
     return Finding("consumer group", "ok", f"{group} is {lag} event(s) behind on {settings.events_topic}")
 
 
-def _committed(client: AdminClient, group: str) -> list[tuple[tuple[str, int], int]]:
-    """Topic, partition and committed offset; waits while the cluster sets up the group's coordinator."""
+def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """The committed offsets; waits while the cluster sets up the group's coordinator."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
-        request = ConsumerGroupTopicPartitions(group)
         try:
-            answer = client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
+            return consumer.committed(partitions, timeout=TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-        else:
-            found = answer.topic_partitions or []
-            return [((one.topic, one.partition), one.offset) for one in found if one.offset >= 0]
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
