@@ -190,7 +190,7 @@ class CountStore:
         return self._database.query("dealt_with", {"topic": topic})[0]
 
     def counted(self) -> int:
-        """The events in all windows, each counted once. Adds up the whole table, so it is for checks, not dashboards."""
+        """The events in all windows, each counted once. Reads the whole table: for checks, not for dashboards."""
         counted: int = self._database.query("counted")[0]["counted"]
         return counted
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sinks.timescale.database import Database
 
@@ -84,7 +84,3 @@ class ProgressStore:
             "seen_next_offset": seen.next_offset,
         }
         return bool(self._database.query("reset_progress", parameters))
-
-    def pass_over(self, topic: str, partitions: Sequence[int]) -> None:
-        """Let partitions that are no more not hold the watermark back."""
-        self._database.query("mark_idle", {"topic": topic, "partitions": list(partitions)})

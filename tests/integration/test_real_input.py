@@ -1,0 +1,41 @@
+"""Real clicks through the real pipeline: every window counts what an independent group-by of the file counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database
+from stream.model import Tally
+from tests.command import succeed_json
+from tests.ecom import Key, ecom_counts, ecom_path
+from tests.stack import wait_until
+from tests.traffic import totals
+from tests.worker import worker
+
+if TYPE_CHECKING:
+    from funnelwatch.settings import Settings
+
+HOUR_S = 3600
+
+
+def test_every_window_of_the_clickstream_equals_an_independent_group_by(settings: Settings) -> None:
+    """`funnelwatch produce` with the shipped mapping, a worker, and the counts of each hour, step and os."""
+    hourly = settings.model_copy(update={"window_s": HOUR_S, "rules_path": None})
+    path = ecom_path()
+    produced = succeed_json(hourly, "produce", str(path), "--map", "ecom")["produced"]
+    with worker(hourly) as running:
+        running.wait_assigned()
+        wait_until(lambda: totals(hourly)["accepted"] == produced, "all clicks are counted", 60)
+    database = Database(hourly.timescale_url)
+    counted: dict[Key, Tally] = {}
+    for window, series, tally in CountStore(database).read(0, 2**53):
+        assert (series.funnel, series.browser, series.app_version) == ("ecom", "", "")
+        counted[Key(window, series.step, series.os)] = tally
+    database.close()
+    expected = {
+        key: Tally(*(counts[name] for name in Tally._fields))
+        for key, counts in ecom_counts(path, HOUR_S * 1000).items()
+    }
+    assert counted == expected
+    assert sum(tally.events for tally in counted.values()) == produced
