@@ -171,7 +171,8 @@ def lag_kernel(n: Floats, x: Floats, rate: Floats, lags: int) -> Floats:
     """Shares of success by lag, from how x follows the ups and downs of earlier n: shape (lags,), sum 1.
 
     Least squares of x / rate on n of this and earlier windows, both less their local level, weighted by 1 / level.
-    Shares below two standard errors are taken as zero; no lag is assumed where the fit explains little.
+    Shares below three standard errors are taken as zero (a false one would explain away overdispersion); no lag is
+    assumed where the fit explains little.
     """
     kernel = np.zeros(lags)
     kernel[0] = 1.0
@@ -193,7 +194,7 @@ def lag_kernel(n: Floats, x: Floats, rate: Floats, lags: int) -> Floats:
     shares = np.linalg.solve(gram + 1e-6 * power * np.eye(lags), design @ target).astype(np.float64)
     rest = target - shares @ design
     error = np.sqrt(float(rest @ rest) / max(int((weight[lags - 1 :] > 0).sum()), 1) / power)
-    shares = np.where(shares > 2.0 * error, shares, 0.0)
+    shares = np.where(shares > 3.0 * error, shares, 0.0)
     total = float(shares.sum())
     if not 0.5 < total < 1.5:  # noqa: PLR2004
         return kernel

@@ -22,6 +22,8 @@ BURST = 2.0
 """Without a week of history, nothing is said while the volume is more than this many times its recent level."""
 RECOVERY = 5.0
 """Log likelihood ratio at which "recovered" is believed: a false one comes about once in e^5 windows."""
+REGRESSION = 0.7
+"""A drop is largest in the windows that gave the alarm; what goes on is expected to be this much of it."""
 ORDINARY_SD = 3.0
 """The ordinary interval is this many deviations to each side."""
 
@@ -103,11 +105,11 @@ class DropJudge:
         )
 
     def _recovered(self, column: int, drop: float, age: int) -> int:
-        """The short stretch, of those within the alert's age, that is back to ordinary; 0 when none is."""
+        """The stretch, of those within the alert's age, that is back to ordinary; 0 when none is."""
         if not age or self.short_alarm[column] or not self.enough[column]:
             return 0
         one = type(self.found)(*(getattr(self.found, name)[:, [column]] for name in SCAN_FIELDS))
-        ratios = np.where(SCALES[:SHORT] <= age, recovery(one, np.array([drop]))[:, 0], -np.inf)
+        ratios = np.where(age >= SCALES, recovery(one, np.array([REGRESSION * drop]))[:, 0], -np.inf)
         best = int(ratios.argmax())
         return int(SCALES[best]) if ratios[best] >= RECOVERY else 0
 

@@ -125,15 +125,17 @@ def deviance_root(seen: Floats, total: Floats, expected: Floats) -> Floats:
 
 
 def recovery(found: Scan, drop: Floats) -> Floats:
-    """Log likelihood ratio of "back to what is expected" against "still lower by ``drop``", for the short scales.
+    """Log likelihood ratio of "back to what is expected" against "still lower by ``drop``", for every scale.
 
-    The likelihoods are binomial, divided by the overdispersion of the stretch. Shape (SHORT, columns).
+    The likelihoods are binomial, divided by the overdispersion of the stretch. Unlike the score, this does not remember
+    a dip: windows of the dip count against recovery, so the largest over the scales is a CUSUM for it (Page, 1954), and
+    thin series, which say little in 5 windows, may take longer stretches. Shape (scales, columns).
     """
-    n, x, expected = found.impressions[:SHORT], found.successes[:SHORT], found.expected[:SHORT]
+    n, x, expected = found.impressions, found.successes, found.expected
     n = np.maximum(n, x)
     rate = np.clip(expected / np.maximum(n, 1e-12), 1e-6, 1.0 - 1e-6)
     lower = rate * (1.0 - np.clip(drop, 0.01, 0.99))
     ratio = x * np.log(rate / lower) + (n - x) * np.log((1.0 - rate) / (1.0 - lower))
-    over = np.maximum(found.variance[:SHORT] / np.maximum(n * rate * (1.0 - rate), 1e-12), 1.0)
+    over = np.maximum(found.variance / np.maximum(n * rate * (1.0 - rate), 1e-12), 1.0)
     result: Floats = np.where(n > 0, ratio / over, 0.0)
     return result

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
 from stream.model import ClosedWindow, Series, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DAY_MS = 86_400_000
 MONDAY = 1_700_438_400_000  # 2023-11-20T00:00:00Z
