@@ -33,9 +33,9 @@ def parts_of(window: ClosedWindow, most: int = SERIES_IN_A_PART) -> Iterator[dic
 
 
 def is_plausible(record: Mapping[str, Any], window_ms: int, latest_ms: int) -> bool:
-    """Whether a record (schema ClosedWindow) can be a part of a window of ours that starts at ``latest_ms`` or before."""
-    start = record["window_start"]
-    return (
+    """Whether a record (schema ClosedWindow) can be of a window of ours that starts at ``latest_ms`` at the latest."""
+    start: int = record["window_start"]
+    return bool(
         0 <= start <= latest_ms
         and start % window_ms == 0
         and record["window_end"] - start == window_ms

@@ -50,7 +50,9 @@ def event(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def some_events(count: int, seed: int = 0, *, begin: int | None = None, spread_ms: int = 30_000) -> list[dict[str, Any]]:
+def some_events(
+    count: int, seed: int = 0, *, begin: int | None = None, spread_ms: int = 30_000
+) -> list[dict[str, Any]]:
     """Events of several series, their times in ``[begin, begin + spread_ms)``, in disorder."""
     chance = random.Random(seed)
     begin = now_ms() - spread_ms if begin is None else begin
@@ -94,19 +96,17 @@ def produce(
     """Put events, or the raw bytes that stand for them, on the events topic, and wait until Kafka has them."""
     failed: list[KafkaError] = []
     producer = Producer(settings.kafka(**{"enable.idempotence": True, "message.max.bytes": 20_000_000}))
-    more = {} if partition is None else {"partition": partition}
     for one in events:
-        raw = one is None or isinstance(one, bytes)
-        value = one if raw else ENCODE(one)
-        key = b"raw" if raw else one["sign_up_session_id"]
+        value = one if one is None or isinstance(one, bytes) else ENCODE(one)
+        key = b"raw" if one is None or isinstance(one, bytes) else one["sign_up_session_id"].encode()
         while True:
             try:
                 producer.produce(
                     settings.events_topic,
                     value,
                     key,
+                    -1 if partition is None else partition,
                     on_delivery=lambda error, _: failed.append(error) if error else None,
-                    **more,
                 )
                 break
             except BufferError:

@@ -1,0 +1,293 @@
+"""The counts of record on a real database: once, whole, and in spite of everything."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from sinks.timescale.closing import PartitionWatermark
+from sinks.timescale.counts import CountStore, MisplacedError, TopicRecreatedError
+from sinks.timescale.database import Database, is_outage
+from stream.model import Counts, PartitionCounts, Series, Tally
+from stream.outage import until_done
+from tests.stack import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from funnelwatch.settings import Settings
+    from sinks.timescale.closing import ClosingStore
+
+TOPIC, TOPIC_ID = "events", "id-1"
+MINUTE = 60_000
+W0 = 1_700_000_040_000
+
+
+def key(window: int = W0, step: str = "A", os: str = "iOS", funnel: str = "f") -> tuple[int, str, str, str, str, str]:
+    """The key of a count."""
+    return window, funnel, step, os, "", "1"
+
+
+def batch(start: int, end: int, counts: Counts, partition: int = 0, watermark: int | None = None) -> PartitionCounts:
+    """What ``[start, end)`` of a partition adds."""
+    accepted = sum(sum(numbers[:3]) for numbers in counts.values())
+    return PartitionCounts(partition, start, end, counts, accepted=accepted, watermark=watermark, log_time=W0)
+
+
+def rows(store: CountStore) -> Counts:
+    """Everything that is counted."""
+    return {(window, *series): list(tally) for window, series, tally in store.read(0, 2**45)}
+
+
+@pytest.fixture
+def started(store: CountStore) -> CountStore:
+    """A store in which partitions 0 to 3 start at offset 0."""
+    store.start(TOPIC, TOPIC_ID, dict.fromkeys(range(4), 0))
+    return store
+
+
+def test_a_flush_returns_the_totals_and_moves_the_progress_on(started: CountStore) -> None:
+    """What it returns for the copy is what the database then has."""
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): [2, 1, 0, 1, 0]})])
+    flushed = started.flush(TOPIC, TOPIC_ID, [batch(3, 5, {key(): [1, 0, 1, 0, 1], key(step="B"): [1, 0, 0, 0, 0]})])
+    assert flushed.totals == {key(): [3, 1, 1, 1, 1], key(step="B"): [1, 0, 0, 0, 0]}
+    assert flushed.totals == rows(started)
+    assert started.start(TOPIC, TOPIC_ID, {0: 0})[0].next_offset == 5
+    assert started.totals(TOPIC)["accepted"] == started.totals(TOPIC)["counted"] == 6
+
+
+def test_the_same_flush_twice_counts_once(started: CountStore) -> None:
+    """A repeated flush, its answer lost, is passed over whole; a partition that is new to it is not."""
+    first = batch(0, 3, {key(): [3, 0, 0, 0, 0]})
+    other = batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)
+    started.flush(TOPIC, TOPIC_ID, [first])
+    flushed = started.flush(TOPIC, TOPIC_ID, [first, other])
+    assert flushed.skipped == [0]
+    assert rows(started) == {key(): [4, 0, 0, 0, 0]}
+    assert started.totals(TOPIC)["accepted"] == 4
+
+
+@pytest.mark.parametrize(("start", "end", "is_gap"), [(1, 6, False), (4, 6, True)])
+def test_a_misplaced_batch_writes_nothing(started: CountStore, start: int, end: int, is_gap: bool) -> None:
+    """An overlap in part and a gap are told apart, and neither leaves a trace, of other partitions neither."""
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): [3, 0, 0, 0, 0]})])
+    good = batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)
+    with pytest.raises(MisplacedError) as caught:
+        started.flush(TOPIC, TOPIC_ID, [good, batch(start, end, {key(): [9, 0, 0, 0, 0]})])
+    assert (caught.value.partition, caught.value.expected, caught.value.is_gap) == (0, 3, is_gap)
+    assert rows(started) == {key(): [3, 0, 0, 0, 0]}
+    assert started.start(TOPIC, TOPIC_ID, {1: 0})[1].next_offset == 0
+
+
+def test_progress_of_another_topic_of_the_same_name_is_refused(started: CountStore) -> None:
+    """A topic that was made anew is neither started nor counted on top of the old one."""
+    with pytest.raises(TopicRecreatedError, match="partition 0 of events"):
+        started.start(TOPIC, "id-2", {0: 0})
+    with pytest.raises(TopicRecreatedError, match="partition 0 of events"):
+        started.flush(TOPIC, "id-2", [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
+    with pytest.raises(TopicRecreatedError):
+        started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=7)])
+    assert rows(started) == {}
+
+
+def test_workers_that_add_to_the_same_keys_in_opposite_order_neither_deadlock_nor_lose(
+    started: CountStore, connect: Callable[[], Database]
+) -> None:
+    """Four workers, each on its partition, flush the same keys at the same time; the totals are exact."""
+    steps = [f"S{number}" for number in range(60)]
+    flushes = 25
+    deadlocks = 0
+
+    def work(partition: int) -> None:
+        nonlocal deadlocks
+        own = CountStore(connect())
+        order = steps if partition % 2 else steps[::-1]
+        for number in range(flushes):
+            counts = {key(step=step, funnel=f"f{len(step)}"): [1, 0, 0, 0, 0] for step in order}
+            try:
+                own.flush(TOPIC, TOPIC_ID, [batch(number, number + 1, counts, partition)])
+            except psycopg.errors.DeadlockDetected:
+                deadlocks += 1
+                raise
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert deadlocks == 0
+    assert {tuple(numbers) for numbers in rows(started).values()} == {(4 * flushes, 0, 0, 0, 0)}
+
+
+def test_a_connection_that_is_cut_in_the_middle_costs_a_retry_and_no_count(
+    started: CountStore, connect: Callable[[], Database], settings: Settings
+) -> None:
+    """With sessions ended at any moment, every flush is repeated until it is in, and all are counted once."""
+    over = threading.Event()
+    chance = random.Random(1)
+
+    def cut() -> None:
+        with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+            while not over.wait(chance.uniform(0.0, 0.3)):
+                session.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'victim'"
+                )
+
+    victim = CountStore(Database(settings.timescale_url, application="victim"))
+    retries = flushes = 0
+
+    def retried() -> None:
+        nonlocal retries
+        retries += 1
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        counts = {key(step=f"S{step}"): [1, 0, 0, 0, 0] for step in range(100)}
+        while retries < 5:
+            until_done(
+                partial(victim.flush, TOPIC, TOPIC_ID, [batch(flushes, flushes + 1, counts)]),
+                what="flush",
+                is_outage=is_outage,
+                stopping=over,
+                on_retry=retried,
+            )
+            flushes += 1
+    finally:
+        over.set()
+        cutter.join()
+        victim._database.close()
+    assert {tuple(numbers) for numbers in rows(started).values()} == {(flushes, 0, 0, 0, 0)}
+
+
+def test_an_event_for_a_closed_window_is_late_and_a_cohort_that_completes_is_not(
+    started: CountStore, closing: ClosingStore
+) -> None:
+    """Late events are marked by window; a verification that only adds to an older cohort marks nothing."""
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
+    closing.start_closing("f", W0 + MINUTE)
+    counts = {key(): [0, 0, 0, 1, 0], key(W0 + MINUTE): [0, 1, 0, 0, 0]}
+    assert started.flush(TOPIC, TOPIC_ID, [batch(1, 2, counts)]).late == 0
+    assert started.flush(TOPIC, TOPIC_ID, [batch(2, 4, {key(): [1, 0, 1, 0, 0]})]).late == 2
+    late = closing.claim_late("f", W0 + MINUTE, 0, 10)
+    assert [(one.window, one.revision, one.events) for one in late] == [(W0, 1, 2)]
+
+
+def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
+    started: CountStore, closing: ClosingStore, connect: Callable[[], Database]
+) -> None:
+    """A flush under way is committed when closing begins; one that comes meanwhile sees its events marked late."""
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
+    slow, quick = CountStore(connect()), CountStore(connect())
+    marked, go_on = threading.Event(), threading.Event()
+    upsert = slow._upsert
+
+    def wait_in_the_middle(*arguments: object) -> Counts:
+        marked.set()
+        assert go_on.wait(10)
+        return upsert(*arguments)  # type: ignore[arg-type]
+
+    slow._upsert = wait_in_the_middle  # type: ignore[method-assign]
+    with ThreadPoolExecutor(3) as pool:
+        before = pool.submit(slow.flush, TOPIC, TOPIC_ID, [batch(1, 2, {key(): [1, 0, 0, 0, 0]})])
+        assert marked.wait(10)
+        closed = pool.submit(closing.start_closing, "f", W0 + MINUTE)
+        asked = Database(connect().url)
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_until(lambda: asked.connection().execute(waiting).fetchone(), "the closer waits")
+        after = pool.submit(quick.flush, TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)])
+        assert not closed.done()
+        go_on.set()
+        assert before.result(10).late == 0
+        closed.result(10)
+        assert after.result(10).late == 1
+        asked.close()
+    assert closing.read("f", W0, W0 + MINUTE)[W0][Series("f", "A", "iOS", "", "1")].impressions == 3
+
+
+def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
+    started: CountStore, closing: ClosingStore, connect: Callable[[], Database]
+) -> None:
+    """Flushes that overlap all the time do not keep the closer out."""
+    over = threading.Event()
+
+    def work(partition: int) -> None:
+        own = CountStore(connect())
+        number = 0
+        while not over.is_set():
+            own.flush(
+                TOPIC, TOPIC_ID, [batch(number, number + 1, {key(os=str(partition)): [1, 0, 0, 0, 0]}, partition)]
+            )
+            number += 1
+
+    with ThreadPoolExecutor(5) as pool:
+        try:
+            busy = [pool.submit(work, partition) for partition in range(4)]
+            wait_until(lambda: len(rows(started)) == 4, "all four flush")
+            for number in range(20):
+                pool.submit(closing.start_closing, "f", W0 + number * MINUTE).result(5)
+        finally:
+            over.set()
+        for one in busy:
+            one.result(5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'; DROP TABLE window_counts; --",
+        "\\",
+        "a\\'b",
+        '"',
+        "日本語 ü 🙂",
+        "\u202e",
+        "%s %(x)s",
+        "{}",
+        "\t\n",
+        "\u0001",
+        "x" * 100,
+    ],
+)
+def test_any_text_in_a_dimension_is_kept_as_it_is(started: CountStore, text: str) -> None:
+    """Quotes, backslashes, placeholders and odd characters are data."""
+    odd = (W0, text, text, text, text, text)
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {odd: [1, 0, 0, 0, 0]})])
+    assert rows(started) == {odd: [1, 0, 0, 0, 0]}
+    assert list(started.read(0, 2**45, text)) == [(W0, Series(text, text, text, text, text), Tally(1))]
+
+
+def test_the_longest_dimensions_that_are_let_in_fit_into_the_index(started: CountStore) -> None:
+    """Five dimensions of 100 characters, four bytes each and not compressible, are counted."""
+    texts = ["".join(chr(0x1F300 + (seed * 37 + at * at * 11) % 700) for at in range(100)) for seed in range(5)]
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, *texts): [1, 0, 0, 0, 0]})])  # type: ignore[dict-item]
+    assert rows(started) == {(W0, *texts): [1, 0, 0, 0, 0]}
+
+
+def test_idle_is_forgotten_with_a_later_watermark_with_a_new_assignment_and_when_nobody_says_it(
+    started: CountStore, closing: ClosingStore, settings: Settings
+) -> None:
+    """An idle partition stays idle for garbage and old events, and not for anything that moves its watermark."""
+
+    def state() -> PartitionWatermark:
+        return closing.watermarks(TOPIC)[0]
+
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, watermark=W0)])
+    assert state() == PartitionWatermark(W0, idle=False)
+    started.mark_idle(TOPIC, [0])
+    assert state().idle
+    started.flush(TOPIC, TOPIC_ID, [batch(1, 2, {}), batch(0, 1, {}, partition=1)])
+    started.flush(TOPIC, TOPIC_ID, [batch(2, 3, {key(): [1, 0, 0, 0, 0]}, watermark=W0 - 5)])
+    assert state() == PartitionWatermark(W0, idle=True)
+    started.flush(TOPIC, TOPIC_ID, [batch(3, 4, {key(): [1, 0, 0, 0, 0]}, watermark=W0 + 5)])
+    assert state() == PartitionWatermark(W0 + 5, idle=False)
+    started.mark_idle(TOPIC, [0, 1])
+    assert closing.watermarks(TOPIC)[1] == PartitionWatermark(None, idle=True)
+    started.start(TOPIC, TOPIC_ID, {0: 0})
+    assert not state().idle
+    with psycopg.connect(settings.timescale_url) as session:
+        session.execute("UPDATE stream_progress SET updated_at = updated_at - interval '1 minute'")
+    assert not closing.watermarks(TOPIC)[1].idle
