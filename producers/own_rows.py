@@ -43,7 +43,8 @@ def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> lis
             event[name] = value
     if contexts:
         event["contexts"] = {**event.get("contexts", {}), **contexts}
-    event.setdefault("event_id", line_id(row, line))
+    if "event_id" not in event:
+        event["event_id"] = line_id(row, line)
     event["funnel"] = funnel or event.get("funnel", "sign_up")
     event["ts"] = _time(event.get("ts"))
     if isinstance(event.get("duration_ms"), str):

@@ -45,7 +45,15 @@ class Commands(click.Group):
             return None
         module, attribute = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(f"funnelwatch.cli.{module}"), attribute)
+        mark_blocks(command)
         return command
+
+
+def mark_blocks(command: click.Command) -> None:
+    """Give click the character that keeps the lines of an example, which raw docstrings write as two."""
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    for part in getattr(command, "commands", {}).values():
+        mark_blocks(part)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from schemas.codec import Decoder
 
@@ -20,9 +20,10 @@ def read_messages(settings: Settings, topic: str, count: int, timeout_s: float =
         TimeoutError: there are fewer.
     """
     consumer = Consumer(
-        settings.kafka(**{"group.id": f"{topic}-reader", "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        settings.kafka(**{"group.id": f"{topic}-reader", "fetch.wait.max.ms": 10, "enable.auto.commit": False})
     )
-    consumer.subscribe([topic])
+    partitions = consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
     messages: list[Any] = []
     end = time.monotonic() + timeout_s
     try:

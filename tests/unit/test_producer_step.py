@@ -76,5 +76,5 @@ def test_a_second_success_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_verdict_without_entry_is_a_mistake() -> None:
     """The message shows the right form."""
-    with pytest.raises(RuntimeError, match="with producer.step"):
+    with pytest.raises(RuntimeError, match=r"with producer\.step"):
         StepShown(Emitted(), "s-1", "A", {}).success()
