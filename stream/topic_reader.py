@@ -33,6 +33,9 @@ SILENCE_S = 15.0
 LOOK_EVERY_S = 10.0
 """``follow`` looks for new partitions this often, s; for a topic that does not exist yet, every second."""
 
+FOR_GOOD = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
+"""What waiting does not mend; anything else (a leader that is being elected, a broker that starts) passes."""
+
 END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - it has no other name
 TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - likewise
 
@@ -85,10 +88,18 @@ class TopicReader:
 
     def range_of(self, partition: int) -> tuple[int, int]:
         """The offsets ``[beginning, end)`` of a partition, as the broker lists them."""
-        low, high = self._consumer.get_watermark_offsets(
-            TopicPartition(self.topic, partition), timeout=METADATA_TIMEOUT_S
-        )
-        return low, high
+        tp = TopicPartition(self.topic, partition)
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
+        while True:
+            try:
+                low, high = self._consumer.get_watermark_offsets(tp, timeout=METADATA_TIMEOUT_S)
+            except KafkaException as error:
+                # A topic that was made just now may have no leader yet.
+                if error.args[0].code() in FOR_GOOD or time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+            else:
+                return low, high
 
     def true_end(self, partition: int) -> int:
         """Where a partition ends by reading on from the listed end: the offset that its next record will have."""
@@ -187,21 +198,27 @@ class TopicReader:
         left = {tp.partition for tp in starts}
         self._consumer.assign(starts)
         heard_s = time.monotonic()
+        wrong: KafkaError | None = None
         try:
             while left:
-                got = self._consumer.consume(AT_ONCE, POLL_S)
-                for message in got:
+                heard = False
+                for message in self._consumer.consume(AT_ONCE, POLL_S):
                     error = message.error()
                     if error is None:
+                        heard = True
                         yield message
                     elif error.code() == END_OF_PARTITION:
+                        heard = True
                         left.discard(_partition(message))
-                    elif error.fatal() or not error.retriable():
+                    elif error.fatal() or error.code() in FOR_GOOD:
                         raise KafkaException(error)
-                if got:
+                    else:
+                        wrong = error
+                if heard:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > SILENCE_S:
-                    raise KafkaException(KafkaError(TIMED_OUT, f"nothing from {self.topic} for {SILENCE_S:.0f} s"))
+                    silence = KafkaError(TIMED_OUT, f"nothing from {self.topic} for {SILENCE_S:.0f} s")
+                    raise KafkaException(wrong or silence)
         finally:
             self._consumer.unassign()
 
@@ -209,7 +226,7 @@ class TopicReader:
         error = message.error()
         if error is None:
             return True
-        if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        if error.fatal() or error.code() in FOR_GOOD:
             raise KafkaException(error)
         if error.code() != END_OF_PARTITION:
             tell(f"Kafka: waiting: {error.str()}")

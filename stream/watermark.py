@@ -35,7 +35,7 @@ def topic_watermark(
     Args:
         partitions: the watermark of each partition that was ever assigned. A partition is idle while its worker says
             that it has read it to its end and that its watermark has not moved for the idle timeout.
-        expected: how many partitions the topic has.
+        expected: how many partitions the topic has. Others are of an earlier topic of its name, and do not count.
         disorder_ms: how far the watermark stays behind the largest ts.
         now_ms: the wall clock; it moves the watermark when every partition is idle, so that the last window of a
             quiet night still closes.
@@ -44,9 +44,9 @@ def topic_watermark(
         The smallest watermark of the partitions that are not idle; the wall clock minus the disorder if all are. None
         if that is not known: a partition was never assigned, or has unread events and no watermark yet.
     """
-    if len(partitions) < expected:
+    if any(number not in partitions for number in range(expected)):
         return None
-    busy = [partition.watermark for partition in partitions.values() if not partition.idle]
+    busy = [partitions[number].watermark for number in range(expected) if not partitions[number].idle]
     if not busy:
         return now_ms - disorder_ms
     known = [watermark for watermark in busy if watermark is not None]

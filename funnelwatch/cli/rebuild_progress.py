@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -62,12 +62,12 @@ def progress(*, topic: str | None, partitions: tuple[int, ...], to: str, yes: bo
         if unknown:
             raise click.ClickException(f"partition {unknown[0]} of {topic} has never been counted: nothing to rebuild")
         asked = [one for one in found if not partitions or one.partition in partitions]
-        gone = [one for one in asked if one.standing is Standing.NO_LOG]
-        wanted = [one for one in asked if one not in gone and (force or one.standing is not Standing.IN_ORDER)]
+        there = [one for one in asked if one.standing is not Standing.NO_LOG]
+        wanted = [one for one in there if force or one.standing is not Standing.IN_ORDER]
         if not to_json:
             for one in asked:
                 click.echo(describe(one), err=True)
-        if not wanted and not gone:
+        if not wanted:
             raise click.ClickException(refusal(topic, asked))
         if not yes:
             click.confirm(question(topic, wanted, to), abort=True, err=True)
@@ -80,8 +80,7 @@ def progress(*, topic: str | None, partitions: tuple[int, ...], to: str, yes: bo
                     "Look again, or stop the workers first"
                 )
             done[one.partition] = offset
-        store.pass_over(topic, [one.partition for one in gone])
-    _tell(topic, done, [one.partition for one in gone], to_json=to_json)
+    _tell(topic, done, to_json=to_json)
 
 
 def look(settings: Settings, store: ProgressStore, topic: str) -> tuple[str, list[PartitionProgress]]:
@@ -129,8 +128,6 @@ def describe(one: PartitionProgress) -> str:
 
 def question(topic: str, wanted: Sequence[PartitionProgress], to: str) -> str:
     """What is asked before it is done."""
-    if not wanted:
-        return f"Let partitions that {topic} does not have no longer hold back the watermark?"
     twice = sum(one.next_offset - one.beginning for one in wanted if one.standing is Standing.IN_ORDER)
     skipped = sum(one.end - one.next_offset for one in wanted if one.standing is Standing.IN_ORDER)
     consequence = "Counts are kept"
@@ -151,17 +148,10 @@ def refusal(topic: str, asked: Sequence[PartitionProgress]) -> str:
     )
 
 
-def _tell(topic: str, done: Mapping[int, int], gone: Sequence[int], *, to_json: bool) -> None:
+def _tell(topic: str, done: Mapping[int, int], *, to_json: bool) -> None:
     if to_json:
-        content: dict[str, Any] = {
-            "topic": topic,
-            "set": {str(key): value for key, value in done.items()},
-            "gone": gone,
-        }
-        click.echo(json.dumps(content))
+        click.echo(json.dumps({"topic": topic, "set": {str(key): value for key, value in done.items()}}))
         return
     for partition, offset in done.items():
         click.echo(f"partition {partition} of {topic} is counted from offset {offset} on")
-    for partition in gone:
-        click.echo(f"partition {partition}, which {topic} does not have, no longer holds back the watermark")
     click.echo("Restart the workers now: a partition that they have stopped is taken up again only then.")
