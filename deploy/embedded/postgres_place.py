@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import pwd
 import shutil
@@ -102,6 +103,7 @@ def remove(data_dir: Path) -> None:
     folder = existing_outside(data_dir)
     if folder is not None:
         shutil.rmtree(folder)
+        _owner(folder).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # others use it
             folder.parent.rmdir()
     (data_dir / POINTER).unlink(missing_ok=True)
@@ -110,6 +112,26 @@ def remove(data_dir: Path) -> None:
 
 def _outside(parent: Path, data_dir: Path) -> Path:
     return parent / hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+
+
+def _owner(folder: Path) -> Path:
+    """Beside a folder outside: which data folder it belongs to, and on which disk that was."""
+    return folder.with_suffix(".json")
+
+
+def _sweep(parent: Path) -> None:
+    """Delete the folders of data folders that were deleted by hand; one on a disk that is not mounted is spared."""
+    for owner in parent.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            record = json.loads(owner.read_text())
+            data_dir = existing = Path(record["data_dir"])
+            while not existing.exists():
+                existing = existing.parent
+            folder = owner.with_suffix("")
+            in_use = (folder / "data" / "postmaster.pid").exists()
+            if existing != data_dir and existing.stat().st_dev == record["device"] and not in_use:
+                shutil.rmtree(folder, ignore_errors=True)
+                owner.unlink()
 
 
 def _make_outside(data_dir: Path, user: tuple[int, int]) -> Path:
@@ -122,6 +144,7 @@ def _make_outside(data_dir: Path, user: tuple[int, int]) -> Path:
             status = parent.lstat()
             if parent.is_symlink() or status.st_uid != 0:
                 raise PermissionError(0, "it is not root's own folder")
+            _sweep(parent)
             if folder.exists():  # of a data folder of this path that was deleted: its data are not this one's
                 shutil.rmtree(folder)
             folder.mkdir()
@@ -132,6 +155,7 @@ def _make_outside(data_dir: Path, user: tuple[int, int]) -> Path:
         except OSError as error:
             faults.append(f"{folder}: {error.strerror or error}")
             continue
+        _owner(folder).write_text(json.dumps({"data_dir": str(data_dir), "device": data_dir.stat().st_dev}))
         (data_dir / POINTER).write_text(f"{folder}\n")
         return folder
     raise StackError(

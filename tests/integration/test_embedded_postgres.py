@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -85,6 +86,28 @@ def test_as_root_a_deleted_data_folder_does_not_lend_its_database(own_stack: Cal
     shutil.rmtree(stack.data_dir)
     with psycopg.connect(stack.up(quiet).services["postgres"].url) as session:
         assert session.execute("SELECT to_regclass('old')").fetchone() == (None,)
+
+
+@needs_root
+def test_as_root_the_database_of_a_deleted_data_folder_is_deleted_by_a_later_up(
+    own_stack: Callable[..., Stack],
+) -> None:
+    """Else it would stay for ever; that of a data folder on a disk that is not there now is spared."""
+    old, other, later = (own_stack(folder=name) for name in ("old", "other", "later"))
+    old.data_dir.parent.chmod(0o700)
+    for stack in (old, other):
+        stack.up(quiet)
+        stack.down()
+    places = [postgres_place.existing_outside(stack.data_dir) for stack in (old, other)]
+    assert all(places)
+    for stack in (old, other):
+        shutil.rmtree(stack.data_dir)
+    elsewhere = postgres_place._owner(places[1] or Path())
+    elsewhere.write_text(json.dumps({"data_dir": str(other.data_dir), "device": -1}))
+    later.up(quiet)
+    assert [place is not None and place.exists() for place in places] == [False, True]
+    elsewhere.unlink()
+    shutil.rmtree(places[1] or Path())
 
 
 @needs_root
