@@ -139,7 +139,10 @@ class TopicReader:
             raise NoSuchTopicError(self.topic)
         if partition not in numbers:
             return None
-        # An offset that the log does not have sends the consumer to its beginning: another message comes.
+        low, high = self.range_of(partition)
+        if offset < low or (offset >= high and offset >= self.true_end(partition)):
+            return None
+        # A compacted log may go on behind the offset: then another message comes.
         for message in self._read_to_end([TopicPartition(self.topic, partition, offset)]):
             return message if message.offset() == offset else None
         return None

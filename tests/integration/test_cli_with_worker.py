@@ -1,0 +1,85 @@
+"""What the commands do is taken up by a real worker."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from confluent_kafka.admin import AdminClient
+
+from sinks.timescale.database import Database
+from sinks.timescale.migrations import migrate
+from sinks.timescale.progress import ProgressStore
+from tests.command import run, succeed_json
+from tests.stack import wait_until
+from tests.traffic import event, prepared, produce, totals
+from tests.worker import worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from funnelwatch.settings import Settings
+
+QUICK = {"session_timeout_s": 2.0, "allowed_disorder_s": 0.5, "idle_timeout_s": 1.0, "window_s": 1}
+
+
+def quick(settings: Settings) -> Settings:
+    """Settings with short times, and tables and topics made."""
+    made = prepared(settings.model_copy(update=QUICK))
+    database = Database(made.timescale_url)
+    migrate(database, made.window_ms)
+    database.close()
+    return made
+
+
+def forget_replays(settings: Settings) -> None:
+    """As a crash does between producing and remembering."""
+    database = Database(settings.timescale_url)
+    with database.transaction() as cursor:
+        cursor.execute("DELETE FROM replayed_letters")
+    database.close()
+
+
+def test_a_replayed_event_is_counted_once_even_if_it_is_replayed_again(settings: Settings, tmp_path: Path) -> None:
+    """An unknown step is refused, declared, replayed, counted; the rate shows it; a second replay changes nothing."""
+    strict = quick(settings)
+    produce(strict, [event(step="CAPTCHA", event_id="id-1")])
+    with worker(strict) as one:
+        wait_until(lambda: totals(strict)["refused"] == 1 or not one.running, "it is refused", 60)
+        assert one.stop() == 0, one.text()
+    path = tmp_path / "funnels.yml"
+    path.write_text(json.dumps({"funnels": {"sign_up": ["CAPTCHA"]}}))
+    mended = strict.model_copy(update={"funnels_path": path})
+    with worker(mended) as one:
+        assert succeed_json(mended, "dead-letters", "replay", "--yes")["produced"] == 1
+        wait_until(lambda: totals(mended)["accepted"] == 1 or not one.running, "it is counted", 60)
+        forget_replays(mended)
+        assert succeed_json(mended, "dead-letters", "replay", "--yes")["produced"] == 1
+        wait_until(lambda: totals(mended)["duplicates"] == 1 or not one.running, "it is known again", 60)
+        [row] = succeed_json(mended, "rate", "--step", "CAPTCHA", "--since", "10m")["rows"]
+        assert one.stop() == 0, one.text()
+    assert (row["impressions"], totals(mended)["counted"]) == (1, 1)
+
+
+def test_a_worker_goes_on_after_its_progress_was_of_another_topic(settings: Settings) -> None:
+    """It stops the partitions and names the command; after that command and a restart it counts the log."""
+    fast = quick(settings)
+    produce(fast, [event() for _ in range(20)])
+    partitions = len(AdminClient(fast.kafka()).list_topics(timeout=10).topics[fast.events_topic].partitions)
+    database = Database(fast.timescale_url)
+    with database.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO stream_progress (topic, topic_id, partition, next_offset) "
+            "SELECT %s, 'an earlier topic', n, 5000 FROM generate_series(0, %s) AS n",
+            [fast.events_topic, partitions - 1],
+        )
+    with worker(fast) as one:
+        wait_until(lambda: "rebuild progress --topic" in one.text() or not one.running, "it names the command", 60)
+        assert totals(fast)["counted"] == 0
+        assert run(fast, "rebuild", "progress", "--yes").exit_code == 0
+        one.stop()
+    with worker(fast) as one:
+        wait_until(lambda: totals(fast)["counted"] == 20 or not one.running, "the log is counted", 60)
+        assert one.stop() == 0, one.text()
+    assert sum(offset for _, offset in ProgressStore(database).read(fast.events_topic).values()) == 20
+    database.close()
