@@ -43,6 +43,9 @@ def replay(settings: Settings, store: ReplayStore, letters: Iterable[DeadLetter]
             "client.id": "funnelwatch-replay",
             # What the dead-letter topic has taken is not refused on this side.
             "message.max.bytes": 100_000_000,
+            # What goes wrong is told by the deliveries that fail.
+            "log_level": 0,
+            "error_cb": lambda error: None,
         }
     )
     for batch in _batches(letters):

@@ -178,7 +178,12 @@ def test_a_letter_of_which_only_the_beginning_is_kept_is_not_replayed(settings: 
     """It is said, and --all does not change it; so is a letter of another topic."""
     ensure_topics(settings)
     producer = Producer(settings.kafka())
-    place = [("partition", "0"), ("offset", "4"), ("timestamp", "1"), ("reason", "TOO_LARGE")]
+    place: list[tuple[str, str | bytes | None]] = [
+        ("partition", "0"),
+        ("offset", "4"),
+        ("timestamp", "1"),
+        ("reason", "TOO_LARGE"),
+    ]
     ours = [("topic", settings.events_topic), *place, ("truncated_from", "5000000")]
     producer.produce(settings.dead_letters_topic, event(), headers=ours)
     producer.produce(settings.dead_letters_topic, event(), headers=[("topic", "other"), *place])
