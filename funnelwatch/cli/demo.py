@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -21,6 +23,8 @@ from funnelwatch.settings import load_settings
 from producers.topics import KafkaUnreachable
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from deploy.embedded.stack import Kafka
 
 INTERRUPTED = 130
@@ -40,7 +44,10 @@ INTERRUPTED = 130
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the result on stdout.")
 @click.option("--window", "window_s", type=click.IntRange(10, 300), help="Length of a window, s.")
-def demo(kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s: int | None) -> None:
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Save the screen as SVG at the alert.")
+def demo(
+    *, kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s: int | None, picture: Path | None
+) -> None:
     r"""See the whole pipeline at work: history, live traffic, an incident, its alert, recovery.
 
     Starts Kafka, PostgreSQL, Redis and workers of its own under the data folder, all on 127.0.0.1, and ends them
@@ -63,11 +70,13 @@ def demo(kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s
             live.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         def draw(run: Demo) -> None:
+            seen = run.watch.seen if run.watch else Seen()
+            produced = run.traffic.produced if run.traffic else 0
+            screen = render("funnelwatch demo", run.happening, seen, produced, run.per_second)
             if console.is_terminal:
-                seen = run.watch.seen if run.watch else Seen()
-                produced = run.traffic.produced if run.traffic else 0
-                screen = render("funnelwatch demo", run.happening, seen, produced, run.per_second)
                 live.update(screen, refresh=True)
+            if picture and not picture.exists() and run.alerts("firing"):
+                save(screen, picture)
 
         run = Demo(data_dir=data_dir, kafka=cast("Kafka", kafka), workers=workers, plan=plan, say=say, draw=draw)
         result: dict[str, Any] | None = None
@@ -92,6 +101,13 @@ def demo(kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s
     else:
         click.echo(_summary(result), err=True)
     sys.exit(0 if result["ok"] else 1)
+
+
+def save(screen: RenderableType, picture: Path) -> None:
+    """Save what the terminal shows as an SVG."""
+    recorder = Console(record=True, width=112, file=io.StringIO())
+    recorder.print(screen)
+    recorder.save_svg(str(picture), title="make demo")
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:
