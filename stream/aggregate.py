@@ -21,6 +21,7 @@ from sinks.timescale.counts import MisplacedError
 from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.counting import Judge, Judged, tally, warm_up, watermark_of
+from stream.faults import point
 from stream.outage import until_done
 
 if TYPE_CHECKING:
@@ -101,10 +102,13 @@ class Aggregator:
             self._redis_owed = True
         judged: list[tuple[Assigned, Judged]] = []
         self._wait_for("schema registry", partial(self._judge_into, judged, fetch, now_ms))
+        if judged:
+            point("judged")
         for assigned, verdict in judged:
             if verdict.refused:
                 send = partial(self._dead_letters.send, assigned.partition, verdict.refused)
                 self._wait_for("Kafka: dead letters", send)
+                point("dead_letters_sent")
         self._flush(judged, now_ms)
         for assigned, verdict in judged:
             self._move(assigned, verdict, fetch.taken_s, now_ms)
@@ -174,9 +178,12 @@ class Aggregator:
                     pending[error.partition] = (assigned, verdict, trimmed)
                 continue
             metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
+            point("committed")
             self._account(pending, flushed)
             self._copy(flushed.totals, now_ms)
+            point("copied")
             self._commit({counts.partition: counts.next_offset for counts in batches})
+            point("offsets_committed")
             return
 
     def _account(self, pending: Pending, flushed: Flushed) -> None:

@@ -21,6 +21,7 @@ from schemas.codec import Encoder
 from stream import metrics
 from stream.active import ActiveSeries
 from stream.aggregate import wall_clock_ms
+from stream.faults import point
 from stream.watermark import topic_watermark
 from stream.window_parts import parts_of
 from stream.windows import last_closed
@@ -131,7 +132,9 @@ class Closer:
                 if shown:
                     closed.append(shown)
             self._active.pop(funnel, None)
+            point("closing")
             self._publish(closed)
+            point("windows_published")
             self._store.finish_closing(funnel, end)
             self._active[funnel] = (end, active)
             published += len(closed)
@@ -181,7 +184,9 @@ class Closer:
                 shown = active.close(funnel, window.window, window_ms, window.revision, tallies)
                 if shown:
                     closed.append(shown)
+            point("revision_claimed")
             self._publish(closed)
+            point("revision_published")
             self._store.late_published(funnel, late)
             revised += len(closed)
             metrics.REVISIONS.labels(funnel).inc(len(closed))

@@ -15,6 +15,7 @@ from schemas.codec import Encoder
 from stream import metrics
 from stream.detector.detector import Detector
 from stream.detector.state import AlertState
+from stream.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +113,7 @@ class Detection:
     def _save(self, funnel: str, states: dict[str, str], alerts: list[dict[str, Any]]) -> None:
         last = self._last[funnel]
         assert last is not None
+        point("windows_judged")
         self._alerts.save(funnel, last, states, alerts)
 
     def _begin(self, funnel: str, first_window: int) -> Detector:
@@ -134,6 +136,8 @@ class Detection:
             if error is not None:
                 failed.append(error)
 
+        if outbox:
+            point("alerts_saved")
         for alert in outbox:
             self._producer.produce(
                 self._settings.alerts_topic, self._encode(alert), alert["alert_id"], on_delivery=delivered
@@ -141,6 +145,7 @@ class Detection:
         if outbox:
             if self._producer.flush(35) or failed:
                 raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+            point("alerts_published")
             self._alerts.published(outbox)
             for alert in outbox:
                 metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()

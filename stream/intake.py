@@ -22,6 +22,7 @@ from sinks.timescale.counts import TopicRecreatedError
 from sinks.timescale.database import is_outage
 from stream.counting import Record, RecordBatch
 from stream.duplicates import SeenIds
+from stream.faults import point
 from stream.outage import StoppedError, until_done
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ class Fetcher:
         consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
         consumer.pause([TopicPartition(self._topic, number) for number in numbers if number not in starts])
         log.info("assigned: partitions %s", numbers)
+        if numbers:
+            point("assigned")
 
     def _starts(self, numbers: list[int]) -> dict[int, int]:
         """Find out where partitions start, waiting out an outage; one that is missing must not be fetched."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sinks.timescale.database import Database, Row, run
+from stream.faults import point
 from stream.model import CountKey, Counts, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class CountStore:
                         "duplicates": batch.duplicates,
                     },
                 )
+            point("uncommitted")
         return flushed
 
     def _lock(
