@@ -37,7 +37,7 @@ def render(title: str, happening: str, seen: Seen, produced: int, per_second: fl
 
 def _rates(seen: Seen) -> Table:
     table = Table(expand=True, box=None, pad_edge=False)
-    table.add_column("conversion, last windows", ratio=2)
+    table.add_column("conversion now", ratio=2, no_wrap=True)
     for os in OSES:
         table.add_column(os, ratio=3)
     for step in steps():
