@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
@@ -39,6 +41,9 @@ parts = Parts(settings)
 CLOSER_EVERY_S = 1.0
 FETCHES_IN_THE_CHANNEL = 2
 """How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
+
+GIVE_UP_AFTER_S = 8.0
+"""A worker that is asked to stop ends after this long whatever it waits for; containers are killed after ten."""
 
 SAY_SOMETHING_EVERY_S = 1.0
 """A fetch goes on this often even if it is empty: to say again which partitions are idle, and to repair Redis."""
@@ -75,6 +80,13 @@ def free_port(host: str) -> int:
         return port
 
 
+def end_at_once() -> None:
+    """End the process although a call still waits for a server that hangs; whoever comes next repeats what it did."""
+    log.error("a server has not answered for %.0f s: ending without it; nothing is lost", GIVE_UP_AFTER_S)
+    logging.shutdown()
+    os._exit(1)
+
+
 class FunnelwatchApp(faust.App):
     """A Faust app that waits for its servers before it starts, and makes topics and tables where they are missing."""
 
@@ -85,7 +97,11 @@ class FunnelwatchApp(faust.App):
 
     async def stop(self) -> None:
         """Whatever waits out an outage gives up first, then the services stop."""
-        parts.stopping.set()
+        if not parts.stopping.is_set():
+            parts.stopping.set()
+            give_up = threading.Timer(GIVE_UP_AFTER_S, end_at_once)
+            give_up.daemon = True
+            give_up.start()
         await super().stop()
 
 

@@ -234,7 +234,7 @@ def test_a_copy_that_was_emptied_under_way_is_repaired(counting: Counting, own_r
 def test_totals_of_a_flush_whose_answer_was_lost_reach_the_copy(
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The flush is committed, the connection breaks, the repetition finds it counted: the copy is equal all the same."""
+    """The flush is committed, the connection breaks, the repetition finds it counted: the copy is equal."""
     counting.feed()
     real = counting.store.flush
     broken: list[int] = []
