@@ -13,7 +13,7 @@ from sinks.timescale.progress import ProgressStore
 from tests.command import run, succeed_json
 from tests.stack import wait_until
 from tests.traffic import event, prepared, produce, totals
-from tests.worker import worker
+from tests.worker import Worker, worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,14 @@ def forget_replays(settings: Settings) -> None:
     database.close()
 
 
+def wait_counted(settings: Settings, one: Worker) -> None:
+    """Wait until one event is counted; what the worker says if it is not."""
+    try:
+        wait_until(lambda: totals(settings)["accepted"] == 1, "it is counted")
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; {totals(settings)}; the worker says:\n{one.text()}") from error
+
+
 def test_a_replayed_event_is_counted_once_even_if_it_is_replayed_again(settings: Settings, tmp_path: Path) -> None:
     """An unknown step is refused, declared, replayed, counted; the rate shows it; a second replay changes nothing."""
     strict = quick(settings)
@@ -52,7 +60,7 @@ def test_a_replayed_event_is_counted_once_even_if_it_is_replayed_again(settings:
     mended = strict.model_copy(update={"funnels_path": path})
     with worker(mended) as one:
         assert succeed_json(mended, "dead-letters", "replay", "--yes")["produced"] == 1
-        wait_until(lambda: totals(mended)["accepted"] == 1 or not one.running, "it is counted", 60)
+        wait_counted(mended, one)
         forget_replays(mended)
         assert succeed_json(mended, "dead-letters", "replay", "--yes")["produced"] == 1
         wait_until(lambda: totals(mended)["duplicates"] == 1 or not one.running, "it is known again", 60)
