@@ -162,8 +162,8 @@ def test_a_record_stamped_far_in_the_future_or_the_past_stops_nothing(quick: Set
     """A producer may give Kafka any timestamp; a restart after it still knows the ids before it."""
     producer = Producer(quick.kafka())
     events = [event() for _ in range(4)]
-    for one, stamp in zip(events, (0, 2**62, 2**53, 0), strict=True):
-        producer.produce(quick.events_topic, ENCODE(one), b"k", 0, timestamp=stamp)
+    for sent, stamp in zip(events, (0, 2**62, 2**53, 0), strict=True):
+        producer.produce(quick.events_topic, ENCODE(sent), b"k", 0, timestamp=stamp)
     assert producer.flush(20) == 0
     with worker(quick) as one:
         wait_until(lambda: done(quick, 4) or not one.running, "all are dealt with", 60)

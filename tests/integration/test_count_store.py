@@ -191,7 +191,7 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
         assert go_on.wait(10)
         return upsert(*arguments)  # type: ignore[arg-type]
 
-    slow._upsert = wait_in_the_middle  # type: ignore[method-assign]
+    slow._upsert = wait_in_the_middle  # type: ignore[method-assign,assignment]
     with ThreadPoolExecutor(3) as pool:
         before = pool.submit(slow.flush, TOPIC, TOPIC_ID, [batch(1, 2, {key(): [1, 0, 0, 0, 0]})])
         assert marked.wait(10)

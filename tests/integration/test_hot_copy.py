@@ -89,7 +89,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: HotCopy, monkeypatch: pytest.
 
     monkeypatch.setattr(copy, "_raise", counted)
     totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(1_000)}
-    copy.write(totals, NOW)  # type: ignore[arg-type]
+    copy.write(totals, NOW)
     assert max(sizes) <= 2 * (100 + 5) + 2
     assert len(copy.read("f", W0)) == 1_000
 
@@ -161,7 +161,7 @@ class Counting:
             judge=Judge(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
             store=store,
             hot=self.hot,
-            dead_letters=None,  # type: ignore[arg-type] - nothing is refused here
+            dead_letters=None,  # type: ignore[arg-type]
             rewind=self.rewound.append,
             commit=lambda _: None,
             stopping=threading.Event(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_worker_killed_again_and_again_loses_nothing_and_counts_nothing_twice(
         one.wait_assigned()
         for number in range(4):
             produce(quick, events[number * 1_500 : (number + 1) * 1_500])
-            wait_until(lambda number=number: done(quick, number * 1_200 + 1), "some are counted")
+            wait_until(partial(done, quick, number * 1_200 + 1), "some are counted")
             one.kill()
             one.start()
         produce(quick, duplicates)

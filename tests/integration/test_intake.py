@@ -1,0 +1,194 @@
+"""The intake on real Kafka, without the rest of a worker: what it brings after holds, rewinds and takeovers."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stream.intake import Fetch, Fetcher
+from stream.model import PartitionCounts
+from tests.stack import wait_until
+from tests.traffic import event, prepared, produce
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from funnelwatch.settings import Settings
+    from sinks.timescale.counts import CountStore
+    from sinks.timescale.database import Database
+
+
+class Taking:
+    """A fetcher whose batches are noted and, if asked, recorded as counted."""
+
+    def __init__(self, settings: Settings, store: CountStore) -> None:
+        self.settings = settings
+        self.store = store
+        self.stopping = threading.Event()
+        self.fetcher = Fetcher(settings, lambda: "id", store, self.stopping)
+        self.offsets: dict[int, list[int]] = {}
+        self.warm: dict[int, list[int]] = {}
+        self.ends: dict[int, int] = {}
+
+    def take(self) -> Fetch:
+        """One fetch; its batches are in a row, each beginning where the one before it ended."""
+        fetch = self.fetcher.fetch()
+        for assigned, batch in fetch.batches:
+            assert batch.start_offset == self.ends.get(id(assigned), assigned.counted_from)
+            assert [record.offset for record in batch.records] == list(range(batch.start_offset, batch.next_offset))
+            self.ends[id(assigned)] = batch.next_offset
+            self.offsets.setdefault(batch.partition, []).extend(record.offset for record in batch.records)
+        for _, batch in fetch.warm_up:
+            self.warm.setdefault(batch.partition, []).extend(record.offset for record in batch.records)
+        return fetch
+
+    def count(self, fetch: Fetch) -> None:
+        """Record the batches of a fetch as counted."""
+        self.store.flush(
+            self.settings.events_topic,
+            "id",
+            [
+                PartitionCounts(
+                    batch.partition, batch.start_offset, batch.next_offset, {}, log_time=batch.records[-1].timestamp
+                )
+                for _, batch in fetch.batches
+            ],
+        )
+
+    def until(self, partition: int, records: int) -> None:
+        """Take until so many records of a partition have come."""
+
+        def come() -> bool:
+            self.take()
+            return len(self.offsets.get(partition, [])) >= records
+
+        wait_until(come, f"{records} records", 30)
+
+    def until_at_end(self, partitions: list[int]) -> None:
+        """Take until these partitions are read to their end."""
+        wait_until(
+            lambda: sorted(assigned.partition for assigned in self.take().at_end) == partitions,
+            f"ends: {partitions}",
+            20,
+        )
+
+
+@pytest.fixture
+def quick(settings: Settings) -> Settings:
+    """Short times, and two partitions."""
+    return prepared(settings.model_copy(update={"session_timeout_s": 2.0, "topic_partitions": 2}))
+
+
+@pytest.fixture
+def taking(quick: Settings, store: CountStore) -> Iterator[Taking]:
+    """A fetcher that has its partitions."""
+    taking = Taking(quick, store)
+    wait_until(lambda: taking.take() is not None and taking.fetcher.assigned == [0, 1], "partitions are assigned", 30)
+    yield taking
+    taking.stopping.set()
+    taking.fetcher.close()
+
+
+def some(count: int) -> list[dict[str, object]]:
+    """Good events."""
+    return [event() for _ in range(count)]
+
+
+def test_the_end_of_a_partition_is_known_also_where_records_came_in_the_same_fetch(taking: Taking) -> None:
+    """A partition that was read to its end stays so until the next record, and is so again after it."""
+    taking.until_at_end([0, 1])
+    produce(taking.settings, some(50), partition=0)
+    taking.until(0, 50)
+    taking.until_at_end([0, 1])
+    produce(taking.settings, some(1), partition=0)
+    taking.until(0, 51)
+    taking.until_at_end([0, 1])
+
+
+def test_a_hold_loses_nothing_and_repeats_nothing(taking: Taking) -> None:
+    """Records that come while the fetch is held are all there afterwards, once; the ends are asked for anew."""
+    produce(taking.settings, some(3_000), partition=0)
+    taking.until(0, 1)
+    taking.fetcher.keep_alive()
+    produce(taking.settings, some(100), partition=0)
+    produce(taking.settings, some(100), partition=1)
+    for _ in range(20):
+        taking.fetcher.keep_alive()
+    assert not [assigned for assigned in taking.fetcher._assigned.values() if assigned.at_end]
+    taking.fetcher.resume()
+    taking.until(0, 3_100)
+    taking.until(1, 100)
+    taking.until_at_end([0, 1])
+    assert taking.offsets == {0: list(range(3_100)), 1: list(range(100))}
+
+
+def test_a_rewind_reads_again_from_where_the_partition_is_counted_up_to(taking: Taking) -> None:
+    """Outside a rebalance, and only for the assignment that asked: a second request of the same does nothing."""
+    produce(taking.settings, some(100), partition=0)
+    produce(taking.settings, some(10), partition=1)
+    fetch = Fetch()
+    while not any(assigned.partition == 0 for assigned, _ in fetch.batches):
+        fetch = taking.take()
+    taking.count(fetch)
+    taking.until(0, 100)
+    taking.until(1, 10)
+    counted = taking.store.start(taking.settings.events_topic, "id", {0: 0})[0].next_offset
+    before = taking.fetcher._assigned[0]
+    taking.offsets.clear()
+    taking.fetcher.rewind(before)
+    taking.fetcher.rewind(before)
+    produce(taking.settings, some(5), partition=0)
+    taking.until(0, 105 - counted)
+    assert taking.offsets[0] == list(range(counted, 105))
+    assert taking.fetcher._assigned[0] is not before
+    again = taking.fetcher._assigned[0]
+    taking.fetcher.rewind(before)
+    taking.take()
+    assert taking.fetcher._assigned[0] is again
+
+
+def test_a_start_reads_the_duplicate_horizon_before_what_is_counted(
+    quick: Settings, store: CountStore, connect: Callable[[], Database]
+) -> None:
+    """What is counted already comes as warm-up only, and counting goes on right after it."""
+    produce(quick, some(30), partition=0)
+    first = Taking(quick, store)
+    first.until(0, 30)
+    store.flush(quick.events_topic, "id", [PartitionCounts(0, 0, 20, {}, log_time=2**40 * 2)])
+    first.stopping.set()
+    first.fetcher.close()
+    second = Taking(quick, store)
+    second.until(0, 10)
+    second.fetcher.close()
+    assert second.offsets == {0: list(range(20, 30))}
+    assert second.warm in ({}, {0: list(range(20))})
+
+
+def test_two_fetchers_share_the_partitions_and_one_takes_over(taking: Taking, connect: Callable[[], Database]) -> None:
+    """A partition that moves is read on by the other; a fetch of it that comes late is dropped."""
+    from sinks.timescale.counts import CountStore
+
+    other = Taking(taking.settings, CountStore(connect()))
+    over = threading.Event()
+
+    def go() -> None:
+        while not over.is_set():
+            taking.take()
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        wait_until(lambda: other.take() is not None and len(other.fetcher.assigned) == 1, "one moves", 30)
+        (moved,) = other.fetcher.assigned
+        wait_until(lambda: taking.fetcher.assigned == [1 - moved], "the other stays", 10)
+        produce(taking.settings, some(40), partition=moved)
+        other.until(moved, 40)
+        assert moved not in taking.offsets
+        other.fetcher.close()
+        wait_until(lambda: taking.fetcher.assigned == [0, 1], "it comes back", 30)
+        wait_until(lambda: len(taking.offsets.get(moved, [])) == 40, "and is read from where it is counted up to", 30)
+    finally:
+        over.set()
+        thread.join()

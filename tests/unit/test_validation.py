@@ -1,0 +1,83 @@
+"""What an event must be like to be counted; each refusal by an example, each edge on both sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stream.counting import Judge
+from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
+from tests.traffic import event
+
+NOW = 1_700_000_000_000
+LIMITS = Limits(max_future_ms=1_000, max_age_ms=DAY_MS)
+FUNNELS = {"sign_up": ("INPUT_NAME", "INPUT_PASSWORD")}
+
+
+def good(**changes: Any) -> dict[str, Any]:
+    """A good event at ``NOW``."""
+    return event(step="INPUT_NAME", ts=NOW, **changes)
+
+
+VERIFIED = {"phase": "POST_VERIFICATION", "status": "SUCCESS"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ts": NOW + 1_000},
+        {"ts": NOW - DAY_MS},
+        {"os": "x" * 100},
+        {"event_id": "x" * 500},
+        {"browser": "", "app_version": ""},
+        {"funnel": "of nobody", "step": "any"},
+        {"status": "SUCCESS"},
+        VERIFIED,
+        VERIFIED | {"duration_ms": 0},
+        VERIFIED | {"duration_ms": DAY_MS},
+    ],
+)
+def test_an_event_within_the_limits_is_counted(changes: dict[str, Any]) -> None:
+    """Edges belong to what is allowed; a status of an impression is ignored; a funnel of nobody takes any step."""
+    check(good() | changes, FUNNELS, LIMITS, NOW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "said"),
+    [
+        ({"ts": NOW + 1_001}, Refusal.IN_THE_FUTURE, "ahead of the clock"),
+        ({"ts": NOW - DAY_MS - 1}, Refusal.TOO_OLD, "is it in milliseconds?"),
+        ({"ts": 2**63 - 1}, Refusal.IN_THE_FUTURE, "ts is"),
+        ({"ts": -(2**63)}, Refusal.TOO_OLD, "ts is"),
+        ({"os": "x" * 101}, Refusal.FIELD_TOO_LONG, "os has 101 characters, more than 100"),
+        ({"sign_up_session_id": "x" * 501}, Refusal.FIELD_TOO_LONG, "sign_up_session_id has 501"),
+        ({"app_version": "1\0"}, Refusal.BAD_CHARACTER, "app_version has a NUL"),
+        ({"step": ""}, Refusal.EMPTY_FIELD, "step is empty"),
+        ({"event_id": ""}, Refusal.EMPTY_FIELD, "event_id is empty"),
+        ({"step": "INPUT_SHOE"}, Refusal.UNKNOWN_STEP, "has no step INPUT_SHOE; it has INPUT_NAME, INPUT_PASSWORD"),
+        ({"phase": "POST_VERIFICATION"}, Refusal.STATUS_MISSING, "SUCCESS or FAILURE"),
+        (VERIFIED | {"duration_ms": -1}, Refusal.BAD_DURATION, "duration_ms is -1"),
+        (VERIFIED | {"duration_ms": DAY_MS + 1}, Refusal.BAD_DURATION, "duration_ms is"),
+    ],
+)
+def test_an_event_beyond_them_is_refused_with_a_reason_and_a_sentence(
+    changes: dict[str, Any], reason: Refusal, said: str
+) -> None:
+    """The sentence names the field and what would be right."""
+    with pytest.raises(RefusedError) as caught:
+        check(good() | changes, FUNNELS, LIMITS, NOW)
+    assert caught.value.reason is reason
+    assert said in caught.value.detail
+
+
+def test_a_value_that_is_too_large_is_refused_unread() -> None:
+    """Its bytes are not even decoded."""
+
+    def decode(_: bytes | None) -> dict[str, Any]:
+        raise AssertionError
+
+    judge = Judge(decode, FUNNELS, LIMITS, 10)
+    with pytest.raises(RefusedError, match="11 bytes, more than 10"):
+        judge.event(b"x" * 11, NOW)
