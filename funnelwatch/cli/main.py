@@ -28,6 +28,7 @@ COMMANDS = {
     "rules": "rules:rules",
     "dead-letters": "dead_letters:dead_letters",
     "rebuild": "rebuild:rebuild",
+    "drill": "drill:drill",
 }
 """Command name to ``module:attribute`` below this package, in the order in which help lists them."""
 

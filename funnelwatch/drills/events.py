@@ -1,0 +1,175 @@
+"""The records of a drill: good events, repetitions, and garbage of every kind, each with what must become of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from funnelwatch.drills.ledger import Entry
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
+BROWSERS = {"iOS": ("",), "Android": ("",), "Desktop": ("Chrome", "Safari")}
+OTHER_FUNNEL = "checkout"
+OTHER_STEPS = ("CART", "PAY")
+INCIDENT_STEP, INCIDENT_OS = "VERIFY_SMS_CODE", "iOS"
+REMEMBERED = 20_000
+LARGE = 30_000
+"""Bytes of a value that is too large; ``MAX_VALUE`` is what workers of a drill accept."""
+MAX_VALUE = 20_000
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Shares of the records.
+
+    Attributes:
+        garbage: refused for sure.
+        repeated: an event that was sent before, again.
+        late_minutes: up to ten minutes late.
+        late_hours: up to six hours late.
+        ahead: by a clock that is ahead, but not too much.
+        disorder_ms: every event is up to so much behind the clock.
+    """
+
+    garbage: float = 0.002
+    repeated: float = 0.005
+    late_minutes: float = 0.0
+    late_hours: float = 0.0
+    ahead: float = 0.0
+    disorder_ms: int = 1_000
+
+
+@dataclass(slots=True)
+class Record:
+    """A record to produce."""
+
+    key: bytes
+    value: bytes | None
+    entry: Entry
+
+
+@dataclass(slots=True)
+class Source:
+    """Makes records, one at a time.
+
+    Attributes:
+        chance: the drill's own.
+        encode: an event to bytes.
+        mix: shares.
+        incident_ms: half of the time, in turns of this, hardly anybody passes one step on one os, so that alerts fire
+            and resolve.
+        ahead_ms: the most that a clock is ahead.
+        confluent: whether the workers have a schema registry.
+    """
+
+    chance: random.Random
+    encode: Callable[[dict[str, Any]], bytes]
+    mix: Mix
+    incident_ms: int
+    ahead_ms: int = 5_000
+    confluent: bool = False
+    _made: int = 0
+    _recent: deque[Record] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _turn: int = 0
+
+    def __call__(self, now_ms: int) -> Record:
+        """The next record, made at this time."""
+        chance, mix = self.chance.random(), self.mix
+        if chance < mix.garbage:
+            return self._garbage(now_ms)
+        if chance < mix.garbage + mix.repeated and self._recent:
+            again = self._recent[self.chance.randrange(len(self._recent))]
+            return Record(again.key, again.value, Entry(event=again.entry.event))
+        event = self.event(now_ms)
+        record = Record(event["sign_up_session_id"].encode(), self.encode(event), Entry(event=event))
+        if len(self._recent) < REMEMBERED or self.chance.random() < 0.1:  # noqa: PLR2004 - so that some are older
+            self._recent.append(record)
+        return record
+
+    def event(self, now_ms: int) -> dict[str, Any]:
+        """A good event."""
+        chance = self.chance
+        self._made += 1
+        other = chance.random() < 0.1  # noqa: PLR2004 - a tenth is of a funnel that nobody has declared
+        os = chance.choice(tuple(BROWSERS))
+        step = chance.choice(OTHER_STEPS if other else STEPS)
+        event: dict[str, Any] = {
+            "event_id": f"{self._made}-{chance.getrandbits(64):x}",
+            "funnel": OTHER_FUNNEL if other else "sign_up",
+            "sign_up_session_id": f"s{chance.getrandbits(48):x}",
+            "step": step,
+            "os": os,
+            "browser": chance.choice(BROWSERS[os]),
+            "app_version": chance.choice(("1.0", "1.1")),
+            "phase": "IMPRESSION",
+            "status": None,
+            "ts": self._time(now_ms),
+            "duration_ms": None,
+            "contexts": {},
+        }
+        if chance.random() < 0.5:  # noqa: PLR2004 - as many verifications as impressions
+            trouble = (step, os) == (INCIDENT_STEP, INCIDENT_OS) and now_ms // self.incident_ms % 2 == 1
+            passed = chance.random() < (0.1 if trouble else 0.9)
+            event["phase"] = "POST_VERIFICATION"
+            event["status"] = "SUCCESS" if passed else "FAILURE"
+            event["duration_ms"] = chance.choice((None, 0, 300, 2_500, 11_000))
+        return event
+
+    def _time(self, now_ms: int) -> int:
+        chance, mix = self.chance, self.mix
+        kind = chance.random()
+        for share, low, high in (
+            (mix.late_minutes, -10 * 60_000, -10_000),
+            (mix.late_hours, -6 * HOUR_MS, -10 * 60_000),
+            (mix.ahead, 0, self.ahead_ms),
+        ):
+            if kind < share:
+                return now_ms + chance.randint(low, high)
+            kind -= share
+        return now_ms - chance.randint(0, mix.disorder_ms)
+
+    def _garbage(self, now_ms: int) -> Record:
+        """One of every kind in turn."""
+        kinds = _GARBAGE if not self.confluent else [kind for kind in _GARBAGE if kind[0] != "UNKNOWN_SCHEMA_ID"]
+        reason, make = kinds[self._turn % len(kinds)]
+        self._turn += 1
+        value = make(self, now_ms)
+        return Record(b"g%d" % self.chance.getrandbits(32), value, Entry(reason=reason, value=value))
+
+    def _encoded(self, now_ms: int, **changes: Any) -> bytes:
+        return self.encode({**self.event(now_ms), "funnel": "sign_up", "step": STEPS[0], **changes})
+
+
+_GARBAGE: list[tuple[str, Any]] = [
+    ("EMPTY", lambda source, now: None),
+    ("EMPTY", lambda source, now: b""),
+    ("UNKNOWN_FRAMING", lambda source, now: b"{" + source.chance.randbytes(40)),
+    ("UNKNOWN_FINGERPRINT", lambda source, now: b"\xc3\x01" + source.chance.randbytes(60)),
+    ("UNKNOWN_SCHEMA_ID", lambda source, now: b"\x00\x7f\xff\xff\xff" + source.chance.randbytes(60)),
+    ("INVALID_AVRO", lambda source, now: source._encoded(now)[:-1]),  # noqa: SLF001
+    ("INVALID_AVRO", lambda source, now: source._encoded(now, os="QXXQ").replace(b"QXXQ", b"Q\xff\xfeQ")),  # noqa: SLF001
+    ("TRAILING_BYTES", lambda source, now: source._encoded(now) + b"\x00"),  # noqa: SLF001
+    ("TOO_LARGE", lambda source, now: source._encoded(now, contexts={"page": "x" * LARGE})),  # noqa: SLF001
+    ("EMPTY_FIELD", lambda source, now: source._encoded(now, event_id="")),  # noqa: SLF001
+    ("EMPTY_FIELD", lambda source, now: source._encoded(now, os="")),  # noqa: SLF001
+    ("FIELD_TOO_LONG", lambda source, now: source._encoded(now, app_version="9" * 101)),  # noqa: SLF001
+    ("BAD_CHARACTER", lambda source, now: source._encoded(now, browser="a\0b")),  # noqa: SLF001
+    ("UNKNOWN_STEP", lambda source, now: source._encoded(now, step="NO_SUCH_STEP")),  # noqa: SLF001
+    (
+        "STATUS_MISSING",
+        lambda source, now: source._encoded(now, phase="POST_VERIFICATION", status=None, duration_ms=None),  # noqa: SLF001
+    ),
+    ("IN_THE_FUTURE", lambda source, now: source._encoded(now, ts=now + 6 * HOUR_MS)),  # noqa: SLF001
+    ("TOO_OLD", lambda source, now: source._encoded(now, ts=0)),  # noqa: SLF001
+    (
+        "BAD_DURATION",
+        lambda source, now: source._encoded(now, phase="POST_VERIFICATION", status="SUCCESS", duration_ms=-1),  # noqa: SLF001
+    ),
+]
+"""Each kind of garbage: the reason by which it must be refused, and how it is made."""
