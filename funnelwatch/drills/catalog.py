@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from funnelwatch.drills.crashes import KILL
+from funnelwatch.drills.crashes import KILL, REBALANCE, ZOMBIE
 from funnelwatch.drills.inputs import DISORDER, DUPLICATES, POISON
-from funnelwatch.drills.outages import DATABASE, REDIS
+from funnelwatch.drills.outages import BROKER, DATABASE, REDIS, REGISTRY, SLOW_DATABASE
 
-DRILLS = {drill.name: drill for drill in (KILL, DATABASE, REDIS, POISON, DUPLICATES, DISORDER)}
+DRILLS = {
+    drill.name: drill
+    for drill in (
+        KILL,
+        REBALANCE,
+        ZOMBIE,
+        BROKER,
+        DATABASE,
+        REDIS,
+        POISON,
+        DUPLICATES,
+        DISORDER,
+        SLOW_DATABASE,
+        REGISTRY,
+    )
+}
 """In the order in which all of them are run."""

@@ -9,7 +9,9 @@ from stream.faults import POINTS
 
 if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run
+    from funnelwatch.drills.fleet import Worker
 
+WORKS_LIMIT_S = 60.0
 POINT_LIMIT_S = 6.0
 """A fault point that nobody comes to for this long (nothing to revise, no alert) is tried again later, s."""
 
@@ -45,4 +47,89 @@ def _at_point(run: Run, point: str) -> bool:
     return False
 
 
+def rebalance(run: Run) -> None:
+    """Workers leave in order and join, one always stays; in the end all are restarted, one after the other."""
+    for number in run.each_fault():
+        absent = [worker for worker in run.fleet.workers if not worker.wanted]
+        staying = [worker for worker in run.fleet.running() if worker.wanted]
+        if absent and (number % 2 or len(staying) <= 1):
+            run.chance.choice(absent).wanted = True
+            run.count("a worker joined")
+        elif len(staying) > 1:
+            worker = run.chance.choice(staying)
+            worker.wanted = False
+            run.fleet.leave(worker)
+            run.count("a worker left")
+    rolling_restart(run)
+
+
+def rolling_restart(run: Run) -> None:
+    """Restart every worker, each when the one before it works again; notes the longest gap."""
+    for worker in run.fleet.workers:
+        worker.wanted = True
+    run.until(lambda: all(worker.running for worker in run.fleet.workers), WORKS_LIMIT_S)
+    _works(run, run.fleet.workers)
+    run.watch.mark()
+    for worker in run.fleet.workers:
+        run.fleet.leave(worker)
+        run.until(lambda worker=worker: not worker.leaving and worker.running, WORKS_LIMIT_S)  # type: ignore[misc]
+        if not _works(run, [worker]):
+            run.found(f"worker {worker.number} was given no partitions within {WORKS_LIMIT_S:g} s of its restart")
+        run.count("a worker restarted in the rolling restart")
+    run.facts["rolling_restart_gap_s"] = round(run.watch.seen.marked_stall_s, 1)
+
+
+def _works(run: Run, workers: list[Worker]) -> bool:
+    """Wait until these workers have been given partitions."""
+    return run.until(lambda: all(run.fleet.assigned(worker) for worker in workers), WORKS_LIMIT_S)
+
+
+def zombie(run: Run) -> None:
+    """Freeze workers for longer than their session, at random moments and in the middle of their work."""
+    points = [point for point in POINTS if point not in ("assigned", "offsets_committed")]
+    run.chance.shuffle(points)
+    # With the transaction open, and in the middle of judging: these must be among the few of a short run.
+    points.sort(key=lambda point: point not in ("uncommitted", "windows_judged"))
+    for number in run.each_fault():
+        point = points[number % len(points)] if number % 4 != 3 else ""  # noqa: PLR2004 - each fourth anywhere
+        worker = _frozen_at(run, point) if point else None
+        if worker is None:
+            worker = run.any_worker()
+            if worker is None:
+                continue
+            run.fleet.freeze(worker)
+            run.count("frozen at a random moment")
+        run.wait(run.plan.session_s * run.chance.uniform(1.3, 2.0))
+        run.fleet.thaw(worker)
+
+
+def _frozen_at(run: Run, point: str) -> Worker | None:
+    """The worker that came to the point and froze there; None if none came."""
+    run.fleet.arm("stop", point)
+    taken: list[Worker] = []
+
+    def came() -> bool:
+        worker = run.fleet.taken("stop", point)
+        if worker is not None:
+            taken.append(worker)
+        return bool(taken)
+
+    if run.until(came, POINT_LIMIT_S + 2 * run.plan.window_s) or (
+        not run.fleet.disarm("stop", point) and run.until(came, 1.0)
+    ):
+        run.count(f"frozen at {point}")
+        return taken[0]
+    return None
+
+
+REBALANCE = Drill(
+    "rebalance", "workers leave and join, and all are restarted one after the other", rebalance, faults=24
+)
+ZOMBIE = Drill(
+    "zombie",
+    "workers freeze for longer than their session, at any step of their work, and go on as if nothing had happened",
+    zombie,
+    faults=10,
+    every_s=3.0,
+)
 KILL = Drill("kill", "workers are killed with SIGKILL, also between any two steps of their work", kill, faults=28)

@@ -91,7 +91,7 @@ class Drill:
         every_s: seconds from one fault to the next, about.
         mix: what the records are like.
         settings: of the workers, where they differ.
-        registry: whether there is a schema registry; a context manager that gives its address, for the run.
+        registry: starts a schema registry; its address.
     """
 
     name: str
@@ -116,11 +116,13 @@ class Run:
         self.faults = plan.faults or drill.faults
         self.happened: Counter[str] = Counter()
         self.facts: dict[str, Any] = {}
+        self.extras: dict[str, Any] = {}
         self.faults_found: list[str] = []
         self.began = time.monotonic()
         self.cleanup = ExitStack()
         self.settings: Settings
         self.fleet: Fleet
+        self.source: Source
         self.traffic: Traffic
         self.watch: Watch
         self.ledger = Ledger()
@@ -236,8 +238,8 @@ def _prepare(run: Run) -> None:
         Encoder("FunnelEvent", _registry(run)),
         drill.mix,
         incident_ms=int(2.5 * plan.window_ms),
-        confluent=bool(registry),
     )
+    run.source = source
     # The traffic has a generator of its own: what is produced does not depend on when faults happen.
     source.chance = random.Random(f"traffic {drill.name} {plan.seed}")  # noqa: S311
     expected_s = (run.faults + 0.5) * drill.every_s * plan.pace

@@ -35,6 +35,7 @@ class Mix:
         late_hours: up to six hours late.
         ahead: by a clock that is ahead, but not too much.
         disorder_ms: every event is up to so much behind the clock.
+        padding: bytes that each event has more.
     """
 
     garbage: float = 0.002
@@ -43,6 +44,7 @@ class Mix:
     late_hours: float = 0.0
     ahead: float = 0.0
     disorder_ms: int = 1_000
+    padding: int = 0
 
 
 @dataclass(slots=True)
@@ -65,7 +67,6 @@ class Source:
         incident_ms: half of the time, in turns of this, hardly anybody passes one step on one os, so that alerts fire
             and resolve.
         ahead_ms: the most that a clock is ahead.
-        confluent: whether the workers have a schema registry.
     """
 
     chance: random.Random
@@ -73,10 +74,10 @@ class Source:
     mix: Mix
     incident_ms: int
     ahead_ms: int = 5_000
-    confluent: bool = False
     _made: int = 0
     _recent: deque[Record] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _turn: int = 0
+    _paddings: list[str] = field(default_factory=list)
 
     def __call__(self, now_ms: int) -> Record:
         """The next record, made at this time."""
@@ -111,7 +112,7 @@ class Source:
             "status": None,
             "ts": self._time(now_ms),
             "duration_ms": None,
-            "contexts": {},
+            "contexts": {"page": self._padding()} if self.mix.padding else {},
         }
         if chance.random() < 0.5:  # noqa: PLR2004 - as many verifications as impressions
             trouble = (step, os) == (INCIDENT_STEP, INCIDENT_OS) and now_ms // self.incident_ms % 2 == 1
@@ -120,6 +121,12 @@ class Source:
             event["status"] = "SUCCESS" if passed else "FAILURE"
             event["duration_ms"] = chance.choice((None, 0, 300, 2_500, 11_000))
         return event
+
+    def _padding(self) -> str:
+        """Text that compression does not make much smaller."""
+        if not self._paddings:
+            self._paddings = [self.chance.randbytes(self.mix.padding // 2).hex() for _ in range(64)]
+        return self.chance.choice(self._paddings)
 
     def _time(self, now_ms: int) -> int:
         chance, mix = self.chance, self.mix
@@ -136,8 +143,7 @@ class Source:
 
     def _garbage(self, now_ms: int) -> Record:
         """One of every kind in turn."""
-        kinds = _GARBAGE if not self.confluent else [kind for kind in _GARBAGE if kind[0] != "UNKNOWN_SCHEMA_ID"]
-        reason, make = kinds[self._turn % len(kinds)]
+        reason, make = _GARBAGE[self._turn % len(_GARBAGE)]
         self._turn += 1
         value = make(self, now_ms)
         return Record(b"g%d" % self.chance.getrandbits(32), value, Entry(reason=reason, value=value))

@@ -82,6 +82,7 @@ class Fleet:
         with (self.folder / f"worker-{worker.number}.log").open("ab") as log:
             worker.process = subprocess.Popen(
                 [sys.executable, "-m", "stream", "worker", "--loglevel", "info"],
+                cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -155,6 +156,13 @@ class Fleet:
                     worker.frozen = action == "stop"
                     return worker
         return None
+
+    def assigned(self, worker: Worker) -> bool:
+        """Whether the process that is in this place now has been given partitions, by its log."""
+        if worker.process is None:
+            return False
+        log = (self.folder / f"worker-{worker.number}.log").read_text(errors="replace")
+        return f"[{worker.process.pid}] [INFO] assigned: partitions [" in log
 
     def memory(self) -> dict[int, int]:
         """Resident bytes by process id."""

@@ -9,11 +9,25 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.drills.drill import Drill, DrillError
+from funnelwatch.drills.events import Mix
+from funnelwatch.drills.registry import DrillRegistry
+from schemas.codec import Encoder, Registry
 
 if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run
 
 DEADLOCK_LIMIT_S = 20.0
+AGAIN_LIMIT_S = 60.0
+SLOW_FOR_S = 20.0
+MOST_GROWTH_BYTES = 250_000_000
+"""What librdkafka may hold (64 MB) and the fetches that wait (32 MB each), with room; much less than what is unread."""
+
+SLOW = """
+CREATE OR REPLACE FUNCTION drill_slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
+CREATE TRIGGER drill_slow AFTER INSERT ON window_counts FOR EACH STATEMENT EXECUTE FUNCTION drill_slow();
+"""
+QUICK = "DROP TRIGGER drill_slow ON window_counts"
 
 
 def redis_faults(run: Run) -> None:
@@ -135,6 +149,72 @@ WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_
 """
 
 
+def broker_faults(run: Run) -> None:
+    """Kafka is restarted in order, and killed."""
+    kinds = [signal.SIGTERM, signal.SIGKILL, signal.SIGTERM]
+    run.chance.shuffle(kinds)
+    for number in run.each_fault():
+        kind = kinds[number % len(kinds)]
+        run.servers.end("kafka", kind)
+        run.count("Kafka killed" if kind == signal.SIGKILL else "Kafka stopped")
+        run.pause(0.05, 0.3)
+        run.servers.start()
+        _counts_again(run, "Kafka")
+
+
+def _counts_again(run: Run, what: str) -> None:
+    before = sum(run.watch.seen.progress.values())
+    if not run.until(lambda: sum(run.watch.seen.progress.values()) > before, AGAIN_LIMIT_S):
+        run.found(f"nothing is counted {AGAIN_LIMIT_S:g} s after {what} was there again")
+
+
+def slow_database(run: Run) -> None:
+    """Each flush takes two seconds longer while everything is produced at once; memory must stay bounded."""
+    for number in run.each_fault():
+        run.sql(SLOW)
+        run.count("PostgreSQL slowed to 2 s a flush")
+        if number == run.faults - 1:
+            before = run.fleet.memory()
+            run.traffic.all_at_once()
+        run.wait(SLOW_FOR_S * run.plan.pace)
+        run.sql(QUICK)
+        run.facts["lag_at_the_end_of_slowness"] = run.watch.seen.lag
+    now = run.fleet.memory()
+    grown = max((now[pid] - size for pid, size in before.items() if pid in now), default=0)
+    run.facts["grown_while_slow_mb"] = grown // 1_000_000
+    if grown > MOST_GROWTH_BYTES:
+        run.found(f"a worker grew by {grown // 1_000_000} MB while the database was slow")
+    if run.watch.seen.most_lag < run.plan.events // 10:
+        run.found(f"the lag grew to {run.watch.seen.most_lag} only: this was no load")
+
+
+def registry_faults(run: Run) -> None:
+    """The registry is away while workers start, and while ids come that nobody has looked up."""
+    registry: DrillRegistry = run.extras["registry"]
+    for number in run.each_fault():
+        encode = Encoder("FunnelEvent", Registry(registry.url), f"drill-{number}")
+        encode.register()
+        registry.up = False
+        run.count("schema registry away")
+        refused = registry.refused
+        if number % 2 == 0 and (worker := run.any_worker()) is not None:
+            run.fleet.kill(worker)
+            run.count("killed at a random moment")
+        run.source.encode = encode
+        if not run.until(lambda refused=refused: registry.refused > refused, AGAIN_LIMIT_S):  # type: ignore[misc]
+            raise DrillError("nobody asked the registry while it was away: this proves nothing")
+        run.pause(0.2, 0.6)
+        registry.up = True
+        _counts_again(run, "the schema registry")
+
+
+def start_registry(run: Run) -> str:
+    """Start the registry of a run; its address."""
+    registry = run.extras["registry"] = DrillRegistry()
+    run.cleanup.callback(registry.close)
+    return registry.url
+
+
 REDIS = Drill(
     "redis", "Redis is killed, flushed, made read-only, filled up, frozen", redis_faults, faults=10, every_s=6.0
 )
@@ -144,4 +224,23 @@ DATABASE = Drill(
     database_faults,
     faults=12,
     every_s=5.0,
+)
+
+BROKER = Drill("broker", "Kafka is restarted twice and killed once", broker_faults, faults=3, every_s=20.0)
+SLOW_DATABASE = Drill(
+    "slow",
+    "PostgreSQL takes two seconds longer for each flush while everything is produced at once",
+    slow_database,
+    faults=2,
+    every_s=8.0,
+    mix=Mix(padding=2_000),
+    settings={"flush_max_events": 2_000},
+)
+REGISTRY = Drill(
+    "registry",
+    "the schema registry is away while workers start and while events of new schema ids come",
+    registry_faults,
+    faults=6,
+    every_s=8.0,
+    registry=start_registry,
 )

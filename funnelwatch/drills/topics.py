@@ -36,21 +36,21 @@ def everything(settings: Settings, topic: str) -> Iterator[Message]:
     )
     try:
         partitions = list(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
-        for partition in partitions:
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            yield from _to_end(consumer)
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        yield from _to_end(consumer, len(partitions))
     finally:
         consumer.close()
 
 
-def _to_end(consumer: Consumer) -> Iterator[Message]:
-    while True:
+def _to_end(consumer: Consumer, partitions: int) -> Iterator[Message]:
+    ended: set[int | None] = set()
+    while len(ended) < partitions:
         messages = consumer.consume(AT_ONCE, WAIT_S)
         for message in messages:
             error = message.error()
             if error is None:
                 yield message
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - it has no other name
-                return
+                ended.add(message.partition())
             elif not error.retriable():
                 raise KafkaException(error)

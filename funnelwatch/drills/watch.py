@@ -35,6 +35,7 @@ class Seen:
     Attributes:
         progress: partition to next offset, by the database.
         longest_stall_s: longest time during which a partition had unread records and did not move on.
+        marked_stall_s: the same since ``Watch.mark``.
         most_lag: most records that were confirmed and not dealt with, over all partitions.
         lag: the same now.
         too_much: where Redis showed more than the database; each a sentence.
@@ -44,6 +45,7 @@ class Seen:
 
     progress: dict[int, int] = field(default_factory=dict)
     longest_stall_s: float = 0.0
+    marked_stall_s: float = 0.0
     most_lag: int = 0
     lag: int = 0
     too_much: list[str] = field(default_factory=list)
@@ -63,12 +65,18 @@ class Watch:
         self._session: psycopg.Connection[tuple[object, ...]] | None = None
         self._hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
         self._compare_at = 0.0
+        self._marked = 0.0
         self.seen = Seen()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def mark(self) -> None:
+        """Measure ``marked_stall_s`` from now on."""
+        self._marked = time.monotonic()
+        self.seen.marked_stall_s = 0.0
 
     def stop(self) -> None:
         """End."""
@@ -129,6 +137,7 @@ class Watch:
                 continue
             self.seen.lag += behind
             self.seen.longest_stall_s = max(self.seen.longest_stall_s, now - since)
+            self.seen.marked_stall_s = max(self.seen.marked_stall_s, now - max(since, self._marked))
         self.seen.most_lag = max(self.seen.most_lag, self.seen.lag)
 
     def _look_at_memory(self) -> None:
