@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from funnelwatch.settings import load_settings
 from schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.aggregate import wall_clock_ms
@@ -115,6 +116,8 @@ app = FunnelwatchApp(
     broker_session_timeout=settings.session_timeout_s,
     broker_heartbeat_interval=settings.session_timeout_s / 5,
     broker_commit_interval=1.0,
+    # Faust makes this folder, and keeps nothing in it while there are no tables.
+    datadir=str(settings.data_dir / "faust"),
     stream_wait_empty=False,
     web_bind=settings.web_host,
     web_port=settings.web_port or free_port(settings.web_host),
@@ -254,9 +257,7 @@ async def detect(stream: Any) -> None:
     assembler = Assembler()
     async for values in stream.take(200, within=0.1):
         try:
-            complete = [window for value in values if (window := _window(decode, assembler, value))]
-            if complete:
-                await threads.run("detect", _judge, complete)
+            await threads.run("detect", _judge, decode, assembler, values)
         except StoppedError:
             return
         except Exception as error:
@@ -268,7 +269,12 @@ async def detect(stream: Any) -> None:
 def _window(decode: Decoder, assembler: Assembler, value: bytes) -> ClosedWindow | None:
     # Only funnelwatch writes here; what somebody else wrote must not stop the detection.
     try:
-        record = decode(value)
+        record = until_done(
+            lambda: decode(value),
+            what="schema registry: closed windows",
+            is_outage=lambda error: isinstance(error, RegistryUnavailable),
+            stopping=parts.stopping,
+        )
     except Undecodable as error:
         log.error("%s: passed over: %s", settings.windows_topic, error)  # noqa: TRY400 - the sentence says it all
         return None
@@ -278,11 +284,16 @@ def _window(decode: Decoder, assembler: Assembler, value: bytes) -> ClosedWindow
     return assembler.add(record)
 
 
-def _judge(complete: list[Any]) -> None:
+def _judge(decode: Decoder, assembler: Assembler, values: list[bytes]) -> None:
+    complete = [window for value in values if (window := _window(decode, assembler, value))]
+    if not complete:
+        return
     until_done(
         lambda: parts.detection(complete),
         what="detect",
-        is_outage=lambda error: is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable),
+        is_outage=lambda error: (
+            is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable | OvertakenError)
+        ),
         stopping=parts.stopping,
     )
 

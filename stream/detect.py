@@ -53,6 +53,7 @@ class Detection:
         self._encode = Encoder("Alert", registry)
         self._detectors: dict[str, Detector] = {}
         self._last: dict[str, int | None] = {}
+        self._saves: dict[str, int] = {}
         self._producer = Producer(
             settings.kafka(
                 **{
@@ -68,12 +69,14 @@ class Detection:
         """Drop all detectors: after a rebalance, when another worker may have gone on with a funnel."""
         self._detectors.clear()
         self._last.clear()
+        self._saves.clear()
 
     def __call__(self, windows: Sequence[ClosedWindow]) -> list[dict[str, Any]]:
         """Judge closed windows of any funnels, in order; the alerts that were published.
 
         Raises:
             psycopg.OperationalError, KafkaException: an outage; judge the same windows again.
+            OvertakenError: another worker has gone on with the funnel; judge again what is then left to judge.
         """
         published: list[dict[str, Any]] = []
         try:
@@ -114,10 +117,11 @@ class Detection:
         last = self._last[funnel]
         assert last is not None
         point("windows_judged")
-        self._alerts.save(funnel, last, states, alerts)
+        self._saves[funnel] = self._alerts.save(funnel, last, states, alerts, self._saves[funnel])
 
     def _begin(self, funnel: str, first_window: int) -> Detector:
         detector = Detector(funnel, self._rules, self._settings.window_ms)
+        self._saves[funnel] = self._alerts.saves(funnel)
         last = self._alerts.last_window(funnel)
         # Up to what was judged last the history is what the detector has seen; what is newer it is about to see.
         until = first_window if last is None else max(first_window, last + self._settings.window_ms)

@@ -22,7 +22,7 @@ LOCK_FILE = "stack.lock"
 LOCK_TIMEOUT_S = 600.0
 LEAST_FREE_BYTES = 300_000_000
 """An empty stack takes about 100 MB; with less than this it would run full at once."""
-OURS = ("kafka", "tansu", "redis", "logs", "cache")
+OURS = ("kafka", "tansu", "redis", "logs", "cache", "faust")
 OTHER_FOLDER = "name another folder with FUNNELWATCH_DATA_DIR"
 
 

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+class OvertakenError(Exception):
+    """Somebody else has saved for this funnel since: what was judged here is of no use and nothing was written.
+
+    A worker that was frozen and comes back finds this. It must read the states again.
+    """
+
+
 class AlertStore:
     """States and outbox; for one thread at a time."""
 
@@ -26,7 +33,19 @@ class AlertStore:
         """The states as they were saved, JSON."""
         return [row["state"] for row in self._database.query("read_states", {"funnel": funnel})]
 
-    def save(self, funnel: str, window_ms: int, states: Mapping[str, str], alerts: Sequence[Mapping[str, Any]]) -> None:
+    def saves(self, funnel: str) -> int:
+        """How often anything was saved for this funnel; to be asked before the states are read."""
+        rows = self._database.query("detector_saves", {"funnel": funnel})
+        return int(rows[0]["saves"]) if rows else 0
+
+    def save(
+        self,
+        funnel: str,
+        window_ms: int,
+        states: Mapping[str, str],
+        alerts: Sequence[Mapping[str, Any]],
+        saves: int | None = None,
+    ) -> int:
         """Record that a window was judged, with the states and alerts that came of it: all of it or nothing.
 
         Args:
@@ -34,8 +53,18 @@ class AlertStore:
             window_ms: the newest window judged.
             states: key to state, JSON; only those that changed.
             alerts: records of the Alert schema; one that is there already (same id and sequence) is left as it is.
+            saves: the number of saves that these states follow from; None: whatever it is.
+
+        Returns:
+            The number of saves now.
+
+        Raises:
+            OvertakenError: it was another number; nothing was written.
         """
         with self._database.transaction() as cursor:
+            moved = run(cursor, "move_detector", {"funnel": funnel, "window_ms": window_ms, "saves": saves})
+            if not moved:
+                raise OvertakenError(f"another worker has gone on with funnel {funnel}")
             for key, state in sorted(states.items()):
                 run(cursor, "save_state", {"funnel": funnel, "state_key": key, "state": state})
             for alert in alerts:
@@ -45,7 +74,7 @@ class AlertStore:
                     "alert": json.dumps(alert),
                 }
                 run(cursor, "add_alert", parameters)
-            run(cursor, "move_detector", {"funnel": funnel, "window_ms": window_ms})
+        return int(moved[0]["saves"])
 
     def outbox(self, funnel: str) -> list[dict[str, Any]]:
         """The alerts that are still to be published, in order."""

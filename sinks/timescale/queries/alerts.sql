@@ -4,11 +4,19 @@ SELECT (extract(epoch FROM last_window) * 1000)::bigint AS last_window_ms
 FROM detector_progress
 WHERE funnel = %(funnel)s;
 
+-- name: detector_saves
+-- How often anything was saved for this funnel.
+SELECT saves FROM detector_progress WHERE funnel = %(funnel)s;
+
 -- name: move_detector
--- The detector has judged up to this window.
-INSERT INTO detector_progress AS p (funnel, last_window)
-VALUES (%(funnel)s, to_timestamp(%(window_ms)s / 1000.0))
-ON CONFLICT (funnel) DO UPDATE SET last_window = greatest(p.last_window, excluded.last_window);
+-- The detector has judged up to this window; no row if somebody has saved since it looked.
+INSERT INTO detector_progress AS p (funnel, last_window, saves)
+VALUES (%(funnel)s, to_timestamp(%(window_ms)s / 1000.0), 1)
+ON CONFLICT (funnel) DO UPDATE SET
+    last_window = greatest(p.last_window, excluded.last_window),
+    saves = p.saves + 1
+WHERE %(saves)s::bigint IS NULL OR p.saves = %(saves)s
+RETURNING saves;
 
 -- name: read_states
 -- The states of a funnel's rules and series.
