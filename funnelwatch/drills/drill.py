@@ -132,8 +132,8 @@ class Run:
         for number in range(self.faults):
             self.pause(0.3, 1.7)
             yield number
-            self.traffic.share((number + 1) / (self.faults + 0.5))
-        self.pause(0.3, 0.7)
+            self.traffic.share((number + 1) / (self.faults + 1))
+        self.pause(0.8, 1.2)
 
     def pause(self, low: float, high: float) -> None:
         """Wait for a random part of the drill's pace, while dead workers are started again."""
@@ -242,11 +242,13 @@ def _prepare(run: Run) -> None:
     run.source = source
     # The traffic has a generator of its own: what is produced does not depend on when faults happen.
     source.chance = random.Random(f"traffic {drill.name} {plan.seed}")  # noqa: S311
-    expected_s = (run.faults + 0.5) * drill.every_s * plan.pace
+    expected_s = (run.faults + 1) * drill.every_s * plan.pace
     run.fleet.start()
     run.watch = Watch(run.settings, run.ledger, run.fleet)
     run.cleanup.callback(run.watch.stop)
-    run.traffic = Traffic(run.settings, source, run.ledger, plan.events, expected_s)
+    run.traffic = Traffic(
+        run.settings, source, run.ledger, events=plan.events, expected_s=expected_s, faults=run.faults
+    )
     run.cleanup.callback(run.traffic.stop)
     started = run.until(
         lambda: (

@@ -164,7 +164,11 @@ def broker_faults(run: Run) -> None:
 
 def _counts_again(run: Run, what: str) -> None:
     before = sum(run.watch.seen.progress.values())
-    if not run.until(lambda: sum(run.watch.seen.progress.values()) > before, AGAIN_LIMIT_S):
+
+    def counts() -> bool:
+        return sum(run.watch.seen.progress.values()) > before or run.watch.seen.lag == 0
+
+    if not run.until(counts, AGAIN_LIMIT_S):
         run.found(f"nothing is counted {AGAIN_LIMIT_S:g} s after {what} was there again")
 
 

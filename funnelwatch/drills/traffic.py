@@ -32,15 +32,20 @@ class Traffic:
         ledger: is told of each.
         events: how many.
         expected_s: how long the faults will take, about.
+        faults: how many there will be; each has its share of the records, however long it takes.
     """
 
-    def __init__(self, settings: Settings, source: Source, ledger: Ledger, events: int, expected_s: float) -> None:
+    def __init__(
+        self, settings: Settings, source: Source, ledger: Ledger, *, events: int, expected_s: float, faults: int
+    ) -> None:
         self._settings = settings
         self._source = source
         self._ledger = ledger
         self._events = events
         self._began = time.monotonic()
         self._until = self._began + expected_s
+        self._share = 1 / (faults + 1)
+        self._most = events * self._share
         self._finish = threading.Event()
         self._abort = threading.Event()
         self._error: BaseException | None = None
@@ -54,6 +59,7 @@ class Traffic:
         """Say that this share of the faults, 0 to 1, has happened: what is left is spread over the rest."""
         if done > 0:
             now = time.monotonic()
+            self._most = self._events * (done + self._share)
             self._until = now + (now - self._began) * (1 - done) / done
 
     def all_at_once(self) -> None:
@@ -114,6 +120,7 @@ class Traffic:
                 owed = min(left, 5_000)
             else:
                 owed += left * (now - last) / max(self._until - now, 1.0)
+                owed = max(0.0, min(owed, self._most - sent))
             last = now
             now_ms = time.time_ns() // 1_000_000
             for _ in range(min(int(owed), left)):
