@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from confluent_kafka import KafkaError, TopicPartition
 
 from stream.intake import Fetch, Fetcher
 from stream.model import PartitionCounts
@@ -43,19 +44,6 @@ class Taking:
         for _, batch in fetch.warm_up:
             self.warm.setdefault(batch.partition, []).extend(record.offset for record in batch.records)
         return fetch
-
-    def count(self, fetch: Fetch) -> None:
-        """Record the batches of a fetch as counted."""
-        self.store.flush(
-            self.settings.events_topic,
-            "id",
-            [
-                PartitionCounts(
-                    batch.partition, batch.start_offset, batch.next_offset, {}, log_time=batch.records[-1].timestamp
-                )
-                for _, batch in fetch.batches
-            ],
-        )
 
     def until(self, partition: int, records: int) -> None:
         """Take until so many records of a partition have come."""
@@ -107,6 +95,63 @@ def test_the_end_of_a_partition_is_known_also_where_records_came_in_the_same_fet
     taking.until_at_end([0, 1])
 
 
+class Message:
+    """Stands for a message of librdkafka: a record, or the end of a partition."""
+
+    def __init__(self, offset: int | None, partition: int = 0) -> None:
+        self._offset = offset
+        self._partition = partition
+
+    def error(self) -> KafkaError | None:
+        """That nothing is unread, where this is no record."""
+        return KafkaError(KafkaError._PARTITION_EOF) if self._offset is None else None
+
+    def partition(self) -> int:
+        """The partition."""
+        return self._partition
+
+    def offset(self) -> int | None:
+        """The offset of a record."""
+        return self._offset
+
+    def key(self) -> bytes:
+        """Some key."""
+        return b"k"
+
+    def value(self) -> bytes:
+        """Some value."""
+        return b"v"
+
+    def timestamp(self) -> tuple[int, int]:
+        """A time of Kafka."""
+        return 1, 5
+
+    def __len__(self) -> int:
+        """Bytes of the value."""
+        return 1
+
+
+def test_what_was_on_its_way_when_a_partition_was_set_back_is_not_taken_twice(taking: Taking) -> None:
+    """Records before the position are dropped, and so is what belongs to an assignment that is gone."""
+    fetcher = taking.fetcher
+    assigned = fetcher._assigned[0]
+
+    def take(*messages: Message) -> None:
+        fetcher._take(cast("Any", messages))
+
+    take(Message(0), Message(1), Message(None))
+    assert assigned.at_end
+    take(Message(0), Message(1), Message(2))
+    assert not assigned.at_end
+    (batch,) = [batch for _, batch in fetcher._fetched().batches]
+    assert (batch.start_offset, batch.next_offset) == (0, 3)
+    assert [record.offset for record in batch.records] == [0, 1, 2]
+    take(Message(3))
+    fetcher._on_revoke(fetcher._consumer, [TopicPartition(taking.settings.events_topic, 0)])
+    take(Message(4), Message(None))
+    assert fetcher._fetched().batches == []
+
+
 def test_a_hold_loses_nothing_and_repeats_nothing(taking: Taking) -> None:
     """Records that come while the fetch is held are all there afterwards, once; the ends are asked for anew."""
     produce(taking.settings, some(3_000), partition=0)
@@ -128,13 +173,10 @@ def test_a_rewind_reads_again_from_where_the_partition_is_counted_up_to(taking: 
     """Outside a rebalance, and only for the assignment that asked: a second request of the same does nothing."""
     produce(taking.settings, some(100), partition=0)
     produce(taking.settings, some(10), partition=1)
-    fetch = Fetch()
-    while not any(assigned.partition == 0 for assigned, _ in fetch.batches):
-        fetch = taking.take()
-    taking.count(fetch)
     taking.until(0, 100)
     taking.until(1, 10)
-    counted = taking.store.start(taking.settings.events_topic, "id", {0: 0})[0].next_offset
+    counted = 40
+    taking.store.flush(taking.settings.events_topic, "id", [PartitionCounts(0, 0, counted, {})])
     before = taking.fetcher._assigned[0]
     taking.offsets.clear()
     taking.fetcher.rewind(before)
