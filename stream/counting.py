@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from schemas.codec import Undecodable
+from schemas.codec import Reason, Undecodable
 from stream.model import Counts, PartitionCounts
 from stream.validation import Limits, Refusal, RefusedError, check
 from stream.watermark import partition_watermark
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.funnels import Funnels
     from stream.duplicates import SeenIds
+
+NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
+"""Refused for good: such bytes have no event id that could be taken for counted. Garbage may be much."""
 
 IMPRESSION = "IMPRESSION"
 SUCCESS = "SUCCESS"

@@ -68,6 +68,7 @@ class Assigned:
         counted_from: what is before this is counted already, and read only for its event ids.
         handed_over: what is before this was handed over to be counted, or was counted at the assignment.
         seen: the ids of the duplicate horizon.
+        refused: offsets before ``counted_from`` that were refused: their ids are not counted.
         at_end: whether the last thing heard was that nothing is unread.
         watermark: the largest watermark of its batches since the assignment, ms. Kept by the one who counts.
         moved_s: monotonic time of the fetch that moved it on last, or of the assignment. Kept by the one who counts.
@@ -78,6 +79,7 @@ class Assigned:
     position: int
     counted_from: int
     seen: SeenIds
+    refused: frozenset[int] = frozenset()
     handed_over: int = field(init=False)
     at_end: bool = False
     watermark: int | None = None
@@ -222,6 +224,7 @@ class Fetcher:
             partition, counted_from = assigned.partition, assigned.counted_from
             known = [record for record in records if record.offset < counted_from]
             fresh = records[len(known) :]
+            known = [record for record in known if record.offset not in assigned.refused]
             if known:
                 fetch.warm_up.append((assigned, RecordBatch(partition, known[0].offset, known[-1].offset + 1, known)))
             if fresh:
@@ -295,7 +298,10 @@ class Fetcher:
                 if 0 <= found.offset < position:
                     position = max(found.offset, beginning)
             self._stopped.pop(number, None)
-            self._assigned[number] = Assigned(number, topic_id, position, progress.next_offset, SeenIds(horizon_ms))
+            refused = self._store.refused_offsets(self._topic, number, position) if horizon_ms else frozenset()
+            self._assigned[number] = Assigned(
+                number, topic_id, position, progress.next_offset, SeenIds(horizon_ms), refused
+            )
             self._newly_assigned = True
             starts[number] = position
         return starts

@@ -5,7 +5,7 @@ Times are whole milliseconds since the epoch, UTC, everywhere in the stream; win
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -62,7 +62,8 @@ class PartitionCounts:
     """What the records ``[start_offset, next_offset)`` of one partition add to the counts.
 
     ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which nothing more is
-    expected of the partition; None where no record says.
+    expected of the partition; None where no record says. ``refused_offsets`` are those of the refused whose event ids
+    must not be taken for counted when the duplicate horizon is read again.
     """
 
     partition: int
@@ -74,3 +75,4 @@ class PartitionCounts:
     duplicates: int = 0
     watermark: int | None = None
     log_time: int | None = None
+    refused_offsets: list[int] = field(default_factory=list)

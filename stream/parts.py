@@ -118,7 +118,7 @@ class Parts:
                 limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
                 max_value_bytes=settings.max_value_bytes,
             ),
-            store=CountStore(self._database("aggregate")),
+            store=CountStore(self._database("aggregate"), settings.duplicate_horizon_s),
             hot=HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s),
             dead_letters=DeadLetters(settings),
             rewind=self.fetcher.rewind,

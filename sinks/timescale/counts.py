@@ -61,10 +61,16 @@ class Progress:
 
 
 class CountStore:
-    """Reads and adds to the counts, over one connection; for one thread at a time."""
+    """Reads and adds to the counts, over one connection; for one thread at a time.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: where they are.
+        duplicate_horizon_s: refused records are remembered for this long, by Kafka's timestamps, s.
+    """
+
+    def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
         self._database = database
+        self._horizon_s = duplicate_horizon_s
 
     def flush(self, topic: str, topic_id: str, batches: Sequence[PartitionCounts]) -> Flushed:
         """Add batches, at most one a partition, and move their partitions on, in one transaction.
@@ -96,6 +102,7 @@ class CountStore:
                         "duplicates": batch.duplicates,
                     },
                 )
+                self._note_refused(cursor, topic, batch)
             point("uncommitted")
         return flushed
 
@@ -142,6 +149,23 @@ class CountStore:
             }
             run(cursor, "mark_late", parameters)
         return sum(late.values())
+
+    def _note_refused(self, cursor: Cursor[Row], topic: str, batch: PartitionCounts) -> None:
+        if batch.refused_offsets:
+            parameters = {
+                "topic": topic,
+                "partition": batch.partition,
+                "log_time_ms": batch.log_time,
+                "offsets": batch.refused_offsets,
+                "horizon_s": self._horizon_s,
+            }
+            run(cursor, "forget_refused", parameters)
+            run(cursor, "note_refused", parameters)
+
+    def refused_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
+        """The offsets from ``from_offset`` on that were refused, within the duplicate horizon."""
+        parameters = {"topic": topic, "partition": partition, "from_offset": from_offset}
+        return frozenset(row["refused_offset"] for row in self._database.query("read_refused", parameters))
 
     def _upsert(self, cursor: Cursor[Row], counts: Counts) -> Counts:
         parameters: dict[str, list[Any]] = {

@@ -35,6 +35,25 @@ SELECT partition, topic_id, next_offset, (extract(epoch FROM log_time) * 1000)::
 FROM stream_progress
 WHERE topic = %(topic)s AND partition = ANY(%(partitions)s);
 
+-- name: note_refused
+-- Remember which records of a flush were refused.
+INSERT INTO refused_offsets (topic, partition, log_time, offsets)
+VALUES (%(topic)s, %(partition)s, to_timestamp(%(log_time_ms)s / 1000.0), %(offsets)s);
+
+-- name: forget_refused
+-- What is older than the duplicate horizon is not read again.
+DELETE FROM refused_offsets
+WHERE
+    topic = %(topic)s
+    AND partition = %(partition)s
+    AND log_time < to_timestamp(%(log_time_ms)s / 1000.0) - %(horizon_s)s * interval '1 second';
+
+-- name: read_refused
+-- The refused records of a partition, from an offset on.
+SELECT o.value AS refused_offset
+FROM refused_offsets AS r CROSS JOIN LATERAL unnest(r.offsets) AS o (value)
+WHERE r.topic = %(topic)s AND r.partition = %(partition)s AND o.value >= %(from_offset)s;
+
 -- name: mark_idle
 -- A partition has nothing unread: it does not hold the watermark back, until this has not been said for a while.
 UPDATE stream_progress
