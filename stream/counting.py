@@ -166,6 +166,11 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
         refused=sum(refused.record.offset >= start for refused in judged.refused),
         duplicates=sum(offset >= start for offset in judged.duplicates),
         watermark=watermark_of(judged, disorder_ms, now_ms),
+        refused_offsets=[
+            refused.record.offset
+            for refused in judged.refused
+            if refused.record.offset >= start and refused.reason not in NEVER_EVENTS
+        ],
         # A producer may stamp its records as it likes: what is ahead of the clock would stay the largest for good.
         log_time=min(now_ms, max(record.timestamp for record in batch.records)) if batch.records else None,
     )

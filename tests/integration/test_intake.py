@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from stream.intake import Fetch, Fetcher
 from stream.model import PartitionCounts
 from tests.stack import wait_until
-from tests.traffic import event, prepared, produce
+from tests.traffic import event, now_ms, prepared, produce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -206,6 +206,23 @@ def test_a_start_reads_the_duplicate_horizon_before_what_is_counted(
     second.fetcher.close()
     assert second.offsets == {0: list(range(20, 30))}
     assert second.warm in ({}, {0: list(range(20))})
+
+
+def test_a_record_that_was_refused_is_not_remembered_when_the_horizon_is_read_again(
+    quick: Settings, store: CountStore
+) -> None:
+    """Its id was never counted; once it is acceptable and replayed, it must not be taken for a duplicate of itself."""
+    produce(quick, some(6), partition=0)
+    first = Taking(quick, store)
+    first.until(0, 6)
+    counted = PartitionCounts(0, 0, 4, {}, refused=2, log_time=now_ms(), refused_offsets=[1, 3])
+    store.flush(quick.events_topic, "id", [counted])
+    first.stopping.set()
+    first.fetcher.close()
+    second = Taking(quick, store)
+    second.until(0, 2)
+    second.fetcher.close()
+    assert (second.warm, second.offsets) == ({0: [0, 2]}, {0: [4, 5]})
 
 
 def test_two_fetchers_share_the_partitions_and_one_takes_over(taking: Taking, connect: Callable[[], Database]) -> None:

@@ -282,3 +282,12 @@ def test_a_window_in_parts_is_put_together_again_and_never_from_incomplete_parts
     assert not any(without.add(part) for part in missing)
     if len(parts) > 2:
         assert not any(map(Assembler().add, [*parts[:-1], parts[-2]]))
+
+
+@given(sent=st.lists(values, max_size=30), start=st.integers(0, 30))
+def test_what_is_refused_and_could_be_an_event_is_noted(sent: list[Any], start: int) -> None:
+    """Exactly the refused records that decode are noted by offset, from where the tally starts."""
+    judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
+    noted = tally(judged, WINDOW_MS, 0, NOW, from_offset=start).refused_offsets
+    refused = [refused.record.offset for refused in judged.refused if refused.record.offset >= start]
+    assert noted == [offset for offset in refused if sent[offset] != "garbage"]
