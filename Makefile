@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test check format lock unit integration clean
+.PHONY: help demo test drill check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -16,6 +16,9 @@ demo: $(INSTALLED)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help
 
 test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
 	$(BIN)/pytest $(ARGS)
+
+drill: $(INSTALLED)  ## prove exactly-once under every fault, about 20 minutes (ARGS="kill --seed 7", ARGS="all --short")
+	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all)
 
 unit: $(INSTALLED)  ## only the tests that need no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)

@@ -81,7 +81,7 @@ def drill(
     plan = Plan(seed=seed)
     if is_short:
         plan = short(plan)
-    given = {"events": events, "faults": faults, "workers": workers}
+    given: dict[str, Any] = {"events": events, "faults": faults, "workers": workers}
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
     chosen = list(DRILLS) if ALL in names else list(dict.fromkeys(names))
     failed = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from funnelwatch.drills.drill import Drill
+from funnelwatch.drills.events import Mix
 from stream.faults import POINTS
 
 if TYPE_CHECKING:
@@ -131,5 +132,13 @@ ZOMBIE = Drill(
     zombie,
     faults=10,
     every_s=3.0,
+    mix=Mix(late=0.01),
 )
-KILL = Drill("kill", "workers are killed with SIGKILL, also between any two steps of their work", kill, faults=28)
+KILL = Drill(
+    "kill",
+    "workers are killed with SIGKILL, also between any two steps of their work",
+    kill,
+    faults=28,
+    short_faults=3,
+    mix=Mix(late=0.01),
+)

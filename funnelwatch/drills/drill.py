@@ -88,6 +88,7 @@ class Drill:
         fault: what happens, in a sentence.
         script: causes the faults; gets the run.
         faults: how many at full length.
+        short_faults: how many in the short form.
         every_s: seconds from one fault to the next, about.
         mix: what the records are like.
         settings: of the workers, where they differ.
@@ -98,6 +99,7 @@ class Drill:
     fault: str
     script: Callable[[Run], None]
     faults: int = 20
+    short_faults: int = 2
     every_s: float = 4.0
     mix: Mix = field(default_factory=Mix)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -113,7 +115,7 @@ class Run:
         self.servers = servers
         self.say = say
         self.chance = random.Random(f"{drill.name} {plan.seed}")  # noqa: S311 - a seed is to be repeatable
-        self.faults = plan.faults or drill.faults
+        self.faults = plan.faults or (drill.short_faults if plan.is_short else drill.faults)
         self.happened: Counter[str] = Counter()
         self.facts: dict[str, Any] = {}
         self.extras: dict[str, Any] = {}
@@ -237,7 +239,7 @@ def _prepare(run: Run) -> None:
         run.chance,
         Encoder("FunnelEvent", _registry(run)),
         drill.mix,
-        incident_ms=int(2.5 * plan.window_ms),
+        window_ms=plan.window_ms,
     )
     run.source = source
     # The traffic has a generator of its own: what is produced does not depend on when faults happen.

@@ -31,8 +31,8 @@ class Mix:
     Attributes:
         garbage: refused for sure.
         repeated: an event that was sent before, again.
-        late_minutes: up to ten minutes late.
-        late_hours: up to six hours late.
+        late: up to 60 windows late: ten minutes, if windows have ten seconds.
+        very_late: up to 2,160 windows late: six hours.
         ahead: by a clock that is ahead, but not too much.
         disorder_ms: every event is up to so much behind the clock.
         padding: bytes that each event has more.
@@ -40,8 +40,8 @@ class Mix:
 
     garbage: float = 0.002
     repeated: float = 0.005
-    late_minutes: float = 0.0
-    late_hours: float = 0.0
+    late: float = 0.0
+    very_late: float = 0.0
     ahead: float = 0.0
     disorder_ms: int = 1_000
     padding: int = 0
@@ -64,15 +64,15 @@ class Source:
         chance: the drill's own.
         encode: an event to bytes.
         mix: shares.
-        incident_ms: half of the time, in turns of this, hardly anybody passes one step on one os, so that alerts fire
-            and resolve.
+        window_ms: length of a window. Half of the time, in turns of 2.5 of these, hardly anybody passes one step on one
+            os, so that alerts fire and resolve.
         ahead_ms: the most that a clock is ahead.
     """
 
     chance: random.Random
     encode: Callable[[dict[str, Any]], bytes]
     mix: Mix
-    incident_ms: int
+    window_ms: int
     ahead_ms: int = 5_000
     _made: int = 0
     _recent: deque[Record] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -115,7 +115,7 @@ class Source:
             "contexts": {"page": self._padding()} if self.mix.padding else {},
         }
         if chance.random() < 0.5:  # noqa: PLR2004 - as many verifications as impressions
-            trouble = (step, os) == (INCIDENT_STEP, INCIDENT_OS) and now_ms // self.incident_ms % 2 == 1
+            trouble = (step, os) == (INCIDENT_STEP, INCIDENT_OS) and 2 * now_ms // (5 * self.window_ms) % 2 == 1
             passed = chance.random() < (0.1 if trouble else 0.9)
             event["phase"] = "POST_VERIFICATION"
             event["status"] = "SUCCESS" if passed else "FAILURE"
@@ -132,8 +132,8 @@ class Source:
         chance, mix = self.chance, self.mix
         kind = chance.random()
         for share, low, high in (
-            (mix.late_minutes, -10 * 60_000, -10_000),
-            (mix.late_hours, -6 * HOUR_MS, -10 * 60_000),
+            (mix.late, -60 * self.window_ms, -self.window_ms),
+            (mix.very_late, -2_160 * self.window_ms, -60 * self.window_ms),
             (mix.ahead, 0, self.ahead_ms),
         ):
             if kind < share:

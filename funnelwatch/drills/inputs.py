@@ -47,5 +47,5 @@ DISORDER = Drill(
     restarts,
     faults=6,
     every_s=8.0,
-    mix=Mix(late_minutes=0.03, late_hours=0.02, ahead=0.02, disorder_ms=8_000),
+    mix=Mix(late=0.03, very_late=0.02, ahead=0.02, disorder_ms=8_000),
 )

@@ -18,7 +18,8 @@ class Plan:
         events: records that are produced, garbage and repetitions included.
         workers: worker processes.
         partitions: of the events topic.
-        faults: how many; None: what the drill does at full length.
+        faults: how many; None: what the drill does at this length.
+        is_short: whether the drill's short number of faults is meant then.
         window_s: length of a window, s.
         session_s: a silent worker loses its partitions after this, s.
         disorder_s: how far the watermark stays behind, s.
@@ -32,6 +33,7 @@ class Plan:
     workers: int = 3
     partitions: int = 6
     faults: int | None = None
+    is_short: bool = False
     window_s: int = 10
     session_s: float = 6.0
     disorder_s: float = 2.0
@@ -64,11 +66,11 @@ def short(plan: Plan) -> Plan:
         events=SHORT_EVENTS,
         workers=2,
         partitions=4,
-        faults=2,
-        window_s=2,
+        is_short=True,
+        window_s=1,
         session_s=2.0,
-        disorder_s=0.5,
-        idle_s=1.0,
+        disorder_s=0.3,
+        idle_s=0.7,
         pace=0.3,
         idle_limit_s=60.0,
     )

@@ -1,0 +1,70 @@
+"""Every drill in its short form, on one stack of their own; and a drill that must fail, so that the judge is judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from funnelwatch.drills.catalog import DRILLS
+from funnelwatch.drills.drill import Drill, run_drill
+from funnelwatch.drills.plan import Plan, short
+from funnelwatch.drills.servers import Servers
+from stream import faults
+from tests.worker import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from funnelwatch.drills.drill import Run
+
+SEED = 20
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Apache Kafka, PostgreSQL and Redis that may be killed."""
+    with Servers("apache", print) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", list(DRILLS))
+def test_nothing_is_lost_double_or_wrong_in_the_drill(name: str, servers: Servers) -> None:
+    """Ledger and stores agree key by key, no alert comes twice, no worker ends by itself."""
+    result = run_drill(DRILLS[name], short(Plan(seed=SEED)), servers, print)
+    assert result["ok"], result
+    assert result["faults"], result
+    assert result["events"] > 3_000
+
+
+def tamper(run: Run) -> None:
+    """Do behind the pipeline's back what it promises never to do."""
+    run.until(lambda: run.watch.seen.lag < 500 and sum(run.watch.seen.progress.values()) > 1_000, 30)
+    run.sql(
+        "UPDATE window_counts SET impressions = impressions + 1 WHERE (funnel, window_start, step, os, browser,"
+        " app_version) = (SELECT funnel, window_start, step, os, browser, app_version FROM window_counts"
+        " WHERE impressions > 0 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT 1)"
+    )
+    run.sql(
+        "UPDATE window_counts SET successes = successes - 1 WHERE (funnel, window_start, step, os, browser,"
+        " app_version) = (SELECT funnel, window_start, step, os, browser, app_version FROM window_counts"
+        " WHERE successes > 0 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT 1)"
+    )
+    run.count("tampered")
+
+
+def test_a_drill_notices_one_event_too_many_and_one_too_few(servers: Servers) -> None:
+    """One count raised and one lowered among all keys: one double, one lost, and the closed windows differ."""
+    drill = Drill("tampered", "counts are changed by hand", tamper, faults=1)
+    result = run_drill(drill, replace(short(Plan(seed=SEED)), events=3_000, idle_limit_s=15.0), servers, print)
+    assert not result["ok"]
+    assert (result["lost"], result["double"]) == (1, 1), result
+
+
+def test_every_fault_point_is_somewhere_in_the_code() -> None:
+    """No drill arms a point that no worker can come to, and no point is unknown to the drills."""
+    code = "".join(path.read_text() for room in ("stream", "sinks") for path in (ROOT / room).rglob("*.py"))
+    for name in faults.POINTS:
+        assert code.count(f'point("{name}")') == 1, name
+    assert code.count('point("') == len(faults.POINTS)
