@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+# Most of a test's time is waiting for servers: three processes at once, a test file in one of them.
+PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .PHONY: help demo test drill check format lock unit integration clean
 
@@ -15,7 +17,7 @@ demo: $(INSTALLED)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help
 	@$(BIN)/funnelwatch demo $(ARGS)
 
 test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 drill: $(INSTALLED)  ## prove exactly-once under every fault, about 20 minutes (ARGS="kill --seed 7", ARGS="all --short")
 	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all)
@@ -24,7 +26,7 @@ unit: $(INSTALLED)  ## only the tests that need no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)
 
 integration: $(INSTALLED)  ## only the tests on real servers
-	$(BIN)/pytest tests/integration $(ARGS)
+	$(BIN)/pytest $(PARALLEL) tests/integration $(ARGS)
 
 check: $(INSTALLED)  ## format, lint and types, as CI does
 	$(BIN)/ruff format --check .

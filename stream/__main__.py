@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -18,10 +19,16 @@ def main() -> None:
     try:
         from stream.app import app  # noqa: PLC0415 - reads settings, rules and funnels as it is imported
     except (RuleFileError, FunnelsFileError) as error:
-        sys.exit(f"Error: {error}")
+        fail(f"Error: {error}")
     except ValidationError as error:
-        sys.exit(f"Error: settings: {error}")
+        fail(f"Error: settings: {error}")
     app.main()
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, and end as for a wrong command line."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

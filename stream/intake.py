@@ -374,5 +374,5 @@ def out_of_range(topic: str, partition: int) -> str:
     return (
         f"partition {partition} of {topic} is counted up to an offset that the log does not have: it was trimmed by "
         f"its retention before it was counted, or made anew. Run 'funnelwatch rebuild progress --partition "
-        f"{partition}' to go on from where the log begins"
+        f"{partition}' to go on from where the log begins, then restart the worker"
     )

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import uuid
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 USED = pytest.StashKey[Servers]()
+TOLD = pytest.StashKey[set[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,11 +40,33 @@ def pytest_report_header() -> str:
     return plan()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where tests run in several processes, each tells the one that reports which servers it used."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None and USED in session.config.stash:
+        output["servers"] = said(session.config.stash[USED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Keep what one of the processes told."""
+    told = getattr(node, "workeroutput", {}).get("servers")
+    if told:
+        node.config.stash.setdefault(TOLD, set()).add(told)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which servers were used."""
-    used = config.stash.get(USED, None)
-    if used is not None:
-        terminalreporter.write_line(f"servers used: {used.kafka}; {used.database}")
+    used = set(config.stash.get(TOLD, set()))
+    if USED in config.stash:
+        used.add(said(config.stash[USED]))
+    for line in sorted(used):
+        terminalreporter.write_line(line)
+
+
+def said(used: Servers) -> str:
+    """One line on servers that were used."""
+    return f"servers used: {used.kafka}; {used.database}"
 
 
 @pytest.fixture(scope="session")

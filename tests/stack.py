@@ -1,7 +1,8 @@
 """The real servers that integration tests use: the embedded stack, or Docker containers.
 
 Which ones is told by the environment: ``FUNNELWATCH_TEST_STACK`` is ``embedded`` (default) or ``docker``, and
-``FUNNELWATCH_TEST_KAFKA`` is ``apache`` (default; every guarantee is proven on it) or ``tansu``.
+``FUNNELWATCH_TEST_KAFKA`` is ``apache`` (every guarantee is proven on it), ``tansu`` or ``auto`` (default: Apache Kafka
+where Java and Maven are). Tests run in several processes at once, each of which has servers of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import psycopg
 
+from deploy.embedded.errors import StackError
+from deploy.embedded.java import find_java
 from deploy.embedded.ports import HOST, free_port
 from deploy.embedded.probe import fault
 from deploy.embedded.stack import Kafka, Stack
@@ -57,7 +61,9 @@ def plan() -> str:
     """One line on which servers this run is going to use."""
     if _kind() == "docker":
         return f"servers: Docker containers {KAFKA_IMAGE}, {TIMESCALE_IMAGE}, {REDIS_IMAGE}, started on first use"
-    return f"servers: the embedded stack with Kafka from {_kafka()}, started on first use"
+    if _kafka() == "tansu":
+        return "servers: the embedded stack with Tansu; guarantees are proven on Apache Kafka only (Java 17 and Maven)"
+    return "servers: the embedded stack with Apache Kafka, started on first use"
 
 
 @contextlib.contextmanager
@@ -79,10 +85,18 @@ def _kind() -> str:
     return kind
 
 
+@lru_cache(maxsize=1)
 def _kafka() -> Kafka:
-    kafka = os.environ.get("FUNNELWATCH_TEST_KAFKA", "apache")
-    if kafka not in {"apache", "tansu"}:
-        raise RuntimeError(f"FUNNELWATCH_TEST_KAFKA is apache or tansu, not {kafka!r}")
+    """Which Kafka: the one that is asked for, else Apache Kafka where Java and Maven are, else Tansu."""
+    kafka = os.environ.get("FUNNELWATCH_TEST_KAFKA", "auto")
+    if kafka not in {"auto", "apache", "tansu"}:
+        raise RuntimeError(f"FUNNELWATCH_TEST_KAFKA is auto, apache or tansu, not {kafka!r}")
+    if kafka == "auto":
+        try:
+            find_java(os.environ)
+        except StackError:
+            return "tansu"
+        return "apache" if shutil.which("mvn") else "tansu"
     return cast("Kafka", kafka)
 
 

@@ -249,6 +249,6 @@ def recreated(topic: str, partition: int) -> str:
     """What to tell a person whose topic is not the one that was counted."""
     return (
         f"partition {partition} of {topic} is not the log that was counted so far: the topic was deleted and made "
-        f"again, or its offsets begin anew. Its counts are kept. If this is meant, run "
-        f"'funnelwatch rebuild progress --topic {topic}' to count the new log from its beginning"
+        f"again, or its offsets begin anew. Its counts are kept. If this is meant, run 'funnelwatch rebuild progress "
+        f"--topic {topic}' to count the new log from its beginning, then restart the worker"
     )

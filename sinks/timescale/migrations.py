@@ -21,6 +21,10 @@ class WindowLengthError(ValueError):
     """The database counts in windows of another length than the settings say."""
 
 
+class DatabaseEncodingError(ValueError):
+    """The database cannot hold every name that an event may have."""
+
+
 def has_timescale(cursor: Cursor[Row]) -> bool:
     """Whether this database has the extension, or its server could load it into it."""
     return bool(run(cursor, "timescale_installed"))
@@ -33,11 +37,19 @@ def migrate(database: Database, window_ms: int) -> list[str]:
         The names of the migrations that were run now.
 
     Raises:
+        DatabaseEncodingError: the database is not in UTF-8.
         WindowLengthError: the counts there are of another window length.
         psycopg.Error: the database cannot be reached, or the user may not create tables.
     """
     done: list[str] = []
     with database.transaction() as cursor:
+        encoding = run(cursor, "encoding")[0]["encoding"]
+        if encoding != "UTF8":
+            raise DatabaseEncodingError(
+                f"the database stores text as {encoding}, which has no room for every event: make one with "
+                "CREATE DATABASE funnelwatch ENCODING 'UTF8' TEMPLATE template0, and name it in "
+                "FUNNELWATCH_TIMESCALE_URL"
+            )
         run(cursor, "lock_migrations")
         run(cursor, "create_migrations")
         known = {row["name"] for row in run(cursor, "known_migrations")}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg import conninfo, sql
 
 from sinks.timescale.database import Database
-from sinks.timescale.migrations import WindowLengthError, migrate
+from sinks.timescale.migrations import DatabaseEncodingError, WindowLengthError, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,21 @@ def test_another_window_length_is_refused_in_a_sentence(connect: Callable[[], Da
     with pytest.raises(WindowLengthError, match=r"windows of 60 s, but FUNNELWATCH_WINDOW_S says 10: set it to 60"):
         migrate(connect(), 10_000)
     assert migrate(connect(), 60_000) == []
+
+
+def test_a_database_that_cannot_hold_every_name_is_refused_in_a_sentence(database_url: str) -> None:
+    """In LATIN1 the first event with a Cyrillic step would stop the stream; the message says what to make instead."""
+    name = f"latin_{uuid.uuid4().hex}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        make = "CREATE DATABASE {} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        connection.execute(sql.SQL(make).format(sql.Identifier(name)))
+        try:
+            database = Database(conninfo.make_conninfo(database_url, dbname=name))
+            with pytest.raises(DatabaseEncodingError, match=r"stores text as LATIN1.*ENCODING 'UTF8'"):
+                migrate(database, 60_000)
+            database.close()
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None:

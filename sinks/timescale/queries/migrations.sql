@@ -42,3 +42,7 @@ SELECT window_ms FROM deployment;
 -- name: server_version
 -- What server this is.
 SELECT current_setting('server_version') AS version;
+
+-- name: encoding
+-- How this database stores text.
+SELECT current_setting('server_encoding') AS encoding;
