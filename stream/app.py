@@ -96,6 +96,9 @@ class FunnelwatchApp(faust.App):
         await threads.run("count", parts.prepare)
         await super().on_start()
 
+    def _create_directories(self) -> None:
+        """Faust makes folders for tables in whatever folder the worker is started in; we have no tables."""
+
     async def stop(self) -> None:
         """Whatever waits out an outage gives up first, then the services stop."""
         if not parts.stopping.is_set():
@@ -116,8 +119,6 @@ app = FunnelwatchApp(
     broker_session_timeout=settings.session_timeout_s,
     broker_heartbeat_interval=settings.session_timeout_s / 5,
     broker_commit_interval=1.0,
-    # Faust makes this folder, and keeps nothing in it while there are no tables.
-    datadir=str(settings.data_dir / "faust"),
     stream_wait_empty=False,
     web_bind=settings.web_host,
     web_port=settings.web_port or free_port(settings.web_host),
