@@ -1,0 +1,258 @@
+"""Worker, database and broker as a state machine: crash, replay, zombie and rebalance in any interleaving.
+
+The drills do this with real processes, some faults a minute; here Hypothesis tries thousands of interleavings, and
+shrinks one that fails to the few steps that matter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.property.pipeline_model import HORIZON_S, SETTINGS, CrashError, World, read
+from tests.traffic import naive_counts
+
+if TYPE_CHECKING:
+    from tests.property.pipeline_model import Worker
+
+PARTITIONS = 2
+WORKERS = 2
+POINTS = ("judged", "dead_letters_sent", "committed", "copied", "offsets_committed")
+
+workers = st.integers(0, WORKERS - 1)
+partitions = st.integers(0, PARTITIONS - 1)
+events = st.builds(
+    lambda number, ago, verdict, duration: (number, ago, verdict, duration),
+    st.integers(0, 7),
+    st.integers(-5_000, 60_000),
+    st.sampled_from(["-", "-", "SUCCESS", "FAILURE"]),
+    st.integers(0, 30_000),
+)
+
+
+class ExactlyOnce(RuleBasedStateMachine):
+    """Whatever happens in whatever order: every event once, every refused record in the dead letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(PARTITIONS)
+        self.workers = [self.world.worker() for _ in range(WORKERS)]
+        self.owner: dict[int, int] = {}
+        for partition in range(PARTITIONS):
+            self.hand(partition, partition % WORKERS, told=True)
+
+    # What comes in
+
+    @rule(partition=partitions, batch=st.lists(events | st.none(), min_size=1, max_size=6), gap=st.integers(0, 2))
+    def produce(self, partition: int, batch: list[Any], gap: int) -> None:
+        """Some records of one partition; numbers repeat, so ids come twice; None is garbage."""
+        for one in batch:
+            content = b"garbage"
+            if one is not None:
+                number, ago, verdict, duration = one
+                content = f"{number} {self.world.now_ms - ago} {verdict} {duration}".encode()
+            self.world.broker.append(partition, content, self.world.now_ms, gap)
+
+    @rule(seconds=st.integers(1, 70))
+    def wait(self, seconds: int) -> None:
+        """Time passes, so that ids fall out of the horizon."""
+        self.world.now_ms += seconds * 1000
+        self.world.clock.now += seconds
+
+    # Who has what
+
+    @rule(partition=partitions, to=workers, told=st.booleans())
+    def give(self, partition: int, to: int, told: bool) -> None:
+        """Rebalance: a partition goes to a worker; who had it is told, or goes on as a zombie."""
+        self.hand(partition, to, told)
+
+    def hand(self, partition: int, to: int, told: bool) -> None:
+        """See ``give``."""
+        before = self.owner.get(partition)
+        if before == to:
+            return
+        if before is not None and told:
+            self.tell(before, partition)
+        self.owner[partition] = to
+        consumer = self.workers[to].consumer
+        if partition in consumer.positions and partition not in consumer.to_revoke:
+            self.tell(to, partition)  # a zombie that gets back what it thought it had
+        consumer.to_assign.append(partition)
+
+    def tell(self, number: int, partition: int) -> None:
+        """A worker learns that a partition is no longer its own."""
+        consumer = self.workers[number].consumer
+        if partition in consumer.to_assign:
+            consumer.to_assign.remove(partition)
+        elif partition in consumer.positions and partition not in consumer.to_revoke:
+            consumer.to_revoke.append(partition)
+
+    @rule(number=workers)
+    def notice(self, number: int) -> None:
+        """A zombie learns what it has lost."""
+        consumer = self.workers[number].consumer
+        for partition in list(consumer.positions):
+            if self.owner.get(partition) != number:
+                self.tell(number, partition)
+
+    @rule(number=workers)
+    def crash(self, number: int) -> None:
+        """Kill -9, and a new process in its place, which has nothing."""
+        lost = [partition for partition, owner in self.owner.items() if owner == number]
+        self.workers[number] = self.world.worker()
+        for partition in lost:
+            del self.owner[partition]
+            self.hand(partition, (number + 1) % WORKERS, told=True)
+
+    # Work
+
+    @rule(number=workers)
+    def fetch(self, number: int) -> None:
+        """Put a fetch into the channel, if there is room."""
+        worker = self.workers[number]
+        if len(worker.channel) < 3:
+            worker.channel.append(worker.fetcher.fetch())
+
+    @rule(number=workers)
+    def fetch_and_count(self, number: int) -> None:
+        """What a worker does all the time."""
+        self.fetch(number)
+        self.count_one(self.workers[number])
+
+    @rule(number=workers)
+    def count(self, number: int) -> None:
+        """Count a fetch."""
+        self.count_one(self.workers[number])
+
+    def count_one(self, worker: Worker) -> None:
+        """Count the eldest fetch of the channel."""
+        if worker.channel:
+            worker.aggregator(worker.channel.pop(0))
+
+    @rule(number=workers, point=st.sampled_from(POINTS))
+    def crash_while_counting(self, number: int, point: str) -> None:
+        """Kill -9 between two steps of a flush."""
+
+        def die(name: str) -> None:
+            if name == point:
+                raise CrashError
+
+        self.world.at_point = die
+        try:
+            self.count_one(self.workers[number])
+        except CrashError:
+            self.crash(number)
+        finally:
+            self.world.at_point = lambda _: None
+
+    @rule(number=workers, other=workers, point=st.sampled_from(POINTS), rounds=st.integers(1, 3), told=st.booleans())
+    def freeze_while_counting(self, number: int, other: int, point: str, rounds: int, told: bool) -> None:
+        """A worker stands still between two steps while another takes its partitions over; then it goes on."""
+        if number == other:
+            return
+
+        def stand_still(name: str) -> None:
+            if name != point:
+                return
+            self.world.at_point = lambda _: None
+            for partition in [partition for partition, owner in self.owner.items() if owner == number]:
+                self.hand(partition, other, told)
+            for _ in range(rounds):
+                self.fetch(other)
+                self.count_one(self.workers[other])
+
+        self.world.at_point = stand_still
+        try:
+            self.count_one(self.workers[number])
+        finally:
+            self.world.at_point = lambda _: None
+
+    # Servers
+
+    @rule(before=st.integers(0, 2), after=st.integers(0, 2))
+    def database_fails(self, before: int, after: int) -> None:
+        """The next flushes fail: some are not written, of some only the answer is lost."""
+        self.world.store.fail_before, self.world.store.fail_after = before, after
+
+    @rule(calls=st.integers(1, 3))
+    def redis_fails(self, calls: int) -> None:
+        """The next calls of Redis fail."""
+        self.world.hot.fail = calls
+
+    @rule()
+    def redis_loses_everything(self) -> None:
+        """FLUSHALL, or a restart without data."""
+        self.world.hot.counts.clear()
+        self.world.hot.epoch = False
+
+    @precondition(lambda self: not self.world.registry_fails_at)
+    @rule(at=st.integers(1, 8))
+    def registry_fails(self, at: int) -> None:
+        """The schema registry is away for one of the next records, in the middle of a batch."""
+        self.world.registry_fails_at = at
+
+    # What must hold
+
+    @invariant()
+    def redis_never_shows_more_than_the_database(self) -> None:
+        """Count by count."""
+        counted = self.world.store.counts
+        for key, shown in self.world.hot.counts.items():
+            assert all(a <= b for a, b in zip(shown, counted.get(key, [0] * 5), strict=True)), (key, shown)
+
+    @invariant()
+    def nothing_is_counted_that_is_not_in_the_log(self) -> None:
+        """At no time more than the whole log would give."""
+        expected = self.expected()
+        for key, tally in self.world.store.counts.items():
+            assert all(a <= b for a, b in zip(tally, expected.get(key, [0] * 5), strict=True)), (key, tally)
+
+    def expected(self) -> dict[Any, list[int]]:
+        """An independent count of the log: an id counts unless it stands in the horizon before it."""
+        kept = []
+        for log in self.world.broker.logs:
+            sightings: list[tuple[str, int]] = []
+            for message in log:
+                if message.content == b"garbage":
+                    continue
+                event = read(message.content)
+                horizon = message.time - int(HORIZON_S * 1000)
+                if all(number != event["event_id"] or time < horizon for number, time in sightings):
+                    kept.append(event)
+                sightings.append((event["event_id"], message.time))
+        return naive_counts(kept, SETTINGS.window_ms)
+
+    def teardown(self) -> None:
+        """One of the workers takes everything over and finds the end: exactly once, dead letters and Redis too."""
+        world = self.world
+        try:
+            world.store.fail_before = world.store.fail_after = world.hot.fail = world.registry_fails_at = 0
+            for partition in range(PARTITIONS):
+                self.hand(partition, 0, told=True)
+            ends = dict(enumerate(world.broker.ends))
+            for _ in range(200):
+                self.fetch_and_count(0)
+                if ends == {number: one.next_offset for number, one in world.store.progress.items()}:
+                    break
+            # Whatever zombies still have in hand changes nothing any more.
+            for number, worker in enumerate(self.workers):
+                while worker.channel:
+                    self.count_one(worker)
+                self.fetch_and_count(number)
+            self.fetch_and_count(0)
+            assert world.store.counts == self.expected()
+            garbage = {(m.number, m.at) for log in world.broker.logs for m in log if m.content == b"garbage"}
+            assert world.letters.places == garbage
+            assert {number: one.next_offset for number, one in world.store.progress.items()} == ends
+            assert {key: tally for key, tally in world.hot.counts.items() if any(tally)} == world.store.counts
+        finally:
+            world.close()
+
+
+TestExactlyOnce = ExactlyOnce.TestCase
+TestExactlyOnce.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
