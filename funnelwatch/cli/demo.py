@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -107,7 +108,9 @@ def save(screen: RenderableType, picture: Path) -> None:
     """Save what the terminal shows as an SVG."""
     recorder = Console(record=True, width=112, file=io.StringIO())
     recorder.print(screen)
-    recorder.save_svg(str(picture), title="make demo")
+    svg = recorder.export_svg(title="make demo")
+    # rich names fonts on a server of somebody else's; a picture should need nothing but itself.
+    picture.write_text(re.sub(r"@font-face\s*{[^}]*}", "", svg))
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:

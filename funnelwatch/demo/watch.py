@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FUNNEL = "sign_up"
 OSES = ("iOS", "Android", "Desktop")
-SHOWN_WINDOWS = 3
+SHOWN_WINDOWS = 2
 
 Rates = dict[tuple[str, str], tuple[int, int]]
 """Step and os to impressions and successes."""
