@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+LONG = {"test_demo.py", "test_short_drills.py"}
 USED = pytest.StashKey[Servers]()
 TOLD = pytest.StashKey[set[str]]()
 
@@ -33,6 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes, so that the other processes work meanwhile, not afterwards."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def pytest_report_header() -> str:
