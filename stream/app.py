@@ -24,6 +24,7 @@ from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.aggregate import wall_clock_ms
+from stream.health import Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
 from stream.window_parts import Assembler, is_plausible
@@ -52,13 +53,20 @@ SAY_SOMETHING_EVERY_S = 1.0
 STUCK_AFTER_S = 60.0
 """A worker that has had something to do for this long and has done nothing is not healthy."""
 
+EXIT_AFTER_S = 120.0
+"""One that stands still for this long and waits for no server ends: whoever started it starts a fresh one."""
+
+READY_AFTER_S = 3.0
+LOOK_EVERY_S = 5.0
+
 
 class Threads:
     """One thread for each kind of blocking work, so that none waits for another."""
 
     def __init__(self) -> None:
         self._pools = {
-            name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("intake", "count", "close", "detect")
+            name: ThreadPoolExecutor(1, thread_name_prefix=name)
+            for name in ("intake", "count", "close", "detect", "look")
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -148,32 +156,7 @@ windows = app.topic(
 )
 
 
-class Health:
-    """Whether the worker gets on: with something to do, something must have been done lately."""
-
-    def __init__(self) -> None:
-        self.busy_since: float | None = None
-        self.fetched: float | None = None
-
-    def begin(self) -> None:
-        """A fetch is being counted."""
-        self.busy_since = time.monotonic()
-
-    def end(self) -> None:
-        """It is counted."""
-        self.busy_since = None
-
-    def fault(self) -> str | None:
-        """What is wrong, in a sentence; None if nothing is."""
-        if self.busy_since is not None and time.monotonic() - self.busy_since > STUCK_AFTER_S:
-            return f"a fetch has waited for {time.monotonic() - self.busy_since:.0f} s to be counted"
-        if self.fetched is not None and time.monotonic() - self.fetched > STUCK_AFTER_S:
-            return f"the intake has not come back from Kafka or from starting a partition for {STUCK_AFTER_S:.0f} s"
-        stopped = parts.fetcher.stopped if "fetcher" in vars(parts) else {}
-        return "; ".join(stopped.values()) or None
-
-
-health = Health()
+health = Health(STUCK_AFTER_S, EXIT_AFTER_S, READY_AFTER_S)
 
 
 @app.service
@@ -189,7 +172,7 @@ class Intake(Service):
     async def _feed(self) -> None:
         handed_over = 0.0
         while not self.should_stop:
-            health.fetched = time.monotonic()
+            health.fetching()
             fetch = await threads.run("intake", parts.fetcher.fetch)
             metrics.STOPPED.set(len(parts.fetcher.stopped))
             if fetch or time.monotonic() - handed_over >= SAY_SOMETHING_EVERY_S:
@@ -206,7 +189,7 @@ class Intake(Service):
                 return
             if not put.done():
                 held = True
-                health.fetched = time.monotonic()
+                health.fetching()
                 await threads.run("intake", parts.fetcher.keep_alive)
         if held:
             await threads.run("intake", parts.fetcher.resume)
@@ -221,7 +204,7 @@ class Intake(Service):
 async def aggregate(stream: Any) -> None:
     """Count each fetch: one transaction, then the hot copy, then the offsets."""
     async for fetch in stream:
-        health.begin()
+        health.begin("counting")
         try:
             await threads.run("count", parts.aggregator, fetch)
         except StoppedError:
@@ -230,7 +213,7 @@ async def aggregate(stream: Any) -> None:
             log.exception("counting failed; the worker stops, and nothing is lost")
             await app.crash(error)
             raise
-        health.end()
+        health.end("counting")
 
 
 @app.service
@@ -258,7 +241,9 @@ async def detect(stream: Any) -> None:
     assembler = Assembler()
     async for values in stream.take(200, within=0.1):
         try:
+            health.begin("judging")
             await threads.run("detect", _judge, decode, assembler, values)
+            health.end("judging")
         except StoppedError:
             return
         except Exception as error:
@@ -305,10 +290,51 @@ async def _forget(*_: Any, **__: Any) -> None:
         await threads.run("detect", parts.detection.forget)
 
 
+@app.service
+class Watchdog(Service):
+    """Looks whether what is unread is read, and ends a worker that lives and does nothing."""
+
+    @Service.task
+    async def _look(self) -> None:
+        while not self.should_stop:
+            await self.sleep(LOOK_EVERY_S)
+            if "fetcher" in vars(parts):
+                await self._look_once()
+
+    async def _look_once(self) -> None:
+        try:
+            places = await threads.run("look", parts.fetcher.places, settings.events_topic)
+            judged = {tp: await app.consumer.position(tp) for tp in app.consumer.assignment()}
+            positions = {tp.partition: at for tp, at in judged.items() if tp.topic == settings.windows_topic and at}
+            places |= await threads.run("look", parts.fetcher.places, settings.windows_topic, positions)
+        except Exception as error:  # noqa: BLE001 - Kafka is away, or partitions have just moved: nothing is known
+            log.debug("nobody says where the logs end: %s", error)
+            health.standstill.unknown()
+        else:
+            health.standstill.look(time.monotonic(), places)
+        metrics.STANDSTILL.set(health.standstill.longest_s)
+        metrics.ASSIGNED.set(len(parts.fetcher.assigned))
+        if why := health.must_exit():
+            log.error("STUCK: %s; the worker ends, and nothing is lost", why)
+            await app.crash(RuntimeError(why))
+
+
+def _stopped() -> list[str]:
+    return list(parts.fetcher.stopped.values()) if "fetcher" in vars(parts) else []
+
+
+@app.page("/readyz")
+async def readyz(web: Any, request: Any) -> Any:
+    """200 while the worker does its part, 503 and a sentence while it joins, and while it is not healthy."""
+    changed = parts.fetcher.changed_s if "fetcher" in vars(parts) else None
+    fault = health.unready(changed, _stopped())
+    return web.json({"ok": fault is None, "fault": fault}, status=200 if fault is None else 503)
+
+
 @app.page("/healthz")
 async def healthz(web: Any, request: Any) -> Any:
     """200 while the worker gets on, 503 and a sentence when it does not."""
-    fault = health.fault()
+    fault = health.fault(_stopped())
     return web.json({"ok": fault is None, "fault": fault}, status=200 if fault is None else 503)
 
 

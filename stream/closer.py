@@ -13,6 +13,7 @@ as the next revision, since more may have changed meanwhile. Readers keep the hi
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -91,6 +92,7 @@ class Closer:
         with self._store.sole_closer(self._settings.events_topic) as sole:
             if not sole:
                 self._active.clear()
+                metrics.WATERMARK_AGE.set(math.nan)
                 return 0
             now_ms = self._now_ms()
             watermark = topic_watermark(
@@ -102,6 +104,7 @@ class Closer:
             if watermark is None:
                 return 0
             metrics.WATERMARK.set(watermark / 1000)
+            metrics.WATERMARK_AGE.set((now_ms - watermark) / 1000)
             through = last_closed(watermark, self._settings.window_ms)
             published = 0
             for funnel in self._store.funnels():

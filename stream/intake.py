@@ -27,7 +27,7 @@ from stream.outage import StoppedError, until_done
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from funnelwatch.settings import Settings
     from sinks.timescale.counts import CountStore
@@ -138,6 +138,7 @@ class Fetcher:
         self._records: dict[Assigned, list[Record]] = {}
         self._taken = 0
         self._taken_bytes = 0
+        self.changed_s: float | None = None
         session_ms = int(settings.session_timeout_s * 1000)
         self._consumer = Consumer(
             settings.kafka(
@@ -258,6 +259,7 @@ class Fetcher:
         starts = self._starts(numbers)
         consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
         consumer.pause([TopicPartition(self._topic, number) for number in numbers if number not in starts])
+        self.changed_s = time.monotonic()
         log.info("assigned: partitions %s", numbers)
         if numbers:
             point("assigned")
@@ -311,6 +313,7 @@ class Fetcher:
         for partition in partitions:
             self._assigned.pop(partition.partition, None)
             self._stopped.pop(partition.partition, None)
+        self.changed_s = time.monotonic()
         log.info("revoked: partitions %s", [partition.partition for partition in partitions])
 
     def rewind(self, assigned: Assigned) -> None:
@@ -353,6 +356,24 @@ class Fetcher:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except (KafkaException, RuntimeError) as error:  # RuntimeError: the consumer is closed
             log.debug("offsets were not committed: %s", error)
+
+    def places(self, topic: str, positions: Mapping[int, int] | None = None) -> dict[tuple[str, int], tuple[int, int]]:
+        """Position and end of partitions, by topic and partition: what the broker says now. From any thread.
+
+        Args:
+            topic: any topic.
+            positions: partition to position, as somebody else reads it; None: the partitions of this consumer.
+
+        Raises:
+            KafkaException: Kafka does not answer.
+        """
+        if positions is None:
+            positions = {assigned.partition: assigned.position for assigned in list(self._assigned.values())}
+        found = {}
+        for partition, position in positions.items():
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_TIMEOUT_S)
+            found[topic, partition] = position, end
+        return found
 
     def lag(self) -> dict[int, int]:
         """Unread records of each assigned partition, as far as the last fetch told. From any thread."""

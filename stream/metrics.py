@@ -14,8 +14,15 @@ FLUSH_EVENTS = Histogram(
 )
 RETRIES = Counter("funnelwatch_retries_total", "Attempts that an outage made fail, by what was tried.", ["what"])
 LAG = Gauge("funnelwatch_lag_records", "Records that are not fetched yet, by partition.", ["partition"])
+STANDSTILL = Gauge(
+    "funnelwatch_standstill_seconds", "Longest time for which a partition has had unread records and was not read."
+)
+ASSIGNED = Gauge("funnelwatch_assigned_partitions", "Partitions of the events topic that this worker has.")
 STOPPED = Gauge("funnelwatch_stopped_partitions", "Partitions that cannot go on without a person.")
 WATERMARK = Gauge("funnelwatch_watermark_seconds", "Watermark of the topic, Unix time.")
+WATERMARK_AGE = Gauge(
+    "funnelwatch_watermark_age_seconds", "Wall clock minus watermark, of the worker that closes windows; else NaN."
+)
 WINDOWS = Counter("funnelwatch_windows_closed_total", "Closed windows published, by funnel.", ["funnel"])
 REVISIONS = Counter("funnelwatch_windows_revised_total", "Closed windows published again, by funnel.", ["funnel"])
 JUDGED = Counter("funnelwatch_windows_judged_total", "Closed windows that the detector has judged.", ["funnel"])

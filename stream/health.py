@@ -1,0 +1,145 @@
+"""Whether a worker gets on: a process that lives and does nothing is not healthy.
+
+A partition stands still when it has unread records and its position has not moved. Pure: positions and ends of the
+logs are handed in, with the time at which they were true; the clock is an argument of ``Health``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Name = tuple[str, int]
+"""Topic and partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    position: int
+    since: float
+
+
+class Standstill:
+    """How long partitions have had something unread without being read on.
+
+    Args:
+        after_s: from then on it is a fault, s.
+    """
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._stands: dict[Name, _Stand] = {}
+        self._now = 0.0
+
+    def look(self, now: float, places: Mapping[Name, tuple[int, int]]) -> None:
+        """Take note of where this worker's partitions are.
+
+        Args:
+            now: monotonic time, s.
+            places: position (the next offset to be read) and end of the log, of every partition that the worker has.
+                One that is not named is forgotten: it was given away, or nobody could say.
+        """
+        self._now = now
+        stands: dict[Name, _Stand] = {}
+        for name, (position, end) in places.items():
+            if position >= end:
+                continue
+            before = self._stands.get(name)
+            stands[name] = before if before and before.position == position else _Stand(position, now)
+        self._stands = stands
+
+    def unknown(self) -> None:
+        """Nobody could say where the logs end, a broker is away: whatever stands still has a reason."""
+        self._stands = {}
+
+    @property
+    def longest_s(self) -> float:
+        """The longest standstill at the last look, s."""
+        return max((self._now - stand.since for stand in self._stands.values()), default=0.0)
+
+    def fault(self) -> str | None:
+        """What stands still for too long, in a sentence; None if nothing does."""
+        late = {
+            name: self._now - one.since for name, one in self._stands.items() if self._now - one.since > self._after_s
+        }
+        if not late:
+            return None
+        (topic, partition), longest = max(late.items(), key=lambda item: item[1])
+        more = f", and {len(late) - 1} more" if len(late) > 1 else ""
+        return f"partition {partition} of {topic}{more}: unread records, and nothing was read for {longest:.0f} s"
+
+
+class Health:
+    """What a worker's pages say, and when it must end so that its supervisor starts another.
+
+    Args:
+        after_s: something to do and nothing done for this long is a fault, s.
+        exit_after_s: a standstill for which no server is to blame ends the worker after this long, s.
+        ready_after_s: partitions that have not changed for this long are settled, s.
+        monotonic: the clock, s.
+    """
+
+    def __init__(
+        self,
+        after_s: float,
+        exit_after_s: float,
+        ready_after_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._after_s = after_s
+        self._exit_after_s = exit_after_s
+        self._ready_after_s = ready_after_s
+        self._monotonic = monotonic
+        self._busy: dict[str, float] = {}
+        self._fetched: float | None = None
+        self.standstill = Standstill(after_s)
+
+    def begin(self, what: str) -> None:
+        """Something is being done: "counting", "judging". It may have to wait for a server."""
+        self._busy[what] = self._monotonic()
+
+    def end(self, what: str) -> None:
+        """It is done."""
+        self._busy.pop(what, None)
+
+    def fetching(self) -> None:
+        """The intake is about to ask Kafka."""
+        self._fetched = self._monotonic()
+
+    def fault(self, stopped: Iterable[str]) -> str | None:
+        """What is wrong, in a sentence; None if nothing is.
+
+        Args:
+            stopped: of each partition that cannot go on without a person, why.
+        """
+        now = self._monotonic()
+        for what, since in self._busy.items():
+            if now - since > self._after_s:
+                return f"{what} has waited for {now - since:.0f} s"
+        if self._fetched is not None and now - self._fetched > self._after_s:
+            return (
+                f"the intake has not come back from Kafka or from starting a partition for {now - self._fetched:.0f} s"
+            )
+        return self.standstill.fault() or "; ".join(stopped) or None
+
+    def must_exit(self) -> str | None:
+        """Why the worker must end: it reads nothing, and waits for nothing either; None if it need not."""
+        waits = any(self._monotonic() - since > 1 for since in self._busy.values())
+        return self.standstill.fault() if not waits and self.standstill.longest_s > self._exit_after_s else None
+
+    def unready(self, changed_s: float | None, stopped: Iterable[str]) -> str | None:
+        """Why the worker does not do its part yet; None if it does.
+
+        Args:
+            changed_s: monotonic time at which its partitions changed last; None before the first time.
+            stopped: see ``fault``.
+        """
+        if changed_s is None:
+            return "it has not joined its group yet"
+        if self._monotonic() - changed_s < self._ready_after_s:
+            return "its partitions have just changed"
+        return self.fault(stopped)

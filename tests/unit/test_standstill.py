@@ -1,0 +1,63 @@
+"""When a worker that lives must be taken for dead."""
+
+from __future__ import annotations
+
+from stream.health import Standstill
+
+EVENTS = ("events", 0)
+WINDOWS = ("windows", 3)
+
+
+def test_a_partition_with_unread_records_that_is_not_read_on_is_a_fault_after_a_while() -> None:
+    """Lag grows and the position stands: a fault from the stated time on, which names the partition."""
+    still = Standstill(60.0)
+    for now in range(0, 61, 10):
+        still.look(now, {EVENTS: (100, 200 + now)})
+        assert still.fault() is None
+    still.look(61, {EVENTS: (100, 300)})
+    assert still.fault() == "partition 0 of events: unread records, and nothing was read for 61 s"
+    assert still.longest_s == 61
+
+
+def test_slow_reading_is_no_fault_however_long_the_lag() -> None:
+    """One record a look is progress."""
+    still = Standstill(60.0)
+    for now in range(0, 1000, 10):
+        still.look(now, {EVENTS: (now, 1_000_000)})
+    assert still.fault() is None
+    assert still.longest_s == 0
+
+
+def test_a_partition_that_is_read_to_its_end_may_stand_for_ever() -> None:
+    """A quiet night is no fault, and the time counts from the first record that is unread."""
+    still = Standstill(60.0)
+    for now in range(0, 1000, 10):
+        still.look(now, {EVENTS: (5, 5)})
+    assert still.fault() is None
+    still.look(1000, {EVENTS: (5, 6)})
+    still.look(1050, {EVENTS: (5, 6)})
+    assert still.fault() is None
+    still.look(1061, {EVENTS: (5, 6)})
+    assert still.fault() is not None
+
+
+def test_what_is_given_away_or_not_known_is_forgotten() -> None:
+    """A partition that comes back begins anew; while the broker is away nothing is held against the worker."""
+    still = Standstill(60.0)
+    still.look(0, {EVENTS: (1, 2), WINDOWS: (1, 2)})
+    still.look(50, {WINDOWS: (1, 2)})
+    still.look(70, {EVENTS: (1, 2), WINDOWS: (1, 2)})
+    assert still.fault() == "partition 3 of windows: unread records, and nothing was read for 70 s"
+    still.unknown()
+    assert still.fault() is None
+    still.look(100, {EVENTS: (1, 2), WINDOWS: (1, 2)})
+    assert still.fault() is None
+
+
+def test_the_longest_of_several_standstills_is_named() -> None:
+    """The one that began first, and how many more there are."""
+    still = Standstill(10.0)
+    still.look(0, {WINDOWS: (1, 2)})
+    still.look(5, {WINDOWS: (1, 2), EVENTS: (1, 2)})
+    still.look(20, {WINDOWS: (1, 2), EVENTS: (1, 2)})
+    assert still.fault() == "partition 3 of windows, and 1 more: unread records, and nothing was read for 20 s"
