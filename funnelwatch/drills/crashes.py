@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from funnelwatch.drills.fleet import Worker
 
 WORKS_LIMIT_S = 60.0
+ROLLING_SHARE_S = 600.0
+"""During a rolling restart records come at the rate at which all would take this long, s."""
+
 POINT_LIMIT_S = 6.0
 """A fault point that nobody comes to for this long (nothing to revise, no alert) is tried again later, s."""
 
@@ -49,7 +52,8 @@ def _at_point(run: Run, point: str) -> bool:
 
 
 def rebalance(run: Run) -> None:
-    """Workers leave in order and join, one always stays; in the end all are restarted, one after the other."""
+    """All are restarted, one after the other; then workers leave in order and join, one always stays."""
+    rolling_restart(run)
     for number in run.each_fault():
         absent = [worker for worker in run.fleet.workers if not worker.wanted]
         staying = [worker for worker in run.fleet.running() if worker.wanted]
@@ -61,28 +65,26 @@ def rebalance(run: Run) -> None:
             worker.wanted = False
             run.fleet.leave(worker)
             run.count("a worker left")
-    rolling_restart(run)
 
 
 def rolling_restart(run: Run) -> None:
     """Restart every worker, each when the one before it works again; notes the longest gap."""
-    for worker in run.fleet.workers:
-        worker.wanted = True
-    run.until(lambda: all(worker.running for worker in run.fleet.workers), WORKS_LIMIT_S)
+    run.traffic.steady(run.plan.events / ROLLING_SHARE_S)
     _works(run, run.fleet.workers)
     run.watch.mark()
     for worker in run.fleet.workers:
         run.fleet.leave(worker)
         run.until(lambda worker=worker: not worker.leaving and worker.running, WORKS_LIMIT_S)  # type: ignore[misc]
         if not _works(run, [worker]):
-            run.found(f"worker {worker.number} was given no partitions within {WORKS_LIMIT_S:g} s of its restart")
+            run.found(f"worker {worker.number} was not ready within {WORKS_LIMIT_S:g} s of its restart")
         run.count("a worker restarted in the rolling restart")
     run.facts["rolling_restart_gap_s"] = round(run.watch.seen.marked_stall_s, 1)
+    run.traffic.share(0)
 
 
 def _works(run: Run, workers: list[Worker]) -> bool:
-    """Wait until these workers have been given partitions."""
-    return run.until(lambda: all(run.fleet.assigned(worker) for worker in workers), WORKS_LIMIT_S)
+    """Wait until these workers say that they are ready, as a rolling restart should."""
+    return run.until(lambda: all(run.fleet.ready(worker) for worker in workers), WORKS_LIMIT_S)
 
 
 def zombie(run: Run) -> None:
@@ -124,7 +126,7 @@ def _frozen_at(run: Run, point: str) -> Worker | None:
 
 
 REBALANCE = Drill(
-    "rebalance", "workers leave and join, and all are restarted one after the other", rebalance, faults=24
+    "rebalance", "all workers are restarted one after the other, and then they leave and join", rebalance, faults=24
 )
 ZOMBIE = Drill(
     "zombie",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import http
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psutil
 
+from deploy.embedded.ports import HOST, free_port
 from funnelwatch.settings import PREFIX, Settings
 from stream import faults
 
@@ -37,6 +40,7 @@ class Worker:
     wanted: bool = True
     start_at: float = 0.0
     asked_at: float = 0.0
+    port: int = 0
     exits: list[int] = field(default_factory=list)
 
     @property
@@ -79,11 +83,12 @@ class Fleet:
                 self._start(worker)
 
     def _start(self, worker: Worker) -> None:
+        worker.port = free_port()
         with (self.folder / f"worker-{worker.number}.log").open("ab") as log:
             worker.process = subprocess.Popen(
                 [sys.executable, "-m", "stream", "worker", "--loglevel", "info"],
                 cwd=self.folder,
-                env=self.environment,
+                env={**self.environment, f"{PREFIX}WEB_PORT": str(worker.port)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -148,7 +153,7 @@ class Fleet:
 
     def taken(self, action: str, point: str) -> Worker | None:
         """The worker that has come to an armed fault point; its fault is then used up."""
-        for done in self.folder.glob(f"done.{action}.{point}.*"):
+        for done in list(self.folder.glob(f"done.{action}.{point}.*")):
             pid = int(done.name.rpartition(".")[2])
             done.unlink()
             for worker in self.workers:
@@ -157,12 +162,13 @@ class Fleet:
                     return worker
         return None
 
-    def assigned(self, worker: Worker) -> bool:
-        """Whether the process that is in this place now has been given partitions, by its log."""
-        if worker.process is None:
+    def ready(self, worker: Worker) -> bool:
+        """Whether it says at /readyz that it does its part."""
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{worker.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == http.HTTPStatus.OK)
+        except OSError:
             return False
-        log = (self.folder / f"worker-{worker.number}.log").read_text(errors="replace")
-        return f"[{worker.process.pid}] [INFO] assigned: partitions [" in log
 
     def memory(self) -> dict[int, int]:
         """Resident bytes by process id."""

@@ -46,6 +46,7 @@ class Traffic:
         self._until = self._began + expected_s
         self._share = 1 / (faults + 1)
         self._most = events * self._share
+        self._rate = 0.0
         self._finish = threading.Event()
         self._abort = threading.Event()
         self._error: BaseException | None = None
@@ -57,10 +58,15 @@ class Traffic:
 
     def share(self, done: float) -> None:
         """Say that this share of the faults, 0 to 1, has happened: what is left is spread over the rest."""
+        self._rate = 0.0
         if done > 0:
             now = time.monotonic()
             self._most = self._events * (done + self._share)
             self._until = now + (now - self._began) * (1 - done) / done
+
+    def steady(self, per_second: float) -> None:
+        """Produce at this rate, however long it takes, until the next ``share``."""
+        self._rate = per_second
 
     def all_at_once(self) -> None:
         """Produce what is left as fast as it goes."""
@@ -118,6 +124,8 @@ class Traffic:
             left = self._events - sent
             if self._finish.is_set():
                 owed = min(left, 5_000)
+            elif self._rate:
+                owed += self._rate * (now - last)
             else:
                 owed += left * (now - last) / max(self._until - now, 1.0)
                 owed = max(0.0, min(owed, self._most - sent))
