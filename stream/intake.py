@@ -258,6 +258,9 @@ class Fetcher:
         numbers = [partition.partition for partition in partitions]
         starts = self._starts(numbers)
         consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
+        # librdkafka remembers that a partition was paused, also when it is given away and comes back: one that was lost
+        # during a hold would stand still for ever.
+        consumer.resume([TopicPartition(self._topic, number) for number in starts])
         consumer.pause([TopicPartition(self._topic, number) for number in numbers if number not in starts])
         self.changed_s = time.monotonic()
         log.info("assigned: partitions %s", numbers)

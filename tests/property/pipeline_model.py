@@ -137,7 +137,14 @@ class Consumer:
     def incremental_assign(self, partitions: Any) -> None:
         """Begin there."""
         self.positions |= {one.partition: one.offset for one in partitions}
+
+    def resume(self, partitions: Any) -> None:
+        """Fetch these again. Nothing else does so: not even to be assigned anew."""
         self.paused -= {one.partition for one in partitions}
+
+    def assignment(self) -> list[Any]:
+        """What it has."""
+        return [SimpleNamespace(partition=number) for number in self.positions]
 
     def seek(self, partition: Any) -> None:
         """Go on there."""

@@ -170,6 +170,23 @@ class ExactlyOnce(RuleBasedStateMachine):
         finally:
             self.world.at_point = lambda _: None
 
+    @rule(number=workers)
+    def hold(self, number: int) -> None:
+        """The channel is full: nothing is fetched, the group is served, and then it goes on."""
+        fetcher = self.workers[number].fetcher
+        fetcher.keep_alive()
+        fetcher.resume()
+
+    @rule(number=workers, partition=partitions, told=st.booleans())
+    def lose_while_holding(self, number: int, partition: int, told: bool) -> None:
+        """A partition is given away, and perhaps comes back, while the channel is full."""
+        fetcher = self.workers[number].fetcher
+        fetcher.keep_alive()
+        self.hand(partition, (number + 1) % WORKERS, told)
+        fetcher.keep_alive()
+        fetcher.resume()
+        self.hand(partition, number, told)
+
     # Servers
 
     @rule(before=st.integers(0, 2), after=st.integers(0, 2))
