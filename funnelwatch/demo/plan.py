@@ -42,7 +42,6 @@ class Plan:
         return {
             "FUNNELWATCH_WINDOW_S": str(self.window_s),
             "FUNNELWATCH_ALLOWED_DISORDER_S": "3",
-            "FUNNELWATCH_IDLE_TIMEOUT_S": "3",
             "FUNNELWATCH_SESSION_TIMEOUT_S": "6",
             "FUNNELWATCH_HOT_HORIZON_S": "3600",
         }

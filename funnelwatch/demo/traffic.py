@@ -107,10 +107,13 @@ class Traffic:
             yield event
 
     def _live(self) -> Iterator[Mapping[str, Any]]:
-        """Traffic from the end of the history on, each event at its time; from the incident's start with it."""
+        """Traffic from now on, each event at its time; from the incident's start with it.
+
+        What would have happened while the history was produced is left out: sent afterwards, it would come late.
+        """
         plan = self._plan
         calm = Simulator(seed=plan.seed + 1, rate=plan.live_rate)
-        for event in _in_real_time(calm, self.start_ms):
+        for event in _in_real_time(calm, time.time_ns() // 1_000_000):
             if self._incident and event["ts"] >= self._incident.start_ms:
                 break
             yield event
