@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 METADATA_TIMEOUT_S = 10.0
 
+CLOSER_IDLE_S = 90.0
+"""The closer asks the database every second, except while it waits for Kafka, 35 s at the most; one that is silent for
+this long is frozen, and loses the closer's lock so that another worker closes, s."""
+
 
 class Parts:
     """What a worker is made of.
@@ -72,8 +76,10 @@ class Parts:
             stopping=self.stopping,
         )
 
-    def _database(self, role: str) -> Database:
-        database = Database(self.settings.timescale_url, application=f"funnelwatch {role}")
+    def _database(self, role: str, idle_session_s: float = 0.0) -> Database:
+        database = Database(
+            self.settings.timescale_url, application=f"funnelwatch {role}", idle_session_s=idle_session_s
+        )
         self._databases.append(database)
         return database
 
@@ -131,7 +137,7 @@ class Parts:
         """What closes windows."""
         return Closer(
             settings=self.settings,
-            store=ClosingStore(self._database("closer")),
+            store=ClosingStore(self._database("closer", CLOSER_IDLE_S)),
             partitions=self.partitions,
             registry=self.registry,
             stopping=self.stopping,

@@ -16,20 +16,50 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
+IDLE_IN_TRANSACTION_S = 60.0
+"""A process that was frozen (or its machine) in the middle of a transaction loses it, and its locks, after this, s.
+
+Longer than anything of ours waits within a transaction: for Kafka to acknowledge what is replayed, 35 s.
+"""
+
+CutOff = psycopg.errors.IdleInTransactionSessionTimeout
+"""How psycopg tells who was frozen for so long; to be tried again like any outage."""
+
+LIMITS = """
+SELECT
+    set_config('idle_in_transaction_session_timeout', %s, false),
+    set_config('idle_session_timeout', %s, false)
+"""
+
 
 def is_outage(error: Exception) -> bool:
     """Whether to wait and try again: the server is away, full, or chose this transaction as a deadlock's victim.
 
     Anything else is a fault of ours that waiting does not mend.
     """
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | CutOff)
 
 
 class Database:
-    """A connection that is made when it is needed and made anew after an error. For one thread at a time."""
+    """A connection that is made when it is needed and made anew after an error. For one thread at a time.
 
-    def __init__(self, url: str, *, application: str = "funnelwatch") -> None:
+    Args:
+        url: where it is.
+        application: the name that the server shows.
+        idle_in_transaction_s: the server ends a session that does nothing for this long within a transaction, s.
+        idle_session_s: and one that does nothing for this long at all, s; 0: never. For who holds locks of the session.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        application: str = "funnelwatch",
+        idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
+        idle_session_s: float = 0.0,
+    ) -> None:
         self.url = url
+        self._limits = [str(int(idle_in_transaction_s * 1000)), str(int(idle_session_s * 1000))]
         self._application = application
         self._connection: Connection | None = None
 
@@ -51,6 +81,7 @@ class Database:
                 keepalives_interval=5,
                 keepalives_count=4,
             )
+            self._connection.execute(LIMITS, self._limits)
         return self._connection
 
     @contextmanager
@@ -65,7 +96,7 @@ class Database:
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 yield cursor
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        except (psycopg.OperationalError, psycopg.InterfaceError, CutOff):
             self.close()
             raise
 
