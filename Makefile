@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
-# Most of a test's time is waiting for servers: three processes at once, a test file in one of them.
-PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test drill check format lock unit integration clean
 
