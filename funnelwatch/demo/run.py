@@ -221,6 +221,7 @@ class Demo:
             "dead_letters": dead_letters,
             "duplicates": self._watch.seen.counted.duplicates,
             "worker_restarts": self.workers.restarts if self.workers else 0,
+            "live_since": _iso((self._traffic.live_since_ms or 0) / 1000),
             "incident": {
                 "step": STEP,
                 "os": OS,
@@ -297,7 +298,9 @@ class Demo:
                 self._measured = (now, done)
             for received in seen.alerts[self._told :]:
                 self._told += 1
-                self._say(alert_line(received))
+                live_since = self._traffic.live_since_ms
+                old = live_since is None or received.alert["window_start"] < live_since
+                self._say(("in the history: " if old else "") + alert_line(received))
         self._draw(self)
         time.sleep(LOOK_EVERY_S)
 

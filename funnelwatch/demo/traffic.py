@@ -43,6 +43,7 @@ class Traffic:
         self.live = 0
         self.garbage = 0
         self.history_done = threading.Event()
+        self.live_since_ms: int | None = None
         self.fault: str | None = None
 
     @property
@@ -112,8 +113,9 @@ class Traffic:
         What would have happened while the history was produced is left out: sent afterwards, it would come late.
         """
         plan = self._plan
+        self.live_since_ms = time.time_ns() // 1_000_000
         calm = Simulator(seed=plan.seed + 1, rate=plan.live_rate)
-        for event in _in_real_time(calm, time.time_ns() // 1_000_000):
+        for event in _in_real_time(calm, self.live_since_ms):
             if self._incident and event["ts"] >= self._incident.start_ms:
                 break
             yield event
