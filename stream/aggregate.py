@@ -90,6 +90,14 @@ class Aggregator:
         self._redis_next_try = 0.0
         self.counted = 0
 
+    def ask_kafka(self, timeout_s: float) -> None:
+        """Return if Kafka answers the client of the dead letters. From any thread.
+
+        Raises:
+            KafkaException: it does not.
+        """
+        self._dead_letters.ask_kafka(timeout_s)
+
     def __call__(self, fetch: Fetch) -> None:
         """Count a fetch whole, waiting out whatever outage there is.
 

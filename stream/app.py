@@ -24,7 +24,7 @@ from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.aggregate import wall_clock_ms
-from stream.health import Health
+from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
 from stream.window_parts import Assembler, is_plausible
@@ -55,6 +55,9 @@ STUCK_AFTER_S = 60.0
 
 EXIT_AFTER_S = 120.0
 """One that stands still for this long and waits for no server ends: whoever started it starts a fresh one."""
+
+DEAD_AFTER_S = 15.0
+"""A client of Kafka that has not answered for this long although Kafka is there never will."""
 
 READY_AFTER_S = 3.0
 LOOK_EVERY_S = 5.0
@@ -156,6 +159,7 @@ windows = app.topic(
 )
 
 
+dead_client = DeadClient(DEAD_AFTER_S)
 health = Health(STUCK_AFTER_S, EXIT_AFTER_S, READY_AFTER_S)
 
 
@@ -314,9 +318,14 @@ class Watchdog(Service):
             health.standstill.look(time.monotonic(), places)
         metrics.STANDSTILL.set(health.standstill.longest_s)
         metrics.ASSIGNED.set(len(parts.fetcher.assigned))
-        if why := health.must_exit():
+        dead = await threads.run("look", dead_client.look, time.monotonic(), await _silent(), parts.kafka_answers)
+        if why := dead or health.must_exit():
             log.error("STUCK: %s; the worker ends, and nothing is lost", why)
             await app.crash(RuntimeError(why))
+
+
+async def _silent() -> list[str]:
+    return cast("list[str]", await threads.run("look", parts.silent_clients))
 
 
 def _stopped() -> list[str]:

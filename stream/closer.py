@@ -83,6 +83,14 @@ class Closer:
             )
         )
 
+    def ask_kafka(self, timeout_s: float) -> None:
+        """Return if Kafka answers this client. From any thread.
+
+        Raises:
+            KafkaException: it does not.
+        """
+        self._producer.list_topics(self._settings.windows_topic, timeout=timeout_s)
+
     def round(self) -> int:
         """Close what can be closed now; how many windows were published.
 

@@ -54,6 +54,14 @@ class DeadLetters:
             )
         )
 
+    def ask_kafka(self, timeout_s: float) -> None:
+        """Return if Kafka answers this client. From any thread.
+
+        Raises:
+            KafkaException: it does not.
+        """
+        self._producer.list_topics(self._topic, timeout=timeout_s)
+
     def send(self, partition: int, refused: Sequence[Refused]) -> None:
         """Send records of one partition; sending one again does no harm.
 

@@ -71,6 +71,14 @@ class Detection:
         self._last.clear()
         self._saves.clear()
 
+    def ask_kafka(self, timeout_s: float) -> None:
+        """Return if Kafka answers this client. From any thread.
+
+        Raises:
+            KafkaException: it does not.
+        """
+        self._producer.list_topics(self._settings.alerts_topic, timeout=timeout_s)
+
     def __call__(self, windows: Sequence[ClosedWindow]) -> list[dict[str, Any]]:
         """Judge closed windows of any funnels, in order; the alerts that were published.
 

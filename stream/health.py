@@ -73,6 +73,36 @@ class Standstill:
         return f"partition {partition} of {topic}{more}: unread records, and nothing was read for {longest:.0f} s"
 
 
+class DeadClient:
+    """Notices a client of Kafka that does not come back although Kafka is there.
+
+    librdkafka can lose all its brokers for good when Kafka, just started, answers that it has none
+    (github.com/confluentinc/librdkafka/issues/5301); nothing but a new client helps then.
+
+    Args:
+        after_s: from then on it is dead, s.
+    """
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._silent_since: dict[str, float] = {}
+
+    def look(self, now: float, silent: Iterable[str], kafka_answers: Callable[[], bool]) -> str | None:
+        """What is dead, in a sentence; None if nothing is.
+
+        Args:
+            now: monotonic time, s.
+            silent: names of the clients that did not answer just now.
+            kafka_answers: whether a client that is made for the question gets an answer; asked only if need be.
+        """
+        names = set(silent)
+        if names and not kafka_answers():
+            names = set()
+        self._silent_since = {name: self._silent_since.get(name, now) for name in names}
+        dead = sorted(name for name, since in self._silent_since.items() if now - since >= self._after_s)
+        return f"the client of Kafka for {', '.join(dead)} does not come back, and Kafka is there" if dead else None
+
+
 class Health:
     """What a worker's pages say, and when it must end so that its supervisor starts another.
 

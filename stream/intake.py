@@ -378,6 +378,14 @@ class Fetcher:
             found[topic, partition] = position, end
         return found
 
+    def ask_kafka(self, timeout_s: float) -> None:
+        """Return if Kafka answers this client. From any thread.
+
+        Raises:
+            KafkaException: it does not.
+        """
+        self._consumer.list_topics(self._settings.events_topic, timeout=timeout_s)
+
     def lag(self) -> dict[int, int]:
         """Unread records of each assigned partition, as far as the last fetch told. From any thread."""
         lags: dict[int, int] = {}

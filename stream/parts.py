@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 
 METADATA_TIMEOUT_S = 10.0
 
+LOOK_TIMEOUT_S = 3.0
+CLIENTS = {
+    "fetcher": "the events",
+    "aggregator": "the dead letters",
+    "closer": "the closed windows",
+    "detection": "the alerts",
+}
+"""Each part that has a client of Kafka's, and what it is for."""
+
 CLOSER_IDLE_S = 90.0
 """The closer asks the database every second, except while it waits for Kafka, 35 s at the most; one that is silent for
 this long is frozen, and loses the closer's lock so that another worker closes, s."""
@@ -154,6 +163,27 @@ class Parts:
             alerts=AlertStore(database),
             registry=self.registry,
         )
+
+    def silent_clients(self) -> list[str]:
+        """What those clients of Kafka are for that get no answer now, of those that there are. From any thread."""
+        silent = []
+        for part, what in CLIENTS.items():
+            if part in vars(self):
+                try:
+                    vars(self)[part].ask_kafka(LOOK_TIMEOUT_S)
+                except KafkaException:
+                    silent.append(what)
+                except RuntimeError:  # it is closed: the worker is stopping
+                    continue
+        return silent
+
+    def kafka_answers(self) -> bool:
+        """Whether a client that is made for the question gets an answer."""
+        client = AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-look"}))
+        try:
+            return bool(client.list_topics(self.settings.events_topic, timeout=LOOK_TIMEOUT_S).brokers)
+        except KafkaException:
+            return False
 
     def close(self) -> None:
         """Let the database connections go."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.health import Standstill
+from stream.health import DeadClient, Standstill
 
 EVENTS = ("events", 0)
 WINDOWS = ("windows", 3)
@@ -61,3 +61,25 @@ def test_the_longest_of_several_standstills_is_named() -> None:
     still.look(5, {WINDOWS: (1, 2), EVENTS: (1, 2)})
     still.look(20, {WINDOWS: (1, 2), EVENTS: (1, 2)})
     assert still.fault() == "partition 3 of windows, and 1 more: unread records, and nothing was read for 20 s"
+
+
+def test_a_client_that_is_silent_while_kafka_answers_others_is_dead_after_a_while() -> None:
+    """It is named once the stated time is over, and forgotten if it comes back before."""
+    dead = DeadClient(15.0)
+    assert dead.look(0, ["the events"], lambda: True) is None
+    assert dead.look(10, [], lambda: True) is None
+    assert dead.look(20, ["the events", "the alerts"], lambda: True) is None
+    assert dead.look(30, ["the alerts"], lambda: True) is None
+    assert dead.look(34.9, ["the alerts", "the events"], lambda: True) is None
+    said = dead.look(35, ["the alerts", "the events"], lambda: True)
+    assert said == "the client of Kafka for the alerts does not come back, and Kafka is there"
+
+
+def test_no_client_is_dead_while_kafka_is_away() -> None:
+    """An outage is waited out, however long; the time counts from when Kafka answers again."""
+    dead = DeadClient(15.0)
+    for now in range(0, 1000, 5):
+        assert dead.look(now, ["the events"], lambda: False) is None
+    assert dead.look(1000, ["the events"], lambda: True) is None
+    assert dead.look(1010, ["the events"], lambda: True) is None
+    assert dead.look(1015, ["the events"], lambda: True) is not None
