@@ -93,6 +93,7 @@ class Drill:
         mix: what the records are like.
         settings: of the workers, where they differ.
         registry: starts a schema registry; its address.
+        may_exit: whether a worker may end by itself, to be started again by its supervisor.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Drill:
     mix: Mix = field(default_factory=Mix)
     settings: Mapping[str, Any] = field(default_factory=dict)
     registry: Callable[[Run], str] | None = None
+    may_exit: bool = False
 
 
 class Run:
@@ -315,7 +317,11 @@ FROM window_counts
 def _judge(run: Run, verdict: Verdict, idle: str) -> None:
     for what in run.watch.seen.too_much:
         verdict.wrongly(f"Redis showed more than the database: {what}")
-    for what in [idle, *run.faults_found, *run.fleet.unexpected]:
+    ended = run.fleet.unexpected
+    if run.drill.may_exit:
+        run.facts["workers_that_ended_to_be_started_again"] = len(ended)
+        ended = []
+    for what in [idle, *run.faults_found, *ended]:
         if what:
             verdict.wrongly(what)
     if verdict.facts["alerts"] == 0:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 DEADLOCK_LIMIT_S = 20.0
 DEADLOCK_TRIES = 6
+BURST_SHARE = 30
+"""One in so many records is produced just before Kafka is ended, so that it is confirmed and not yet read."""
+
 REDIS_AWAY_S = 8.0
 REDIS_STALL_S = 7.0
 """A worker may wait once for a Redis that hangs, until its client gives up after 5 s."""
@@ -164,10 +167,12 @@ def broker_faults(run: Run) -> None:
     run.chance.shuffle(kinds)
     for number in run.each_fault():
         kind = kinds[number % len(kinds)]
+        run.traffic.hold(run.plan.events // BURST_SHARE)
         run.servers.end("kafka", kind)
         run.count("Kafka killed" if kind == signal.SIGKILL else "Kafka stopped")
         run.pause(0.05, 0.3)
         run.servers.start()
+        run.traffic.go_on()
         _counts_again(run, "Kafka")
 
 
@@ -246,7 +251,14 @@ DATABASE = Drill(
 )
 
 BROKER = Drill(
-    "broker", "Kafka is restarted twice and killed once", broker_faults, faults=3, short_faults=1, every_s=20.0
+    "broker",
+    "Kafka is restarted twice and killed once",
+    broker_faults,
+    faults=3,
+    short_faults=1,
+    every_s=20.0,
+    # librdkafka may lose Kafka for good; then the worker's watchdog ends it.
+    may_exit=True,
 )
 SLOW_DATABASE = Drill(
     "slow",

@@ -47,6 +47,10 @@ class Traffic:
         self._share = 1 / (faults + 1)
         self._most = events * self._share
         self._rate = 0.0
+        self._burst = 0
+        self._held = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
         self._finish = threading.Event()
         self._abort = threading.Event()
         self._error: BaseException | None = None
@@ -67,6 +71,21 @@ class Traffic:
     def steady(self, per_second: float) -> None:
         """Produce at this rate, however long it takes, until the next ``share``."""
         self._rate = per_second
+
+    def hold(self, burst: int) -> None:
+        """Produce some more, let Kafka confirm everything, and stop until ``go_on``, with a producer of its own.
+
+        A broker may then be ended: the drill must know what Kafka has, and librdkafka may not survive its restart.
+        """
+        self._burst = burst
+        self._held.clear()
+        self._go.clear()
+        while not self._held.wait(0.1):
+            self.check()
+
+    def go_on(self) -> None:
+        """Produce again."""
+        self._go.set()
 
     def all_at_once(self) -> None:
         """Produce what is left as fast as it goes."""
@@ -102,8 +121,8 @@ class Traffic:
         except BaseException as error:  # noqa: BLE001 - told to the drill by ``check``
             self._error = error
 
-    def _produce(self) -> None:
-        producer = Producer(
+    def _producer(self) -> Producer:
+        return Producer(
             self._settings.kafka(
                 **{
                     "client.id": "funnelwatch-drill",
@@ -116,10 +135,22 @@ class Traffic:
                 }
             )
         )
+
+    def _produce(self) -> None:
+        producer = self._producer()
         sent = 0
         last = time.monotonic()
         owed = 0.0
         while sent < self._events and not self._abort.is_set():
+            if not self._go.is_set():
+                for _ in range(min(self._burst, self._events - sent)):
+                    self._send(producer, time.time_ns() // 1_000_000)
+                    sent += 1
+                self._flush(producer)
+                self._held.set()
+                while not self._go.wait(0.1) and not self._abort.is_set():
+                    pass
+                producer, last = self._producer(), time.monotonic()
             now = time.monotonic()
             left = self._events - sent
             if self._finish.is_set():
@@ -138,6 +169,9 @@ class Traffic:
             producer.poll(0)
             if not self._finish.is_set():
                 self._finish.wait(TICK_S)
+        self._flush(producer)
+
+    def _flush(self, producer: Producer) -> None:
         while producer.flush(0.5) and not self._abort.is_set():
             pass
 
