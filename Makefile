@@ -8,7 +8,7 @@ ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill check format lock unit integration clean
+.PHONY: help demo test drill drill-short check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -21,6 +21,9 @@ test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-
 
 drill: $(INSTALLED)  ## prove exactly-once under every fault, about 20 minutes (ARGS="kill --seed 7", ARGS="all --short")
 	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all)
+
+drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
+	$(BIN)/pytest tests/drills $(ARGS)
 
 unit: $(INSTALLED)  ## only the tests that need no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-LONG = {"test_demo.py", "test_short_drills.py"}
+LONG = {"test_demo.py"}
 USED = pytest.StashKey[Servers]()
 TOLD = pytest.StashKey[set[str]]()
 
