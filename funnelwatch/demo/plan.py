@@ -27,7 +27,7 @@ class Plan:
 
     history_days: float = 8.0
     history_rate: float = 5.0
-    live_rate: float = 1800.0
+    live_rate: float = 800.0
     window_s: int = 30
     normal_s: float = 45.0
     incident_s: float = 90.0

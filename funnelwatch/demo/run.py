@@ -131,7 +131,9 @@ class Demo:
         self.watch = Watch(settings)
         self._cleanup.callback(self.watch.stop)
         self.watch.start()
-        self.traffic = Traffic(settings, self._plan)
+        # A few larger batches a second: Tansu gets slower with each batch that a topic has.
+        patient = settings.model_copy(update={"kafka_config": {**settings.kafka_config, "linger.ms": "500"}})
+        self.traffic = Traffic(patient, self._plan)
         self._cleanup.callback(self.traffic.stop)
 
     def _check_empty(self, settings: Settings) -> None:
