@@ -71,7 +71,6 @@ class Demo:
         self._say = say
         self._draw = draw
         self._began = time.monotonic()
-        self._ending = threading.Event()
         self._told = 0
         self._measured = (time.monotonic(), 0)
         self._cleanup = ExitStack()
@@ -238,7 +237,6 @@ class Demo:
 
     def close(self) -> None:
         """End everything that was started."""
-        self._ending.set()
         self._cleanup.close()
 
     def alerts(self, state: str) -> list[Received]:
