@@ -39,10 +39,6 @@ INSERT INTO deployment (window_ms) VALUES (%(window_ms)s) ON CONFLICT DO NOTHING
 -- The length of a window of the counts here.
 SELECT window_ms FROM deployment;
 
--- name: server_version
--- What server this is.
-SELECT current_setting('server_version') AS version;
-
 -- name: encoding
 -- How this database stores text.
 SELECT current_setting('server_encoding') AS encoding;
