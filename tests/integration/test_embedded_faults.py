@@ -6,7 +6,9 @@ import contextlib
 import os
 import socket
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,6 @@ from deploy.embedded.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.stack import Servers
 
@@ -70,20 +71,24 @@ def test_a_disk_that_runs_full_during_the_start_is_named(tmp_path: Path, monkeyp
     """The failing program's own words are shown, the cause is named, and the other services are ended."""
     monkeypatch.setattr(folder, "LEAST_FREE_BYTES", 0)
     with small_disk(tmp_path / "disk") as disk:
-        tmp_path.chmod(0o755)
         passable(tmp_path)
         stack = Stack(disk, "tansu")
-        with pytest.raises(StackError, match=r"(?s)initdb: exit code 1.*No space left on device.*is full: free some"):
-            stack.up(quiet)
-        assert process.strays(str(stack.data_dir), stack._postgres_data) == []
-        stack.down(purge=True)
+        try:
+            with pytest.raises(
+                StackError, match=r"(?s)initdb: exit code 1.*No space left on device.*is full: free some"
+            ):
+                stack.up(quiet)
+            assert process.strays(str(stack.data_dir), stack._postgres_data) == []
+        finally:
+            stack.down(purge=True)
 
 
 def passable(path: Path) -> None:
     """Let the database's user pass to the test's folder: the small disk holds nothing outside itself."""
-    for parent in path.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
+    temporary = Path(tempfile.gettempdir())
+    for above in (path, *path.parents):
+        if above.is_relative_to(temporary) and above != temporary:
+            above.chmod(0o755)
 
 
 def test_an_unwritable_data_folder_is_named(tmp_path: Path) -> None:

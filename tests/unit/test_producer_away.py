@@ -57,15 +57,16 @@ def test_a_full_buffer_raises_where_that_is_wanted(away: Settings) -> None:
 
 def test_a_full_buffer_blocks_where_that_is_wanted_until_there_is_room(away: Settings) -> None:
     """Room comes here from events that fail, after the delivery timeout."""
-    producer = FunnelProducer(away, buffer_events=BUFFER, when_full="block", delivery_timeout_s=1.0)
-    emitter = threading.Thread(target=lambda: [producer.emit(SHOWN) for _ in range(BUFFER + 1)])
-    emitter.start()
-    wait_until(lambda: producer.stats().emitted == BUFFER + 1, "one event more than there is room for")
-    assert emitter.is_alive()
-    emitter.join(20)
-    assert not emitter.is_alive()
-    assert producer.stats().failed >= BUFFER
-    producer.close(0.1)
+    with FunnelProducer(away, buffer_events=BUFFER, when_full="block", delivery_timeout_s=2.0) as producer:
+        emitter = threading.Thread(target=lambda: [producer.emit(SHOWN) for _ in range(BUFFER + 1)])
+        emitter.start()
+        wait_until(lambda: producer.stats().emitted == BUFFER + 1, "one event more than there is room for")
+        assert emitter.is_alive()
+        assert producer.stats().failed == 0
+        emitter.join(20)
+        assert not emitter.is_alive()
+        assert producer.stats().failed >= 1
+        wait_until(lambda: producer.stats().failed >= BUFFER, "all that had filled the buffer timed out")
 
 
 def test_events_that_time_out_are_reported_by_the_background_thread(away: Settings) -> None:
