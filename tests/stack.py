@@ -243,6 +243,14 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30
         time.sleep(every_s)
 
 
+def passable(path: Path) -> None:
+    """Let other users pass to a test's temporary folder; with several processes at once it lies a level deeper."""
+    temporary = Path(tempfile.gettempdir())
+    for folder in (path, *path.parents):
+        if folder.is_relative_to(temporary) and folder != temporary:
+            folder.chmod(0o755)
+
+
 def apache_is_wanted() -> bool:
     """Whether this run may use the embedded Apache Kafka, which needs Java and Maven."""
     return _kind() == "embedded" and _kafka() == "apache"

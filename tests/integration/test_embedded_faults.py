@@ -6,9 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,11 +16,11 @@ from deploy.embedded.errors import StackError
 from deploy.embedded.ports import HOST
 from deploy.embedded.server import Context, Server, launch
 from deploy.embedded.stack import Stack
+from tests.stack import Servers, passable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from tests.stack import Servers
+    from pathlib import Path
 
 FULL_DISK_BYTES = 24_000_000
 
@@ -81,14 +79,6 @@ def test_a_disk_that_runs_full_during_the_start_is_named(tmp_path: Path, monkeyp
             assert process.strays(str(stack.data_dir), stack._postgres_data) == []
         finally:
             stack.down(purge=True)
-
-
-def passable(path: Path) -> None:
-    """Let the database's user pass to the test's folder: the small disk holds nothing outside itself."""
-    temporary = Path(tempfile.gettempdir())
-    for above in (path, *path.parents):
-        if above.is_relative_to(temporary) and above != temporary:
-            above.chmod(0o755)
 
 
 def test_an_unwritable_data_folder_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from deploy.embedded import postgres_place, postgres_programs, postgres_server
 from deploy.embedded.errors import StackError
+from tests.stack import passable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,9 +167,7 @@ def test_an_ordinary_user_has_a_stack_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     os.chown(folder, user.pw_uid, user.pw_gid)
-    for parent in tmp_path.parents[:2] if "pytest-of" in str(tmp_path) else ():
-        parent.chmod(0o755)
-    tmp_path.chmod(0o755)
+    passable(tmp_path)
     script = (
         "import sys, psutil\nfrom deploy.embedded.stack import Stack\n"
         "stack = Stack(sys.argv[1], 'tansu')\nstate = stack.up(print)\n"
