@@ -32,7 +32,7 @@ def load_rules(path: Path | None = None) -> Rules:
         RuleFileError: ``file:line: field: what is wrong; what would be right``.
     """
     path = path or SHIPPED
-    files = [path] if path.is_file() else sorted([*path.glob("*.yml"), *path.glob("*.yaml")])
+    files = rule_files(path)
     if not files:
         what = "has no *.yml files" if path.is_dir() else "is neither a file nor a folder"
         raise RuleFileError(f"{path}: {what}; right would be a folder of alert rules, or one rule file")
@@ -44,6 +44,11 @@ def load_rules(path: Path | None = None) -> Rules:
             raise RuleFileError(f"{file}: cannot be read: {error}") from error
         rules += parse_rules(text, str(file), rules)
     return Rules(tuple(rules))
+
+
+def rule_files(path: Path) -> list[Path]:
+    """The rule files that a path names: itself, or those of the folder, by name; empty where there is none."""
+    return [path] if path.is_file() else sorted([*path.glob("*.yml"), *path.glob("*.yaml")])
 
 
 def parse_rules(text: str, name: str = "rules", others: Sequence[Rule] = ()) -> list[Rule]:

@@ -41,6 +41,8 @@ settings = load_settings()
 parts = Parts(settings)
 
 CLOSER_EVERY_S = 1.0
+ALERTING_EVERY_S = 2.0
+"""How often the detect thread looks, between windows, after what does not come with windows: edited rules."""
 FETCHES_IN_THE_CHANNEL = 2
 """How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
 
@@ -281,11 +283,35 @@ def _judge(decode: Decoder, assembler: Assembler, values: list[bytes]) -> None:
     until_done(
         lambda: parts.detection(complete),
         what="detect",
-        is_outage=lambda error: (
-            is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable | OvertakenError)
-        ),
+        is_outage=is_detect_outage,
         stopping=parts.stopping,
     )
+
+
+def is_detect_outage(error: Exception) -> bool:
+    """Whether judging and publishing is to be tried again."""
+    return is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable | OvertakenError)
+
+
+def _between_windows() -> None:
+    parts.detection.follow_rules()
+
+
+@app.service
+class Alerting(Service):
+    """Does, between windows, what the alerts need that no window brings."""
+
+    @Service.task
+    async def _rounds(self) -> None:
+        while not self.should_stop:
+            await self.sleep(ALERTING_EVERY_S)
+            try:
+                await threads.run("detect", _between_windows)
+            except Exception as error:  # noqa: BLE001 - told apart below
+                if not is_detect_outage(error):
+                    await self.crash(error)
+                    return
+                log.warning("alerting: waiting: %s", error)
 
 
 @app.on_partitions_revoked.connect
@@ -337,14 +363,19 @@ async def readyz(web: Any, request: Any) -> Any:
     """200 while the worker does its part, 503 and a sentence while it joins, and while it is not healthy."""
     changed = parts.fetcher.changed_s if "fetcher" in vars(parts) else None
     fault = health.unready(changed, _stopped())
-    return web.json({"ok": fault is None, "fault": fault}, status=200 if fault is None else 503)
+    return web.json(_said(fault), status=200 if fault is None else 503)
 
 
 @app.page("/healthz")
 async def healthz(web: Any, request: Any) -> Any:
     """200 while the worker gets on, 503 and a sentence when it does not."""
     fault = health.fault(_stopped())
-    return web.json({"ok": fault is None, "fault": fault}, status=200 if fault is None else 503)
+    return web.json(_said(fault), status=200 if fault is None else 503)
+
+
+def _said(fault: str | None) -> dict[str, Any]:
+    # A broken edit of the rules takes no worker out of service: the rules before it go on.
+    return {"ok": fault is None, "fault": fault, "rules_fault": parts.rules.fault}
 
 
 @app.page("/metrics")

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemas.codec import Encoder
 from stream import metrics
 from stream.detector.detector import Detector
+from stream.detector.retire import retire
 from stream.detector.state import AlertState
 from stream.faults import point
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from alert_rules.model import Rules
+    from alert_rules.live import LiveRules
     from funnelwatch.settings import Settings
     from schemas.codec import Registry
     from sinks.timescale.alerts import AlertStore
@@ -41,7 +42,7 @@ class Detection:
         self,
         *,
         settings: Settings,
-        rules: Rules,
+        rules: LiveRules,
         counts: CountStore,
         alerts: AlertStore,
         registry: Registry | None,
@@ -54,6 +55,7 @@ class Detection:
         self._detectors: dict[str, Detector] = {}
         self._last: dict[str, int | None] = {}
         self._saves: dict[str, int] = {}
+        self._told_fault: str | None = None
         self._producer = Producer(
             settings.kafka(
                 **{
@@ -97,6 +99,34 @@ class Detection:
             raise
         return published
 
+    def follow_rules(self) -> None:
+        """Take up rules that were edited; to be called every few seconds, between windows.
+
+        Raises:
+            psycopg.OperationalError, KafkaException: an outage; the rest is done when the next windows come.
+            OvertakenError: another worker has gone on with a funnel.
+        """
+        taken = self._rules.look()
+        fault = self._rules.fault
+        metrics.RULES_FAULT.set(fault is not None)
+        if fault is not None and fault != self._told_fault:
+            metrics.RULES_REFUSED.inc()
+            log.error("alert rules: refused, the ones before go on: %s", fault)
+        self._told_fault = fault
+        if not taken:
+            return
+        metrics.RULES_TAKEN.inc()
+        log.info("alert rules: %d taken up, version %s", len(self._rules.rules.rules), self._rules.rules.version)
+        funnels = list(self._detectors)
+        self.forget()
+        try:
+            for funnel in funnels:
+                self._detectors[funnel] = self._begin(funnel, 0)
+                self.publish(funnel)
+        except Exception:
+            self.forget()
+            raise
+
     def _judge(self, funnel: str, windows: Sequence[ClosedWindow]) -> None:
         detector = self._detectors.get(funnel)
         if detector is None:
@@ -128,13 +158,21 @@ class Detection:
         self._saves[funnel] = self._alerts.save(funnel, last, states, alerts, self._saves[funnel])
 
     def _begin(self, funnel: str, first_window: int) -> Detector:
-        detector = Detector(funnel, self._rules, self._settings.window_ms)
+        rules = self._rules.rules
+        detector = Detector(funnel, rules, self._settings.window_ms)
         self._saves[funnel] = self._alerts.saves(funnel)
         last = self._alerts.last_window(funnel)
+        states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(funnel))}
+        retired = retire(states.values(), rules.of_funnel(funnel), self._alerts.last_message)
+        if retired and last is not None:
+            self._last[funnel] = last
+            changed = {move.state.key: move.state.to_json() for move in retired}
+            self._save(funnel, changed, [move.alert for move in retired if move.alert is not None])
+            states |= {move.state.key: move.state for move in retired}
         # Up to what was judged last the history is what the detector has seen; what is newer it is about to see.
         until = first_window if last is None else max(first_window, last + self._settings.window_ms)
         detector.preload(self._counts.read(until - detector.history_ms, until, funnel))
-        detector.restore(AlertState.from_json(state) for state in self._alerts.states(funnel))
+        detector.restore(states.values())
         self._last[funnel] = last
         log.info("funnel %s: detector begins at window %s", funnel, until)
         return detector

@@ -27,3 +27,6 @@ WINDOWS = Counter("funnelwatch_windows_closed_total", "Closed windows published,
 REVISIONS = Counter("funnelwatch_windows_revised_total", "Closed windows published again, by funnel.", ["funnel"])
 JUDGED = Counter("funnelwatch_windows_judged_total", "Closed windows that the detector has judged.", ["funnel"])
 ALERTS = Counter("funnelwatch_alerts_total", "Alerts published, by state and reason.", ["state", "reason"])
+RULES_TAKEN = Counter("funnelwatch_rules_taken_total", "Edits of the alert rules that this worker has taken up.")
+RULES_REFUSED = Counter("funnelwatch_rules_refused_total", "Edits of the alert rules that could not be used.")
+RULES_FAULT = Gauge("funnelwatch_rules_fault", "1 while the rule files cannot be used and earlier rules go on, else 0.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from alert_rules.loader import load_rules
+from alert_rules.live import LiveRules
 from funnelwatch.funnels import load_funnels
 from producers.topics import KafkaUnreachable, ensure_topics
 from schemas.codec import Decoder, Registry
@@ -60,7 +60,7 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stopping = threading.Event()
-        self.rules = load_rules(settings.rules_path)
+        self.rules = LiveRules(settings.rules_path)
         self.funnels = load_funnels(settings.funnels_path)
         self.registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
         self._databases: list[Database] = []

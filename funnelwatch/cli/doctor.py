@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
+from alert_rules.loader import RuleFileError, load_rules
 from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
@@ -60,6 +61,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)
+    yield check_rules(settings.rules_path)
     yield from check_kafka(settings)
     yield from check_registry(settings)
     yield from check_database(settings)
@@ -91,6 +93,17 @@ def check_folder(data_dir: Path) -> Iterator[Finding]:
         yield Finding("data folder", "warning", f"{data_dir}: only {free / 1e6:.0f} MB are free", advice)
     else:
         yield Finding("data folder", "ok", f"{data_dir} can be written, {free / 1e9:.0f} GB are free")
+
+
+def check_rules(path: Path | None) -> Finding:
+    """The alert rules can be used; a running worker whose rules were broken by an edit goes on with those before it."""
+    try:
+        rules = load_rules(path)
+    except RuleFileError as error:
+        return Finding("alert rules", "FAILED", str(error), "Mend it; running workers keep the rules they had.")
+    number = len(rules.rules)
+    where = path or "the shipped ones: FUNNELWATCH_RULES_PATH is not set"
+    return Finding("alert rules", "ok", f"{number} rule{'' if number == 1 else 's'}, {where}")
 
 
 def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Finding]:

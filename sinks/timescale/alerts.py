@@ -80,6 +80,11 @@ class AlertStore:
         """The alerts that are still to be published, in order."""
         return [row["alert"] for row in self._database.query("outbox", {"funnel": funnel})]
 
+    def last_message(self, alert_id: str) -> dict[str, Any] | None:
+        """The last message of an alert, published or still to be; None if there is none."""
+        rows = self._database.query("last_message", {"alert_id": alert_id})
+        return rows[0]["alert"] if rows else None
+
     def published(self, alerts: Sequence[Mapping[str, Any]]) -> None:
         """Record that Kafka has acknowledged these alerts."""
         with self._database.transaction() as cursor:

@@ -41,6 +41,8 @@ class Reason(StrEnum):
     HELD_BACK_BY = "HELD_BACK_BY"
     """Another level of the same rule already says it."""
     NO_DATA = "NO_DATA"
+    RULE_REMOVED = "RULE_REMOVED"
+    """The rule was removed, or does not judge this series any more, while the alert was firing."""
 
 
 @dataclass(frozen=True, slots=True)

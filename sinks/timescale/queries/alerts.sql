@@ -58,3 +58,7 @@ WHERE
     )
 ORDER BY (alert ->> 'window_start')::bigint DESC, sequence DESC, alert_id
 LIMIT %(limit)s;
+
+-- name: last_message
+-- The last message of an alert, published or not.
+SELECT alert FROM alerts WHERE alert_id = %(alert_id)s ORDER BY sequence DESC LIMIT 1;

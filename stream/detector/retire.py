@@ -1,0 +1,50 @@
+"""Alerts whose rule is gone: they are resolved, since nobody is left to say that they are over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stream.detector.state import AlertState, Reason, State, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from alert_rules.model import Rule
+
+SAID = {State.FIRING, State.NO_DATA}
+"""States of an alert that somebody was told and that is not over."""
+
+
+def retire(
+    states: Iterable[AlertState], rules: Iterable[Rule], last_message: Callable[[str], dict[str, Any] | None]
+) -> list[Transition]:
+    """What becomes of the states that no rule speaks about any more.
+
+    A rule that was edited and still judges the series goes on with its state. Where it was removed, or judges other
+    steps or dimensions now, an alert that was told is resolved, with the reason RULE_REMOVED and the numbers of its
+    last message; one that was pending is forgotten.
+
+    Args:
+        states: of one funnel, as they were saved.
+        rules: that speak about this funnel now.
+        last_message: the last message of an alert_id, if there is one.
+    """
+    by_name = {rule.alert: rule for rule in rules}
+    transitions = []
+    for state in states:
+        rule = by_name.get(state.rule)
+        if rule is not None and judges(rule, state):
+            continue
+        if state.state is State.PENDING:
+            transitions.append(Transition(state.but(state=State.OK, reason=Reason.RULE_REMOVED, alert_id="")))
+        elif state.state in SAID:
+            after = state.but(state=State.RESOLVED, reason=Reason.RULE_REMOVED, sequence=state.sequence + 1)
+            said = last_message(state.alert_id)
+            alert = said and said | {"state": "resolved", "reason": str(after.reason), "sequence": after.sequence}
+            transitions.append(Transition(after, alert))
+    return transitions
+
+
+def judges(rule: Rule, state: AlertState) -> bool:
+    """Whether the rule, as it is now, judges the series of this state."""
+    return rule.judges(state.step) and any(set(level) == set(state.dimensions) for level in rule.by)
