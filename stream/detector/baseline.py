@@ -50,6 +50,12 @@ class Baseline:
     seasonal: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
+    def rows(self, begin: int) -> Baseline:
+        """Without the rows before ``begin``."""
+        return Baseline(
+            self.rate[begin:], self.strength[begin:], self.per_window[begin:], self.seasonal[begin:], self.known[begin:]
+        )
+
 
 def baseline(counts: Counts, basis: str, rows: Rows, kind: Kind = "auto") -> Baseline:
     """The baseline for those rows: seasonal where there is a past week, else recent (``auto``), or only one of them."""

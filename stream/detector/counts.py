@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from stream.detector.block import Block
     from stream.model import Series, Tally
 
 CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
@@ -64,25 +65,27 @@ class Counts:
         """Start of the window of that row."""
         return (self.first + row) * self.window_ms
 
-    def append(self, start: int, series: Mapping[Series, Tally]) -> None:
-        """Add the newest window; windows left out before it count nothing, however many they are."""
-        row = self.row_of(start) if self.rows else 0
+    def append(self, block: Block) -> None:
+        """Add the newest windows; windows left out before them count nothing, however many they are."""
+        row = self.row_of(block.start) if self.rows else 0
         if not self.rows:
-            self.first = start // self.window_ms
+            self.first = block.start // self.window_ms
         elif row - self.rows >= self.limit:
-            self.first, self.rows, row = start // self.window_ms, 0, 0
+            self.first, self.rows, row = block.start // self.window_ms, 0, 0
             self.cum[:, 0] = 0
-        fresh = self._sums(series)
-        row -= self._make_room(row)
+        fresh = self._sums(block)
+        row -= self._make_room(row, len(block))
         if row > self.rows:
             self.cum[:, self.rows + 1 : row + 1] = self.cum[:, self.rows, None]
-        self.cum[:, row + 1] = self.cum[:, row] + fresh
-        self.rows = row + 1
+        end = row + len(block)
+        np.cumsum(fresh, axis=1, dtype=np.uint32, out=self.cum[:, row + 1 : end + 1])
+        self.cum[:, row + 1 : end + 1] += self.cum[:, row, None]
+        self.rows = end
 
-    def revise(self, start: int, series: Mapping[Series, Tally]) -> None:
-        """Replace the counts of a remembered window by these, which are all of them."""
-        fresh = self._sums(series)
-        row = self.row_of(start)
+    def revise(self, block: Block) -> None:
+        """Replace the counts of one remembered window by these, which are all of them."""
+        fresh = self._sums(block)[:, 0]
+        row = self.row_of(block.start)
         change = fresh - (self.cum[:, row + 1] - self.cum[:, row])
         where = np.flatnonzero(change.any(axis=0))
         if where.size:
@@ -141,26 +144,26 @@ class Counts:
             self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, self.cum.shape[2])))
         return place
 
-    def _sums(self, series: Mapping[Series, Tally]) -> NDArray[np.uint32]:
-        """The counts of one window by channel and column."""
-        places = self.places(series)
-        sums = np.zeros((len(self.channels), self.cum.shape[2]), dtype=np.uint32)
-        if series:
-            values = np.array(list(series.values()), dtype=np.float64)
-            for channel, field in enumerate(self._fields):
-                weights = np.repeat(values[:, field], places.shape[1])
-                sums[channel] = np.bincount(places.ravel(), weights, minlength=sums.shape[1]).astype(np.uint32)
+    def _sums(self, block: Block) -> NDArray[np.uint32]:
+        """The counts by channel, window and column."""
+        places = self.places(block.series)
+        shape = (len(block), self.cum.shape[2])
+        sums = np.zeros((len(self.channels), *shape), dtype=np.uint32)
+        cells = (np.arange(len(block))[:, None] * shape[1] + places.ravel()).ravel()
+        for channel, field in enumerate(self._fields):
+            values = np.repeat(block.tallies[:, :, field], places.shape[1], axis=1).astype(np.float64)
+            sums[channel] = np.bincount(cells, values.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
         return sums
 
-    def _make_room(self, row: int) -> int:
-        """Let ``row`` be stored; how many rows were forgotten at the front for it."""
+    def _make_room(self, row: int, fresh: int) -> int:
+        """Let ``fresh`` rows be stored from ``row`` on; how many rows were forgotten at the front for it."""
         capacity = self.cum.shape[1] - 1
-        if row < capacity:
+        if row + fresh <= capacity:
             return 0
         drop = max(0, row + 1 - self.limit)
         kept = max(0, self.rows - drop)
         # A quarter more than is remembered: moving it all to the front is then rare.
-        grown = min(max(2 * capacity, row + 1 - drop + 1), self.limit + self.limit // 4 + 2)
+        grown = min(max(2 * capacity, row + fresh - drop + 1), self.limit + self.limit // 4 + fresh + 1)
         cum = np.zeros((self.cum.shape[0], grown + 1, self.cum.shape[2]), dtype=np.uint32)
         cum[:, : kept + 1] = self.cum[:, self.rows - kept : self.rows + 1]
         self.cum, self.rows, self.first = cum, kept, self.first + drop

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from alert_rules.model import DIMENSIONS
 from stream.detector.baseline import WEEK_MS, WEEKS, WIDE_MS
+from stream.detector.block import Block
 from stream.detector.counts import Counts
 from stream.detector.panel import MAX_LAGS, Panel
 from stream.detector.rule_watch import RuleWatch
 from stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from alert_rules.model import Rule, Rules
     from stream.detector.baseline import Kind
     from stream.detector.state import AlertState, Reason, Transition
     from stream.model import ClosedWindow, Series, Tally
 
+    PanelKey = tuple[str, int, Kind]
+
 DAY_MS = 86_400_000
+CELLS = 8192
+"""So many windows x columns are judged at once: enough to keep numpy busy, few enough to stay in the cache."""
 
 
 class Detector:
@@ -48,10 +57,11 @@ class Detector:
         self.counts = Counts(levels, channels, window_ms, limit)
         finer = list(dict.fromkeys(_finer(levels)))
         self.drill = Counts(finer, channels, window_ms, limit)
-        self._panels: dict[tuple[str, int, Kind], Panel] = {}
-        self._watches = [RuleWatch(funnel, rule, self._panel(rule), self.drill) for rule in self.rules]
+        self._panels: dict[PanelKey, Panel] = {}
+        self._watches = [(key, RuleWatch(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()]
         self._preloaded: list[tuple[int, Series, Tally]] = []
         self._revisions: dict[int, int] = {}
+        self._known: set[Series] = set()
         self._newest = -1
         self._begun = False
 
@@ -70,7 +80,7 @@ class Detector:
 
     def restore(self, states: Iterable[AlertState]) -> None:
         """Take up the states that an earlier detector left; those of rules that are gone are ignored."""
-        by_rule = {watch.rule.alert: watch for watch in self._watches}
+        by_rule = {watch.rule.alert: watch for _, watch in self._watches}
         for state in states:
             if state.funnel == self.funnel and state.rule in by_rule:
                 by_rule[state.rule].restore(state)
@@ -85,24 +95,75 @@ class Detector:
         self._begin()
         if self._revisions.get(start, -1) >= window.revision:
             return []
+        block = Block.of(start, window.series)
         if start < self._newest or (start == self._newest and self.counts.rows):
-            self._revise(window)
-            if start < self._newest:
-                return []
-        else:
-            self.counts.append(start, window.series)
-            self.drill.append(start, window.series)
+            self._revise(block, window.revision)
+            return [] if start < self._newest else self._judge(self.counts.rows - 1, window.revision)
         self._newest = start
         self._see(start, window.revision)
-        return self._judge(window)
+        return self._advance(block, window.revision)
 
-    def _panel(self, rule: Rule) -> Panel:
-        """The panel that the rule reads, shared by rules that read the same."""
-        kind: Kind = rule.baseline if rule.kind == "drop" else "auto"
-        key = (rule.basis, rule.maturity_ms, kind)
-        if key not in self._panels:
-            self._panels[key] = Panel(self.counts, *key)
-        return self._panels[key]
+    def observe_block(self, block: Block) -> list[Transition]:
+        """Judge consecutive closed windows, newer than all before; the same as `observe` of one after the other.
+
+        Raises:
+            ValueError: they are not newer.
+        """
+        self._follow(block)
+        return self._advance(block, 0)
+
+    def learn(self, block: Block) -> None:
+        """Take in consecutive closed windows, newer than all before, as history that is not judged.
+
+        Raises:
+            ValueError: they are not newer.
+        """
+        self._follow(block)
+        for part in self._parts(block):
+            self.counts.append(part)
+            self.drill.append(part)
+
+    def _follow(self, block: Block) -> None:
+        """Move on to the end of a block."""
+        self._begin()
+        if block.start <= self._newest:
+            raise ValueError(f"funnel {self.funnel}: windows must be newer than {self._newest}, not {block.start}")
+        self._newest = block.start + (len(block) - 1) * self.window_ms
+
+    def _advance(self, block: Block, revision: int) -> list[Transition]:
+        """Add windows to the counts and judge them."""
+        transitions: list[Transition] = []
+        for part in self._parts(block):
+            self.counts.append(part)
+            self.drill.append(part)
+            transitions += self._judge(self.counts.rows - len(part), revision)
+        return transitions
+
+    def _parts(self, block: Block) -> Iterator[Block]:
+        """The block in parts, so that each series that is new begins at the start of one; at least one part.
+
+        A series begins with the first window in which it counts anything.
+        """
+        began = np.zeros(len(block.series), dtype=np.intp)
+        fresh = [place for place, one in enumerate(block.series) if one not in self._known]
+        if fresh:
+            counted = block.tallies[:, fresh].any(axis=2)
+            began[fresh] = np.where(counted.any(axis=0), counted.argmax(axis=0), len(block))
+        limit = max(1, CELLS // max(1, len(self.counts.columns), len(block.series)))
+        cuts = sorted({0, *range(0, len(block), limit), *began.tolist(), len(block)})
+        for begin, end in pairwise(cuts):
+            places = np.flatnonzero(began <= begin)
+            self._known.update(block.series[place] for place in fresh if began[place] == begin)
+            yield block.part(begin, end, self.window_ms, None if places.size == len(began) else places.tolist())
+
+    def _keys(self) -> Iterator[tuple[PanelKey, Rule]]:
+        """The rules, each with the key of its panel, which is made here; rules that read the same share one."""
+        for rule in self.rules:
+            kind: Kind = rule.baseline if rule.kind == "drop" else "auto"
+            key = (rule.basis, rule.maturity_ms, kind)
+            if key not in self._panels:
+                self._panels[key] = Panel(self.counts, *key)
+            yield key, rule
 
     def _begin(self) -> None:
         """Turn what was preloaded into history, once."""
@@ -111,16 +172,18 @@ class Detector:
         self._begun = True
         self.counts.load(self._preloaded)
         self.drill.load(self._preloaded)
+        self._known.update(series for _, series, _ in self._preloaded)
         if self._preloaded:
             self._newest = self.counts.start_of(self.counts.rows - 1)
         self._preloaded = []
 
-    def _revise(self, window: ClosedWindow) -> None:
+    def _revise(self, block: Block, revision: int) -> None:
         """Take in other counts of a window that is known, if it is still remembered."""
+        self._known.update(block.series)
         for counts in (self.counts, self.drill):
-            if 0 <= counts.row_of(window.window_start) < counts.rows:
-                counts.revise(window.window_start, window.series)
-        self._see(window.window_start, window.revision)
+            if 0 <= counts.row_of(block.start) < counts.rows:
+                counts.revise(block)
+        self._see(block.start, revision)
 
     def _see(self, start: int, revision: int) -> None:
         """Remember the revision; those of windows long past are forgotten from time to time."""
@@ -129,14 +192,20 @@ class Detector:
             oldest = self._newest - self.history_ms
             self._revisions = {at: number for at, number in self._revisions.items() if at >= oldest}
 
-    def _judge(self, window: ClosedWindow) -> list[Transition]:
-        """Every rule over the newest window."""
-        scans = {key: panel.advance() for key, panel in self._panels.items()}
+    def _judge(self, begin: int, revision: int) -> list[Transition]:
+        """Every rule over the rows from ``begin`` on, as many at once as are held against one estimate of noise."""
         transitions: list[Transition] = []
-        for watch in self._watches:
-            found = next(scans[key] for key, panel in self._panels.items() if panel is watch.panel)
-            if found is not None:
-                transitions += watch.judge(found, window.revision, self.reasons)
+        while begin < self.counts.rows:
+            end = min((panel.steady_until(begin) for panel in self._panels.values()), default=self.counts.rows)
+            looks = {key: panel.look(begin, end) for key, panel in self._panels.items()}
+            moves: list[tuple[int, Transition]] = []
+            for key, watch in self._watches:
+                look = looks[key]
+                if look is not None:
+                    moves += watch.judge(look, revision, self.reasons)
+            # As if the windows had come one by one: each by all rules, before the next.
+            transitions += [move for _, move in sorted(moves, key=itemgetter(0))]
+            begin = end
         return transitions
 
 

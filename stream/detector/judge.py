@@ -1,4 +1,4 @@
-"""What one rule sees in one window: for every column whether it is alarming, and by what numbers."""
+"""What one rule sees in some windows: for every column whether it is alarming, and by what numbers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alert_rules.model import ChangeRule, DropRule, ThresholdRule
-    from stream.detector.panel import Panel
-    from stream.detector.scan import Scan
+    from stream.detector.panel import Look, Panel
 
 MIN_DROP_RECENT = 0.10
 BURST = 2.0
@@ -26,6 +25,9 @@ REGRESSION = 0.7
 """A drop is largest in the windows that gave the alarm; what goes on is expected to be this much of it."""
 ORDINARY_SD = 3.0
 """The ordinary interval is this many deviations to each side."""
+QUIET_REASONS = (Reason.ORDINARY, Reason.COLD_START, Reason.LOW_VOLUME, Reason.NO_BASELINE)
+"""Why a window is no alarm; judges give the place in this list."""
+ORDINARY, COLD_START, LOW_VOLUME, NO_BASELINE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,108 +57,102 @@ class Sight:
 
 
 class DropJudge:
-    """A drop rule over one scan."""
+    """A drop rule over one scan; arrays are of shape (rows, columns)."""
 
-    def __init__(self, rule: DropRule, panel: Panel, found: Scan, since: NDArray[np.intp]) -> None:
-        """``since``: per column, how many of the last windows may be judged (those after the last recovery)."""
-        now = panel.now
-        assert now is not None
+    def __init__(self, rule: DropRule, look: Look, since: NDArray[np.intp]) -> None:
+        """``since``: by row and column, how many of the last windows may be judged (those after the last recovery)."""
+        now, found = look.now, look.scan
         self.found = found
-        self.cold = ~now.seasonal[0]
-        known = now.known[0]
+        self.cold = ~now.seasonal
         drop = np.where(self.cold, max(rule.min_drop, MIN_DROP_RECENT), rule.min_drop)
+        scales = SCALES[:, None, None]
         enough = found.impressions >= rule.min_impressions
-        allowed = known & enough & (found.drop >= drop) & (SCALES[:, None] <= since)
-        burst = self.cold & (found.impressions > BURST * SCALES[:, None] * now.per_window[0])
+        allowed = now.known & enough & (found.drop >= drop) & (scales <= since)
+        burst = self.cold & (found.impressions > BURST * scales * now.per_window)
         would = np.where(allowed, found.score, -np.inf)
         scores = np.where(burst, -np.inf, would)
         self.best = scores.argmax(axis=0)
         self.score = scores.max(axis=0)
         self.alarm = self.score > rule.score
         self.short_alarm = scores[:SHORT].max(axis=0) > rule.score
-        self.enough = known & enough[-1]
-        self.reasons = np.full(len(known), Reason.ORDINARY, dtype=object)
-        self.reasons[(would.max(axis=0) > rule.score) & ~self.alarm] = Reason.COLD_START
-        self.reasons[~enough[-1]] = Reason.LOW_VOLUME
-        self.reasons[~known] = Reason.NO_BASELINE
+        self.enough = now.known & enough[-1]
+        self.reasons = np.full(now.known.shape, ORDINARY, dtype=np.int8)
+        self.reasons[(would.max(axis=0) > rule.score) & ~self.alarm] = COLD_START
+        self.reasons[~enough[-1]] = LOW_VOLUME
+        self.reasons[~now.known] = NO_BASELINE
 
-    def sight(self, column: int, drop: float, age: int) -> Sight:
+    def sight(self, row: int, column: int, drop: float, age: int) -> Sight:
         """The numbers of one column; ``drop`` and ``age`` (windows) are those of its alert, 0 where there is none."""
-        scale = int(self.best[column])
-        part = self.found
-        if not np.isfinite(self.score[column]):
+        scale = int(self.best[row, column])
+        if not np.isfinite(self.score[row, column]):
             scale = min(SHORT - 1, max(0, int(np.searchsorted(SCALES, age, side="right")) - 1))
-        n, x = float(part.impressions[scale, column]), float(part.successes[scale, column])
-        expected = float(part.expected[scale, column])
-        deviation = float(np.sqrt(part.variance[scale, column]) * part.scale[scale, column])
+        part = self.found.at(row, column)
+        n, x, expected = float(part.impressions[scale]), float(part.successes[scale]), float(part.expected[scale])
+        deviation = float(np.sqrt(part.variance[scale]) * part.scale[scale])
         rate, width = expected / max(n, 1e-12), ORDINARY_SD * deviation / max(n, 1e-12)
         return Sight(
-            alarm=bool(self.alarm[column]),
-            recovered=self._recovered(column, drop, age),
-            enough=bool(self.enough[column]),
+            alarm=bool(self.alarm[row, column]),
+            recovered=self._recovered(row, column, drop, age),
+            enough=bool(self.enough[row, column]),
             windows=int(SCALES[scale]),
             impressions=n,
             successes=x,
             expected=expected,
             low=max(0.0, rate - width),
             high=min(1.0, rate + width),
-            score=float(part.score[scale, column]),
-            recent_baseline=bool(self.cold[column]),
+            score=float(part.score[scale]),
+            recent_baseline=bool(self.cold[row, column]),
         )
 
-    def _recovered(self, column: int, drop: float, age: int) -> int:
+    def _recovered(self, row: int, column: int, drop: float, age: int) -> int:
         """The stretch, of those within the alert's age, that is back to ordinary; 0 when none is."""
-        if not age or self.short_alarm[column] or not self.enough[column]:
+        if not age or self.short_alarm[row, column] or not self.enough[row, column]:
             return 0
-        one = type(self.found)(*(getattr(self.found, name)[:, [column]] for name in SCAN_FIELDS))
-        ratios = np.where(age >= SCALES, recovery(one, np.array([REGRESSION * drop]))[:, 0], -np.inf)
+        ratios = np.where(age >= SCALES, recovery(self.found.at(row, column), REGRESSION * drop), -np.inf)
         best = int(ratios.argmax())
         return int(SCALES[best]) if ratios[best] >= RECOVERY else 0
-
-
-SCAN_FIELDS = ("impressions", "successes", "expected", "variance", "z", "scale")
 
 
 class StretchJudge:
     """A threshold or change rule: the rate over the last stretch against a fixed or an earlier one."""
 
-    def __init__(self, rule: ThresholdRule | ChangeRule, panel: Panel) -> None:
+    def __init__(self, rule: ThresholdRule | ChangeRule, panel: Panel, look: Look) -> None:
         counts = panel.counts
         self.windows = max(1, rule.over_ms // counts.window_ms)
-        end = np.array([panel.head + 1])
+        end = np.arange(look.first + 1, look.first + 1 + len(look.now.known))
         begin = end - self.windows
-        self.n = counts.stretch("impressions", begin, end)[0]
-        self.x = counts.stretch(panel.basis, begin, end)[0]
+        self.n = counts.stretch("impressions", begin, end)
+        self.x = counts.stretch(panel.basis, begin, end)
         if rule.kind == "change":
             back = rule.offset_ms // counts.window_ms
-            before = counts.stretch("impressions", begin - back, end - back)[0]
+            before = counts.stretch("impressions", begin - back, end - back)
             known = before >= rule.min_impressions
-            earlier = counts.stretch(panel.basis, begin - back, end - back)[0] / np.maximum(before, 1.0)
+            earlier = counts.stretch(panel.basis, begin - back, end - back) / np.maximum(before, 1.0)
             self.reference, self.limit = earlier, earlier * (1.0 - rule.drop)
         else:
-            known = np.ones(len(self.n), dtype=bool)
-            self.reference = self.limit = np.full(len(self.n), rule.below)
+            known = np.ones(self.n.shape, dtype=bool)
+            self.reference = self.limit = np.full(self.n.shape, rule.below)
         self.reference = np.clip(self.reference, 0.0, 1.0)
         full = self.n >= rule.min_impressions
         self.enough = known & full
         self.alarm = self.enough & (self.x < self.limit * self.n)
-        self.reasons = np.full(len(self.n), Reason.ORDINARY, dtype=object)
-        self.reasons[~full] = Reason.LOW_VOLUME
-        self.reasons[~known] = Reason.NO_BASELINE
+        self.reasons = np.full(self.n.shape, ORDINARY, dtype=np.int8)
+        self.reasons[~full] = LOW_VOLUME
+        self.reasons[~known] = NO_BASELINE
 
-    def sight(self, column: int, drop: float, age: int) -> Sight:
+    def sight(self, row: int, column: int, drop: float, age: int) -> Sight:
         """The numbers of one column; the score is the binomial deviation from the reference rate."""
-        n, x = self.n[[column]], self.x[[column]]
-        expected = n * self.reference[column]
+        n, x = self.n[row, [column]], self.x[row, [column]]
+        expected = n * self.reference[row, column]
         return Sight(
-            alarm=bool(self.alarm[column]),
-            recovered=int(self.enough[column] and not self.alarm[column]),
-            enough=bool(self.enough[column]),
+            alarm=bool(self.alarm[row, column]),
+            recovered=int(self.enough[row, column] and not self.alarm[row, column]),
+            enough=bool(self.enough[row, column]),
             windows=self.windows,
             impressions=float(n[0]),
             successes=float(x[0]),
             expected=float(expected[0]),
-            low=float(np.clip(self.limit[column], 0.0, 1.0)),
+            low=float(np.clip(self.limit[row, column], 0.0, 1.0)),
             high=1.0,
             score=float(deviance_root(x, n, np.clip(expected, 0.0, n * (1.0 - 1e-9)))[0]),
         )

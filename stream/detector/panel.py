@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,20 +17,34 @@ if TYPE_CHECKING:
     from stream.detector.baseline import Kind
     from stream.detector.counts import Counts
 
+    Floats = NDArray[np.float64]
+
 HOUR_MS = 3_600_000
 MAX_LAGS = 13
 """A success may come in its own window or in this many less one after it; what is later counts as lost."""
 
 
-def estimate_every(age_ms: int) -> int:
-    """How often the noise is estimated anew, ms of event time: often while there is little history."""
-    if age_ms < 6 * HOUR_MS:
-        return HOUR_MS // 4
-    return HOUR_MS if age_ms < 48 * HOUR_MS else 6 * HOUR_MS
+YOUNG = ((6 * HOUR_MS, HOUR_MS // 4), (48 * HOUR_MS, HOUR_MS))
+"""Up to such an age of the history, ms, the noise is estimated anew this often; then every REGULARLY."""
+REGULARLY = 6 * HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a panel shows at consecutive rows."""
+
+    first: int
+    """The first judged row."""
+    newest: int
+    """The row that was the newest when the first one was judged."""
+    scan: Scan
+    """Shape (scales, rows, columns)."""
+    now: Baseline
+    """Shape (rows, columns)."""
 
 
 class Panel:
-    """Scans every column at the newest window that has matured."""
+    """Scans every column at the newest windows that have matured."""
 
     def __init__(self, counts: Counts, basis: str, maturity_ms: int, kind: Kind) -> None:
         self.counts = counts
@@ -40,37 +55,39 @@ class Panel:
         self.behind = late if basis == "cohort" else 0
         """How many windows the judged one is behind the newest: cohorts are judged when they have matured."""
         self.estimates: Estimates = unknown(0, self.lags)
-        self.now: Baseline | None = None
-        """The baseline of the judged window; one row."""
         self._steps: list[str] = []
         self._epoch = -1
         self._number = -1
         self._rate = np.full((LONGEST, 0), 0.5)
         self._known = np.zeros((LONGEST, 0), dtype=bool)
 
-    @property
-    def head(self) -> int:
-        """The judged row; negative while none has matured."""
-        return self.counts.rows - 1 - self.behind
+    def steady_until(self, begin: int) -> int:
+        """Up to which row, exclusive, the newest rows from ``begin`` on are judged by one estimate of the noise."""
+        head = begin - self.behind
+        if head < 0:
+            return min(self.behind, self.counts.rows)
+        epoch, every = self._epoch_of(head)
+        ages = [age // self.counts.window_ms for age, _ in YOUNG if age // self.counts.window_ms > head]
+        end = min([-(-(epoch + every) // self.counts.window_ms) - self.counts.first, *ages])
+        return min(max(end, head + 1) + self.behind, self.counts.rows)
 
-    def advance(self) -> Scan | None:
-        """Scan at the judged row; None while there is none."""
-        head = self.head
-        if head < 0 or not self.counts.columns:
+    def look(self, begin: int, end: int) -> Look | None:
+        """Scan the rows that are judged when the newest are [begin, end); None while they have not matured."""
+        first, last = begin - self.behind, end - 1 - self.behind
+        if first < 0 or not self.counts.columns:
             return None
         self._widen()
-        self._estimate(head)
-        now = self._remember(head)
-        n = self.counts.each("impressions", head - LONGEST - self.lags + 1, head + 1, slice(None))
-        x = self.counts.each(self.basis, head - LONGEST + 1, head + 1, slice(None))
-        clumps = 1.0 + np.maximum(now.per_window[0] - 1.0, 0.0) * self.estimates.rho
-        doubt = (1.0 - now.rate[0]) / np.maximum(now.rate[0] * now.strength[0], 1e-12) * clumps
-        tau = np.where(now.seasonal[0], TAU_SEASONAL, TAU_RECENT)
-        return scan(n, x, self._rate, self._known, self.estimates, tau**2 + doubt)
+        self._estimate(first)
+        now, rate, known = self._remember(first, last)
+        n = self.counts.each("impressions", first - LONGEST - self.lags + 1, last + 1, slice(None))
+        x = self.counts.each(self.basis, first - LONGEST + 1, last + 1, slice(None))
+        clumps = 1.0 + np.maximum(now.per_window - 1.0, 0.0) * self.estimates.rho
+        doubt = (1.0 - now.rate) / np.maximum(now.rate * now.strength, 1e-12) * clumps
+        tau = np.where(now.seasonal, TAU_SEASONAL, TAU_RECENT)
+        return Look(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now)
 
-    def expectation(self, begin: int, columns: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expectation(self, begin: int, head: int, columns: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Expected and seen successes of each row in [begin, head], of some columns: shape (rows, columns) each."""
-        head = self.head
         found = baseline(self.counts, self.basis, np.arange(begin, head + 1), self.kind)
         n = self.counts.each("impressions", begin - self.lags + 1, head + 1, columns)
         x = self.counts.each(self.basis, begin, head + 1, columns)
@@ -98,30 +115,32 @@ class Panel:
         self._rate = np.pad(self._rate, more, constant_values=0.5)
         self._known = np.pad(self._known, more)
 
+    def _epoch_of(self, head: int) -> tuple[int, int]:
+        """The event time that ends the history from which the noise of this row is known, and when it is the next."""
+        age = head * self.counts.window_ms
+        every = next((every for limit, every in YOUNG if age < limit), REGULARLY)
+        return self.counts.start_of(head) // every * every, every
+
     def _estimate(self, head: int) -> None:
         """Estimate the noise anew where a new stretch of event time has begun."""
-        every = estimate_every(head * self.counts.window_ms)
-        epoch = self.counts.start_of(head) // every * every
+        epoch, _ = self._epoch_of(head)
         if epoch != self._epoch:
             self._epoch = epoch
             before = max(0, -(-epoch // self.counts.window_ms) - self.counts.first)
             self.estimates = estimate(self.counts, self.basis, before, self.lags)
 
-    def _remember(self, head: int) -> Baseline:
-        """Bring the ordinary rates of the last LONGEST rows up to ``head``; the baseline of ``head``."""
-        number = self.counts.first + head
-        fresh = LONGEST if self._number < 0 else min(number - self._number, LONGEST)
-        self._number = number
-        rows = np.arange(head - max(fresh, 1) + 1, head + 1)
-        found = baseline(self.counts, self.basis, rows, self.kind)
-        if fresh:
-            self._rate = np.concatenate([self._rate[fresh:], found.rate])
-            self._known = np.concatenate([self._known[fresh:], found.known])
-        self.now = Baseline(
-            rate=found.rate[-1:],
-            strength=found.strength[-1:],
-            per_window=found.per_window[-1:],
-            seasonal=found.seasonal[-1:],
-            known=found.known[-1:],
-        )
-        return self.now
+    def _remember(self, first: int, last: int) -> tuple[Baseline, Floats, NDArray[np.bool_]]:
+        """The baseline of the rows [first, last]; rate and whether it is known, of the LONGEST - 1 before them as well.
+
+        The rates of the last LONGEST rows are kept as they were when those rows were judged.
+        """
+        kept = self._number - self.counts.first if self._number >= 0 else first - LONGEST - 1
+        if kept < first - LONGEST:
+            kept = first - LONGEST
+            self._rate, self._known = self._rate[:0], self._known[:0]
+        begin = min(first, kept + 1)
+        found = baseline(self.counts, self.basis, np.arange(begin, last + 1), self.kind)
+        rate = np.concatenate([self._rate, found.rate[kept + 1 - begin :]])[first - last - LONGEST :]
+        known = np.concatenate([self._known, found.known[kept + 1 - begin :]])[first - last - LONGEST :]
+        self._rate, self._known, self._number = rate[-LONGEST:], known[-LONGEST:], self.counts.first + last
+        return found.rows(first - begin), rate, known

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream.detector.alert import alert_message
-from stream.detector.judge import DropJudge, Judge, Sight, StretchJudge
+from stream.detector.judge import QUIET_REASONS, DropJudge, Judge, Sight, StretchJudge
 from stream.detector.machine import step
 from stream.detector.scan import LONGEST
 from stream.detector.scope import Where, held_back, trace, within
@@ -16,10 +16,11 @@ from stream.detector.state import AlertState, Reason, State, Transition
 if TYPE_CHECKING:
     from collections import Counter
 
+    from numpy.typing import NDArray
+
     from alert_rules.model import Rule
     from stream.detector.counts import Column, Counts
-    from stream.detector.panel import Panel
-    from stream.detector.scan import Scan
+    from stream.detector.panel import Look, Panel
 
 QUIET = {State.OK, State.RESOLVED}
 MAX_LOSS_WINDOWS = 1440
@@ -36,37 +37,69 @@ class RuleWatch:
         self.drill = drill
         self.states: dict[Column, AlertState] = {}
         """Of every series that has ever left ``ok``."""
+        self._awake: dict[Column, AlertState] = {}
+        """Those of them that are not quiet."""
         self._waiting: dict[tuple[str, tuple[tuple[str, str], ...]], AlertState] = {}
         self._columns: list[Column] = []
         self._mine = np.zeros(0, dtype=bool)
         self._since = np.zeros(0, dtype=np.int64)
+        """From when on the windows of each column may be judged, ms; -1 where all may."""
 
     def restore(self, state: AlertState) -> None:
         """Take up a state; its series need not have been seen yet."""
         self._waiting[state.step, tuple(sorted(state.dimensions.items()))] = state
         for column in self._columns:
             self._adopt(column)
-        self._forget()
 
-    def judge(self, found: Scan, revision: int, reasons: Counter[Reason]) -> list[Transition]:
-        """The transitions that the judged window of the panel causes."""
+    def judge(self, look: Look, revision: int, reasons: Counter[Reason]) -> list[tuple[int, Transition]]:
+        """The transitions that the judged windows cause, each with the row that was the newest then.
+
+        Windows in which nothing alarms while no alert is awake are only counted; the others are gone through one by
+        one. What a recovery changes about the windows after it is taken in at once.
+        """
         self._widen()
+        rows = len(look.now.known)
+        moves: list[tuple[int, Transition]] = []
+        judge: Judge | None = None
+        row = 0
+        while row < rows:
+            if judge is None:
+                judge = self._judge(look)
+                alarming = np.flatnonzero((judge.alarm & self._mine).any(axis=1))
+            busy = row if self._awake else int(next(iter(alarming[np.searchsorted(alarming, row) :]), rows))
+            if busy > row:
+                self._count(reasons, judge.reasons[row:busy, self._mine])
+            if busy < rows:
+                since = self._since.copy()
+                found = self._go_through(judge, busy, look.first + busy, revision, reasons)
+                moves += [(look.newest + busy, move) for move in found]
+                if not np.array_equal(since, self._since):
+                    judge = None
+            row = busy + 1
+        return moves
+
+    def _judge(self, look: Look) -> Judge:
+        """What the rule sees of each row and column, by what is known of recoveries so far."""
+        if self.rule.kind != "drop":
+            return StretchJudge(self.rule, self.panel, look)
         counts = self.panel.counts
-        start = counts.start_of(self.panel.head)
+        ends = np.array([counts.start_of(look.first + 1 + row) for row in range(len(look.now.known))])
+        return DropJudge(self.rule, look, (ends[:, None] - self._since) // counts.window_ms)
+
+    def _go_through(
+        self, judge: Judge, row: int, head: int, revision: int, reasons: Counter[Reason]
+    ) -> list[Transition]:
+        """The transitions that one window causes: ``row`` of the judge, ``head`` of the counts."""
+        counts = self.panel.counts
+        start = counts.start_of(head)
         end = start + counts.window_ms
-        judge: Judge
-        if self.rule.kind == "drop":
-            judge = DropJudge(self.rule, self.panel, found, (end - self._since) // counts.window_ms)
-        else:
-            judge = StretchJudge(self.rule, self.panel)
-        places = set(np.flatnonzero(judge.alarm & self._mine).tolist())
-        places |= {counts.columns[column] for column, state in self.states.items() if state.state not in QUIET}
+        places = set(np.flatnonzero(judge.alarm[row] & self._mine).tolist())
+        places |= {counts.columns[column] for column in self._awake}
         quiet = self._mine.copy()
         quiet[list(places)] = False
-        for reason, number in zip(*np.unique(judge.reasons[quiet].astype(str), return_counts=True), strict=True):
-            reasons[Reason(reason)] += int(number)
-        sights = {self._columns[place]: self._sight(judge, place, end) for place in sorted(places)}
-        held = self._held_back(sights)
+        self._count(reasons, judge.reasons[row, quiet])
+        sights = {self._columns[place]: self._sight(judge, row, place, end) for place in sorted(places)}
+        held = self._held_back(sights, head)
         transitions = []
         for column, sight in sights.items():
             before = self.states.get(column) or self._blank(column)
@@ -76,24 +109,31 @@ class RuleWatch:
             if (before.last_window, before.payload.get("revision", 0)) >= (start, revision):
                 continue
             move = step(self.rule, before, sight, start, end)
-            quiet_reason = Reason(judge.reasons[counts.columns[column]])
+            quiet_reason = QUIET_REASONS[judge.reasons[row, counts.columns[column]]]
             reasons[quiet_reason if move.reason is Reason.ORDINARY and not move.changed else move.reason] += 1
             if move.changed:
                 after = move.state.but(payload={**move.state.payload, "revision": revision})
-                self.states[column] = after
-                transitions.append(Transition(after, self._message(column, after, sight) if move.publish else None))
-                self._forget()
+                message = self._message(column, after, sight, head) if move.publish else None
+                transitions.append(Transition(after, message))
+                self._keep(column, after)
         return transitions
 
-    def _sight(self, judge: Judge, place: int, end: int) -> Sight:
-        """What is seen of one column, given its alert."""
-        state = self.states.get(self._columns[place])
-        if state is None or state.state in QUIET:
-            return judge.sight(place, 0.0, 0)
-        age = max(1, (end - state.started_at) // self.panel.counts.window_ms)
-        return judge.sight(place, state.payload.get("drop", 0.0), age)
+    @staticmethod
+    def _count(reasons: Counter[Reason], found: NDArray[np.int8]) -> None:
+        """Count reasons of windows in which nothing happened."""
+        for reason, number in zip(QUIET_REASONS, np.bincount(found.ravel(), minlength=4).tolist(), strict=True):
+            if number:
+                reasons[reason] += number
 
-    def _held_back(self, sights: dict[Column, Sight]) -> dict[Column, Column]:
+    def _sight(self, judge: Judge, row: int, place: int, end: int) -> Sight:
+        """What is seen of one column, given its alert."""
+        state = self._awake.get(self._columns[place])
+        if state is None:
+            return judge.sight(row, place, 0.0, 0)
+        age = max(1, (end - state.started_at) // self.panel.counts.window_ms)
+        return judge.sight(row, place, state.payload.get("drop", 0.0), age)
+
+    def _held_back(self, sights: dict[Column, Sight], head: int) -> dict[Column, Column]:
         """The alarming series that another level already tells, or is about to."""
         if len(self.rule.by) == 1:
             return {}
@@ -109,59 +149,69 @@ class RuleWatch:
             return {}
         # Losses are compared over one stretch: the longest that any of the new ones is judged by.
         windows = max(sight.windows for sight in fresh.values())
-        losses = self._losses([*fresh, *active], windows)
+        losses = self._losses([*fresh, *active], windows, head)
         return held_back({one: losses[one] for one in fresh}, {one: losses[one] for one in active})
 
-    def _losses(self, columns: list[Column], windows: int) -> dict[Column, float]:
-        """Expected minus seen successes of each series over the last windows; never below 0."""
+    def _losses(self, columns: list[Column], windows: int, head: int) -> dict[Column, float]:
+        """Expected minus seen successes of each series over the last windows up to ``head``; never below 0."""
         places = np.array([self.panel.counts.columns[column] for column in columns])
-        expected, seen = self.panel.expectation(self.panel.head - windows + 1, places)
+        expected, seen = self.panel.expectation(head - windows + 1, head, places)
         return dict(zip(columns, np.maximum((expected - seen).sum(axis=0), 0.0).tolist(), strict=True))
 
-    def _message(self, column: Column, state: AlertState, sight: Sight) -> dict[str, object]:
+    def _message(self, column: Column, state: AlertState, sight: Sight, head: int) -> dict[str, object]:
         """The alert to publish."""
         counts = self.panel.counts
-        start = counts.start_of(self.panel.head)
+        start = counts.start_of(head)
         windows = (start - state.started_at) // counts.window_ms + 1
-        lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS))[column]
+        lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), head)[column]
         where = (
-            Where() if state.state is State.RESOLVED else trace(column, min(windows, LONGEST), self.panel, self.drill)
+            Where()
+            if state.state is State.RESOLVED
+            else trace(column, head, min(windows, LONGEST), self.panel, self.drill)
         )
         return alert_message(self.rule, state, sight, start, start + counts.window_ms, lost, where)
 
     def _widen(self) -> None:
         """Take up columns that have come since."""
-        columns = list(self.panel.counts.columns)
-        if len(columns) == len(self._columns):
+        known = len(self._columns)
+        if len(self.panel.counts.columns) == known:
             return
-        fresh = columns[len(self._columns) :]
+        fresh = list(self.panel.counts.columns)[known:]
         mine = [column.level in self.rule.by and self.rule.judges(column.step) for column in fresh]
         self._mine = np.concatenate([self._mine, np.array(mine, dtype=bool)])
-        self._columns = columns
+        self._since = np.concatenate([self._since, np.full(len(fresh), -1)])
+        self._columns += fresh
+        for column, state in self.states.items():
+            self._forget(column, state.payload.get("since", -1), known)
         for column in fresh:
             self._adopt(column)
-        self._forget()
 
     def _adopt(self, column: Column) -> None:
         """Give a column the state that was restored for it."""
         key = (column.step, tuple(sorted(column.dimensions.items())))
         if column.level in self.rule.by and key in self._waiting:
-            self.states[column] = self._waiting.pop(key)
+            self._keep(column, self._waiting.pop(key))
 
-    def _forget(self) -> None:
-        """From when on the windows of each column may be judged: after its last recovery, or that of a related one.
+    def _keep(self, column: Column, state: AlertState) -> None:
+        """Remember the state of a column, and what follows from it."""
+        self.states[column] = state
+        if state.state in QUIET:
+            self._awake.pop(column, None)
+        else:
+            self._awake[column] = state
+        since = state.payload.get("since", -1)
+        if since > self._since[self.panel.counts.columns[column]]:
+            self._forget(column, since)
+
+    def _forget(self, column: Column, since: int, begin: int = 0) -> None:
+        """Judge a column, and those related to it, by the windows from its last recovery on only.
 
         The long stretches of the scan remember a dip for an hour after it is over; without this it would alarm anew,
-        at another level or at its own.
+        at another level or at its own. ``begin``: leave the columns before that place as they are.
         """
-        self._since = np.full(len(self._columns), -1, dtype=np.int64)
-        for column, state in self.states.items():
-            since = state.payload.get("since", -1)
-            if since < 0:
-                continue
-            for place, other in enumerate(self._columns):
-                if other == column or within(other, column) or within(column, other):
-                    self._since[place] = max(self._since[place], since)
+        for place, other in enumerate(self._columns[begin:] if since >= 0 else (), begin):
+            if other == column or within(other, column) or within(column, other):
+                self._since[place] = max(self._since[place], since)
 
     def _blank(self, column: Column) -> AlertState:
         """The state of a series that never left ``ok``."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SCALES = np.array([1, 2, 3, 5, 8, 13, 21, 34, 60])
 """Lengths k of the judged stretches, in windows."""
+PIECES = ((1, 1), (2, 1), (3, 2), (5, 3), (8, 5), (13, 8), (21, 13), (34, 21, 5))
+"""Of which shorter ones each length but the first is made up, the latest first."""
 LONGEST = int(SCALES[-1])
 SHORT = 4
 """The first so many scales are the short ones, k <= 5, which forget a dip soon after it is over."""
@@ -35,7 +37,7 @@ class Estimates:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Sums and scores over the last k windows: each of shape (scales, columns)."""
+    """Sums and scores over the last k windows: each of shape (scales, rows, columns)."""
 
     impressions: Floats
     """Impressions whose success is due in the stretch; a fraction where success lags its impression."""
@@ -56,6 +58,11 @@ class Scan:
     def drop(self) -> Floats:
         """Relative drop: 1 - seen / expected; 0 where nothing was expected."""
         return np.where(self.expected > 0, 1.0 - self.successes / np.maximum(self.expected, 1e-12), 0.0)
+
+    def at(self, row: int, column: int) -> Scan:
+        """The numbers of one row and column: shape (scales,)."""
+        parts = (self.impressions, self.successes, self.expected, self.variance, self.z, self.scale)
+        return Scan(*(part[:, row, column] for part in parts))
 
 
 def due(impressions: Floats, kernel: Floats) -> Floats:
@@ -85,30 +92,55 @@ def split(kernel: Floats) -> Floats:
 def scan(  # noqa: PLR0917
     impressions: Floats, successes: Floats, rate: Floats, known: NDArray[np.bool_], estimates: Estimates, base: Floats
 ) -> Scan:
-    """Scan the last windows.
+    """Scan the stretches that end with each of the judged rows.
 
     Args:
-        impressions: of the last LONGEST + lags windows, oldest first: shape (LONGEST + lags, columns).
-        successes: of the last LONGEST windows.
-        rate: expected rate of each of the last LONGEST windows.
+        impressions: of the judged rows and the LONGEST + lags - 1 before them, oldest first: shape (…, columns).
+        successes: of the judged rows and the LONGEST - 1 before them.
+        rate: expected rate of each of those.
         known: whether that rate is known; a window without is left out.
         estimates: the noise of each column.
-        base: squares of (tau, relative standard error of the rate) of the newest window, added up: what the sum may
-            be off in proportion to itself. Shape (columns,).
+        base: squares of (tau, relative standard error of the rate) of the judged rows, added up: what a sum may be off
+            in proportion to itself. Shape (rows, columns).
     """
     n = np.where(known, due(impressions[1:], estimates.kernel), 0.0)
     spread = n * rate * (1.0 - rate)
     parts = np.stack([n, np.where(known, successes, 0.0), n * rate, spread, spread * np.maximum(n - 1.0, 0.0)])
-    sums = np.cumsum(parts[:, ::-1], axis=1)[:, SCALES - 1]
-    total, seen, expected = sums[0], sums[1], sums[2]
+    total, seen, expected, plain, clumped = stretches(parts, len(base))
     open_ends = due(impressions, split(estimates.kernel))
-    ends = open_ends[-1] + open_ends[LONGEST - SCALES]
-    variance = sums[3] + estimates.rho * sums[4] + rate[-1] ** 2 * ends
+    last = np.arange(LONGEST, LONGEST + len(base))
+    ends = open_ends[last] + open_ends[last - SCALES[:, None]]
+    variance = plain + estimates.rho * clumped + rate[-len(base) :] ** 2 * ends
     z = deviance_root(seen, total, expected) * np.sqrt(
         expected * (1.0 - expected / np.maximum(total, 1e-12)) / np.maximum(variance, 1e-12)
     )
-    scale = np.sqrt(estimates.sigma**2 + base * expected**2 / np.maximum(variance, 1e-12))
+    scale = np.sqrt(estimates.sigma[:, None] ** 2 + base * expected**2 / np.maximum(variance, 1e-12))
     return Scan(total, seen, expected, variance, z, scale)
+
+
+def stretches(parts: Floats, rows: int) -> Floats:
+    """Sums over the last k rows, for every scale and each of the last ``rows`` rows.
+
+    The scales are Fibonacci numbers, and 60 = 34 + 21 + 5: each sum is that of two or three shorter ones. So a sum is
+    of the same numbers in the same order however many rows are asked for at once, and equal to the last bit.
+
+    Args:
+        parts: shape (parts, rows + LONGEST - 1, columns).
+        rows: how many rows are judged.
+
+    Returns:
+        Shape (parts, scales, rows, columns).
+    """
+    length = parts.shape[1]
+    sums = {1: parts}
+    for scale, pieces in zip(SCALES[1:].tolist(), PIECES, strict=True):
+        total = sums[pieces[0]][:, scale - pieces[0] :]
+        offset = scale - pieces[0]
+        for piece in pieces[1:]:
+            offset -= piece
+            total = total + sums[piece][:, offset : offset + length - scale + 1]
+        sums[scale] = total
+    return np.stack([sums[scale][:, -rows:] for scale in SCALES.tolist()], axis=1)
 
 
 def deviance_root(seen: Floats, total: Floats, expected: Floats) -> Floats:
@@ -124,17 +156,17 @@ def deviance_root(seen: Floats, total: Floats, expected: Floats) -> Floats:
     return root
 
 
-def recovery(found: Scan, drop: Floats) -> Floats:
+def recovery(found: Scan, drop: float) -> Floats:
     """Log likelihood ratio of "back to what is expected" against "still lower by ``drop``", for every scale.
 
     The likelihoods are binomial, divided by the overdispersion of the stretch. Unlike the score, this does not remember
     a dip: windows of the dip count against recovery, so the largest over the scales is a CUSUM for it (Page, 1954), and
-    thin series, which say little in 5 windows, may take longer stretches. Shape (scales, columns).
+    thin series, which say little in 5 windows, may take longer stretches. Of the shape of the scan.
     """
     n, x, expected = found.impressions, found.successes, found.expected
     n = np.maximum(n, x)
     rate = np.clip(expected / np.maximum(n, 1e-12), 1e-6, 1.0 - 1e-6)
-    lower = rate * (1.0 - np.clip(drop, 0.01, 0.99))
+    lower = rate * (1.0 - min(max(drop, 0.01), 0.99))
     ratio = x * np.log(rate / lower) + (n - x) * np.log((1.0 - rate) / (1.0 - lower))
     over = np.maximum(found.variance / np.maximum(n * rate * (1.0 - rate), 1e-12), 1.0)
     result: Floats = np.where(n > 0, ratio / over, 0.0)

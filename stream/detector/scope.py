@@ -70,14 +70,16 @@ def held_back(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> 
     return holders
 
 
-def trace(column: Column, windows: int, panel: Panel, drill: Counts) -> Where:
+def trace(column: Column, row: int, windows: int, panel: Panel, drill: Counts) -> Where:
     """The os, browser or app version whose own drop explains most of what ``column`` has lost in the last windows.
+
+    Those are the windows up to the panel's ``row``, inclusive.
 
     Each value is held against its own baseline, so a mere shift of traffic towards values that always convert less
     loses nothing here.
     """
     windows = min(windows, LONGEST)
-    head = drill.row_of(panel.counts.start_of(panel.head))
+    head = drill.row_of(panel.counts.start_of(row))
     kernel = panel.estimates.kernel[:, [panel.counts.columns[column]]]
     rate = baseline(drill, panel.basis, np.array([head]), panel.kind)
     best, lift = Where(), -1.0

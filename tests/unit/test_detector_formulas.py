@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.detector.baseline import recent, seasonal
+from stream.detector.block import Block
 from stream.detector.counts import Column, Counts
 from stream.detector.estimate import estimate, lag_kernel, share_out
 from stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, scan
@@ -48,7 +49,7 @@ def test_the_scan_equals_the_formulas_series_by_series(
         np.full((LONGEST, 1), p),
         np.ones((LONGEST, 1), dtype=bool),
         Estimates(np.array([rho]), np.ones((1, 1)), np.full((len(SCALES), 1), 1.2)),
-        np.array([base]),
+        np.array([[base]]),
     )
 
     for place, k in enumerate(SCALES.tolist()):
@@ -56,12 +57,12 @@ def test_the_scan_equals_the_formulas_series_by_series(
         expected = total * p
         variance = sum(one * p * (1 - p) * (1 + max(one - 1, 0) * rho) for one in n[-k:])
         if total == 0:
-            assert found.score[place, 0] == 0
+            assert found.score[place, 0, 0] == 0
             continue
         z = slow_deviance_root(seen, total, expected) * math.sqrt(expected * (1 - p) / variance)
         scale = math.sqrt(1.2**2 + base * expected**2 / variance)
-        assert found.score[place, 0] == pytest.approx(z / scale, rel=1e-6, abs=1e-5)
-        assert found.drop[place, 0] == pytest.approx(1 - seen / expected, abs=1e-9)
+        assert found.score[place, 0, 0] == pytest.approx(z / scale, rel=1e-6, abs=1e-5)
+        assert found.drop[place, 0, 0] == pytest.approx(1 - seen / expected, abs=1e-9)
 
 
 def test_lagging_success_adds_its_variance_at_both_ends_only() -> None:
@@ -71,7 +72,7 @@ def test_lagging_success_adds_its_variance_at_both_ends_only() -> None:
     p = 0.8
     found = scan(
         n, np.full((LONGEST, 1), 40.0), np.full((LONGEST, 1), p), np.ones((LONGEST, 1), dtype=bool),
-        Estimates(np.zeros(1), kernel, np.ones((len(SCALES), 1))), np.zeros(1),
+        Estimates(np.zeros(1), kernel, np.ones((len(SCALES), 1))), np.zeros((1, 1)),
     )  # fmt: skip
 
     for place, k in enumerate(SCALES.tolist()):
@@ -80,7 +81,7 @@ def test_lagging_success_adds_its_variance_at_both_ends_only() -> None:
             share = sum(kernel[lag, 0] for lag in range(3) if 0 <= born + lag < k)
             exact += 50 * p * share * (1 - p * share)
         # A single window leaves out that a cohort may straddle both its ends: at most a fifth too large.
-        assert exact - 1e-9 <= found.variance[place, 0] <= exact * (1.2 if k == 1 else 1.0 + 1e-9)
+        assert exact - 1e-9 <= found.variance[place, 0, 0] <= exact * (1.2 if k == 1 else 1.0 + 1e-9)
 
 
 def test_no_deviance_where_nothing_was_expected() -> None:
@@ -92,10 +93,8 @@ def hourly(values: list[list[tuple[int, int]]]) -> Counts:
     """Counts in hourly windows; one column per list."""
     counts = Counts([("os",)], ["impressions", "window"], HOUR, 4 * WEEK_ROWS)
     for row in range(len(values[0])):
-        counts.append(
-            MONDAY + row * HOUR,
-            {Series("f", "A", f"os{i}", "", ""): Tally(one[row][0], one[row][1]) for i, one in enumerate(values)},
-        )
+        tallies = {Series("f", "A", f"os{i}", "", ""): Tally(one[row][0], one[row][1]) for i, one in enumerate(values)}
+        counts.append(Block.of(MONDAY + row * HOUR, tallies))
     return counts
 
 
@@ -131,7 +130,7 @@ def test_the_recent_rate_is_of_the_last_six_hours_and_not_of_the_last_ten_minute
     """An incident that has just begun does not lower what is expected."""
     counts = Counts([()], ["impressions", "window"], 60_000, 1000)
     for row in range(400):
-        counts.append(row * 60_000, {Series("f", "A", "iOS", "", ""): Tally(10, 9 if row < 390 else 0)})
+        counts.append(Block.of(row * 60_000, {Series("f", "A", "iOS", "", ""): Tally(10, 9 if row < 390 else 0)}))
 
     found = recent(counts, "window", np.array([20, 399]))
 
@@ -151,7 +150,7 @@ def test_counts_of_any_stretch_equal_a_plain_sum(events: list[tuple[int, int, in
         if row > newest or 0 <= counts.row_of(row * 1000) < counts.rows:
             plain.setdefault(row, {})[f"os{os}"] = (shown, made)
             tallies = {Series("f", "A", name, "", ""): Tally(*two) for name, two in plain[row].items()}
-            (counts.append if row > newest else counts.revise)(row * 1000, tallies)
+            (counts.append if row > newest else counts.revise)(Block.of(row * 1000, tallies))
             newest = max(newest, row)
 
     first, end = counts.first, counts.first + counts.rows
@@ -176,7 +175,7 @@ def test_loading_rows_in_any_order_equals_appending_windows() -> None:
     sim = list(Sim(3, systems=("iOS", "Android")).windows(300))
     live = Counts([(), ("os",)], ["impressions", "cohort"], 60_000, 200)
     for window in sim:
-        live.append(window.window_start, window.series)
+        live.append(Block.of(window.window_start, window.series))
     rows = [(window.window_start, *item) for window in sim for item in window.series.items()]
     np.random.default_rng(1).shuffle(rows)  # type: ignore[arg-type]
     loaded = Counts([(), ("os",)], ["impressions", "cohort"], 60_000, 200)
@@ -194,7 +193,7 @@ def test_sums_stay_right_when_the_running_total_wraps() -> None:
     """Sums are kept modulo 2**32; a stretch across the wrap is still exact."""
     counts = Counts([()], ["impressions"], 1000, 10)
     for row in range(8):
-        counts.append(row * 1000, {Series("f", "A", "", "", ""): Tally(1_500_000_000 + row)})
+        counts.append(Block.of(row * 1000, {Series("f", "A", "", "", ""): Tally(1_500_000_000 + row)}))
 
     assert counts.each("impressions", 0, 8, slice(None))[:, 0].tolist() == [1_500_000_000 + row for row in range(8)]
 
@@ -219,7 +218,7 @@ def test_overdispersion_is_found_and_never_beyond_its_bounds(rho: float) -> None
     sim = Sim(4, steps={"A": 0.8}, systems=tuple("abcdef"), other_lag_s=2, rho=rho, per_minute=100)
     counts = Counts([("os",)], ["impressions", "window"], 60_000, 10_000)
     for window in sim.windows(4 * 1440):
-        counts.append(window.window_start, window.series)
+        counts.append(Block.of(window.window_start, window.series))
 
     found = estimate(counts, "window", counts.rows, 3)
 

@@ -282,12 +282,13 @@ def test_targets_at_small_scale() -> None:
 
 def test_every_evaluation_has_a_counted_reason() -> None:
     """As many reasons as series and windows."""
-    windows = list(Sim(1, per_minute=2).windows(100))
+    windows = list(Sim(1, per_minute=40).windows(100))
     detector = Detector("sign_up", load_rules(None), MINUTE)
     fed(detector, windows)
 
     assert sum(detector.reasons.values()) == 100 * 16
     assert detector.reasons[Reason.NO_BASELINE] > 0
+    assert detector.reasons[Reason.ORDINARY] > 0
 
 
 def test_states_survive_text() -> None:
