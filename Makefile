@@ -23,7 +23,7 @@ drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length (AR
 	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all)
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
-	$(BIN)/pytest tests/drills $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)
 
 unit: $(INSTALLED)  ## only the tests that need no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)

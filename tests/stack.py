@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import psycopg
+import pytest
 
 from deploy.embedded.errors import StackError
 from deploy.embedded.java import find_java
@@ -254,3 +255,9 @@ def passable(path: Path) -> None:
 def apache_is_wanted() -> bool:
     """Whether this run may use the embedded Apache Kafka, which needs Java and Maven."""
     return _kind() == "embedded" and _kafka() == "apache"
+
+
+def not_on_tansu(what: str) -> pytest.MarkDecorator:
+    """Marks a test of what Tansu does not do as Kafka does; where Apache Kafka is, it must run."""
+    tansu = _kind() == "embedded" and _kafka() == "tansu"
+    return pytest.mark.skipif(tansu, reason=f"NOT TESTED: Tansu {what}; Apache Kafka needs Java 17 and Maven")

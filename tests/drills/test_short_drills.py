@@ -12,12 +12,15 @@ from funnelwatch.drills.drill import Drill, run_drill
 from funnelwatch.drills.plan import Plan, short
 from funnelwatch.drills.servers import Servers
 from stream import faults
+from tests.stack import not_on_tansu
 from tests.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from funnelwatch.drills.drill import Run
+
+pytestmark = not_on_tansu("is no judge of guarantees")
 
 SEED = 20
 

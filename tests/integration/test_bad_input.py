@@ -20,7 +20,7 @@ from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
 from stream.counting import Record, Refused
 from stream.dead_letters import DeadLetters
-from tests.stack import wait_until
+from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
     ENCODE,
     admin,
@@ -123,6 +123,7 @@ def headers_of(message: Any) -> dict[str, str]:
     return {name: value.decode() for name, value in message.headers()}
 
 
+@not_on_tansu("takes records of any size")
 def test_every_bad_record_has_one_dead_letter_and_the_good_ones_between_count(quick: Settings) -> None:
     """Reason, place and original bytes are in the dead letter; of 5 MB the beginning is kept, for the broker's sake."""
     good: list[dict[str, Any]] = []
@@ -221,6 +222,7 @@ def closed_windows_of_ours(settings: Settings) -> bool:
     )
 
 
+@not_on_tansu("takes records of any size")
 def test_dead_letters_fit_whatever_the_broker_takes(quick: Settings) -> None:
     """A topic for small records gets less of the large ones, all of the others, and none goes missing."""
     small = quick.model_copy(update={"dead_letters_topic": f"{quick.dead_letters_topic}.small"})
