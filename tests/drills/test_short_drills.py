@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,8 @@ def servers() -> Iterator[Servers]:
 def test_nothing_is_lost_double_or_wrong_in_the_drill(name: str, servers: Servers) -> None:
     """Ledger and stores agree key by key, no alert comes twice, no worker ends by itself."""
     result = run_drill(DRILLS[name], short(Plan(seed=SEED)), servers, print)
-    assert result["ok"], result
-    assert result["faults"], result
+    assert result["ok"], json.dumps(result)
+    assert result["faults"], json.dumps(result)
     assert result["events"] > 3_000
 
 
@@ -62,7 +63,7 @@ def test_a_drill_notices_one_event_too_many_and_one_too_few(servers: Servers) ->
     drill = Drill("tampered", "counts are changed by hand", tamper, faults=1)
     result = run_drill(drill, replace(short(Plan(seed=SEED)), events=3_000, idle_limit_s=15.0), servers, print)
     assert not result["ok"]
-    assert (result["lost"], result["double"]) == (1, 1), result
+    assert (result["lost"], result["double"]) == (1, 1), json.dumps(result)
 
 
 def test_every_fault_point_is_somewhere_in_the_code() -> None:
