@@ -9,6 +9,7 @@ import click
 
 from alert_rules.loader import SHIPPED, RuleFileError, load_rules
 from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
+from funnelwatch.cli.backtest import backtest
 from funnelwatch.settings import load_settings
 
 PATH = click.Path(path_type=Path)
@@ -95,6 +96,9 @@ def show(name: str, path: Path | None) -> None:
         raise click.ClickException(f"there is no rule {name}; there are {known}")
     for rule in found:
         click.echo(json.dumps(rule, indent=2))
+
+
+rules.add_command(backtest)
 
 
 def used() -> Path:

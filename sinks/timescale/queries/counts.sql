@@ -143,3 +143,14 @@ WHERE topic = %(topic)s;
 -- name: counted
 -- The events in all windows, each counted once; reads the whole table.
 SELECT coalesce(sum(impressions + successes + failures), 0)::bigint AS counted FROM window_counts;
+
+-- name: counted_spans
+-- From the first window of a funnel to the end of what is complete; of one funnel, or of all.
+SELECT
+    p.funnel,
+    (extract(epoch FROM min(c.window_start)) * 1000)::bigint AS first_ms,
+    (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms
+FROM funnel_progress AS p INNER JOIN window_counts AS c ON c.funnel = p.funnel
+WHERE p.closed_through IS NOT NULL AND (%(funnel)s::text IS NULL OR p.funnel = %(funnel)s)
+GROUP BY p.funnel, p.closed_through
+ORDER BY p.funnel;

@@ -1,0 +1,189 @@
+"""Incidents that are known, and which alerts are about them.
+
+An alert and an incident *belong together* when their series are compatible and the alert was raised in time:
+
+- Series are compatible when funnel, step, os, browser and app version differ nowhere where both name one. An incident
+  that names no step is about all steps; an alert on a whole step is about each os of it, and one on an os about the
+  step.
+- An alert was raised *in time* when the window in which it was raised ends after the incident's start and starts
+  before the incident's end plus the grace, which is for the time that the detector needs for a short dip.
+
+An alert that belongs to an incident is true. One that is raised within the echo after an incident on a compatible
+series is an *echo*: the stretches that the detector looks at still hold the dip. Every other one is a false alarm. An
+incident is detected when an alert belongs to it, or was raised before it on a compatible series and still fires when
+it starts (delay 0; that alert may be a false alarm all the same). Its delay is how many windows have ended since its
+start when the first alert that belongs to it is raised: 1 is the first window that it touches.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stream.backtest.table import TableError, header, moment, opened
+from stream.detector.scan import LONGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from stream.model import Series
+
+NEEDED = ("start", "end")
+SCOPE = ("funnel", "step", "os", "browser", "app_version")
+GRACE_WINDOWS = 5
+ECHO_WINDOWS = LONGEST
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something was broken in [start, end), ms; what ``scope`` names none of, it concerned all of."""
+
+    start: int
+    end: int
+    scope: Mapping[str, str] = field(default_factory=dict)
+
+    def concerns(self, series: Series | Mapping[str, str]) -> bool:
+        """Whether a series, or the scope of an alert, is compatible."""
+        named = series if not hasattr(series, "_asdict") else series._asdict()
+        return all(named.get(name, value) == value for name, value in self.scope.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One alert: first to last message; times in ms."""
+
+    rule: str
+    funnel: str
+    step: str
+    dimensions: Mapping[str, str]
+    start: int
+    """Start of the window in which it was raised."""
+    end: int | None
+    """End of the window in which it was resolved; None when it still fires at the end of the counts."""
+    message: Mapping[str, object]
+    """The first message."""
+    worst: float
+    """The highest score of its messages."""
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """What it names."""
+        return {"funnel": self.funnel, "step": self.step, **self.dimensions}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one incident."""
+
+    incident: Incident
+    detected: bool
+    delay_windows: int | None
+    by: int | None
+    """The place of the alert that detected it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Which alerts belong to which incidents."""
+
+    found: list[Found]
+    verdicts: list[str]
+    """Of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out`` for an incident that is not judged."""
+    incidents: list[int | None]
+    """The place of the incident that each alert belongs to, of those that are judged."""
+
+
+def match(
+    alerts: Sequence[Raised],
+    incidents: Sequence[Incident],
+    left_out: Sequence[Incident],
+    window_ms: int,
+    grace: int = GRACE_WINDOWS,
+) -> Matches:
+    """Hold alerts against incidents; ``left_out`` are known but not judged, and excuse alerts; ``grace`` in windows."""
+
+    def in_time(alert: Raised, incident: Incident, after: int) -> bool:
+        raised = alert.start + window_ms
+        return incident.start < raised and alert.start < incident.end + after * window_ms
+
+    verdicts, owners = [], []
+    for alert in alerts:
+        mine = [place for place, one in enumerate(incidents) if one.concerns(alert.scope)]
+        owner = next((place for place in mine if in_time(alert, incidents[place], grace)), None)
+        others = [one for one in left_out if one.concerns(alert.scope)]
+        echo = grace + ECHO_WINDOWS
+        if owner is not None:
+            verdict = "incident"
+        elif any(in_time(alert, one, echo) for one in others):
+            verdict = "left out"
+        else:
+            verdict = "echo" if any(in_time(alert, incidents[place], echo) for place in mine) else "false alarm"
+        verdicts.append(verdict)
+        owners.append(owner)
+    found = [_found(one, alerts, window_ms, grace) for one in incidents]
+    return Matches(found, verdicts, owners)
+
+
+def _found(incident: Incident, alerts: Sequence[Raised], window_ms: int, grace: int) -> Found:
+    """What became of an incident."""
+    best: tuple[int, int] | None = None
+    for place, alert in enumerate(alerts):
+        if not incident.concerns(alert.scope):
+            continue
+        raised = alert.start + window_ms
+        if incident.start < raised and alert.start < incident.end + grace * window_ms:
+            delay = max(1, -(-(raised - incident.start) // window_ms))
+        elif raised <= incident.start and (alert.end is None or alert.end > incident.start):
+            delay = 0
+        else:
+            continue
+        if best is None or delay < best[0]:
+            best = delay, place
+    return Found(incident, best is not None, best and best[0], best and best[1])
+
+
+def read_incidents(path: Path) -> list[Incident]:
+    """The incidents of a CSV file with ``start`` and ``end``, and what it has of funnel, step, os and so on.
+
+    An empty field, and ``*`` and ``all``, name nothing.
+
+    Raises:
+        TableError: a fault, with file, line and field.
+    """
+    with opened(path) as file:
+        columns = header(path, file.readline(), NEEDED, SCOPE)
+        try:
+            text = file.read().decode()
+        except UnicodeDecodeError as error:
+            raise TableError(f"{path}: is not UTF-8: {error}") from None
+    rows = csv.reader(io.StringIO(text, newline=""))
+    incidents = []
+    try:
+        for row in rows:
+            if any(value.strip() for value in row):
+                try:
+                    incidents.append(_incident(row, columns))
+                except ValueError as error:
+                    raise TableError(f"{path}:{rows.line_num + 1}: {error}") from None
+    except csv.Error as error:
+        raise TableError(f"{path}:{rows.line_num + 1}: is no line of CSV: {error}") from None
+    return incidents
+
+
+def _incident(row: Iterable[str], columns: Mapping[str, int]) -> Incident:
+    """One row; a ValueError names the field."""
+    fields = [value.strip() for value in row]
+    values = {name: fields[place] if place < len(fields) else "" for name, place in columns.items()}
+    times = []
+    for name in NEEDED:
+        try:
+            times.append(moment(values[name]))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    start, end = times
+    if end <= start:
+        raise ValueError(f"end: {values['end']} is not after start, {values['start']}; right would be a later time")
+    return Incident(start, end, {name: values[name] for name in SCOPE if values.get(name, "") not in {"", "*", "all"}})

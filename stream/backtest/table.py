@@ -1,0 +1,99 @@
+"""CSV tables of other people: header, byte order mark, compression, and faults by file, line and field."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import zlib
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+
+
+class TableError(ValueError):
+    """A table cannot be used; the message is for the person who made it: ``file:line: field: what; right would be``."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, uncompressed where it is gzip by its first bytes, without byte order mark.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == GZIP
+            raw.seek(0)
+            with cast("IO[bytes]", gzip.open(raw)) if packed else raw as file:
+                mark = file.read(len(BOM))
+                file.seek(len(BOM) if mark == BOM else 0)
+                yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise TableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def header(path: Path, line: bytes, needed: Sequence[str], optional: Sequence[str]) -> dict[str, int]:
+    """The places of the known columns in the first line; others are passed over.
+
+    Raises:
+        TableError: it is empty, or a needed column is missing or stands twice.
+    """
+    try:
+        names = [name.strip().lower() for name in next(csv.reader([line.decode()]), [])]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}:1: is no line of CSV in UTF-8: {error}") from None
+    right = f"a first line with {','.join(needed)}"
+    if not names:
+        raise TableError(f"{path}:1: is empty; right would be {right}")
+    for name in needed:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f" (is {near[0]!r} meant?)" if near else ""
+            raise TableError(f"{path}:1: {name}: this column is missing{hint}; right would be {right}")
+    for name in (*needed, *optional):
+        if names.count(name) > 1:
+            raise TableError(f"{path}:1: {name}: this column stands twice; right would be once")
+    return {name: names.index(name) for name in (*needed, *optional) if name in names}
+
+
+def moment(text: str) -> int:
+    """A time in ISO 8601, in ms since the epoch; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = text.strip()
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        what = f"{text!r} is no time" if text else "is empty"
+        raise ValueError(f"{what}; right would be ISO 8601, such as 2026-11-22T10:00:00Z") from None
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def whole(text: str) -> int:
+    """A count; ``200.0`` is one as well.
+
+    Raises:
+        ValueError: it is none, or below 0.
+    """
+    right = "right would be a whole number from 0, such as 200"
+    try:
+        number = int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number; {right}" if text.strip() else f"is empty; {right}") from None
+    if number != number or number in {float("inf"), float("-inf")} or number != int(number):  # noqa: PLR0124
+        raise ValueError(f"{text!r} is no whole number; {right}")
+    if not 0 <= number < 2**32:
+        raise ValueError(f"{text!r} is {'below 0' if number < 0 else 'too large'}; {right}")
+    return int(number)
