@@ -219,7 +219,7 @@ class Aggregator:
         try:
             self._hot.write(totals, now_ms)
         except IncompleteError:
-            log.warning("Redis: has lost its data; it will be rebuilt")
+            log.warning("Redis: has lost its data, or counts were repaired; it will be rebuilt")
             self._redis_owed = True
         except Outage as error:
             log.warning("Redis: counts go on without it: %s", error)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from funnelwatch.settings import Settings
@@ -44,6 +44,14 @@ class NoSuchTopicError(LookupError):
     """Kafka has no topic of that name."""
 
 
+class TrimmedError(Exception):
+    """The retention removed messages of a partition while they were being read."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        super().__init__(f"partition {partition} was trimmed while it was being read")
+
+
 class TopicReader:
     """Reads one topic; a context manager, for one thread."""
 
@@ -60,6 +68,8 @@ class TopicReader:
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 100,
+                    # By default a full queue makes the fetcher rest for a second.
+                    "fetch.queue.backoff.ms": 10,
                     "error_cb": lambda error: log.debug("Kafka: %s", error.str()),
                     "log_level": 0,
                 }
@@ -119,13 +129,37 @@ class TopicReader:
         if not starts:
             raise NoSuchTopicError(self.topic)
         if since_ms is not None:
-            wanted = [TopicPartition(self.topic, start.partition, max(0, since_ms)) for start in starts]
-            found = self._consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S)
-            # Where none is as young, the answer is -1, "the end"; newer ones may have come meanwhile.
-            starts = [tp if tp.offset >= 0 else self._at_listed_end(tp.partition) for tp in found]
+            starts = self._since([start.partition for start in starts], since_ms)
         for message in self._read_to_end(starts):
             if since_ms is None or message.timestamp()[1] >= since_ms:
                 yield message
+
+    def between(self, since_ms: int, ends: Mapping[int, int]) -> Iterator[Message]:
+        """Messages of some partitions before their ends, from the first with a Kafka timestamp of ``since_ms`` on.
+
+        Args:
+            since_ms: see above; earlier ones that stand behind that one come too.
+            ends: partition to offset; it must be in the log, or be its end.
+
+        Raises:
+            TrimmedError: the log lost messages of these meanwhile.
+            KafkaException: Kafka does not answer.
+        """
+        starts = [tp for tp in self._since(list(ends), since_ms) if tp.offset < ends[tp.partition]]
+        yield from self._read_to_end(starts, ends)
+        for start in starts:
+            if self.range_of(start.partition)[0] > start.offset:
+                raise TrimmedError(start.partition)
+
+    def first_timestamp(self, partition: int) -> int | None:
+        """The Kafka timestamp of the first message of a partition, ms; None where it is empty.
+
+        Raises:
+            KafkaException: Kafka does not answer.
+        """
+        for message in self._read_to_end([TopicPartition(self.topic, partition, self.range_of(partition)[0])]):
+            return message.timestamp()[1]
+        return None
 
     def one(self, partition: int, offset: int) -> Message | None:
         """The message at an offset; None where there is none.
@@ -194,12 +228,26 @@ class TopicReader:
             tell(f"Kafka does not answer, waiting: {error.args[0].str()}")
             return []
 
+    def _since(self, partitions: Iterable[int], since_ms: int) -> list[TopicPartition]:
+        """Where each partition has its first message with such a Kafka timestamp, or its end if there is none."""
+        wanted = [TopicPartition(self.topic, number, max(0, since_ms)) for number in partitions]
+        found = self._consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S) if wanted else []
+        for tp in found:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+        # Where none is as young, the answer is -1, "the end"; newer ones may have come meanwhile.
+        return [tp if tp.offset >= 0 else self._at_listed_end(tp.partition) for tp in found]
+
     def _at_listed_end(self, partition: int) -> TopicPartition:
         return TopicPartition(self.topic, partition, self.range_of(partition)[1])
 
-    def _read_to_end(self, starts: list[TopicPartition]) -> Iterator[Message]:
+    def _read_to_end(
+        self, starts: Sequence[TopicPartition], ends: Mapping[int, int] | None = None
+    ) -> Iterator[Message]:
+        """Read until each partition is at its end, or at the one that is given."""
         left = {tp.partition for tp in starts}
-        self._consumer.assign(starts)
+        self._consumer.assign(list(starts))
+        self._consumer.resume(list(starts))  # a read before may have paused them
         heard_s = time.monotonic()
         wrong: KafkaError | None = None
         try:
@@ -209,7 +257,11 @@ class TopicReader:
                     error = message.error()
                     if error is None:
                         heard = True
-                        yield message
+                        end = None if ends is None else ends[_partition(message)]
+                        if end is None or _offset(message) < end:
+                            yield message
+                        if end is not None and _offset(message) >= end - 1:
+                            self._leave(left, _partition(message))
                     elif error.code() == END_OF_PARTITION:
                         heard = True
                         left.discard(_partition(message))
@@ -224,6 +276,12 @@ class TopicReader:
                     raise KafkaException(wrong or silence)
         finally:
             self._consumer.unassign()
+
+    def _leave(self, left: set[int], partition: int) -> None:
+        """What follows in a partition is not wanted."""
+        if partition in left:
+            left.discard(partition)
+            self._consumer.pause([TopicPartition(self.topic, partition)])
 
     def _is_record(self, message: Message, tell: Callable[[str], None]) -> bool:
         error = message.error()

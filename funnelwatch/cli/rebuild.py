@@ -9,6 +9,7 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.cli.rebuild_progress import progress
+from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.settings import load_settings
 from schemas.events import now_ms
 from sinks.redis.hot import HotCopy, IncompleteError
@@ -20,15 +21,17 @@ TRIES = 5
 
 @click.group()
 def rebuild() -> None:
-    r"""Make the hot copy or a partition's progress anew; counts are never touched.
+    r"""Make again what can be made from what is kept: counts from the topic, the hot copy from the counts.
 
     \b
     Examples:
+      funnelwatch rebuild windows --from 2h --to now --dry-run
       funnelwatch rebuild redis
       funnelwatch rebuild progress --partition 3
     """
 
 
+rebuild.add_command(windows)
 rebuild.add_command(progress)
 
 

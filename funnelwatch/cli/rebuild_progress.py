@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from deploy.embedded.kafka_client import admin
 from funnelwatch.cli.faults import opened
 from funnelwatch.settings import Settings, load_settings
+from sinks.timescale.migrations import migrate
 from sinks.timescale.progress import PartitionProgress, ProgressStore, Standing, stand
 from stream.topic_reader import METADATA_TIMEOUT_S, TopicReader
 
@@ -56,6 +57,7 @@ def progress(*, topic: str | None, partitions: tuple[int, ...], to: str, yes: bo
     settings = load_settings()
     topic = topic or settings.events_topic
     with opened(settings) as database:
+        migrate(database, settings.window_ms)
         store = ProgressStore(database)
         topic_id, found = look(settings, store, topic)
         unknown = sorted(set(partitions) - {one.partition for one in found})

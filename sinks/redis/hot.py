@@ -5,6 +5,9 @@ counts only grow, so a replay or a slower worker cannot lower them. Redis being 
 written is owed, and since what is owed may be more than memory should hold, the debt is settled by copying the hot
 windows from the database again (``rebuild``). The same happens when Redis has lost its data, which the missing epoch
 tells.
+
+Only a repair lowers counts (``repair``). Totals that a writer, perhaps a frozen one, has from before it must not raise
+them again: each writer says how many repairs it knows of, and one that knows too few has to rebuild first.
 """
 
 from __future__ import annotations
@@ -14,11 +17,21 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from sinks.redis.keys import TALLY_FIELDS, counts_key, counts_pattern, epoch_key, field_name, parse_field
+from sinks.redis.keys import (
+    TALLY_FIELDS,
+    counts_key,
+    counts_pattern,
+    epoch_key,
+    field_name,
+    parse_field,
+    repairs_key,
+)
 from stream.model import Counts, Series, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    Read = Callable[[int, int, str], Iterable[tuple[int, Series, Tally]]]
 
 RAISE_COUNTS = (files(__package__) / "raise_counts.lua").read_text()
 
@@ -30,7 +43,7 @@ Outage = (redis.RedisError, OSError)
 
 
 class IncompleteError(Exception):
-    """The copy in Redis is not whole; it has to be rebuilt before anything is added."""
+    """The copy in Redis is not whole, or was repaired; it has to be rebuilt before anything is added."""
 
 
 class HotCopy:
@@ -40,6 +53,7 @@ class HotCopy:
         self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
         self._prefix = prefix
         self._horizon_ms = int(hot_horizon_s * 1000)
+        self._repairs = ""
         self._raise = self._client.register_script(RAISE_COUNTS)
 
     def oldest(self, now_ms: int) -> int:
@@ -50,7 +64,7 @@ class HotCopy:
         """Raise the counts of hot windows to these totals.
 
         Raises:
-            IncompleteError: Redis has lost its data; nothing was written.
+            IncompleteError: Redis has lost its data, or it was repaired; nothing was written.
             redis.RedisError: an outage; perhaps a part was written, which does no harm.
         """
         oldest = self.oldest(now_ms)
@@ -71,8 +85,8 @@ class HotCopy:
             self._call(windows, oldest)
 
     def _call(self, windows: Mapping[tuple[str, int], list[str | int]], oldest: int) -> None:
-        keys = [epoch_key(self._prefix)]
-        arguments: list[str | int] = []
+        keys = [epoch_key(self._prefix), repairs_key(self._prefix)]
+        arguments: list[str | int] = [self._repairs]
         for (funnel, start), pairs in windows.items():
             keys.append(counts_key(self._prefix, funnel, start))
             arguments += (max(1, (start - oldest) // 1000), len(pairs) // 2, *pairs)
@@ -89,6 +103,7 @@ class HotCopy:
             How many series of windows were copied.
         """
         self._client.set(epoch_key(self._prefix), now_ms)
+        self._repairs = _text(self._client.get(repairs_key(self._prefix)))
         copied = 0
         part: Counts = {}
         for window, series, tally in rows:
@@ -100,6 +115,52 @@ class HotCopy:
         if part:
             self.write(part, now_ms)
         return copied
+
+    def repair(self, windows: Iterable[tuple[str, int]], read: Read, now_ms: int) -> int:
+        """Make windows equal to the database, whose counts have become smaller; readers see no gap.
+
+        First all writers are shut out until they have rebuilt, so that no total of before comes after. Then each
+        window is set to what the database has, and raised once more: between the two a writer may have added to it.
+
+        Args:
+            windows: funnel and start (ms) of each.
+            read: the rows of a funnel's windows in ``[from_ms, to_ms)``, as the database has them now.
+            now_ms: the wall clock.
+
+        Returns:
+            How many windows were hot; none where the copy is not whole, since whoever makes it whole reads it anew.
+
+        Raises:
+            redis.RedisError: an outage; to be repeated.
+        """
+        if not self.is_whole():
+            return 0
+        hot = [(funnel, start) for funnel, start in windows if start >= self.oldest(now_ms)]
+        self._repairs = str(self._client.incr(repairs_key(self._prefix)))
+        for funnel, start in hot:
+            self._set(funnel, start, _totals(read(start, start + 1, funnel)), now_ms)
+            self.write(_totals(read(start, start + 1, funnel)), now_ms)
+        return len(hot)
+
+    def _set(self, funnel: str, start: int, totals: Counts, now_ms: int) -> None:
+        key = counts_key(self._prefix, funnel, start)
+        right = {
+            field_name(series, name): count
+            for series, tally in totals.items()
+            for name, count in zip(TALLY_FIELDS, tally, strict=True)
+            if count
+        }
+        wrong = [field for field in self._client.hkeys(key) if _text(field) not in right]
+        pairs = list(right.items())
+        # A window of ordinary size changes at once.
+        for at in range(0, max(len(pairs), len(wrong), 1), FIELDS_AT_ONCE):
+            with self._client.pipeline() as pipeline:
+                if wrong[at : at + FIELDS_AT_ONCE]:
+                    pipeline.hdel(key, *wrong[at : at + FIELDS_AT_ONCE])
+                if pairs[at : at + FIELDS_AT_ONCE]:
+                    pipeline.hset(key, mapping=dict(pairs[at : at + FIELDS_AT_ONCE]))
+                pipeline.expire(key, max(1, (start - self.oldest(now_ms)) // 1000))
+                pipeline.execute()
 
     def clear(self) -> None:
         """Remove the whole copy, the epoch first, so that no writer adds to what is going."""
@@ -127,9 +188,17 @@ class HotCopy:
         self._client.close()
 
 
+def _totals(rows: Iterable[tuple[int, Series, Tally]]) -> Counts:
+    return {(window, *series): list(tally) for window, series, tally in rows}
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
+
+
 def _tallies(funnel: str, fields: Mapping[bytes | str, bytes | str]) -> dict[Series, Tally]:
     counts: dict[Series, dict[str, int]] = {}
     for field, count in fields.items():
-        series, name = parse_field(funnel, field.decode() if isinstance(field, bytes) else field)
+        series, name = parse_field(funnel, _text(field))
         counts.setdefault(series, {})[name] = int(count)
     return {series: Tally(**named) for series, named in counts.items()}

@@ -3,6 +3,7 @@
 | key | type | holds |
 |---|---|---|
 | ``PREFIX:epoch`` | string | says that the copy is whole; a server that lost its data has none, and is rebuilt |
+| ``PREFIX:repairs`` | string | how often counts were repaired; totals of before a repair are refused |
 | ``PREFIX:counts:FUNNEL:WINDOW`` | hash | the tallies of one window, WINDOW its start in ms |
 
 A field of the hash is the series and the count's name, JSON, so that no value of a dimension can be mistaken for
@@ -21,6 +22,11 @@ TALLY_FIELDS = ("impressions", "successes", "failures", "cohort_successes", "coh
 def epoch_key(prefix: str) -> str:
     """The key that says that the copy is whole."""
     return f"{prefix}:epoch"
+
+
+def repairs_key(prefix: str) -> str:
+    """The key that says how often counts were repaired."""
+    return f"{prefix}:repairs"
 
 
 def counts_key(prefix: str, funnel: str, window_ms: int) -> str:

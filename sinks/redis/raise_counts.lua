@@ -1,12 +1,12 @@
 -- Raise counts to the totals given, never lower them, so that replays and races cannot hurt; unless the copy is not
--- whole (no epoch), when nothing is written and 0 returned.
--- KEYS: the epoch, then a hash for each window. ARGV: for each window its time to live in seconds, the number of its
--- pairs, and the pairs of field and total.
-if redis.call('EXISTS', KEYS[1]) == 0 then
+-- whole (no epoch), or counts were repaired since the writer knew all, when nothing is written and 0 returned.
+-- KEYS: the epoch, the number of repairs, then a hash for each window. ARGV: the number of repairs that the writer
+-- knows of; for each window its time to live in seconds, the number of its pairs, and the pairs of field and total.
+if redis.call('EXISTS', KEYS[1]) == 0 or (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then
     return 0
 end
-local at = 1
-for i = 2, #KEYS do
+local at = 2
+for i = 3, #KEYS do
     local key, seconds, pairs_ = KEYS[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
     at = at + 2
     for _ = 1, pairs_ do

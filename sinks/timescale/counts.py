@@ -86,7 +86,7 @@ class CountStore:
             counts = merged(batch.counts for batch in wanted)
             if counts:
                 flushed.late = self._mark_late(cursor, counts)
-                flushed.totals = self._upsert(cursor, counts)
+                flushed.totals = add_counts(cursor, counts)
             for batch in wanted:
                 run(
                     cursor,
@@ -167,14 +167,6 @@ class CountStore:
         parameters = {"topic": topic, "partition": partition, "from_offset": from_offset}
         return frozenset(row["refused_offset"] for row in self._database.query("read_refused", parameters))
 
-    def _upsert(self, cursor: Cursor[Row], counts: Counts) -> Counts:
-        parameters: dict[str, list[Any]] = {
-            name: list(values) for name, values in zip(KEY_COLUMNS, zip(*counts, strict=True), strict=True)
-        }
-        tallies = zip(*counts.values(), strict=True)
-        parameters |= {name: list(values) for name, values in zip(TALLY_COLUMNS, tallies, strict=True)}
-        return {row_key(row): list(row_tally(row)) for row in run(cursor, "upsert_counts", parameters)}
-
     def start(self, topic: str, topic_id: str, beginnings: dict[int, int]) -> dict[int, Progress]:
         """How far partitions are counted; one that was never counted starts at its beginning.
 
@@ -223,6 +215,18 @@ class CountStore:
     def totals(self, topic: str) -> Row:
         """``dealt_with`` and ``counted`` together."""
         return {**self.dealt_with(topic), "counted": self.counted()}
+
+
+def key_columns(keys: Iterable[CountKey]) -> dict[str, list[Any]]:
+    """Keys as one array a column, for ``unnest``; there must be at least one."""
+    return {name: list(values) for name, values in zip(KEY_COLUMNS, zip(*keys, strict=True), strict=True)}
+
+
+def add_counts(cursor: Cursor[Row], counts: Counts) -> Counts:
+    """Add counts, of which there must be some, within a transaction; the new totals of their keys."""
+    tallies = zip(*counts.values(), strict=True)
+    parameters = key_columns(counts) | {name: list(values) for name, values in zip(TALLY_COLUMNS, tallies, strict=True)}
+    return {row_key(row): list(row_tally(row)) for row in run(cursor, "upsert_counts", parameters)}
 
 
 def merged(parts: Iterable[Counts]) -> Counts:

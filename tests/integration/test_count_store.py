@@ -184,14 +184,15 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
     started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
     slow, quick = CountStore(connect()), CountStore(connect())
     marked, go_on = threading.Event(), threading.Event()
-    upsert = slow._upsert
+    mark_late = slow._mark_late
 
-    def wait_in_the_middle(*arguments: object) -> Counts:
+    def wait_in_the_middle(*arguments: object) -> int:
+        late = mark_late(*arguments)  # type: ignore[arg-type]
         marked.set()
         assert go_on.wait(10)
-        return upsert(*arguments)  # type: ignore[arg-type]
+        return late
 
-    slow._upsert = wait_in_the_middle  # type: ignore[method-assign,assignment]
+    slow._mark_late = wait_in_the_middle  # type: ignore[method-assign,assignment]
     with ThreadPoolExecutor(3) as pool:
         before = pool.submit(slow.flush, TOPIC, TOPIC_ID, [batch(1, 2, {key(): [1, 0, 0, 0, 0]})])
         assert marked.wait(10)

@@ -6,18 +6,23 @@ WHERE topic = %(topic)s
 ORDER BY partition;
 
 -- name: reset_progress
--- Set where a partition is counted up to, if nobody has moved it since it was looked at; returns it if so.
-UPDATE stream_progress
-SET
-    topic_id = %(topic_id)s,
-    next_offset = %(next_offset)s,
-    -- The timestamps of another log say nothing about this one.
-    log_time = CASE WHEN topic_id = %(topic_id)s THEN log_time END,
-    idle = false,
-    updated_at = clock_timestamp()
-WHERE
-    topic = %(topic)s
-    AND partition = %(partition)s
-    AND topic_id = %(seen_topic_id)s
-    AND next_offset = %(seen_next_offset)s
+-- Set where a partition is counted up to, if nobody has moved it since it was looked at, and note that; returns it if so.
+WITH reset AS (
+    UPDATE stream_progress
+    SET
+        topic_id = %(topic_id)s,
+        next_offset = %(next_offset)s,
+        -- The timestamps of another log say nothing about this one.
+        log_time = CASE WHEN topic_id = %(topic_id)s THEN log_time END,
+        idle = false,
+        updated_at = clock_timestamp()
+    WHERE
+        topic = %(topic)s
+        AND partition = %(partition)s
+        AND topic_id = %(seen_topic_id)s
+        AND next_offset = %(seen_next_offset)s
+    RETURNING topic, partition, next_offset
+)
+INSERT INTO progress_resets (topic, partition, from_topic_id, from_offset, to_offset)
+SELECT topic, partition, %(seen_topic_id)s, %(seen_next_offset)s, next_offset FROM reset
 RETURNING partition;

@@ -1,0 +1,208 @@
+"""``funnelwatch rebuild windows``: the counts of a range made again from the topic, while workers count on."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+import redis
+from rich.table import Table
+from rich.text import Text
+
+from funnelwatch.cli.faults import moment_ms, one_line, opened
+from funnelwatch.cli.rate import whole_range
+from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
+from funnelwatch.cli.showing import clock, console, printable
+from funnelwatch.settings import Settings, load_settings
+from producers.times import iso
+from schemas.events import now_ms
+from sinks.redis.hot import HotCopy, IncompleteError
+from sinks.timescale.counts import CountStore
+from sinks.timescale.migrations import migrate
+from sinks.timescale.repairs import DamagedMeanwhileError, RepairedMeanwhileError, RepairStore
+from stream.model import Tally
+from stream.recount import Recount, by_window, correction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sinks.timescale.database import Database
+    from sinks.timescale.repairs import Snapshot
+    from stream.model import Counts
+
+SHOWN = 50
+"""Windows that are listed; the JSON has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a recount has found: ``changes`` added to what was counted makes it right."""
+
+    range_ms: tuple[int, int]
+    snapshot: Snapshot
+    counting: Recount
+    changes: Counts
+
+
+@click.command("windows")
+@click.option("--from", "since", required=True, metavar="TIME", help="Begin: 90s, 15m, 1h, 7d ago, or ISO 8601.")
+@click.option("--to", "until", required=True, metavar="TIME", help="End, exclusive; as --from, or now.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object; needs --yes or --dry-run.")
+def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) -> None:
+    r"""Recount a range of windows from the topic, and correct the counts that differ.
+
+    For counts that were damaged in the database: rows deleted, changed or restored from an old backup. Safe while
+    workers run: events for the range that they count meanwhile stay counted, and readers see the old counts until the
+    corrected ones take their place in one transaction. Running it twice does no harm. The range is widened to whole
+    windows.
+
+    The log is counted by the rules of the workers, so FUNNELWATCH_... must be set here as for them. What they have
+    refused stays refused. Closed windows that change are published again with a higher revision, and the hot copy in
+    Redis is corrected too.
+
+    The topic must hold the range whole, and from about an hour, FUNNELWATCH_MAX_FUTURE_S and
+    FUNNELWATCH_DUPLICATE_HORIZON_S before it on.
+
+    \b
+    Examples:
+      funnelwatch rebuild windows --from 2h --to now --dry-run
+      funnelwatch rebuild windows --from 2026-11-22T10:00:00Z --to 2026-11-22T11:00:00Z
+      funnelwatch rebuild windows --from 1d --to now --yes --json
+    """
+    if to_json and not (yes or dry_run):
+        raise click.UsageError("--json asks nothing: add --yes or --dry-run")
+    settings = load_settings()
+    range_ms = _range(settings, since, until)
+    with opened(settings) as database:
+        migrate(database, settings.window_ms)
+        found = _find(settings, database, range_ms)
+        if not to_json:
+            _show(found)
+        written = _write(database, settings, found, ask=not yes) if found.changes and not dry_run else 0
+        hot = 0 if dry_run else _repair_hot_copy(settings, database, found)
+    if to_json:
+        click.echo(json.dumps(_as_json(found, written=written, hot=hot, dry_run=dry_run), indent=2))
+    elif not dry_run:
+        click.echo(_outcome(found, written, hot))
+
+
+def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
+    now = now_ms()
+    since_ms, until_ms = moment_ms(since, now), moment_ms(until, now)
+    if until_ms > now:
+        which = "is in the future" if since_ms > now else "ends in the future"
+        raise click.UsageError(f"the range {which}: it is {clock(now)} now; --to now is the latest end")
+    if since_ms >= until_ms:
+        raise click.UsageError(f"--from {clock(since_ms)} is not before --to {clock(until_ms)}")
+    return whole_range(since_ms, until_ms, settings.window_ms, None)
+
+
+def _find(settings: Settings, database: Database, range_ms: tuple[int, int]) -> Repair:
+    check_progress(settings, database)
+    snapshot = RepairStore(database).snapshot(settings.events_topic, *range_ms)
+    check_source(settings, snapshot, range_ms[0])
+    check_logs(settings, snapshot, range_ms[0])
+    counting = recount(settings, database, snapshot, range_ms)
+    # Had the topic been made anew meanwhile, something else would have been counted.
+    check_progress(settings, database)
+    return Repair(range_ms, snapshot, counting, correction(counting.counts, snapshot.counts))
+
+
+def _write(database: Database, settings: Settings, found: Repair, *, ask: bool) -> int:
+    """Write the correction; how many closed windows will be published again."""
+    if ask:
+        click.confirm(f"Correct {len(found.changes):,} series of windows?", abort=True, err=True)
+    try:
+        return RepairStore(database).correct(settings.events_topic, found.range_ms, found.snapshot, found.changes)
+    except RepairedMeanwhileError as error:
+        raise click.ClickException(
+            "counts were repaired by another command meanwhile: nothing was changed; run it again"
+        ) from error
+    except DamagedMeanwhileError as error:
+        raise click.ClickException(
+            "counts of the range were changed by hand meanwhile: nothing was changed; run it again"
+        ) from error
+
+
+def _repair_hot_copy(settings: Settings, database: Database, found: Repair) -> int:
+    """Correct the hot windows in Redis, also where nothing was changed now: a run before may have come no further."""
+    affected = sorted({(key[1], key[0]) for key in (*found.snapshot.counts, *found.counting.counts)})
+    store = CountStore(database)
+    with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as hot:
+        try:
+            return hot.repair(affected, store.read, now_ms())
+        except (redis.RedisError, IncompleteError, KeyboardInterrupt) as error:
+            raise click.ClickException(
+                f"the counts in the database are right now, but the hot copy in Redis is not yet ({one_line(error)}): "  # type: ignore[arg-type]
+                "run the same command again"
+            ) from error
+
+
+def _sums(counts: Mapping[tuple[str, int], list[int]], window: tuple[str, int]) -> list[int]:
+    return counts.get(window, [0, 0, 0, 0, 0])
+
+
+def _show(found: Repair) -> None:
+    click.echo(
+        f"{found.counting.records:,} records read; {len(found.counting.counts):,} series of windows from "
+        f"{clock(found.range_ms[0])} to {clock(found.range_ms[1])}",
+        err=True,
+    )
+    if found.counting.shortened:
+        click.echo(
+            "more event ids came within the duplicate horizon than are remembered: repetitions from beyond that bound "
+            "may be counted otherwise than workers did",
+            err=True,
+        )
+    if not found.changes:
+        return
+    changes, before = by_window(found.changes), by_window(found.snapshot.counts)
+    table = Table(title="what was counted, and what is right")
+    for heading in ("Window", "Funnel"):
+        table.add_column(heading, no_wrap=True)
+    for heading in Tally._fields:
+        table.add_column(heading.replace("_", " "), justify="right")
+    for window in sorted(changes)[:SHOWN]:
+        pairs = zip(_sums(before, window), changes[window], strict=True)
+        cells = [f"{was:,} → {was + change:,}" if change else f"{was:,}" for was, change in pairs]
+        table.add_row(clock(window[1]), Text(printable(window[0])), *cells)
+    console().print(table)
+    if len(changes) > SHOWN:
+        click.echo(f"and {len(changes) - SHOWN:,} more windows; --json lists all", err=True)
+
+
+def _as_json(found: Repair, *, written: int, hot: int, dry_run: bool) -> dict[str, Any]:
+    changes, before = by_window(found.changes), by_window(found.snapshot.counts)
+    return {
+        "from": iso(found.range_ms[0]),
+        "to": iso(found.range_ms[1]),
+        "dry_run": dry_run,
+        "records_read": found.counting.records,
+        "series": len(found.counting.counts),
+        "changed_series": len(found.changes),
+        "published_again": written,
+        "hot_windows": hot,
+        "windows": [
+            {
+                "funnel": funnel,
+                "window": iso(start),
+                "counted": dict(zip(Tally._fields, _sums(before, (funnel, start)), strict=True)),
+                "change": dict(zip(Tally._fields, change, strict=True)),
+            }
+            for (funnel, start), change in sorted(changes.items())
+        ],
+    }
+
+
+def _outcome(found: Repair, written: int, hot: int) -> str:
+    if not found.changes:
+        return f"the counts are right; {hot:,} hot windows of Redis made equal to them"
+    return (
+        f"{len(found.changes):,} series of windows corrected; {written:,} closed windows will be published again; "
+        f"{hot:,} hot windows of Redis made equal"
+    )

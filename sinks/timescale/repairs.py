@@ -1,0 +1,121 @@
+"""What a repair of counts reads, as of one moment, and how it writes the correction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sinks.timescale.counts import add_counts, key_columns, row_key, row_tally
+from sinks.timescale.database import Database, run
+
+if TYPE_CHECKING:
+    from psycopg import Cursor
+
+    from sinks.timescale.database import Row
+    from stream.model import Counts
+
+
+class RepairedMeanwhileError(Exception):
+    """Somebody else has repaired counts since the snapshot was taken; nothing was written."""
+
+
+class DamagedMeanwhileError(Exception):
+    """The correction does not fit what is there now: somebody has changed counts by hand; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The database as of one moment.
+
+    Attributes:
+        counts: the counts of the range.
+        next_offsets: how far each partition was counted.
+        log_times: the largest Kafka timestamp counted of each partition, ms; None: nothing was.
+        elsewhere_until: until when counts may have come from elsewhere than the log as it is now, ms; None: never.
+        repair: the newest repair by then.
+    """
+
+    counts: Counts
+    next_offsets: dict[int, int]
+    log_times: dict[int, int | None]
+    elsewhere_until: int | None
+    repair: int
+
+
+class RepairStore:
+    """Reads and corrects counts; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def snapshot(self, topic: str, from_ms: int, to_ms: int) -> Snapshot:
+        """The counts of the windows that start in ``[from_ms, to_ms)``, and what they are made of.
+
+        One snapshot of the database (REPEATABLE READ), so counts and progress are of the same flushes. Nobody waits.
+        """
+        with self._database.transaction() as cursor:
+            run(cursor, "one_snapshot")
+            rows = run(cursor, "every_progress", {"topic": topic})
+            counts = run(cursor, "read_counts", {"funnel": None, "from_ms": from_ms, "to_ms": to_ms})
+            return Snapshot(
+                counts={row_key(row): list(row_tally(row)) for row in counts},
+                next_offsets={row["partition"]: row["next_offset"] for row in rows},
+                log_times={row["partition"]: row["log_time_ms"] for row in rows},
+                elsewhere_until=run(cursor, "counted_elsewhere", {"topic": topic})[0]["until_ms"],
+                repair=run(cursor, "last_repair")[0]["repair"],
+            )
+
+    def correct(self, topic: str, range_ms: tuple[int, int], snapshot: Snapshot, changes: Counts) -> int:
+        """Add a correction, of which there must be some, to the counts, in one transaction.
+
+        Readers see the counts as they were until it is committed, and then as they should be: no statement sees
+        anything in between. Flushes that touch the same rows wait for it. Closed windows that it changes are due to be
+        published again.
+
+        Returns:
+            How many closed windows it changes.
+
+        Raises:
+            RepairedMeanwhileError: there was another repair since the snapshot.
+            DamagedMeanwhileError: a count would fall below zero.
+            psycopg.OperationalError: an outage; whether it was written is then unknown, and a new snapshot tells.
+        """
+        with self._database.transaction() as cursor:
+            run(cursor, "one_repair_at_a_time")
+            if run(cursor, "last_repair")[0]["repair"] != snapshot.repair:
+                raise RepairedMeanwhileError
+            due = self._publish_again(cursor, changes)
+            totals = add_counts(cursor, changes)
+            if any(count < 0 for numbers in totals.values() for count in numbers):
+                raise DamagedMeanwhileError
+            run(cursor, "remove_empty", key_columns(changes))
+            parameters = {
+                "topic": topic,
+                "from_ms": range_ms[0],
+                "to_ms": range_ms[1],
+                "changed_series": len(changes),
+            }
+            run(cursor, "note_repair", parameters)
+        return due
+
+    def _publish_again(self, cursor: Cursor[Row], changes: Counts) -> int:
+        """Mark the closed windows among those that change; in the order of locks of a flush."""
+        funnels = sorted({key[1] for key in changes})
+        run(cursor, "hold_closer_off")
+        run(cursor, "start_funnels", {"funnels": funnels})
+        rows = run(cursor, "closing_funnels", {"funnels": funnels})
+        closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
+        due: dict[tuple[str, int], int] = {}
+        for key, numbers in changes.items():
+            window, funnel = key[0], key[1]
+            through = closing[funnel]
+            if through is not None and window < through:
+                due[funnel, window] = due.get((funnel, window), 0) + sum(map(abs, numbers))
+        if due:
+            parameters = {
+                "funnel": [funnel for funnel, _ in due],
+                "window_ms": [window for _, window in due],
+                "events": list(due.values()),
+            }
+            run(cursor, "mark_late", parameters)
+        return len(due)

@@ -1,0 +1,105 @@
+"""Recounting, for any log, any damage, and whatever is counted meanwhile."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sinks.timescale.counts import merged
+from stream.counting import Judge, RecordBatch, tally
+from stream.duplicates import SeenIds
+from stream.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
+from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
+
+if TYPE_CHECKING:
+    from stream.model import Counts
+
+RANGE_MS = (NOW // WINDOW_MS * WINDOW_MS - 3 * WINDOW_MS, NOW // WINDOW_MS * WINDOW_MS + WINDOW_MS)
+STEPS_THEN = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")
+cuts = st.lists(st.integers(0, 60), max_size=4)
+
+
+class Log:
+    """One partition, counted by a worker with the rules of then."""
+
+    def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
+        self.wire = Wire(sent)
+        self.then = Judge(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
+        judged = self.then(RecordBatch(0, 0, len(sent), self.wire.records()), SeenIds(HORIZON_MS), NOW)
+        self.refused = {(0, one.record.offset, one.record.timestamp) for one in judged.refused}
+        self.accepted = {offset for offset, _ in judged.accepted}
+        self.judged = judged
+
+    def counted(self, first: int, until: int) -> Counts:
+        """What the worker has counted of the range by the records at ``[first, until)``."""
+        judged = self.judged
+        part = type(judged)(
+            RecordBatch(0, first, until, []), [one for one in judged.accepted if first <= one[0] < until]
+        )
+        counts = tally(part, WINDOW_MS, 0, NOW).counts
+        return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
+
+    def recount(self, until: int, cut: list[int], now: Judge | None = None) -> Recount:
+        """The recount up to an offset, read in pieces that are cut there."""
+        counting = Recount(now or self.then, self.refused, RANGE_MS, WINDOW_MS, HORIZON_MS)
+        bounds = sorted({0, until, *(one for one in cut if one < until)})
+        for first, end in pairwise(bounds):
+            counting.add(0, self.wire.records(first, end), NOW)
+        return counting
+
+
+@given(st.data(), st.lists(values, max_size=60), cuts)
+def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
+    data: st.DataObject, sent: list[Any], cut: list[int]
+) -> None:
+    """Rows lost, doubled or invented before the fence; after it counting goes on: the sum is exact."""
+    log = Log(sent)
+    fence = data.draw(st.integers(0, len(sent)))
+    right = log.counted(0, fence)
+    damaged = {
+        key: [number * factor for number in numbers]
+        for key, numbers in right.items()
+        if (factor := data.draw(st.integers(0, 2)))
+    }
+    if data.draw(st.booleans()):
+        damaged[RANGE_MS[0], "sign_up", "NEVER", "iOS", "", "1"] = data.draw(
+            st.just([0] * 5) | st.just([3, 1, 0, 1, 0])
+        )
+    changes = correction(log.recount(fence, cut).counts, damaged)
+    meanwhile = log.counted(fence, len(sent))
+    total = merged([damaged, meanwhile, changes])
+    assert {key: numbers for key, numbers in total.items() if any(numbers)} == log.counted(0, len(sent))
+    assert correction(log.recount(len(sent), []).counts, log.counted(0, len(sent))) == {}
+    assert set(changes) == {key for key in right.keys() | damaged.keys() if right.get(key) != damaged.get(key)}
+
+
+@given(st.lists(values, max_size=60), cuts)
+def test_what_was_refused_stays_refused_though_it_would_be_accepted_now(sent: list[Any], cut: list[int]) -> None:
+    """A step that is declared since does not count again what stands among the dead letters, replayed or not."""
+    log = Log(sent)
+    declared = Judge(log.wire.decode, {"sign_up": (*STEPS_THEN, "NO_SUCH_STEP")}, LIMITS, 1_000_000)
+    counting = log.recount(len(sent), cut, declared)
+    assert counting.counts == log.counted(0, len(sent))
+    assert not counting.disputed
+
+
+@given(st.lists(values, max_size=60))
+def test_what_was_counted_and_would_be_refused_now_is_told(sent: list[Any]) -> None:
+    """A step that is no longer declared makes the recount worthless exactly where such a record was counted."""
+    log = Log(sent)
+    narrowed = Judge(log.wire.decode, {"sign_up": STEPS_THEN[:1]}, LIMITS, 1_000_000)
+    lost = [offset for offset in range(len(sent)) if (0, offset, NOW - 100_000 + offset) not in log.refused]
+    expected = sum(sent[offset]["step"] == STEPS_THEN[1] for offset in lost)
+    assert log.recount(len(sent), [], narrowed).disputed.total() == expected
+
+
+@given(st.integers(0, 10**13), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_the_first_whole_window_is_the_first_that_is_not_refused(begins: int, ahead: int, horizon: int) -> None:
+    """A log that begins at a time holds the window that the refusal names, and not the one before it."""
+    first = first_whole(begins, ahead, horizon, WINDOW_MS)
+    assert log_needed_from(first, ahead, horizon) >= begins
+    assert log_needed_from(first - WINDOW_MS, ahead, horizon) < begins
+    assert first - begins >= BEHIND_MS
