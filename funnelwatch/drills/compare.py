@@ -31,7 +31,7 @@ TOTALS = (
     "SELECT sum(accepted)::bigint, sum(refused)::bigint, sum(duplicates)::bigint FROM stream_progress WHERE topic = %s"
 )
 PROGRESS = "SELECT partition, next_offset FROM stream_progress WHERE topic = %s"
-ALERTS = "SELECT alert_id, sequence, alert, published_at IS NOT NULL FROM alerts"
+ALERTS = "SELECT alert_id, sequence, alert, published_at IS NOT NULL FROM alerts ORDER BY place"
 CLOSED = "SELECT funnel, (extract(epoch FROM closed_through) * 1000)::bigint FROM funnel_progress"
 
 EVENT_COLUMNS = 3
@@ -214,7 +214,10 @@ class Comparison:
         verdict.facts["alerts_sent_again"] = messages - len(said)
 
     def _gaps_and_overlaps(self, alerts: list[dict[str, Any]]) -> None:
-        """Sequences are 0, 1, 2 …; and nothing that fires begins to fire once more under another id."""
+        """Sequences are 0, 1, 2 …; and nothing that fires begins to fire once more under another id.
+
+        ``alerts`` come in the order in which they were said.
+        """
         verdict = self.verdict
         sequences: dict[str, list[int]] = defaultdict(list)
         about: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -227,7 +230,7 @@ class Comparison:
                 verdict.wrongly(f"alert {alert_id} has the sequences {sorted(numbers)}")
         for subject, messages in about.items():
             firing = ""
-            for alert in sorted(messages, key=lambda one: (one["window_start"], one["sequence"])):
+            for alert in messages:
                 if firing and alert["alert_id"] != firing:
                     verdict.alerts_duplicated += 1
                     verdict.note(f"{subject}: {alert['alert_id']} begins while {firing} fires")

@@ -47,7 +47,7 @@ def test_a_save_that_fails_leaves_nothing_behind(alerts: AlertStore) -> None:
 def test_the_outbox_holds_each_message_once_in_order_until_it_is_published(alerts: AlertStore) -> None:
     """The same id and sequence again changes nothing, before and after it is published."""
     first, second = alert("x", 0, 60_000), alert("x", 1, 120_000)
-    alerts.save("f", 120_000, {}, [second, first])
+    alerts.save("f", 120_000, {}, [first, second])
     alerts.save("f", 120_000, {}, [first | {"changed": True}])
     assert [(one["alert_id"], one["sequence"]) for one in alerts.outbox("f")] == [("x", 0), ("x", 1)]
     alerts.published([first])
@@ -55,3 +55,12 @@ def test_the_outbox_holds_each_message_once_in_order_until_it_is_published(alert
     alerts.save("f", 120_000, {}, [first])
     assert [one["sequence"] for one in alerts.outbox("f")] == [1]
     assert alerts.outbox("g") == []
+
+
+def test_messages_of_one_window_keep_the_order_in_which_they_were_said(alerts: AlertStore) -> None:
+    """An alert resolved in a window comes before one that begins in a revision of it, whatever their ids."""
+    alerts.save("f", 60_000, {}, [alert("z", 0, 60_000)])
+    alerts.save("f", 120_000, {}, [alert("z", 1, 120_000)])
+    alerts.save("f", 120_000, {}, [alert("a", 0, 120_000)])
+    assert [one["alert_id"] for one in alerts.outbox("f")] == ["z", "z", "a"]
+    assert [one["alert_id"] for one in alerts.recent(2)] == ["a", "z"]

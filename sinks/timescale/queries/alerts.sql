@@ -35,11 +35,11 @@ VALUES (%(alert_id)s, %(sequence)s, %(alert)s::jsonb)
 ON CONFLICT DO NOTHING;
 
 -- name: outbox
--- The messages that are still to be published, in order.
+-- The messages that are still to be published, in the order in which they were said.
 SELECT alert_id, sequence, alert
 FROM alerts
 WHERE published_at IS NULL AND alert ->> 'funnel' = %(funnel)s
-ORDER BY (alert ->> 'window_start')::bigint, alert_id, sequence;
+ORDER BY place;
 
 -- name: published
 -- A message has been acknowledged by Kafka.
@@ -56,7 +56,7 @@ WHERE
         %(current)s::boolean
         AND EXISTS (SELECT 1 FROM alerts AS b WHERE b.alert_id = a.alert_id AND b.sequence > a.sequence)
     )
-ORDER BY (alert ->> 'window_start')::bigint DESC, sequence DESC, alert_id
+ORDER BY (alert ->> 'window_start')::bigint DESC, place DESC
 LIMIT %(limit)s;
 
 -- name: last_message
