@@ -47,13 +47,20 @@ class Baseline:
     """Impressions that the rate rests on."""
     per_window: Floats
     """Mean impressions of one window in what the rate rests on."""
+    width: Floats
+    """Windows that are pooled around one time: rates of times as close as that share counts."""
     seasonal: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
     def rows(self, begin: int) -> Baseline:
         """Without the rows before ``begin``."""
         return Baseline(
-            self.rate[begin:], self.strength[begin:], self.per_window[begin:], self.seasonal[begin:], self.known[begin:]
+            self.rate[begin:],
+            self.strength[begin:],
+            self.per_window[begin:],
+            self.width[begin:],
+            self.seasonal[begin:],
+            self.known[begin:],
         )
 
 
@@ -67,6 +74,7 @@ def baseline(counts: Counts, basis: str, rows: Rows, kind: Kind = "auto") -> Bas
         np.where(found.known, found.rate, other.rate),
         np.where(found.known, found.strength, other.strength),
         np.where(found.known, found.per_window, other.per_window),
+        np.where(found.known, found.width, other.width),
         found.seasonal,
         found.known | other.known,
     )
@@ -93,10 +101,11 @@ def seasonal(counts: Counts, basis: str, rows: Rows) -> Baseline:
     total = np.where(usable, n, 0.0).sum(axis=0)
     ends = rate.max(axis=0) + np.where(usable, rate, np.inf).min(axis=0)
     middle = np.where(number == WEEKS, rate.sum(axis=0) - ends, rate.sum(axis=0) / np.maximum(number, 1))
-    windows = np.where(thin, 2 * wide + 1, 2 * narrow + 1) * np.maximum(number, 1)
+    width = np.where(thin, 2.0 * wide + 1.0, 2.0 * narrow + 1.0)
+    windows = width * np.maximum(number, 1)
     known = number > 0
     strength = np.where(number == WEEKS, total / MEDIAN_LOSS, total)
-    return Baseline(_inside(middle, total, known), strength, total / windows, known, known)
+    return Baseline(_inside(middle, total, known), strength, total / windows, width, known, known)
 
 
 def recent(counts: Counts, basis: str, rows: Rows) -> Baseline:
@@ -109,7 +118,7 @@ def recent(counts: Counts, basis: str, rows: Rows) -> Baseline:
     windows = np.clip(end, 1, length)[:, None]
     known = (n >= MIN_RECENT) & (end * counts.window_ms >= MIN_RECENT_MS)[:, None]
     rate = _inside(x / np.maximum(n, 1.0), n, known)
-    return Baseline(rate, n, n / windows, np.zeros_like(known), known)
+    return Baseline(rate, n, n / windows, np.broadcast_to(float(length), n.shape), np.zeros_like(known), known)
 
 
 def _inside(rate: Floats, n: Floats, known: NDArray[np.bool_]) -> Floats:

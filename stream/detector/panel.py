@@ -9,7 +9,7 @@ import numpy as np
 
 from stream.detector.baseline import Baseline, baseline
 from stream.detector.estimate import RHO_UNKNOWN, estimate, unknown
-from stream.detector.scan import LONGEST, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
+from stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,6 +83,8 @@ class Panel:
         x = self.counts.each(self.basis, first - LONGEST + 1, last + 1, slice(None))
         clumps = 1.0 + np.maximum(now.per_window - 1.0, 0.0) * self.estimates.rho
         doubt = (1.0 - now.rate) / np.maximum(now.rate * now.strength, 1e-12) * clumps
+        # The mean of k moving averages rests on k - 1 windows more than one of them.
+        doubt = doubt * now.width / (now.width + SCALES[:, None, None] - 1.0)
         tau = np.where(now.seasonal, TAU_SEASONAL, TAU_RECENT)
         return Look(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now)
 

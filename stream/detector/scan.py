@@ -19,6 +19,14 @@ PIECES = ((1, 1), (2, 1), (3, 2), (5, 3), (8, 5), (13, 8), (21, 13), (34, 21, 5)
 LONGEST = int(SCALES[-1])
 SHORT = 4
 """The first so many scales are the short ones, k <= 5, which forget a dip soon after it is over."""
+MONTH = 43_200.0
+ALLOWANCE = 0.5 * (np.sqrt(2.0 * np.log(MONTH)) - np.sqrt(2.0 * np.log(MONTH / SCALES)))
+"""Added to the score of each scale. A month of minutes has 43,200 stretches of one window, and of 60 windows 60 times
+fewer that do not overlap: with one threshold for all, a long stretch would have to be more unusual than a short one.
+Half the difference of sqrt(2 ln(M / k)), which the largest of M / k standard normals comes to, after the multiscale
+test of Dümbgen & Spokoiny (2001); half, because neighbouring stretches and scales share the error of the baseline."""
+CONTINUITY = 0.5
+"""Added to a count below what is expected: the tail of a whole number begins half a step above it."""
 TAU_SEASONAL = 0.01
 TAU_RECENT = 0.03
 
@@ -50,8 +58,8 @@ class Scan:
 
     @property
     def score(self) -> Floats:
-        """How far below expectation, in ordinary deviations."""
-        score: Floats = self.z / self.scale
+        """How far below expectation, in ordinary deviations, comparable between scales."""
+        score: Floats = self.z / self.scale + ALLOWANCE.reshape(-1, *(1,) * (self.z.ndim - 1))
         return score
 
     @property
@@ -100,20 +108,22 @@ def scan(  # noqa: PLR0917
         rate: expected rate of each of those.
         known: whether that rate is known; a window without is left out.
         estimates: the noise of each column.
-        base: squares of (tau, relative standard error of the rate) of the judged rows, added up: what a sum may be off
-            in proportion to itself. Shape (rows, columns).
+        base: squares of (tau, relative standard error of the mean rate of a stretch), added up: what the sum may be off
+            in proportion to itself. Shape (scales, rows, columns).
     """
+    rows = base.shape[1]
     n = np.where(known, due(impressions[1:], estimates.kernel), 0.0)
     spread = n * rate * (1.0 - rate)
     parts = np.stack([n, np.where(known, successes, 0.0), n * rate, spread, spread * np.maximum(n - 1.0, 0.0)])
-    total, seen, expected, plain, clumped = stretches(parts, len(base))
+    total, seen, expected, plain, clumped = stretches(parts, rows)
     open_ends = due(impressions, split(estimates.kernel))
-    last = np.arange(LONGEST, LONGEST + len(base))
+    last = np.arange(LONGEST, LONGEST + rows)
     ends = open_ends[last] + open_ends[last - SCALES[:, None]]
-    variance = plain + estimates.rho * clumped + rate[-len(base) :] ** 2 * ends
-    z = deviance_root(seen, total, expected) * np.sqrt(
-        expected * (1.0 - expected / np.maximum(total, 1e-12)) / np.maximum(variance, 1e-12)
-    )
+    variance = plain + estimates.rho * clumped + rate[-rows:] ** 2 * ends
+    share = estimates.rho * clumped / np.maximum(variance, 1e-12)
+    binomial = expected * (1.0 - expected / np.maximum(total, 1e-12))
+    whole = np.minimum(seen + CONTINUITY, np.maximum(seen, expected))
+    z = deviance_root(whole, total, expected, share) * np.sqrt(binomial / np.maximum(variance, 1e-12))
     scale = np.sqrt(estimates.sigma[:, None] ** 2 + base * expected**2 / np.maximum(variance, 1e-12))
     return Scan(total, seen, expected, variance, z, scale)
 
@@ -143,15 +153,23 @@ def stretches(parts: Floats, rows: int) -> Floats:
     return np.stack([sums[scale][:, -rows:] for scale in SCALES.tolist()], axis=1)
 
 
-def deviance_root(seen: Floats, total: Floats, expected: Floats) -> Floats:
-    """Signed root of the binomial deviance of ``seen`` of ``total`` against ``expected``; positive for a drop."""
+def deviance_root(seen: Floats, total: Floats, expected: Floats, clumped: Floats | float = 0.0) -> Floats:
+    """Signed root of the deviance of ``seen`` of ``total`` against ``expected``; positive for a drop.
+
+    ``clumped`` is the share of the variance that is overdispersion. The log density of a binomial share x around p
+    falls with the divergence KL(x, p), that of a beta share with KL(p, x), which is twice as skew. The skewness of a
+    beta-binomial is 1 + w times that of a binomial of the same variance, w being that share: so is that of the mean of
+    both divergences with weights 1 - w and w. Without it, strongly overdispersed rates near 1 look like drops.
+    """
     total = np.maximum(total, seen)
     safe = expected > 0
     missed = np.maximum(total - seen, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hit = np.where(seen > 0, seen * np.log(seen / np.where(safe, expected, 1.0)), 0.0)
-        miss = np.where(missed > 0, missed * np.log(missed / np.where(safe, total - expected, 1.0)), 0.0)
-    deviance = np.where(safe, 2.0 * np.maximum(hit + miss, 0.0), 0.0)
+        hit = np.where(seen > 0, np.log(seen / np.where(safe, expected, 1.0)), 0.0)
+        miss = np.where(missed > 0, np.log(missed / np.where(safe, total - expected, 1.0)), 0.0)
+    half = seen * hit + missed * miss
+    turned = np.where((seen > 0) & (seen < expected), -expected * hit - (total - expected) * miss, half)
+    deviance = np.where(safe, 2.0 * np.maximum(half + clumped * (turned - half), 0.0), 0.0)
     root: Floats = np.sign(expected - seen) * np.sqrt(deviance)
     return root
 

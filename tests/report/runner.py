@@ -1,0 +1,89 @@
+"""Many independent series through the production detector at once, each as a column of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alert_rules.loader import parse_rules
+from alert_rules.model import Rules
+from stream.detector.block import Block
+from stream.detector.detector import Detector
+from stream.model import Series
+from tests.report.world import MONDAY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.report.world import Drawn, World
+
+RULE = """
+groups:
+  - name: report
+    rules:
+{rules}
+"""
+BLOCK_ROWS = 1440
+ONE = """
+      - {{alert: Score{number}, step: all, by: [[os, browser, app_version]], basis: {basis}, maturity: {maturity},
+         score: {score}, min_drop: 0.05, min_impressions: 8, keep_firing_for: 1m}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A rule began to fire on a series when it judged a window; ``end`` is the window it resolved in, -1: never."""
+
+    series: int
+    row: int
+    end: int
+    score: float
+    scale: int
+
+
+def run(
+    world: World, drawn: Drawn, scores: list[float], basis: str = "window", maturity: str = "2m"
+) -> dict[float, list[Alarm]]:
+    """The alarms in the judged windows, by score.
+
+    Every series is a step of its own, so that none lends the others its estimate of noise.
+    """
+    text = "".join(
+        ONE.format(number=str(score).replace(".", "_"), score=score, basis=basis, maturity=maturity) for score in scores
+    )
+    rules = parse_rules(RULE.format(rules=text))
+    detector = Detector("f", Rules(tuple(rules)), world.window_ms)
+    names = {rule.alert: score for rule, score in zip(rules, scores, strict=True)}
+    found: dict[float, list[Alarm]] = {score: [] for score in scores}
+    burning: dict[tuple[str, str], int] = {}
+    for begin, block in blocks(world, drawn):
+        if begin < world.history:
+            detector.learn(block)
+            continue
+        for change in detector.observe_block(block):
+            alert = change.alert
+            if alert is None:
+                continue
+            key, alarms = (str(alert["rule"]), str(alert["step"])), found[names[str(alert["rule"])]]
+            row = (int(alert["window_start"]) - MONDAY) // world.window_ms
+            if alert["sequence"] == 0:
+                burning[key] = len(alarms)
+                length = (int(alert["window_end"]) - int(alert["started_at"])) // world.window_ms
+                alarms.append(Alarm(int(key[1]), row, -1, float(alert["score"]), length))
+            if alert["state"] == "resolved":
+                place = burning.pop(key)
+                alarms[place] = replace(alarms[place], end=row)
+    return found
+
+
+def blocks(world: World, drawn: Drawn) -> Iterator[tuple[int, Block]]:
+    """The counts as the detector takes them in, some windows at a time, with the first window of each block."""
+    series = [Series("f", f"{number:05}", "os", "browser", "version") for number in range(drawn.impressions.shape[1])]
+    cuts = sorted({*range(0, world.rows, BLOCK_ROWS), world.history, world.rows})
+    for begin, end in pairwise(cuts):
+        n, x, cohort = (values[begin:end] for values in (drawn.impressions, drawn.successes, drawn.cohort))
+        tallies = np.stack([n, x, np.zeros_like(n), cohort, n - cohort], axis=2)
+        yield begin, Block(MONDAY + begin * world.window_ms, series, tallies)
