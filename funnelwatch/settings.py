@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from math import ceil, inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 STACK_FILE = "stack.json"
 """In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
 
 PREFIX = "FUNNELWATCH_"
+
+KEPT_LONGER_DAYS = 7
+"""Windows are kept longer by this than an event may be old when it is read: it is counted later, after an outage."""
 
 
 class StackFileSource(PydanticBaseSettingsSource):
@@ -79,6 +83,12 @@ class Settings(BaseSettings):
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
 
+    # How long counts are kept
+    keep_windows_days: int = Field(0, ge=0, description="Counts by window are kept this long, days; 0: for ever.")
+    keep_5m_days: int = Field(0, ge=0, description="Counts by 5 minutes are kept this long, days; 0: for ever.")
+    keep_1h_days: int = Field(0, ge=0, description="Counts by the hour are kept this long, days; 0: for ever.")
+    keep_1d_days: int = Field(0, ge=0, description="Counts by the day are kept this long, days; 0: for ever.")
+
     # How it runs
     flush_interval_s: float = Field(0.25, gt=0, description="At most this long from the fetch to the flush, s.")
     flush_max_events: int = Field(50_000, ge=1, description="At most this many events in one flush.")
@@ -99,6 +109,26 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the stack file."""
         return init_settings, env_settings, StackFileSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _outlive(self) -> Self:
+        """Nothing is dropped that an event may still come for, nor a rollup before what it is made of."""
+        levels = ["keep_windows_days", "keep_5m_days", "keep_1h_days", "keep_1d_days"]
+        kept = [getattr(self, level) or inf for level in levels]
+        least = self.max_age_days + KEPT_LONGER_DAYS
+        if kept[0] < least:
+            raise ValueError(
+                f"{PREFIX}KEEP_WINDOWS_DAYS is {kept[0]}, but an event may be as old as {PREFIX}MAX_AGE_DAYS, "
+                f"{self.max_age_days:g}, and is counted up to {KEPT_LONGER_DAYS} days later: keep windows for "
+                f"{ceil(least)} days at least, or lower the age"
+            )
+        for finer, coarser, short, long in zip(levels, levels[1:], kept, kept[1:], strict=False):
+            if long < short:
+                raise ValueError(
+                    f"{PREFIX}{coarser.upper()} is {long}, but {PREFIX}{finer.upper()} keeps what it is made of for "
+                    f"{'ever' if short == inf else f'{short} days'}: a rollup is kept as long as that, or longer"
+                )
+        return self
 
     @property
     def window_ms(self) -> int:

@@ -43,6 +43,7 @@ parts = Parts(settings)
 CLOSER_EVERY_S = 1.0
 ALERTING_EVERY_S = 2.0
 """How often the detect thread looks, between windows, after what does not come with windows: edited rules."""
+ARCHIVE_EVERY_S = 3600.0
 FETCHES_IN_THE_CHANNEL = 2
 """How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
 
@@ -71,7 +72,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "count", "close", "detect", "look")
+            for name in ("intake", "count", "close", "detect", "look", "archive")
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -238,6 +239,23 @@ class Closing(Service):
                     return
                 log.warning("closing: waiting: %s", error)
             await self.sleep(CLOSER_EVERY_S)
+
+
+@app.service
+class Archiving(Service):
+    """Moves counts that are no longer kept into archives, where the database has no jobs of its own."""
+
+    @Service.task
+    async def _rounds(self) -> None:
+        while not self.should_stop:
+            await self.sleep(ARCHIVE_EVERY_S)
+            try:
+                await threads.run("archive", parts.archivist)
+            except Exception as error:  # noqa: BLE001 - told apart below
+                if not is_outage(error):
+                    await self.crash(error)
+                    return
+                log.warning("archiving: waiting: %s", error)
 
 
 @app.agent(windows, name="detect", concurrency=1)

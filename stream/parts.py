@@ -18,8 +18,10 @@ from sinks.timescale.alerts import AlertStore
 from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
+from sinks.timescale.declared import declare
 from sinks.timescale.migrations import migrate
-from stream.aggregate import Aggregator
+from sinks.timescale.retention import Retention, archive, set_retention
+from stream.aggregate import Aggregator, wall_clock_ms
 from stream.closer import Closer
 from stream.counting import Judge
 from stream.dead_letters import DeadLetters
@@ -29,6 +31,8 @@ from stream.outage import until_done
 from stream.validation import DAY_MS, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from funnelwatch.settings import Settings
 
 METADATA_TIMEOUT_S = 10.0
@@ -78,11 +82,21 @@ class Parts:
             is_outage=lambda error: isinstance(error, KafkaException | KafkaUnreachable),
             stopping=self.stopping,
         )
+        database = self._database("migrations")
         until_done(
-            lambda: migrate(self._database("migrations"), self.settings.window_ms),
+            lambda: self._prepare_database(database),
             what="PostgreSQL: migrations",
             is_outage=is_outage,
             stopping=self.stopping,
+        )
+
+    def _prepare_database(self, database: Database) -> None:
+        settings = self.settings
+        migrate(database, settings.window_ms)
+        declare(database, self.funnels)
+        set_retention(
+            database,
+            Retention(settings.keep_windows_days, settings.keep_5m_days, settings.keep_1h_days, settings.keep_1d_days),
         )
 
     def _database(self, role: str, idle_session_s: float = 0.0) -> Database:
@@ -151,6 +165,12 @@ class Parts:
             registry=self.registry,
             stopping=self.stopping,
         )
+
+    @cached_property
+    def archivist(self) -> Callable[[], int]:
+        """What moves counts that are no longer kept into archives, on plain PostgreSQL."""
+        database = self._database("archive")
+        return lambda: archive(database, wall_clock_ms())
 
     @cached_property
     def detection(self) -> Detection:

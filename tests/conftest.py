@@ -12,6 +12,7 @@ import pytest
 
 from deploy.embedded.stack import Kafka, Stack
 from funnelwatch.settings import PREFIX, Settings
+from tests import extension
 from tests.stack import Servers, drop_database, make_database, plan, servers
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_report_header() -> str:
     """Say which servers are going to be used."""
-    return plan()
+    return f"{plan()}\n{extension.plan()}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

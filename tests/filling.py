@@ -26,25 +26,36 @@ def count(
     funnel: str = "sign_up",
     closed_through: int | None = None,
 ) -> None:
-    """Make the tables, count tallies, and close windows.
+    """Make the tables, count tallies, and close windows, in the database of the settings; see ``count_in``."""
+    with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+        count_in(database, tallies, funnel=funnel, closed_through=closed_through)
+
+
+def count_in(
+    database: Database,
+    tallies: Mapping[tuple[int, str, str, str, str], Sequence[int]],
+    *,
+    funnel: str = "sign_up",
+    closed_through: int | None = None,
+) -> None:
+    """Count tallies, and close windows.
 
     Args:
-        settings: where the database is.
+        database: has the tables.
         tallies: (window start in ms, step, os, browser, app version) to impressions, successes, failures, and, if they
             differ, successes and failures of the cohort.
         funnel: the funnel.
         closed_through: windows that start before this are closed, ms.
     """
-    with closing(Database(settings.timescale_url)) as database:
-        migrate(database, settings.window_ms)
-        store = CountStore(database)
-        start = store.start("filled", "id", {0: 0})[0].next_offset
-        counts = {
-            (window, funnel, step, os, browser, version): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
-            for (window, step, os, browser, version), tally in tallies.items()
-        }
-        store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts)])
-        if closed_through is not None:
-            closer = ClosingStore(database)
-            closer.start_closing(funnel, closed_through)
-            closer.finish_closing(funnel, closed_through)
+    store = CountStore(database)
+    start = store.start("filled", "id", {0: 0})[0].next_offset
+    counts = {
+        (window, funnel, step, os, browser, version): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
+        for (window, step, os, browser, version), tally in tallies.items()
+    }
+    store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts)])
+    if closed_through is not None:
+        closer = ClosingStore(database)
+        closer.start_closing(funnel, closed_through)
+        closer.finish_closing(funnel, closed_through)

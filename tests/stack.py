@@ -252,6 +252,11 @@ def passable(path: Path) -> None:
             folder.chmod(0o755)
 
 
+def docker_is_wanted() -> bool:
+    """Whether this run takes its servers from Docker."""
+    return _kind() == "docker"
+
+
 def apache_is_wanted() -> bool:
     """Whether this run may use the embedded Apache Kafka, which needs Java and Maven."""
     return _kind() == "embedded" and _kafka() == "apache"

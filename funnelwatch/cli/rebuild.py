@@ -9,6 +9,7 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.cli.rebuild_progress import progress
+from funnelwatch.cli.rebuild_rollups import rollups
 from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.settings import load_settings
 from schemas.events import now_ms
@@ -33,6 +34,7 @@ def rebuild() -> None:
 
 rebuild.add_command(windows)
 rebuild.add_command(progress)
+rebuild.add_command(rollups)
 
 
 @rebuild.command("redis")

@@ -100,6 +100,20 @@ class Database:
             self.close()
             raise
 
+    @contextmanager
+    def outside_transaction(self) -> Iterator[psycopg.Cursor[Row]]:
+        """A cursor for what the server does not run within a transaction; each statement is committed by itself.
+
+        Raises:
+            psycopg.Error: the database refused something or went away.
+        """
+        try:
+            with self.connection().cursor() as cursor:
+                yield cursor
+        except (psycopg.OperationalError, psycopg.InterfaceError, CutOff):
+            self.close()
+            raise
+
     def query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """The rows of a named query, in a transaction of its own."""
         with self.transaction() as cursor:

@@ -26,8 +26,9 @@ class DatabaseEncodingError(ValueError):
 
 
 def has_timescale(cursor: Cursor[Row]) -> bool:
-    """Whether this database has the extension, or its server could load it into it."""
-    return bool(run(cursor, "timescale_installed"))
+    """Whether the tables here are made for the extension; one that is installed later changes nothing."""
+    plain = any(".plain." in row["name"] for row in run(cursor, "known_migrations"))
+    return not plain and bool(run(cursor, "timescale_installed"))
 
 
 def migrate(database: Database, window_ms: int) -> list[str]:

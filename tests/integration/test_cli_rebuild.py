@@ -244,3 +244,12 @@ def test_what_is_not_there_is_told(counted: Counted) -> None:
     assert (result.exit_code, "partition 3 of" in result.stderr) == (1, True)
     result = run(counted.settings, "rebuild", "progress", "--topic", "nowhere", "--yes")
     assert (result.exit_code, "there is no topic nowhere" in result.stderr) == (1, True)
+
+
+def test_rollups_are_always_up_to_date_without_the_extension(settings: Settings, stack: Servers) -> None:
+    """The command says that there is nothing to do; with the extension that it was done."""
+    with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+    assert succeed_json(settings, "rebuild", "rollups") == {"refreshed": stack.timescaledb}
+    said = "are up to date" if stack.timescaledb else "nothing to do"
+    assert said in succeed(settings, "rebuild", "rollups")

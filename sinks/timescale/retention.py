@@ -1,0 +1,156 @@
+"""How long counts are kept, level by level, and how rollups follow what changes.
+
+The levels are the windows themselves and the rollups made of them, each of the finer one: 5 minutes, 1 hour, 1 day. A
+rollup outlives what it is made of. With TimescaleDB the rollups are continuous aggregates and the extension's own jobs
+refresh and drop; on plain PostgreSQL the rollups are views, and a worker moves what is no longer kept into archives
+that these views add (``archive``). Both answer the same.
+
+No event may come for counts that are dropped already: a continuous aggregate would be made anew from what is left. So
+windows must be kept longer than an event may be old; the settings insist on that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from sinks.timescale.database import run
+from sinks.timescale.migrations import has_timescale
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from psycopg import Cursor
+
+    from sinks.timescale.database import Database, Row
+
+DAY: Final = timedelta(days=1)
+
+LEVELS: Final = ("windows", "5m", "1h", "1d")
+"""The levels, finest first."""
+
+RELATIONS: Final = {"windows": "window_counts", "5m": "counts_5m", "1h": "counts_1h", "1d": "counts_1d"}
+"""Level to table, view or continuous aggregate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long each level is kept, days; 0: for ever. A rollup is kept at least as long as what it is made of."""
+
+    windows: int = 0
+    five_minutes: int = 0
+    hours: int = 0
+    days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """When a rollup is refreshed, and up to where: what is still being counted is left to be added at each query."""
+
+    source: str
+    end_offset: str
+    every: str
+
+
+REFRESHES: Final[Mapping[str, Refresh]] = {
+    "5m": Refresh("windows", "1 hour", "5 minutes"),
+    "1h": Refresh("5m", "3 hours", "15 minutes"),
+    "1d": Refresh("1h", "2 days", "1 hour"),
+}
+"""As migration 010 schedules them."""
+
+
+def set_retention(database: Database, retention: Retention) -> list[str]:
+    """Keep each level for so long from now on; safe to call from many processes at once, and when nothing is new.
+
+    Returns:
+        The levels for which this is new.
+    """
+    with database.transaction() as cursor:
+        run(cursor, "lock_migrations")
+        changed = [
+            level
+            for level, days in zip(LEVELS, astuple(retention), strict=True)
+            if run(cursor, "set_retention", {"level": level, "days": days})
+        ]
+        if has_timescale(cursor):
+            kept = dict(zip(LEVELS, astuple(retention), strict=True))
+            for level in changed:
+                _schedule(cursor, level, kept[level])
+    return changed
+
+
+def refresh(database: Database) -> bool:
+    """Bring all rollups up to date now, instead of at the next job; after a backfill, or where no jobs are run.
+
+    Returns:
+        False on plain PostgreSQL, where there is nothing to do.
+    """
+    with database.transaction() as cursor:
+        if not has_timescale(cursor):
+            return False
+        kept = _kept(cursor)
+    for level, plan in REFRESHES.items():
+        parameters = {"from_days": _whole_from(kept[plan.source]), "end_offset": plan.end_offset}
+        bounds = database.query("refresh_range", parameters)[0]
+        with database.outside_transaction() as cursor:
+            run(cursor, "refresh", {"relation": RELATIONS[level], **bounds})
+    return True
+
+
+def archive(database: Database, now_ms: int) -> int:
+    """On plain PostgreSQL: move what is no longer kept into the archives, a day at a time. Does nothing otherwise.
+
+    Args:
+        database: whose counts.
+        now_ms: the wall clock, ms.
+
+    Returns:
+        How many days of windows were moved by this call; another worker may be at it.
+    """
+    today = datetime.fromtimestamp(now_ms / 1000, tz=UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    moved = 0
+    while True:
+        with database.transaction() as cursor:
+            if has_timescale(cursor) or not run(cursor, "lock_archive")[0]["locked"]:
+                return moved
+            kept = _kept(cursor)
+            for level, query in (("1d", "forget_1d"), ("1h", "archive_1h"), ("5m", "archive_5m")):
+                if kept[level]:
+                    run(cursor, query, {"before": today - kept[level] * DAY})
+            if not kept["windows"]:
+                return moved
+            oldest = run(cursor, "oldest_day")[0]["day"]
+            end = today - kept["windows"] * DAY
+            if oldest is None or oldest >= end:
+                return moved
+            run(cursor, "archive_windows", {"before": min(oldest + DAY, end)})
+            moved += 1
+
+
+def _kept(cursor: Cursor[Row]) -> dict[str, int]:
+    """Level to days; 0: for ever."""
+    return {row["level"]: row["days"] or 0 for row in run(cursor, "kept")}
+
+
+def _whole_from(days: int) -> int | None:
+    """How many days back a level that is kept for so long has lost nothing; None: to its beginning."""
+    return days - 1 if days else None
+
+
+def _schedule(cursor: Cursor[Row], level: str, days: int) -> None:
+    """Tell the extension's jobs how long a level is kept, and from where its rollup can be made."""
+    run(cursor, "drop_nothing", {"relation": RELATIONS[level]})
+    if days:
+        run(cursor, "drop_after", {"relation": RELATIONS[level], "days": days})
+    for rollup, plan in REFRESHES.items():
+        if plan.source == level:
+            parameters = {
+                "relation": RELATIONS[rollup],
+                "from_days": _whole_from(days),
+                "end_offset": plan.end_offset,
+                "every": plan.every,
+            }
+            run(cursor, "unschedule_refresh", parameters)
+            run(cursor, "schedule_refresh", parameters)
