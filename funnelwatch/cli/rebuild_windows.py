@@ -23,6 +23,7 @@ from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale.counts import CountStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.repairs import DamagedMeanwhileError, RepairedMeanwhileError, RepairStore
+from sinks.timescale.retention import windows_kept_from
 from stream.model import Tally
 from stream.recount import Recount, by_window, correction
 
@@ -80,6 +81,7 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
     range_ms = _range(settings, since, until)
     with opened(settings) as database:
         migrate(database, settings.window_ms)
+        _check_retention(database, range_ms[0])
         found = _find(settings, database, range_ms)
         if not to_json:
             _show(found)
@@ -100,6 +102,16 @@ def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
     if since_ms >= until_ms:
         raise click.UsageError(f"--from {clock(since_ms)} is not before --to {clock(until_ms)}")
     return whole_range(since_ms, until_ms, settings.window_ms, None)
+
+
+def _check_retention(database: Database, from_ms: int) -> None:
+    """Windows that were dropped for their age are in the rollups still; counted again they would be there twice."""
+    kept_from = windows_kept_from(database, now_ms())
+    if kept_from is not None and from_ms < kept_from:
+        raise click.ClickException(
+            f"windows before {clock(kept_from)} are not kept (FUNNELWATCH_KEEP_WINDOWS_DAYS), only their sums: choose "
+            "a later --from"
+        )
 
 
 def _find(settings: Settings, database: Database, range_ms: tuple[int, int]) -> Repair:

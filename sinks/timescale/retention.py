@@ -99,6 +99,13 @@ def refresh(database: Database) -> bool:
     return True
 
 
+def windows_kept_from(database: Database, now_ms: int) -> int | None:
+    """Windows that start from here on are all there, ms; None: no window was ever dropped for its age."""
+    with database.transaction() as cursor:
+        days = _whole_from(_kept(cursor)["windows"])
+    return None if days is None else now_ms - int(days * DAY.total_seconds() * 1000)
+
+
 def archive(database: Database, now_ms: int) -> int:
     """On plain PostgreSQL: move what is no longer kept into the archives, a day at a time. Does nothing otherwise.
 

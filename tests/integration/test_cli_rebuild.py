@@ -17,6 +17,7 @@ from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale.counts import CountStore, TopicRecreatedError
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
+from sinks.timescale.retention import Retention, set_retention
 from stream.model import Series, Tally
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from funnelwatch.settings import Settings
+    from tests.stack import Servers
 
 STEP = "VERIFY_SMS_CODE"
 SERIES = Series("sign_up", STEP, "iOS", "", "")
@@ -253,3 +255,13 @@ def test_rollups_are_always_up_to_date_without_the_extension(settings: Settings,
     assert succeed_json(settings, "rebuild", "rollups") == {"refreshed": stack.timescaledb}
     said = "are up to date" if stack.timescaledb else "nothing to do"
     assert said in succeed(settings, "rebuild", "rollups")
+
+
+def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings) -> None:
+    """Their sums are in the rollups still, and would be there twice."""
+    with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+        set_retention(database, Retention(windows=30))
+    result = run(settings, "rebuild", "windows", "--from", "31d", "--to", "now", "--dry-run")
+    assert result.exit_code == 1
+    assert "are not kept (FUNNELWATCH_KEEP_WINDOWS_DAYS), only their sums: choose a later --from" in result.output
