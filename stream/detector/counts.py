@@ -122,11 +122,24 @@ class Counts:
             self._places = np.array(self._map, dtype=np.intp).reshape(len(self._map), len(self.levels))
         return self._places[ids]
 
-    def stretch(self, channel: str, begin: NDArray[np.intp], end: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Sums over rows [begin, end), clipped to what is remembered: shape (len(begin), columns)."""
+    def stretch(
+        self, channel: str, begin: NDArray[np.intp], end: NDArray[np.intp], columns: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Sums over rows [begin, end), clipped to what is remembered, of some columns, ascending, or of all.
+
+        Shape (len(begin), columns).
+        """
         cum = self.cum[self.channels.index(channel), :, : len(self.columns)]
-        upper, lower = np.clip(end, 0, self.rows), np.clip(begin, 0, self.rows)
-        return (cum[upper] - cum[lower]).astype(np.float64)
+        upper, lower = (np.minimum(np.maximum(rows, 0), self.rows) for rows in (end, begin))
+        if columns is None or not columns.size:
+            found = cum[upper] - cum[lower]
+        elif columns[-1] - columns[0] == columns.size - 1:
+            # Neighbours, in order: several times faster.
+            near = cum[:, columns[0] : columns[-1] + 1]
+            found = near[upper] - near[lower]
+        else:
+            found = cum[upper[:, None], columns] - cum[lower[:, None], columns]
+        return found.astype(np.float64)
 
     def each(self, channel: str, begin: int, end: int, columns: NDArray[np.intp] | slice) -> NDArray[np.float64]:
         """The counts of every row in [begin, end), zeros where nothing is remembered: shape (rows, columns)."""

@@ -30,9 +30,16 @@ RHO_APART = 0.002
 """How far the overdispersion of series of one step and level lies apart (standard deviation)."""
 MIN_LAG_ROWS = 100
 MIN_SAMPLES = 100
-SAMPLES = 1000
-BLOCK = 64
-"""Columns treated at a time: bounds the memory."""
+SAMPLES = 480
+LAG_COLUMNS = 64
+"""So many columns of a step are enough to tell its lag."""
+LAG_CELLS = 40_000
+"""And so many columns x rows, of the newest history: a share of 1 % is then four standard errors."""
+ENOUGH_ROWS = 6100
+SHARES = (1, 5, 7, 11, 13, 17, 19, 23)
+"""Where there are more rows, every so many-th hour tells overdispersion. None divides 24: all hours of the day come."""
+BLOCK = 16
+"""Columns treated at a time: few enough to stay in the cache."""
 STEEP = 25.0
 """A squared deviation counts at most this often its variance, so that an edge of an incident does not rule."""
 
@@ -58,17 +65,25 @@ def estimate(counts: Counts, basis: str, end: int, lags: int) -> Estimates:
         _estimate_lags(counts, basis, begin, end, result.kernel)
     doubt = np.empty(columns)
     blocks = [np.arange(first, min(first + BLOCK, columns)) for first in range(0, columns, BLOCK)]
+    rows = sampled_hours(counts, begin, end)
     for part in blocks:
-        view = _view(counts, basis, begin, end, result.kernel[:, part], part)
+        view = _view(counts, basis, (begin, end), rows, result.kernel[:, part], part)
         result.rho[part], doubt[part] = overdispersion(view)
     names = [(column.step, column.level) for column in counts.columns]
     groups = {name: number for number, name in enumerate(dict.fromkeys(names))}
     result.rho[:] = share_out(result.rho, doubt, np.array([groups[name] for name in names]))
     if end - begin > WEEK_MS // counts.window_ms:
         for part in blocks:
-            view = _view(counts, basis, begin, end, result.kernel[:, part], part)
-            result.sigma[:, part] = _spread(counts.window_ms, view, result.rho[part])
+            kernel = result.kernel[:, part]
+            result.sigma[:, part] = _spread(counts, basis, (begin, end), part, kernel, result.rho[part])
     return result
+
+
+def sampled_hours(counts: Counts, begin: int, end: int) -> Rows:
+    """The rows in [begin, end); where they are many, those of every so many-th hour of event time."""
+    rows = np.arange(begin, end)
+    share = next((share for share in SHARES if len(rows) <= share * ENOUGH_ROWS), SHARES[-1])
+    return rows[(counts.first + rows) * counts.window_ms // (60 * MINUTE_MS) % share == 0] if share > 1 else rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +99,37 @@ class _View:
     own: Floats
     """Share of the row in its rate."""
     edges: Floats
-    """Variance that lagging success adds at the end of the row."""
+    """Variance that lagging success adds at both ends of the row."""
 
 
 def _view(  # noqa: PLR0917
-    counts: Counts, basis: str, begin: int, end: int, kernel: Floats, part: Rows
+    counts: Counts, basis: str, span: tuple[int, int], rows: Rows, kernel: Floats, part: Rows
 ) -> _View:
-    """The rows [begin, end) of the columns ``part``."""
-    shown = counts.each("impressions", begin - len(kernel) + 1, end, part)
-    rate, own = local_rate(counts, basis, begin, end, part)
-    x = counts.each(basis, begin, end, part)
-    pairs = due(shown * np.maximum(shown - 1.0, 0.0), kernel**2)
-    return _View(due(shown, kernel), pairs, x, rate, own, due(shown, split(kernel)) * rate**2)
+    """Some rows of the columns ``part``, in a history that spans the rows [begin, end)."""
+    rate, own = local_rate(counts, basis, span, rows, part)
+    n, pairs, edges = np.zeros((3, *rate.shape))
+    ends = split(kernel)
+    for lag in range(len(kernel) + 1):
+        came = kernel[lag] if lag < len(kernel) else 0.0
+        open_here = ends[lag] if lag < len(kernel) else 0.0
+        open_before = ends[lag - 1] if lag else 0.0
+        if not np.any(came) and not np.any(open_here + open_before):
+            continue
+        shown = counts.stretch("impressions", rows - lag, rows - lag + 1, part)
+        n += shown * came
+        pairs += shown * np.maximum(shown - 1.0, 0.0) * came**2
+        edges += shown * (open_here + open_before)
+    return _View(n, pairs, counts.stretch(basis, rows, rows + 1, part), rate, own, edges * rate**2)
 
 
-def local_rate(counts: Counts, basis: str, begin: int, end: int, part: Rows) -> tuple[Floats, Floats]:
-    """The rate of the hour before and after each row (in [begin, end)), and the share that the row itself has in it."""
+def local_rate(counts: Counts, basis: str, span: tuple[int, int], rows: Rows, part: Rows) -> tuple[Floats, Floats]:
+    """The rate of the hour before and after each row, as far as in the span; and the share that the row has in it."""
     half = max(1, WIDE_MS // counts.window_ms)
-    rows = np.arange(begin, end)
-    low, high = np.clip(rows - half, begin, end), np.clip(rows + half + 1, begin, end)
-    sums = []
-    for channel in ("impressions", basis):
-        each = counts.each(channel, begin - 1, end, part)
-        cum = np.cumsum(each, axis=0)
-        sums.append(cum[high - begin] - cum[low - begin])
-        if channel == "impressions":
-            own = np.minimum(each[1:] / np.maximum(sums[0], 1.0), 0.5)
-    edge = 0.5 / (sums[0] + 1.0)
-    return np.clip(sums[1] / np.maximum(sums[0], 1.0), edge, 1.0 - edge), own
+    low, high = np.maximum(rows - half, span[0]), np.minimum(rows + half + 1, span[1])
+    n, x = counts.stretch("impressions", low, high, part), counts.stretch(basis, low, high, part)
+    own = np.minimum(counts.stretch("impressions", rows, rows + 1, part) / np.maximum(n, 1.0), 0.5)
+    edge = 0.5 / (n + 1.0)
+    return np.clip(x / np.maximum(n, 1.0), edge, 1.0 - edge), own
 
 
 def overdispersion(view: _View) -> tuple[Floats, Floats]:
@@ -122,8 +140,7 @@ def overdispersion(view: _View) -> tuple[Floats, Floats]:
     row's deviation is too small by the share that the row has in its own local rate.
     """
     n, rate = view.n, view.rate
-    before = np.concatenate([view.edges[:1], view.edges[:-1]])
-    plain = n * rate * (1.0 - rate) + view.edges + before
+    plain = n * rate * (1.0 - rate) + view.edges
     usable = (n > 1.0) & (plain > 0)
     safe = np.where(usable, plain, 1.0)
     ratio = np.where(usable, np.minimum((view.x - n * rate) ** 2 / safe / (1.0 - view.own), STEEP) - 1.0, 0.0)
@@ -154,17 +171,19 @@ def share_out(slope: Floats, doubt: Floats, groups: NDArray[np.intp]) -> Floats:
     return np.clip(mean + 0.5 / np.sqrt(own + prior), 0.0, RHO_MAX)
 
 
-def _estimate_lags(counts: Counts, basis: str, begin: int, end: int, kernel: Floats) -> None:
+def _estimate_lags(counts: Counts, basis: str, first: int, end: int, kernel: Floats) -> None:
     """Fill in the lag kernel of every column; columns of one step share it, lag being a matter of the step."""
     steps: dict[str, list[int]] = {}
     for column, place in counts.columns.items():
         steps.setdefault(column.step, []).append(place)
     for places in steps.values():
-        part = np.array(places[:BLOCK])
+        part = np.array(places[:LAG_COLUMNS])
+        begin = max(first, end - LAG_CELLS // len(part))
         n = counts.each("impressions", begin, end, part)
         x = counts.each(basis, begin, end, part)
         if (n > 0).sum() >= MIN_LAG_ROWS:
-            kernel[:, places] = lag_kernel(n, x, local_rate(counts, basis, begin, end, part)[0], len(kernel))[:, None]
+            rate, _ = local_rate(counts, basis, (begin, end), np.arange(begin, end), part)
+            kernel[:, places] = lag_kernel(n, x, rate, len(kernel))[:, None]
 
 
 def lag_kernel(n: Floats, x: Floats, rate: Floats, lags: int) -> Floats:
@@ -204,75 +223,94 @@ def lag_kernel(n: Floats, x: Floats, rate: Floats, lags: int) -> Floats:
 
 def _smooth(values: Floats, half: int) -> Floats:
     """The mean over ``half`` rows before and after each."""
-    cum = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    columns = values.shape[1]
+    cum = np.empty((len(values) + 2 * half + 1, columns))
+    cum[: half + 1] = 0.0
+    np.cumsum(values, axis=0, out=cum[half + 1 : half + 1 + len(values)])
+    cum[half + 1 + len(values) :] = cum[half + len(values)]
     rows = np.arange(len(values))
-    low, high = np.maximum(rows - half, 0), np.minimum(rows + half + 1, len(values))
-    result: Floats = (cum[high] - cum[low]) / (high - low)[:, None]
+    number = np.minimum(rows + half + 1, len(values)) - np.maximum(rows - half, 0)
+    result: Floats = (cum[2 * half + 1 :] - cum[: len(values)]) / number[:, None]
     return result
 
 
-def _spread(window_ms: int, view: _View, rho: Floats) -> Floats:
+def _spread(  # noqa: PLR0917
+    counts: Counts, basis: str, span: tuple[int, int], part: Rows, kernel: Floats, rho: Floats
+) -> Floats:
     """Sigma of each scale: 1.4826 MAD of z on sampled stretches, each against the other weeks only; at least 1."""
-    n, x, rate, edges = view.n, view.x, view.rate, view.edges
-    rows = len(n)
-    week = WEEK_MS // window_ms
-    narrow, wide = NARROW_MS // window_ms, WIDE_MS // window_ms
-    spread = n * rate * (1.0 - rate)
-    cum = np.zeros((4, rows + 1, n.shape[1]))
-    for place, values in enumerate((n, x, spread, spread * np.maximum(n - 1.0, 0.0))):
-        np.cumsum(values, axis=0, out=cum[place, 1:])
-    sigma: Floats = np.ones((len(SCALES), n.shape[1]))
-    if rows <= LONGEST + week - wide:
+    begin, end = span
+    week, wide = WEEK_MS // counts.window_ms, WIDE_MS // counts.window_ms
+    sigma: Floats = np.ones((len(SCALES), len(part)))
+    if end - begin <= LONGEST + week - wide:
         return sigma
-    ends = np.unique(np.linspace(LONGEST, rows, SAMPLES).astype(np.intp))
-    thin = cum[0, -1] / (rows * window_ms / MINUTE_MS) < THIN_PER_MINUTE
-    for place, k in enumerate(SCALES):
-        total, seen, plain, extra = cum[:, ends] - cum[:, ends - k]
-        other = _other_weeks(cum[:2], ends - k, ends, week=week, halves=(narrow, wide), thin=thin)
-        expected = total * other[0]
-        variance = plain + rho * extra + edges[ends - 1] + edges[np.maximum(ends - k - 1, 0)]
-        usable = (expected > 0) & (other[1] > 0) & (variance > 0)
-        safe = np.where(usable, variance, 1.0)
-        doubt = (1.0 - other[0]) / np.maximum(other[0] * other[1], 1e-12) * expected**2 / safe
-        z = deviance_root(seen, total, expected) * np.sqrt(expected * (1.0 - other[0]) / safe)
-        z = np.where(usable, z / np.sqrt(1.0 + doubt), np.nan)
-        number = usable.sum(axis=0)
-        deviation = np.abs(z - _median(z, number))
-        found: Floats = np.maximum(1.0, 1.4826 * _median(deviation, number))
-        sigma[place] = np.where(number >= MIN_SAMPLES, found, 1.0)
+    shown = counts.each("impressions", begin - len(kernel) + 1, end, part)
+    n = due(shown, kernel)
+    pairs = np.zeros((end - begin + 1, len(part)))
+    np.cumsum(n * np.maximum(n - 1.0, 0.0), axis=0, out=pairs[1:])
+    total = np.zeros_like(pairs)
+    np.cumsum(n, axis=0, out=total[1:])
+    edges = due(shown, split(kernel))
+    ends = begin + np.unique(np.linspace(LONGEST, end - begin, SAMPLES).astype(np.intp))
+    thin = total[-1] / ((end - begin) * counts.window_ms / MINUTE_MS) < THIN_PER_MINUTE
+    lengths = np.repeat(SCALES, len(ends))
+    ends = np.tile(ends, len(SCALES))
+    here, before = ends - begin, ends - begin - lengths
+    for some, half in ((thin, wide), (~thin, NARROW_MS // counts.window_ms)):
+        mine = np.flatnonzero(some)
+        if not mine.size:
+            continue
+        due_here = total[here][:, mine] - total[before][:, mine]
+        seen = counts.stretch(basis, ends - lengths, ends, part[mine])
+        rate, strength = _other_weeks(counts, basis, span, part[mine], begin=ends - lengths - half, end=ends + half)
+        expected = due_here * rate
+        clumped = (pairs[here] - pairs[before])[:, mine] * rate * (1.0 - rate)
+        open_ends = (edges[here - 1] + edges[np.maximum(before - 1, 0)])[:, mine] * rate**2
+        variance = expected * (1.0 - rate) + rho[mine] * clumped + open_ends
+        sigma[:, mine] = _deviation(seen, due_here, expected, rate, variance, strength)
     return sigma
 
 
+def _deviation(  # noqa: PLR0917
+    seen: Floats, total: Floats, expected: Floats, rate: Floats, variance: Floats, strength: Floats
+) -> Floats:
+    """1.4826 MAD of z of each scale and column, at least 1; samples are those of one scale after the other."""
+    usable = (expected > 0) & (strength > 0) & (variance > 0)
+    safe = np.where(usable, variance, 1.0)
+    doubt = (1.0 - rate) / np.maximum(rate * strength, 1e-12) * expected**2 / safe
+    z = deviance_root(seen, total, expected) * np.sqrt(expected * (1.0 - rate) / safe / (1.0 + doubt))
+    shape = (len(SCALES), -1, z.shape[1])
+    z = np.where(usable, z, np.nan).reshape(shape)
+    number = usable.reshape(shape).sum(axis=1)
+    found: Floats = np.maximum(1.0, 1.4826 * _median(np.abs(z - _median(z, number)[:, None]), number))
+    return np.where(number >= MIN_SAMPLES, found, 1.0)
+
+
 def _other_weeks(
-    cum: Floats, begin: Rows, end: Rows, *, week: int, halves: tuple[int, int], thin: NDArray[np.bool_]
+    counts: Counts, basis: str, span: tuple[int, int], part: Rows, *, begin: Rows, end: Rows
 ) -> tuple[Floats, Floats]:
-    """Median rate of the same stretch, widened as the baseline is, in the other weeks; and what it rests on."""
-    rows = cum.shape[1] - 1
-    rates, weights = [], []
+    """Rate of the same stretches in the other weeks, as far as they are in the span; and what it rests on.
+
+    Of three weeks there are two others at most, and their median is their mean.
+    """
+    week = WEEK_MS // counts.window_ms
+    rates, weights, number = np.zeros((3, len(end), len(part)))
     for shift in range(-WEEKS + 1, WEEKS):
-        if shift == 0:
-            continue
-        sums = []
-        for half in halves:
-            low, high = np.clip(begin + shift * week - half, 0, rows), np.clip(end + shift * week + half, 0, rows)
-            sums.append(cum[:, high] - cum[:, low])
-        n, x = np.where(thin, sums[1], sums[0])
-        rates.append(np.where(n > 0, x / np.maximum(n, 1.0), np.nan))
-        weights.append(n)
-    rate, weight = np.stack(rates), np.stack(weights)
-    number = (weight > 0).sum(axis=0)
-    # Of three weeks, the two others at most: their median is their mean.
-    middle = np.nan_to_num(rate).sum(axis=0) / np.maximum(number, 1)
-    edge = 0.5 / (weight.sum(axis=0) + 1.0)
-    strength = np.where(number > 2, weight.sum(axis=0) / MEDIAN_LOSS, weight.sum(axis=0))  # noqa: PLR2004
-    return np.clip(middle, edge, 1.0 - edge), strength
+        low, high = np.maximum(begin + shift * week, span[0]), np.minimum(end + shift * week, span[1])
+        there = np.flatnonzero(high > low) if shift else np.zeros(0, dtype=np.intp)
+        if there.size:
+            n = counts.stretch("impressions", low[there], high[there], part)
+            rates[there] += counts.stretch(basis, low[there], high[there], part) / np.maximum(n, 1.0)
+            weights[there] += n
+            number[there] += n > 0
+    edge = 0.5 / (weights + 1.0)
+    strength = np.where(number > 2, weights / MEDIAN_LOSS, weights)  # noqa: PLR2004
+    return np.clip(rates / np.maximum(number, 1.0), edge, 1.0 - edge), strength
 
 
 def _median(values: Floats, number: NDArray[np.intp]) -> Floats:
-    """Column medians of the ``number`` values that are not NaN."""
-    ordered = np.sort(values, axis=0)
-    last = len(values) - 1
-    columns = np.arange(values.shape[1])
-    low = ordered[np.clip((number - 1) // 2, 0, last), columns]
-    high = ordered[np.clip(number // 2, 0, last), columns]
-    return np.nan_to_num((low + high) / 2.0)
+    """Medians along the middle axis of the ``number`` values that are not NaN."""
+    ordered = np.sort(np.ascontiguousarray(values.transpose(0, 2, 1)), axis=-1)
+    last = ordered.shape[-1] - 1
+    low = np.take_along_axis(ordered, np.clip((number - 1) // 2, 0, last)[..., None], axis=-1)
+    high = np.take_along_axis(ordered, np.clip(number // 2, 0, last)[..., None], axis=-1)
+    return np.nan_to_num((low + high)[..., 0] / 2.0)

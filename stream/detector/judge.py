@@ -56,34 +56,60 @@ class Sight:
         return 1.0 - self.successes / self.expected if self.expected > 0 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a scan says to rules of one least drop and number of impressions; scores do not matter yet."""
+
+    cold: NDArray[np.bool_]
+    """Whether there is less than a week of history: shape (rows, columns)."""
+    enough: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    burst: NDArray[np.bool_]
+    """Without a week of history, too much traffic to trust: shape (scales, rows, columns)."""
+    would: NDArray[np.float64]
+    """The score where the drop is large enough, traffic apart; else -inf."""
+
+    @classmethod
+    def of(cls, look: Look, min_drop: float, min_impressions: int) -> Evidence:
+        """Of some rows."""
+        now, found = look.now, look.scan
+        cold = ~now.seasonal
+        drop = np.where(cold, max(min_drop, MIN_DROP_RECENT), min_drop)
+        enough = found.impressions >= min_impressions
+        burst = cold & (found.impressions > BURST * SCALES[:, None, None] * now.per_window)
+        would = np.where(now.known & enough & (found.drop >= drop), found.score, -np.inf)
+        return cls(cold, enough[-1], now.known, burst, would)
+
+
 class DropJudge:
     """A drop rule over one scan; arrays are of shape (rows, columns)."""
 
     def __init__(self, rule: DropRule, look: Look, since: NDArray[np.intp]) -> None:
         """``since``: by row and column, how many of the last windows may be judged (those after the last recovery)."""
-        now, found = look.now, look.scan
-        self.found = found
-        self.cold = ~now.seasonal
-        drop = np.where(self.cold, max(rule.min_drop, MIN_DROP_RECENT), rule.min_drop)
-        scales = SCALES[:, None, None]
-        enough = found.impressions >= rule.min_impressions
-        allowed = now.known & enough & (found.drop >= drop) & (scales <= since)
-        burst = self.cold & (found.impressions > BURST * scales * now.per_window)
-        would = np.where(allowed, found.score, -np.inf)
-        scores = np.where(burst, -np.inf, would)
-        self.best = scores.argmax(axis=0)
+        key = (rule.min_drop, rule.min_impressions)
+        if key not in look.evidence:
+            look.evidence[key] = Evidence.of(look, *key)
+        evidence = look.evidence[key]
+        self.found = look.scan
+        self.cold = evidence.cold
+        would = evidence.would
+        if since.size and since.min() < SCALES[-1]:
+            would = np.where(SCALES[:, None, None] <= since, would, -np.inf)
+        scores = np.where(evidence.burst, -np.inf, would) if self.cold.any() else would
         self.score = scores.max(axis=0)
+        self.scores = scores
         self.alarm = self.score > rule.score
-        self.short_alarm = scores[:SHORT].max(axis=0) > rule.score
-        self.enough = now.known & enough[-1]
-        self.reasons = np.full(now.known.shape, ORDINARY, dtype=np.int8)
-        self.reasons[(would.max(axis=0) > rule.score) & ~self.alarm] = COLD_START
-        self.reasons[~enough[-1]] = LOW_VOLUME
-        self.reasons[~now.known] = NO_BASELINE
+        self.threshold = rule.score
+        self.enough = evidence.known & evidence.enough
+        self.reasons = np.full(self.cold.shape, ORDINARY, dtype=np.int8)
+        if scores is not would:
+            self.reasons[(would.max(axis=0) > rule.score) & ~self.alarm] = COLD_START
+        self.reasons[~evidence.enough] = LOW_VOLUME
+        self.reasons[~evidence.known] = NO_BASELINE
 
     def sight(self, row: int, column: int, drop: float, age: int) -> Sight:
         """The numbers of one column; ``drop`` and ``age`` (windows) are those of its alert, 0 where there is none."""
-        scale = int(self.best[row, column])
+        scale = int(self.scores[:, row, column].argmax())
         if not np.isfinite(self.score[row, column]):
             scale = min(SHORT - 1, max(0, int(np.searchsorted(SCALES, age, side="right")) - 1))
         part = self.found.at(row, column)
@@ -106,7 +132,8 @@ class DropJudge:
 
     def _recovered(self, row: int, column: int, drop: float, age: int) -> int:
         """The stretch, of those within the alert's age, that is back to ordinary; 0 when none is."""
-        if not age or self.short_alarm[row, column] or not self.enough[row, column]:
+        short_alarm = self.scores[:SHORT, row, column].max() > self.threshold
+        if not age or short_alarm or not self.enough[row, column]:
             return 0
         ratios = np.where(age >= SCALES, recovery(self.found.at(row, column), REGRESSION * drop), -np.inf)
         best = int(ratios.argmax())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.baseline import Baseline, baseline
+from stream.detector.baseline import WEEK_MS, Baseline, baseline
 from stream.detector.estimate import RHO_UNKNOWN, estimate, unknown
 from stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stream.detector.baseline import Kind
     from stream.detector.counts import Counts
+    from stream.detector.judge import Evidence
 
     Floats = NDArray[np.float64]
 
@@ -24,9 +25,9 @@ MAX_LAGS = 13
 """A success may come in its own window or in this many less one after it; what is later counts as lost."""
 
 
-YOUNG = ((6 * HOUR_MS, HOUR_MS // 4), (48 * HOUR_MS, HOUR_MS))
+YOUNG = ((6 * HOUR_MS, HOUR_MS // 4), (48 * HOUR_MS, HOUR_MS), (WEEK_MS, 6 * HOUR_MS))
 """Up to such an age of the history, ms, the noise is estimated anew this often; then every REGULARLY."""
-REGULARLY = 6 * HOUR_MS
+REGULARLY = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Look:
     """Shape (scales, rows, columns)."""
     now: Baseline
     """Shape (rows, columns)."""
+    lost: Floats
+    """Expected less seen successes of each judged row and the LONGEST - 1 before them, 0 where nothing was expected."""
+    evidence: dict[tuple[float, int], Evidence] = field(default_factory=dict)
+    """What rules have made of it, by least drop and impressions."""
 
 
 class Panel:
@@ -86,7 +91,8 @@ class Panel:
         # The mean of k moving averages rests on k - 1 windows more than one of them.
         doubt = doubt * now.width / (now.width + SCALES[:, None, None] - 1.0)
         tau = np.where(now.seasonal, TAU_SEASONAL, TAU_RECENT)
-        return Look(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now)
+        lost = np.where(known, due(n[1:], self.estimates.kernel) * rate - x, 0.0)
+        return Look(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now, lost)
 
     def expectation(self, begin: int, head: int, columns: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Expected and seen successes of each row in [begin, head], of some columns: shape (rows, columns) each."""

@@ -71,7 +71,7 @@ class RuleWatch:
                 self._count(reasons, judge.reasons[row:busy, self._mine])
             if busy < rows:
                 since = self._since.copy()
-                found = self._go_through(judge, busy, look.first + busy, revision, reasons)
+                found = self._go_through(judge, look, busy, revision, reasons)
                 moves += [(look.newest + busy, move) for move in found]
                 if not np.array_equal(since, self._since):
                     judge = None
@@ -87,10 +87,11 @@ class RuleWatch:
         return DropJudge(self.rule, look, (ends[:, None] - self._since) // counts.window_ms)
 
     def _go_through(
-        self, judge: Judge, row: int, head: int, revision: int, reasons: Counter[Reason]
+        self, judge: Judge, look: Look, row: int, revision: int, reasons: Counter[Reason]
     ) -> list[Transition]:
-        """The transitions that one window causes: ``row`` of the judge, ``head`` of the counts."""
+        """The transitions that one window causes, the ``row`` of a look."""
         counts = self.panel.counts
+        head = look.first + row
         start = counts.start_of(head)
         end = start + counts.window_ms
         places = set(np.flatnonzero(judge.alarm[row] & self._mine).tolist())
@@ -99,7 +100,7 @@ class RuleWatch:
         quiet[list(places)] = False
         self._count(reasons, judge.reasons[row, quiet])
         sights = {self._columns[place]: self._sight(judge, row, place, end) for place in sorted(places)}
-        held = self._held_back(sights, head)
+        held = self._held_back(sights, look, row)
         transitions = []
         for column, sight in sights.items():
             before = self.states.get(column) or self._blank(column)
@@ -113,7 +114,7 @@ class RuleWatch:
             reasons[quiet_reason if move.reason is Reason.ORDINARY and not move.changed else move.reason] += 1
             if move.changed:
                 after = move.state.but(payload={**move.state.payload, "revision": revision})
-                message = self._message(column, after, sight, head) if move.publish else None
+                message = self._message(column, after, sight, look, row) if move.publish else None
                 transitions.append(Transition(after, message))
                 self._keep(column, after)
         return transitions
@@ -133,7 +134,7 @@ class RuleWatch:
         age = max(1, (end - state.started_at) // self.panel.counts.window_ms)
         return judge.sight(row, place, state.payload.get("drop", 0.0), age)
 
-    def _held_back(self, sights: dict[Column, Sight], head: int) -> dict[Column, Column]:
+    def _held_back(self, sights: dict[Column, Sight], look: Look, row: int) -> dict[Column, Column]:
         """The alarming series that another level already tells, or is about to."""
         if len(self.rule.by) == 1:
             return {}
@@ -149,21 +150,26 @@ class RuleWatch:
             return {}
         # Losses are compared over one stretch: the longest that any of the new ones is judged by.
         windows = max(sight.windows for sight in fresh.values())
-        losses = self._losses([*fresh, *active], windows, head)
+        losses = self._losses([*fresh, *active], windows, look, row)
         return held_back({one: losses[one] for one in fresh}, {one: losses[one] for one in active})
 
-    def _losses(self, columns: list[Column], windows: int, head: int) -> dict[Column, float]:
-        """Expected minus seen successes of each series over the last windows up to ``head``; never below 0."""
+    def _losses(self, columns: list[Column], windows: int, look: Look, row: int) -> dict[Column, float]:
+        """Expected minus seen successes of each series over the last windows up to a row; never below 0."""
         places = np.array([self.panel.counts.columns[column] for column in columns])
-        expected, seen = self.panel.expectation(head - windows + 1, head, places)
-        return dict(zip(columns, np.maximum((expected - seen).sum(axis=0), 0.0).tolist(), strict=True))
+        if windows <= LONGEST:
+            lost = look.lost[row + LONGEST - windows : row + LONGEST, places]
+        else:
+            head = look.first + row
+            lost = np.subtract(*self.panel.expectation(head - windows + 1, head, places))
+        return dict(zip(columns, np.maximum(lost.sum(axis=0), 0.0).tolist(), strict=True))
 
-    def _message(self, column: Column, state: AlertState, sight: Sight, head: int) -> dict[str, object]:
+    def _message(self, column: Column, state: AlertState, sight: Sight, look: Look, row: int) -> dict[str, object]:
         """The alert to publish."""
         counts = self.panel.counts
+        head = look.first + row
         start = counts.start_of(head)
         windows = (start - state.started_at) // counts.window_ms + 1
-        lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), head)[column]
+        lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), look, row)[column]
         where = (
             Where()
             if state.state is State.RESOLVED

@@ -86,7 +86,7 @@ def window(start: int, tally: np.ndarray, revision: int = 0) -> ClosedWindow:
 
 
 @given(story=incidents(), cuts=st.lists(st.integers(1, 90), min_size=1, max_size=6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_windows_one_by_one_and_in_blocks_of_any_size_say_the_same(story: Story, cuts: list[int]) -> None:
     """The same transitions, messages and reasons, to the last bit."""
     tallies = story.tallies()
