@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from alert_rules.model import KINDS, BaseRule, Rule, Rules
+from alert_rules.instruments import INSTRUMENTS, SIGNALS
+from alert_rules.model import KINDS, NamedRule, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ def load_rules(path: Path | None = None) -> Rules:
     if not files:
         what = "has no *.yml files" if path.is_dir() else "is neither a file nor a folder"
         raise RuleFileError(f"{path}: {what}; right would be a folder of alert rules, or one rule file")
-    rules: list[Rule] = []
+    rules: list[NamedRule] = []
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
@@ -51,7 +52,7 @@ def rule_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted([*path.glob("*.yml"), *path.glob("*.yaml")])
 
 
-def parse_rules(text: str, name: str = "rules", others: Sequence[Rule] = ()) -> list[Rule]:
+def parse_rules(text: str, name: str = "rules", others: Sequence[NamedRule] = ()) -> list[NamedRule]:
     """The rules of one file's text; ``name`` stands for the file in messages, ``others`` are those of other files.
 
     Raises:
@@ -68,7 +69,7 @@ def parse_rules(text: str, name: str = "rules", others: Sequence[Rule] = ()) -> 
     except YAMLError as error:
         raise RuleFileError(f"{name}: YAML: {error}") from None
     groups = _list(document, ["groups"], name, "groups: [{name: sign_up, rules: [...]}]")
-    rules: list[Rule] = []
+    rules: list[NamedRule] = []
     for number, group in enumerate(groups):
         _only(group, ["groups", number], {"name", "rules"}, document, name)
         count = len(_list(document, ["groups", number, "rules"], name, "a list of rules"))
@@ -82,15 +83,12 @@ def parse_rules(text: str, name: str = "rules", others: Sequence[Rule] = ()) -> 
     return rules
 
 
-def _rule(document: Any, loc: list[str | int], name: str) -> Rule:
+def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
     """One checked rule."""
     written = _at(document, loc)
     if not isinstance(written, dict):
         raise _fault(document, loc, name, f"is {_kind(written)}, not a map", "a map such as {alert: ConversionDrop}")
-    kind = written.get("kind", "drop")
-    model = KINDS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        raise _fault(document, [*loc, "kind"], name, f"{kind!r} is not a kind of rule", "drop, threshold or change")
+    model = _model(written, document, loc, name)
     _only(written, loc, set(_fields(model)), document, name)
     try:
         return model.model_validate(_plain(written))
@@ -109,7 +107,21 @@ def _rule(document: Any, loc: list[str | int], name: str) -> Rule:
         raise _fault(document, place, name, message, _fields(model)[field]) from None
 
 
-def _fields(model: type[BaseRule]) -> dict[str, str]:
+def _model(written: dict[Any, Any], document: Any, loc: list[str | int], name: str) -> type[NamedRule]:
+    """What the rule is to be checked against, by its kind and signal."""
+    kind, signal = written.get("kind", "drop"), written.get("signal")
+    if kind == "instrumentation":
+        if isinstance(signal, str) and signal in INSTRUMENTS:
+            return INSTRUMENTS[signal]
+        what = f"{signal!r} is not a signal" if "signal" in written else "is missing"
+        raise _fault(document, [*loc, "signal"], name, what, SIGNALS)
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind]
+    right = "drop, threshold, change or instrumentation"
+    raise _fault(document, [*loc, "kind"], name, f"{kind!r} is not a kind of rule", right)
+
+
+def _fields(model: type[NamedRule]) -> dict[str, str]:
     """The names of a rule's fields as they are written, and what would be right for each."""
     return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
 

@@ -1,7 +1,8 @@
 """Alert rules as checked values: what a person wrote in YAML, typed, with every default filled in.
 
-A rule is one of three kinds. ``drop`` compares a step's conversion with what is ordinary for it (``stream.detector``);
-``threshold`` fires below a fixed rate; ``change`` compares with an earlier time. All of them judge closed windows only.
+A rule about conversion is one of three kinds. ``drop`` compares a step's conversion with what is ordinary for it
+(``stream.detector``); ``threshold`` fires below a fixed rate; ``change`` compares with an earlier time. All of them
+judge closed windows only. A fourth kind, ``instrumentation``, is in ``alert_rules.instruments``.
 """
 
 from __future__ import annotations
@@ -57,43 +58,36 @@ Duration = Annotated[int, BeforeValidator(parse_duration)]
 Severity = Literal["info", "warning", "critical"]
 
 
-class BaseRule(BaseModel):
+def ordered_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """The levels from wide to narrow, each in the order of `DIMENSIONS`.
+
+    Raises:
+        ValueError: a dimension is not known, or something stands twice.
+    """
+    for level in levels:
+        for name in level:
+            if name not in DIMENSIONS:
+                raise ValueError(f"{name!r} is not a dimension")
+        if len(set(level)) != len(level):
+            raise ValueError(f"a dimension stands twice in {list(level)}")
+    ordered = [tuple(name for name in DIMENSIONS if name in level) for level in levels]
+    if len(set(ordered)) != len(ordered):
+        raise ValueError("the same level stands twice")
+    return tuple(sorted(ordered, key=len))
+
+
+class NamedRule(BaseModel):
     """What every kind of rule has. A field's description says what would be right, for the error messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
     alert: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of letters, digits and underscores")
     funnel: str = Field("*", min_length=1, description="the name of a funnel, or '*' for every funnel")
-    steps: Annotated[tuple[str, ...], BeforeValidator(parse_steps)] = Field(
-        (), alias="step", description="all, the name of a step, or a list of names"
-    )
-    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
-        ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
-    )
-    basis: Literal["window", "cohort"] = Field("window", description="window or cohort")
-    maturity_ms: Duration = Field(
-        120_000, ge=0, alias="maturity", description="a duration within which nearly every success has come, such as 2m"
-    )
-    min_impressions: int = Field(8, ge=1, description="a whole number from 1, such as 8")
     for_ms: Duration = Field(0, ge=0, alias="for", description="a duration such as 0s or 2m")
     keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
     severity: Severity = Field("warning", description="info, warning or critical")
     labels: dict[str, str] = Field(default_factory=dict, description="a map of names to texts")
     annotations: dict[str, str] = Field(default_factory=dict, description="a text with fields such as {{ step }}")
-
-    @field_validator("by")
-    @classmethod
-    def _known_dimensions(cls, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        for level in levels:
-            for name in level:
-                if name not in DIMENSIONS:
-                    raise ValueError(f"{name!r} is not a dimension")
-            if len(set(level)) != len(level):
-                raise ValueError(f"a dimension stands twice in {list(level)}")
-        ordered = [tuple(name for name in DIMENSIONS if name in level) for level in levels]
-        if len(set(ordered)) != len(ordered):
-            raise ValueError("the same level stands twice")
-        return tuple(sorted(ordered, key=len))
 
     @field_validator("annotations", "labels")
     @classmethod
@@ -110,6 +104,24 @@ class BaseRule(BaseModel):
         """Digest of the rule as it stands, defaults filled in: the same text of rule has the same version."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+class BaseRule(NamedRule):
+    """What every kind of rule about conversion has."""
+
+    steps: Annotated[tuple[str, ...], BeforeValidator(parse_steps)] = Field(
+        (), alias="step", description="all, the name of a step, or a list of names"
+    )
+    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
+        ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
+    )
+    basis: Literal["window", "cohort"] = Field("window", description="window or cohort")
+    maturity_ms: Duration = Field(
+        120_000, ge=0, alias="maturity", description="a duration within which nearly every success has come, such as 2m"
+    )
+    min_impressions: int = Field(8, ge=1, description="a whole number from 1, such as 8")
+
+    _ordered = field_validator("by")(ordered_levels)
 
     def judges(self, step: str) -> bool:
         """Whether the rule speaks about this step."""
@@ -157,10 +169,14 @@ KINDS: dict[str, type[Rule]] = {"drop": DropRule, "threshold": ThresholdRule, "c
 class Rules:
     """All rules of a folder, in the order of their files."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[NamedRule, ...]
 
     def of_funnel(self, funnel: str) -> tuple[Rule, ...]:
-        """The rules that speak about this funnel: those that name it, and for other alert names those for ``*``."""
+        """The rules about the conversion of this funnel: those that name it, and of other names those for ``*``."""
+        return tuple(rule for rule in self.about(funnel) if isinstance(rule, Rule))
+
+    def about(self, funnel: str) -> tuple[NamedRule, ...]:
+        """The rules of every kind that speak about this funnel."""
         own = tuple(rule for rule in self.rules if rule.funnel == funnel)
         names = {rule.alert for rule in own}
         return own + tuple(rule for rule in self.rules if rule.funnel == "*" and rule.alert not in names)

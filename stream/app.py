@@ -42,7 +42,7 @@ parts = Parts(settings)
 
 CLOSER_EVERY_S = 1.0
 ALERTING_EVERY_S = 2.0
-"""How often the detect thread looks, between windows, after what does not come with windows: edited rules."""
+"""How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
 ARCHIVE_EVERY_S = 3600.0
 FETCHES_IN_THE_CHANNEL = 2
 """How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
@@ -313,6 +313,8 @@ def is_detect_outage(error: Exception) -> bool:
 
 def _between_windows() -> None:
     parts.detection.follow_rules()
+    parts.detection.say_withheld()
+    parts.overseer.round()
 
 
 @app.service

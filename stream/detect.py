@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from alert_rules.instruments import instruments
 from schemas.codec import Encoder
 from stream import metrics
+from stream.aggregate import wall_clock_ms
 from stream.detector.detector import Detector
+from stream.detector.impressions import LIVE
+from stream.detector.instrument import firing
+from stream.detector.pipeline import EVERY_FUNNEL
 from stream.detector.retire import retire
-from stream.detector.state import AlertState
+from stream.detector.silence import muted, silence_of
+from stream.detector.state import AlertState, Reason
 from stream.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from alert_rules.live import LiveRules
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
     from schemas.codec import Registry
     from sinks.timescale.alerts import AlertStore
     from sinks.timescale.counts import CountStore
+    from sinks.timescale.silences import SilenceStore
+    from stream.detector.state import Transition
     from stream.model import ClosedWindow
 
 log = logging.getLogger(__name__)
@@ -45,12 +53,16 @@ class Detection:
         rules: LiveRules,
         counts: CountStore,
         alerts: AlertStore,
+        silences: SilenceStore,
         registry: Registry | None,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._settings = settings
         self._rules = rules
         self._counts = counts
         self._alerts = alerts
+        self._silences = silences
+        self._now_ms = now_ms
         self._encode = Encoder("Alert", registry)
         self._detectors: dict[str, Detector] = {}
         self._last: dict[str, int | None] = {}
@@ -127,10 +139,35 @@ class Detection:
             self.forget()
             raise
 
+    def say_withheld(self) -> None:
+        """Say what silences had muted and what still fires now that they are over; to be called every few seconds.
+
+        Raises:
+            psycopg.OperationalError, KafkaException: an outage; call it again.
+            OvertakenError: another worker has gone on with a funnel.
+        """
+        try:
+            for funnel, detector in self._detectors.items():
+                withheld = self._silences.withheld(funnel)
+                if not withheld:
+                    continue
+                now = self._now_ms()
+                silences = self._silences.after(now)
+                over = [said for said in withheld if silence_of(said, silences, now) is None]
+                moves = [move for said in over if (move := detector.again(said, Reason.SILENCE_ENDED))]
+                if moves:
+                    self._save_moves(funnel, moves)
+                    self.publish(funnel)
+        except Exception:
+            self.forget()
+            raise
+
     def _judge(self, funnel: str, windows: Sequence[ClosedWindow]) -> None:
         detector = self._detectors.get(funnel)
         if detector is None:
             detector = self._detectors[funnel] = self._begin(funnel, windows[0].window_start)
+        pipeline = map(AlertState.from_json, self._alerts.states(EVERY_FUNNEL))
+        fires = firing(instruments(self._rules.rules, EVERY_FUNNEL), pipeline)
         states: dict[str, str] = {}
         alerts: list[dict[str, Any]] = []
         unsaved = 0
@@ -138,7 +175,7 @@ class Detection:
             last = self._last[funnel]
             if last is not None and window.window_start <= last and window.revision == 0:
                 continue
-            for transition in detector.observe(window):
+            for transition in detector.observe_live(window, self._now_ms(), fires):
                 states[transition.state.key] = transition.state.to_json()
                 if transition.alert is not None:
                     alerts.append(transition.alert)
@@ -155,7 +192,16 @@ class Detection:
         last = self._last[funnel]
         assert last is not None
         point("windows_judged")
+        if alerts:
+            now = self._now_ms()
+            silences = self._silences.after(now)
+            alerts = [muted(alert, silences, now) for alert in alerts]
         self._saves[funnel] = self._alerts.save(funnel, last, states, alerts, self._saves[funnel])
+
+    def _save_moves(self, funnel: str, moves: Sequence[Transition]) -> None:
+        """Save what no window has caused."""
+        states = {move.state.key: move.state.to_json() for move in moves}
+        self._save(funnel, states, [move.alert for move in moves if move.alert is not None])
 
     def _begin(self, funnel: str, first_window: int) -> Detector:
         rules = self._rules.rules
@@ -163,11 +209,11 @@ class Detection:
         self._saves[funnel] = self._alerts.saves(funnel)
         last = self._alerts.last_window(funnel)
         states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(funnel))}
-        retired = retire(states.values(), rules.of_funnel(funnel), self._alerts.last_message)
+        told = [state for state in states.values() if state.rule != LIVE]
+        retired = retire(told, rules.about(funnel), self._alerts.last_message)
         if retired and last is not None:
             self._last[funnel] = last
-            changed = {move.state.key: move.state.to_json() for move in retired}
-            self._save(funnel, changed, [move.alert for move in retired if move.alert is not None])
+            self._save_moves(funnel, retired)
             states |= {move.state.key: move.state for move in retired}
         # Up to what was judged last the history is what the detector has seen; what is newer it is about to see.
         until = first_window if last is None else max(first_window, last + self._settings.window_ms)
@@ -180,26 +226,35 @@ class Detection:
     def publish(self, funnel: str) -> list[dict[str, Any]]:
         """Publish what is in a funnel's outbox; done once Kafka has acknowledged it."""
         outbox = self._alerts.outbox(funnel)
+        if not outbox:
+            return []
+        point("alerts_saved")
+        self.send(outbox)
+        point("alerts_published")
+        self._alerts.published(outbox)
+        for alert in outbox:
+            metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()
+            log.warning(
+                "ALERT %s %s: %s %s %s%s", alert["state"], alert["reason"], funnel, alert["step"], alert["dimensions"],
+                f" (muted by silence {silence})" if (silence := alert.get("silenced_by")) else "",
+            )  # fmt: skip
+        return outbox
+
+    def send(self, alerts: Sequence[dict[str, Any]]) -> None:
+        """Publish messages; returns once Kafka has acknowledged them.
+
+        Raises:
+            KafkaException: it has not.
+        """
         failed: list[KafkaError] = []
 
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
                 failed.append(error)
 
-        if outbox:
-            point("alerts_saved")
-        for alert in outbox:
+        for alert in alerts:
             self._producer.produce(
                 self._settings.alerts_topic, self._encode(alert), alert["alert_id"], on_delivery=delivered
             )
-        if outbox:
-            if self._producer.flush(35) or failed:
-                raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
-            point("alerts_published")
-            self._alerts.published(outbox)
-            for alert in outbox:
-                metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()
-                log.warning(
-                    "ALERT %s %s: %s %s %s", alert["state"], alert["reason"], funnel, alert["step"], alert["dimensions"]
-                )
-        return outbox
+        if self._producer.flush(35) or failed:
+            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001

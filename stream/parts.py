@@ -20,7 +20,9 @@ from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
 from sinks.timescale.migrations import migrate
+from sinks.timescale.pipeline import PipelineStore
 from sinks.timescale.retention import Retention, archive, set_retention
+from sinks.timescale.silences import SilenceStore
 from stream.aggregate import Aggregator, wall_clock_ms
 from stream.closer import Closer
 from stream.counting import Judge
@@ -28,6 +30,7 @@ from stream.dead_letters import DeadLetters
 from stream.detect import Detection
 from stream.intake import Fetcher
 from stream.outage import until_done
+from stream.overseer import Overseer
 from stream.validation import DAY_MS, Limits
 
 if TYPE_CHECKING:
@@ -181,7 +184,23 @@ class Parts:
             rules=self.rules,
             counts=CountStore(database),
             alerts=AlertStore(database),
+            silences=SilenceStore(database),
             registry=self.registry,
+        )
+
+    @cached_property
+    def overseer(self) -> Overseer:
+        """What watches the pipeline as a whole."""
+        database = self._database("overseer", CLOSER_IDLE_S)
+        return Overseer(
+            settings=self.settings,
+            rules=self.rules,
+            store=PipelineStore(database),
+            alerts=AlertStore(database),
+            silences=SilenceStore(database),
+            partitions=self.partitions,
+            publish=self.detection.publish,
+            send=self.detection.send,
         )
 
     def silent_clients(self) -> list[str]:

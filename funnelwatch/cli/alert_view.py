@@ -35,13 +35,26 @@ def as_text(alert: Mapping[str, Any]) -> str:
     state = click.style(alert["state"].upper(), fg=COLOURS.get(alert["state"]), bold=True)
     scope = "".join(f" {printable(name)}={printable(value)}" for name, value in sorted(alert["dimensions"].items()))
     step = f"{printable(alert['funnel'])} {printable(alert['step'])}{scope or ' (all together)'}"
+    if alert["basis"] == "instrumentation":
+        funnel = "" if alert["funnel"] == "*" else f" of {printable(alert['funnel'])}"
+        step = f"{printable(alert['rule'])}{funnel}{scope}"
     low, high = percent(alert["expected_low"]), percent(alert["expected_high"])
     ordinary = f"where {low} to {high} is ordinary (expected {percent(alert['expected_rate'])})"
     lines = [
-        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {step} ({printable(alert['reason'])})",
-        f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} impressions",
-        f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
+        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {step} ({printable(alert['reason'])})"
     ]
+    if alert["basis"] == "instrumentation":
+        summary = alert["annotations"].get("summary", "")
+        lines += [printable(summary), f"since {clock(alert['started_at'])}"]
+    else:
+        lines += [
+            f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} impressions",
+            f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
+        ]
+    if steps := alert.get("steps"):
+        lines.append(f"steps: {', '.join(map(printable, steps))}")
+    if silence := alert.get("silenced_by"):
+        lines.append(f"muted by silence {printable(silence)}: nobody is notified")
     if alert["where_dimension"]:
         where = f"{printable(alert['where_dimension'])}={printable(alert['where_value'])}"
         lines.append(f"where: {where}, {percent(alert['where_share'])} of the loss")

@@ -14,6 +14,7 @@ from funnelwatch.cli.faults import clear_faults, opened
 from funnelwatch.settings import Settings, load_settings
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
 from sinks.timescale.alerts import AlertStore
+from stream.detector.watchdog import is_heartbeat
 from stream.topic_reader import TopicReader
 
 if TYPE_CHECKING:
@@ -33,13 +34,24 @@ REGISTRY_RETRY_S = 1.0
 @click.option("--from-beginning", is_flag=True, help="With --follow: what the topic still has first.")
 @click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only messages that say this.")
 @click.option("--current", is_flag=True, help="Only the last message of each alert; not with --follow.")
+@click.option("--watchdog", is_flag=True, help="With --follow: the heartbeats of the alerting too.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object a line.")
-def alerts(*, last: int, follow: bool, from_beginning: bool, state: str | None, current: bool, to_json: bool) -> None:
+def alerts(
+    *,
+    last: int,
+    follow: bool,
+    from_beginning: bool,
+    state: str | None,
+    current: bool,
+    watchdog: bool,
+    to_json: bool,
+) -> None:
     r"""Show alerts, oldest first; times are UTC.
 
     Without --follow they are read from the database: the newest ones, and none is no error. With --follow they are
     read from the alert topic, without a consumer group: any number of followers disturb nobody. A message that is
-    published twice is printed once. Ctrl-C ends with exit code 0.
+    published twice is printed once. Ctrl-C ends with exit code 0. Heartbeats (the alert Watchdog) are shown only when
+    they are asked for; the database does not keep them.
 
     \b
     Examples:
@@ -52,6 +64,8 @@ def alerts(*, last: int, follow: bool, from_beginning: bool, state: str | None, 
     if not follow:
         if from_beginning:
             raise click.UsageError("--from-beginning goes with --follow; to see more of the past, raise --last")
+        if watchdog:
+            raise click.UsageError("--watchdog goes with --follow: the database does not keep heartbeats")
         with opened(settings) as database:
             found = AlertStore(database).recent(last, state=state, current=current)
         for alert in reversed(found):
@@ -62,10 +76,10 @@ def alerts(*, last: int, follow: bool, from_beginning: bool, state: str | None, 
     source = click.get_current_context().get_parameter_source("last")
     if current or source is not ParameterSource.DEFAULT:
         raise click.UsageError("--last and --current do not go with --follow; see --from-beginning")
-    _follow(settings, from_beginning=from_beginning, state=state, to_json=to_json)
+    _follow(settings, from_beginning=from_beginning, state=state, watchdog=watchdog, to_json=to_json)
 
 
-def _follow(settings: Settings, *, from_beginning: bool, state: str | None, to_json: bool) -> None:
+def _follow(settings: Settings, *, from_beginning: bool, state: str | None, watchdog: bool, to_json: bool) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
@@ -73,7 +87,7 @@ def _follow(settings: Settings, *, from_beginning: bool, state: str | None, to_j
         with clear_faults(settings), TopicReader(settings, settings.alerts_topic) as reader:
             decode = patient_decoder(settings, tell)
             for alert in alerts_of(reader.follow(tell, from_beginning=from_beginning), decode, tell):
-                if state is None or alert["state"] == state:
+                if (watchdog or not is_heartbeat(alert)) and state in {None, alert["state"]}:
                     _print(alert, to_json=to_json)
     except KeyboardInterrupt:
         return

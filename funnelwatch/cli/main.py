@@ -26,6 +26,7 @@ COMMANDS = {
     "rate": "rate:rate",
     "alerts": "alerts:alerts",
     "rules": "rules:rules",
+    "silence": "silence:silence",
     "dead-letters": "dead_letters:dead_letters",
     "rebuild": "rebuild:rebuild",
     "drill": "drill:drill",

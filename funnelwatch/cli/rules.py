@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from alert_rules.instruments import DeadLettersRule, ImpressionsRule, Instrument, SilentRule
 from alert_rules.loader import SHIPPED, RuleFileError, load_rules
 from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
 from funnelwatch.cli.backtest import backtest
@@ -73,9 +74,13 @@ def list_rules(path: Path | None, as_json: bool) -> None:
         return
     click.echo(f"# {path}")
     for rule in loaded.rules:
+        click.echo(f"{rule.alert}  {rule.severity}  {rule.version}")
+        if isinstance(rule, Instrument):
+            click.echo(f"    {signal(rule)}; funnel {rule.funnel}")
+        if not isinstance(rule, Rule):
+            continue
         levels = " and ".join(f"by {', '.join(level)}" if level else "all together" for level in rule.by)
         steps = ", ".join(rule.steps) or "every step"
-        click.echo(f"{rule.alert}  {rule.severity}  {rule.version}")
         click.echo(f"    {criterion(rule)}; funnel {rule.funnel}, {steps}, {levels}, {rule.basis} basis")
 
 
@@ -121,3 +126,15 @@ def criterion(rule: Rule) -> str:
     if isinstance(rule, ThresholdRule):
         return f"a rate below {rule.below:.0%} over {rule.over_ms // 1000} s"
     return f"a rate {rule.drop:.0%} lower over {rule.over_ms // 1000} s than {rule.offset_ms // 3_600_000} h before"
+
+
+def signal(rule: Instrument) -> str:
+    """What the rule is about, in a person's words."""
+    minutes = f"{rule.over_ms / 60_000:g} min"
+    if isinstance(rule, ImpressionsRule):
+        return f"impressions of every step below {rule.below:.0%} of what is usual, over {minutes}"
+    if isinstance(rule, DeadLettersRule):
+        return f"more than {rule.above:.0%} and {rule.times:g} times the usual share refused, over {minutes}"
+    if isinstance(rule, SilentRule):
+        return f"a partition without records for {minutes} while the others have theirs"
+    return f"a partition that is not read on for {minutes}, so that no window closes"

@@ -14,6 +14,7 @@ from schemas.codec import Decoder, Undecodable
 from sinks.redis.hot import HotCopy
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
+from stream.detector.watchdog import is_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +168,7 @@ class Watch:
                     alert = decode(message.value())
                 except Undecodable:
                     continue
-                if (alert["alert_id"], alert["sequence"]) not in known:
+                if not is_heartbeat(alert) and (alert["alert_id"], alert["sequence"]) not in known:
                     known.add((alert["alert_id"], alert["sequence"]))
                     self.seen.alerts.append(Received(alert, time.time()))
         consumer.close()

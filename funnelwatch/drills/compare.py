@@ -12,6 +12,7 @@ import psycopg
 from funnelwatch.drills.topics import everything
 from schemas.codec import Decoder
 from sinks.redis.hot import HotCopy
+from stream.detector.watchdog import is_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -191,8 +192,10 @@ class Comparison:
         said: dict[tuple[str, int], set[str]] = defaultdict(set)
         messages = 0
         for message in everything(self._settings, self._settings.alerts_topic):
-            messages += 1
             alert = decode(message.value())
+            if is_heartbeat(alert):
+                continue
+            messages += 1
             said[alert["alert_id"], alert["sequence"]].add(json.dumps(alert, sort_keys=True))
         for identity, contents in said.items():
             if len(contents) > 1:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from alert_rules.model import BaseRule, NamedRule
 from alert_rules.templates import render
 from stream.detector.state import State
 
 if TYPE_CHECKING:
-    from alert_rules.model import Rule
     from stream.detector.judge import Sight
     from stream.detector.scope import Where
     from stream.detector.state import AlertState
 
 
 def alert_message(  # noqa: PLR0917
-    rule: Rule, state: AlertState, sight: Sight, start: int, end: int, lost: float, where: Where
+    rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int, lost: float, where: Where
 ) -> dict[str, Any]:
     """One message; times are milliseconds since the epoch, UTC.
 
@@ -35,7 +35,7 @@ def alert_message(  # noqa: PLR0917
         "funnel": state.funnel,
         "step": state.step,
         "dimensions": dict(state.dimensions),
-        "basis": rule.basis,
+        "basis": rule.basis if isinstance(rule, BaseRule) else "instrumentation",
         "window_start": start,
         "window_end": end,
         "started_at": state.started_at,
@@ -50,6 +50,8 @@ def alert_message(  # noqa: PLR0917
         "where_dimension": where.dimension,
         "where_value": where.value,
         "where_share": where.share,
+        "steps": [],
+        "silenced_by": "",
     }
     fields = texts(message, sight)
     message["labels"] = {name: render(text, fields) for name, text in rule.labels.items()}
@@ -59,7 +61,7 @@ def alert_message(  # noqa: PLR0917
     return message
 
 
-def severity(rule: Rule, sight: Sight) -> str:
+def severity(rule: NamedRule, sight: Sight) -> str:
     """The rule's severity; at most a warning while under a week of history is known (DETECTION.md, step 7)."""
     return "warning" if sight.recent_baseline and rule.severity == "critical" else rule.severity
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alert_rules.instruments import ImpressionsRule, instruments
 from alert_rules.model import DIMENSIONS
 from stream.detector.baseline import WEEK_MS, WEEKS, WIDE_MS
 from stream.detector.block import Block
 from stream.detector.counts import Counts
+from stream.detector.impressions import ImpressionsWatch
+from stream.detector.instrument import explained, firing
 from stream.detector.panel import MAX_LAGS, Panel
 from stream.detector.rule_watch import RuleWatch
 from stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from alert_rules.instruments import Instrument
     from alert_rules.model import Rule, Rules
     from stream.detector.baseline import Kind
     from stream.detector.state import AlertState, Reason, Transition
@@ -52,13 +57,16 @@ class Detector:
         self.reasons: Counter[Reason] = Counter()
         """How often each reason was given: one for every evaluated series and window."""
         limit = -(-self.history_ms // window_ms)
-        levels = list(dict.fromkeys(level for rule in self.rules for level in rule.by))
+        about = [rule for rule in instruments(rules, funnel) if isinstance(rule, ImpressionsRule)]
+        levels = list(dict.fromkeys(level for rule in (*self.rules, *about) for level in rule.by))
         channels = ["impressions", *dict.fromkeys(rule.basis for rule in self.rules)]
         self.counts = Counts(levels, channels, window_ms, limit)
         finer = list(dict.fromkeys(_finer(levels)))
         self.drill = Counts(finer, channels, window_ms, limit)
         self._panels: dict[PanelKey, Panel] = {}
         self._watches = [(key, RuleWatch(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()]
+        self.impressions = ImpressionsWatch(funnel, about, self.counts)
+        """The funnel's instrumentation; judged against the wall clock, so by whoever has one."""
         self._preloaded: list[tuple[int, Series, Tally]] = []
         self._revisions: dict[int, int] = {}
         self._known: set[Series] = set()
@@ -82,14 +90,39 @@ class Detector:
         """Take up the states that an earlier detector left; those of rules that are gone are ignored."""
         by_rule = {watch.rule.alert: watch for _, watch in self._watches}
         for state in states:
-            if state.funnel == self.funnel and state.rule in by_rule:
-                by_rule[state.rule].restore(state)
+            if state.funnel == self.funnel:
+                (by_rule.get(state.rule) or self.impressions).restore(state)
+
+    def observe_live(
+        self, window: ClosedWindow, now: int, fires: Sequence[tuple[Instrument, AlertState]]
+    ) -> list[Transition]:
+        """Judge one closed window as `observe` does, and the funnel's instrumentation with it.
+
+        Args:
+            window: that has just been closed, or revised.
+            now: the wall clock, ms.
+            fires: signals of the pipeline that fire, each with its state. They, and those of the funnel, hold back the
+                alerts that they explain.
+        """
+        self._begin()
+        moves = []
+        if not window.revision and window.window_start > self._newest:
+            moves = self.impressions.observe(window.window_start, now)
+        everything = [*fires, *firing(self.impressions.rules, self.impressions.states.values())]
+        for _, watch in self._watches:
+            watch.explained = partial(explained, everything) if everything else None
+        return moves + self.observe(window)
+
+    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
+        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        watches: list[RuleWatch | ImpressionsWatch] = [*(watch for _, watch in self._watches), self.impressions]
+        return next((move for watch in watches if (move := watch.again(said, reason))), None)
 
     def observe(self, window: ClosedWindow) -> list[Transition]:
         """Judge one closed window; windows come in order, and may come again or revised.
 
-        A window left out counts as one without events. A revision of an older window changes history only. What was
-        already seen, and a window older than what is remembered, is ignored.
+        A window left out counts as one without events. A revision of an older window changes history, and corrects the
+        alerts that were about it. What was already seen, and a window older than what is remembered, is ignored.
         """
         start = window.window_start
         self._begin()
@@ -98,7 +131,10 @@ class Detector:
         block = Block.of(start, window.series)
         if start < self._newest or (start == self._newest and self.counts.rows):
             self._revise(block, window.revision)
-            return [] if start < self._newest else self._judge(self.counts.rows - 1, window.revision)
+            corrections = [move for _, watch in self._watches for move in watch.correct(start, window.revision)]
+            if start < self._newest:
+                return corrections
+            return corrections + self._judge(self.counts.rows - 1, window.revision)
         self._newest = start
         self._see(start, window.revision)
         return self._advance(block, window.revision)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stream.detector.state import AlertState, Reason, State, alert_id
 
 if TYPE_CHECKING:
-    from alert_rules.model import Rule
+    from alert_rules.model import NamedRule
     from stream.detector.judge import Sight
 
 WORSE_DROP = 1.5
@@ -35,7 +35,7 @@ class Step:
     changed: bool = False
 
 
-def step(rule: Rule, state: AlertState, sight: Sight, start: int, end: int) -> Step:
+def step(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int) -> Step:
     """The next state after the window [start, end) has shown ``sight``."""
     if state.state in {State.OK, State.RESOLVED}:
         return _begin(rule, state, sight, start, end)
@@ -50,7 +50,7 @@ def step(rule: Rule, state: AlertState, sight: Sight, start: int, end: int) -> S
     return _burn(rule, state, sight, start, end)
 
 
-def _begin(rule: Rule, state: AlertState, sight: Sight, start: int, end: int) -> Step:
+def _begin(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int) -> Step:
     """From quiet: fire, or wait where the rule says so."""
     if not sight.alarm:
         return Step(state, Reason.ORDINARY)
@@ -64,7 +64,7 @@ def _begin(rule: Rule, state: AlertState, sight: Sight, start: int, end: int) ->
     return _wait(rule, fresh, sight, start)
 
 
-def _wait(rule: Rule, state: AlertState, sight: Sight, start: int) -> Step:
+def _wait(rule: NamedRule, state: AlertState, sight: Sight, start: int) -> Step:
     """Alarming: fire when it has been so for long enough."""
     if start - state.payload["pending_since"] >= rule.for_ms:
         return _say(state, Reason.FIRST_DROP, sight, start, State.FIRING)
@@ -74,7 +74,7 @@ def _wait(rule: Rule, state: AlertState, sight: Sight, start: int) -> Step:
 
 
 def _burn(  # noqa: PLR0911
-    rule: Rule, state: AlertState, sight: Sight, start: int, end: int
+    rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int
 ) -> Step:
     """Firing: has it recovered, or become worse?"""
     length = end - start

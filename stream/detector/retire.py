@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from alert_rules.instruments import ImpressionsRule
+from alert_rules.model import BaseRule, NamedRule
 from stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from alert_rules.model import Rule
 
 SAID = {State.FIRING, State.NO_DATA}
 """States of an alert that somebody was told and that is not over."""
 
 
 def retire(
-    states: Iterable[AlertState], rules: Iterable[Rule], last_message: Callable[[str], dict[str, Any] | None]
+    states: Iterable[AlertState], rules: Iterable[NamedRule], last_message: Callable[[str], dict[str, Any] | None]
 ) -> list[Transition]:
     """What becomes of the states that no rule speaks about any more.
 
@@ -26,7 +27,7 @@ def retire(
 
     Args:
         states: of one funnel, as they were saved.
-        rules: that speak about this funnel now.
+        rules: of every kind that speak about this funnel now.
         last_message: the last message of an alert_id, if there is one.
     """
     by_name = {rule.alert: rule for rule in rules}
@@ -45,6 +46,10 @@ def retire(
     return transitions
 
 
-def judges(rule: Rule, state: AlertState) -> bool:
+def judges(rule: NamedRule, state: AlertState) -> bool:
     """Whether the rule, as it is now, judges the series of this state."""
-    return rule.judges(state.step) and any(set(level) == set(state.dimensions) for level in rule.by)
+    if isinstance(rule, BaseRule) and not rule.judges(state.step):
+        return False
+    if isinstance(rule, BaseRule | ImpressionsRule):
+        return any(set(level) == set(state.dimensions) for level in rule.by)
+    return True

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stream.detector.alert import alert_message
+from stream.detector.correction import corrected, told, what_was_told
 from stream.detector.judge import QUIET_REASONS, DropJudge, Judge, Sight, StretchJudge
 from stream.detector.machine import step
+from stream.detector.retire import SAID
 from stream.detector.scan import LONGEST
 from stream.detector.scope import Where, held_back, trace, within
 from stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from alert_rules.model import Rule
     from stream.detector.counts import Column, Counts
     from stream.detector.panel import Look, Panel
+
+    Explained = Callable[[dict[str, str], Sight, int], bool]
 
 QUIET = {State.OK, State.RESOLVED}
 MAX_LOSS_WINDOWS = 1440
@@ -35,6 +40,8 @@ class RuleWatch:
         self.rule = rule
         self.panel = panel
         self.drill = drill
+        self.explained: Explained | None = None
+        """Asked before an alert begins to fire: whether it is held back; None: never."""
         self.states: dict[Column, AlertState] = {}
         """Of every series that has ever left ``ok``."""
         self._awake: dict[Column, AlertState] = {}
@@ -50,6 +57,43 @@ class RuleWatch:
         self._waiting[state.step, tuple(sorted(state.dimensions.items()))] = state
         for column in self._columns:
             self._adopt(column)
+
+    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
+        """Say the last message of an alert once more, with the next sequence; None if it is not ours, or over."""
+        for column, state in self.states.items():
+            if state.alert_id == said["alert_id"] and state.state in SAID:
+                after = state.but(sequence=state.sequence + 1, reason=reason)
+                self._keep(column, after)
+                break
+        else:
+            for key, state in self._waiting.items():
+                if state.alert_id == said["alert_id"] and state.state in SAID:
+                    self._waiting[key] = after = state.but(sequence=state.sequence + 1, reason=reason)
+                    break
+            else:
+                return None
+        return Transition(after, said | {"sequence": after.sequence, "reason": str(reason)})
+
+    def correct(self, start: int, revision: int) -> list[Transition]:
+        """What a revision of the window that starts then changes in what was told."""
+        self._widen()
+        counts = self.panel.counts
+        row = counts.row_of(start)
+        if not 0 <= row < counts.rows:
+            return []
+        transitions = []
+        for column, state in list(self.states.items()):
+            [(n, x)] = self._counted(column, row, row)
+            after, is_said = corrected(self.rule, state, start, counts.window_ms, revision, n, x)
+            if after is state:
+                continue
+            self._keep(column, after)
+            alert = None
+            if is_said:
+                window, sight, lost, where = what_was_told(after)
+                alert = alert_message(self.rule, after, sight, window, window + counts.window_ms, lost, where)
+            transitions.append(Transition(after, alert))
+        return transitions
 
     def judge(self, look: Look, revision: int, reasons: Counter[Reason]) -> list[tuple[int, Transition]]:
         """The transitions that the judged windows cause, each with the row that was the newest then.
@@ -104,7 +148,7 @@ class RuleWatch:
         transitions = []
         for column, sight in sights.items():
             before = self.states.get(column) or self._blank(column)
-            if column in held:
+            if column in held or self._is_explained(column, before, sight, end):
                 reasons[Reason.HELD_BACK_BY] += 1
                 continue
             if (before.last_window, before.payload.get("revision", 0)) >= (start, revision):
@@ -114,10 +158,18 @@ class RuleWatch:
             reasons[quiet_reason if move.reason is Reason.ORDINARY and not move.changed else move.reason] += 1
             if move.changed:
                 after = move.state.but(payload={**move.state.payload, "revision": revision})
-                message = self._message(column, after, sight, look, row) if move.publish else None
-                transitions.append(Transition(after, message))
+                alert = None
+                if move.publish:
+                    after, alert = self._say(column, after, sight, look, row)
+                transitions.append(Transition(after, alert))
                 self._keep(column, after)
         return transitions
+
+    def _is_explained(self, column: Column, before: AlertState, sight: Sight, end: int) -> bool:
+        """Whether something else than a drop of the conversion explains an alarm that nobody has been told yet."""
+        if self.explained is None or not sight.alarm or before.state in SAID:
+            return False
+        return self.explained(column.dimensions, sight, end)
 
     @staticmethod
     def _count(reasons: Counter[Reason], found: NDArray[np.int8]) -> None:
@@ -163,19 +215,27 @@ class RuleWatch:
             lost = np.subtract(*self.panel.expectation(head - windows + 1, head, places))
         return dict(zip(columns, np.maximum(lost.sum(axis=0), 0.0).tolist(), strict=True))
 
-    def _message(self, column: Column, state: AlertState, sight: Sight, look: Look, row: int) -> dict[str, object]:
-        """The alert to publish."""
+    def _say(
+        self, column: Column, state: AlertState, sight: Sight, look: Look, row: int
+    ) -> tuple[AlertState, dict[str, Any]]:
+        """The alert to publish, and the state that remembers what it tells."""
         counts = self.panel.counts
         head = look.first + row
         start = counts.start_of(head)
         windows = (start - state.started_at) // counts.window_ms + 1
         lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), look, row)[column]
-        where = (
-            Where()
-            if state.state is State.RESOLVED
-            else trace(column, head, min(windows, LONGEST), self.panel, self.drill)
-        )
-        return alert_message(self.rule, state, sight, start, start + counts.window_ms, lost, where)
+        where = Where()
+        if state.state is not State.RESOLVED:
+            where = trace(column, head, min(windows, LONGEST), self.panel, self.drill)
+            state = told(state, sight, start, self._counted(column, head - sight.windows + 1, head), lost, where)
+        return state, alert_message(self.rule, state, sight, start, start + counts.window_ms, lost, where)
+
+    def _counted(self, column: Column, first: int, last: int) -> list[tuple[float, float]]:
+        """Impressions and successes of a column in each of these rows."""
+        counts, place = self.panel.counts, np.array([self.panel.counts.columns[column]])
+        n = counts.each("impressions", first, last + 1, place)[:, 0]
+        x = counts.each(self.panel.basis, first, last + 1, place)[:, 0]
+        return list(zip(n.tolist(), x.tolist(), strict=True))
 
     def _widen(self) -> None:
         """Take up columns that have come since."""

@@ -1,4 +1,4 @@
-"""A real worker follows edited rules: what a person does to alerts while they fire."""
+"""What a person does to rules and alerts while a real worker runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from schemas.codec import Decoder
+from stream.detector.watchdog import is_heartbeat
+from tests.command import succeed, succeed_json
 from tests.stack import wait_until
 from tests.traffic import event, everything, prepared, produce
 from tests.worker import worker
@@ -18,7 +20,14 @@ if TYPE_CHECKING:
 
     from funnelwatch.settings import Settings
 
-QUICK = {"session_timeout_s": 2.0, "allowed_disorder_s": 0.2, "idle_timeout_s": 0.5, "window_s": 1}
+QUICK = {
+    "session_timeout_s": 2.0,
+    "allowed_disorder_s": 0.2,
+    "idle_timeout_s": 0.5,
+    "window_s": 1,
+    "late_settle_s": 0.5,
+    "watchdog_every_s": 2,
+}
 
 
 def rule(name: str, *, below: str = "0.9") -> str:
@@ -30,28 +39,35 @@ def rule(name: str, *, below: str = "0.9") -> str:
 
 
 @contextmanager
-def failing_traffic(settings: Settings) -> Iterator[None]:
-    """Impressions of two systems, none of which ends in a success, for as long as the block runs."""
-    over = threading.Event()
+def failing_traffic(settings: Settings) -> Iterator[threading.Event]:
+    """Impressions of two systems while the block runs; none of them ends in a success until the event is set."""
+    over, working = threading.Event(), threading.Event()
 
     def go() -> None:
         while not over.wait(0.3):
-            produce(settings, [event(os=system) for system in ("iOS", "Android") for _ in range(5)])
+            shown = [event(os=system) for system in ("iOS", "Android") for _ in range(5)]
+            done = [event(os=one["os"], phase="POST_VERIFICATION", status="SUCCESS") for one in shown]
+            produce(settings, [*shown, *(done if working.is_set() else [])])
 
     thread = threading.Thread(target=go)
     thread.start()
     try:
-        yield
+        yield working
     finally:
         over.set()
         thread.join()
 
 
-def said(settings: Settings) -> list[dict[str, Any]]:
-    """Every message about an alert that is on the topic."""
+def on_topic(settings: Settings) -> list[dict[str, Any]]:
+    """Every message that is on the topic of alerts."""
     decode = Decoder("Alert")
     found = [decode(message.value()) for message in everything(settings, settings.alerts_topic)]
     return sorted(found, key=lambda alert: (alert["alert_id"], alert["sequence"]))
+
+
+def said(settings: Settings) -> list[dict[str, Any]]:
+    """Those that are no heartbeats."""
+    return [alert for alert in on_topic(settings) if not is_heartbeat(alert)]
 
 
 def quick(settings: Settings, tmp_path: Path) -> tuple[Settings, Path]:
@@ -63,14 +79,18 @@ def quick(settings: Settings, tmp_path: Path) -> tuple[Settings, Path]:
     return prepared(settings.model_copy(update={**QUICK, "rules_path": folder})), file
 
 
-def test_edited_rules_are_taken_up_by_a_running_worker(settings: Settings, tmp_path: Path) -> None:
-    """A broken edit is refused, told and counted; a removed rule's alerts are resolved; its successor's fire."""
+def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Settings, tmp_path: Path) -> None:
+    """A broken edit is refused, told and counted; a removed rule's alerts are resolved; its successor's fire.
+
+    Late data about a window that was alerted on is said. What is silenced is published as muted, said when its silence
+    is over, and "resolved" is let through. Heartbeats go on all the time.
+    """
     fast, file = quick(settings, tmp_path)
 
     def of_rule(name: str) -> list[tuple[str, str]]:
         return sorted((one["dimensions"]["os"], one["reason"]) for one in said(fast) if one["rule"] == name)
 
-    with worker(fast) as one, failing_traffic(fast):
+    with worker(fast) as one, failing_traffic(fast) as working:
         begun = [("Android", "FIRST_DROP"), ("iOS", "FIRST_DROP")]
         wait_until(lambda: of_rule("Dropped") == begun or not one.running, f"both fire {one.text()}", 60)
         file.write_text(rule("Dropped", below="much"))
@@ -88,4 +108,33 @@ def test_edited_rules_are_taken_up_by_a_running_worker(settings: Settings, tmp_p
         file.write_text(rule("Renamed", below="0.91"))
         wait_until(lambda: "funnelwatch_rules_taken_total 2.0" in one.get("/metrics")[1], "the edit is taken up")
         assert of_rule("Renamed") == begun
+
+        [first] = [one for one in said(fast) if (one["rule"], one["dimensions"]) == ("Renamed", {"os": "iOS"})]
+        late = [event(ts=first["window_start"]) for _ in range(100)]
+        produce(fast, [*late, *(one | {"phase": "POST_VERIFICATION", "status": "SUCCESS", "event_id": f"{i} made"}
+                                for i, one in enumerate(late))])  # fmt: skip
+        wait_until(lambda: len(of_rule("Renamed")) == 3 or not one.running, "late data corrects what was told")
+        [last] = [one for one in said(fast) if one["reason"] == "CORRECTED"]
+        assert (last["alert_id"], last["sequence"], last["state"]) == (first["alert_id"], 1, "firing")
+        assert last["successes"] == first["successes"] + 100
+
+        mute = ("silence", "add", "--rule", "Muted", "--os", "iOS", "--for", "1h", "--by", "me")
+        number = succeed_json(fast, *mute)["id"]
+        file.write_text(rule("Muted"))
+        wait_until(lambda: of_rule("Muted") == begun or not one.running, "both fire, muted or not")
+        muted = {alert["dimensions"]["os"]: alert["silenced_by"] for alert in said(fast) if alert["rule"] == "Muted"}
+        assert muted == {"iOS": str(number), "Android": ""}
+        succeed(fast, "silence", "expire", str(number))
+        again = [*begun, ("iOS", "SILENCE_ENDED")]
+        wait_until(lambda: of_rule("Muted") == again, "what still fires is said once the silence is over")
+        assert [alert["silenced_by"] for alert in said(fast) if alert["reason"] == "SILENCE_ENDED"] == [""]
+        assert [alert["sequence"] for alert in said(fast) if alert["reason"] == "SILENCE_ENDED"] == [1]
+        succeed(fast, *mute)
+        beats = [alert["sequence"] for alert in on_topic(fast) if is_heartbeat(alert)]
+        assert len(beats) >= 3
+        assert sorted(set(beats)) == beats
+        working.set()
+        over = sorted([*again, ("Android", "RECOVERED"), ("iOS", "RECOVERED")])
+        wait_until(lambda: of_rule("Muted") == over or not one.running, "both resolve")
+        assert {alert["silenced_by"] for alert in said(fast) if alert["reason"] == "RECOVERED"} == {""}
         assert one.stop() == 0, one.text()

@@ -122,7 +122,10 @@ def test_windows_one_by_one_and_in_blocks_of_any_size_say_the_same(story: Story,
     assert together == singly
     assert many.reasons == one.reasons
     assert many.counts.rows == one.counts.rows
-    assert all(begin.state.last_window <= end.state.last_window + 2 * WINDOW for begin, end in pairwise(together))
+    # A correction changes a state that may be of long ago.
+    assert revisions or all(
+        begin.state.last_window <= end.state.last_window + 2 * WINDOW for begin, end in pairwise(together)
+    )
 
 
 def test_the_stories_have_alerts_that_begin_and_end() -> None:

@@ -36,7 +36,11 @@ FAULTS = {
     "threshold-without-below": "4: below: is missing; right would be a rate from 0 to 1, such as 0.6",
     "unknown-dimension": "5: by: 'city' is not a dimension; right would be a list of dimensions",
     "unknown-field": "5: min_dorp: is not a known field; right would be min_drop",
-    "unknown-kind": "5: kind: 'spike' is not a kind of rule; right would be drop, threshold or change",
+    "signal-missing": "4: signal: is missing; right would be impressions, dead_letters, silent or watermark",
+    "signal-of-one-funnel": "6: funnel: is about the events topic, which all funnels share; right would be the name",
+    "signal-unknown": "5: signal: 'lag' is not a signal; right would be impressions, dead_letters, silent or watermark",
+    "signal-with-step": "6: step: is not a known field; right would be",
+    "unknown-kind": "5: kind: 'spike' is not a kind of rule; right would be drop, threshold, change or instrumentation",
     "unknown-placeholder": "6: annotations.summary: {{ stepp }} is not a field of an alert; did you mean {{ step }}?",
 }
 GOOD = """
@@ -144,7 +148,7 @@ def test_check_of_the_shipped_rules_is_clean_and_machine_readable() -> None:
     """With nothing given, the rules in use are checked."""
     result = CliRunner().invoke(command, ["check", "--json"])
 
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"ok": True, "rules": 1, "faults": []})
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"ok": True, "rules": 5, "faults": []})
 
 
 def test_show_of_an_unknown_rule_names_the_known_ones() -> None:

@@ -1,0 +1,95 @@
+"""Rules of the kind ``instrumentation``: about the counting itself, not about what is counted.
+
+Four signals, each with fields of its own. While one of them fires it holds back, for ``hold_back``, the conversion
+alerts that it explains.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from alert_rules.model import DIMENSIONS, Duration, Level, NamedRule, ordered_levels, parse_levels
+
+if TYPE_CHECKING:
+    from alert_rules.model import Rules
+
+SIGNALS = "impressions, dead_letters, silent or watermark"
+
+
+class InstrumentRule(NamedRule):
+    """What every signal has."""
+
+    kind: Literal["instrumentation"] = Field(description="instrumentation")
+    hold_back_ms: Duration = Field(
+        1_800_000,
+        ge=0,
+        alias="hold_back",
+        description="a duration for which it holds back the conversion alerts that it explains, such as 30m",
+    )
+
+
+class PipelineRule(InstrumentRule):
+    """About the topic of all funnels."""
+
+    @field_validator("funnel")
+    @classmethod
+    def _every_funnel(cls, funnel: str) -> str:
+        if funnel != "*":
+            raise ValueError("is about the events topic, which all funnels share")
+        return funnel
+
+
+class ImpressionsRule(InstrumentRule):
+    """Every step of a funnel has far fewer impressions than at this time of the weeks before, and than just before."""
+
+    signal: Literal["impressions"] = Field(description=SIGNALS)
+    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
+        ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
+    )
+    below: float = Field(0.2, gt=0, lt=1, description="a share of the usual impressions from 0 to 1, such as 0.2")
+    over_ms: Duration = Field(600_000, gt=0, alias="over", description="a duration such as 10m")
+    min_expected: int = Field(300, ge=1, description="how many impressions must be usual, such as 300")
+
+    _ordered = field_validator("by")(ordered_levels)
+
+
+class DeadLettersRule(PipelineRule):
+    """A share of the records is refused that is far above the usual one."""
+
+    signal: Literal["dead_letters"] = Field(description=SIGNALS)
+    above: float = Field(0.05, gt=0, lt=1, description="a share of all records from 0 to 1, such as 0.05")
+    times: float = Field(5.0, ge=1, description="how many times the usual share, such as 5")
+    over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
+    min_refused: int = Field(100, ge=1, description="how many records must be refused, such as 100")
+
+
+class SilentRule(PipelineRule):
+    """A partition that always has records gets none, while the others do."""
+
+    signal: Literal["silent"] = Field(description=SIGNALS)
+    over_ms: Duration = Field(900_000, gt=0, alias="over", description="a duration such as 15m")
+    min_expected: int = Field(200, ge=1, description="how many records the partition would usually have, such as 200")
+
+
+class WatermarkRule(PipelineRule):
+    """A partition is not read on, so that no window closes and nothing is judged."""
+
+    signal: Literal["watermark"] = Field(description=SIGNALS)
+    over_ms: Duration = Field(600_000, gt=0, alias="over", description="a duration such as 10m")
+
+
+Instrument = ImpressionsRule | DeadLettersRule | SilentRule | WatermarkRule
+INSTRUMENTS: dict[str, type[Instrument]] = {
+    "impressions": ImpressionsRule,
+    "dead_letters": DeadLettersRule,
+    "silent": SilentRule,
+    "watermark": WatermarkRule,
+}
+
+
+def instruments(rules: Rules, funnel: str) -> tuple[Instrument, ...]:
+    """The rules about the instrumentation of this funnel; ``*`` for those about the pipeline."""
+    found = tuple(rule for rule in rules.about(funnel) if isinstance(rule, Instrument))
+    return tuple(rule for rule in found if isinstance(rule, PipelineRule) == (funnel == "*"))

@@ -1,0 +1,165 @@
+"""``funnelwatch silence``: mute what is known, for a time."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.cli.faults import Span, opened
+from funnelwatch.cli.showing import clock, lasting, printable
+from funnelwatch.settings import Settings, load_settings
+from producers.times import iso, parse_time_ms
+from schemas.events import now_ms
+from sinks.timescale.silences import SilenceStore
+from stream.detector.silence import MATCHERS, Silence
+
+
+@click.group()
+def silence() -> None:
+    r"""Mute alerts that are known, for a time.
+
+    A muted alert is still judged, kept and published, marked as silenced_by the silence, and nobody is notified. That
+    it resolved is said as ever; if it still fires when the silence ends, it is said then.
+
+    \b
+    Examples:
+      funnelwatch silence add --step VERIFY_SMS_CODE --os iOS --for 2h --comment "SMS provider works on it"
+      funnelwatch silence list
+      funnelwatch silence expire 3
+    """
+
+
+@silence.command()
+@click.option("--rule", help="Name of the rule.")
+@click.option("--funnel", help="Name of the funnel.")
+@click.option("--step", help="Name of the step.")
+@click.option("--os", help="Only alerts about this os; those about all together are not muted.")
+@click.option("--browser", help="Only alerts about this browser.")
+@click.option("--app-version", help="Only alerts about this app version.")
+@click.option("--for", "span_ms", type=Span(), help="How long, such as 30m, 2h or 1d.")
+@click.option("--from", "from_", default="now", show_default=True, help="When it begins, ISO 8601.")
+@click.option("--until", help="When it ends, ISO 8601; instead of --for.")
+@click.option("--comment", default="", help="Why.")
+@click.option("--by", help="Who; by default this user.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def add(
+    *, span_ms: int | None, from_: str, until: str | None, comment: str, by: str | None, as_json: bool, **named: Any
+) -> None:
+    r"""Mute the alerts that everything named here fits; name at least one thing.
+
+    \b
+    Examples:
+      funnelwatch silence add --rule ConversionDrop --for 2h --comment "load test"
+      funnelwatch silence add --funnel sign_up --from 2026-11-28T22:00:00Z --until 2026-11-29T02:00:00Z
+    """
+    if not any(named.values()):
+        raise click.UsageError(
+            f"name what is to be muted: {', '.join('--' + one.replace('_', '-') for one in MATCHERS)}"
+        )
+    if (span_ms is None) == (until is None):
+        raise click.UsageError("say how long: with --for or with --until")
+    now = now_ms()
+    starts_at = _moment(from_, "--from", now)
+    ends_at = starts_at + span_ms if span_ms is not None else _moment(until or "", "--until", now)
+    if ends_at <= max(starts_at, now):
+        raise click.UsageError(f"it would end at {clock(ends_at)}, before {'it begins' if ends_at > now else 'now'}")
+    settings = load_settings()
+    made = Silence(0, starts_at, ends_at, **named, comment=comment, created_by=by or _user())
+    with opened(settings) as database:
+        made = replace(made, id=SilenceStore(database).add(made))
+    _warn(settings, made)
+    click.echo(json.dumps(_record(made, now)) if as_json else _text(made, now))
+
+
+@silence.command("list")
+@click.option("--active", is_flag=True, help="Only those that mute now.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_silences(active: bool, as_json: bool) -> None:
+    r"""List silences in the order in which they were made, those that have ended too.
+
+    \b
+    Example:
+      funnelwatch silence list --active
+    """
+    now = now_ms()
+    with opened(load_settings()) as database:
+        found = [one for one in SilenceStore(database).after(0) if not active or one.state(now) == "active"]
+    if as_json:
+        click.echo(json.dumps([_record(one, now) for one in found]))
+        return
+    for one in found:
+        click.echo(_text(one, now))
+    if not found:
+        click.echo("no silences", err=True)
+
+
+@silence.command()
+@click.argument("numbers", nargs=-1, required=True, type=int)
+def expire(numbers: tuple[int, ...]) -> None:
+    r"""End the silences with these NUMBERS now; what still fires and was muted is said then.
+
+    \b
+    Example:
+      funnelwatch silence expire 3
+    """
+    with opened(load_settings()) as database:
+        ended = SilenceStore(database).expire(list(dict.fromkeys(numbers)), now_ms())
+    for number in ended:
+        click.echo(f"silence {number} has ended")
+    if left := [str(number) for number in numbers if number not in ended]:
+        raise click.ClickException(
+            f"not active and not to come: silence {', '.join(left)}; see `funnelwatch silence list`"
+        )
+
+
+def _moment(text: str, option: str, now: int) -> int:
+    try:
+        moment = parse_time_ms(text, now)
+        iso(moment)
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(f"{text!r} is no time such as 2026-11-22T10:00:00Z", param_hint=option) from error
+    return moment
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return ""
+
+
+def _warn(settings: Settings, made: Silence) -> None:
+    """Say it if no rule in use here is called so; the workers may use other rules."""
+    try:
+        known = sorted({rule.alert for rule in load_rules(settings.rules_path).rules})
+    except RuleFileError:
+        return
+    if made.rule is not None and made.rule not in known:
+        click.echo(f"note: no rule in use here is called {made.rule}; there are {', '.join(known)}", err=True)
+
+
+def _record(one: Silence, now: int) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "state": one.state(now),
+        "matchers": one.matchers,
+        "starts_at": iso(one.starts_at),
+        "ends_at": iso(one.ends_at),
+        "comment": one.comment,
+        "created_by": one.created_by,
+    }
+
+
+def _text(one: Silence, now: int) -> str:
+    what = " ".join(f"{name}={printable(value)}" for name, value in one.matchers.items())
+    span = f"{clock(one.starts_at)} to {clock(one.ends_at)}"
+    state = one.state(now)
+    left = f", {lasting(one.ends_at - now)} left" if state == "active" else ""
+    who = f" ({printable(one.created_by)})" if one.created_by else ""
+    comment = f": {printable(one.comment)}" if one.comment else ""
+    return f"silence {one.id} {state}{left}: {what}, {span}{comment}{who}"

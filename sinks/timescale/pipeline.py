@@ -1,0 +1,36 @@
+"""What the database knows of the pipeline as a whole, for the one worker that watches it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sinks.timescale.closing import IDLE_VALID_S
+from stream.detector.pipeline import PartitionLook
+
+if TYPE_CHECKING:
+    from sinks.timescale.database import Database
+
+
+class PipelineStore:
+    """Looks at the pipeline; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def is_overseer(self, topic: str) -> bool:
+        """Whether this session is the one that watches the pipeline of this topic; it stays so until it ends.
+
+        A session that ends, and its lock with it, is made anew by the next question, which then asks for the lock.
+        """
+        if self._database.query("have_overseer_lock", {"topic": topic})[0]["held"]:
+            return True
+        locked: bool = self._database.query("try_overseer_lock", {"topic": topic})[0]["locked"]
+        return locked
+
+    def look(self, topic: str) -> dict[int, PartitionLook]:
+        """What is known of each partition that was ever assigned."""
+        rows = self._database.query("pipeline_look", {"topic": topic, "idle_valid_s": IDLE_VALID_S})
+        return {
+            row["partition"]: PartitionLook(row["next_offset"], row["counted"], row["refused"], bool(row["idle"]))
+            for row in rows
+        }

@@ -1,0 +1,126 @@
+"""What the four signals of instrumentation share: the state machine, the message, and which alerts one explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alert_rules.instruments import DeadLettersRule, ImpressionsRule, SilentRule
+from stream.detector.alert import alert_message
+from stream.detector.judge import Sight
+from stream.detector.machine import step
+from stream.detector.retire import SAID
+from stream.detector.scope import Where
+from stream.detector.state import AlertState, Reason, State, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from alert_rules.instruments import Instrument
+
+REASONS = {
+    "impressions": Reason.IMPRESSIONS_COLLAPSED,
+    "dead_letters": Reason.DEAD_LETTERS_RISE,
+    "silent": Reason.PARTITION_SILENT,
+    "watermark": Reason.WATERMARK_STUCK,
+}
+SILENT_EXPLAINS = 1.5
+"""A silent partition explains a drop of up to this many times its share of the traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a signal shows now."""
+
+    alarm: bool
+    recovered: bool
+    total: float
+    """Of what: the usual impressions, or all records."""
+    seen: float
+    """How much of it is there: impressions, or records that were not refused."""
+    usual: float
+    """How much of it is usually there."""
+    what: str
+    """What is wrong, in a sentence."""
+    first: str
+    """What to look at first, in a sentence."""
+    facts: dict[str, float]
+    """What `explained` must know; kept with the state."""
+
+
+def advance(rule: Instrument, before: AlertState, found: Finding, start: int, end: int) -> Transition | None:
+    """The transition of a signal's state after ``[start, end)`` has shown this; None if nothing changes."""
+    sight = Sight(
+        alarm=found.alarm,
+        recovered=int(found.recovered and not found.alarm),
+        enough=True,
+        windows=max(1, rule.over_ms // (end - start)),
+        impressions=found.total,
+        successes=found.seen,
+        expected=found.usual,
+        low=found.usual / max(found.total, 1e-12),
+        high=1.0,
+        score=0.0,
+    )
+    move = step(rule, before, sight, start, end)
+    if not move.changed:
+        return None
+    state = move.state
+    if move.reason is Reason.FIRST_DROP:
+        state = state.but(reason=REASONS[rule.signal])
+    if found.alarm:
+        state = state.but(payload={**state.payload, **found.facts})
+    if not move.publish:
+        return Transition(state)
+    alert = alert_message(rule, state, sight, start, end, 0.0, Where())
+    given = alert["annotations"]
+    alert["annotations"] = {"summary": found.what, "look_first": found.first, **given}
+    return Transition(state, alert)
+
+
+def explained(
+    fires: Iterable[tuple[Instrument, AlertState]], dimensions: dict[str, str], sight: Sight, end: int
+) -> bool:
+    """Whether a conversion alert about to fire is explained by an instrumentation alert that fires.
+
+    Each holds back for its ``hold_back`` at most, counted from when it could first fire: what is still wrong then is
+    told whatever else is.
+
+    Args:
+        fires: signals that fire, with their states.
+        dimensions: of the series that alarms.
+        sight: its numbers.
+        end: of the judged window, ms.
+    """
+    for rule, state in fires:
+        if not state.started_at <= end <= state.started_at + rule.over_ms + rule.hold_back_ms:
+            continue
+        if isinstance(rule, ImpressionsRule):
+            if state.dimensions.items() <= dimensions.items():
+                return True
+        elif isinstance(rule, DeadLettersRule):
+            if sight.expected - sight.successes <= state.payload.get("refused", 0):
+                return True
+        elif isinstance(rule, SilentRule) and sight.drop <= SILENT_EXPLAINS * state.payload.get("share", 0.0):
+            return True
+    return False
+
+
+def firing(rules: Iterable[Instrument], states: Iterable[AlertState]) -> list[tuple[Instrument, AlertState]]:
+    """The signals that fire, each with its rule."""
+    by_name = {rule.alert: rule for rule in rules}
+    return [(by_name[one.rule], one) for one in states if one.state is State.FIRING and one.rule in by_name]
+
+
+def say_again(states: dict[str, AlertState], said: dict[str, Any], reason: Reason) -> Transition | None:
+    """Say the last message of an alert once more, with the next sequence; None if none of these fires as that alert."""
+    for key, state in states.items():
+        if state.alert_id == said["alert_id"] and state.state in SAID:
+            states[key] = after = state.but(sequence=state.sequence + 1, reason=reason)
+            return Transition(after, said | {"sequence": after.sequence, "reason": str(reason)})
+    return None
+
+
+def minutes(ms: float) -> str:
+    """A duration in a sentence."""
+    return f"{ms / 60_000:g} min"

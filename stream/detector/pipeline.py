@@ -1,0 +1,242 @@
+"""The signals of the whole pipeline, from what the database knows of each partition, look by look. Pure.
+
+What a look shows is cumulative, so looks that are missing blur, they do not mislead. Where too little is known (after a
+cold start, or after nobody has looked for a while) nothing is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
+from stream.detector.instrument import Finding, advance, minutes, say_again
+from stream.detector.state import AlertState, Reason, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from alert_rules.instruments import Instrument
+
+MINUTE_MS = 60_000
+EVERY_FUNNEL = "*"
+SAMPLES = "@samples"
+"""Stands for the rule in the state that remembers the looks of the last hours, one a minute."""
+BLINK_MS = 30_000
+"""Whoever has not looked for longer knows nothing about what stood still meanwhile."""
+NEAR_MS = 5 * MINUTE_MS
+"""A sample stands for a time that is at most so much later."""
+REFERENCE_MS = 60 * MINUTE_MS
+MIN_REFERENCE = 1000
+"""The share that is usually refused is known from so many records."""
+STEADY = 6
+"""A partition is steady that had records in each of so many stretches before."""
+LEVEL = 0.5
+"""The other partitions go on when they have more than this share of what they had."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLook:
+    """What is known of a partition: how far it is counted, and how many records were counted and refused, ever."""
+
+    next_offset: int
+    counted: int
+    refused: int
+    idle: bool
+    """Read to its end, by its worker's word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The events topic at a time (ms, wall clock)."""
+
+    now: int
+    partitions: Mapping[int, PartitionLook]
+    expected: int
+    """How many partitions the topic has."""
+
+
+Sample = list[Any]
+"""Time, refused in all, counted and refused by partition."""
+
+
+class PipelineWatch:
+    """The rules on dead letters, silent partitions and stuck watermarks."""
+
+    def __init__(self, rules: Iterable[Instrument], states: Iterable[AlertState]) -> None:
+        self.rules = tuple(rules)
+        names = {rule.alert for rule in self.rules}
+        kept = list(states)
+        self.states = {state.key: state for state in kept if state.rule in names}
+        self._samples: list[Sample] = next((one.payload["samples"] for one in kept if one.rule == SAMPLES), [])
+        self._last = -1
+        self._stands: dict[int, tuple[int, int]] = {}
+        self._busy: dict[int, int] = {}
+
+    def observe(self, look: Look) -> list[Transition]:
+        """What changes with this look."""
+        self._note(look)
+        moves = []
+        for rule in self.rules:
+            if isinstance(rule, DeadLettersRule):
+                moves += self._move(rule, look.now, {}, self._dead_letters(rule, look))
+            elif isinstance(rule, SilentRule):
+                for number in range(look.expected):
+                    moves += self._move(rule, look.now, {"partition": str(number)}, self._silent(rule, look, number))
+            elif isinstance(rule, WatermarkRule):
+                moves += self._move(rule, look.now, {}, self._stuck(rule, look))
+        if not self._samples or look.now - self._samples[-1][0] >= MINUTE_MS:
+            moves.append(self._sample(look))
+        return moves
+
+    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
+        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        return say_again(self.states, said, reason)
+
+    def _move(self, rule: Instrument, now: int, dimensions: dict[str, str], found: Finding | None) -> list[Transition]:
+        blank = AlertState(rule.alert, EVERY_FUNNEL, "*", dimensions)
+        if found is None:
+            return []
+        start = now - now % MINUTE_MS
+        move = advance(rule, self.states.get(blank.key, blank), found, start, start + MINUTE_MS)
+        if move is None:
+            return []
+        self.states[blank.key] = move.state
+        return [move]
+
+    def _note(self, look: Look) -> None:
+        """Since when each partition stands, and when it was last busy."""
+        blinked = self._last < 0 or not 0 <= look.now - self._last <= BLINK_MS
+        self._last = look.now
+        if blinked:
+            self._stands, self._busy = {}, dict.fromkeys(range(look.expected), look.now)
+        if self._samples and any(_shrank(self._samples[-1], look)):
+            self._samples = []  # another topic, or another beginning
+        for number in range(look.expected):
+            one = look.partitions.get(number)
+            at = one.next_offset if one else -1
+            if one is None or not one.idle:
+                self._busy[number] = look.now
+            if number not in self._stands or self._stands[number][0] != at or (one is not None and one.idle):
+                self._stands[number] = (at, look.now)
+
+    def _sample(self, look: Look) -> Transition:
+        """Remember this look; what is too old for any rule is forgotten."""
+        longest = max((rule.over_ms for rule in self.rules), default=0)
+        oldest = look.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
+        counted = {str(number): one.counted + one.refused for number, one in look.partitions.items()}
+        refused = sum(one.refused for one in look.partitions.values())
+        self._samples = [*(one for one in self._samples if one[0] >= oldest), [look.now, refused, counted]]
+        return Transition(AlertState(SAMPLES, EVERY_FUNNEL, "*", {}, payload={"samples": self._samples}))
+
+    def _at(self, time: int) -> Sample | None:
+        """What was known at that time; None if nobody looked shortly before."""
+        found = next((one for one in reversed(self._samples) if one[0] <= time), None)
+        return found if found and time - found[0] <= NEAR_MS else None
+
+    def _dead_letters(self, rule: DeadLettersRule, look: Look) -> Finding | None:
+        begin = self._at(look.now - rule.over_ms)
+        if begin is None:
+            return None
+        records, refused = _since(begin, look)
+        share = refused / max(records, 1)
+        before = self._at(look.now - rule.over_ms - REFERENCE_MS)
+        known = before is not None and sum(begin[2].values()) - sum(before[2].values()) >= MIN_REFERENCE
+        usual = 0.0
+        if before is not None and known:
+            usual = (begin[1] - before[1]) / (sum(begin[2].values()) - sum(before[2].values()))
+        return Finding(
+            alarm=known and refused >= rule.min_refused and share >= max(rule.above, rule.times * usual),
+            recovered=share < rule.above / 2 or refused < rule.min_refused / 2,
+            total=records,
+            seen=records - refused,
+            usual=records * (1.0 - usual),
+            what=(
+                f"{refused} of {records} records were refused in {minutes(rule.over_ms)}, {share:.1%}; "
+                f"{usual:.1%} is usual"
+            ),
+            first=(
+                "`funnelwatch dead-letters list --since 30m` says why: which app or producer was released? What was "
+                "refused is kept; `funnelwatch dead-letters replay` counts it once the reason is mended."
+            ),
+            facts={"refused": float(refused)},
+        )
+
+    def _silent(self, rule: SilentRule, look: Look, number: int) -> Finding | None:
+        marks = [self._at(look.now - k * rule.over_ms) for k in range(1, STEADY + 2)]
+        if marks[0] is None or number not in look.partitions:
+            return None
+        name = str(number)
+        mine = look.partitions[number].counted + look.partitions[number].refused - marks[0][2].get(name, 0)
+        others = _since(marks[0], look)[0] - mine
+        share, level, steady = 0.0, 0.0, False
+        known = [mark for mark in marks if mark is not None]
+        if len(known) == len(marks):
+            own = [later[2].get(name, 0) - earlier[2].get(name, 0) for later, earlier in pairwise(known)]
+            rest = [sum(later[2].values()) - sum(earlier[2].values()) for later, earlier in pairwise(known)]
+            steady = min(own) >= rule.min_expected / 4
+            share = median(one / max(all_, 1) for one, all_ in zip(own, rest, strict=True))
+            level = median(all_ - one for one, all_ in zip(own, rest, strict=True))
+        expected = others * share / (1.0 - share) if share < 1.0 else 0.0
+        idle = look.now - self._busy[number] >= rule.over_ms
+        return Finding(
+            alarm=(
+                mine == 0
+                and idle
+                and steady
+                and others > 0
+                and others >= LEVEL * level
+                and expected >= rule.min_expected
+            ),
+            recovered=mine > 0,
+            total=expected,
+            seen=min(mine, expected),
+            usual=expected,
+            what=(
+                f"partition {number} of the events topic has had no record for {minutes(rule.over_ms)}, where about "
+                f"{expected:.0f} would be usual; the other partitions go on"
+            ),
+            first=(
+                f"Can producers write to partition {number}? See whether it has a leader (kafka-topics --describe), "
+                "then the delivery errors of the producers."
+            ),
+            facts={"share": share},
+        )
+
+    def _stuck(self, rule: WatermarkRule, look: Look) -> Finding:
+        late = {
+            number: look.now - since
+            for number, (_, since) in self._stands.items()
+            if number < look.expected and look.now - since >= rule.over_ms
+        }
+        worst = max(late, key=late.__getitem__, default=-1)
+        return Finding(
+            alarm=bool(late),
+            recovered=not late,
+            total=1.0,
+            seen=0.0 if late else 1.0,
+            usual=1.0,
+            what=(
+                f"partition {worst} of the events topic was not read on for {late.get(worst, 0) // MINUTE_MS} min: "
+                "windows do not close, and nothing is judged"
+            ),
+            first=(
+                "`funnelwatch doctor`, then the workers' logs for STOPPED or waiting, and /healthz of each: who has it "
+                "and what does it wait for? See docs/running.md, When something is wrong."
+            ),
+            facts={},
+        )
+
+
+def _since(begin: Sample, look: Look) -> tuple[int, int]:
+    """Records and refused records since a sample."""
+    refused = sum(one.refused for one in look.partitions.values())
+    records = sum(one.counted + one.refused for one in look.partitions.values())
+    return records - sum(begin[2].values()), refused - begin[1]
+
+
+def _shrank(sample: Sample, look: Look) -> list[bool]:
+    """For each partition, whether it has less than it had."""
+    return [one.counted + one.refused < sample[2].get(str(number), 0) for number, one in look.partitions.items()]
