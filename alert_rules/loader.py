@@ -58,16 +58,7 @@ def parse_rules(text: str, name: str = "rules", others: Sequence[NamedRule] = ()
     Raises:
         RuleFileError: as `load_rules`.
     """
-    try:
-        document = YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problem = (error.problem or "is broken").split("\n")[0]
-        raise RuleFileError(
-            f"{name}:{line}: YAML: {problem}; right would be well-formed YAML with each key once"
-        ) from None
-    except YAMLError as error:
-        raise RuleFileError(f"{name}: YAML: {error}") from None
+    document = parse_yaml(text, name)
     groups = _list(document, ["groups"], name, "groups: [{name: sign_up, rules: [...]}]")
     rules: list[NamedRule] = []
     for number, group in enumerate(groups):
@@ -83,6 +74,24 @@ def parse_rules(text: str, name: str = "rules", others: Sequence[NamedRule] = ()
     return rules
 
 
+def parse_yaml(text: str, name: str) -> Any:
+    """A document that knows the lines of its parts.
+
+    Raises:
+        RuleFileError: it is not well-formed.
+    """
+    try:
+        return YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = (error.problem or "is broken").split("\n")[0]
+        raise RuleFileError(
+            f"{name}:{line}: YAML: {problem}; right would be well-formed YAML with each key once"
+        ) from None
+    except YAMLError as error:
+        raise RuleFileError(f"{name}: YAML: {error}") from None
+
+
 def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
     """One checked rule."""
     written = _at(document, loc)
@@ -91,7 +100,7 @@ def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
     model = _model(written, document, loc, name)
     _only(written, loc, set(_fields(model)), document, name)
     try:
-        return model.model_validate(_plain(written))
+        return model.model_validate(plain(written))
     except ValidationError as error:
         fault = error.errors()[0]
         field = str(fault["loc"][0])
@@ -99,7 +108,7 @@ def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
         if fault["type"] == "missing":
             raise _fault(document, [*loc, field], name, "is missing", _fields(model)[field]) from None
         if fault["type"] != "value_error":
-            message = f"{message[0].lower()}{message[1:]}, not {_plain(written[field])!r}"
+            message = f"{message[0].lower()}{message[1:]}, not {plain(written[field])!r}"
         place = [*loc, *fault["loc"]]
         inner, _, rest = message.partition(": ")
         if isinstance(written[field], dict) and inner in written[field]:
@@ -157,6 +166,12 @@ def _at(document: Any, loc: Sequence[str | int]) -> Any:
 
 def _fault(document: Any, loc: Sequence[str | int], name: str, what: str, right: str) -> RuleFileError:
     """The error for the deepest place that the file has of ``loc``."""
+    field = ".".join(str(part) for part in loc[4:] or loc[-1:]) if len(loc) > 4 else place_of(loc)  # noqa: PLR2004
+    return RuleFileError(f"{name}:{line_of(document, loc)}: {field}: {what}; right would be {right}")
+
+
+def line_of(document: Any, loc: Sequence[str | int]) -> int:
+    """The line of the deepest place that the file has of ``loc``."""
     line = 1
     here = document
     for part in loc:
@@ -168,11 +183,10 @@ def _fault(document: Any, loc: Sequence[str | int], name: str, what: str, right:
         except (KeyError, IndexError, TypeError):
             break
         line = marks[0] + 1
-    field = ".".join(str(part) for part in loc[4:] or loc[-1:]) if len(loc) > 4 else _path(loc)  # noqa: PLR2004
-    return RuleFileError(f"{name}:{line}: {field}: {what}; right would be {right}")
+    return line
 
 
-def _path(loc: Sequence[str | int]) -> str:
+def place_of(loc: Sequence[str | int]) -> str:
     """A place as a person writes it: ``groups[0].rules[1]``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
 
@@ -183,12 +197,12 @@ def _kind(value: object) -> str:
     return next((text for kind, text in names.items() if isinstance(value, kind)), "a number")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value without what ruamel.yaml remembers about its layout."""
     if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)

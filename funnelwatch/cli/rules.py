@@ -11,6 +11,7 @@ from alert_rules.instruments import DeadLettersRule, ImpressionsRule, Instrument
 from alert_rules.loader import SHIPPED, RuleFileError, load_rules
 from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
 from funnelwatch.cli.backtest import backtest
+from funnelwatch.cli.rules_test import run_tests
 from funnelwatch.settings import load_settings
 
 PATH = click.Path(path_type=Path)
@@ -18,7 +19,7 @@ PATH = click.Path(path_type=Path)
 
 @click.group()
 def rules() -> None:
-    """Check alert rules, and see which are used.
+    """Check and test alert rules, hold them against history, and see which are used.
 
     Rules are YAML files in a folder that FUNNELWATCH_RULES_PATH names; without it, the shipped ones are used.
 
@@ -103,6 +104,7 @@ def show(name: str, path: Path | None) -> None:
         click.echo(json.dumps(rule, indent=2))
 
 
+rules.add_command(run_tests)
 rules.add_command(backtest)
 
 

@@ -1,0 +1,212 @@
+"""Tests of alert rules as people write them: series in, expected alerts out, in the manner of promtool's unit tests."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
+from alert_rules.model import DIMENSIONS, Duration, Severity
+from alert_rules.notation import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Values = Annotated[tuple[float | None, ...], BeforeValidator(expand)]
+VALUES = "values of consecutive windows, such as 200x30, 200-20x5 or _x3"
+Step = Annotated[str, Field(min_length=1, description="the name of a step")]
+
+
+def no_alerts(value: object) -> object:
+    """``none`` is an empty list."""
+    return () if value == "none" else value
+
+
+class Part(BaseModel):
+    """Strict, and with descriptions for its faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
+
+
+class HistoryPart(Part):
+    """What was before the first window: the same every day."""
+
+    days: float = Field(21, gt=0, le=28, description="a number of days up to 28, such as 21")
+    impressions: float = Field(200, ge=0, description="impressions of a window, on the mean, such as 200")
+    rate: float = Field(0.8, ge=0, le=1, description="successes per impression, from 0 to 1, such as 0.8")
+    daily: float = Field(0, ge=0, le=1, description="how far the impressions rise and fall in a day, such as 0.5")
+    overdispersion: float = Field(0, ge=0, lt=1, description="of the rate, such as 0.003; needs a seed")
+    seed: int | None = Field(None, description="a whole number: counts are drawn by chance from it, not even")
+
+
+class SeriesPart(Part):
+    """One input series."""
+
+    step: Step
+    os: str = Field("", description="an os")
+    browser: str = Field("", description="a browser")
+    app_version: str = Field("", description="an app version")
+    impressions: Values = Field((), description=VALUES)
+    successes: Values | None = Field(None, description=VALUES)
+    rate: Values | None = Field(None, description=f"{VALUES} from 0 to 1; or successes")
+    history: HistoryPart | None = Field(None, description="a map such as {days: 21, impressions: 200, rate: 0.8}")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> SeriesPart:
+        if self.impressions and (self.successes is None) == (self.rate is None):
+            raise ValueError("needs either successes or rate, to its impressions")
+        if self.rate is not None and any(value is not None and value > 1 for value in self.rate):
+            raise ValueError("rate: a value is above 1")
+        return self
+
+
+class EventPart(Part):
+    """Raw events, all alike."""
+
+    at: Duration = Field(ge=0, description="a duration since the first window, such as 90s")
+    step: Step
+    os: str = Field("", description="an os")
+    browser: str = Field("", description="a browser")
+    app_version: str = Field("", description="an app version")
+    phase: Literal["IMPRESSION", "POST_VERIFICATION"] = Field(description="IMPRESSION or POST_VERIFICATION")
+    status: Literal["SUCCESS", "FAILURE"] | None = Field(None, description="SUCCESS or FAILURE, of a POST_VERIFICATION")
+    duration: Duration = Field(0, ge=0, description="a duration since the impression, such as 20s")
+    times: int = Field(1, ge=1, description="a whole number from 1")
+
+    @model_validator(mode="after")
+    def _status_of_a_verification(self) -> EventPart:
+        if (self.phase == "POST_VERIFICATION") != (self.status is not None):
+            raise ValueError("status: a POST_VERIFICATION has one, an IMPRESSION has none")
+        return self
+
+
+class AlertPart(Part):
+    """One expected alert; what is left out may be anything, except that a dimension left out is not there."""
+
+    alert: str = Field(min_length=1, description="the name of a rule")
+    step: Step
+    os: str | None = Field(None, description="an os")
+    browser: str | None = Field(None, description="a browser")
+    app_version: str | None = Field(None, description="an app version")
+    state: Literal["pending", "firing", "resolved", "no_data"] = Field(
+        "firing", description="pending, firing, resolved or no_data"
+    )
+    severity: Severity | None = Field(None, description="info, warning or critical")
+    reason: str | None = Field(None, description="a reason, such as FIRST_DROP")
+    labels: dict[str, str] | None = Field(None, description="a map of names to texts")
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """The values that it names."""
+        return {name: getattr(self, name) for name in DIMENSIONS if getattr(self, name) is not None}
+
+
+class ExpectPart(Part):
+    """The alerts at one time."""
+
+    at: Duration = Field(ge=0, description="a duration since the start of the first window, such as 12m")
+    alerts: Annotated[tuple[AlertPart, ...], BeforeValidator(no_alerts)] = Field(
+        description="none, or a list of alerts such as {alert: ConversionDrop, step: VERIFY_SMS_CODE, state: firing}"
+    )
+
+
+def iso_time(value: object) -> object:
+    """YAML reads a time as one; it is wanted as text."""
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+class CasePart(Part):
+    """One test."""
+
+    name: str = Field(min_length=1, description="a sentence that says what is to be")
+    funnel: str = Field("sign_up", min_length=1, description="the name of a funnel")
+    start: Annotated[str, BeforeValidator(iso_time)] = Field(
+        "2026-01-05T12:00:00Z", description="the start of the first window, such as 2026-01-05T12:00:00Z"
+    )
+    history: HistoryPart | None = Field(None, description="a map such as {days: 21, impressions: 200, rate: 0.8}")
+    series: tuple[SeriesPart, ...] = Field((), description="a list of series such as {step: A, impressions: 200x30}")
+    events: tuple[EventPart, ...] = Field(
+        (), description="a list of events such as {at: 90s, step: A, phase: IMPRESSION}"
+    )
+    expect: tuple[ExpectPart, ...] = Field(min_length=1, description="a list such as {at: 12m, alerts: none}")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CasePart:
+        times = [one.at for one in self.expect]
+        if times != sorted(set(times)):
+            raise ValueError("expect: the times must grow from one to the next")
+        return self
+
+
+class CaseFile(Part):
+    """One file."""
+
+    rules: str | None = Field(None, description="a rule file or folder, by its path from this file")
+    window: Duration = Field(60_000, ge=1000, le=86_400_000, description="a duration from 1s to 1d, such as 1m")
+    tests: tuple[CasePart, ...] = Field(min_length=1, description="a list of tests")
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The tests of a file."""
+
+    path: Path
+    content: CaseFile
+    lines: tuple[int, ...]
+    """The line of each test."""
+
+
+def load_cases(path: Path) -> Cases:
+    """The tests of a file.
+
+    Raises:
+        RuleFileError: ``file:line: field: what is wrong; what would be right``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RuleFileError(f"{path}: cannot be read: {error}") from error
+    document = parse_yaml(text, str(path))
+    if not isinstance(document, dict):
+        raise RuleFileError(f"{path}:1: is no map; right would be tests: [{{name: ..., series: ..., expect: ...}}]")
+    try:
+        content = CaseFile.model_validate(plain(document))
+    except ValidationError as error:
+        # A field that nobody knows is most often the misspelt one that is missing.
+        fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        loc = fault["loc"]
+        line, place = line_of(document, loc), place_of(loc) or "tests"
+        raise RuleFileError(f"{path}:{line}: {place}: {_told(fault, loc)}") from None
+    return Cases(path, content, tuple(line_of(document, ["tests", number]) for number in range(len(content.tests))))
+
+
+def _told(fault: Any, loc: Sequence[str | int]) -> str:
+    """What is wrong and what would be right."""
+    model, description = _described(loc[:-1] if fault["type"] == "extra_forbidden" else loc)
+    if fault["type"] == "extra_forbidden":
+        names = sorted(model.model_fields)
+        near = difflib.get_close_matches(str(loc[-1]), names, n=1)
+        return f"is not a known field; right would be {near[0] if near else 'one of ' + ', '.join(names)}"
+    if fault["type"] == "missing":
+        return f"is missing; right would be {description}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}" + (f"; right would be {description}" if description else "")
+
+
+def _described(loc: Sequence[str | int]) -> tuple[type[BaseModel], str]:
+    """The model at a place, and what would be right there."""
+    model: type[BaseModel] = CaseFile
+    description = ""
+    for part in loc:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        field = model.model_fields[part]
+        description = field.description or ""
+        inner = [field.annotation, *get_args(field.annotation)]
+        inner += [one for part in get_args(field.annotation) for one in get_args(part)]
+        model = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), model)
+    return model, description

@@ -1,0 +1,198 @@
+"""Tests of rules, run by the production evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stream.backtest.table import moment
+from stream.detector.block import Block
+from stream.detector.detector import Detector
+from stream.detector.state import AlertState, State
+from stream.model import Series, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from alert_rules.cases import AlertPart, CasePart, EventPart, HistoryPart, SeriesPart
+    from alert_rules.model import Rules
+    from stream.detector.state import Transition
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Where alerts at one time are not those expected."""
+
+    at_ms: int
+    """Since the start of the first window."""
+    missing: list[str]
+    """Expected and not there, as text."""
+    unexpected: list[str]
+    """There and not expected."""
+
+
+def run_case(case: CasePart, rules: Rules, window_ms: int) -> list[Mismatch]:
+    """Where the alerts of a test are not as expected; empty when it passes.
+
+    Raises:
+        ValueError: the test says what cannot be; the message is for the person who wrote it.
+    """
+    try:
+        start = moment(case.start)
+    except ValueError as error:
+        raise ValueError(f"start: {error}") from None
+    if start % window_ms:
+        raise ValueError(f"start: {case.start} does not begin a window")
+    parts = {_series(case.funnel, one): one for one in case.series}
+    if len(parts) < len(case.series):
+        raise ValueError("series: one stands twice")
+    detector = Detector(case.funnel, rules, window_ms)
+    _learn(detector, case, parts, start)
+    tallies = _tallies(case, parts, window_ms)
+    series = list(tallies)
+    states: dict[str, AlertState] = {}
+    messages: dict[str, dict[str, Any]] = {}
+    wrong, done = [], 0
+    for expected in case.expect:
+        end = expected.at // window_ms
+        if end > done and series:
+            counts = np.stack([tallies[one][done:end] for one in series], axis=1)
+            block = Block(start + done * window_ms, series, counts)
+            _take(detector.observe_block(block), states, messages)
+            done = end
+        mismatch = _compare(expected.alerts, states.values(), messages, rules)
+        if mismatch is not None:
+            wrong.append(Mismatch(expected.at, *mismatch))
+    return wrong
+
+
+def _take(moves: Iterable[Transition], states: dict[str, AlertState], messages: dict[str, dict[str, Any]]) -> None:
+    """Remember states and last messages."""
+    for move in moves:
+        states[move.state.key] = move.state
+        if move.alert is not None:
+            messages[move.state.key] = move.alert
+
+
+def _compare(
+    expected: Iterable[AlertPart],
+    states: Iterable[AlertState],
+    messages: dict[str, dict[str, Any]],
+    rules: Rules,
+) -> tuple[list[str], list[str]] | None:
+    """What is missing and what is unexpected; None when all is as expected. Resolved ones need not be expected."""
+    severities = {rule.alert: rule.severity for rule in rules.rules}
+    left = {
+        (state.rule, state.step, tuple(sorted(state.dimensions.items()))): state
+        for state in states
+        if state.state is not State.OK
+    }
+    missing, unexpected = [], []
+    for one in expected:
+        state = left.pop((one.alert, one.step, tuple(sorted(one.dimensions.items()))), None)
+        named = {"state": one.state, "severity": one.severity, "reason": one.reason, **(one.labels or {})}
+        wanted = {name: value for name, value in named.items() if value is not None}
+        if state is None:
+            missing.append(_line(one.alert, one.step, one.dimensions, wanted))
+            continue
+        message = messages.get(state.key, {}) if state.state is not State.PENDING else {}
+        found = {
+            "state": str(state.state),
+            "severity": message.get("severity", severities.get(state.rule, "")),
+            "reason": str(message.get("reason", state.reason)),
+            **message.get("labels", {}),
+        }
+        if any(found.get(name) != value for name, value in wanted.items()):
+            missing.append(_line(one.alert, one.step, one.dimensions, wanted))
+            shown = {name: found.get(name, "(none)") for name in wanted}
+            unexpected.append(_line(one.alert, one.step, one.dimensions, shown))
+    for state in left.values():
+        if state.state is not State.RESOLVED:
+            shown = {"state": str(state.state), "reason": str(state.reason)}
+            unexpected.append(_line(state.rule, state.step, state.dimensions, shown))
+    return (missing, unexpected) if missing or unexpected else None
+
+
+def _line(alert: str, step: str, dimensions: dict[str, str], rest: dict[str, str]) -> str:
+    """An alert as text: ``firing ConversionDrop VERIFY_SMS_CODE os=iOS severity=critical``."""
+    rest = dict(rest)
+    where = [f"{name}={value}" for name, value in dimensions.items()] or ["all"]
+    return " ".join([rest.pop("state"), alert, step, *where, *(f"{name}={value}" for name, value in rest.items())])
+
+
+def _series(funnel: str, part: SeriesPart | EventPart) -> Series:
+    """The series that a part is about."""
+    return Series(funnel, part.step, part.os, part.browser, part.app_version)
+
+
+def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], start: int) -> None:
+    """Give the detector what was before the first window."""
+    histories = {one: part.history or case.history for one, part in parts.items()}
+    known = {one: history for one, history in histories.items() if history is not None}
+    if not known:
+        return
+    rows = max(round(history.days * DAY_MS) // detector.window_ms for history in known.values())
+    counts = np.zeros((rows, len(known), len(Tally._fields)), dtype=np.int64)
+    for place, history in enumerate(known.values()):
+        own = round(history.days * DAY_MS) // detector.window_ms
+        begin = start - own * detector.window_ms
+        shown, made = _history(history, begin + detector.window_ms * np.arange(own), place)
+        counts[rows - own :, place] = np.stack([shown, made, shown - made, made, shown - made], axis=1)
+    detector.learn(Block(start - rows * detector.window_ms, list(known), counts))
+
+
+def _history(
+    history: HistoryPart, starts: NDArray[np.int64], place: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Impressions and successes of each window: even, or drawn by chance where there is a seed."""
+    shown = history.impressions * (1.0 + history.daily * np.sin(2.0 * np.pi * (starts % DAY_MS / DAY_MS - 0.375)))
+    if history.seed is None:
+        whole = _whole(shown)
+        return whole, _whole(whole * history.rate)
+    rng = np.random.default_rng([history.seed, place])
+    drawn = rng.poisson(shown)
+    rate = np.full(len(starts), history.rate)
+    if history.overdispersion and 0 < history.rate < 1:
+        strength = 1.0 / history.overdispersion - 1.0
+        rate = rng.beta(rate * strength, (1.0 - rate) * strength)
+    return drawn, rng.binomial(drawn, rate)
+
+
+def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Whole numbers whose running sum is as near as can be to that of the values."""
+    return np.diff(np.round(np.cumsum(values)), prepend=0.0).astype(np.int64)
+
+
+def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) -> dict[Series, NDArray[np.int64]]:
+    """The counts of the windows, up to the last time that something is expected at: shape (windows, fields)."""
+    rows = max(1, case.expect[-1].at // window_ms)
+    found: dict[Series, NDArray[np.int64]] = {}
+    for series, part in parts.items():
+        shown = _column(part.impressions, rows)
+        made = _column(part.successes, rows) if part.rate is None else _whole(shown * _column(part.rate, rows))
+        found[series] = np.stack([shown, made, np.maximum(shown - made, 0), made, np.maximum(shown - made, 0)], axis=1)
+        found[series] = found[series].astype(np.int64)
+    for event in case.events:
+        tally = found.setdefault(_series(case.funnel, event), np.zeros((rows, len(Tally._fields)), dtype=np.int64))
+        fields = [(0, event.at)]
+        if event.phase == "POST_VERIFICATION":
+            place = 1 if event.status == "SUCCESS" else 2
+            fields = [(place, event.at), (place + 2, event.at - event.duration)]
+        for field, at in fields:
+            if 0 <= at // window_ms < rows:
+                tally[at // window_ms, field] += event.times
+    return found
+
+
+def _column(values: tuple[float | None, ...] | None, rows: int) -> NDArray[np.float64]:
+    """The values of the windows; nothing where they are absent."""
+    column = np.zeros(rows)
+    given = [value or 0.0 for value in (values or ())][:rows]
+    column[: len(given)] = given
+    return column
