@@ -33,6 +33,13 @@ MIN_RECENT_MS = 30 * MINUTE_MS
 MIN_RECENT = 100.0
 MEDIAN_LOSS = 1.35
 """Variance of the median of three over that of their mean (normal): what the median costs."""
+COARSE_MS = 60 * MINUTE_MS
+"""From this length on windows are coarse. What is judged then is days long, and so may be what it is held against."""
+QUARTER_MS = 6 * WIDE_MS
+ENOUGH = 400.0
+"""Of coarse windows, more are pooled where fewer impressions than this are known: an error of 2.5% at a rate of 0.8."""
+LONG_WEEKS = 13
+MIN_LONG = 30.0
 
 Kind = Literal["auto", "seasonal", "recent"]
 
@@ -64,48 +71,85 @@ class Baseline:
         )
 
 
+def memory_ms(window_ms: int) -> int:
+    """How far back the baselines of such windows look."""
+    return (LONG_WEEKS if window_ms >= COARSE_MS else WEEKS) * WEEK_MS
+
+
 def baseline(counts: Counts, basis: str, rows: Rows, kind: Kind = "auto") -> Baseline:
     """The baseline for those rows: seasonal where there is a past week, else recent (``auto``), or only one of them."""
-    found = recent(counts, basis, rows) if kind == "recent" else seasonal(counts, basis, rows)
-    if kind != "auto" or found.known.all():
+    if kind == "recent":
+        return recent(counts, basis, rows)
+    found = seasonal(counts, basis, rows)
+    if counts.window_ms >= COARSE_MS:
+        whole = long(counts, basis, rows)
+        found = _either(whole.known & (found.strength < np.minimum(ENOUGH, whole.strength)), whole, found)
+    if kind == "seasonal" or found.known.all():
         return found
-    other = recent(counts, basis, rows)
+    return _either(found.known, found, recent(counts, basis, rows))
+
+
+def _either(first: NDArray[np.bool_], one: Baseline, other: Baseline) -> Baseline:
+    """``one`` where ``first``, else the other."""
     return Baseline(
-        np.where(found.known, found.rate, other.rate),
-        np.where(found.known, found.strength, other.strength),
-        np.where(found.known, found.per_window, other.per_window),
-        np.where(found.known, found.width, other.width),
-        found.seasonal,
-        found.known | other.known,
+        np.where(first, one.rate, other.rate),
+        np.where(first, one.strength, other.strength),
+        np.where(first, one.per_window, other.per_window),
+        np.where(first, one.width, other.width),
+        np.where(first, one.seasonal, other.seasonal),
+        np.where(first, one.known, other.known),
     )
 
 
 def seasonal(counts: Counts, basis: str, rows: Rows) -> Baseline:
     """The median over past weeks of the rate pooled around the same minute of the week (DETECTION.md, step 1)."""
     week = WEEK_MS // counts.window_ms
-    centres = (rows[None, :] - week * np.arange(1, WEEKS + 1)[:, None]).ravel()
-    shape = (WEEKS, len(rows), len(counts.columns))
-    narrow, wide = NARROW_MS // counts.window_ms, WIDE_MS // counts.window_ms
-    n_narrow = counts.stretch("impressions", centres - narrow, centres + narrow + 1).reshape(shape)
-    n_wide = counts.stretch("impressions", centres - wide, centres + wide + 1).reshape(shape)
-    weeks = np.maximum((centres + wide >= 0).reshape(WEEKS, len(rows), 1).sum(axis=0), 1)
+    centres = rows[None, :] - week * np.arange(1, WEEKS + 1)[:, None]
+    narrow, wide, quarter = (length // counts.window_ms for length in (NARROW_MS, WIDE_MS, QUARTER_MS))
+    weeks = np.maximum((centres + wide >= 0).sum(axis=0), 1)[:, None]
     minutes = (2 * narrow + 1) * counts.window_ms / MINUTE_MS * weeks
-    thin = n_narrow.sum(axis=0) < THIN_PER_MINUTE * minutes
-    x = counts.stretch(basis, centres - wide, centres + wide + 1).reshape(shape)
-    if not thin.all():
-        x = np.where(thin, x, counts.stretch(basis, centres - narrow, centres + narrow + 1).reshape(shape))
-    n = np.where(thin, n_wide, n_narrow)
+    n = _around(counts, "impressions", centres, narrow)
+    thin = n.sum(axis=0) < THIN_PER_MINUTE * minutes
+    x = np.zeros_like(n) if thin.all() else _around(counts, basis, centres, narrow)
+    half = np.where(thin, float(wide), float(narrow))
+    if thin.any():
+        n = np.where(thin, _around(counts, "impressions", centres, wide), n)
+        x = np.where(thin, _around(counts, basis, centres, wide), x)
+    if counts.window_ms >= COARSE_MS:
+        thin = n.sum(axis=0) < ENOUGH
+        half = np.where(thin, float(quarter), half)
+        n = np.where(thin, _around(counts, "impressions", centres, quarter), n)
+        x = np.where(thin, _around(counts, basis, centres, quarter), x)
     usable = n >= MIN_WEEK
     rate = np.where(usable, x / np.maximum(n, 1.0), 0.0)
     number = usable.sum(axis=0)
     total = np.where(usable, n, 0.0).sum(axis=0)
     ends = rate.max(axis=0) + np.where(usable, rate, np.inf).min(axis=0)
     middle = np.where(number == WEEKS, rate.sum(axis=0) - ends, rate.sum(axis=0) / np.maximum(number, 1))
-    width = np.where(thin, 2.0 * wide + 1.0, 2.0 * narrow + 1.0)
-    windows = width * np.maximum(number, 1)
+    width = 2.0 * half + 1.0
     known = number > 0
     strength = np.where(number == WEEKS, total / MEDIAN_LOSS, total)
+    windows = width * np.maximum(number, 1)
     return Baseline(_inside(middle, total, known), strength, total / windows, width, known, known)
+
+
+def _around(counts: Counts, channel: str, centres: Rows, half: int) -> Floats:
+    """Sums over ``half`` rows before and after each of the centres (weeks, rows): shape (weeks, rows, columns)."""
+    places = centres.ravel()
+    return counts.stretch(channel, places - half, places + half + 1).reshape(*centres.shape, len(counts.columns))
+
+
+def long(counts: Counts, basis: str, rows: Rows) -> Baseline:
+    """The rate pooled over LONG_WEEKS, ending a week before the row: for series too thin to have a season."""
+    week = WEEK_MS // counts.window_ms
+    end, begin = rows - week, rows - LONG_WEEKS * week
+    n = counts.stretch("impressions", begin, end)
+    x = counts.stretch(basis, begin, end)
+    known = n >= MIN_LONG
+    windows = np.maximum(np.clip(end, 0, counts.rows) - np.clip(begin, 0, counts.rows), 1)[:, None].astype(np.float64)
+    return Baseline(
+        _inside(x / np.maximum(n, 1.0), n, known), n, n / windows, np.broadcast_to(windows, n.shape), known, known
+    )
 
 
 def recent(counts: Counts, basis: str, rows: Rows) -> Baseline:

@@ -12,7 +12,7 @@ import numpy as np
 
 from alert_rules.instruments import ImpressionsRule, instruments
 from alert_rules.model import DIMENSIONS
-from stream.detector.baseline import WEEK_MS, WEEKS, WIDE_MS
+from stream.detector.baseline import WIDE_MS, memory_ms
 from stream.detector.block import Block
 from stream.detector.counts import Counts
 from stream.detector.impressions import ImpressionsWatch
@@ -52,7 +52,7 @@ class Detector:
         self.window_ms = window_ms
         self.rules = rules.of_funnel(funnel)
         margin = max(2 * DAY_MS, 2 * WIDE_MS + (LONGEST + MAX_LAGS + 2) * window_ms)
-        self.history_ms = WEEKS * WEEK_MS + margin
+        self.history_ms = memory_ms(window_ms) + margin
         """How far back `preload` wants rows."""
         self.reasons: Counter[Reason] = Counter()
         """How often each reason was given: one for every evaluated series and window."""

@@ -20,11 +20,11 @@ LONGEST = int(SCALES[-1])
 SHORT = 4
 """The first so many scales are the short ones, k <= 5, which forget a dip soon after it is over."""
 MONTH = 43_200.0
-ALLOWANCE = 0.5 * (np.sqrt(2.0 * np.log(MONTH)) - np.sqrt(2.0 * np.log(MONTH / SCALES)))
+ALLOWANCE = 0.4 * (np.sqrt(2.0 * np.log(MONTH)) - np.sqrt(2.0 * np.log(MONTH / SCALES)))
 """Added to the score of each scale. A month of minutes has 43,200 stretches of one window, and of 60 windows 60 times
 fewer that do not overlap: with one threshold for all, a long stretch would have to be more unusual than a short one.
-Half the difference of sqrt(2 ln(M / k)), which the largest of M / k standard normals comes to, after the multiscale
-test of Dümbgen & Spokoiny (2001); half, because neighbouring stretches and scales share the error of the baseline."""
+The largest of M / k standard normals is about sqrt(2 ln(M / k)): a share of the difference, after the multiscale test
+of Dümbgen & Spokoiny (2001); not all of it, for long stretches suffer more from errors of the baseline."""
 CONTINUITY = 0.5
 """Added to a count below what is expected: the tail of a whole number begins half a step above it."""
 TAU_SEASONAL = 0.01
