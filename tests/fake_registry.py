@@ -18,7 +18,8 @@ class FakeRegistry:
     Attributes:
         url: where it answers.
         schemas: by id, as the registry's answer has them.
-        status: answer everything with this HTTP status, where it is not 200.
+        status: answer with this HTTP status, where it is not 200.
+        down: the methods that are answered so; GET looks a schema up, POST registers one.
         body: the text of such an answer.
         asked: the requests so far, as "GET /path".
         authorization: the header of the last request.
@@ -28,6 +29,7 @@ class FakeRegistry:
         self.url = url
         self.schemas: dict[int, dict[str, Any]] = {}
         self.status = 200
+        self.down = {"GET", "POST"}
         self.body = '{"error_code": 50001, "message": "the store is down"}'
         self.asked: list[str] = []
         self.authorization: str | None = None
@@ -35,13 +37,20 @@ class FakeRegistry:
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, str]:
         """Status and text for a request."""
         self.asked.append(f"{method} {path}")
-        if self.status != 200:
+        if self.status != 200 and method in self.down:
             return self.status, self.body
         if method == "POST":
-            self.schemas[7] = json.loads(body)
-            return 200, '{"id": 7}'
+            return 200, json.dumps({"id": self._id(json.loads(body))})
         schema = self.schemas.get(int(path.rpartition("/")[2]))
         return (200, json.dumps(schema)) if schema else (404, '{"error_code": 40403, "message": "Schema not found"}')
+
+    def _id(self, schema: dict[str, Any]) -> int:
+        """The id of a schema, the first that is registered being 7."""
+        known = [number for number, one in self.schemas.items() if number >= 7 and one == schema]
+        if not known:
+            known = [7 + sum(number >= 7 for number in self.schemas)]
+            self.schemas[known[0]] = schema
+        return known[0]
 
 
 @contextmanager

@@ -126,4 +126,9 @@ def _summary(result: dict[str, Any]) -> str:
         f"{'':12} {faults}",
         "{0:12} {kafka}, {workers} workers, {partitions} partitions, seed {seed}, {seconds:g} s".format("", **result),
     ]
+    if "rolling_restart_gap_s" in result:
+        gap = (
+            "longest gap of the rolling restart {rolling_restart_gap_s:g} s; a worker left within {longest_leave_s:g} s"
+        )
+        lines.append(f"{'':12} {gap.format(**result)}")
     return "\n".join(lines + [f"{'':12} FAULT: {note}" for note in result["notes"]])
