@@ -52,7 +52,7 @@ def test_a_registry_that_is_away_pauses_the_detector_and_loses_no_window_and_no_
         registry.status = 503
         store = AlertStore(database)
         with worker(quick) as one:
-            wait_until(lambda: "schema registry: closed windows: waiting" in one.text(), "it waits to read", 60)
+            wait_until(lambda: "schema registry: closed windows: waiting" in one.text(), "it waits to read", 120)
             assert store.last_window("sign_up") is None
             registry.down = {"POST"}
             wait_until(lambda: store.last_window("sign_up") == last, "every window is judged", 60)
