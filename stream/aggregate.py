@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sinks.redis.hot import HotCopy
     from sinks.timescale.counts import CountStore, Flushed
     from stream.dead_letters import DeadLetters
-    from stream.intake import Assigned, Fetch
+    from stream.fetch import Assigned, Fetch
     from stream.model import Counts, PartitionCounts, Series, Tally
 
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]

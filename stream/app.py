@@ -32,7 +32,7 @@ from stream.window_parts import Assembler, is_plausible
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream.intake import Fetch
+    from stream.fetch import Fetch
     from stream.model import ClosedWindow
 
 log = logging.getLogger(__name__)

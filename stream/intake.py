@@ -12,18 +12,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from sinks.timescale.counts import TopicRecreatedError
 from sinks.timescale.database import is_outage
 from stream.counting import Record, RecordBatch
-from stream.duplicates import SeenIds
 from stream.faults import point
+from stream.fetch import Assigned, Fetch
 from stream.outage import StoppedError, until_done
+from stream.starts import METADATA_TIMEOUT_S, Starts, out_of_range
 
 if TYPE_CHECKING:
     import threading
@@ -40,7 +39,8 @@ CONSUME_AT_ONCE = 2_000
 MAX_FETCH_BYTES = 32_000_000
 """A fetch ends when its values have this many bytes, so that large values cannot fill the memory."""
 
-METADATA_TIMEOUT_S = 10.0
+LOOK_AT_STOPPED_S = 5.0
+"""Whether a person has set the progress of a stopped partition right is looked at this often, s."""
 
 OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - they have no other name
 
@@ -55,62 +55,6 @@ WAITED_OUT = (
     KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
 )
 """Errors that librdkafka recovers from, though it does not call them retriable."""
-
-
-@dataclass(slots=True, eq=False)
-class Assigned:
-    """A partition, from one assignment (or rewind) to the next.
-
-    Attributes:
-        partition: its number.
-        topic_id: Kafka's id of the topic that it belonged to then.
-        position: the next offset to be fetched.
-        counted_from: what is before this is counted already, and read only for its event ids.
-        handed_over: what is before this was handed over to be counted, or was counted at the assignment.
-        seen: the ids of the duplicate horizon.
-        refused: offsets before ``counted_from`` that were refused: their ids are not counted.
-        at_end: whether the last thing heard was that nothing is unread.
-        watermark: the largest watermark of its batches since the assignment, ms. Kept by the one who counts.
-        moved_s: monotonic time of the fetch that moved it on last, or of the assignment. Kept by the one who counts.
-    """
-
-    partition: int
-    topic_id: str
-    position: int
-    counted_from: int
-    seen: SeenIds
-    refused: frozenset[int] = frozenset()
-    handed_over: int = field(init=False)
-    at_end: bool = False
-    watermark: int | None = None
-    moved_s: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        """Counting goes on where it ended."""
-        self.handed_over = self.counted_from
-
-
-@dataclass(slots=True)
-class Fetch:
-    """What one round brought: at most one batch a partition to count, and batches to warm up with.
-
-    Attributes:
-        batches: to be counted.
-        warm_up: counted already, read for their event ids.
-        at_end: partitions with nothing unread after this.
-        newly_assigned: whether a partition was assigned since the last fetch.
-        taken_s: monotonic time of the fetch.
-    """
-
-    batches: list[tuple[Assigned, RecordBatch]] = field(default_factory=list)
-    warm_up: list[tuple[Assigned, RecordBatch]] = field(default_factory=list)
-    at_end: list[Assigned] = field(default_factory=list)
-    newly_assigned: bool = False
-    taken_s: float = field(default_factory=time.monotonic)
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to do at once."""
-        return bool(self.batches or self.warm_up or self.newly_assigned)
 
 
 class Fetcher:
@@ -128,11 +72,9 @@ class Fetcher:
     ) -> None:
         self._settings = settings
         self._topic = settings.events_topic
-        self._topic_id = topic_id
-        self._store = store
         self._stopping = stopping
         self._assigned: dict[int, Assigned] = {}
-        self._stopped: dict[int, str] = {}
+        self._look_at_stopped_s = 0.0
         self._newly_assigned = False
         self._rewinds: SimpleQueue[Assigned] = SimpleQueue()
         self._records: dict[Assigned, list[Record]] = {}
@@ -164,6 +106,7 @@ class Fetcher:
             ),
             logger=log,
         )
+        self._starts = Starts(settings, topic_id, store, self._consumer)
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
@@ -176,7 +119,7 @@ class Fetcher:
     @property
     def stopped(self) -> dict[int, str]:
         """Partitions that cannot go on without a person, and why."""
-        return dict(self._stopped)
+        return dict(self._starts.stopped)
 
     def fetch(self) -> Fetch:
         """What comes within the flush interval; sooner if it is much.
@@ -185,6 +128,7 @@ class Fetcher:
             KafkaException: the consumer cannot go on; the worker must start anew.
         """
         self._rewind()
+        self._start_mended()
         settings = self._settings
         deadline = time.monotonic() + settings.flush_interval_s
         while self._taken < settings.flush_max_events and self._taken_bytes < MAX_FETCH_BYTES:
@@ -249,14 +193,13 @@ class Fetcher:
             raise KafkaException(error)
 
     def _stop_partition(self, partition: int, why: str) -> None:
-        log.error("STOPPED: %s", why)
-        self._stopped[partition] = why
+        self._starts.stop(partition, why)
         self._assigned.pop(partition, None)
         self._consumer.pause([TopicPartition(self._topic, partition)])
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        starts = self._starts(numbers)
+        starts = self._start(numbers)
         consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
         # librdkafka remembers that a partition was paused, also when it is given away and comes back: one that was lost
         # during a hold would stand still for ever.
@@ -267,55 +210,45 @@ class Fetcher:
         if numbers:
             point("assigned")
 
-    def _starts(self, numbers: list[int]) -> dict[int, int]:
-        """Find out where partitions start, waiting out an outage; one that is missing must not be fetched."""
+    def _start(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Where to fetch partitions from, waiting out an outage; one that is missing must not be fetched."""
         # A worker that is stopping fetches nothing any more; its partitions go back when the consumer closes.
         with contextlib.suppress(StoppedError):
-            return until_done(
-                lambda: self._start(numbers),
+            started = until_done(
+                lambda: self._starts.start(numbers),
                 what="starting partitions",
-                is_outage=lambda error: is_outage(error) or isinstance(error, KafkaException),
+                is_outage=_is_outage,
                 stopping=self._stopping,
             )
+            self._assigned |= {assigned.partition: assigned for assigned in started}
+            self._newly_assigned = self._newly_assigned or bool(started)
+            return {assigned.partition: assigned.position for assigned in started}
         return {}
 
-    def _start(self, numbers: list[int]) -> dict[int, int]:
-        """Make the ``Assigned`` of partitions; the offsets to fetch from, of those that can be counted."""
-        horizon_ms = int(self._settings.duplicate_horizon_s * 1000)
-        topic_id = self._topic_id() if numbers else ""
-        starts: dict[int, int] = {}
-        for number in numbers:
-            tp = TopicPartition(self._topic, number)
-            beginning, end = self._consumer.get_watermark_offsets(tp, timeout=METADATA_TIMEOUT_S)
-            try:
-                progress = self._store.start(self._topic, topic_id, {number: beginning})[number]
-            except TopicRecreatedError as error:
-                self._stopped[number] = str(error)
-                log.error("STOPPED: %s", error)  # noqa: TRY400 - a person reads this, not a traceback
-                continue
-            position = progress.next_offset
-            # Beyond the end there is nothing to warm up for: Kafka is to say that the offset is out of range.
-            if horizon_ms and progress.log_time is not None and position <= end:
-                wanted = TopicPartition(self._topic, number, max(0, progress.log_time - horizon_ms))
-                found = self._consumer.offsets_for_times([wanted], timeout=METADATA_TIMEOUT_S)[0]
-                if found.error is not None:
-                    raise KafkaException(found.error)
-                if 0 <= found.offset < position:
-                    position = max(found.offset, beginning)
-            self._stopped.pop(number, None)
-            refused = self._store.refused_offsets(self._topic, number, position) if horizon_ms else frozenset()
-            self._assigned[number] = Assigned(
-                number, topic_id, position, progress.next_offset, SeenIds(horizon_ms), refused
-            )
-            self._newly_assigned = True
-            starts[number] = position
-        return starts
+    def _start_mended(self) -> None:
+        """Take up stopped partitions whose progress a person has set right; asked for every few seconds."""
+        if not self._starts.stopped or time.monotonic() < self._look_at_stopped_s:
+            return
+        self._look_at_stopped_s = time.monotonic() + LOOK_AT_STOPPED_S
+        try:
+            mended = self._starts.mended()
+        except Exception as error:
+            if not _is_outage(error):
+                raise
+            return
+        for partition, offset in self._start(mended).items():
+            log.warning("partition %s: its progress is set right: counting goes on", partition)
+            tp = TopicPartition(self._topic, partition, offset)
+            # Not seek: a partition whose offset was out of range has no place to seek from.
+            self._consumer.incremental_unassign([tp])
+            self._consumer.incremental_assign([tp])
+            self._consumer.resume([tp])
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # What of them is fetched and not yet flushed may be flushed still: the database decides who was first.
         for partition in partitions:
             self._assigned.pop(partition.partition, None)
-            self._stopped.pop(partition.partition, None)
+            self._starts.stopped.pop(partition.partition, None)
         self.changed_s = time.monotonic()
         log.info("revoked: partitions %s", [partition.partition for partition in partitions])
 
@@ -334,7 +267,7 @@ class Fetcher:
                 continue
             log.warning("partition %s: reading anew from where it is counted up to", partition)
             del self._assigned[partition]
-            starts = self._starts([partition])
+            starts = self._start([partition])
             if partition in starts:
                 self._consumer.seek(TopicPartition(self._topic, partition, starts[partition]))
             else:
@@ -401,10 +334,5 @@ class Fetcher:
         self._consumer.close()
 
 
-def out_of_range(topic: str, partition: int) -> str:
-    """What to tell a person whose log does not have the offset that is next to be counted."""
-    return (
-        f"partition {partition} of {topic} is counted up to an offset that the log does not have: it was trimmed by "
-        f"its retention before it was counted, or made anew. Run 'funnelwatch rebuild progress --partition "
-        f"{partition}' to go on from where the log begins, then restart the worker"
-    )
+def _is_outage(error: Exception) -> bool:
+    return is_outage(error) or isinstance(error, KafkaException)

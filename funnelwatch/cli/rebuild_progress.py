@@ -44,7 +44,7 @@ def progress(*, topic: str | None, partitions: tuple[int, ...], to: str, yes: bo
     Counts are kept. So events that are counted already and are still in the log would be counted twice, which is why
     this refuses where the progress is in order: --force does it even so. Records that were trimmed are lost.
 
-    Restart the workers afterwards: a partition that they have stopped is taken up again only then.
+    Workers that run take up a partition that they have stopped within some seconds.
 
     \b
     Examples:
@@ -156,4 +156,4 @@ def _tell(topic: str, done: Mapping[int, int], *, to_json: bool) -> None:
         return
     for partition, offset in done.items():
         click.echo(f"partition {partition} of {topic} is counted from offset {offset} on")
-    click.echo("Restart the workers now: a partition that they have stopped is taken up again only then.")
+    click.echo("Workers that run take up a partition that they have stopped within some seconds.")

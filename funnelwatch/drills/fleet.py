@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -39,7 +40,6 @@ class Worker:
     leaving: bool = False
     wanted: bool = True
     start_at: float = 0.0
-    asked_at: float = 0.0
     port: int = 0
     exits: list[int] = field(default_factory=list)
 
@@ -102,8 +102,6 @@ class Fleet:
         assert worker.process is not None
         code = worker.process.returncode
         worker.exits.append(code)
-        if worker.leaving:
-            self.longest_leave_s = max(self.longest_leave_s, now - worker.asked_at)
         # One that is asked to leave before it has set up its handlers ends by the signal itself.
         if code != -signal.SIGKILL and not (worker.leaving and code in (0, -signal.SIGTERM)):
             self.unexpected.append(f"worker {worker.number} ended by itself with exit code {code}")
@@ -135,8 +133,14 @@ class Fleet:
     def leave(self, worker: Worker) -> None:
         """Ask it to end; it is started again by ``tend`` if it is still wanted."""
         if worker.process is not None and worker.running:
-            worker.leaving, worker.asked_at = True, time.monotonic()
+            worker.leaving = True
+            threading.Thread(target=self._time_leave, args=[worker.process, time.monotonic()], daemon=True).start()
             worker.process.terminate()
+
+    def _time_leave(self, process: subprocess.Popen[bytes], asked_at: float) -> None:
+        """Note how long a process takes to end, which ``tend`` may see much later."""
+        process.wait()
+        self.longest_leave_s = max(self.longest_leave_s, time.monotonic() - asked_at)
 
     def arm(self, action: str, point: str) -> None:
         """Let the next worker that comes to a fault point die (``kill``) or freeze (``stop``) there."""
@@ -197,7 +201,6 @@ class Fleet:
                     self.unexpected.append(f"worker {worker.number} did not end within {END_S:g} s of SIGTERM")
                     worker.process.kill()
                     codes.append(worker.process.wait())
-                self.longest_leave_s = max(self.longest_leave_s, time.monotonic() - worker.asked_at)
         return codes
 
     def end(self) -> None:

@@ -194,6 +194,11 @@ class CountStore:
                 raise TopicRecreatedError(recreated(topic, row["partition"]))
         return {row["partition"]: Progress(row["next_offset"], row["log_time_ms"]) for row in rows}
 
+    def recorded(self, topic: str, partitions: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """Topic id and next offset of partitions that were ever counted."""
+        rows = self._database.query("read_progress", {"topic": topic, "partitions": list(partitions)})
+        return {row["partition"]: (row["topic_id"], row["next_offset"]) for row in rows}
+
     def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
         """Partitions have nothing unread: they do not hold the watermark back. To be said again every second."""
         self._database.query("mark_idle", {"topic": topic, "partitions": list(partitions)})
@@ -254,5 +259,5 @@ def recreated(topic: str, partition: int) -> str:
     return (
         f"partition {partition} of {topic} is not the log that was counted so far: the topic was deleted and made "
         f"again, or its offsets begin anew. Its counts are kept. If this is meant, run 'funnelwatch rebuild progress "
-        f"--topic {topic}' to count the new log from its beginning, then restart the worker"
+        f"--topic {topic}' to count the new log from its beginning; the worker then goes on by itself"
     )

@@ -21,7 +21,7 @@ from sinks.timescale.counts import CountStore
 from stream.aggregate import Aggregator
 from stream.counting import Judge, Record, RecordBatch
 from stream.duplicates import SeenIds
-from stream.intake import Assigned, Fetch
+from stream.fetch import Assigned, Fetch
 from stream.model import Series, Tally
 from stream.validation import Limits
 from tests.stack import wait_until

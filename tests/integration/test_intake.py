@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from stream.intake import Fetch, Fetcher
+from stream.intake import Fetcher
 from stream.model import PartitionCounts
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import event, now_ms, prepared, produce
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from funnelwatch.settings import Settings
     from sinks.timescale.counts import CountStore
     from sinks.timescale.database import Database
+    from stream.fetch import Fetch
 
 
 class Taking:

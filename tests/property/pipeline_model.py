@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stream.counting import Refused
-    from stream.intake import Assigned, Fetch
+    from stream.fetch import Assigned, Fetch
 
 HORIZON_S = 100.0
 TOPIC = "events"
