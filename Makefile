@@ -8,7 +8,7 @@ ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short check format lock unit integration clean
+.PHONY: help demo test drill drill-short bench-detector check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -30,6 +30,9 @@ unit: $(INSTALLED)  ## only the tests that need no server
 
 integration: $(INSTALLED)  ## only the tests on real servers
 	$(BIN)/pytest $(PARALLEL) tests/integration $(ARGS)
+
+bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estimate, memory (ARGS="100 1000")
+	$(BIN)/python -m tests.bench.detector $(ARGS)
 
 check: $(INSTALLED)  ## format, lint and types, as CI does
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stream.backtest.history import History
     from stream.detector.state import Transition
 
-SCORES = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
+SCORES = (4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
 """The scores that are tried for the curve, besides those of the rules."""
 MARK = "@"
 """Between the name of a rule and the score that its copy is tried at; no name of a rule has it."""

@@ -24,6 +24,8 @@ CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
 
 FIRST_ROWS = 1024
 FIRST_COLUMNS = 16
+SPARE = 8
+"""There is room for an eighth more rows than are remembered: moving them all to the front is then rare."""
 
 
 class Column(NamedTuple):
@@ -103,7 +105,10 @@ class Counts:
         self.rows = last - self.first + 1
         keep = numbers >= self.first
         at = (numbers[keep] - self.first + 1)[:, None]
-        self.cum = np.zeros((len(self.channels), self.rows + FIRST_ROWS + 1, self.cum.shape[2]), dtype=np.uint32)
+        # Of what is not written yet the system has no memory given out, so there may be room for all there will be.
+        room = max(self.rows, self.limit if 2 * self.rows > self.limit else 0)
+        room += max(FIRST_ROWS, room // SPARE)
+        self.cum = np.zeros((len(self.channels), room + 1, self.cum.shape[2]), dtype=np.uint32)
         for channel in range(len(self.channels)):
             np.add.at(self.cum[channel], (at, places[keep]), values[keep, channel, None])
             np.cumsum(self.cum[channel], axis=0, dtype=np.uint32, out=self.cum[channel])
@@ -154,7 +159,7 @@ class Counts:
         column = Column(level, series.step, tuple(getattr(series, name) for name in level))
         place = self.columns.setdefault(column, len(self.columns))
         if place >= self.cum.shape[2]:
-            self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, self.cum.shape[2])))
+            self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, max(FIRST_COLUMNS, self.cum.shape[2] // 4))))
         return place
 
     def _sums(self, block: Block) -> NDArray[np.uint32]:
@@ -175,9 +180,16 @@ class Counts:
             return 0
         drop = max(0, row + 1 - self.limit)
         kept = max(0, self.rows - drop)
-        # A quarter more than is remembered: moving it all to the front is then rare.
-        grown = min(max(2 * capacity, row + fresh - drop + 1), self.limit + self.limit // 4 + fresh + 1)
-        cum = np.zeros((self.cum.shape[0], grown + 1, self.cum.shape[2]), dtype=np.uint32)
-        cum[:, : kept + 1] = self.cum[:, self.rows - kept : self.rows + 1]
-        self.cum, self.rows, self.first = cum, kept, self.first + drop
+        grown = min(max(2 * capacity, row + fresh - drop + 1), self.limit + self.limit // SPARE + fresh + 1)
+        old, rows = self.cum, slice(self.rows - kept, self.rows + 1)
+        if grown <= capacity:
+            # In place, in pieces that do not overlap: no second copy of weeks of counts.
+            size = max(1, rows.start)
+            for begin in range(0, kept + 1, size):
+                end = min(begin + size, kept + 1)
+                old[:, begin:end] = old[:, rows.start + begin : rows.start + end]
+        else:
+            self.cum = np.zeros((old.shape[0], grown + 1, old.shape[2]), dtype=np.uint32)
+            self.cum[:, : kept + 1] = old[:, rows]
+        self.rows, self.first = kept, self.first + drop
         return drop

@@ -127,7 +127,7 @@ class RuleWatch:
         if self.rule.kind != "drop":
             return StretchJudge(self.rule, self.panel, look)
         counts = self.panel.counts
-        ends = np.array([counts.start_of(look.first + 1 + row) for row in range(len(look.now.known))])
+        ends = counts.start_of(look.first + 1) + counts.window_ms * np.arange(len(look.now.known))
         return DropJudge(self.rule, look, (ends[:, None] - self._since) // counts.window_ms)
 
     def _go_through(

@@ -1,0 +1,54 @@
+"""``funnelwatch rules backtest`` over the counts of record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from funnelwatch.cli.showing import clock
+from tests.command import run, succeed_json
+from tests.filling import MINUTE_MS, count
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from funnelwatch.settings import Settings
+
+T = 1_767_571_200_000
+"""2026-01-05T00:00:00Z."""
+RULE = "groups: [{name: g, rules: [{alert: Low, kind: threshold, below: 0.6, over: 2m, by: [[], [os]]}]}]"
+
+
+def test_the_database_and_a_file_of_the_same_counts_say_the_same(settings: Settings, tmp_path: Path) -> None:
+    """Two hours of two os of which one falls; what is not closed yet is not judged; another funnel can be left out."""
+    rows = {}
+    lines = ["window_start,funnel,step,os,impressions,successes"]
+    for minute in range(120):
+        for os in ("iOS", "Android"):
+            made = 30 if os == "iOS" and 100 <= minute < 110 else 80
+            rows[T + minute * MINUTE_MS, "SMS", os, "", "1.0"] = (100, made, 100 - made)
+            lines.append(f"{clock(T + minute * MINUTE_MS)},sign_up,SMS,{os},100,{made}")
+    open_window = {(T + 120 * MINUTE_MS, "SMS", "iOS", "", "1.0"): (100, 0, 100)}
+    count(settings, rows | open_window, closed_through=T + 120 * MINUTE_MS)
+    count(settings, {(T, "OTHER", "iOS", "", "1.0"): (1, 1, 0)}, funnel="other", closed_through=T + MINUTE_MS)
+    (tmp_path / "counts.csv").write_text("\n".join(lines))
+    (tmp_path / "rules.yml").write_text(RULE)
+    (tmp_path / "incidents.csv").write_text(
+        f"start,end,step\n{clock(T + 100 * MINUTE_MS)},{clock(T + 110 * MINUTE_MS)},SMS\n"
+    )
+    common = (
+        "rules", "backtest", "--rules", str(tmp_path / "rules.yml"), "--incidents", str(tmp_path / "incidents.csv"),
+        "--warmup", "1h",
+    )  # fmt: skip
+
+    stored = succeed_json(settings, *common, "--funnel", "sign_up")
+    filed = succeed_json(settings, *common, "--counts", str(tmp_path / "counts.csv"))
+
+    assert stored == filed
+    assert stored["judged_to"] == clock(T + 120 * MINUTE_MS)
+    assert [(one["dimensions"], one["start"]) for one in stored["alerts"]] == [
+        ({"os": "iOS"}, clock(T + 100 * MINUTE_MS))
+    ]
+    assert [one["delay_windows"] for one in stored["incidents"]] == [1]
+    nothing = run(settings, *common, "--since", clock(T + 200 * MINUTE_MS))
+    assert nothing.exit_code == 1
+    assert "the database has no counts of what was asked for" in nothing.stderr
