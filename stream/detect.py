@@ -15,8 +15,9 @@ from alert_rules.instruments import instruments
 from schemas.codec import Encoder
 from stream import metrics
 from stream.aggregate import wall_clock_ms
+from stream.detector.advice import advised
 from stream.detector.detector import Detector
-from stream.detector.impressions import LIVE
+from stream.detector.grouping import Incidents
 from stream.detector.instrument import firing
 from stream.detector.pipeline import EVERY_FUNNEL
 from stream.detector.retire import retire
@@ -65,6 +66,7 @@ class Detection:
         self._now_ms = now_ms
         self._encode = Encoder("Alert", registry)
         self._detectors: dict[str, Detector] = {}
+        self._incidents: dict[str, Incidents] = {}
         self._last: dict[str, int | None] = {}
         self._saves: dict[str, int] = {}
         self._told_fault: str | None = None
@@ -82,6 +84,7 @@ class Detection:
     def forget(self) -> None:
         """Drop all detectors: after a rebalance, when another worker may have gone on with a funnel."""
         self._detectors.clear()
+        self._incidents.clear()
         self._last.clear()
         self._saves.clear()
 
@@ -154,7 +157,8 @@ class Detection:
                 now = self._now_ms()
                 silences = self._silences.after(now)
                 over = [said for said in withheld if silence_of(said, silences, now) is None]
-                moves = [move for said in over if (move := detector.again(said, Reason.SILENCE_ENDED))]
+                incidents, why = self._incidents[funnel], Reason.SILENCE_ENDED
+                moves = [move for said in over if (move := incidents.again(said, why) or detector.again(said, why))]
                 if moves:
                     self._save_moves(funnel, moves)
                     self.publish(funnel)
@@ -175,7 +179,8 @@ class Detection:
             last = self._last[funnel]
             if last is not None and window.window_start <= last and window.revision == 0:
                 continue
-            for transition in detector.observe_live(window, self._now_ms(), fires):
+            found = detector.observe_live(window, self._now_ms(), fires)
+            for transition in self._incidents[funnel].group(found):
                 states[transition.state.key] = transition.state.to_json()
                 if transition.alert is not None:
                     alerts.append(transition.alert)
@@ -195,7 +200,7 @@ class Detection:
         if alerts:
             now = self._now_ms()
             silences = self._silences.after(now)
-            alerts = [muted(alert, silences, now) for alert in alerts]
+            alerts = [muted(advised(alert, self._settings.grafana_url), silences, now) for alert in alerts]
         self._saves[funnel] = self._alerts.save(funnel, last, states, alerts, self._saves[funnel])
 
     def _save_moves(self, funnel: str, moves: Sequence[Transition]) -> None:
@@ -209,8 +214,10 @@ class Detection:
         self._saves[funnel] = self._alerts.saves(funnel)
         last = self._alerts.last_window(funnel)
         states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(funnel))}
-        told = [state for state in states.values() if state.rule != LIVE]
-        retired = retire(told, rules.about(funnel), self._alerts.last_message)
+        incidents = self._incidents[funnel] = Incidents(
+            self._settings.window_ms, states.values(), self._alerts.last_message
+        )
+        retired = incidents.group(retire(states.values(), rules.about(funnel), self._alerts.last_message))
         if retired and last is not None:
             self._last[funnel] = last
             self._save_moves(funnel, retired)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from alert_rules.instruments import instruments
 from stream.aggregate import wall_clock_ms
-from stream.detector.pipeline import EVERY_FUNNEL, SAMPLES, Look, PipelineWatch
+from stream.detector.advice import advised
+from stream.detector.pipeline import EVERY_FUNNEL, Look, PipelineWatch
 from stream.detector.retire import retire
 from stream.detector.silence import muted, silence_of
 from stream.detector.state import AlertState, Reason, Transition
@@ -106,8 +107,7 @@ class Overseer:
         rules = instruments(self._rules.rules, EVERY_FUNNEL)
         self._saves = self._alerts.saves(EVERY_FUNNEL)
         states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(EVERY_FUNNEL))}
-        told = [state for state in states.values() if state.rule != SAMPLES]
-        retired = retire(told, rules, self._alerts.last_message)
+        retired = retire(states.values(), rules, self._alerts.last_message)
         self._save(self._now_ms(), retired)
         states |= {move.state.key: move.state for move in retired}
         log.info("this worker watches the pipeline as a whole")
@@ -126,7 +126,7 @@ class Overseer:
         alerts = [move.alert for move in moves if move.alert is not None]
         silences = self._silences.after(now) if alerts else []
         states = {move.state.key: move.state.to_json() for move in moves}
-        said = [muted(alert, silences, now) for alert in alerts]
+        said = [muted(advised(alert, self._settings.grafana_url), silences, now) for alert in alerts]
         self._saves = self._alerts.save(EVERY_FUNNEL, now, states, said, self._saves)
 
     def _say_heartbeat(self, now: int) -> None:

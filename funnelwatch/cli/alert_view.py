@@ -30,6 +30,8 @@ def as_text(alert: Mapping[str, Any]) -> str:
             rate 31.2 % where 70.1 % to 84.0 % is ordinary (expected 78.1 %), of 812 impressions
             since 2026-11-22T12:01:00Z, 380 conversions lost
             where: browser=Safari, 83 % of the loss
+            look first: Does VERIFY_SMS_CODE still work in Safari? Try it there; look at the last front-end release.
+            runbook: docs/operations.md
             window 2026-11-22T12:03:00Z to 2026-11-22T12:04:00Z, rule ConversionDrop, alert 5f3a message 0
     """
     state = click.style(alert["state"].upper(), fg=COLOURS.get(alert["state"]), bold=True)
@@ -59,9 +61,9 @@ def as_text(alert: Mapping[str, Any]) -> str:
         where = f"{printable(alert['where_dimension'])}={printable(alert['where_value'])}"
         lines.append(f"where: {where}, {percent(alert['where_share'])} of the loss")
     lines += [
-        f"{printable(name)}: {printable(text)}"
-        for name, text in sorted(alert["annotations"].items())
-        if name not in {"summary", "description"}  # they say in words what stands above
+        f"{printable(name).replace('_', ' ')}: {printable(text)}"
+        for name, text in sorted(alert["annotations"].items(), key=lambda one: (one[0] != "look_first", one))
+        if text and name not in {"summary", "description"}  # they say in words what stands above
     ]
     lines.append(
         f"window {clock(alert['window_start'])} to {clock(alert['window_end'])}, rule {printable(alert['rule'])}, "

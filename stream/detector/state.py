@@ -43,6 +43,8 @@ class Reason(StrEnum):
     NO_DATA = "NO_DATA"
     CORRECTED = "CORRECTED"
     """Late data has changed the verdict on what was told, or its numbers by much."""
+    WIDENED = "WIDENED"
+    """More steps have dropped with those that were told."""
     IMPRESSIONS_COLLAPSED = "IMPRESSIONS_COLLAPSED"
     DEAD_LETTERS_RISE = "DEAD_LETTERS_RISE"
     PARTITION_SILENT = "PARTITION_SILENT"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from schemas.codec import Decoder
+from sinks.timescale.database import Database
+from sinks.timescale.migrations import migrate
 from stream.detector.watchdog import is_heartbeat
 from tests.command import succeed, succeed_json
 from tests.stack import wait_until
-from tests.traffic import event, everything, prepared, produce
+from tests.traffic import STEPS, event, everything, prepared, produce
 from tests.worker import worker
 
 if TYPE_CHECKING:
@@ -38,15 +41,16 @@ def rule(name: str, *, below: str = "0.9") -> str:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def failing_traffic(settings: Settings) -> Iterator[threading.Event]:
-    """Impressions of two systems while the block runs; none of them ends in a success until the event is set."""
+    """Impressions of two steps and systems while the block runs; none ends in a success until the event is set."""
     over, working = threading.Event(), threading.Event()
 
     def go() -> None:
         while not over.wait(0.3):
-            shown = [event(os=system) for system in ("iOS", "Android") for _ in range(5)]
-            done = [event(os=one["os"], phase="POST_VERIFICATION", status="SUCCESS") for one in shown]
+            kinds = [{"os": system, "step": step} for system in ("iOS", "Android") for step in STEPS[:2]]
+            shown = [event(**kind) for kind in kinds for _ in range(5)]
+            done = [event(**kind, phase="POST_VERIFICATION", status="SUCCESS") for kind in kinds for _ in range(5)]
             produce(settings, [*shown, *(done if working.is_set() else [])])
 
     thread = threading.Thread(target=go)
@@ -70,6 +74,11 @@ def said(settings: Settings) -> list[dict[str, Any]]:
     return [alert for alert in on_topic(settings) if not is_heartbeat(alert)]
 
 
+def by_alert(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The messages of each alert, in order."""
+    return [list(group) for _, group in groupby(messages, key=lambda alert: alert["alert_id"])]
+
+
 def quick(settings: Settings, tmp_path: Path) -> tuple[Settings, Path]:
     """Settings with short windows and a folder of rules; the rule file."""
     folder = tmp_path / "rules"
@@ -82,13 +91,14 @@ def quick(settings: Settings, tmp_path: Path) -> tuple[Settings, Path]:
 def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Settings, tmp_path: Path) -> None:
     """A broken edit is refused, told and counted; a removed rule's alerts are resolved; its successor's fire.
 
-    Late data about a window that was alerted on is said. What is silenced is published as muted, said when its silence
-    is over, and "resolved" is let through. Heartbeats go on all the time.
+    Both steps of an os drop together and are one alert. Late data about a window that was alerted on is said. What is
+    silenced is published as muted, said when its silence is over, and "resolved" is let through. Heartbeats go on.
     """
     fast, file = quick(settings, tmp_path)
 
     def of_rule(name: str) -> list[tuple[str, str]]:
-        return sorted((one["dimensions"]["os"], one["reason"]) for one in said(fast) if one["rule"] == name)
+        found = [one for one in said(fast) if one["rule"] == name and one["reason"] != "WIDENED"]
+        return sorted((one["dimensions"]["os"], one["reason"]) for one in found)
 
     with worker(fast) as one, failing_traffic(fast) as working:
         begun = [("Android", "FIRST_DROP"), ("iOS", "FIRST_DROP")]
@@ -109,13 +119,13 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         wait_until(lambda: "funnelwatch_rules_taken_total 2.0" in one.get("/metrics")[1], "the edit is taken up")
         assert of_rule("Renamed") == begun
 
-        [first] = [one for one in said(fast) if (one["rule"], one["dimensions"]) == ("Renamed", {"os": "iOS"})]
-        late = [event(ts=first["window_start"]) for _ in range(100)]
+        first = next(one for one in said(fast) if (one["rule"], one["dimensions"]) == ("Renamed", {"os": "iOS"}))
+        late = [event(ts=first["window_start"], step=first["step"]) for _ in range(100)]
         produce(fast, [*late, *(one | {"phase": "POST_VERIFICATION", "status": "SUCCESS", "event_id": f"{i} made"}
                                 for i, one in enumerate(late))])  # fmt: skip
         wait_until(lambda: len(of_rule("Renamed")) == 3 or not one.running, "late data corrects what was told")
         [last] = [one for one in said(fast) if one["reason"] == "CORRECTED"]
-        assert (last["alert_id"], last["sequence"], last["state"]) == (first["alert_id"], 1, "firing")
+        assert (last["alert_id"], last["steps"], last["state"]) == (first["alert_id"], sorted(STEPS[:2]), "firing")
         assert last["successes"] == first["successes"] + 100
 
         mute = ("silence", "add", "--rule", "Muted", "--os", "iOS", "--for", "1h", "--by", "me")
@@ -128,7 +138,6 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         again = [*begun, ("iOS", "SILENCE_ENDED")]
         wait_until(lambda: of_rule("Muted") == again, "what still fires is said once the silence is over")
         assert [alert["silenced_by"] for alert in said(fast) if alert["reason"] == "SILENCE_ENDED"] == [""]
-        assert [alert["sequence"] for alert in said(fast) if alert["reason"] == "SILENCE_ENDED"] == [1]
         succeed(fast, *mute)
         beats = [alert["sequence"] for alert in on_topic(fast) if is_heartbeat(alert)]
         assert len(beats) >= 3
@@ -137,4 +146,32 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         over = sorted([*again, ("Android", "RECOVERED"), ("iOS", "RECOVERED")])
         wait_until(lambda: of_rule("Muted") == over or not one.running, "both resolve")
         assert {alert["silenced_by"] for alert in said(fast) if alert["reason"] == "RECOVERED"} == {""}
+        for messages in by_alert(said(fast)):
+            assert [one["sequence"] for one in messages] == list(range(len(messages)))
+            assert messages[-1]["steps"] == sorted(STEPS[:2])
         assert one.stop() == 0, one.text()
+
+
+def test_a_partition_that_nobody_reads_on_is_told_although_no_window_closes(settings: Settings, tmp_path: Path) -> None:
+    """Progress of an earlier topic stops the partitions; the pipeline says so by itself, and what to look at first."""
+    fast, file = quick(settings, tmp_path)
+    signal = "alert: WatermarkStuck, kind: instrumentation, signal: watermark, over: 4s, severity: critical"
+    file.write_text(f"groups: [{{name: g, rules: [{{{signal}}}]}}]\n")
+    produce(fast, [event() for _ in range(20)])
+    with contextlib.closing(Database(fast.timescale_url)) as database:
+        migrate(database, fast.window_ms)
+        with database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO stream_progress (topic, topic_id, partition, next_offset) "
+                "SELECT %s, 'an earlier topic', n, 5000 FROM generate_series(0, %s) AS n",
+                [fast.events_topic, fast.topic_partitions - 1],
+            )
+    with worker(fast) as one:
+        wait_until(lambda: one.assigned() and (said(fast) or not one.running), "it is told", 90)
+        [alert] = said(fast)
+        assert (alert["rule"], alert["reason"], alert["funnel"]) == ("WatermarkStuck", "WATERMARK_STUCK", "*")
+        assert "was not read on" in alert["annotations"]["summary"]
+        assert "funnelwatch doctor" in alert["annotations"]["look_first"]
+        shown = succeed(fast, "alerts", "--last", "1")
+        assert "FIRING critical: WatermarkStuck (WATERMARK_STUCK)\n    partition " in shown
+        one.stop()

@@ -104,6 +104,28 @@ def test_a_person_reads_what_where_since_when_and_how_bad(stored: Settings) -> N
     )
 
 
+def test_a_person_reads_what_belongs_together_what_is_muted_and_what_to_look_at_first(settings: Settings) -> None:
+    """Several steps, a silence, and the advice before the other texts; an empty text is left out."""
+    texts = {
+        "runbook": "r",
+        "look_first": "The server.",
+        "also_at": "INPUT_NAME 40.0% where 90.0% is expected",
+        "b": "",
+    }
+    with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+        steps = {"steps": ["INPUT_NAME", "VERIFY_SMS_CODE"], "silenced_by": "3", "annotations": texts}
+        AlertStore(database).save("sign_up", T, {}, [alert() | steps])
+    assert succeed(settings, "alerts").splitlines()[3:-1] == [
+        "    steps: INPUT_NAME, VERIFY_SMS_CODE",
+        "    muted by silence 3: nobody is notified",
+        "    where: browser=Safari, 83.0 % of the loss",
+        "    look first: The server.",
+        "    also at: INPUT_NAME 40.0% where 90.0% is expected",
+        "    runbook: r",
+    ]
+
+
 def test_json_has_every_field_and_iso_times(stored: Settings) -> None:
     """A program gets the record of the schema, with times that need no explanation."""
     [shown] = map(json.loads, succeed(stored, "alerts", "--json", "--last", "1").splitlines())
