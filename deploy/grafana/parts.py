@@ -1,0 +1,217 @@
+"""What the dashboards are made of: the data sources, the queries, variables, panels."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+
+from sinks.timescale.queries import parse_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATABASE: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="funnelwatch")
+METRICS: Final = models.DataSourceRef(type_val="prometheus", uid="funnelwatch-metrics")
+
+FUNNEL_UID, STEP_UID, ALERTS_UID, PIPELINE_UID = (
+    f"funnelwatch-{name}" for name in ("funnel", "step", "alerts", "pipeline")
+)
+
+WIDTH: Final = 24
+PERCENT, COUNT, SECONDS = "percentunit", "short", "s"
+NO_DATA: Final = "no counts in this range"
+
+SQL: Final = parse_queries((files(__package__) / "queries.sql").read_text())
+"""Every query of the dashboards by name; with Grafana's macros and variables in it."""
+
+
+class SqlQuery(Dataquery):
+    """A query of the database; the SDK has none for SQL."""
+
+    def __init__(self, name: str, ref: str, form: str) -> None:
+        self.name = name
+        self.ref = ref
+        self.form = form
+
+    def to_json(self) -> dict[str, object]:
+        """As Grafana's SQL data sources keep it."""
+        return {
+            "refId": self.ref,
+            "datasource": DATABASE,
+            "editorMode": "code",
+            "format": self.form,
+            "rawQuery": True,
+            "rawSql": SQL[self.name],
+        }
+
+
+class Made(Builder[Dataquery]):
+    """A builder of what is made already, for where the SDK wants one."""
+
+    def __init__(self, query: Dataquery) -> None:
+        self._query = query
+
+    def build(self) -> Dataquery:
+        """It."""
+        return self._query
+
+
+class SqlAnnotation(models.AnnotationTarget):
+    """The query of an annotation, of which the SDK knows only Grafana's own kind."""
+
+    def to_json(self) -> dict[str, object]:
+        """As Grafana keeps it."""
+        return SqlQuery("alerts_as_annotations", "Anno", "table").to_json()
+
+
+class Annotated(Builder[models.AnnotationTarget]):
+    """Its builder."""
+
+    def build(self) -> models.AnnotationTarget:
+        """It."""
+        return SqlAnnotation()
+
+
+def begin(uid: str, title: str, text: str, *, variables: Sequence[str], refresh: str = "1m") -> dashboard.Dashboard:
+    """A dashboard with what all have: time range, links to the others, and variables by name, in this order."""
+    made = (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(text)
+        .tags(["funnelwatch"])
+        .timezone("browser")
+        .time("now-3h", "now")
+        .refresh(refresh)
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .link(
+            dashboard.DashboardLink("funnelwatch")
+            .type(models.DashboardLinkType.DASHBOARDS)
+            .tags(["funnelwatch"])
+            .include_vars(True)
+            .keep_time(True)
+        )
+    )
+    for name in variables:
+        made = made.with_variable(VARIABLES[name]())
+    return made
+
+
+def with_alerts(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    """Shade the time of alerts in every panel."""
+    return made.annotation(
+        dashboard.AnnotationQuery()
+        .name("Alerts")
+        .datasource(DATABASE)
+        .enable(True)
+        .icon_color("red")
+        .target(Annotated())
+    )
+
+
+def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(DATABASE)
+        .query(cast("Any", SQL[query]))
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.DISABLED)
+    )
+
+
+def _several(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    everything = models.VariableOption(selected=True, text=["All"], value=["$__all"])
+    return _variable(name, label, query).multi(True).include_all(True).current(everything)
+
+
+VARIABLES: Final = {
+    "level": lambda: _variable("level", "Level", "level").hide(models.VariableHide.HIDE_VARIABLE),
+    "funnel": lambda: _variable("funnel", "Funnel", "funnels"),
+    "steps": lambda: _several("step", "Step", "steps"),
+    "step": lambda: _variable("step", "Step", "steps"),
+    "os": lambda: _several("os", "OS", "values_of_os"),
+    "browser": lambda: _several("browser", "Browser", "values_of_browser"),
+    "app_version": lambda: _several("app_version", "App version", "values_of_app_version"),
+}
+"""Variables by name; ``steps`` lets several steps be chosen, ``step`` one. Those above are asked for first."""
+
+DIMENSIONS: Final = ("os", "browser", "app_version")
+
+P = TypeVar("P", timeseries.Panel, table.Panel, stat.Panel)
+
+
+def _placed(panel: P, title: str, text: str, *, width: int, height: int) -> P:
+    return panel.title(title).description(text).span(width).height(height).no_value(NO_DATA)
+
+
+def _asking(panel: P, queries: Sequence[str], form: str) -> P:
+    for ref, name in zip("ABCDEF", queries, strict=False):
+        panel = panel.with_target(Made(SqlQuery(name, ref, form)))
+    return panel.datasource(DATABASE)
+
+
+def lines(
+    title: str, text: str, queries: Sequence[str], unit: str, *, width: int = 12, height: int = 9
+) -> timeseries.Panel:
+    """Lines over time; a rate's axis begins at 0."""
+    panel = _asking(_placed(timeseries.Panel(), title, text, width=width, height=height), queries, "time_series")
+    return _styled(panel, unit)
+
+
+def metrics(title: str, text: str, queries: dict[str, str], unit: str) -> timeseries.Panel:
+    """Lines over time from Prometheus: legend to expression."""
+    panel = _placed(timeseries.Panel(), title, text, width=12, height=8).datasource(METRICS)
+    for ref, (legend, expression) in zip("ABCDEF", queries.items(), strict=False):
+        panel = panel.with_target(
+            prometheus.Dataquery().ref_id(ref).expr(expression).legend_format(legend).datasource(METRICS)
+        )
+    return _styled(panel, unit)
+
+
+def _styled(panel: timeseries.Panel, unit: str) -> timeseries.Panel:
+    return (
+        panel.unit(unit)
+        .min(0)
+        .line_width(2)
+        .fill_opacity(0)
+        .show_points(common_models.VisibilityMode.NEVER)
+        .span_nulls(False)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(common_models.LegendDisplayMode.LIST)
+            .placement(common_models.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI))
+    )
+
+
+def rows(title: str, text: str, query: str, *, width: int = 24, height: int = 8) -> table.Panel:
+    """A table; columns that are named for a rate are percentages."""
+    panel = _asking(_placed(table.Panel(), title, text, width=width, height=height), [query], "table")
+    rate = models.DynamicConfigValue(id_val="unit", value=PERCENT)
+    digits = models.DynamicConfigValue(id_val="decimals", value=1)
+    return panel.override_by_regexp("/rate|survival|reached/", [rate, digits])
+
+
+def number(title: str, text: str, query: str, unit: str, *, width: int = 6) -> stat.Panel:
+    """One number, or one a row."""
+    panel = _asking(_placed(stat.Panel(), title, text, width=width, height=5), [query], "table").unit(unit)
+    return panel.graph_mode(common_models.BigValueGraphMode.NONE)
+
+
+def dashed(panel: timeseries.Panel, pattern: str) -> timeseries.Panel:
+    """Draw the series whose name fits thin and dashed: what was expected."""
+    return panel.override_by_regexp(
+        pattern,
+        [
+            models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [6, 6]}),
+            models.DynamicConfigValue(id_val="custom.lineWidth", value=1),
+        ],
+    )

@@ -1,0 +1,419 @@
+-- name: level
+-- Which level a panel reads: as fine as its range allows, and one that still has the range.
+SELECT CASE
+    WHEN
+        ${__to} - ${__from} <= 6 * 3600000::bigint
+        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = 'windows'), '-infinity')
+        THEN 'conversion'
+    WHEN
+        ${__to} - ${__from} <= 3 * 86400000::bigint
+        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = '5m'), '-infinity')
+        THEN 'conversion_5m'
+    WHEN
+        ${__to} - ${__from} <= 62 * 86400000::bigint
+        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = '1h'), '-infinity')
+        THEN 'conversion_1h'
+    ELSE 'conversion_1d'
+END
+FROM retention;
+
+-- name: funnels
+-- The funnels there are.
+SELECT funnel FROM funnel_progress ORDER BY funnel;
+
+-- name: steps
+-- The steps of a funnel, in order where it is declared.
+SELECT c.step
+FROM ${level:raw} AS c
+LEFT JOIN declared_steps AS d ON d.funnel = c.funnel AND d.step = c.step
+WHERE $__timeFilter(c.window_start) AND c.funnel = ${funnel:sqlstring}
+GROUP BY c.step
+ORDER BY min(d.position) NULLS LAST, c.step;
+
+-- name: values_of_os
+-- The operating systems of a funnel in the range.
+SELECT DISTINCT or_none(os)
+FROM ${level:raw}
+WHERE $__timeFilter(window_start) AND funnel = ${funnel:sqlstring}
+ORDER BY 1;
+
+-- name: values_of_browser
+-- The browsers of a funnel in the range.
+SELECT DISTINCT or_none(browser)
+FROM ${level:raw}
+WHERE $__timeFilter(window_start) AND funnel = ${funnel:sqlstring}
+ORDER BY 1;
+
+-- name: values_of_app_version
+-- The app versions of a funnel in the range.
+SELECT DISTINCT or_none(app_version)
+FROM ${level:raw}
+WHERE $__timeFilter(window_start) AND funnel = ${funnel:sqlstring}
+ORDER BY 1;
+
+-- name: alerts_as_annotations
+-- Each alert as a region from the start of its drop to its end.
+SELECT
+    started_at AS time,
+    coalesce(resolved_at, $__timeTo()::timestamptz) AS timeend,
+    severity || ': ' || step || CASE WHEN os = '' THEN '' ELSE ' on ' || os END || '. ' || summary AS text,
+    concat_ws(',', rule, state, reason) AS tags
+FROM alert_history
+WHERE
+    funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND started_at <= $__timeTo()::timestamptz
+    AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
+ORDER BY started_at;
+
+-- name: funnel_totals
+-- Each step in the range: how many were shown it, how many made it, and of those before how many came here.
+SELECT
+    c.step,
+    c.impressions,
+    c.successes,
+    c.failures,
+    c.successes::double precision / nullif(c.impressions, 0) AS rate,
+    wilson_low(c.successes, c.impressions) AS rate_low,
+    wilson_high(c.successes, c.impressions) AS rate_high,
+    c.impressions::double precision / nullif(lag(c.impressions) OVER by_position, 0) AS survival,
+    c.impressions::double precision / nullif(first_value(c.impressions) OVER by_position, 0) AS reached
+FROM (
+    SELECT
+        step,
+        sum(impressions)::bigint AS impressions,
+        sum(successes)::bigint AS successes,
+        sum(failures)::bigint AS failures
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND funnel = ${funnel:sqlstring}
+        AND step IN (${step:sqlstring})
+        AND or_none(os) IN (${os:sqlstring})
+        AND or_none(browser) IN (${browser:sqlstring})
+        AND or_none(app_version) IN (${app_version:sqlstring})
+    GROUP BY step
+) AS c
+LEFT JOIN declared_steps AS d ON d.funnel = ${funnel:sqlstring} AND d.step = c.step
+WINDOW by_position AS (ORDER BY d.position NULLS LAST, c.step)
+ORDER BY d.position NULLS LAST, c.step;
+
+-- name: rate_by_step
+-- The rate of each step over time, of closed windows.
+SELECT window_start AS time, step AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: expected_by_step
+-- What the rate of each step was at the same time of the four weeks before.
+SELECT
+    past.window_start + week * INTERVAL '7 days' AS time,
+    past.step || ' (expected)' AS metric,
+    sum(past.successes)::double precision / nullif(sum(past.impressions), 0) AS expected
+FROM generate_series(1, 4) AS week
+CROSS JOIN LATERAL (
+    SELECT window_start, step, sum(impressions) AS impressions, sum(successes) AS successes
+    FROM ${level:raw}
+    WHERE
+        window_start >= $__timeFrom()::timestamptz - week * INTERVAL '7 days'
+        AND window_start < $__timeTo()::timestamptz - week * INTERVAL '7 days'
+        AND funnel = ${funnel:sqlstring}
+        AND step IN (${step:sqlstring})
+        AND or_none(os) IN (${os:sqlstring})
+        AND or_none(browser) IN (${browser:sqlstring})
+        AND or_none(app_version) IN (${app_version:sqlstring})
+    GROUP BY window_start, step
+) AS past
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: impressions_by_step
+-- How many were shown each step over time.
+SELECT window_start AS time, step AS metric, sum(impressions)::bigint AS impressions
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: totals_by_os
+-- Each step by os in the range.
+SELECT
+    step,
+    or_none(os) AS os,
+    sum(impressions)::bigint AS impressions,
+    sum(successes)::bigint AS successes,
+    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
+    wilson_low(sum(successes), sum(impressions)) AS rate_low,
+    wilson_high(sum(successes), sum(impressions)) AS rate_high
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 3 DESC, 2;
+
+-- name: totals_by_browser
+-- Each step by browser in the range.
+SELECT
+    step,
+    or_none(browser) AS browser,
+    sum(impressions)::bigint AS impressions,
+    sum(successes)::bigint AS successes,
+    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
+    wilson_low(sum(successes), sum(impressions)) AS rate_low,
+    wilson_high(sum(successes), sum(impressions)) AS rate_high
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 3 DESC, 2;
+
+-- name: totals_by_app_version
+-- Each step by app_version in the range.
+SELECT
+    step,
+    or_none(app_version) AS app_version,
+    sum(impressions)::bigint AS impressions,
+    sum(successes)::bigint AS successes,
+    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
+    wilson_low(sum(successes), sum(impressions)) AS rate_low,
+    wilson_high(sum(successes), sum(impressions)) AS rate_high
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 3 DESC, 2;
+
+-- name: rate_by_os
+-- The rate over time by os, of closed windows.
+SELECT window_start AS time, or_none(os) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: rate_by_browser
+-- The rate over time by browser, of closed windows.
+SELECT window_start AS time, or_none(browser) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: rate_by_app_version
+-- The rate over time by app_version, of closed windows.
+SELECT window_start AS time, or_none(app_version) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: rate_with_interval
+-- The rate over time with its 95 % interval, of closed windows.
+SELECT
+    window_start AS time,
+    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
+    wilson_low(sum(successes), sum(impressions)) AS low,
+    wilson_high(sum(successes), sum(impressions)) AS high
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1
+ORDER BY 1;
+
+-- name: verdicts
+-- What became of those who were shown the step: successes, failures, and who is still without a verdict.
+SELECT
+    window_start AS time,
+    sum(successes)::bigint AS successes,
+    sum(failures)::bigint AS failures,
+    greatest(sum(impressions) - sum(successes) - sum(failures), 0)::bigint AS "no verdict"
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1
+ORDER BY 1;
+
+-- name: cohort_rate
+-- Of those shown the step at a time, how many made it, whenever that was; mature windows only.
+SELECT window_start AS time, sum(cohort_successes)::double precision / nullif(sum(impressions), 0) AS "cohort rate"
+FROM ${level:raw}
+WHERE
+    $__timeFilter(window_start)
+    AND window_start + (SELECT d.window_ms * INTERVAL '1 millisecond' + d.maturity FROM deployment AS d)
+    <= (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+    AND funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND or_none(os) IN (${os:sqlstring})
+    AND or_none(browser) IN (${browser:sqlstring})
+    AND or_none(app_version) IN (${app_version:sqlstring})
+GROUP BY 1
+ORDER BY 1;
+
+-- name: alerts_firing
+-- How many alerts fire now.
+SELECT count(*) AS firing
+FROM alert_history
+WHERE state = 'firing' AND funnel = ${funnel:sqlstring} AND step IN (${step:sqlstring});
+
+-- name: alerts_lost
+-- Conversions that were lost to alerts of the range, by step.
+SELECT step, count(*) AS alerts, sum(lost_conversions) AS "conversions lost"
+FROM alert_history
+WHERE
+    funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND started_at <= $__timeTo()::timestamptz
+    AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
+GROUP BY step
+ORDER BY 3 DESC, 1;
+
+-- name: alerts_table
+-- The alerts of the range, newest first; from_ms and to_ms are what a link shows.
+SELECT
+    started_at,
+    fired_at,
+    resolved_at,
+    severity,
+    state,
+    step,
+    or_none(os) AS os,
+    expected_rate,
+    worst_rate,
+    lost_conversions,
+    CASE WHEN where_dimension = '' THEN '' ELSE where_dimension || ' = ' || where_value END AS "where",
+    rule,
+    summary,
+    funnel,
+    (extract(epoch FROM started_at - INTERVAL '1 hour') * 1000)::bigint AS from_ms,
+    (extract(epoch FROM coalesce(resolved_at + INTERVAL '1 hour', $__timeTo()::timestamptz)) * 1000)::bigint AS to_ms
+FROM alert_history
+WHERE
+    funnel = ${funnel:sqlstring}
+    AND step IN (${step:sqlstring})
+    AND started_at <= $__timeTo()::timestamptz
+    AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
+ORDER BY started_at DESC, step, os
+LIMIT 500;
+
+-- name: alert_messages
+-- What was said in the range, newest first.
+SELECT window_end AS time, state, reason, severity, step, or_none(os) AS os, rate, expected_rate, score, summary, alert_id
+FROM alert_messages
+WHERE funnel = ${funnel:sqlstring} AND step IN (${step:sqlstring}) AND $__timeFilter(window_end)
+ORDER BY window_end DESC, alert_id, sequence DESC
+LIMIT 500;
+
+-- name: closed_age
+-- How long ago the newest closed window ended, s: above some windows the pipeline is behind.
+SELECT funnel, extract(epoch FROM now() - closed_through)::double precision AS "closed, s ago"
+FROM funnel_progress
+ORDER BY funnel;
+
+-- name: dealt
+-- What became of the records so far.
+SELECT
+    sum(accepted)::bigint AS accepted,
+    sum(refused)::bigint AS "dead letters",
+    sum(duplicates)::bigint AS duplicates
+FROM stream_progress;
+
+-- name: partitions
+-- How far each partition is counted.
+SELECT
+    topic,
+    partition,
+    next_offset AS "counted up to",
+    watermark,
+    idle,
+    accepted,
+    refused AS "dead letters",
+    duplicates,
+    updated_at
+FROM stream_progress
+ORDER BY topic, partition;
+
+-- name: events_per_second
+-- Events by their own time, a second.
+SELECT
+    window_start AS time,
+    funnel AS metric,
+    sum(impressions + successes + failures)::double precision / CASE '${level:raw}'
+        WHEN 'conversion_1d' THEN 86400
+        WHEN 'conversion_1h' THEN 3600
+        WHEN 'conversion_5m' THEN 300
+        ELSE (SELECT d.window_ms / 1000.0 FROM deployment AS d)
+    END AS "events/s"
+FROM ${level:raw}
+WHERE $__timeFilter(window_start)
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: revised
+-- Closed windows of the range that late events have changed, newest first.
+SELECT window_start, funnel, revision, events AS "late events", changed_at, published
+FROM late_windows
+WHERE $__timeFilter(window_start)
+ORDER BY changed_at DESC
+LIMIT 200;

@@ -1,0 +1,130 @@
+"""How long a dashboard's queries take over many counts: ``python -m tests.bench.dashboard_queries --help``.
+
+It makes a database of its own on the server that it is given, fills it with thirty days of counts a minute, brings the
+rollups up to date, asks the questions of a dashboard that shows all thirty days, and drops the database again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from sinks.timescale.database import Database
+from sinks.timescale.declared import declare
+from sinks.timescale.migrations import has_timescale, migrate
+from sinks.timescale.retention import refresh
+from tests.stack import drop_database, make_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAYS = 30
+WINDOW_MS = 60_000
+STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
+
+FILL = """
+INSERT INTO window_counts
+SELECT w, 'sign_up', step, 'os ' || o, 'browser ' || b, '5.' || v, 100, 80, 10, 81, 11
+FROM generate_series(%(start)s::timestamptz, %(start)s::timestamptz + interval '1439 minutes', '1 minute') AS w,
+    unnest(%(steps)s::text[]) AS step, generate_series(1, 4) AS o, generate_series(1, 3) AS b,
+    generate_series(1, %(versions)s::integer) AS v
+WHERE w <= now()
+"""
+
+RATES = """
+SELECT window_start, step, sum(successes) / nullif(sum(impressions), 0) AS rate
+FROM {level}
+WHERE funnel = 'sign_up' AND window_start >= now() - interval '30 days'
+GROUP BY 1, 2
+"""
+ONE_STEP = """
+SELECT window_start, os, sum(successes) / nullif(sum(impressions), 0) AS rate
+FROM {level}
+WHERE funnel = 'sign_up' AND step = 'VERIFY_SMS_CODE' AND window_start >= now() - interval '30 days'
+GROUP BY 1, 2
+"""
+LAST_HOUR = """
+SELECT window_start, os, sum(successes) / nullif(sum(impressions), 0) AS rate
+FROM {level}
+WHERE funnel = 'sign_up' AND step = 'VERIFY_SMS_CODE' AND window_start >= now() - interval '1 hour'
+GROUP BY 1, 2
+"""
+QUESTIONS = [
+    ("30 days, all steps, by the hour", RATES, "conversion_1h"),
+    ("30 days, all steps, by the day", RATES, "conversion_1d"),
+    ("30 days, one step by os, by the hour", ONE_STEP, "conversion_1h"),
+    ("30 days, one step by os, by 5 minutes", ONE_STEP, "conversion_5m"),
+    ("30 days, one step by os, by window", ONE_STEP, "conversion"),
+    ("last hour, one step by os, by window", LAST_HOUR, "conversion"),
+]
+
+
+@click.command()
+@click.option("--url", required=True, help="A server whose user may make databases: postgresql://…/postgres")
+@click.option("--rows", default=10_000_000, show_default=True, help="Rows of counts, about.")
+@click.option("--tries", default=5, show_default=True, help="Times that each question is asked; the median is told.")
+def main(url: str, rows: int, tries: int) -> None:
+    """Fill a database with thirty days of counts and time a dashboard's queries on it."""
+    versions = max(1, round(rows / (DAYS * 1440 * len(STEPS) * 4 * 3)))
+    name = f"bench_{uuid.uuid4().hex[:8]}"
+    own = make_database(url, name, timescaledb=False)
+    try:
+        with closing(Database(own)) as database:
+            for line in run(database, versions, tries):
+                click.echo(line)
+    finally:
+        drop_database(url, name)
+
+
+def run(database: Database, versions: int, tries: int) -> Iterator[str]:
+    """Fill, refresh and ask; what to print."""
+    migrate(database, WINDOW_MS)
+    declare(database, {"sign_up": STEPS})
+    begun = time.monotonic()
+    today = int(time.time()) // 86_400 * 86_400
+    for day in reversed(range(DAYS + 1)):
+        start = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(today - day * 86_400))
+        values = {"start": start, "steps": list(STEPS), "versions": versions}
+        with database.transaction() as cursor:
+            cursor.execute(FILL, values)
+        click.echo(f"\rfilling: {DAYS - day + 1} of {DAYS + 1} days", nl=False, err=True)
+    click.echo(err=True)
+    filled = time.monotonic() - begun
+    with database.transaction() as cursor:
+        extended = has_timescale(cursor)
+    begun = time.monotonic()
+    refresh(database)
+    refreshed = time.monotonic() - begun
+    if extended:
+        ask(
+            database, "SELECT compress_chunk(c) FROM show_chunks('window_counts', older_than => interval '8 days') AS c"
+        )
+    ask(database, "VACUUM ANALYZE")
+    [(counted, version)] = ask(database, "SELECT count(*), version() FROM window_counts")
+    yield f"{counted:,} rows of window_counts, {'TimescaleDB on ' if extended else ''}{version.split(' on ')[0]}"
+    yield f"filled in {filled:.0f} s" + (f", rollups materialized in {refreshed:.0f} s" if extended else "")
+    if extended:
+        [(raw,)] = ask(database, "SELECT pg_size_pretty(hypertable_size('window_counts'))")
+        yield f"window_counts: {raw}, compressed but for the last 8 days"
+    for text, statement, level in QUESTIONS:
+        times = []
+        for _ in range(tries):
+            begun = time.monotonic()
+            found = ask(database, statement.format(level=level))
+            times.append(time.monotonic() - begun)
+        yield f"{text}: {sorted(times)[tries // 2] * 1000:,.0f} ms ({len(found):,} rows)"
+
+
+def ask(database: Database, statement: str) -> list[tuple[Any, ...]]:
+    """The rows of a statement, outside a transaction."""
+    with database.outside_transaction() as cursor:
+        cursor.execute(cast("Any", statement))
+        return [tuple(row.values()) for row in cursor.fetchall()] if cursor.description else []
+
+
+if __name__ == "__main__":
+    main()

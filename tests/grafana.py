@@ -1,0 +1,90 @@
+"""What Grafana does to a query before it sends it: macros and variables expanded, as its documentation says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sinks.timescale.database import Database, Row
+
+FOLDER = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards"
+NAMES = ("alerts", "funnel", "pipeline", "step")
+
+
+def dashboard(name: str) -> dict[str, Any]:
+    """A dashboard as it is checked in."""
+    read: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return read
+
+
+def queries(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The SQL of a dashboard's panels and annotations, each with the title and ref of where it stands."""
+    for panel in document["panels"]:
+        for target in panel["targets"]:
+            if "rawSql" in target:
+                yield f"{panel['title']} {target['refId']}", target["rawSql"]
+    for annotation in document["annotations"].get("list") or []:
+        yield f"{annotation['name']} (annotation)", annotation["target"]["rawSql"]
+
+
+@dataclass
+class View:
+    """A dashboard as somebody looks at it: a range of time, and what is chosen for each variable."""
+
+    from_ms: int
+    to_ms: int
+    chosen: dict[str, list[str]] = field(default_factory=dict)
+
+    def expand(self, sql: str) -> str:
+        """The SQL that Grafana sends.
+
+        Raises:
+            ValueError: something of Grafana's is left, which the database would be sent.
+        """
+        moments = {"From": moment(self.from_ms), "To": moment(self.to_ms)}
+        sql = re.sub(
+            r"\$__timeFilter\(([\w.]+)\)", lambda m: f"{m[1]} BETWEEN {moments['From']} AND {moments['To']}", sql
+        )
+        sql = re.sub(r"\$__time(From|To)\(\)", lambda m: moments[m[1]], sql)
+        sql = sql.replace("${__from}", str(self.from_ms)).replace("${__to}", str(self.to_ms))
+        sql = re.sub(r"\$\{(\w+):(sqlstring|raw)\}", lambda m: self._variable(m[1], m[2]), sql)
+        if "$" in sql:
+            raise ValueError(f"not expanded: {sql}")
+        return sql
+
+    def _variable(self, name: str, form: str) -> str:
+        values = self.chosen[name]
+        if form == "raw":
+            return ",".join(values)
+        return ",".join("'" + value.replace("'", "''") + "'" for value in values)
+
+    def choose(self, database: Database, document: Mapping[str, Any], wanted: Mapping[str, Sequence[str]]) -> None:
+        """Fill the variables in their order, as Grafana does: what is wanted, else All, else the first."""
+        for variable in document["templating"]["list"]:
+            found = [next(iter(row.values())) for row in ask(database, self.expand(variable["query"]))]
+            name = variable["name"]
+            if name in wanted:
+                assert set(wanted[name]) <= set(found), f"{name}: {wanted[name]} is not among {found}"
+                self.chosen[name] = list(wanted[name])
+            else:
+                self.chosen[name] = found if variable["includeAll"] else found[:1]
+
+
+def moment(ms: int) -> str:
+    """A time as Grafana writes it."""
+    return f"'{datetime.fromtimestamp(ms / 1000, tz=UTC):%Y-%m-%dT%H:%M:%SZ}'"
+
+
+def ask(database: Database, sql: str) -> list[Row]:
+    """The rows that Grafana gets, by the role that it has."""
+    with database.transaction() as cursor:
+        cursor.execute("SET LOCAL ROLE funnelwatch_reader")
+        cursor.execute(cast("Any", sql))
+        return cursor.fetchall()

@@ -1,0 +1,159 @@
+"""The dashboards as they are checked in: made from the code, of Grafana's schema, and of one piece."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import REGISTRY
+from ruamel.yaml import YAML
+
+from deploy.grafana.__main__ import documents
+from deploy.grafana.alerts import AT_ITS_TIME
+from deploy.grafana.parts import SQL
+from stream import metrics
+from tests.grafana import FOLDER, NAMES, dashboard, queries
+
+GRAFANA = FOLDER.parent
+BUILT_IN = {"__from", "__to", "__rate_interval"}
+
+
+def test_the_files_are_what_the_code_makes() -> None:
+    """Whoever changes a dashboard runs ``python -m deploy.grafana``."""
+    assert documents() == {path.name: path.read_text() for path in FOLDER.iterdir()}
+
+
+def test_the_same_code_makes_the_same_files() -> None:
+    """No time, no random id: a change in the JSON is a change of a dashboard."""
+    assert documents() == documents()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dashboard_is_of_grafanas_schema(name: str) -> None:
+    """Read into the types that are generated from Grafana's schema and written again, it is the same.
+
+    Except what these types do not know: the SQL of an annotation.
+    """
+    document = dashboard(name)
+    for annotation in document["annotations"].get("list", []):
+        del annotation["target"]
+    read = Dashboard.from_json(json.loads(json.dumps(document)))
+    assert json.loads(json.dumps(read, cls=JSONEncoder)) == document
+    assert document["schemaVersion"] == 41
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_panels_have_titles_and_places_of_their_own(name: str) -> None:
+    """Every panel says what it shows; none lies on another or beyond the right edge."""
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard(name)["panels"]:
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_query_names_is_declared_before(name: str) -> None:
+    """Each variable in a query is one of the dashboard's; one that another's query names stands before it."""
+    document = dashboard(name)
+    known: set[str] = set(BUILT_IN)
+    for variable in document["templating"]["list"]:
+        assert named(variable["query"]) <= known, variable["name"]
+        known.add(variable["name"])
+    for place, sql in queries(document):
+        assert named(sql) <= known, place
+
+
+def named(text: str) -> set[str]:
+    """The variables that a text names."""
+    return set(re.findall(r"\$\{(\w+)", text))
+
+
+def test_no_query_is_unused() -> None:
+    """Every query is asked by a panel, an annotation or a variable."""
+    asked = {sql for name in NAMES for _, sql in queries(dashboard(name))}
+    asked |= {variable["query"] for name in NAMES for variable in dashboard(name)["templating"]["list"]}
+    assert {name for name, sql in SQL.items() if sql not in asked} == set()
+
+
+def test_every_data_source_is_provisioned() -> None:
+    """What panels ask by uid is what the provisioning file makes, of the same type; no password stands there."""
+    text = (GRAFANA / "provisioning" / "datasources" / "funnelwatch.yml").read_text()
+    provisioned = {(source["uid"], source["type"]): source for source in YAML(typ="safe").load(text)["datasources"]}
+    assert {source for name in NAMES for source in sources(dashboard(name))} == set(provisioned)
+    database = provisioned["funnelwatch", "grafana-postgresql-datasource"]
+    assert database["secureJsonData"] == {"password": "$FUNNELWATCH_GRAFANA_DATABASE_PASSWORD"}
+
+
+def sources(part: Any) -> set[tuple[str, str]]:
+    """Every data source that a part of a dashboard names."""
+    if isinstance(part, list):
+        return set().union(*map(sources, part)) if part else set()
+    if not isinstance(part, dict):
+        return set()
+    own = {(part["datasource"]["uid"], part["datasource"]["type"])} if "datasource" in part else set()
+    return own.union(*map(sources, part.values()))
+
+
+def test_every_metric_that_is_asked_for_is_one_that_workers_have() -> None:
+    """With its labels: a renamed metric must not leave an empty panel."""
+    assert metrics.LAG
+    known: dict[str, set[str]] = {}
+    for collector in list(REGISTRY._collector_to_names):
+        for name in REGISTRY._collector_to_names[collector]:
+            known[name] = {*getattr(collector, "_labelnames", ()), "le"}
+    expressions = [
+        (target["expr"], target["legendFormat"])
+        for panel in dashboard("pipeline")["panels"]
+        for target in panel["targets"]
+        if "expr" in target
+    ]
+    assert len(expressions) >= 8
+    for expression, legend in expressions:
+        [metric] = re.findall(r"funnelwatch_\w+", expression)
+        assert metric in known, metric
+        labels = set(re.findall(r"by \((\w+)\)", expression)) | set(re.findall(r"\{\{(\w+)\}\}", legend))
+        assert labels <= known[metric], expression
+
+
+def test_an_alert_links_to_its_step_at_its_time() -> None:
+    """The link names a dashboard that is there, variables that it has, and columns that the table has."""
+    path, _, given = AT_ITS_TIME.partition("?")
+    step = dashboard("step")
+    assert path == f"/d/{step['uid']}"
+    variables = {variable["name"] for variable in step["templating"]["list"]}
+    assert set(re.findall(r"var-(\w+)=", given)) <= variables
+    columns = set(re.findall(r"__data\.fields\.(\w+)", given))
+    assert all(re.search(rf"\b{column}\b", SQL["alerts_table"]) for column in columns)
+    [table] = [panel for panel in dashboard("alerts")["panels"] if panel["title"] == "Alerts"]
+    assert [link["url"] for link in table["fieldConfig"]["defaults"]["links"]] == [AT_ITS_TIME]
+
+
+def test_dashboards_are_told_apart() -> None:
+    """Each has a uid of its own, which links and bookmarks keep."""
+    uids = sorted(dashboard(name)["uid"] for name in NAMES)
+    assert all(one != other for one, other in pairwise(uids))
+
+
+def test_a_frame_may_show_grafana_and_nobody_signs_up() -> None:
+    """What docs/grafana.md promises of grafana.ini; that it is said there what it opens up."""
+    settings = (GRAFANA / "grafana.ini").read_text()
+    assert re.search(r"^allow_embedding = true$", settings, re.MULTILINE)
+    assert "frame-ancestors 'self'" in settings
+    page = (Path(__file__).parents[2] / "docs" / "grafana.md").read_text()
+    assert "allow_embedding" in page
+    assert "frame-ancestors" in page
