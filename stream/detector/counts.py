@@ -7,6 +7,7 @@ they may wrap, their differences over any stretch below four thousand million ar
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -145,6 +146,13 @@ class Counts:
         else:
             found = cum[upper[:, None], columns] - cum[lower[:, None], columns]
         return found.astype(np.float64)
+
+    def only(self, columns: NDArray[np.intp]) -> Counts:
+        """A copy of neighbouring columns, close together in memory, for reading again and again."""
+        near = copy.copy(self)
+        near.columns = dict(zip(list(self.columns)[columns[0] : columns[-1] + 1], range(len(columns)), strict=True))
+        near.cum = np.ascontiguousarray(self.cum[:, : self.rows + 1, columns[0] : columns[-1] + 1])
+        return near
 
     def each(self, channel: str, begin: int, end: int, columns: NDArray[np.intp] | slice) -> NDArray[np.float64]:
         """The counts of every row in [begin, end), zeros where nothing is remembered: shape (rows, columns)."""

@@ -44,14 +44,14 @@ class Detector:
     often it was started. Two detectors, one that saw every window and one that was preloaded with the same counts and
     given the last windows only, agree up to floating-point rounding as long as the counts that reached them were the
     same in time: a late revision of a window that noise was already estimated from, or that a rate of the last hour
-    rests on, is used by the first one only from the next estimate on (at most a day later), by the second at once.
+    rests on, is used by the first one only from the next estimate on (at most two days later), by the second at once.
     """
 
     def __init__(self, funnel: str, rules: Rules, window_ms: int) -> None:
         self.funnel = funnel
         self.window_ms = window_ms
         self.rules = rules.of_funnel(funnel)
-        margin = max(2 * DAY_MS, 2 * WIDE_MS + (LONGEST + MAX_LAGS + 2) * window_ms)
+        margin = max(3 * DAY_MS, 2 * WIDE_MS + (LONGEST + MAX_LAGS + 2) * window_ms)
         self.history_ms = memory_ms(window_ms) + margin
         """How far back `preload` wants rows."""
         self.reasons: Counter[Reason] = Counter()

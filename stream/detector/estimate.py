@@ -67,7 +67,7 @@ def estimate(counts: Counts, basis: str, end: int, lags: int) -> Estimates:
     blocks = [np.arange(first, min(first + BLOCK, columns)) for first in range(0, columns, BLOCK)]
     rows = sampled_hours(counts, begin, end)
     for part in blocks:
-        view = _view(counts, basis, (begin, end), rows, result.kernel[:, part], part)
+        view = _view(counts.only(part), basis, (begin, end), rows, result.kernel[:, part], np.arange(len(part)))
         result.rho[part], doubt[part] = overdispersion(view)
     names = [(column.step, column.level) for column in counts.columns]
     groups = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -75,7 +75,8 @@ def estimate(counts: Counts, basis: str, end: int, lags: int) -> Estimates:
     if end - begin > WEEK_MS // counts.window_ms:
         for part in blocks:
             kernel = result.kernel[:, part]
-            result.sigma[:, part] = _spread(counts, basis, (begin, end), part, kernel, result.rho[part])
+            own = np.arange(len(part))
+            result.sigma[:, part] = _spread(counts.only(part), basis, (begin, end), own, kernel, result.rho[part])
     return result
 
 

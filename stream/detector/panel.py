@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.baseline import WEEK_MS, Baseline, baseline
+from stream.detector.baseline import WEEK_MS, WEEKS, Baseline, baseline
 from stream.detector.estimate import RHO_UNKNOWN, estimate, unknown
 from stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
 
@@ -25,9 +25,14 @@ MAX_LAGS = 13
 """A success may come in its own window or in this many less one after it; what is later counts as lost."""
 
 
-YOUNG = ((6 * HOUR_MS, HOUR_MS // 4), (48 * HOUR_MS, HOUR_MS), (WEEK_MS, 6 * HOUR_MS))
+YOUNG = (
+    (6 * HOUR_MS, HOUR_MS // 4),
+    (48 * HOUR_MS, HOUR_MS),
+    (WEEK_MS, 6 * HOUR_MS),
+    (WEEKS * WEEK_MS, 24 * HOUR_MS),
+)
 """Up to such an age of the history, ms, the noise is estimated anew this often; then every REGULARLY."""
-REGULARLY = 24 * HOUR_MS
+REGULARLY = 48 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
