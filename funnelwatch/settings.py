@@ -95,7 +95,9 @@ class Settings(BaseSettings):
     hot_horizon_s: float = Field(86_400.0, gt=0, description="Windows younger than this are in Redis, s.")
     late_settle_s: float = Field(5.0, ge=0, description="A late change is re-emitted when quiet for this long, s.")
     watchdog_every_s: float = Field(60.0, ge=0, description="How often the alerting says that it works, s; 0: never.")
-    grafana_url: str = Field("", description="Address of the Grafana dashboard that alerts link to; empty: no link.")
+    grafana_url: str = Field(
+        "", description="Address of the dashboard Step in Grafana, for the links in alerts; empty: none."
+    )
     web_host: str = Field("127.0.0.1", description="Address that a worker's health and metrics bind to.")
     web_port: int = Field(6066, ge=0, description="Port of the first worker's health and metrics; 0: a free one.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
