@@ -8,7 +8,7 @@ ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short bench-detector check format lock unit integration clean
+.PHONY: help demo test drill drill-short bench-detector detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -24,6 +24,9 @@ drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length (AR
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)
+
+detection-report: $(INSTALLED)  ## measure the detector on simulated worlds, write docs/detection.md (ARGS="--quick")
+	@$(BIN)/python -m tests.report $(ARGS)
 
 unit: $(INSTALLED)  ## only the tests that need no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)

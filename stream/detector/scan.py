@@ -20,7 +20,7 @@ LONGEST = int(SCALES[-1])
 SHORT = 4
 """The first so many scales are the short ones, k <= 5, which forget a dip soon after it is over."""
 MONTH = 43_200.0
-ALLOWANCE = 0.4 * (np.sqrt(2.0 * np.log(MONTH)) - np.sqrt(2.0 * np.log(MONTH / SCALES)))
+ALLOWANCE = 0.5 * (np.sqrt(2.0 * np.log(MONTH)) - np.sqrt(2.0 * np.log(MONTH / SCALES)))
 """Added to the score of each scale. A month of minutes has 43,200 stretches of one window, and of 60 windows 60 times
 fewer that do not overlap: with one threshold for all, a long stretch would have to be more unusual than a short one.
 The largest of M / k standard normals is about sqrt(2 ln(M / k)): a share of the difference, after the multiscale test
@@ -159,7 +159,8 @@ def deviance_root(seen: Floats, total: Floats, expected: Floats, clumped: Floats
     ``clumped`` is the share of the variance that is overdispersion. The log density of a binomial share x around p
     falls with the divergence KL(x, p), that of a beta share with KL(p, x), which is twice as skew. The skewness of a
     beta-binomial is 1 + w times that of a binomial of the same variance, w being that share: so is that of the mean of
-    both divergences with weights 1 - w and w. Without it, strongly overdispersed rates near 1 look like drops.
+    both divergences with weights 1 - w and w. Without it, strongly overdispersed rates near 1 look like drops. Where it
+    would make a drop more unusual, at low rates, it overshoots (KL(p, 0) is infinite), and the plain one is taken.
     """
     total = np.maximum(total, seen)
     safe = expected > 0
@@ -169,7 +170,8 @@ def deviance_root(seen: Floats, total: Floats, expected: Floats, clumped: Floats
         miss = np.where(missed > 0, np.log(missed / np.where(safe, total - expected, 1.0)), 0.0)
     half = seen * hit + missed * miss
     turned = np.where((seen > 0) & (seen < expected), -expected * hit - (total - expected) * miss, half)
-    deviance = np.where(safe, 2.0 * np.maximum(half + clumped * (turned - half), 0.0), 0.0)
+    mean = half + clumped * np.minimum(turned - half, 0.0)
+    deviance = np.where(safe, 2.0 * np.maximum(mean, 0.0), 0.0)
     root: Floats = np.sign(expected - seen) * np.sqrt(deviance)
     return root
 

@@ -43,6 +43,10 @@ class World:
     """Height of the daily season of the rate, in its log odds; that of the weekly season is a third of it."""
     lag_s: float = 0.0
     """Mean time from impression to success (exponential)."""
+    holiday: float = 1.0
+    """Factor on the volume of the third and fourth judged day."""
+    outage_ms: int = 0
+    """No impressions for so long, once in the last week of the history and once in the judged time."""
     bursts_a_day: float = 0.0
     """Push messages: the volume is 3 times the usual for 10 minutes, from one window to the next."""
 
@@ -121,6 +125,13 @@ def volume(world: World, series: int, rng: np.random.Generator) -> Floats:
     weekdays = np.exp(rng.normal(0.0, world.weekday, (7, series)))
     weekdays /= weekdays.mean(axis=0)
     expected: Floats = world.per_minute * world.window_ms / MINUTE_MS * daily * weekdays[at[:, 0] // DAY_MS % 7]
+    day = DAY_MS // world.window_ms
+    expected[world.history + 2 * day : world.history + 4 * day] *= world.holiday
+    if world.outage_ms:
+        week = WEEK_MS // world.window_ms
+        for first in (world.history - week, world.history):
+            for one, begin in enumerate(rng.integers(first, min(first + week, world.rows), series)):
+                expected[begin : begin + world.outage_ms // world.window_ms, one] = 0.0
     if world.bursts_a_day:
         length = max(1, 10 * MINUTE_MS // world.window_ms)
         begun = rng.random(expected.shape) < world.bursts_a_day * world.window_ms / DAY_MS

@@ -32,7 +32,7 @@ def slow_deviance_root(x: float, n: float, e: float, clumped: float = 0.0) -> fl
     """Signed root of 2 n KL(x, e), or of its mean with 2 n KL(e, x) for a drop."""
     n = max(n, x)
     plain = n * divergence(x / n, e / n)
-    turned = n * divergence(e / n, x / n) if 0 < x < e else plain
+    turned = min(plain, n * divergence(e / n, x / n)) if 0 < x < e else plain
     blend = (1 - clumped) * plain + clumped * turned
     return math.copysign(math.sqrt(max(0.0, 2 * blend)), e - x) if e != x else 0.0
 
@@ -70,7 +70,7 @@ def test_the_scan_equals_the_formulas_series_by_series(
         root = slow_deviance_root(min(seen + 0.5, max(seen, expected)), total, expected, clumped)
         z = root * math.sqrt(expected * (1 - p) / variance)
         scale = math.sqrt(1.2**2 + base * expected**2 / variance)
-        allowance = 0.4 * (math.sqrt(2 * math.log(43_200)) - math.sqrt(2 * math.log(43_200 / k)))
+        allowance = 0.5 * (math.sqrt(2 * math.log(43_200)) - math.sqrt(2 * math.log(43_200 / k)))
         assert found.score[place, 0, 0] == pytest.approx(z / scale + allowance, rel=1e-6, abs=1e-5)
         assert found.drop[place, 0, 0] == pytest.approx(1 - seen / expected, abs=1e-9)
 
