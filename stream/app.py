@@ -271,7 +271,7 @@ async def detect(stream: Any) -> None:
         except StoppedError:
             return
         except Exception as error:
-            log.exception("judging failed; the worker stops, and nothing is lost")
+            log.exception("closed windows cannot be read; the worker stops, and nothing is lost")
             await app.crash(error)
             raise
 
@@ -301,9 +301,20 @@ def _judge(decode: Decoder, assembler: Assembler, values: list[bytes]) -> None:
     until_done(
         lambda: parts.detection(complete),
         what="detect",
-        is_outage=is_detect_outage,
+        is_outage=_is_to_be_tried_again,
         stopping=parts.stopping,
     )
+
+
+def _is_to_be_tried_again(error: Exception) -> bool:
+    """Any error: a fault of ours in judging must not stop the counting, which shares this process.
+
+    The same windows are tried again meanwhile; /healthz and the heartbeat that stays away tell of it, and a worker that
+    stands still ends for its supervisor.
+    """
+    if not is_detect_outage(error):
+        log.error("judging failed; the same windows are tried again", exc_info=error)
+    return True
 
 
 def is_detect_outage(error: Exception) -> bool:

@@ -52,7 +52,7 @@ def told(  # noqa: PLR0917
         "where": asdict(where),
         "stands": True,
     }
-    return state.but(payload={**state.payload, "told": kept})
+    return state.but(payload={**state.payload, "told": kept, "late": {}})
 
 
 def corrected(  # noqa: PLR0917

@@ -118,3 +118,12 @@ def test_a_detector_that_was_restarted_corrects_what_its_predecessor_told() -> N
     assert alert["lost_conversions"] == pytest.approx(2.0, abs=1.0)
     assert moves[0].state.state is State.FIRING
     assert told(second.observe(window(118, 158, 1))) == []
+
+
+def test_late_data_of_an_earlier_alert_does_not_stay_for_the_next() -> None:
+    """A small change of the first alert, not said, is forgotten when another begins, which is corrected by its own."""
+    first = [*BEFORE, *DIP, window(118, 64, 1), *(window(i, 160) for i in range(120, 140))]
+
+    said = run([*first, window(140, 60), window(140, 110, 1)])
+
+    assert said == [SAID, "resolved RECOVERED 1", SAID, "firing CORRECTED 1"]
