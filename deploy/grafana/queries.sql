@@ -56,12 +56,12 @@ ORDER BY 1;
 SELECT
     started_at AS time,
     coalesce(resolved_at, $__timeTo()::timestamptz) AS timeend,
-    severity || ': ' || step || CASE WHEN os = '' THEN '' ELSE ' on ' || os END || '. ' || summary AS text,
+    severity || ': ' || CASE WHEN step = '*' THEN 'all steps' ELSE step END || CASE WHEN os = '' THEN '' ELSE ' on ' || os END || '. ' || summary AS text,
     concat_ws(',', rule, state, reason) AS tags
 FROM alert_history
 WHERE
-    funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
+    funnel IN (${funnel:sqlstring}, '*')
+    AND concerns(step, steps, ${step:sqlstring})
     AND started_at <= $__timeTo()::timestamptz
     AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
 ORDER BY started_at;
@@ -315,15 +315,15 @@ ORDER BY 1;
 -- How many alerts fire now.
 SELECT count(*) AS firing
 FROM alert_history
-WHERE state = 'firing' AND funnel = ${funnel:sqlstring} AND step IN (${step:sqlstring});
+WHERE state = 'firing' AND funnel IN (${funnel:sqlstring}, '*') AND concerns(step, steps, ${step:sqlstring});
 
 -- name: alerts_lost
 -- Conversions that were lost to alerts of the range, by step.
 SELECT step, count(*) AS alerts, sum(lost_conversions) AS "conversions lost"
 FROM alert_history
 WHERE
-    funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
+    funnel IN (${funnel:sqlstring}, '*')
+    AND concerns(step, steps, ${step:sqlstring})
     AND started_at <= $__timeTo()::timestamptz
     AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
 GROUP BY step
@@ -345,13 +345,14 @@ SELECT
     CASE WHEN where_dimension = '' THEN '' ELSE where_dimension || ' = ' || where_value END AS "where",
     rule,
     summary,
+    silenced_by AS silence,
     funnel,
     (extract(epoch FROM started_at - INTERVAL '1 hour') * 1000)::bigint AS from_ms,
     (extract(epoch FROM coalesce(resolved_at + INTERVAL '1 hour', $__timeTo()::timestamptz)) * 1000)::bigint AS to_ms
 FROM alert_history
 WHERE
-    funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
+    funnel IN (${funnel:sqlstring}, '*')
+    AND concerns(step, steps, ${step:sqlstring})
     AND started_at <= $__timeTo()::timestamptz
     AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
 ORDER BY started_at DESC, step, os
@@ -361,7 +362,7 @@ LIMIT 500;
 -- What was said in the range, newest first.
 SELECT window_end AS time, state, reason, severity, step, or_none(os) AS os, rate, expected_rate, score, summary, alert_id
 FROM alert_messages
-WHERE funnel = ${funnel:sqlstring} AND step IN (${step:sqlstring}) AND $__timeFilter(window_end)
+WHERE funnel IN (${funnel:sqlstring}, '*') AND concerns(step, steps, ${step:sqlstring}) AND $__timeFilter(window_end)
 ORDER BY window_end DESC, alert_id, sequence DESC
 LIMIT 500;
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FUNNEL = "checkout"
 STEPS = ("cart", "pay", "done")
 ODD = "it's; DROP VIEW conversion --"
+LONG_AGO = T - 150 * DAY_MS
+"""Before every range that is shown."""
+
 WEEK_MS = 7 * DAY_MS
 HOUR_MS = 60 * MINUTE_MS
 CLOSED = T + 90 * MINUTE_MS
@@ -79,6 +82,14 @@ def fill(database: Database) -> None:
     count_in(database, {(T, "cart", "iOS", "Safari", "1.0"): (0, 0, 1, 0, 0)}, funnel=FUNNEL)
     count_in(database, {(T, "cart", ODD, ODD, ODD): (5, 4, 1)}, funnel=ODD)
     AlertStore(database).save(FUNNEL, T, {}, alerts())
+    for place, alert in enumerate(
+        (
+            message(FUNNEL, "wide", 0, step="done", steps=["done", "cart"]),
+            message("*", "everywhere", 0, step="*", dimensions={}),
+        )
+    ):
+        told = alert | {"state": "resolved", "started_at": LONG_AGO + place, "window_end": LONG_AGO + MINUTE_MS}
+        AlertStore(database).save(alert["funnel"], T, {}, [told])
     with database.transaction() as cursor:
         run(cursor, "mark_late", {"funnel": [FUNNEL], "window_ms": [T], "events": [1]})
     refresh(database)
@@ -278,6 +289,17 @@ def test_filters_leave_only_what_is_chosen(filled: Database) -> None:
         (step, by[step, "Android", "", "2.0"][0]) for step in ("cart", "pay")
     ]
     assert {row["os"] for row in found["By OS A"]} == {"Android"}
+
+
+def test_alerts_about_several_steps_or_all_are_shown_with_each(filled: Database) -> None:
+    """By the steps that an incident has reached, and what is about every step or every funnel."""
+    view = View(LONG_AGO - HOUR_MS, LONG_AGO + HOUR_MS)
+    view.chosen = {"funnel": [FUNNEL], "step": ["cart"]}
+    shown = ask(filled, view.expand(dict(queries(dashboard("alerts")))["Alerts A"]))
+    assert [(row["funnel"], row["step"]) for row in shown] == [("*", "*"), (FUNNEL, "done")]
+    view.chosen["step"] = ["pay"]
+    shown = ask(filled, view.expand(dict(queries(dashboard("alerts")))["Alerts A"]))
+    assert [row["step"] for row in shown] == ["*"]
 
 
 def test_a_name_with_a_quote_is_a_name(filled: Database) -> None:

@@ -195,9 +195,9 @@ def test_the_history_has_one_row_an_alert(either: Database, funnel: str) -> None
     first, second = f"{funnel}-1", f"{funnel}-2"
     told = [
         message(funnel, first, 0),
-        message(funnel, first, 1, rate=0.2, severity="critical", reason="WORSENED"),
+        message(funnel, first, 1, rate=0.2, severity="critical", reason="WORSENED", steps=[SMS, PHONE]),
         message(funnel, first, 2, rate=0.8, state="resolved", reason="RECOVERED", severity="critical"),
-        message(funnel, second, 0, dimensions={}, started_at=T),
+        message(funnel, second, 0, dimensions={}, started_at=T, silenced_by="7"),
     ]
     AlertStore(either).save(funnel, T, {}, told)
     over, firing = rows(either, "SELECT * FROM alert_history WHERE funnel = %s ORDER BY alert_id", funnel)
@@ -223,8 +223,11 @@ def test_the_history_has_one_row_an_alert(either: Database, funnel: str) -> None
         "where_value": "5.2.0",
         "where_share": 0.9,
         "summary": "message 2",
+        "steps": [PHONE, SMS],
+        "silenced_by": "",
     }
     assert (firing["state"], firing["resolved_at"], firing["os"], firing["started_at"]) == ("firing", None, "", at(T))
+    assert (firing["steps"], firing["silenced_by"]) == ([], "7")
     found = rows(either, "SELECT * FROM alert_messages WHERE funnel = %s ORDER BY alert_id, sequence", funnel)
     assert [row["reason"] for row in found] == ["FIRST_DROP", "WORSENED", "RECOVERED", "FIRST_DROP"]
     assert (found[1]["window_start"], found[1]["score"], found[1]["published_at"]) == (at(T + MINUTE_MS), 9.0, None)
