@@ -33,9 +33,9 @@ def block(language: str) -> str:
 def commands() -> list[str]:
     """The commands of the README that look at something and end by themselves."""
     found = re.findall(
-        r"^(funnelwatch (?:rate|doctor|dead-letters list|rules list).*?)(?:\s+#.*)?$", README, re.MULTILINE
+        r"^(funnelwatch (?:rate|doctor|dead-letters list|rules list|silence add).*?)(?:\s+#.*)?$", README, re.MULTILINE
     )
-    assert len(found) >= 5
+    assert len(found) >= 6
     return found
 
 
