@@ -42,6 +42,7 @@ def test_a_registry_that_is_away_pauses_the_detector_and_loses_no_window_and_no_
                 update={
                     "schema_registry_url": registry.url,
                     "rules_path": rules,
+                    "watchdog_every_s": 0.0,  # only what the windows bring
                     "window_s": 1,
                     "session_timeout_s": 2.0,
                 }
