@@ -2,7 +2,8 @@
 
 Each series has its own state machine; this stage decides which of their messages are published, and as what. The series
 that lost most in the window in which an incident was first seen leads: its ``alert_id`` and numbers are the incident's.
-A series of another step whose drop began at about the same time, within the same scope or a wider one, joins::
+A series of another step whose drop began at about the same time, within the same scope or a wider one, joins; so does
+one that was part of it before::
 
     window          1            2                3            4              5
     INPUT_NAME      FIRST_DROP                    RECOVERED
@@ -97,7 +98,14 @@ class Incidents:
         return self._say(incident, {**said, "reason": str(reason)})
 
     def _lead(self, state: AlertState, joining: list[AlertState]) -> str | None:
-        """The alert_id of the incident that a series that begins to fire belongs to."""
+        """The alert_id of the incident that a series that begins to fire belongs to.
+
+        One that was part of an incident which others keep open belongs to it again, however long ago that was: a second
+        alert about the same series must not fire beside the first.
+        """
+        for incident in self._incidents.values():
+            if incident.state is State.FIRING and _had(incident, state):
+                return incident.alert_id
         for other in sorted(self._firing.values(), key=lambda one: (one.started_at, one.key)):
             lead = self._incident_of.get(other.alert_id, other.alert_id)
             together = [
@@ -184,6 +192,14 @@ class Incidents:
         """Remember an incident and whom it is about."""
         self._incidents[incident.alert_id] = incident
         self._incident_of |= dict.fromkeys(incident.payload["members"], incident.alert_id)
+
+
+def _had(incident: AlertState, state: AlertState) -> bool:
+    """Whether the series of a state has been part of an incident."""
+    return incident.payload["message"]["rule"] == state.rule and any(
+        (member["step"], member["dimensions"]) == (state.step, state.dimensions)
+        for member in incident.payload["members"].values()
+    )
 
 
 def _compatible(one: dict[str, str], other: dict[str, str]) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.detector.grouping import Incidents
 from stream.detector.state import AlertState, Reason, State, Transition, alert_id
@@ -112,6 +114,14 @@ CASES: dict[str, tuple[list[str], list[list[str]]]] = {
         ["A! B!", "Ao", "A!", "Ao", "Bo"],
         [["FIRST_DROP:A+B:0"], [], ["WIDENED:A+B:1"], [], ["RECOVERED:A+B:2"]],
     ),
+    "a step that relapses much later, while others still fire, joins again": (
+        ["A! B!", "Bo", *[""] * 20, "B!", "Ao Bo"],
+        [["FIRST_DROP:A+B:0"], [], *[[]] * 20, ["WIDENED:A+B:1"], ["RECOVERED:A+B:2"]],
+    ),
+    "a step that relapses joins again though another of its kind has joined meanwhile": (
+        ["A/iOS! B!", "A/iOSo", "A/Android!", "A/iOS!", "A/iOSo A/Androido Bo"],
+        [["FIRST_DROP:A+B:0"], [], ["WIDENED:A+B:1"], ["WIDENED:A+B:2"], ["RECOVERED:A+B:3"]],
+    ),
     "a rule that is removed resolves it once": (["A! B!", "Ax Bx"], [["FIRST_DROP:A+B:0"], ["RULE_REMOVED:A+B:1"]]),
     "late data about it after it is over": (
         ["A! B!", "Ao Bo", "Bk", "Ak"],
@@ -163,3 +173,54 @@ def test_an_incident_is_said_again_after_a_silence_while_any_of_it_fires() -> No
     assert again.alert is not None
     assert (again.alert["reason"], again.alert["sequence"], again.alert["state"]) == ("SILENCE_ENDED", 1, "firing")
     assert world.incidents.again({**world.said[-1], "alert_id": "another"}, Reason.SILENCE_ENDED) is None
+
+
+SERIES = ["A", "B", "O", "A/iOS", "B/iOS", "A/Android", "C/Android"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(
+                st.tuples(st.sampled_from(SERIES), st.sampled_from("wcok")), max_size=5, unique_by=lambda one: one[0]
+            ),
+            st.integers(1, 20),
+            st.booleans(),
+        ),
+        max_size=25,
+    )
+)
+def test_no_series_is_told_by_two_alerts_at_once(windows: list[tuple[list[tuple[str, str]], int, bool]]) -> None:
+    """Whatever fires, recovers, relapses or is corrected, in whatever order, over restarts; sequences have no gaps."""
+    world = World()
+    number = 0
+    fires: set[str] = set()
+    fired: set[str] = set()
+    for moves, pause, restarts in windows:
+        said = []
+        for series, what in moves:
+            if series in fires:
+                said.append(series + ("c" if what == "k" else what))
+                fires -= {series} if what == "o" else set()
+            elif what == "k" and series in fired:
+                said.append(series + "k")
+            else:
+                said.append(series + "!")
+                fires.add(series)
+                fired.add(series)
+        world.window(number, " ".join(said))
+        number += pause
+        if restarts:
+            world.restart()
+    open_: dict[tuple[str, str, str], str] = {}
+    sequences: dict[str, int] = {}
+    for one in world.said:
+        assert one["sequence"] == sequences.get(one["alert_id"], -1) + 1
+        sequences[one["alert_id"]] = one["sequence"]
+        subject = (one["rule"], one["step"], str(one["dimensions"]))
+        assert open_.get(subject, one["alert_id"]) == one["alert_id"]
+        if one["state"] == "firing":
+            open_[subject] = one["alert_id"]
+        else:
+            open_.pop(subject, None)
+    assert bool(open_) == bool(fires)
