@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.codec import Reason, Undecodable
-from stream.model import Counts, PartitionCounts
+from stream.histogram import SLOTS, bucket
+from stream.model import Counts, Durations, PartitionCounts
 from stream.validation import Limits, Refusal, RefusedError, check
 from stream.watermark import partition_watermark
 
@@ -135,6 +136,7 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
     batch = judged.batch
     start = max(batch.start_offset, from_offset)
     counts: Counts = {}
+    durations: Durations = {}
     accepted = 0
     for offset, event in judged.accepted:
         if offset < start:
@@ -151,7 +153,11 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
             continue
         failed = event["status"] != SUCCESS
         numbers[1 + failed] += 1
-        shown = ts - (event["duration_ms"] or 0)
+        duration = event["duration_ms"]
+        if duration is not None and not failed:
+            octave, slot = bucket(duration)
+            durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
+        shown = ts - (duration or 0)
         cohort_key = (shown - shown % window_ms, *series)
         cohort = counts.get(cohort_key)
         if cohort is None:
@@ -162,6 +168,7 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
         start_offset=start,
         next_offset=batch.next_offset,
         counts=counts,
+        durations=durations,
         accepted=accepted,
         refused=sum(refused.record.offset >= start for refused in judged.refused),
         duplicates=sum(offset >= start for offset in judged.duplicates),

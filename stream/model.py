@@ -57,13 +57,21 @@ Counts = dict[CountKey, list[int]]
 """Counts to add, by key; the list has the fields of a Tally, in order."""
 
 
+DurationKey = tuple[int, str, str, str, str, str, int]
+"""A CountKey and an octave of a histogram."""
+
+Durations = dict[DurationKey, list[int]]
+"""Durations to add, by key; the list has how many fall into each slot of the octave (``stream.histogram``)."""
+
+
 @dataclass(slots=True)
 class PartitionCounts:
     """What the records ``[start_offset, next_offset)`` of one partition add to the counts.
 
     ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which nothing more is
-    expected of the partition; None where no record says. ``refused_offsets`` are those of the refused whose event ids
-    must not be taken for counted when the duplicate horizon is read again.
+    expected of the partition; None where no record says. ``durations`` are those of successes, dated by their ts.
+    ``refused_offsets`` are those of the refused whose event ids must not be taken for counted when the duplicate
+    horizon is read again.
     """
 
     partition: int
@@ -75,4 +83,5 @@ class PartitionCounts:
     duplicates: int = 0
     watermark: int | None = None
     log_time: int | None = None
+    durations: Durations = field(default_factory=dict)
     refused_offsets: list[int] = field(default_factory=list)

@@ -17,7 +17,7 @@ being among the dead letters was counted: then the rules have changed, and to co
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stream.counting import NEVER_EVENTS, Judge, Record, RecordBatch, tally
 from stream.duplicates import SeenIds
@@ -25,7 +25,9 @@ from stream.duplicates import SeenIds
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from stream.model import CountKey, Counts
+    from stream.model import Counts, Durations
+
+K = TypeVar("K", bound="tuple[int | str, ...]")
 
 HOUR_MS = 3_600_000
 
@@ -57,6 +59,7 @@ class Recount:
 
     Attributes:
         counts: what was counted so far.
+        durations: and the durations of successes.
         records: how many records were looked at.
         disputed: how many records that were counted would be refused now, by reason; unless it is empty, the counts
             are worth nothing.
@@ -79,6 +82,7 @@ class Recount:
         horizon_ms: int,
     ) -> None:
         self.counts: Counts = {}
+        self.durations: Durations = {}
         self.records = 0
         self.disputed: Counter[str] = Counter()
         self._judge = judge
@@ -98,9 +102,17 @@ class Recount:
         batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, kept)
         judged = self._judge(batch, seen, now_ms)
         self.disputed.update(one.reason for one in judged.refused if one.reason not in NEVER_EVENTS)
-        for key, numbers in tally(judged, self._window_ms, 0, now_ms).counts.items():
-            if self._from_ms <= key[0] < self._to_ms:
-                counted = self.counts.setdefault(key, [0, 0, 0, 0, 0])
+        found = tally(judged, self._window_ms, 0, now_ms)
+        self._add(self.counts, found.counts)
+        self._add(self.durations, found.durations)
+
+    def _add(self, total: dict[K, list[int]], found: Mapping[K, list[int]]) -> None:
+        """Add what lies in the range."""
+        for key, numbers in found.items():
+            window = key[0]
+            assert isinstance(window, int)
+            if self._from_ms <= window < self._to_ms:
+                counted = total.setdefault(key, [0] * len(numbers))
                 for column, number in enumerate(numbers):
                     counted[column] += number
 
@@ -110,14 +122,14 @@ class Recount:
         return sum(seen.shortened for seen in self._seen.values())
 
 
-def correction(recounted: Mapping[CountKey, Sequence[int]], counted: Mapping[CountKey, Sequence[int]]) -> Counts:
-    """What to add to the counts so that they are what was recounted; only keys that change, sorted.
+def correction(recounted: Mapping[K, Sequence[int]], counted: Mapping[K, Sequence[int]]) -> dict[K, list[int]]:
+    """What to add to counts, or to durations, so that they are what was recounted; only keys that change, sorted.
 
     A row that counts nothing is among them, with zeros, since it should not be there.
     """
-    nothing = (0, 0, 0, 0, 0)
-    changes: Counts = {}
+    changes: dict[K, list[int]] = {}
     for key in sorted(recounted.keys() | counted.keys()):
+        nothing = [0] * len(recounted.get(key) or counted[key])
         right, wrong = recounted.get(key, nothing), counted.get(key, nothing)
         change = [a - b for a, b in zip(right, wrong, strict=True)]
         if any(change) or key not in recounted:

@@ -9,12 +9,14 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
+from stream.histogram import SLOTS, bucket
 from stream.model import PartitionCounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from funnelwatch.settings import Settings
+    from stream.model import Durations
 
 MINUTE_MS = 60_000
 
@@ -38,6 +40,7 @@ def count_in(
     *,
     funnel: str = "sign_up",
     closed_through: int | None = None,
+    durations: Mapping[tuple[int, str, str, str, str], Sequence[int]] | None = None,
 ) -> None:
     """Count tallies, and close windows.
 
@@ -47,6 +50,7 @@ def count_in(
             differ, successes and failures of the cohort.
         funnel: the funnel.
         closed_through: windows that start before this are closed, ms.
+        durations: by the same keys, how long successes took, ms.
     """
     store = CountStore(database)
     start = store.start("filled", "id", {0: 0})[0].next_offset
@@ -54,7 +58,12 @@ def count_in(
         (window, funnel, step, os, browser, version): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
         for (window, step, os, browser, version), tally in tallies.items()
     }
-    store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts)])
+    took: Durations = {}
+    for (window, *series), values in (durations or {}).items():
+        for value in values:
+            octave, slot = bucket(value)
+            took.setdefault((window, funnel, *series, octave), [0] * SLOTS)[slot] += 1  # type: ignore[arg-type]
+    store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts, durations=took)])
     if closed_through is not None:
         closer = ClosingStore(database)
         closer.start_closing(funnel, closed_through)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from bisect import bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,23 @@ def naive_counts(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[Ke
         counts[own, column] += 1
         counts[(shown, *dimensions), column + 2] += 1
     return {key: [counts[key, column] for column in range(5)] for key, _ in counts}
+
+
+BORDERS = [*range(16), *(2**power * eighth // 8 for power in range(4, 45) for eighth in range(8, 16))]
+"""Where each bucket of durations begins: by single milliseconds, then by eighths of each power of two."""
+
+
+def naive_durations(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[tuple[Any, ...], list[int]]:
+    """An independent histogram of the durations of successes: key and octave to the counts of its eight slots."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for e in events:
+        if e["phase"] == "IMPRESSION" or e["status"] != "SUCCESS" or e["duration_ms"] is None:
+            continue
+        octave, slot = divmod(bisect_right(BORDERS, e["duration_ms"]) - 1, 8)
+        window = e["ts"] // window_ms * window_ms
+        key = (window, e["funnel"], e["step"], e["os"], e["browser"], e["app_version"], octave)
+        found.setdefault(key, [0] * 8)[slot] += 1
+    return found
 
 
 def produce(

@@ -24,7 +24,7 @@ FUNNEL_UID, STEP_UID, ALERTS_UID, PIPELINE_UID = (
 )
 
 WIDTH: Final = 24
-PERCENT, COUNT, SECONDS = "percentunit", "short", "s"
+PERCENT, COUNT, SECONDS, MILLISECONDS = "percentunit", "short", "s", "ms"
 NO_DATA: Final = "no counts in this range"
 
 SQL: Final = parse_queries((files(__package__) / "queries.sql").read_text())

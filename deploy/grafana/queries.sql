@@ -311,6 +311,52 @@ WHERE
 GROUP BY 1
 ORDER BY 1;
 
+-- name: time_to_convert
+-- Quantiles of how long the successes of a step took; of the level's histograms, which are simply added up.
+SELECT
+    window_start AS time,
+    duration_quantile(0.5, octaves, slots) AS p50,
+    duration_quantile(0.9, octaves, slots) AS p90,
+    duration_quantile(0.99, octaves, slots) AS p99
+FROM (
+    SELECT
+        window_start,
+        array_agg(octave ORDER BY octave) AS octaves,
+        array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave) AS slots
+    FROM (
+        SELECT
+            window_start,
+            octave,
+            sum(n0)::bigint AS n0,
+            sum(n1)::bigint AS n1,
+            sum(n2)::bigint AS n2,
+            sum(n3)::bigint AS n3,
+            sum(n4)::bigint AS n4,
+            sum(n5)::bigint AS n5,
+            sum(n6)::bigint AS n6,
+            sum(n7)::bigint AS n7
+        FROM (
+            SELECT * FROM window_durations WHERE '${level:raw}' = 'conversion'
+            UNION ALL
+            SELECT * FROM durations_5m WHERE '${level:raw}' = 'conversion_5m'
+            UNION ALL
+            SELECT * FROM durations_1h WHERE '${level:raw}' = 'conversion_1h'
+            UNION ALL
+            SELECT * FROM durations_1d WHERE '${level:raw}' = 'conversion_1d'
+        ) AS histograms
+        WHERE
+            $__timeFilter(window_start)
+            AND funnel = ${funnel:sqlstring}
+            AND step IN (${step:sqlstring})
+            AND or_none(os) IN (${os:sqlstring})
+            AND or_none(browser) IN (${browser:sqlstring})
+            AND or_none(app_version) IN (${app_version:sqlstring})
+        GROUP BY 1, 2
+    ) AS octaves_of_a_time
+    GROUP BY 1
+) AS histograms_of_a_time
+ORDER BY 1;
+
 -- name: alerts_firing
 -- How many alerts fire now.
 SELECT count(*) AS firing

@@ -42,6 +42,15 @@ def step() -> Dashboard:
             )
         )
     )
+    made = made.with_panel(
+        parts.lines(
+            "Time to convert",
+            "How long those took who made it, from impression to success, where the app says so. Less than 12.5 % off.",
+            ["time_to_convert"],
+            parts.MILLISECONDS,
+            width=24,
+        )
+    )
     for name, title in zip(parts.DIMENSIONS, ("OS", "browser", "app version"), strict=True):
         made = made.with_panel(
             parts.lines(f"Rate by {title}", "Closed windows.", [f"rate_by_{name}"], parts.PERCENT, width=8)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sinks.timescale.database import Database
     from sinks.timescale.repairs import Snapshot
-    from stream.model import Counts
+    from stream.model import Counts, Durations
 
 SHOWN = 50
 """Windows that are listed; the JSON has all."""
@@ -40,12 +40,18 @@ SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a recount has found: ``changes`` added to what was counted makes it right."""
+    """What a recount has found: ``changes`` and ``durations`` added to what was counted make it right."""
 
     range_ms: tuple[int, int]
     snapshot: Snapshot
     counting: Recount
     changes: Counts
+    durations: Durations
+
+    @property
+    def series(self) -> int:
+        """How many series of windows are wrong."""
+        return len(self.changes.keys() | {key[:-1] for key in self.durations})
 
 
 @click.command("windows")
@@ -85,7 +91,7 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
         found = _find(settings, database, range_ms)
         if not to_json:
             _show(found)
-        written = _write(database, settings, found, ask=not yes) if found.changes and not dry_run else 0
+        written = _write(database, settings, found, ask=not yes) if found.series and not dry_run else 0
         hot = 0 if dry_run else _repair_hot_copy(settings, database, found)
     if to_json:
         click.echo(json.dumps(_as_json(found, written=written, hot=hot, dry_run=dry_run), indent=2))
@@ -122,15 +128,22 @@ def _find(settings: Settings, database: Database, range_ms: tuple[int, int]) -> 
     counting = recount(settings, database, snapshot, range_ms)
     # Had the topic been made anew meanwhile, something else would have been counted.
     check_progress(settings, database)
-    return Repair(range_ms, snapshot, counting, correction(counting.counts, snapshot.counts))
+    return Repair(
+        range_ms,
+        snapshot,
+        counting,
+        correction(counting.counts, snapshot.counts),
+        correction(counting.durations, snapshot.durations),
+    )
 
 
 def _write(database: Database, settings: Settings, found: Repair, *, ask: bool) -> int:
     """Write the correction; how many closed windows will be published again."""
     if ask:
-        click.confirm(f"Correct {len(found.changes):,} series of windows?", abort=True, err=True)
+        click.confirm(f"Correct {found.series:,} series of windows?", abort=True, err=True)
+    store = RepairStore(database)
     try:
-        return RepairStore(database).correct(settings.events_topic, found.range_ms, found.snapshot, found.changes)
+        return store.correct(settings.events_topic, found.range_ms, found.snapshot, found.changes, found.durations)
     except RepairedMeanwhileError as error:
         raise click.ClickException(
             "counts were repaired by another command meanwhile: nothing was changed; run it again"
@@ -171,6 +184,9 @@ def _show(found: Repair) -> None:
             "may be counted otherwise than workers did",
             err=True,
         )
+    if found.durations:
+        wrong = len({key[:-1] for key in found.durations})
+        click.echo(f"the durations (time to convert) of {wrong:,} series of windows differ", err=True)
     if not found.changes:
         return
     changes, before = by_window(found.changes), by_window(found.snapshot.counts)
@@ -196,7 +212,8 @@ def _as_json(found: Repair, *, written: int, hot: int, dry_run: bool) -> dict[st
         "dry_run": dry_run,
         "records_read": found.counting.records,
         "series": len(found.counting.counts),
-        "changed_series": len(found.changes),
+        "changed_series": found.series,
+        "changed_durations": len({key[:-1] for key in found.durations}),
         "published_again": written,
         "hot_windows": hot,
         "windows": [
@@ -212,9 +229,9 @@ def _as_json(found: Repair, *, written: int, hot: int, dry_run: bool) -> dict[st
 
 
 def _outcome(found: Repair, written: int, hot: int) -> str:
-    if not found.changes:
+    if not found.series:
         return f"the counts are right; {hot:,} hot windows of Redis made equal to them"
     return (
-        f"{len(found.changes):,} series of windows corrected; {written:,} closed windows will be published again; "
+        f"{found.series:,} series of windows corrected; {written:,} closed windows will be published again; "
         f"{hot:,} hot windows of Redis made equal"
     )

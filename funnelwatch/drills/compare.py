@@ -13,11 +13,12 @@ from funnelwatch.drills.topics import everything
 from schemas.codec import Decoder
 from sinks.redis.hot import HotCopy
 from stream.detector.watchdog import is_heartbeat
+from stream.histogram import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from funnelwatch.drills.ledger import Expectation, Key, Ledger
+    from funnelwatch.drills.ledger import Duration, Expectation, Key, Ledger
     from funnelwatch.settings import Settings
     from schemas.codec import Registry
 
@@ -27,6 +28,11 @@ COUNTS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
     impressions, successes, failures, cohort_successes, cohort_failures
 FROM window_counts
+"""
+DURATIONS = """
+SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
+    octave, ARRAY[n0, n1, n2, n3, n4, n5, n6, n7]
+FROM window_durations
 """
 TOTALS = (
     "SELECT sum(accepted)::bigint, sum(refused)::bigint, sum(duplicates)::bigint FROM stream_progress WHERE topic = %s"
@@ -91,6 +97,7 @@ class Comparison:
         with psycopg.connect(self._settings.timescale_url, autocommit=True) as session:
             counted: dict[Key, list[int]] = {tuple(row[:6]): list(row[6:]) for row in session.execute(COUNTS)}
             self._counts(counted)
+            self._durations(session.execute(DURATIONS))
             self._totals(session)
             self._redis(counted)
             self._dead_letters()
@@ -116,6 +123,18 @@ class Comparison:
                     verdict.double += does - should
         verdict.facts["keys"] = len(expected)
         verdict.facts["events"] = self.expected.accepted
+
+    def _durations(self, rows: Iterable[Any]) -> None:
+        found: dict[Duration, int] = {}
+        for *key, octave, slots in rows:
+            for slot, number in enumerate(slots):
+                if number:
+                    found[(*key, *bounds(octave, slot))] = number
+        expected = self.expected.durations
+        for bucket in sorted(expected.keys() | found.keys()):
+            if expected[bucket] != found.get(bucket, 0):
+                self.verdict.wrongly(f"durations of {bucket}: expected {expected[bucket]}, found {found.get(bucket)}")
+        self.verdict.facts["durations"] = expected.total()
 
     def _totals(self, session: psycopg.Connection[Any]) -> None:
         topic = self._settings.events_topic

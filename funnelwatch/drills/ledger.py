@@ -21,6 +21,9 @@ Key = tuple[int, str, str, str, str, str]
 Place = tuple[int, int]
 """Partition and offset."""
 
+Duration = tuple[int, str, str, str, str, str, int, int]
+"""A Key, and a bucket of durations [from, to), ms."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -45,6 +48,7 @@ class Expectation:
 
     Attributes:
         counts: key to impressions, successes, failures, cohort successes, cohort failures.
+        durations: how many successes that know how long they took, by key and bucket.
         refused: place to reason and bytes.
         accepted: events, each once.
         duplicates: repetitions, none of them counted.
@@ -52,6 +56,7 @@ class Expectation:
     """
 
     counts: dict[Key, list[int]] = field(default_factory=dict)
+    durations: Counter[Duration] = field(default_factory=Counter)
     refused: dict[Place, tuple[str, bytes | None]] = field(default_factory=dict)
     accepted: int = 0
     duplicates: int = 0
@@ -99,6 +104,7 @@ class Ledger:
             else:
                 seen.add(event["event_id"])
                 cells.update(cells_of(event, window_ms))
+                expected.durations.update(durations_of(event, window_ms))
         expected.accepted = len(seen)
         for key, column in cells:
             expected.counts.setdefault(key, [0] * 5)[column] = cells[key, column]
@@ -113,6 +119,22 @@ def cells_of(event: Mapping[str, Any], window_ms: int) -> list[tuple[Key, int]]:
     shown = _key(event, event["ts"] - (event["duration_ms"] or 0), window_ms)
     failed = event["status"] == "FAILURE"
     return [(own, 2 if failed else 1), (shown, 4 if failed else 3)]
+
+
+def durations_of(event: Mapping[str, Any], window_ms: int) -> list[Duration]:
+    """The bucket to which one event adds one; none unless it is a success that knows how long it took.
+
+    Buckets are found by counting up from 0: 16 of 1 ms, then always eight that are twice as wide as the eight before.
+    """
+    took = event["duration_ms"]
+    if event["status"] != "SUCCESS" or event["phase"] == "IMPRESSION" or took is None:
+        return []
+    begin, width = 0, 1
+    while begin + 8 * width <= took:
+        begin += 8 * width
+        width = max(1, begin // 8)
+    begin += (took - begin) // width * width
+    return [(*_key(event, event["ts"], window_ms), begin, begin + width)]
 
 
 def _key(event: Mapping[str, Any], time_ms: int, window_ms: int) -> Key:

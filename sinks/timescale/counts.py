@@ -8,19 +8,25 @@ finds them counted. So a flush whose outcome is unknown is simply repeated.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sinks.timescale.database import Database, Row, run
 from stream.faults import point
-from stream.model import CountKey, Counts, PartitionCounts, Series, Tally
+from stream.histogram import SLOTS
+from stream.model import CountKey, Counts, Durations, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from psycopg import Cursor
 
+    from stream.model import DurationKey
+
 KEY_COLUMNS = ("window_ms", "funnel", "step", "os", "browser", "app_version")
 TALLY_COLUMNS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
+SLOT_COLUMNS = tuple(f"n{slot}" for slot in range(SLOTS))
+
+K = TypeVar("K")
 
 
 class MisplacedError(Exception):
@@ -87,6 +93,7 @@ class CountStore:
             if counts:
                 flushed.late = self._mark_late(cursor, counts)
                 flushed.totals = add_counts(cursor, counts)
+            add_durations(cursor, merged(batch.durations for batch in wanted))
             for batch in wanted:
                 run(
                     cursor,
@@ -208,6 +215,11 @@ class CountStore:
         rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
         return ((row["window_ms"], Series(*row_key(row)[1:]), row_tally(row)) for row in rows)
 
+    def durations(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Durations:
+        """The histograms of windows that start in ``[from_ms, to_ms)``, of one funnel or all."""
+        rows = self._database.query("read_durations", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        return dict(map(row_duration, rows))
+
     def dealt_with(self, topic: str) -> Row:
         """How many records of a topic were ``accepted``, ``refused`` and ``duplicates``."""
         return self._database.query("dealt_with", {"topic": topic})[0]
@@ -234,9 +246,32 @@ def add_counts(cursor: Cursor[Row], counts: Counts) -> Counts:
     return {row_key(row): list(row_tally(row)) for row in run(cursor, "upsert_counts", parameters)}
 
 
-def merged(parts: Iterable[Counts]) -> Counts:
-    """The sum of several counts."""
-    total: Counts = {}
+def add_durations(cursor: Cursor[Row], durations: Durations) -> int:
+    """Add histograms, if there are any, within a transaction; the least that a slot of theirs counts then."""
+    if not durations:
+        return 0
+    slots = zip(*durations.values(), strict=True)
+    parameters = duration_columns(durations) | {
+        name: list(values) for name, values in zip(SLOT_COLUMNS, slots, strict=True)
+    }
+    least: int = min(row["least"] for row in run(cursor, "upsert_durations", parameters))
+    return least
+
+
+def duration_columns(keys: Iterable[DurationKey]) -> dict[str, list[Any]]:
+    """As ``key_columns``, with the octave."""
+    *columns, octaves = zip(*keys, strict=True)
+    return {name: list(values) for name, values in zip(KEY_COLUMNS, columns, strict=True)} | {"octave": list(octaves)}
+
+
+def row_duration(row: Row) -> tuple[DurationKey, list[int]]:
+    """Key and slots of a row of durations."""
+    return (*row_key(row), row["octave"]), [row[name] for name in SLOT_COLUMNS]
+
+
+def merged(parts: Iterable[dict[K, list[int]]]) -> dict[K, list[int]]:
+    """The sum of several counts, or of several histograms."""
+    total: dict[K, list[int]] = {}
     for part in parts:
         for key, tally in part.items():
             kept = total.get(key)

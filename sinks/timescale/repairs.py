@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinks.timescale.counts import add_counts, key_columns, row_key, row_tally
+from sinks.timescale.counts import (
+    add_counts,
+    add_durations,
+    duration_columns,
+    key_columns,
+    row_duration,
+    row_key,
+    row_tally,
+)
 from sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
     from sinks.timescale.database import Row
-    from stream.model import Counts
+    from stream.model import Counts, Durations
 
 
 class RepairedMeanwhileError(Exception):
@@ -29,6 +37,7 @@ class Snapshot:
 
     Attributes:
         counts: the counts of the range.
+        durations: its histograms of durations.
         next_offsets: how far each partition was counted.
         log_times: the largest Kafka timestamp counted of each partition, ms; None: nothing was.
         elsewhere_until: until when counts may have come from elsewhere than the log as it is now, ms; None: never.
@@ -36,6 +45,7 @@ class Snapshot:
     """
 
     counts: Counts
+    durations: Durations
     next_offsets: dict[int, int]
     log_times: dict[int, int | None]
     elsewhere_until: int | None
@@ -56,17 +66,22 @@ class RepairStore:
         with self._database.transaction() as cursor:
             run(cursor, "one_snapshot")
             rows = run(cursor, "every_progress", {"topic": topic})
-            counts = run(cursor, "read_counts", {"funnel": None, "from_ms": from_ms, "to_ms": to_ms})
+            scope = {"funnel": None, "from_ms": from_ms, "to_ms": to_ms}
+            counts = run(cursor, "read_counts", scope)
+            durations = run(cursor, "read_durations", scope)
             return Snapshot(
                 counts={row_key(row): list(row_tally(row)) for row in counts},
+                durations=dict(map(row_duration, durations)),
                 next_offsets={row["partition"]: row["next_offset"] for row in rows},
                 log_times={row["partition"]: row["log_time_ms"] for row in rows},
                 elsewhere_until=run(cursor, "counted_elsewhere", {"topic": topic})[0]["until_ms"],
                 repair=run(cursor, "last_repair")[0]["repair"],
             )
 
-    def correct(self, topic: str, range_ms: tuple[int, int], snapshot: Snapshot, changes: Counts) -> int:
-        """Add a correction, of which there must be some, to the counts, in one transaction.
+    def correct(
+        self, topic: str, range_ms: tuple[int, int], snapshot: Snapshot, changes: Counts, durations: Durations
+    ) -> int:
+        """Add a correction to the counts and one to the durations in one transaction.
 
         Readers see the counts as they were until it is committed, and then as they should be: no statement sees
         anything in between. Flushes that touch the same rows wait for it. Closed windows that it changes are due to be
@@ -84,16 +99,22 @@ class RepairStore:
             run(cursor, "one_repair_at_a_time")
             if run(cursor, "last_repair")[0]["repair"] != snapshot.repair:
                 raise RepairedMeanwhileError
-            due = self._publish_again(cursor, changes)
-            totals = add_counts(cursor, changes)
-            if any(count < 0 for numbers in totals.values() for count in numbers):
-                raise DamagedMeanwhileError
-            run(cursor, "remove_empty", key_columns(changes))
+            due = 0
+            if changes:
+                due = self._publish_again(cursor, changes)
+                totals = add_counts(cursor, changes)
+                if any(count < 0 for numbers in totals.values() for count in numbers):
+                    raise DamagedMeanwhileError
+                run(cursor, "remove_empty", key_columns(changes))
+            if durations:
+                if add_durations(cursor, durations) < 0:
+                    raise DamagedMeanwhileError
+                run(cursor, "remove_empty_durations", duration_columns(durations))
             parameters = {
                 "topic": topic,
                 "from_ms": range_ms[0],
                 "to_ms": range_ms[1],
-                "changed_series": len(changes),
+                "changed_series": len(changes.keys() | {key[:-1] for key in durations}),
             }
             run(cursor, "note_repair", parameters)
         return due

@@ -33,6 +33,17 @@ LEVELS: Final = ("windows", "5m", "1h", "1d")
 RELATIONS: Final = {"windows": "window_counts", "5m": "counts_5m", "1h": "counts_1h", "1d": "counts_1d"}
 """Level to table, view or continuous aggregate."""
 
+DURATIONS: Final = {"windows": "window_durations", "5m": "durations_5m", "1h": "durations_1h", "1d": "durations_1d"}
+"""The same of the histograms of durations, which are kept as long as the counts."""
+
+
+AGED: Final = (
+    ("1d", ("forget_1d", "forget_durations_1d")),
+    ("1h", ("archive_1h", "archive_durations_1h")),
+    ("5m", ("archive_5m", "archive_durations_5m")),
+)
+"""Level to what is done with what is older than it is kept, on plain PostgreSQL; the coarsest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -58,7 +69,7 @@ REFRESHES: Final[Mapping[str, Refresh]] = {
     "1h": Refresh("5m", "3 hours", "15 minutes"),
     "1d": Refresh("1h", "2 days", "1 hour"),
 }
-"""As migration 010 schedules them."""
+"""As migrations 010 and 016 schedule them."""
 
 
 def set_retention(database: Database, retention: Retention) -> list[str]:
@@ -95,7 +106,8 @@ def refresh(database: Database) -> bool:
         parameters = {"from_days": _whole_from(kept[plan.source]), "end_offset": plan.end_offset}
         bounds = database.query("refresh_range", parameters)[0]
         with database.outside_transaction() as cursor:
-            run(cursor, "refresh", {"relation": RELATIONS[level], **bounds})
+            for relations in (RELATIONS, DURATIONS):
+                run(cursor, "refresh", {"relation": relations[level], **bounds})
     return True
 
 
@@ -123,8 +135,8 @@ def archive(database: Database, now_ms: int) -> int:
             if has_timescale(cursor) or not run(cursor, "lock_archive")[0]["locked"]:
                 return moved
             kept = _kept(cursor)
-            for level, query in (("1d", "forget_1d"), ("1h", "archive_1h"), ("5m", "archive_5m")):
-                if kept[level]:
+            for level, queries in AGED:
+                for query in queries if kept[level] else ():
                     run(cursor, query, {"before": today - kept[level] * DAY})
             if not kept["windows"]:
                 return moved
@@ -132,7 +144,8 @@ def archive(database: Database, now_ms: int) -> int:
             end = today - kept["windows"] * DAY
             if oldest is None or oldest >= end:
                 return moved
-            run(cursor, "archive_windows", {"before": min(oldest + DAY, end)})
+            for query in ("archive_windows", "archive_durations_windows"):
+                run(cursor, query, {"before": min(oldest + DAY, end)})
             moved += 1
 
 
@@ -147,17 +160,18 @@ def _whole_from(days: int) -> int | None:
 
 
 def _schedule(cursor: Cursor[Row], level: str, days: int) -> None:
-    """Tell the extension's jobs how long a level is kept, and from where its rollup can be made."""
-    run(cursor, "drop_nothing", {"relation": RELATIONS[level]})
-    if days:
-        run(cursor, "drop_after", {"relation": RELATIONS[level], "days": days})
-    for rollup, plan in REFRESHES.items():
-        if plan.source == level:
-            parameters = {
-                "relation": RELATIONS[rollup],
-                "from_days": _whole_from(days),
-                "end_offset": plan.end_offset,
-                "every": plan.every,
-            }
-            run(cursor, "unschedule_refresh", parameters)
-            run(cursor, "schedule_refresh", parameters)
+    """Tell the extension's jobs how long a level is kept, and from where its rollups can be made."""
+    for relations in (RELATIONS, DURATIONS):
+        run(cursor, "drop_nothing", {"relation": relations[level]})
+        if days:
+            run(cursor, "drop_after", {"relation": relations[level], "days": days})
+        for rollup, plan in REFRESHES.items():
+            if plan.source == level:
+                parameters = {
+                    "relation": relations[rollup],
+                    "from_days": _whole_from(days),
+                    "end_offset": plan.end_offset,
+                    "every": plan.every,
+                }
+                run(cursor, "unschedule_refresh", parameters)
+                run(cursor, "schedule_refresh", parameters)

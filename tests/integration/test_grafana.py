@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +66,11 @@ def tallies() -> dict[Key, tuple[int, ...]]:
     return made
 
 
+def durations() -> dict[Key, list[int]]:
+    """How long some of these successes took, ms."""
+    return {key: [1_000 * (place % 7 + 1), 20_000 + place, 300] for place, key in enumerate(tallies())}
+
+
 def alerts() -> list[dict[str, Any]]:
     """One that is over and one that fires."""
     over = {"step": "pay", "started_at": T + MINUTE_MS}
@@ -78,7 +84,7 @@ def alerts() -> list[dict[str, Any]]:
 def fill(database: Database) -> None:
     """The same counts, alerts and progress in each database."""
     declare(database, {FUNNEL: STEPS})
-    count_in(database, tallies(), funnel=FUNNEL, closed_through=CLOSED)
+    count_in(database, tallies(), funnel=FUNNEL, closed_through=CLOSED, durations=durations())
     count_in(database, {(T, "cart", "iOS", "Safari", "1.0"): (0, 0, 1, 0, 0)}, funnel=FUNNEL)
     count_in(database, {(T, "cart", ODD, ODD, ODD): (5, 4, 1)}, funnel=ODD)
     AlertStore(database).save(FUNNEL, T, {}, alerts())
@@ -277,6 +283,22 @@ def test_a_step_is_taken_apart_as_by_hand(filled: Database, level: str) -> None:
         assert {(row["time"], row["metric"]): row["rate"] for row in found[f"Rate by {title} A"]} == {
             group: rate(tally) for group, tally in by.items() if group[0] < at(CLOSED)
         }
+
+
+@pytest.mark.parametrize("level", RANGES)
+def test_time_to_convert_is_that_of_all_successes_of_a_time_together(filled: Database, level: str) -> None:
+    """Quantiles of the values of all series, not means of quantiles; within an eighth."""
+    found = rows_of(filled, "step", level, step=["pay"], os=["iOS"])["Time to convert A"]
+    hand = ByHand(level, ("pay",))
+    values: dict[datetime, list[int]] = {}
+    for key in hand.counts:
+        if key[2] == "iOS":
+            values.setdefault(at(hand.bucket(key)), []).extend(durations()[key])
+    assert [row["time"] for row in found] == sorted(values)
+    for row in found:
+        took = sorted(values[row["time"]])
+        for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+            assert row[name] == pytest.approx(took[ceil(q * len(took)) - 1], rel=1 / 8)
 
 
 def test_filters_leave_only_what_is_chosen(filled: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from confluent_kafka import TopicPartition
 from producers.times import iso
 from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale import repairs
+from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
 from sinks.timescale.repairs import RepairStore
@@ -30,6 +32,7 @@ from tests.traffic import (
     done,
     event,
     naive_counts,
+    naive_durations,
     now_ms,
     prepared,
     produce,
@@ -246,6 +249,19 @@ def test_an_interrupt_at_any_moment_leaves_everything_as_it_was(
     assert counted(repaired.settings) == repaired.right
 
 
+def test_durations_that_were_damaged_are_put_right_though_the_counts_are(repaired: Repaired) -> None:
+    """Rows lost, doubled and invented; the same again finds nothing to do."""
+    store = CountStore(repaired.database)
+    right = naive_durations(repaired.ledger, repaired.settings.window_ms)
+    assert store.durations(0, 2**45) == right
+    repaired.execute("DELETE FROM window_durations WHERE os = 'iOS'")
+    repaired.execute("UPDATE window_durations SET n0 = n0 * 2 + 1 WHERE os = 'Android' AND octave > 0")
+    found = json.loads(repaired.rebuild("--yes", "--json").stdout)
+    assert found["changed_durations"] == found["changed_series"] > 0
+    assert store.durations(0, 2**45) == right
+    assert json.loads(repaired.rebuild("--yes", "--json").stdout)["changed_series"] == 0
+
+
 def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
     """A correction that was worked out before another was written would be added a second time: it is refused."""
     repaired.execute("DELETE FROM window_counts WHERE os = 'iOS'")
@@ -254,10 +270,13 @@ def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
     assert repaired.rebuild("--yes").exit_code == 0
     key = next(iter(before.counts))
     with pytest.raises(repairs.RepairedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), before, {key: [1, 0, 0, 0, 0]})
+        store.correct(repaired.settings.events_topic, (0, 1), before, {key: [1, 0, 0, 0, 0]}, {})
     now = store.snapshot(repaired.settings.events_topic, repaired.begin, now_ms())
     with pytest.raises(repairs.DamagedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), now, {key: [-1_000, 0, 0, 0, 0]})
+        store.correct(repaired.settings.events_topic, (0, 1), now, {key: [-1_000, 0, 0, 0, 0]}, {})
+    took = next(iter(now.durations))
+    with pytest.raises(repairs.DamagedMeanwhileError):
+        store.correct(repaired.settings.events_topic, (0, 1), now, {}, {took: [-1_000] * 8})
     assert counted(repaired.settings) == repaired.right
 
 

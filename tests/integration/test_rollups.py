@@ -154,9 +154,12 @@ def test_each_level_has_its_policies_once_however_often_it_is_migrated(extended:
     """Refreshes from the beginning on, compression after a week; nothing is dropped unless somebody says so."""
     expected = [
         ("window_counts", "policy_compression", None, None, None, "7 days"),
-        ("counts_1d", "policy_refresh_continuous_aggregate", None, "2 days", None, None),
-        ("counts_1h", "policy_refresh_continuous_aggregate", None, "03:00:00", None, None),
-        ("counts_5m", "policy_refresh_continuous_aggregate", None, "01:00:00", None, None),
+        ("window_durations", "policy_compression", None, None, None, "7 days"),
+        *(
+            (f"{what}_{level}", "policy_refresh_continuous_aggregate", None, end, None, None)
+            for what in ("counts", "durations")
+            for level, end in (("1d", "2 days"), ("1h", "03:00:00"), ("5m", "01:00:00"))
+        ),
     ]
     for _ in range(2):
         assert migrate(extended, MINUTE_MS) == []
@@ -170,10 +173,11 @@ def test_a_refresh_begins_where_nothing_is_dropped_yet(extended: Database) -> No
     set_retention(extended, Retention(30, 60, 100, 0))
     found = {(row["relation"], row["proc_name"]): row for row in rows(extended, JOBS)}
     assert found["window_counts", "policy_retention"]["drop_after"] == "30 days"
-    assert found["counts_5m", "policy_refresh_continuous_aggregate"]["start_offset"] == "29 days"
-    assert found["counts_1h", "policy_refresh_continuous_aggregate"]["start_offset"] == "59 days"
-    assert found["counts_1d", "policy_refresh_continuous_aggregate"]["start_offset"] == "99 days"
-    assert ("counts_1d", "policy_retention") not in found
+    assert found["window_durations", "policy_retention"]["drop_after"] == "30 days"
+    for what in ("counts", "durations"):
+        for level, start in (("5m", "29 days"), ("1h", "59 days"), ("1d", "99 days")):
+            assert found[f"{what}_{level}", "policy_refresh_continuous_aggregate"]["start_offset"] == start
+        assert (f"{what}_1d", "policy_retention") not in found
     set_retention(extended, Retention())
     assert not [row for row in rows(extended, JOBS) if row["start_offset"] or row["drop_after"]]
 

@@ -20,7 +20,7 @@ from sinks.redis.hot import IncompleteError
 from sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
 from stream import aggregate, intake
 from stream.counting import Judge
-from stream.model import Counts, PartitionCounts, Series, Tally
+from stream.model import Counts, Durations, PartitionCounts, Series, Tally
 from stream.validation import Limits
 from tests.traffic import STEPS
 
@@ -186,6 +186,7 @@ class Store:
     """What ``CountStore`` promises: a flush is written whole or not at all, and only where the partition stands."""
 
     counts: Counts = field(default_factory=dict)
+    durations: Durations = field(default_factory=dict)
     progress: dict[int, Progress] = field(default_factory=dict)
     refused: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     fail_before: int = 0
@@ -208,6 +209,8 @@ class Store:
                 wanted.append(batch)
         added = merged([{key: list(tally) for key, tally in batch.counts.items()} for batch in wanted])
         self.counts = merged([self.counts, added])
+        took = [{key: list(slots) for key, slots in batch.durations.items()} for batch in wanted]
+        self.durations = merged([self.durations, *took])
         flushed.totals = {key: list(self.counts[key]) for key in added}
         for batch in wanted:
             times = [time for time in (self.progress[batch.partition].log_time, batch.log_time) if time is not None]

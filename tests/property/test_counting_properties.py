@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,12 +14,15 @@ from sinks.timescale.counts import merged
 from stream.active import ActiveSeries
 from stream.counting import Judge, Judged, Record, RecordBatch, tally, watermark_of
 from stream.duplicates import SeenIds
-from stream.model import ClosedWindow, Counts, Series, Tally
+from stream.model import ClosedWindow, Counts, Durations, Series, Tally
 from stream.validation import Limits
 from stream.watermark import topic_watermark
 from stream.window_parts import Assembler, parts_of
 from stream.windows import last_closed, window_start
-from tests.traffic import event, naive_counts
+from tests.traffic import event, naive_counts, naive_durations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NOW = 1_700_000_000_000
 WINDOW_MS = 60_000
@@ -81,23 +84,29 @@ def unique(sent: list[Any]) -> list[Any]:
     return [one | {"event_id": f"u{number}"} for number, one in enumerate(sent)]
 
 
-def count_all(sent: list[Any], cuts: list[int]) -> Counts:
-    """Count a partition's events in batches that are cut there."""
+def count_all(sent: list[Any], cuts: list[int]) -> tuple[Counts, Durations]:
+    """Count a partition's events, and their durations, in batches that are cut there."""
     wire, seen = Wire(sent), SeenIds(HORIZON_MS)
     bounds = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     parts = []
     for first, until in pairwise(bounds):
-        parts.append(tally(wire.judged(seen, first, until), WINDOW_MS, 10_000, NOW).counts)
-    return merged(parts)
+        parts.append(tally(wire.judged(seen, first, until), WINDOW_MS, 10_000, NOW))
+    return merged(part.counts for part in parts), merged(part.durations for part in parts)
+
+
+def naive(sent: Iterable[Any]) -> tuple[Counts, Durations]:
+    """The same by an independent group-by."""
+    sent = list(sent)
+    return naive_counts(sent, WINDOW_MS), naive_durations(sent, WINDOW_MS)  # type: ignore[return-value]
 
 
 @given(st.lists(good_events, max_size=60), st.randoms(use_true_random=False), st.lists(st.integers(0, 1000)))
 def test_any_order_and_any_cut_into_batches_gives_the_counts_of_an_independent_group_by(
     sent: list[Any], chance: Any, cuts: list[int]
 ) -> None:
-    """Window and cohort counts depend neither on the order of arrival nor on where batches end."""
+    """Window and cohort counts and durations depend neither on the order of arrival nor on where batches end."""
     sent = unique(sent)
-    expected = naive_counts(sent, WINDOW_MS)
+    expected = naive(sent)
     shuffled = sent[:]
     chance.shuffle(shuffled)
     assert count_all(shuffled, cuts) == expected
@@ -109,7 +118,8 @@ def test_any_split_into_partitions_gives_the_same_totals(sent: list[tuple[Any, i
     partitions: list[list[Any]] = [[], [], [], []]
     for number, (one, partition) in enumerate(sent):
         partitions[partition].append(one | {"event_id": f"u{number}"})
-    assert merged(count_all(part, []) for part in partitions) == naive_counts(chain(*partitions), WINDOW_MS)
+    counts, durations = zip(*(count_all(part, []) for part in partitions), strict=True)
+    assert (merged(counts), merged(durations)) == naive(chain(*partitions))
 
 
 @given(st.lists(values, max_size=60))
@@ -137,6 +147,7 @@ def test_a_tally_from_an_offset_on_counts_only_what_follows(sent: list[Any], beg
     first = tally(wire.judged(SeenIds(HORIZON_MS), 0, begin), WINDOW_MS, 10_000, NOW)
     assert (rest.start_offset, rest.next_offset) == (begin, len(sent))
     assert merged([first.counts, rest.counts]) == whole.counts
+    assert merged([first.durations, rest.durations]) == whole.durations
     for name in ("accepted", "refused", "duplicates"):
         assert getattr(first, name) + getattr(rest, name) == getattr(whole, name)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.property.pipeline_model import HORIZON_S, SETTINGS, CrashError, World, read
-from tests.traffic import naive_counts
+from tests.traffic import naive_counts, naive_durations
 
 if TYPE_CHECKING:
     from tests.property.pipeline_model import Worker
@@ -228,7 +228,11 @@ class ExactlyOnce(RuleBasedStateMachine):
             assert all(a <= b for a, b in zip(tally, expected.get(key, [0] * 5), strict=True)), (key, tally)
 
     def expected(self) -> dict[Any, list[int]]:
-        """An independent count of the log: an id counts unless it stands in the horizon before it."""
+        """An independent count of the log."""
+        return naive_counts(self.kept(), SETTINGS.window_ms)
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The events of the log that count: an id does unless it stands in the horizon before it."""
         kept = []
         for log in self.world.broker.logs:
             sightings: list[tuple[str, int]] = []
@@ -240,7 +244,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                 if all(number != event["event_id"] or time < horizon for number, time in sightings):
                     kept.append(event)
                 sightings.append((event["event_id"], message.time))
-        return naive_counts(kept, SETTINGS.window_ms)
+        return kept
 
     def teardown(self) -> None:
         """One of the workers takes everything over and finds the end: exactly once, dead letters and Redis too."""
@@ -261,6 +265,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                 self.fetch_and_count(number)
             self.fetch_and_count(0)
             assert world.store.counts == self.expected()
+            assert world.store.durations == naive_durations(self.kept(), SETTINGS.window_ms)
             garbage = {(m.number, m.at) for log in world.broker.logs for m in log if m.content == b"garbage"}
             assert world.letters.places == garbage
             assert {number: one.next_offset for number, one in world.store.progress.items()} == ends

@@ -15,7 +15,7 @@ from stream.recount import BEHIND_MS, Recount, correction, first_whole, log_need
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 
 if TYPE_CHECKING:
-    from stream.model import Counts
+    from stream.model import Counts, Durations
 
 RANGE_MS = (NOW // WINDOW_MS * WINDOW_MS - 3 * WINDOW_MS, NOW // WINDOW_MS * WINDOW_MS + WINDOW_MS)
 STEPS_THEN = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")
@@ -41,6 +41,11 @@ class Log:
         )
         counts = tally(part, WINDOW_MS, 0, NOW).counts
         return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
+
+    def durations(self) -> Durations:
+        """The durations of the range that the worker has counted."""
+        durations = tally(self.judged, WINDOW_MS, 0, NOW).durations
+        return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def recount(self, until: int, cut: list[int], now: Judge | None = None) -> Recount:
         """The recount up to an offset, read in pieces that are cut there."""
@@ -73,6 +78,8 @@ def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
     total = merged([damaged, meanwhile, changes])
     assert {key: numbers for key, numbers in total.items() if any(numbers)} == log.counted(0, len(sent))
     assert correction(log.recount(len(sent), []).counts, log.counted(0, len(sent))) == {}
+    assert log.recount(len(sent), cut).durations == log.durations()
+    assert merged([log.durations(), correction({}, log.durations())]) == dict.fromkeys(log.durations(), [0] * 8)
     assert set(changes) == {key for key in right.keys() | damaged.keys() if right.get(key) != damaged.get(key)}
 
 
