@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("127.0.0.1", description="Address that a worker's health and metrics bind to.")
     web_port: int = Field(6066, ge=0, description="Port of the first worker's health and metrics; 0: a free one.")
+    board_host: str = Field("127.0.0.1", description="Address that the board and the query API bind to.")
+    board_port: int = Field(8060, ge=0, description="Port of the board and the query API; 0: a free one.")
+    board_hosts: str = Field(
+        "", description="Host names that the board answers to beside its own, comma separated; for a proxy before it."
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod

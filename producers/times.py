@@ -18,7 +18,10 @@ def parse_span_ms(text: str) -> int:
     match = SPAN.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text!r} is no span of time; right would be 90s, 10m, 1.5h, 8d or 2w")
-    return round(float(match[1]) * UNITS_MS[match[2]])
+    span = float(match[1]) * UNITS_MS[match[2]]
+    if span >= 2**53:
+        raise ValueError(f"{text[:20]!r} is longer than any span of time can be")
+    return round(span)
 
 
 def parse_time_ms(text: str, now_ms: int) -> int:

@@ -11,8 +11,9 @@ import psycopg
 import redis
 from confluent_kafka import KafkaException
 
+from funnelwatch import asking
 from funnelwatch.funnels import FunnelsFileError
-from producers.times import SPAN, iso, parse_span_ms, parse_time_ms
+from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
 from sinks.timescale.database import Database
@@ -86,13 +87,9 @@ def moment_ms(text: str, now_ms: int) -> int:
         click.BadParameter: it is neither.
     """
     try:
-        moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
-        iso(moment)  # what no calendar has is refused here
-    except (ValueError, OverflowError, OSError) as error:
-        raise click.BadParameter(
-            f"{text!r} is neither a span (90s, 15m, 1h, 7d) nor a time (now, 2026-11-22T10:00:00Z)"
-        ) from error
-    return moment
+        return asking.moment_ms(text, now_ms)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def without_password(url: str) -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "worker": "worker:worker",
     "simulate": "simulate:simulate",
     "produce": "produce:produce",
+    "board": "board:board",
     "rate": "rate:rate",
     "alerts": "alerts:alerts",
     "rules": "rules:rules",

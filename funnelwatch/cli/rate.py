@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from itertools import product
+import json
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from funnelwatch.answers import Question
+from funnelwatch.asking import BadQuestionError, NothingThereError, ask
 from funnelwatch.cli.faults import Span, moment_ms, opened
-from funnelwatch.cli.rate_view import Answer, as_csv, as_json, draw
-from funnelwatch.cli.showing import clock, lasting
-from funnelwatch.funnels import load_funnels
+from funnelwatch.cli.rate_view import draw
+from funnelwatch.cli.showing import clock
 from funnelwatch.settings import load_settings
 from schemas.events import now_ms
-from sinks.timescale.rates import Basis, Dimension, Known, Rate, RateStore, Scope
+from sinks.timescale.rates import RateStore, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-MOST_ROWS = 10_000
-"""Spans of time that are told apart at the most."""
+    from funnelwatch.answers import Answer
+    from sinks.timescale.rates import Basis, Dimension, Known
 
 
 class By(click.Choice[str]):
@@ -88,95 +89,29 @@ def rate(
     settings = load_settings()
     scope = Scope(funnel, step, os, browser, app_version)
     dimensions = cast("tuple[Dimension, ...]", tuple(dict.fromkeys(by)))
+    question = Question(scope, since_ms, until_ms, dimensions, cast("Basis", basis), every, closed)
     with opened(settings) as database:
-        store = RateStore(database)
-        window_ms = store.window_ms() or settings.window_ms
-        closed_through = store.closed_through(funnel)
-        start, end = whole_range(since_ms, until_ms, window_ms, every)
-        if closed:
-            end = closed_end(start, end, closed_through)
-        found = store.rates(scope, start, end, by=dimensions, basis=cast("Basis", basis), every_ms=every)
-        if not found:
-            raise click.ClickException(nothing_found(scope, start, end, store.known()))
-        declared = load_funnels(settings.funnels_path).get(funnel, ())
-    starts = range(start, end, every) if every else None
-    wanted = declared if step is None and not dimensions else ()
-    rows = in_order(found, declared, wanted, starts)
-    answer = Answer(scope, cast("Basis", basis), dimensions, start, end, window_ms, closed_through, every, rows)
+        try:
+            answer = ask(database, settings, question)
+        except BadQuestionError as error:
+            raise click.UsageError(f"--{error.parameter}: {error.message}") from error
+        except NothingThereError as error:
+            raise click.ClickException(str(error)) from error
+        if not answer.found:
+            raise click.ClickException(nothing_found(answer, RateStore(database).known()))
     if to_json:
-        click.echo(as_json(answer))
+        click.echo(json.dumps(answer.as_object(), indent=2))
     elif to_csv:
-        click.echo(as_csv(answer), nl=False)
+        click.echo(answer.as_csv(), nl=False)
     else:
         draw(answer)
 
 
-def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | None) -> tuple[int, int]:
-    """The range of whole windows, ``[start, end)``, that holds a range; it starts with a whole span of ``every_ms``.
-
-    Raises:
-        click.UsageError: it is empty, the span is no multiple of the window, or there are too many of it.
-    """
-    if since_ms >= until_ms:
-        raise click.UsageError(f"--since {clock(since_ms)} is not before --until {clock(until_ms)}")
-    if every_ms is not None and (every_ms <= 0 or every_ms % window_ms):
-        raise click.UsageError(f"--every must be a multiple of the window, which is {lasting(window_ms)}")
-    step = every_ms or window_ms
-    start = since_ms - since_ms % step
-    end = until_ms + -until_ms % window_ms
-    if every_ms and (end - start) / every_ms > MOST_ROWS:
-        raise click.UsageError(f"--every: more than {MOST_ROWS:,} spans; take a longer one or a shorter range")
-    return start, end
-
-
-def closed_end(start: int, end: int, closed_through: int | None) -> int:
-    """The end of what is complete of a range.
-
-    Raises:
-        click.ClickException: nothing of it is.
-    """
-    if closed_through is None:
-        raise click.ClickException("no window of this funnel is complete yet; leave out --closed, or wait")
-    if closed_through <= start:
-        raise click.ClickException(
-            f"windows are complete up to {clock(closed_through)}, which is not after --since {clock(start)}; is a "
-            "worker running? `funnelwatch doctor` tells how far behind it is"
-        )
-    return min(end, closed_through)
-
-
-def in_order(
-    found: Iterable[Rate], declared: Sequence[str], wanted: Iterable[str], starts: Sequence[int] | None
-) -> list[Rate]:
-    """Rates by step in the funnel's order (other steps after them), then by dimensions, then by time.
-
-    What has no counts is filled in with zeros: a step of ``wanted``, and a span of time of a series that is there.
-    """
-    place = {step: number for number, step in enumerate(declared)}
-    known = {(rate.step, rate.os, rate.browser, rate.app_version, rate.start_ms): rate for rate in found}
-    series = {(rate.step, rate.os, rate.browser, rate.app_version) for rate in known.values()}
-    series |= {(step, "", "", "") for step in wanted}
-    ordered = sorted(series, key=lambda key: (place.get(key[0], len(place)), *key))
-    return [
-        known.get((*key, start)) or Rate(key[0], key[1], key[2], key[3], start_ms=start)
-        for key, start in product(ordered, [None] if starts is None else starts)
-    ]
-
-
-def nothing_found(scope: Scope, start: int, end: int, known: Sequence[Known]) -> str:
+def nothing_found(answer: Answer, known: Sequence[Known]) -> str:
     """What to tell where nothing is counted: what there is."""
-    chosen = [
-        f"{name} {value}"
-        for name, value in (
-            ("step", scope.step),
-            ("os", scope.os),
-            ("browser", scope.browser),
-            ("app version", scope.app_version),
-        )
-        if value is not None
-    ]
-    asked = ", ".join([f"funnel {scope.funnel}", *chosen])
-    message = f"nothing is counted for {asked} from {clock(start)} to {clock(end)}"
+    chosen = [f"{name.replace('_', ' ')} {value}" for name, value in answer.filters.items()]
+    asked = ", ".join([f"funnel {answer.question.scope.funnel}", *chosen])
+    message = f"nothing is counted for {asked} from {clock(answer.from_ms)} to {clock(answer.to_ms)}"
     if not known:
         return f"{message}; the database has no events yet. `funnelwatch simulate` makes some, a worker counts them"
     return "\n".join(

@@ -12,8 +12,8 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
+from funnelwatch.asking import BadQuestionError, whole_range
 from funnelwatch.cli.faults import moment_ms, one_line, opened
-from funnelwatch.cli.rate import whole_range
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
 from funnelwatch.cli.showing import clock, console, printable
 from funnelwatch.settings import Settings, load_settings
@@ -107,7 +107,10 @@ def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
         raise click.UsageError(f"the range {which}: it is {clock(now)} now; --to now is the latest end")
     if since_ms >= until_ms:
         raise click.UsageError(f"--from {clock(since_ms)} is not before --to {clock(until_ms)}")
-    return whole_range(since_ms, until_ms, settings.window_ms, None)
+    try:
+        return whole_range(since_ms, until_ms, settings.window_ms, None)
+    except BadQuestionError as error:
+        raise click.UsageError(error.message) from error
 
 
 def _check_retention(database: Database, from_ms: int) -> None:

@@ -63,6 +63,11 @@ class Database:
         self._application = application
         self._connection: Connection | None = None
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection; it may be dead all the same."""
+        return self._connection is not None and not self._connection.closed
+
     def connection(self) -> Connection:
         """The connection, made now if there is none.
 
@@ -70,7 +75,7 @@ class Database:
             psycopg.OperationalError: the database cannot be reached.
         """
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
+            connection = psycopg.connect(
                 self.url,
                 row_factory=dict_row,
                 autocommit=True,
@@ -81,8 +86,13 @@ class Database:
                 keepalives_interval=5,
                 keepalives_count=4,
             )
-            self._connection.execute(LIMITS, self._limits)
+            self.prepare(connection)
+            self._connection = connection
         return self._connection
+
+    def prepare(self, connection: Connection) -> None:
+        """Set what a new connection is bound to."""
+        connection.execute(LIMITS, self._limits)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Cursor[Row]]:

@@ -93,6 +93,7 @@ class RateStore:
         by: Collection[Dimension] = (),
         basis: Basis = "window",
         every_ms: int | None = None,
+        limit: int | None = None,
     ) -> list[Rate]:
         """Counts of the windows that start in ``[from_ms, to_ms)``, by step and the dimensions of ``by``.
 
@@ -104,6 +105,7 @@ class RateStore:
             basis: what dates a success.
             every_ms: length of the spans of time to tell apart, which begin at multiples of it since the epoch; a
                 multiple of the window. None: one span, the whole range.
+            limit: at most this many; None: all.
 
         Returns:
             Sorted by time, step and dimensions; what has no counts is not there.
@@ -118,6 +120,7 @@ class RateStore:
             "to_ms": to_ms,
             "every_ms": every_ms or WHOLE_RANGE_MS,
             "cohort": basis == "cohort",
+            "limit": limit,
             **{f"by_{dimension}": dimension in by for dimension in DIMENSIONS},
         }
         rows = self._database.query("rates", parameters)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from funnelwatch.asking import BadQuestionError, in_order, whole_range
 from funnelwatch.cli.faults import moment_ms, without_password
-from funnelwatch.cli.rate import in_order, whole_range
 from funnelwatch.cli.showing import bar, lasting, percent, printable
 from funnelwatch.settings import Settings
 from sinks.timescale.rates import Rate
@@ -43,9 +43,9 @@ def test_a_range_is_widened_to_whole_windows(since: int, length: int, window: in
     ("until", "every", "wrong"),
     [(0, None, "is not before"), (10**6, 90_000, "multiple of the window"), (10**12, 60_000, "more than 10,000")],
 )
-def test_a_range_that_makes_no_sense_is_a_usage_error(until: int, every: int | None, wrong: str) -> None:
-    """It names the option and what is wrong."""
-    with pytest.raises(click.UsageError, match=wrong):
+def test_a_range_that_makes_no_sense_is_refused(until: int, every: int | None, wrong: str) -> None:
+    """It names the parameter and what is wrong."""
+    with pytest.raises(BadQuestionError, match=wrong):
         whole_range(0, until, 60_000, every)
 
 

@@ -19,7 +19,8 @@ WHERE
     AND (%(browser)s::text IS NULL OR browser = %(browser)s)
     AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
 GROUP BY 1, 2, 3, 4, 5
-ORDER BY 1, 2, 3, 4, 5;
+ORDER BY 1, 2, 3, 4, 5
+LIMIT %(limit)s;
 
 -- name: known_series
 -- Each funnel's steps and operating systems in the day up to its newest window, and when that was.

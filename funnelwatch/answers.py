@@ -1,0 +1,122 @@
+"""What is asked about rates, and the answer: the same object for the command line, the query API and the board."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from funnelwatch.cli.showing import clock
+from sinks.timescale.rates import DIMENSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sinks.timescale.rates import Basis, Dimension, Rate, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        scope: what to count.
+        since_ms: start, ms, UTC.
+        until_ms: end, exclusive, ms, UTC.
+        by: dimensions to tell apart.
+        basis: what dates a success.
+        every_ms: length of the spans of time to tell apart; None: one span, the whole range.
+        closed: only windows that are complete.
+    """
+
+    scope: Scope
+    since_ms: int
+    until_ms: int
+    by: tuple[Dimension, ...] = ()
+    basis: Basis = "window"
+    every_ms: int | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rates, and what they were asked for; times in ms.
+
+    Attributes:
+        question: as it was asked.
+        from_ms: start of the range as it was widened.
+        to_ms: its end, exclusive.
+        window_ms: length of a window.
+        closed_through: windows that start before this are complete; None while none is.
+        rates: by step in the funnel's order, then by dimensions, then by time.
+        found: whether anything is counted in the range; else ``rates`` are zeros of declared steps, or none.
+    """
+
+    question: Question
+    from_ms: int
+    to_ms: int
+    window_ms: int
+    closed_through: int | None
+    rates: Sequence[Rate]
+    found: bool
+
+    @property
+    def open_ms(self) -> int:
+        """How much of the range is in windows that still grow."""
+        through = self.from_ms if self.closed_through is None else self.closed_through
+        return min(self.to_ms - self.from_ms, max(0, self.to_ms - through))
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What was chosen beside the funnel."""
+        chosen = {name: getattr(self.question.scope, name) for name in ("step", *DIMENSIONS)}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each rate; times ISO 8601 UTC, rates 0 to 1 or None."""
+        return [_row(rate, self.question.by) for rate in self.rates]
+
+    def as_object(self) -> dict[str, Any]:
+        """One object for JSON."""
+        return {
+            "funnel": self.question.scope.funnel,
+            "filters": self.filters,
+            "basis": self.question.basis,
+            "from": clock(self.from_ms),
+            "to": clock(self.to_ms),
+            "window_s": self.window_ms / 1000,
+            "complete_through": None if self.closed_through is None else clock(self.closed_through),
+            "includes_open_windows": self.open_ms > 0,
+            "rows": self.rows(),
+        }
+
+    def as_csv(self) -> str:
+        """The rows with a header; empty where there is no rate."""
+        start = ["start"] if self.question.every_ms else []
+        counts = ["impressions", "successes", "failures", "rate", "low", "high"]
+        return as_csv([*start, "step", *self.question.by, *counts], self.rows())
+
+
+def _row(rate: Rate, by: Sequence[Dimension]) -> dict[str, Any]:
+    low, high = rate.interval or (None, None)
+    return {
+        **({} if rate.start_ms is None else {"start": clock(rate.start_ms)}),
+        "step": rate.step,
+        **{dimension: getattr(rate, dimension) for dimension in by},
+        "impressions": rate.impressions,
+        "successes": rate.successes,
+        "failures": rate.failures,
+        "rate": rate.rate,
+        "low": low,
+        "high": high,
+    }
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows with a header; empty where there is no value."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,161 @@
+"""Questions about rates and their answers, whoever asks: the command line, the query API and the board.
+
+A question names a range of time as it is typed; it is widened to whole windows, or to whole spans of ``every``. The
+answer is one object, the same from everywhere.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from funnelwatch.answers import Answer, Question
+from funnelwatch.cli.showing import clock
+from funnelwatch.funnels import load_funnels
+from producers.times import SPAN, iso, parse_span_ms, parse_time_ms
+from sinks.timescale.rates import Rate, RateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from funnelwatch.settings import Settings
+    from sinks.timescale.database import Database
+
+MOST_SPANS = 10_000
+"""Spans of time that are told apart at the most."""
+
+MOST_ROWS = 100_000
+"""Rows of an answer at the most."""
+
+FIRST_MS = 0
+LAST_MS = 253_370_764_800_000
+"""Times lie from 1970 to the end of 9998: what a calendar can still add a span to."""
+
+
+class BadQuestionError(ValueError):
+    """What was asked makes no sense; the message says what is wrong and what would be right.
+
+    Args:
+        parameter: what is wrong of the question, by the name of its parameter: since, until, every, closed.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(f"{parameter}: {message}")
+        self.parameter = parameter
+        self.message = message
+
+
+class NothingThereError(LookupError):
+    """The question makes sense, and there is nothing to answer it with yet; the message says what there is."""
+
+
+def ask(database: Database, settings: Settings, question: Question) -> Answer:
+    """Answer a question from the counts of record.
+
+    Raises:
+        BadQuestionError: the range or the spans make no sense, or the answer would be too long.
+        NothingThereError: only complete windows were asked for, and none is.
+        funnelwatch.funnels.FunnelsFileError: the file of declared funnels cannot be used.
+        psycopg.Error: the database is away.
+    """
+    store = RateStore(database)
+    scope = question.scope
+    window_ms = store.window_ms() or settings.window_ms
+    closed_through = store.closed_through(scope.funnel)
+    start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
+    if question.closed:
+        end = closed_end(start, end, closed_through)
+    found = store.rates(
+        scope,
+        start,
+        end,
+        by=question.by,
+        basis=question.basis,
+        every_ms=question.every_ms,
+        limit=MOST_ROWS + 1,
+    )
+    declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
+    starts = range(start, end, question.every_ms) if question.every_ms else None
+    wanted = declared if scope.step is None and not question.by else ()
+    rows = in_order(found, declared, wanted, starts)
+    return Answer(question, start, end, window_ms, closed_through, rows, bool(found))
+
+
+def moment_ms(text: str, now_ms: int) -> int:
+    """A time as it is typed: a span means so long ago, else now or ISO 8601 (UTC where it names no zone), in ms.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
+        iso(moment)  # what no calendar has is refused here
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(
+            f"{text!r} is neither a span (90s, 15m, 1h, 7d) nor a time (now, 2026-11-22T10:00:00Z)"
+        ) from error
+    return moment
+
+
+def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | None) -> tuple[int, int]:
+    """The range of whole windows, ``[start, end)``, that holds a range; it starts with a whole span of ``every_ms``.
+
+    Raises:
+        BadQuestionError: it is empty, the span is no multiple of the window, or there are too many of it.
+    """
+    for name, moment in (("since", since_ms), ("until", until_ms)):
+        if not FIRST_MS <= moment <= LAST_MS:
+            raise BadQuestionError(name, f"{clock(moment)} is no time for events; right would be 1970 to 9998")
+    if since_ms >= until_ms:
+        raise BadQuestionError("since", f"{clock(since_ms)} is not before until, which is {clock(until_ms)}")
+    if every_ms is not None and (every_ms <= 0 or every_ms % window_ms):
+        raise BadQuestionError("every", f"must be a multiple of the window, which is {window_ms / 1000:g} s")
+    step = every_ms or window_ms
+    start = since_ms - since_ms % step
+    end = until_ms + -until_ms % window_ms
+    if every_ms and (end - start) / every_ms > MOST_SPANS:
+        raise BadQuestionError("every", f"more than {MOST_SPANS:,} spans; take a longer one or a shorter range")
+    return start, end
+
+
+def closed_end(start: int, end: int, closed_through: int | None) -> int:
+    """The end of what is complete of a range.
+
+    Raises:
+        NothingThereError: nothing of it is.
+    """
+    if closed_through is None:
+        raise NothingThereError("no window of this funnel is complete yet; do not ask for closed ones only, or wait")
+    if closed_through <= start:
+        raise NothingThereError(
+            f"windows are complete up to {clock(closed_through)}, which is not after {clock(start)}; is a worker "
+            "running? `funnelwatch doctor` tells how far behind it is"
+        )
+    return min(end, closed_through)
+
+
+def in_order(
+    found: Iterable[Rate], declared: Sequence[str], wanted: Iterable[str], starts: Sequence[int] | None
+) -> list[Rate]:
+    """Rates by step in the funnel's order (other steps after them), then by dimensions, then by time.
+
+    What has no counts is filled in with zeros: a step of ``wanted``, and a span of time of a series that is there.
+
+    Raises:
+        BadQuestionError: these are more than ``MOST_ROWS``.
+    """
+    place = {step: number for number, step in enumerate(declared)}
+    known = {(rate.step, rate.os, rate.browser, rate.app_version, rate.start_ms): rate for rate in found}
+    series = {(rate.step, rate.os, rate.browser, rate.app_version) for rate in known.values()}
+    series |= {(step, "", "", "") for step in wanted}
+    if len(series) * (1 if starts is None else len(starts)) > MOST_ROWS:
+        raise BadQuestionError(
+            "every" if starts else "by",
+            f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions",
+        )
+    ordered = sorted(series, key=lambda key: (place.get(key[0], len(place)), *key))
+    return [
+        known.get((*key, start)) or Rate(key[0], key[1], key[2], key[3], start_ms=start)
+        for key, start in product(ordered, [None] if starts is None else starts)
+    ]

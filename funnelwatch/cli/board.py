@@ -1,0 +1,121 @@
+"""``funnelwatch board``: the live board and the query API, in a browser of this machine."""
+
+from __future__ import annotations
+
+import socket
+import webbrowser
+from typing import TYPE_CHECKING, Any
+
+import click
+import psycopg
+import uvicorn
+
+from funnelwatch.cli.faults import one_line, without_password
+from funnelwatch.settings import load_settings
+from funnelwatch.web.app import API, create_app
+from funnelwatch.web.security import LOOPBACK
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from funnelwatch.settings import Settings
+
+BACKLOG = 128
+GRACE_S = 3
+"""How long open requests may go on when the server is told to end, s."""
+
+
+@click.command()
+@click.option("--host", help="Address to listen at.  [default: FUNNELWATCH_BOARD_HOST, 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0: a free one.  [default: FUNNELWATCH_BOARD_PORT]")
+@click.option("--open", "to_open", is_flag=True, help="Show it in the browser.")
+def board(*, host: str | None, port: int | None, to_open: bool) -> None:
+    r"""Serve the board, a page that shows the funnel live, and the query API (docs/api.md). Ends with Ctrl-C.
+
+    It reads from the database and Redis, and shows when they are away. It has no login: bound to another address than
+    127.0.0.1 it is readable by whoever reaches it.
+
+    \b
+    Examples:
+      funnelwatch board --open
+      funnelwatch board --host 0.0.0.0 --port 8080
+      curl 'http://127.0.0.1:8060/api/v1/rates?since=1h&by=os'
+    """
+    settings = load_settings()
+    host = settings.board_host if host is None else host
+    listener = listening(host, settings.board_port if port is None else port)
+    app = create_app(settings, hosts=answered_hosts(settings, host))
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}/"
+    _tell_outage(app, settings)
+    click.echo(url)
+    click.echo(f"query API: {url.rstrip('/')}{API}/openapi.json; Ctrl-C ends it", err=True)
+    if to_open:
+        webbrowser.open(url)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
+    )
+    try:
+        BoardServer(config, app).run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+    finally:
+        listener.close()
+
+
+class BoardServer(uvicorn.Server):
+    """A server that tells the app at once when it is to end, so that what goes on (live events) ends too."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._board = app
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """A signal has come."""
+        self._board.state.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        click.ClickException: it cannot.
+    """
+    listener = None
+    try:
+        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)  # from now on whoever connects is waited for, even before the server runs
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise click.ClickException(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}. Name another with --host and --port "
+            "(0: a free one)"
+        ) from error
+    return listener
+
+
+def answered_hosts(settings: Settings, host: str) -> frozenset[str] | None:
+    """The host names that are answered to; None: any, where it is bound to more than this machine."""
+    named = frozenset(name.strip().lower() for name in settings.board_hosts.split(",") if name.strip())
+    if host in LOOPBACK:
+        return LOOPBACK | named
+    return named | LOOPBACK | {host} if named else None
+
+
+def _tell_outage(app: FastAPI, settings: Settings) -> None:
+    try:
+        app.state.pool.run(lambda database: database.query("window_length"))
+    except psycopg.errors.UndefinedTable:
+        click.echo("the database has no tables of funnelwatch yet; `funnelwatch worker` makes them", err=True)
+    except psycopg.Error as error:
+        where = without_password(settings.timescale_url)
+        click.echo(
+            f"waiting: the database at {where} does not answer: {one_line(error)}. `funnelwatch up` starts one here; "
+            "FUNNELWATCH_TIMESCALE_URL says where it is",
+            err=True,
+        )

@@ -1,0 +1,1 @@
+"""The web server: the board for people, the query API for programs. It reads only."""

@@ -1,0 +1,71 @@
+"""The web server's app: its routes, what guards them, and what they share."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from funnelwatch.web import health, live, page, problems
+from funnelwatch.web.api import rates
+from funnelwatch.web.health import Counting, Metrics
+from funnelwatch.web.pool import Pool
+from funnelwatch.web.security import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
+    from funnelwatch.settings import Settings
+
+API = "/api/v1"
+
+DESCRIPTION = """\
+Rates, counts, durations and alerts of funnels, as JSON or CSV. It reads only.
+
+Times are ISO 8601 in UTC; in questions also a span back from now (`15m`, `7d`) or `now`. Rates are 0 to 1, and null
+where nobody was shown the step. What is wrong is told as problem details (RFC 9457).
+"""
+
+
+def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> FastAPI:
+    """The app; ``app.state`` has its ``settings``, ``pool``, ``metrics`` and ``stopping``, an event for what goes on.
+
+    Args:
+        settings: where database and Redis are.
+        hosts: the host names that it answers to; None: any.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.stopping.set()
+        app.state.pool.close()
+
+    app = FastAPI(
+        title="funnelwatch",
+        version=version("funnelwatch"),
+        description=DESCRIPTION,
+        openapi_url=f"{API}/openapi.json",
+        # FastAPI's pages load their scripts from elsewhere, and the board works without a network.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.pool = Pool(settings.timescale_url)
+    app.state.metrics = Metrics()
+    app.state.stopping = threading.Event()
+    app.add_middleware(Counting, metrics=app.state.metrics)
+    app.add_middleware(Guard, hosts=hosts)
+    problems.install(app)
+    for router in (health.router, page.router, live.router):
+        app.include_router(router)
+    for router in (rates.router,):
+        app.include_router(router, prefix=API, responses=problems.RESPONSES)
+    app.mount("/static", StaticFiles(directory=str(files("funnelwatch.web") / "static")), name="static")
+    return app

@@ -1,0 +1,108 @@
+"""Whether this server lives, whether it can answer, and what it has answered."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+
+from funnelwatch.cli.faults import one_line
+from funnelwatch.web.pool import BusyError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+router = APIRouter(include_in_schema=False)
+
+
+class Metrics:
+    """What this server tells of itself; names and labels are part of the public interface."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "funnelwatch_board_requests_total",
+            "Requests answered, by route and status.",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "funnelwatch_board_request_seconds",
+            "Time until an answer begins, by route.",
+            ["route"],
+            registry=self.registry,
+        )
+
+
+class Counting:
+    """Counts requests by their route, never by what somebody typed.
+
+    Args:
+        app: what is asked.
+        metrics: what counts.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.monotonic()
+
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.requests.labels(route, message["status"]).inc()
+                self._metrics.seconds.labels(route).observe(time.monotonic() - begun)
+            await send(message)
+
+        await self._app(scope, receive, send_counted)
+
+
+@router.get("/healthz")
+async def healthz() -> PlainTextResponse:
+    """The process lives and its loop turns."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/readyz")
+def readyz(request: Request) -> JSONResponse:
+    """Whether questions can be answered: 503 without the database. Without Redis they can, and nothing is live."""
+    state: dict[str, Any] = {"database": _fault_of_database(request), "redis": _fault_of_redis(request)}
+    return JSONResponse(
+        {name: fault or "ok" for name, fault in state.items()}, status_code=503 if state["database"] else 200
+    )
+
+
+@router.get("/metrics")
+def metrics(request: Request) -> PlainTextResponse:
+    """For Prometheus."""
+    return PlainTextResponse(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _fault_of_database(request: Request) -> str | None:
+    try:
+        request.app.state.pool.run(lambda database: database.query("window_length"))
+    except (psycopg.Error, BusyError) as error:
+        return one_line(error)
+    return None
+
+
+def _fault_of_redis(request: Request) -> str | None:
+    client = redis.Redis.from_url(request.app.state.settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        return one_line(error)
+    finally:
+        client.close()
+    return None

@@ -1,0 +1,72 @@
+"""What every answer carries, and which requests are answered at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
+
+from funnelwatch.web.problems import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    # Nothing from elsewhere, no script and no style within the page; it may stand in a frame of the same origin only.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, without its port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
+
+
+class Guard:
+    """Answers requests that name one of our hosts, with headers that bind the browser.
+
+    A page of somebody else's can have its own name resolve to 127.0.0.1 and read what is there (DNS rebinding); it
+    cannot make the browser send another name than its own.
+
+    Args:
+        app: what is guarded.
+        hosts: the names that are ours; None: any, for a server that is reached by names that nobody can know here.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"] != "/" and not scope["path"].startswith("/static/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+        if self._hosts is None or host_name(host) in self._hosts:
+            await self._app(scope, receive, send_with_headers)
+            return
+        detail = "this server does not answer to that host name; FUNNELWATCH_BOARD_HOSTS names those it answers to"
+        problem = Problem(title="Another host is meant", status=400, detail=detail)
+        await JSONResponse(problem.model_dump(), 400, media_type=MEDIA_TYPE)(scope, receive, send_with_headers)

@@ -1,0 +1,34 @@
+"""A connection that can only read, for whoever answers questions: no write, no statement without an end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sinks.timescale.database import Database
+from sinks.timescale.queries import QUERIES
+
+if TYPE_CHECKING:
+    from sinks.timescale.database import Connection
+
+
+class Reader(Database):
+    """A ``Database`` whose transactions are read only and whose statements end after a while.
+
+    It acts as the role ``funnelwatch_reader`` where that exists and the login may: then nothing else can be read
+    either, whatever is asked.
+
+    Args:
+        url: where it is.
+        application: the name that the server shows.
+        statement_s: a statement that takes longer is ended by the server with ``psycopg.errors.QueryCanceled``, s.
+    """
+
+    def __init__(self, url: str, *, application: str, statement_s: float) -> None:
+        super().__init__(url, application=application)
+        self._statement_ms = int(statement_s * 1000)
+
+    def prepare(self, connection: Connection) -> None:
+        """Bind a new connection to reading."""
+        super().prepare(connection)
+        connection.execute(QUERIES["become_reader"])
+        connection.execute(QUERIES["only_read"], {"statement_ms": str(self._statement_ms)})
