@@ -15,13 +15,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from producers.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
     from schemas.events import FunnelEvent, Phase, Status
+    from schemas.metrics import Metric, MetricKind
 
-__all__ = ["BufferFull", "FunnelEvent", "FunnelProducer", "Phase", "ProducerStats", "Status", "Undelivered"]
+__all__ = [
+    "BufferFull",
+    "FunnelEvent",
+    "FunnelProducer",
+    "Metric",
+    "MetricKind",
+    "Phase",
+    "ProducerStats",
+    "Status",
+    "Undelivered",
+]
 
 _HOMES = {
     "BufferFull": "producers.producer",
     "FunnelEvent": "schemas.events",
     "FunnelProducer": "producers.producer",
+    "Metric": "schemas.metrics",
+    "MetricKind": "schemas.metrics",
     "Phase": "schemas.events",
     "ProducerStats": "producers.producer",
     "Status": "schemas.events",

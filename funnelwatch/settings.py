@@ -63,6 +63,7 @@ class Settings(BaseSettings):
 
     # Topics
     events_topic: str = Field("funnel.events", description="Topic of the events.")
+    metrics_topic: str = Field("funnel.metrics", description="Topic of counters and timers beside the events.")
     windows_topic: str = Field("funnel.windows", description="Topic of the closed windows.")
     alerts_topic: str = Field("funnel.alerts", description="Topic of the alerts (compacted).")
     dead_letters_topic: str = Field("funnel.dead_letters", description="Topic of what was refused, with the reason.")
@@ -82,6 +83,11 @@ class Settings(BaseSettings):
     max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is refused unread, bytes.")
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
+
+    metric_max_names: int = Field(200, ge=1, description="Counters and timers that may exist; others are refused.")
+    metric_max_series: int = Field(
+        1_000, ge=1, description="Combinations of dimensions that one of them may have; others are refused."
+    )
 
     # How long counts are kept
     keep_windows_days: int = Field(0, ge=0, description="Counts by window are kept this long, days; 0: for ever.")

@@ -30,13 +30,14 @@ class Connection:
     """A producer of one process, and the thread that takes in its reports.
 
     Args:
-        settings: where Kafka and the registry are, and the topic.
+        settings: where Kafka and the registry are.
         buffer_events: the most events that wait in memory.
         delivery_timeout_s: an event not confirmed by then has failed, in seconds.
         on_delivery: called in the thread for every event, with its error or None.
 
     Attributes:
         encoder: makes the bytes of an event; of another framing once the registry has answered.
+        metric_encoder: the same of a sample of a counter or timer.
         servers: the brokers, for messages.
     """
 
@@ -49,7 +50,7 @@ class Connection:
     ) -> None:
         self.servers = settings.kafka_bootstrap_servers
         self.encoder = Encoder("FunnelEvent")
-        self._topic = settings.events_topic
+        self.metric_encoder = Encoder("Metric")
         self._registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
         self._on_delivery = on_delivery
         properties = producer_properties(settings, buffer_events, delivery_timeout_s)
@@ -62,14 +63,14 @@ class Connection:
         for thread in self._threads:
             thread.start()
 
-    def produce(self, key: str, value: bytes) -> None:
+    def produce(self, topic: str, key: str, value: bytes) -> None:
         """Into the buffer.
 
         Raises:
             BufferError: it is full.
             KafkaException: librdkafka does not take the event.
         """
-        self._producer.produce(self._topic, value, key, on_delivery=self._on_delivery)
+        self._producer.produce(topic, value, key, on_delivery=self._on_delivery)
 
     def wait_for_room(self) -> None:
         """Until reports have made room, or a moment at most."""
@@ -109,11 +110,14 @@ class Connection:
         self._producer.flush(POLL_S)
 
     def _register(self) -> None:
-        """Change to Confluent framing as soon as the registry gives the schema an id."""
-        encoder = Encoder("FunnelEvent", self._registry)
+        """Change to Confluent framing as soon as the registry gives the schemas an id."""
+        event, metric = (Encoder(name, self._registry) for name in ("FunnelEvent", "Metric"))
         while not self._end.is_set():
             try:
-                encoder.register()
+                event.register()
+                self.encoder = event
+                metric.register()
+                self.metric_encoder = metric
             except RegistryUnavailable as error:
                 logger.warning("%s; events use single-object encoding until it does", error)
                 self._end.wait(REGISTRY_RETRY_S)
@@ -121,7 +125,6 @@ class Connection:
                 logger.error("%s; events use single-object encoding", error)  # noqa: TRY400 - the message says it all
                 return
             else:
-                self.encoder = encoder
                 return
 
 

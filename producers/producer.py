@@ -17,6 +17,8 @@ from funnelwatch.settings import Settings, load_settings
 from producers.connection import Connection
 from producers.step import StepShown
 from schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
+from schemas.metrics import Metric, MetricKind, series_name
+from schemas.metrics import fault as metric_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,7 +44,7 @@ class Undelivered:
     """An event that did not reach Kafka, and why.
 
     Attributes:
-        sign_up_session_id: the session it belongs to.
+        sign_up_session_id: the session it belongs to; of a counter or timer the series, such as ``sms_sent{os="iOS"}``.
         reason: BUFFER_FULL, or the name of librdkafka's error, like _MSG_TIMED_OUT.
         detail: the error in words.
     """
@@ -145,7 +147,47 @@ class FunnelProducer:
         value = connection.encoder(record)
         if wrong := fault(record):
             raise ValueError(wrong)
-        return self._send(connection, record["sign_up_session_id"], value)
+        return self._send(connection, self._settings.events_topic, record["sign_up_session_id"], value)
+
+    def counter(self, name: str, by: int = 1, /, **dimensions: str) -> bool:
+        """Something beside the funnel happened: ``counter("sms_sent", os="iOS")``. As ``emit`` otherwise.
+
+        Args:
+            name: of the counter: letters, digits, underscores and colons.
+            by: how many times, 0 to 1,000,000,000.
+            **dimensions: what it is counted by; few values each, no ids.
+        """
+        return self.record(name=name, kind=MetricKind.COUNTER, value=by, dimensions=dimensions)
+
+    def timer(self, name: str, ms: float, /, **dimensions: str) -> bool:
+        """Something beside the funnel took so long: ``timer("sms_delivery", 850, os="iOS")``. As ``emit`` otherwise.
+
+        Args:
+            name: of the timer: letters, digits, underscores and colons.
+            ms: how long, in milliseconds, 0 to 1,000,000,000; rounded.
+            **dimensions: what it is told by; few values each, no ids.
+        """
+        return self.record(name=name, kind=MetricKind.TIMER, value=round(ms), dimensions=dimensions)
+
+    def record(self, metric: Metric | Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
+        """Put a sample of a counter or timer into the buffer; fields, answer and errors as of ``emit``.
+
+        Args:
+            metric: a whole sample; or None, or a mapping, to be completed by ``fields``.
+            **fields: fields of ``Metric``. Absent ones take their defaults: a random event_id, ts now, value 1.
+        """
+        given = metric.record() if isinstance(metric, Metric) else metric or {}
+        record = {"value": 1, **given, **fields}
+        if "event_id" not in record:
+            record["event_id"] = new_event_id()
+        if "ts" not in record:
+            record["ts"] = now_ms()
+        connection = self._connected()
+        value = connection.metric_encoder(record)
+        if wrong := metric_fault(record):
+            raise ValueError(wrong)
+        key = series_name(record["name"], record.get("dimensions") or {})
+        return self._send(connection, self._settings.metrics_topic, key, value)
 
     def step(self, session_id: str, step: str, **fields: Any) -> StepShown:
         """A step that is shown and judged within one block; see ``StepShown``."""
@@ -228,12 +270,12 @@ class FunnelProducer:
                 )
             return self._connection
 
-    def _send(self, connection: Connection, session_id: str, value: bytes) -> bool:
+    def _send(self, connection: Connection, topic: str, key: str, value: bytes) -> bool:
         with self._lock:
             self._emitted += 1  # before the event can be delivered, so that buffered is never negative
         while True:
             try:
-                connection.produce(session_id, value)
+                connection.produce(topic, key, value)
             except BufferError:
                 if self._when_full == "block":
                     connection.wait_for_room()
@@ -241,18 +283,18 @@ class FunnelProducer:
                 self._take_back()
                 if self._when_full == "raise":
                     raise BufferFull(f"{self._buffer_events} events wait for {connection.servers}") from None
-                self._lose(Undelivered(session_id, "BUFFER_FULL", f"{self._buffer_events} events wait"), dropped=True)
+                self._lose(Undelivered(key, "BUFFER_FULL", f"{self._buffer_events} events wait"), dropped=True)
                 return False
             except KafkaException as error:
-                self._not_sent(connection, session_id, error.args[0])
+                self._not_sent(connection, key, error.args[0])
             return True
 
-    def _not_sent(self, connection: Connection, session_id: str, error: KafkaError) -> None:
+    def _not_sent(self, connection: Connection, key: str, error: KafkaError) -> None:
         """Librdkafka refused an event outright: it is too large, or the client is broken for good."""
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._take_back()
             raise ValueError(f"contexts: the event is too large for Kafka: {error.str()}") from None
-        self._lose(Undelivered(session_id, error.name(), error.str()))
+        self._lose(Undelivered(key, error.name(), error.str()))
         if error.fatal():
             with self._lock:
                 if self._connection is connection:

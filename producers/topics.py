@@ -1,4 +1,4 @@
-"""The four topics: made where they are missing."""
+"""The topics: made where they are missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class KafkaUnreachable(Exception):  # noqa: N818 - what it is, in the words of t
 
 
 def ensure_topics(settings: Settings, timeout_s: float = 15.0) -> list[str]:
-    """Make the missing ones of the topics of events, windows, alerts (compacted) and dead letters.
+    """Make the missing ones of the topics of events, metrics, windows, alerts (compacted) and dead letters.
 
     Safe to call at any time and from several processes at once. Where a broker knows no compaction, the topic of the
     alerts is made without it, and the log says so.
@@ -46,6 +46,7 @@ def ensure_topics(settings: Settings, timeout_s: float = 15.0) -> list[str]:
         name: NewTopic(name, settings.topic_partitions, settings.topic_replication, config=config)
         for name, config in (
             (settings.events_topic, {}),
+            (settings.metrics_topic, {}),
             (settings.windows_topic, {}),
             (settings.alerts_topic, COMPACTED),
             (settings.dead_letters_topic, {}),

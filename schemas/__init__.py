@@ -1,1 +1,1 @@
-"""Avro schemas of the four topics, their codec and their compatibility check."""
+"""Avro schemas of the topics, their codec and their compatibility check."""

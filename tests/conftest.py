@@ -118,6 +118,7 @@ def settings(stack: Servers, database_url: str, tmp_path: Path) -> Settings:
         redis_url=stack.redis_url,
         redis_prefix=unique,
         events_topic=f"{unique}.events",
+        metrics_topic=f"{unique}.metrics",
         windows_topic=f"{unique}.windows",
         alerts_topic=f"{unique}.alerts",
         dead_letters_topic=f"{unique}.dead_letters",

@@ -40,7 +40,7 @@ class Finding:
 
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
-    """The brokers answer, the four topics are there, and how far the workers are behind."""
+    """The brokers answer, the topics are there, and how far the workers are behind."""
     client = admin(settings.kafka())
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
@@ -52,6 +52,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {settings.kafka_bootstrap_servers}")
     for name in (
         settings.events_topic,
+        settings.metrics_topic,
         settings.windows_topic,
         settings.alerts_topic,
         settings.dead_letters_topic,

@@ -44,7 +44,14 @@ def command(*arguments: str) -> list[str]:
 
 def env(settings: Settings) -> dict[str, str]:
     """This shell's environment with the address and the topics of a test."""
-    names = ("kafka_bootstrap_servers", "events_topic", "windows_topic", "alerts_topic", "dead_letters_topic")
+    names = (
+        "kafka_bootstrap_servers",
+        "events_topic",
+        "metrics_topic",
+        "windows_topic",
+        "alerts_topic",
+        "dead_letters_topic",
+    )
     return os.environ | {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names}
 
 

@@ -31,18 +31,31 @@ SHOWN: dict[str, Any] = {"sign_up_session_id": "s-1", "step": "A", "phase": "IMP
 
 def environment(settings: Settings) -> dict[str, str]:
     """This shell's environment with the address and the topics of a test."""
-    names = ("kafka_bootstrap_servers", "events_topic", "windows_topic", "alerts_topic", "dead_letters_topic")
+    names = (
+        "kafka_bootstrap_servers",
+        "events_topic",
+        "metrics_topic",
+        "windows_topic",
+        "alerts_topic",
+        "dead_letters_topic",
+    )
     return os.environ | {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names}
 
 
 def test_topics_are_made_once_and_the_alerts_are_compacted(settings: Settings, stack: Servers) -> None:
     """A second call makes nothing; partitions are as the settings say."""
-    topics = [settings.events_topic, settings.windows_topic, settings.alerts_topic, settings.dead_letters_topic]
+    topics = [
+        settings.events_topic,
+        settings.metrics_topic,
+        settings.windows_topic,
+        settings.alerts_topic,
+        settings.dead_letters_topic,
+    ]
     assert ensure_topics(settings) == topics
     assert ensure_topics(settings) == []
     admin = AdminClient(settings.kafka())
     there = admin.list_topics(timeout=10).topics
-    assert [len(there[topic].partitions) for topic in topics] == [settings.topic_partitions] * 4
+    assert [len(there[topic].partitions) for topic in topics] == [settings.topic_partitions] * 5
     if not stack.tansu:
         resource = ConfigResource(ResourceType.TOPIC, settings.alerts_topic)
         config = admin.describe_configs([resource])[resource].result(10)

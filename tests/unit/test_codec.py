@@ -119,7 +119,7 @@ def test_a_closed_window_survives_the_way_there_and_back(name: str) -> None:
 
 def test_all_topics_have_a_schema() -> None:
     """Each of the three kinds of record can be encoded and decoded."""
-    assert set(SCHEMAS) == {"FunnelEvent", "ClosedWindow", "Alert"}
+    assert set(SCHEMAS) == {"FunnelEvent", "Metric", "ClosedWindow", "Alert"}
 
 
 def test_absent_fields_take_their_defaults() -> None:

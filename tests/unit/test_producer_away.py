@@ -126,3 +126,21 @@ def test_a_closed_producer_takes_nothing(away: Settings) -> None:
     producer.close()
     with pytest.raises(RuntimeError, match="closed"):
         producer.emit(SHOWN)
+
+
+def test_counters_and_timers_share_the_buffer_and_name_their_series_when_lost(away: Settings) -> None:
+    """What is wrong raises at once, and does not take room."""
+    lost: list[Undelivered] = []
+    producer = FunnelProducer(away, buffer_events=2, on_error=lost.append)
+    assert producer.counter("sms_sent", os="iOS")
+    assert producer.timer("sms_delivery", 850.4, os="iOS")
+    assert not producer.counter("sms_sent", 3, os="iOS")
+    assert [one.sign_up_session_id for one in lost] == ['sms_sent{os="iOS"}']
+    with pytest.raises(ValueError, match="value: -1 is not between"):
+        producer.counter("sms_sent", -1)
+    with pytest.raises(ValueError, match="name: 'sms sent' is no name"):
+        producer.timer("sms sent", 1)
+    with pytest.raises(ValueError, match="unit"):
+        producer.record(name="sms_sent", kind="COUNTER", unit="s")
+    assert producer.stats().emitted == 2
+    producer.close(0.1)
