@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from funnelwatch.settings import Settings
     from schemas.codec import Registry
     from sinks.timescale.alerts import AlertStore
-    from sinks.timescale.counts import CountStore
+    from sinks.timescale.series_counts import SeriesCounts
     from sinks.timescale.silences import SilenceStore
     from stream.detector.state import Transition
     from stream.model import ClosedWindow
@@ -52,7 +52,7 @@ class Detection:
         *,
         settings: Settings,
         rules: LiveRules,
-        counts: CountStore,
+        counts: SeriesCounts,
         alerts: AlertStore,
         silences: SilenceStore,
         registry: Registry | None,
@@ -224,7 +224,9 @@ class Detection:
             states |= {move.state.key: move.state for move in retired}
         # Up to what was judged last the history is what the detector has seen; what is newer it is about to see.
         until = first_window if last is None else max(first_window, last + self._settings.window_ms)
-        detector.preload(self._counts.read(until - detector.history_ms, until, funnel))
+        for chunk in self._counts.chunks(funnel, until - detector.history_ms, until):
+            for block in chunk.every_block(self._settings.window_ms):
+                detector.learn(block)
         detector.restore(states.values())
         self._last[funnel] = last
         log.info("funnel %s: detector begins at window %s", funnel, until)

@@ -22,6 +22,7 @@ from sinks.timescale.declared import declare
 from sinks.timescale.migrations import migrate
 from sinks.timescale.pipeline import PipelineStore
 from sinks.timescale.retention import Retention, archive, set_retention
+from sinks.timescale.series_counts import SeriesCounts
 from sinks.timescale.silences import SilenceStore
 from stream.aggregate import Aggregator, wall_clock_ms
 from stream.closer import Closer
@@ -182,7 +183,7 @@ class Parts:
         return Detection(
             settings=self.settings,
             rules=self.rules,
-            counts=CountStore(database),
+            counts=SeriesCounts(database),
             alerts=AlertStore(database),
             silences=SilenceStore(database),
             registry=self.registry,

@@ -1,4 +1,4 @@
-"""Counts of record as arrays, for evaluating rules over months of them."""
+"""Counts of record as arrays, for evaluating rules over weeks and months of them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.backtest.history import by_funnel
+from sinks.timescale.queries import QUERIES
+from stream.backtest.history import History, by_funnel
 from stream.model import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from sinks.timescale.database import Database
-    from stream.backtest.history import History
+    from numpy.typing import NDArray
 
-DAY_MS = 86_400_000
+    from sinks.timescale.database import Database, Row
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+MANY = 1_000_000
+"""So many counts are read at once, about; the database sorts them, and some 100 MB hold them here."""
+YEAR_2000_MS = 946_684_800_000
+"""Where PostgreSQL counts time from."""
+FIELDS = ("impressions", "successes", "cohort_successes")
 
 
 class SeriesCounts:
-    """Reads what the windows of a time hold, a day at a time."""
+    """Reads what the windows of a time hold, some hours at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,22 +39,60 @@ class SeriesCounts:
 
         A funnel of which no window is complete is left out.
         """
-        series: dict[Series, int] = {}
-        starts: list[int] = []
-        places: list[int] = []
-        tallies: list[tuple[int, int, int]] = []
+        found = []
+        rows = 0
         for span in self._database.query("counted_spans", {"funnel": funnel}):
-            begin, end = max(from_ms, span["first_ms"]), min(to_ms, span["closed_through_ms"])
-            for day in range(begin, end, DAY_MS):
-                scope = {"funnel": span["funnel"], "from_ms": day, "to_ms": min(day + DAY_MS, end)}
-                for row in self._database.query("read_counts", scope):
-                    one = Series(row["funnel"], row["step"], row["os"], row["browser"], row["app_version"])
-                    starts.append(row["window_ms"])
-                    places.append(series.setdefault(one, len(series)))
-                    tallies.append((row["impressions"], row["successes"], row["cohort_successes"]))
-                told(len(starts))
-        if not starts:
-            return []
-        return by_funnel(
-            list(series), np.array(starts), np.array(places, dtype=np.intp), np.array(tallies, dtype=np.uint32)
+            series: dict[Series, int] = {}
+            chunks = []
+            for chunk in self.chunks(
+                span["funnel"], max(from_ms, span["first_ms"]), min(to_ms, span["closed_through_ms"])
+            ):
+                own = np.array([series.setdefault(one, len(series)) for one in chunk.series], dtype=np.intp)
+                chunks.append((chunk.starts, own[chunk.places], chunk.tallies))
+                rows += len(chunk.starts)
+                told(rows)
+            if chunks:
+                starts, places, tallies = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+                found.append(History(span["funnel"], list(series), starts, places, tallies))
+        return found
+
+    def chunks(self, funnel: str, from_ms: int, to_ms: int) -> Iterator[History]:
+        """The counts of a funnel in the windows that start in ``[from_ms, to_ms)``, oldest first, a stretch at a time.
+
+        A stretch is an hour, or longer where there is less in it; those without counts are left out.
+        """
+        begin, length = from_ms, HOUR_MS
+        while begin < to_ms:
+            end = min(begin + length, to_ms)
+            chunk = self._chunk({"funnel": funnel, "from_ms": begin, "to_ms": end})
+            if chunk is not None:
+                yield chunk
+            rows = 0 if chunk is None else len(chunk.starts)
+            length = max(HOUR_MS, min(2 * length, length * MANY // max(1, rows), 7 * DAY_MS))
+            begin = end
+
+    def _chunk(self, scope: dict[str, str | int]) -> History | None:
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(QUERIES["packed_counts"], scope, binary=True).fetchall()
+        if not rows:
+            return None
+        starts = [_unpacked(row, "window_start") // 1000 + YEAR_2000_MS for row in rows]
+        # In the order in which they were first counted: so the detector gets to know them in the order it would live.
+        order = sorted(range(len(rows)), key=lambda place: (int(starts[place].min()), *_dimensions(rows[place])))
+        series = [Series(str(scope["funnel"]), *_dimensions(rows[place])) for place in order]
+        places = np.repeat(np.arange(len(rows)), [len(starts[place]) for place in order])
+        tallies = np.stack(
+            [np.concatenate([_unpacked(rows[place], name) for place in order]) for name in FIELDS], axis=1
         )
+        [chunk] = by_funnel(
+            series, np.concatenate([starts[place] for place in order]), places, tallies.astype(np.uint32)
+        )
+        return chunk
+
+
+def _dimensions(row: Row) -> tuple[str, str, str, str]:
+    return row["step"], row["os"], row["browser"], row["app_version"]
+
+
+def _unpacked(row: Row, name: str) -> NDArray[np.int64]:
+    return np.frombuffer(row[name], dtype=">i8").astype(np.int64)

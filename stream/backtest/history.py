@@ -56,6 +56,11 @@ class History:
                 tallies[:, :, field] = sums.reshape(shape)
             yield Block(start, self.series, tallies)
 
+    def every_block(self, window_ms: int) -> Iterator[Block]:
+        """All windows from the first that has counts to the last."""
+        if self.starts.size:
+            yield from self.blocks(window_ms, int(self.starts[0]), int(self.starts[-1]) + window_ms)
+
     def began(self) -> Numbers:
         """When each series was first counted, ms."""
         first = np.full(len(self.series), np.iinfo(np.int64).max)

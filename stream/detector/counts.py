@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from stream.detector.block import Block
-    from stream.model import Series, Tally
+    from stream.model import Series
 
 CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
 """What may be remembered, and its place in a `Tally`; ``window`` and ``cohort`` are successes on that basis."""
@@ -57,6 +57,7 @@ class Counts:
         self._base: dict[Series, int] = {}
         self._map: list[list[int]] = []
         self._places = np.zeros((0, len(self.levels)), dtype=np.intp)
+        self._last: tuple[Sequence[Series], NDArray[np.intp]] | None = None
         self._fields = [CHANNELS[name] for name in self.channels]
         self.cum: NDArray[np.uint32] = np.zeros((len(self.channels), FIRST_ROWS + 1, FIRST_COLUMNS), dtype=np.uint32)
 
@@ -94,28 +95,13 @@ class Counts:
         if where.size:
             self.cum[:, row + 1 : self.rows + 1, where] += change[:, None, where]
 
-    def load(self, rows: list[tuple[int, Series, Tally]]) -> None:
-        """Begin with history: rows in any order; only the newest ``limit`` windows are kept."""
-        if not rows:
-            return
-        places = self.places(series for _, series, _ in rows)
-        numbers = np.fromiter((start for start, _, _ in rows), dtype=np.int64, count=len(rows)) // self.window_ms
-        values = np.array([[tally[field] for field in self._fields] for _, _, tally in rows], dtype=np.uint32)
-        last = int(numbers.max())
-        self.first = max(int(numbers.min()), last - self.limit + 1)
-        self.rows = last - self.first + 1
-        keep = numbers >= self.first
-        at = (numbers[keep] - self.first + 1)[:, None]
-        # Of what is not written yet the system has no memory given out, so there may be room for all there will be.
-        room = max(self.rows, self.limit if 2 * self.rows > self.limit else 0)
-        room += max(FIRST_ROWS, room // SPARE)
-        self.cum = np.zeros((len(self.channels), room + 1, self.cum.shape[2]), dtype=np.uint32)
-        for channel in range(len(self.channels)):
-            np.add.at(self.cum[channel], (at, places[keep]), values[keep, channel, None])
-            np.cumsum(self.cum[channel], axis=0, dtype=np.uint32, out=self.cum[channel])
+    def places(self, series: Sequence[Series]) -> NDArray[np.intp]:
+        """The columns that each series counts into, one per level: shape (series, levels).
 
-    def places(self, series: Iterable[Series]) -> NDArray[np.intp]:
-        """The columns that each series counts into, one per level: shape (series, levels)."""
+        The blocks of a history share one list of series, which is looked up once.
+        """
+        if self._last is not None and self._last[0] is series:
+            return self._last[1]
         base = self._base
         ids = []
         for one in series:
@@ -126,7 +112,9 @@ class Counts:
             ids.append(number)
         if len(self._map) != len(self._places):
             self._places = np.array(self._map, dtype=np.intp).reshape(len(self._map), len(self.levels))
-        return self._places[ids]
+        places = self._places[ids]
+        self._last = (series, places)
+        return places
 
     def stretch(
         self, channel: str, begin: NDArray[np.intp], end: NDArray[np.intp], columns: NDArray[np.intp] | None = None
@@ -188,7 +176,9 @@ class Counts:
             return 0
         drop = max(0, row + 1 - self.limit)
         kept = max(0, self.rows - drop)
-        grown = min(max(2 * capacity, row + fresh - drop + 1), self.limit + self.limit // SPARE + fresh + 1)
+        grown, whole = max(2 * capacity, row + fresh - drop + 1), self.limit + self.limit // SPARE + fresh + 1
+        # Of what is not written yet the system has no memory given out, so there may be room for all there will be.
+        grown = whole if 2 * grown > whole else grown
         old, rows = self.cum, slice(self.rows - kept, self.rows + 1)
         if grown <= capacity:
             # In place, in pieces that do not overlap: no second copy of weeks of counts.

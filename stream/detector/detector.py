@@ -28,22 +28,24 @@ if TYPE_CHECKING:
     from alert_rules.model import Rule, Rules
     from stream.detector.baseline import Kind
     from stream.detector.state import AlertState, Reason, Transition
-    from stream.model import ClosedWindow, Series, Tally
+    from stream.model import ClosedWindow, Series
 
     PanelKey = tuple[str, int, Kind]
 
 DAY_MS = 86_400_000
 CELLS = 8192
 """So many windows x columns are judged at once: enough to keep numpy busy, few enough to stay in the cache."""
+LEARNED_CELLS = 262_144
+"""And so many are taken in at once as history."""
 
 
 class Detector:
     """All rules of one funnel over its closed windows; holds the counts history in numpy arrays; pure.
 
     What it says of a window follows from the counts before it, the restored states and the rules, not from when or how
-    often it was started. Two detectors, one that saw every window and one that was preloaded with the same counts and
-    given the last windows only, agree up to floating-point rounding as long as the counts that reached them were the
-    same in time: a late revision of a window that noise was already estimated from, or that a rate of the last hour
+    often it was started. Two detectors, one that saw every window and one that learned the same counts as history and
+    was given the last windows only, agree up to floating-point rounding as long as the counts that reached them were
+    the same in time: a late revision of a window that noise was already estimated from, or that a rate of the last hour
     rests on, is used by the first one only from the next estimate on (at most two days later), by the second at once.
     """
 
@@ -53,7 +55,7 @@ class Detector:
         self.rules = rules.of_funnel(funnel)
         margin = max(3 * DAY_MS, 2 * WIDE_MS + (LONGEST + MAX_LAGS + 2) * window_ms)
         self.history_ms = memory_ms(window_ms) + margin
-        """How far back `preload` wants rows."""
+        """How far back history is to reach that is learned."""
         self.reasons: Counter[Reason] = Counter()
         """How often each reason was given: one for every evaluated series and window."""
         limit = -(-self.history_ms // window_ms)
@@ -67,24 +69,9 @@ class Detector:
         self._watches = [(key, RuleWatch(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()]
         self.impressions = ImpressionsWatch(funnel, about, self.counts)
         """The funnel's instrumentation; judged against the wall clock, so by whoever has one."""
-        self._preloaded: list[tuple[int, Series, Tally]] = []
         self._revisions: dict[int, int] = {}
         self._known: set[Series] = set()
         self._newest = -1
-        self._begun = False
-
-    def preload(self, rows: Iterable[tuple[int, Series, Tally]]) -> None:
-        """Take in history, before the first window: (window_start, series, tally), sparse, in any order.
-
-        These windows count as observed: one of them that comes again is taken as a revision, and judged only if it is
-        the newest. So rows of windows that are still to be judged must not be among them.
-
-        Raises:
-            RuntimeError: a window was already observed.
-        """
-        if self._begun:
-            raise RuntimeError(f"funnel {self.funnel}: history must be preloaded before the first window")
-        self._preloaded += rows
 
     def restore(self, states: Iterable[AlertState]) -> None:
         """Take up the states that an earlier detector left; those of rules that are gone are ignored."""
@@ -104,7 +91,6 @@ class Detector:
             fires: signals of the pipeline that fire, each with its state. They, and those of the funnel, hold back the
                 alerts that they explain.
         """
-        self._begin()
         moves = []
         if not window.revision and window.window_start > self._newest:
             moves = self.impressions.observe(window.window_start, now)
@@ -125,7 +111,6 @@ class Detector:
         alerts that were about it. What was already seen, and a window older than what is remembered, is ignored.
         """
         start = window.window_start
-        self._begin()
         if self._revisions.get(start, -1) >= window.revision:
             return []
         block = Block.of(start, window.series)
@@ -151,17 +136,18 @@ class Detector:
     def learn(self, block: Block) -> None:
         """Take in consecutive closed windows, newer than all before, as history that is not judged.
 
+        They count as observed: one of them that comes again is a revision, and is judged only if it is the newest.
+
         Raises:
             ValueError: they are not newer.
         """
         self._follow(block)
-        for part in self._parts(block):
+        for part in self._parts(block, LEARNED_CELLS):
             self.counts.append(part)
             self.drill.append(part)
 
     def _follow(self, block: Block) -> None:
         """Move on to the end of a block."""
-        self._begin()
         if block.start <= self._newest:
             raise ValueError(f"funnel {self.funnel}: windows must be newer than {self._newest}, not {block.start}")
         self._newest = block.start + (len(block) - 1) * self.window_ms
@@ -175,8 +161,8 @@ class Detector:
             transitions += self._judge(self.counts.rows - len(part), revision)
         return transitions
 
-    def _parts(self, block: Block) -> Iterator[Block]:
-        """The block in parts, so that each series that is new begins at the start of one; at least one part.
+    def _parts(self, block: Block, cells: int = CELLS) -> Iterator[Block]:
+        """The block in parts of about so many cells, one at least; each series that is new begins at the start of one.
 
         A series begins with the first window in which it counts anything.
         """
@@ -185,7 +171,7 @@ class Detector:
         if fresh:
             counted = block.tallies[:, fresh].any(axis=2)
             began[fresh] = np.where(counted.any(axis=0), counted.argmax(axis=0), len(block))
-        limit = max(1, CELLS // max(1, len(self.counts.columns), len(block.series)))
+        limit = max(1, cells // max(1, len(self.counts.columns), len(block.series)))
         cuts = sorted({0, *range(0, len(block), limit), *began.tolist(), len(block)})
         for begin, end in pairwise(cuts):
             places = np.flatnonzero(began <= begin)
@@ -200,18 +186,6 @@ class Detector:
             if key not in self._panels:
                 self._panels[key] = Panel(self.counts, *key)
             yield key, rule
-
-    def _begin(self) -> None:
-        """Turn what was preloaded into history, once."""
-        if self._begun:
-            return
-        self._begun = True
-        self.counts.load(self._preloaded)
-        self.drill.load(self._preloaded)
-        self._known.update(series for _, series, _ in self._preloaded)
-        if self._preloaded:
-            self._newest = self.counts.start_of(self.counts.rows - 1)
-        self._preloaded = []
 
     def _revise(self, block: Block, revision: int) -> None:
         """Take in other counts of a window that is known, if it is still remembered."""

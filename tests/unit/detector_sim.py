@@ -7,15 +7,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream.backtest.history import by_funnel
 from stream.model import ClosedWindow, Series, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stream.detector.detector import Detector
 
 DAY_MS = 86_400_000
 MONDAY = 1_700_438_400_000  # 2023-11-20T00:00:00Z
 STEPS = {"INPUT_PHONE_NUMBER": 0.9, "VERIFY_SMS_CODE": 0.8, "INPUT_NAME": 0.95, "INPUT_PASSWORD": 0.85}
 SYSTEMS = ("iOS", "Android", "Desktop")
+
+
+def learn(detector: Detector, windows: Sequence[ClosedWindow]) -> None:
+    """Let a detector learn windows as a worker does that reads them from the database, where no row is empty."""
+    rows = [(one.window_start, *item) for one in windows for item in one.series.items() if any(item[1])]
+    series = list(dict.fromkeys(one for _, one, _ in rows))
+    number = {one: place for place, one in enumerate(series)}
+    places = np.array([number[one] for _, one, _ in rows], dtype=np.intp)
+    tallies = np.array([(tally[0], tally[1], tally[3]) for _, _, tally in rows], dtype=np.uint32)
+    [history] = by_funnel(series, np.array([start for start, _, _ in rows]), places, tallies)
+    for block in history.every_block(detector.window_ms):
+        detector.learn(block)
 
 
 @dataclass

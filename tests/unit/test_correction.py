@@ -9,6 +9,7 @@ from alert_rules.model import Rules
 from stream.detector.detector import Detector
 from stream.detector.state import AlertState, State, Transition
 from stream.model import ClosedWindow, Series, Tally
+from tests.unit.detector_sim import learn
 
 W = 60_000
 DROP = "maturity: 0s"
@@ -107,7 +108,7 @@ def test_a_detector_that_was_restarted_corrects_what_its_predecessor_told() -> N
         kept |= {move.state.key: move.state.to_json() for move in first.observe(one)}
     second = detector()
     counted = [*BEFORE, window(118, 158), DIP[1]]  # the late events are in the database already
-    second.preload((one.window_start, series, tally) for one in counted for series, tally in one.series.items())
+    learn(second, counted)
     second.restore(AlertState.from_json(text) for text in kept.values())
     moves = second.observe(window(118, 158, 1))
 

@@ -194,25 +194,6 @@ def test_counts_of_any_stretch_equal_a_plain_sum(events: list[tuple[int, int, in
             assert whole == sum(wanted)
 
 
-def test_loading_rows_in_any_order_equals_appending_windows() -> None:
-    """History from the database is the history that was seen."""
-    sim = list(Sim(3, systems=("iOS", "Android")).windows(300))
-    live = Counts([(), ("os",)], ["impressions", "cohort"], 60_000, 200)
-    for window in sim:
-        live.append(Block.of(window.window_start, window.series))
-    rows = [(window.window_start, *item) for window in sim for item in window.series.items()]
-    np.random.default_rng(1).shuffle(rows)  # type: ignore[arg-type]
-    loaded = Counts([(), ("os",)], ["impressions", "cohort"], 60_000, 200)
-    loaded.load(rows)
-
-    assert live.start_of(live.rows) == loaded.start_of(loaded.rows)
-    for column in live.columns:
-        for channel in ("impressions", "cohort"):
-            ours = live.each(channel, live.rows - 200, live.rows, np.array([live.columns[column]]))
-            theirs = loaded.each(channel, loaded.rows - 200, loaded.rows, np.array([loaded.columns[column]]))
-            assert ours.tolist() == theirs.tolist()
-
-
 def test_sums_stay_right_when_the_running_total_wraps() -> None:
     """Sums are kept modulo 2**32; a stretch across the wrap is still exact."""
     counts = Counts([()], ["impressions"], 1000, 10)

@@ -16,7 +16,7 @@ from alert_rules.model import Rules
 from stream.detector.detector import Detector
 from stream.detector.state import AlertState, Reason, State, Transition
 from stream.model import ClosedWindow, Series, Tally
-from tests.unit.detector_sim import DAY_MS, MONDAY, Sim
+from tests.unit.detector_sim import DAY_MS, MONDAY, Sim, learn
 
 MINUTE = 60_000
 SCHEMA = Path(__file__).parents[2] / "schemas" / "alert.avsc"
@@ -25,11 +25,6 @@ SCHEMA = Path(__file__).parents[2] / "schemas" / "alert.avsc"
 def rules(text: str) -> Rules:
     """One rule, written in flow style."""
     return Rules(tuple(parse_rules(f"groups:\n- name: g\n  rules:\n  - {{alert: D, {text}}}\n")))
-
-
-def rows(windows: list[ClosedWindow]) -> list[tuple[int, Series, Tally]]:
-    """Windows as the database has them: without empty rows."""
-    return [(w.window_start, one, tally) for w in windows for one, tally in w.series.items() if any(tally)]
 
 
 def fed(detector: Detector, windows: list[ClosedWindow]) -> list[Transition]:
@@ -61,7 +56,7 @@ def test_the_demo_is_told_once_in_time_and_at_the_right_place(seed: int, window_
     """No alarm in ten live minutes; iOS within three minutes of impressions that fail; resolved after recovery."""
     windows, live, begin = demo(seed, window_ms, hour)
     detector = Detector("sign_up", load_rules(None), window_ms)
-    detector.preload(rows([window for window in windows if window.window_start < live]))
+    learn(detector, [window for window in windows if window.window_start < live])
     moves = fed(detector, [window for window in windows if window.window_start >= live])
     alerts = said(moves)
 
@@ -81,7 +76,7 @@ def test_an_alert_has_exactly_the_fields_of_its_schema() -> None:
     """What is published can be encoded, and its texts are filled in."""
     windows, live, _ = demo(1, 60_000, 14)
     detector = Detector("sign_up", load_rules(None), MINUTE)
-    detector.preload(rows([window for window in windows if window.window_start < live]))
+    learn(detector, [window for window in windows if window.window_start < live])
     alert = said(fed(detector, [window for window in windows if window.window_start >= live]))[0]
     schema = fastavro.schema.load_schema(str(SCHEMA))
 
@@ -97,20 +92,20 @@ def test_an_alert_has_exactly_the_fields_of_its_schema() -> None:
 
 @pytest.mark.parametrize("cut_minutes", [-30, 3, 8])
 def test_a_detector_that_was_restarted_says_what_one_that_never_stopped_says(cut_minutes: int) -> None:
-    """Preloaded counts and restored states, before, in and after the incident: the same messages, to rounding."""
+    """Learned counts and restored states, before, in and after the incident: the same messages, to rounding."""
     windows, live, begin = demo(1, 60_000, 14)
     start = next(i for i, window in enumerate(windows) if window.window_start >= live - 60 * MINUTE)
     cut = next(i for i, window in enumerate(windows) if window.window_start >= begin + cut_minutes * MINUTE)
     whole = Detector("sign_up", load_rules(None), MINUTE)
-    whole.preload(rows(windows[:start]))
+    learn(whole, windows[:start])
     moves = fed(whole, windows[start:])
 
     first = Detector("sign_up", load_rules(None), MINUTE)
-    first.preload(rows(windows[:start]))
+    learn(first, windows[:start])
     before = fed(first, windows[start:cut])
     kept = {move.state.key: move.state.to_json() for move in before}
     second = Detector("sign_up", load_rules(None), MINUTE)
-    second.preload(rows(windows[:cut]))
+    learn(second, windows[:cut])
     second.restore(AlertState.from_json(text) for text in kept.values())
     after = fed(second, windows[cut:])
 
@@ -125,7 +120,7 @@ def test_windows_that_come_again_change_nothing() -> None:
     """At-least-once delivery: the same window and revision twice gives no second message."""
     windows, live, _ = demo(2, 60_000, 9)
     detector = Detector("sign_up", load_rules(None), MINUTE)
-    detector.preload(rows([window for window in windows if window.window_start < live]))
+    learn(detector, [window for window in windows if window.window_start < live])
     recent = [window for window in windows if window.window_start >= live]
     alerts = said(fed(detector, recent))
 
@@ -180,7 +175,7 @@ def test_a_funnel_wide_drop_is_one_alert_and_not_one_for_each_os() -> None:
     sim = Sim(6, per_minute=60, loss=lambda start, step, _: 0.5 if start >= begin and step == "INPUT_NAME" else 0.0)
     windows = list(sim.windows((begin - MONDAY) // MINUTE + 8))
     detector = Detector("sign_up", load_rules(None), MINUTE)
-    detector.preload(rows(windows[:-9]))
+    learn(detector, windows[:-9])
     alerts = said(fed(detector, windows[-9:]))
 
     assert {json.dumps(alert["dimensions"]) for alert in alerts} == {"{}"}
@@ -263,7 +258,7 @@ def test_targets_at_small_scale() -> None:
     )  # fmt: skip
     windows = [one for one in sim.windows((hit - MONDAY) // MINUTE + 20) if volume(one.window_start)]
     detector = Detector("sign_up", rules("by: [os]"), MINUTE)
-    detector.preload(rows([window for window in windows if window.window_start < live]))
+    learn(detector, [window for window in windows if window.window_start < live])
     moves = fed(detector, [window for window in windows if window.window_start >= live])
     alerts = [alert for alert in said(moves) if alert["state"] == "firing"]
 

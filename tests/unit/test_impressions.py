@@ -55,7 +55,8 @@ def said(
 
     counts = Counts(LEVELS, ["impressions"], W, 22 * DAY // W)
     first = begin - int(weeks * 7 * DAY) // W * W
-    counts.load([(start, one, tally) for start in range(first, begin, W) for one, tally in tallies(start).items()])
+    for start in range(first, begin, W):
+        counts.append(Block.of(start, tallies(start)))
     watch = ImpressionsWatch("f", [rule], counts)
     found: list[tuple[str, str, int]] = []
     for start in range(begin, until, W):

@@ -131,6 +131,22 @@ WHERE
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 ORDER BY funnel, window_start, step, os, browser, app_version;
 
+-- name: packed_counts
+-- Counts of each series of a funnel in [from, to), packed: bytes with 8 of them to a number, the most significant first.
+-- Window starts are microseconds since 2000-01-01; element i of each pack is of the same window, in no order.
+SELECT
+    step, os, browser, app_version,
+    string_agg(timestamptz_send(window_start), ''::bytea) AS window_start,
+    string_agg(int8send(impressions), ''::bytea) AS impressions,
+    string_agg(int8send(successes), ''::bytea) AS successes,
+    string_agg(int8send(cohort_successes), ''::bytea) AS cohort_successes
+FROM window_counts
+WHERE
+    funnel = %(funnel)s
+    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
+GROUP BY step, os, browser, app_version;
+
 -- name: dealt_with
 -- What has become of the records of a topic, by the progress of its partitions.
 SELECT
