@@ -1,12 +1,12 @@
 """What history says about noise: lag of success, overdispersion, and the spread of z (DETECTION.md, steps 2 and 4).
 
-Estimated now and then at fixed event times from whole windows before that time, so that it does not depend on when or
-how often the program was started.
+The formulas; ``estimation.py`` says when they are used, and on what.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +38,6 @@ LAG_CELLS = 40_000
 ENOUGH_ROWS = 6100
 SHARES = (1, 5, 7, 11, 13, 17, 19, 23)
 """Where there are more rows, every so many-th hour tells overdispersion. None divides 24: all hours of the day come."""
-BLOCK = 16
-"""Columns treated at a time: few enough to stay in the cache."""
 STEEP = 25.0
 """A squared deviation counts at most this often its variance, so that an edge of an incident does not rule."""
 
@@ -51,35 +49,6 @@ def unknown(columns: int, lags: int) -> Estimates:
     return Estimates(np.full(columns, RHO_UNKNOWN), kernel, np.ones((len(SCALES), columns)))
 
 
-def estimate(counts: Counts, basis: str, end: int, lags: int) -> Estimates:
-    """The estimates from the windows before row ``end``, of the last three weeks at most.
-
-    ``lags`` is how many windows after its own a success may come; 1 says that it never comes later (cohort basis).
-    """
-    columns = len(counts.columns)
-    result = unknown(columns, lags)
-    begin = max(0, end - WEEKS * (WEEK_MS // counts.window_ms))
-    if end - begin < 2 or not columns:  # noqa: PLR2004
-        return result
-    if lags > 1:
-        _estimate_lags(counts, basis, begin, end, result.kernel)
-    doubt = np.empty(columns)
-    blocks = [np.arange(first, min(first + BLOCK, columns)) for first in range(0, columns, BLOCK)]
-    rows = sampled_hours(counts, begin, end)
-    for part in blocks:
-        view = _view(counts.only(part), basis, (begin, end), rows, result.kernel[:, part], np.arange(len(part)))
-        result.rho[part], doubt[part] = overdispersion(view)
-    names = [(column.step, column.level) for column in counts.columns]
-    groups = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    result.rho[:] = share_out(result.rho, doubt, np.array([groups[name] for name in names]))
-    if end - begin > WEEK_MS // counts.window_ms:
-        for part in blocks:
-            kernel = result.kernel[:, part]
-            own = np.arange(len(part))
-            result.sigma[:, part] = _spread(counts.only(part), basis, (begin, end), own, kernel, result.rho[part])
-    return result
-
-
 def sampled_hours(counts: Counts, begin: int, end: int) -> Rows:
     """The rows in [begin, end); where they are many, those of every so many-th hour of event time."""
     rows = np.arange(begin, end)
@@ -88,7 +57,7 @@ def sampled_hours(counts: Counts, begin: int, end: int) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class View:
     """History of some columns, row by row: shape (rows, columns)."""
 
     n: Floats
@@ -103,9 +72,9 @@ class _View:
     """Variance that lagging success adds at both ends of the row."""
 
 
-def _view(  # noqa: PLR0917
+def view(  # noqa: PLR0917
     counts: Counts, basis: str, span: tuple[int, int], rows: Rows, kernel: Floats, part: Rows
-) -> _View:
+) -> View:
     """Some rows of the columns ``part``, in a history that spans the rows [begin, end)."""
     rate, own = local_rate(counts, basis, span, rows, part)
     n, pairs, edges = np.zeros((3, *rate.shape))
@@ -120,7 +89,7 @@ def _view(  # noqa: PLR0917
         n += shown * came
         pairs += shown * np.maximum(shown - 1.0, 0.0) * came**2
         edges += shown * (open_here + open_before)
-    return _View(n, pairs, counts.stretch(basis, rows, rows + 1, part), rate, own, edges * rate**2)
+    return View(n, pairs, counts.stretch(basis, rows, rows + 1, part), rate, own, edges * rate**2)
 
 
 def local_rate(counts: Counts, basis: str, span: tuple[int, int], rows: Rows, part: Rows) -> tuple[Floats, Floats]:
@@ -133,7 +102,7 @@ def local_rate(counts: Counts, basis: str, span: tuple[int, int], rows: Rows, pa
     return np.clip(x / np.maximum(n, 1.0), edge, 1.0 - edge), own
 
 
-def overdispersion(view: _View) -> tuple[Floats, Floats]:
+def overdispersion(view: View) -> tuple[Floats, Floats]:
     """Rho of each column and its variance; infinite where there is nothing to tell it from.
 
     Least squares of the squared deviation, in units of its variance without overdispersion, on (n - 1): the moment
@@ -172,10 +141,10 @@ def share_out(slope: Floats, doubt: Floats, groups: NDArray[np.intp]) -> Floats:
     return np.clip(mean + 0.5 / np.sqrt(own + prior), 0.0, RHO_MAX)
 
 
-def _estimate_lags(counts: Counts, basis: str, first: int, end: int, kernel: Floats) -> None:
+def estimate_lags(counts: Counts, basis: str, first: int, end: int, kernel: Floats) -> None:
     """Fill in the lag kernel of every column; columns of one step share it, lag being a matter of the step."""
     steps: dict[str, list[int]] = {}
-    for column, place in counts.columns.items():
+    for column, place in islice(counts.columns.items(), kernel.shape[1]):
         steps.setdefault(column.step, []).append(place)
     for places in steps.values():
         part = np.array(places[:LAG_COLUMNS])
@@ -235,7 +204,7 @@ def _smooth(values: Floats, half: int) -> Floats:
     return result
 
 
-def _spread(  # noqa: PLR0917
+def spread(  # noqa: PLR0917
     counts: Counts, basis: str, span: tuple[int, int], part: Rows, kernel: Floats, rho: Floats
 ) -> Floats:
     """Sigma of each scale: 1.4826 MAD of z on sampled stretches, each against the other weeks only; at least 1."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream.detector.baseline import WEEK_MS, WEEKS, Baseline, baseline
-from stream.detector.estimate import RHO_UNKNOWN, estimate, unknown
+from stream.detector.estimate import unknown
+from stream.detector.estimation import Estimation
 from stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ YOUNG = (
 )
 """Up to such an age of the history, ms, the noise is estimated anew this often; then every REGULARLY."""
 REGULARLY = 48 * HOUR_MS
+SPREAD = 24
+"""This share of the time between two estimates is given to work one out, window by window; then it comes into use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Panel:
         self.estimates: Estimates = unknown(0, self.lags)
         self._steps: list[str] = []
         self._epoch = -1
+        self._next: Estimation | None = None
+        self._next_epoch = -1
         self._number = -1
         self._rate = np.full((LONGEST, 0), 0.5)
         self._known = np.zeros((LONGEST, 0), dtype=bool)
@@ -77,8 +83,9 @@ class Panel:
         if head < 0:
             return min(self.behind, self.counts.rows)
         epoch, every = self._epoch_of(head)
+        until = epoch + every + every // SPREAD
         ages = [age // self.counts.window_ms for age, _ in YOUNG if age // self.counts.window_ms > head]
-        end = min([-(-(epoch + every) // self.counts.window_ms) - self.counts.first, *ages])
+        end = min([-(-until // self.counts.window_ms) - self.counts.first, *ages])
         return min(max(end, head + 1) + self.behind, self.counts.rows)
 
     def look(self, begin: int, end: int) -> Look | None:
@@ -88,6 +95,7 @@ class Panel:
             return None
         self._widen()
         self._estimate(first)
+        self._prepare(last)
         now, rate, known = self._remember(first, last)
         n = self.counts.each("impressions", first - LONGEST - self.lags + 1, last + 1, slice(None))
         x = self.counts.each(self.basis, first - LONGEST + 1, last + 1, slice(None))
@@ -99,48 +107,74 @@ class Panel:
         lost = np.where(known, due(n[1:], self.estimates.kernel) * rate - x, 0.0)
         return Look(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now, lost)
 
-    def expectation(self, begin: int, head: int, columns: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Expected and seen successes of each row in [begin, head], of some columns: shape (rows, columns) each."""
-        found = baseline(self.counts, self.basis, np.arange(begin, head + 1), self.kind)
-        n = self.counts.each("impressions", begin - self.lags + 1, head + 1, columns)
-        x = self.counts.each(self.basis, begin, head + 1, columns)
-        known = found.known[:, columns]
-        expected = due(n, self.estimates.kernel[:, columns]) * found.rate[:, columns]
-        return np.where(known, expected, 0.0), np.where(known, x, 0.0)
+    def expectation(self, begin: int, head: int, column: int) -> tuple[Floats, Floats]:
+        """Expected and seen successes of each row in [begin, head], of one column."""
+        near, only = self.counts.only(np.array([column])), np.array([0])
+        found = baseline(near, self.basis, np.arange(begin, head + 1), self.kind)
+        n = near.each("impressions", begin - self.lags + 1, head + 1, only)
+        x = near.each(self.basis, begin, head + 1, only)
+        expected = due(n, self.estimates.kernel[:, [column]]) * found.rate
+        return np.where(found.known, expected, 0.0)[:, 0], np.where(found.known, x, 0.0)[:, 0]
 
     def _widen(self) -> None:
-        """Take up columns that have come since: no baseline yet, the noise of the unknown, the lag of their step."""
+        """Take up columns that have come since: no baseline yet."""
         have, want = len(self._steps), len(self.counts.columns)
         if have == want:
             return
-        kernel = unknown(want - have, self.lags).kernel
-        fresh = list(self.counts.columns)[have:]
-        for place, column in enumerate(fresh):
-            if column.step in self._steps:
-                kernel[:, place] = self.estimates.kernel[:, self._steps.index(column.step)]
-        self._steps += [column.step for column in fresh]
+        self._steps += [column.step for column in islice(self.counts.columns, have, None)]
+        self.estimates = self._of_all(self.estimates)
         more = ((0, 0), (0, want - have))
-        self.estimates = Estimates(
-            np.pad(self.estimates.rho, more[1], constant_values=RHO_UNKNOWN),
-            np.concatenate([self.estimates.kernel, kernel], axis=1),
-            np.pad(self.estimates.sigma, more, constant_values=1.0),
-        )
         self._rate = np.pad(self._rate, more, constant_values=0.5)
         self._known = np.pad(self._known, more)
 
+    def _of_all(self, estimates: Estimates) -> Estimates:
+        """With columns that these estimates do not know: the noise of the unknown, the lag of their step."""
+        have, want = len(estimates.rho), len(self._steps)
+        if have == want:
+            return estimates
+        more = unknown(want - have, self.lags)
+        known = self._steps[:have]
+        for place, step in enumerate(self._steps[have:]):
+            if step in known:
+                more.kernel[:, place] = estimates.kernel[:, known.index(step)]
+        return Estimates(
+            np.concatenate([estimates.rho, more.rho]),
+            np.concatenate([estimates.kernel, more.kernel], axis=1),
+            np.concatenate([estimates.sigma, more.sigma], axis=1),
+        )
+
     def _epoch_of(self, head: int) -> tuple[int, int]:
-        """The event time that ends the history from which the noise of this row is known, and when it is the next."""
+        """The event time that ends the history from which the noise of this row is known, and how often that moves on.
+
+        It comes into use a share of that time later.
+        """
         age = head * self.counts.window_ms
         every = next((every for limit, every in YOUNG if age < limit), REGULARLY)
-        return self.counts.start_of(head) // every * every, every
+        return (self.counts.start_of(head) - every // SPREAD) // every * every, every
 
     def _estimate(self, head: int) -> None:
-        """Estimate the noise anew where a new stretch of event time has begun."""
+        """Take the estimate of the noise into use that is the one for this row."""
         epoch, _ = self._epoch_of(head)
         if epoch != self._epoch:
-            self._epoch = epoch
-            before = max(0, -(-epoch // self.counts.window_ms) - self.counts.first)
-            self.estimates = estimate(self.counts, self.basis, before, self.lags)
+            estimation = self._begun(epoch)
+            estimation.advance(1.0)
+            self.estimates = self._of_all(estimation.estimates)
+            self._epoch, self._next = epoch, None
+
+    def _prepare(self, head: int) -> None:
+        """Work at the next estimate as much as is due by this row."""
+        epoch, every = self._epoch_of(head)
+        late = self.counts.start_of(head + 1) - epoch - every
+        if late > 0:
+            self._next = self._begun(epoch + every)
+            self._next.advance(late * SPREAD / every)
+
+    def _begun(self, epoch: int) -> Estimation:
+        """The estimation of this epoch that is under way, or a new one."""
+        if self._next is None or self._next_epoch != epoch:
+            self._next_epoch = epoch
+            self._next = Estimation(self.counts, self.basis, -(-epoch // self.counts.window_ms), self.lags)
+        return self._next
 
     def _remember(self, first: int, last: int) -> tuple[Baseline, Floats, NDArray[np.bool_]]:
         """The baseline of the rows [first, last]; rate and whether it is known, of the LONGEST - 1 before them as well.

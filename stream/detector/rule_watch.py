@@ -207,13 +207,16 @@ class RuleWatch:
 
     def _losses(self, columns: list[Column], windows: int, look: Look, row: int) -> dict[Column, float]:
         """Expected minus seen successes of each series over the last windows up to a row; never below 0."""
-        places = np.array([self.panel.counts.columns[column] for column in columns])
-        if windows <= LONGEST:
-            lost = look.lost[row + LONGEST - windows : row + LONGEST, places]
-        else:
-            head = look.first + row
-            lost = np.subtract(*self.panel.expectation(head - windows + 1, head, places))
-        return dict(zip(columns, np.maximum(lost.sum(axis=0), 0.0).tolist(), strict=True))
+        head = look.first + row
+        lost = {}
+        for column in columns:
+            place = self.panel.counts.columns[column]
+            if windows <= LONGEST:
+                each = look.lost[row + LONGEST - windows : row + LONGEST, place]
+            else:
+                each = np.subtract(*self.panel.expectation(head - windows + 1, head, place))
+            lost[column] = max(float(each.sum()), 0.0)
+        return lost
 
     def _say(
         self, column: Column, state: AlertState, sight: Sight, look: Look, row: int

@@ -18,14 +18,18 @@ import psutil
 
 from alert_rules.loader import parse_rules
 from alert_rules.model import Rules
+from stream.backtest.history import CELLS
 from stream.detector.block import Block
 from stream.detector.detector import Detector
+from stream.detector.panel import REGULARLY, SPREAD, YOUNG
 from stream.model import ClosedWindow, Series, Tally
 
 MINUTE = 60_000
 DAY = 1440
 BEGIN = 1_767_571_200_000  # a Monday
 RULE = "groups: [{name: g, rules: [{alert: D, by: [[os, browser, app_version]]}]}]"
+POOL = 600
+"""So many windows are drawn; those of history and the judged ones are picked from them at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,45 +44,70 @@ class Cost:
     """The first window, with the first estimate of noise."""
     window_s: float
     """A window after it, mean, without an estimate."""
-    estimate_s: float
-    """A window with the next daily estimate."""
+    estimating_s: float
+    """A window while the next estimate of noise is worked out, mean."""
+    longest_s: float
+    """The dearest window of all but the first."""
     counts_mb: float
     resident_mb: float
     transitions: int
     rate: float
     """The expected rate of the first series, as the detector has it."""
 
+    @property
+    def mean_s(self) -> float:
+        """A window, over all the time between two estimates."""
+        return self.window_s + (self.estimating_s - self.window_s) / SPREAD
+
 
 def measure(columns: int, days: int = 21, windows: int = 20, seed: int = 1) -> Cost:
-    """Judge ``windows`` windows after ``days`` days of history, and the first one of the day after."""
+    """Judge ``windows`` windows after ``days`` days of history, and as many while noise is estimated anew."""
     rng = np.random.default_rng(seed)
     series = [Series("f", f"S{i % 10}", f"o{i // 10 % 5}", f"b{i // 50 % 10}", f"{i // 500}") for i in range(columns)]
     detector = Detector("f", Rules(tuple(parse_rules(RULE))), MINUTE)
-    hours = [_tallies(rng, 60, columns) for _ in range(4)]
-    began = time.process_time()
-    for hour in range(days * 24):
-        detector.learn(Block(BEGIN + hour * 60 * MINUTE, series, hours[hour * 7 % 4]))
-    learned = time.process_time()
+    pool = _tallies(rng, POOL, columns)
     at = BEGIN + days * DAY * MINUTE
-    live = [_tallies(rng, 1, columns)[0] for _ in range(4)]
-    moves, times = 0, []
-    for number in range(windows + 1):
-        window = _window(at + number * MINUTE, series, live[number % 4])
-        start = time.process_time()
+    began = time.process_time()
+    _learn(detector, series, pool, (BEGIN, at), rng)
+    learned = time.process_time()
+    moves = 0
+
+    def judge(start: int) -> float:
+        nonlocal moves
+        window = _window(start, series, pool[rng.integers(POOL)])
+        clock = time.process_time()
         moves += len(detector.observe(window))
-        times.append(time.process_time() - start)
-    detector.learn(Block(at + (windows + 1) * MINUTE, series, _tallies(rng, DAY - windows - 1, columns)))
-    window = _window(at + DAY * MINUTE, series, live[0])
-    start = time.process_time()
-    moves += len(detector.observe(window))
-    ended = time.process_time()
+        return time.process_time() - clock
+
+    first, *usual = [judge(at + number * MINUTE) for number in range(windows + 1)]
+    every = _every(days)
+    again = (at // every + 1) * every
+    _learn(detector, series, pool, (at + (windows + 1) * MINUTE, again), rng)
+    judge(again)  # the rates of the hour before it are made anew for it
+    estimating = [judge(again + number * MINUTE) for number in range(1, windows + 1)]
     shown = detector.counts.stretch("impressions", np.array([0]), np.array([detector.counts.rows]))
     made = detector.counts.stretch("window", np.array([0]), np.array([detector.counts.rows]))
     used = sum(counts.cum[:, : counts.rows].nbytes for counts in (detector.counts, detector.drill))
     return Cost(
-        columns, windows, learned - began, times[0], float(np.mean(times[1:])), ended - start, used / 1e6,
-        psutil.Process().memory_info().rss / 1e6, moves, float(made[0, 0] / shown[0, 0]),
+        columns, windows, learned - began, first, float(np.mean(usual)), float(np.mean(estimating)),
+        max(usual + estimating), used / 1e6, psutil.Process().memory_info().rss / 1e6, moves,
+        float(made[0, 0] / shown[0, 0]),
     )  # fmt: skip
+
+
+def _every(days: int) -> int:
+    """How often noise is estimated after so many days, ms."""
+    return next((every for limit, every in YOUNG if days * DAY * MINUTE < limit), REGULARLY)
+
+
+def _learn(
+    detector: Detector, series: list[Series], pool: np.ndarray, span: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """History in [begin, end), in blocks as a worker reads them."""
+    rows = max(1, CELLS // len(series))
+    for start in range(span[0], span[1], rows * MINUTE):
+        some = min(rows, (span[1] - start) // MINUTE)
+        detector.learn(Block(start, series, pool[rng.integers(POOL, size=some)]))
 
 
 def _tallies(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -96,13 +125,14 @@ def _window(start: int, series: list[Series], tallies: np.ndarray) -> ClosedWind
 
 def main() -> None:
     """Print a line for each number of columns."""
-    print("columns  a window  daily estimate  a minute, mean   counts  resident  learning 3 weeks  first window")
+    print(
+        "columns  a window  while estimating  dearest  a minute, mean   counts  resident  3 weeks learned  first window"
+    )
     for columns in [int(text) for text in sys.argv[1:]] or [100, 1_000, 10_000]:
         cost = measure(columns)
-        mean = cost.window_s + cost.estimate_s / DAY
-        judging = f"{cost.window_s * 1000:>5.0f} ms  {cost.estimate_s:>12.2f} s  {mean * 1000:>11.0f} ms"
-        memory = f"{cost.counts_mb:>4,.0f} MB  {cost.resident_mb:>5,.0f} MB"
-        print(f"{columns:>7,}  {judging}  {memory}  {cost.learn_s:>14.1f} s  {cost.first_s:>10.2f} s", flush=True)
+        judging = f"{cost.window_s * 1000:>5.0f} ms  {cost.estimating_s * 1000:>13.0f} ms  {cost.longest_s:>5.2f} s"
+        memory = f"{cost.mean_s * 1000:>11.0f} ms  {cost.counts_mb:>4,.0f} MB  {cost.resident_mb:>5,.0f} MB"
+        print(f"{columns:>7,}  {judging}  {memory}  {cost.learn_s:>13.1f} s  {cost.first_s:>10.2f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from stream.detector.baseline import baseline, recent, seasonal
 from stream.detector.block import Block
 from stream.detector.counts import Column, Counts
-from stream.detector.estimate import estimate, lag_kernel, share_out
+from stream.detector.estimate import lag_kernel, share_out
+from stream.detector.estimation import estimate
 from stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, scan
 from stream.model import Series, Tally
 from tests.unit.detector_sim import MONDAY, Sim
