@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     board_hosts: str = Field(
         "", description="Host names that the board answers to beside its own, comma separated; for a proxy before it."
     )
+    notify_path: Path | None = Field(None, description="YAML file of the routes on which alerts are told.")
+    notify_port: int = Field(6067, ge=0, description="Port of the notifier's metrics; 0: none.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod

@@ -181,7 +181,13 @@ class TopicReader:
             return message if message.offset() == offset else None
         return None
 
-    def follow(self, tell: Callable[[str], None], *, from_beginning: bool = False) -> Iterator[Message | None]:
+    def follow(
+        self,
+        tell: Callable[[str], None],
+        *,
+        from_beginning: bool = False,
+        positions: Mapping[int, int] | None = None,
+    ) -> Iterator[Message | None]:
         """Messages as they come, from now on or from the beginning, for ever; None when there is none at the moment.
 
         The topic is waited for if it does not exist, partitions that are added later are found, and an outage of
@@ -190,6 +196,7 @@ class TopicReader:
         Args:
             tell: gets a line when following begins, and about what it waits for.
             from_beginning: take what is there already first.
+            positions: partition to the offset to begin with, where it is neither now nor the beginning.
 
         Raises:
             KafkaException: Kafka does not answer at the start, or refuses this reader for good.
@@ -198,8 +205,12 @@ class TopicReader:
         numbers = self.partitions()
         if not numbers:
             tell(f"{self.topic} does not exist yet; waiting for it (a worker makes it)")
+        known = positions or {}
         new = [
-            TopicPartition(self.topic, number, 0 if from_beginning else self.range_of(number)[1]) for number in numbers
+            TopicPartition(self.topic, number, known[number])
+            if number in known
+            else TopicPartition(self.topic, number, 0 if from_beginning else self.range_of(number)[1])
+            for number in numbers
         ]
         look_s = time.monotonic()
         while True:

@@ -28,6 +28,7 @@ COMMANDS = {
     "alerts": "alerts:alerts",
     "rules": "rules:rules",
     "silence": "silence:silence",
+    "notify": "notify:notify",
     "dead-letters": "dead_letters:dead_letters",
     "rebuild": "rebuild:rebuild",
     "drill": "drill:drill",

@@ -1,0 +1,158 @@
+"""``funnelwatch notify``: tell people and their systems of alerts, on the routes of a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from prometheus_client import start_http_server
+
+from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.cli.showing import clock, printable
+from funnelwatch.settings import Settings, load_settings
+from producers.times import iso
+from schemas.events import now_ms
+from sinks.alerts.answer import Outcome
+from sinks.alerts.notifier import Notifier
+from sinks.alerts.routes import RoutesFileError, load_routes
+from sinks.alerts.sample import sample
+from sinks.alerts.texts import headline
+from sinks.timescale.notifications import NotificationQueue
+
+if TYPE_CHECKING:
+    from sinks.alerts.kind import Kind
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--routes", "file", type=FILE, help="File of routes; by default FUNNELWATCH_NOTIFY_PATH.")
+@click.option(
+    "--web-port", type=click.IntRange(0), help="Port of /metrics; 0: none. By default FUNNELWATCH_NOTIFY_PORT."
+)
+@click.pass_context
+def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
+    r"""Tell people and their systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.
+
+    Reads the topic of alerts and delivers on the routes of one YAML file (docs/notify.md), each in a lane of its own: a
+    route that is down delays only itself. What was sent is logged in the database, so that a restart neither repeats
+    nor forgets. Any number of these may run; a route is served by one of them at a time. Ends with Ctrl-C.
+
+    \b
+    Examples:
+      funnelwatch notify check notify.yml
+      funnelwatch notify --routes notify.yml
+      funnelwatch notify --routes notify.yml test on-call
+      funnelwatch notify log --last 5
+    """
+    settings = load_settings()
+    ctx.obj = file or settings.notify_path
+    if ctx.invoked_subcommand is not None:
+        return
+    routes = _loaded(_named(ctx.obj))
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    port = settings.notify_port if web_port is None else web_port
+    if port:
+        try:
+            start_http_server(port, settings.web_host)
+        except OSError as error:
+            raise click.ClickException(
+                f"port {port} of {settings.web_host}: {error.strerror}; choose another with --web-port"
+            ) from error
+    notifier = Notifier(settings, routes, now_ms)
+
+    def stop(_signal: int, _frame: Any) -> None:
+        notifier.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with clear_faults(settings):
+        notifier.run()
+
+
+@notify.command()
+@click.argument("file", type=FILE, required=False)
+@click.pass_obj
+def check(given: Path | None, file: Path | None) -> None:
+    r"""Say whether a file of routes can be used; nothing is sent.
+
+    \b
+    Example:
+      funnelwatch notify check notify.yml
+    """
+    for route in _loaded(_named(file or given)):
+        asked = {name: value for name, value in route.when.model_dump().items() if value}
+        click.echo(f"{route.name}: {type(route).__name__.lower()}, {json.dumps(asked) if asked else 'every alert'}")
+
+
+@notify.command()
+@click.argument("route")
+@click.option("--resolve", is_flag=True, help="Send that it is resolved, too.")
+@click.pass_obj
+def test(given: Path | None, route: str, *, resolve: bool) -> None:
+    r"""Send a test alert on a route now, whatever its filters; it says that it is a test, and is not logged.
+
+    \b
+    Example:
+      funnelwatch notify test on-call --resolve
+    """
+    routes = {one.name: one for one in _loaded(_named(given))}
+    if route not in routes:
+        raise click.UsageError(f"there is no route {route}; the file has {', '.join(routes)}")
+    firing = sample("firing", now_ms())
+    _try(routes[route], firing, None)
+    if resolve:
+        _try(routes[route], sample("resolved", now_ms()), firing)
+
+
+@notify.command()
+@click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="How many messages to show.")
+@click.option("--route", help="Only those of this route.")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object a line.")
+def log(*, last: int, route: str | None, to_json: bool) -> None:
+    r"""Show what was told to whom, oldest first, and what came of it; times are UTC.
+
+    \b
+    Example:
+      funnelwatch notify log --last 5 --route on-call
+    """
+    settings: Settings = load_settings()
+    with opened(settings) as database:
+        rows = NotificationQueue(database).recent(last, route)
+    for row in reversed(rows):
+        alert, outcome = row["alert"], row["outcome"] or "waiting"
+        at = row["decided_ms"] or row["queued_ms"]
+        if to_json:
+            known = {name: alert[name] for name in ("alert_id", "sequence", "state", "severity", "rule")}
+            told = {"route": row["route"], "outcome": outcome, "attempts": row["attempts"], "answer": row["answer"]}
+            click.echo(json.dumps({"at": iso(at), **told, **known}))
+        else:
+            click.echo(f"{clock(at)}  {row['route']}  {outcome}  {headline(alert)}")
+            if row["answer"] and outcome != "sent":
+                click.echo(f"    after {row['attempts']} attempts: {printable(row['answer'])}")
+    if not rows and not to_json:
+        click.echo("nothing was told yet", err=True)
+
+
+def _try(route: Kind, alert: dict[str, Any], previous: dict[str, Any] | None) -> None:
+    answer = route.deliver(alert, previous, now_ms())
+    if answer.outcome is not Outcome.SENT:
+        raise click.ClickException(f"route {route.name}: {alert['state']}: {answer.text}")
+    click.echo(f"route {route.name}: {alert['state']}: {answer.text}")
+
+
+def _named(file: Path | None) -> Path:
+    if file is None:
+        raise click.UsageError("name a file of routes: --routes FILE, or FUNNELWATCH_NOTIFY_PATH")
+    return file
+
+
+def _loaded(file: Path) -> list[Kind]:
+    try:
+        return load_routes(file)
+    except RoutesFileError as error:
+        raise click.ClickException(str(error)) from error

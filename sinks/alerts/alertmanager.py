@@ -1,0 +1,105 @@
+"""Alertmanager, by its API v2: ``POST /api/v2/alerts`` as Prometheus itself does.
+
+Alertmanager knows an alert by its labels and forgets one that nobody repeats. So what fires is said again every
+``resend``, each time with an ``endsAt`` of ``valid_for`` from now (Prometheus: four times its resend delay), and labels
+that an alert no longer has are ended in the same request that says the new ones.
+https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence  # noqa: TC003
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from sinks.alerts.answer import Answer, Outcome, post_json
+from sinks.alerts.kind import Kind, Span, address, listed
+from sinks.alerts.texts import headline, link, moment, summary
+
+AT_ONCE = 500
+"""Alerts in one request of a reminder."""
+
+
+class Alertmanager(Kind):
+    """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
+
+    kind: Literal["alertmanager"]
+    url: Annotated[list[Annotated[str, AfterValidator(address)]], BeforeValidator(listed)] = Field(
+        min_length=1, description="an address such as http://alertmanager:9093, or a list of all of a cluster"
+    )
+    username: str = Field("", description="a user's name, for basic authentication")
+    password: str = Field("", description="their password")
+    labels: dict[str, str] = Field({}, description="a map of labels that every alert gets")
+    resend: Span = Field(60.0, ge=1, description="a span such as 1m")
+    valid_for: Span = Field(300.0, description="a span such as 5m")
+
+    @model_validator(mode="after")
+    def _outlives_a_reminder(self) -> Self:
+        if self.valid_for < 2 * self.resend:
+            raise ValueError("valid_for: is less than twice resend: one reminder that is lost would resolve the alert")
+        return self
+
+    @property
+    def resend_s(self) -> float | None:
+        """See the base."""
+        return self.resend
+
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+        """See the base. What fires in Alertmanager is resolved under the labels that it fires under."""
+        before = None if previous is None or previous["state"] == "resolved" else self._labels(previous)
+        if alert["state"] == "resolved":
+            return self._post([self._resolved(alert, before or self._labels(alert), now_ms)])
+        said = [self._firing(alert, now_ms)]
+        if previous is not None and before is not None and before != self._labels(alert):
+            said.append(self._resolved(previous, before, now_ms))
+        return self._post(said)
+
+    def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> Answer:
+        """See the base."""
+        answer = Answer(Outcome.SENT, "nothing fires")
+        for begin in range(0, len(alerts), AT_ONCE):
+            answer = self._post([self._firing(alert, now_ms) for alert in alerts[begin : begin + AT_ONCE]])
+            if answer.outcome is not Outcome.SENT:
+                break
+        return answer
+
+    def _labels(self, alert: Mapping[str, Any]) -> dict[str, str]:
+        labels = {
+            **alert["labels"],
+            **alert["dimensions"],
+            **self.labels,
+            "alertname": alert["rule"],
+            "alert_id": alert["alert_id"],
+            "severity": alert["severity"],
+            "funnel": alert["funnel"],
+            "step": alert["step"],
+        }
+        return {re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII): value for name, value in labels.items() if value}
+
+    def _firing(self, alert: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        return self._record(alert, self._labels(alert), now_ms + int(self.valid_for * 1000))
+
+    def _resolved(self, alert: Mapping[str, Any], labels: Mapping[str, str], now_ms: int) -> dict[str, Any]:
+        return self._record(alert, labels, max(min(alert["window_end"], now_ms), alert["started_at"] + 1))
+
+    def _record(self, alert: Mapping[str, Any], labels: Mapping[str, str], ends_at: int) -> dict[str, Any]:
+        texts = {"summary": summary(alert), "description": headline(alert), **alert["annotations"]}
+        record = {
+            "labels": dict(labels),
+            "annotations": {re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII): text for name, text in texts.items()},
+            "startsAt": moment(alert["started_at"]),
+            "endsAt": moment(ends_at),
+        }
+        return record | ({"generatorURL": link(alert)} if link(alert) else {})
+
+    def _post(self, alerts: list[dict[str, Any]]) -> Answer:
+        headers = {}
+        if self.username:
+            login = f"{self.username}:{self.password}".encode()
+            headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
+        answers = [post_json(f"{url.rstrip('/')}/api/v2/alerts", alerts, self.timeout, headers) for url in self.url]
+        # As Prometheus: one that has taken it tells the others of its cluster.
+        return next((answer for answer in answers if answer.outcome is Outcome.SENT), answers[0])

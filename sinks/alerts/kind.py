@@ -1,0 +1,109 @@
+"""What every kind of route has in common: its name, its filters, and the contract of delivering."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence  # noqa: TC003
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
+from producers.times import parse_span_ms
+
+if TYPE_CHECKING:
+    from sinks.alerts.answer import Answer
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def listed(value: Any) -> Any:
+    """One text as a list of it; anything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
+def seconds(value: Any) -> Any:
+    """A span's text in seconds; anything else as it is."""
+    return parse_span_ms(value) / 1000 if isinstance(value, str) else value
+
+
+def address(value: str) -> str:
+    """The address, if it is one of http or https.
+
+    Raises:
+        ValueError: it is not.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is no address of the web")
+    return value
+
+
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(listed)]
+"""One name, or a list of them."""
+
+Span = Annotated[float, BeforeValidator(seconds)]
+"""A span such as 30s or 5m, in seconds."""
+
+
+class Checked(BaseModel):
+    """A part of the file: what nobody reads is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class When(Checked):
+    """Which alerts a route tells; what is not named is not asked for."""
+
+    severity: Annotated[list[Severity], BeforeValidator(listed)] = Field(
+        [], description="critical, warning or info, or a list of them"
+    )
+    rule: Names = Field([], description="names of rules")
+    funnel: Names = Field([], description="names of funnels")
+    step: Names = Field([], description="names of steps; an alert about several steps fits by any of them")
+    dimensions: dict[Literal["os", "browser", "app_version"], Names] = Field(
+        {}, description="a map such as {os: [iOS, Android]}"
+    )
+    state: Annotated[list[Literal["firing", "resolved"]], BeforeValidator(listed)] = Field(
+        [], description="firing, resolved, or both"
+    )
+
+
+class Kind(Checked):
+    """One route: where and which alerts are told."""
+
+    name: str = Field(description="a name of its own, such as on-call")
+    when: When = Field(When(), description="a map of filters such as {severity: critical}")
+    timeout: Span = Field(10.0, gt=0, le=20, description="a span such as 10s, at most 20s")
+    give_up_after: Span = Field(86_400.0, gt=0, description="a span such as 24h")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("may have letters, digits, '.', '_' and '-' only")
+        return name
+
+    @property
+    def resend_s(self) -> float | None:
+        """How often everything that fires is said again, s; None: never."""
+        return None
+
+    @abstractmethod
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+        """Say one message; never raises for what the other side does.
+
+        Saying it again is harmless or recognizable by a key (`docs/notify.md`): a notifier that is killed between
+        sending and noting that it did says it again.
+
+        Args:
+            alert: the message, of the Alert schema.
+            previous: the message about the same alert that this route said before; None: the first.
+            now_ms: the wall clock, ms.
+        """
+
+    def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> Answer:
+        """Say again that these fire; only where there is a ``resend_s``."""
+        raise NotImplementedError

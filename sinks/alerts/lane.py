@@ -1,0 +1,171 @@
+"""One lane a route: a thread that takes what waits for the route, sends it and notes what came of it.
+
+A lane waits for nobody but its own route. What an attempt could not deliver stays in the queue; the lane pauses, longer
+each time, and goes on with what was tried least, so that one message that the other side chokes on holds no other up.
+
+Delivery is at least once: a notifier that is killed after the other side took a message and before that is noted sends
+it again. What is sent carries a key by which the other side knows it again (docs/notify.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sinks.alerts import metrics
+from sinks.alerts.answer import Answer, Outcome
+from sinks.timescale.database import is_outage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sinks.alerts.kind import Kind
+    from sinks.timescale.notifications import LaneStore, Waiting
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 1.0
+"""How often a lane looks when nobody has told it of something new, s."""
+
+STANDBY_S = 5.0
+"""How often a lane whose route another notifier has tries to take it, s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to pause after the nth failure in a row: doubling, with jitter, and never less than was asked for.
+
+    Attributes:
+        first_s: after the first, s.
+        longest_s: never longer than this, s, unless the other side asked for more.
+        longest_asked_s: what the other side may ask for at most, s.
+    """
+
+    first_s: float = 1.0
+    longest_s: float = 60.0
+    longest_asked_s: float = 3_600.0
+
+    def pause(self, failures: int, asked_s: float | None, chance: float) -> float:
+        """The pause, s, after this many failures in a row; ``chance`` in [0, 1) chooses within the jitter."""
+        grown = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        return max(grown * (0.5 + chance / 2), min(asked_s or 0.0, self.longest_asked_s))
+
+
+class Lane:
+    """The lane of one route.
+
+    Args:
+        route: where to.
+        store: its queue and log; the lane closes it.
+        now_ms: the wall clock, ms.
+        backoff: the pauses after failures.
+    """
+
+    def __init__(
+        self, route: Kind, store: LaneStore, now_ms: Callable[[], int], backoff: Backoff | None = None
+    ) -> None:
+        self.route = route
+        self._store = store
+        self._now_ms = now_ms
+        self._backoff = backoff or Backoff()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._remind_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"lane {route.name}")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something new is queued."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the attempt that is under way."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._wake.clear()
+                try:
+                    pause_s = self.step()
+                except Exception as error:
+                    if not is_outage(error):
+                        # A fault of ours in one lane must not take the others along, nor go unnoticed.
+                        log.exception("route %s: unexpected", self.route.name)
+                    else:
+                        log.warning("route %s: the database: waiting: %s", self.route.name, error)
+                    pause_s = self._failed(None)
+                if pause_s > IDLE_S:
+                    self._stopping.wait(pause_s)
+                elif pause_s:
+                    self._wake.wait(pause_s)
+        finally:
+            metrics.HOLDS.labels(self.route.name).set(0)
+            self._store.close()
+
+    def step(self) -> float:
+        """Send one message, or a reminder that is due; how long to pause then, s."""
+        held = self._store.hold()
+        metrics.HOLDS.labels(self.route.name).set(held)
+        if not held:
+            return STANDBY_S
+        waiting = self._store.next()
+        if waiting is not None:
+            return self._send(waiting)
+        if self.route.resend_s is not None and time.monotonic() >= self._remind_at:
+            return self._remind(self.route.resend_s)
+        return IDLE_S
+
+    def _send(self, waiting: Waiting) -> float:
+        name, alert = self.route.name, waiting.alert
+        said = f"route {name}: {alert['alert_id']} {alert['sequence']} ({alert['state']} {alert['rule']})"
+        answer = self.route.deliver(alert, waiting.previous, self._now_ms())
+        if answer.outcome is Outcome.LATER and waiting.age_s < self.route.give_up_after:
+            self._store.note(alert, None, answer.text)
+            pause_s = self._failed(answer)
+            log.warning("%s: not now, again in %.1f s or later: %s", said, pause_s, answer.text)
+            return pause_s
+        outcome = "given_up" if answer.outcome is Outcome.LATER else str(answer.outcome)
+        self._store.note(alert, outcome, answer.text)
+        metrics.DECIDED.labels(name, outcome).inc()
+        if answer.outcome is Outcome.LATER:
+            log.error("%s: given up after %.0f s: %s", said, waiting.age_s, answer.text)
+            return self._failed(answer)
+        self._failures = 0
+        if answer.outcome is Outcome.REFUSED:
+            log.error("%s: refused for good: %s", said, answer.text)
+        else:
+            metrics.LAST.labels(name).set(self._now_ms() / 1000)
+            log.info("%s: sent: %s", said, answer.text)
+        return 0.0
+
+    def _remind(self, every_s: float) -> float:
+        firing = self._store.firing()
+        answer = self.route.remind(firing, self._now_ms())
+        if answer.outcome is not Outcome.SENT:
+            pause_s = min(self._failed(answer), every_s)
+            log.warning("route %s: reminder of %d alerts: %s", self.route.name, len(firing), answer.text)
+            return pause_s
+        self._failures = 0
+        self._remind_at = time.monotonic() + every_s
+        return 0.0
+
+    def _failed(self, answer: Answer | None) -> float:
+        self._failures += 1
+        metrics.FAILED.labels(self.route.name).inc()
+        asked_s = None if answer is None else answer.retry_after_s
+        return self._backoff.pause(self._failures, asked_s, random.random())  # noqa: S311 - jitter

@@ -1,0 +1,193 @@
+"""The notifier: reads ``funnel.alerts``, queues what each route is to tell, and runs a lane for each route.
+
+It has no offsets of its own. It reads the topic from its beginning whenever it starts (it is compacted: about a message
+an alert) and the log knows what was queued before; so no offset can expire, and a topic that was made again is no
+special case. Any number of notifiers may run: all of them queue, each message once, and a route's lane runs in one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from confluent_kafka import KafkaException
+
+from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from sinks.alerts import metrics
+from sinks.alerts.lane import Lane
+from sinks.alerts.matching import Verdict, verdict
+from sinks.timescale.database import Database, is_outage
+from sinks.timescale.migrations import migrate
+from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
+from stream.outage import StoppedError, until_done
+from stream.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from confluent_kafka import Message
+
+    from funnelwatch.settings import Settings
+    from sinks.alerts.kind import Kind
+    from sinks.alerts.lane import Backoff
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+COUNT_EVERY = 10
+"""Of the moments without a new message (some five a second) this many pass until what waits is counted anew."""
+
+
+class Notifier:
+    """Tells alerts on routes; ``run`` is for one thread, ``stop`` for any.
+
+    Args:
+        settings: where Kafka and the database are.
+        routes: where to.
+        now_ms: the wall clock, ms.
+        backoff: the lanes' pauses after failures.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: Sequence[Kind],
+        now_ms: Callable[[], int],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._settings = settings
+        self._routes = routes
+        self._database = Database(settings.timescale_url, application="funnelwatch notify")
+        self._queue = NotificationQueue(self._database)
+        url = settings.schema_registry_url
+        self._decode = Decoder("Alert", Registry(url) if url else None)
+        self._lanes = {
+            route.name: Lane(route, LaneStore(settings.timescale_url, route.name), now_ms, backoff) for route in routes
+        }
+        self._since: dict[str, int] = {}
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End soon: after the attempts that are under way."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Notify until stopped.
+
+        Raises:
+            WindowLengthError, psycopg.Error: the database is not to be used, which waiting does not mend.
+            KafkaException: Kafka refuses this client for good.
+        """
+        try:
+            self._work()
+        except StoppedError:
+            pass
+        finally:
+            for lane in self._lanes.values():
+                lane.stop()
+            for lane in self._lanes.values():
+                lane.join()
+            self._database.close()
+
+    def _work(self) -> None:
+        new = self._patiently("PostgreSQL: routes", self._start)
+        if not new:
+            self._start_lanes()
+        with TopicReader(self._settings, self._settings.alerts_topic) as reader:
+            # A new route waits until all is read: an alert that is over by then is not told as firing.
+            read = self._patiently("Kafka: the alerts so far", lambda: self._catch_up(reader))
+            log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._lanes))
+            if new:
+                self._start_lanes()
+            self._patiently("Kafka: new alerts", lambda: self._follow(reader, read))
+
+    def _follow(self, reader: TopicReader, read: dict[int, int]) -> None:
+        """Queue what comes, until stopped."""
+        quiet = 0
+        for message in reader.follow(lambda line: log.warning("%s", line), positions=read, from_beginning=True):
+            if self._stopping.is_set():
+                return
+            if message is not None:
+                self._take(message, read)
+            quiet = quiet + 1 if message is None else 0
+            if quiet % COUNT_EVERY == 1:
+                self._count()
+
+    def _start(self) -> set[str]:
+        migrate(self._database, self._settings.window_ms)
+        new, self._since = self._queue.start(list(self._lanes))
+        return new
+
+    def _start_lanes(self) -> None:
+        for lane in self._lanes.values():
+            lane.start()
+
+    def _catch_up(self, reader: TopicReader) -> dict[int, int]:
+        """Queue what the topic has now; partition to the offset that comes next."""
+        read: dict[int, int] = {}
+        try:
+            for message in reader.to_end():
+                if self._stopping.is_set():
+                    raise StoppedError("catching up")
+                self._take(message, read)
+        except NoSuchTopicError:
+            log.warning("%s does not exist yet (a worker makes it)", self._settings.alerts_topic)
+        return read
+
+    def _take(self, message: Message, read: dict[int, int]) -> None:
+        """Queue one message, if anybody is to be told; then it is read."""
+        self._queue_it(message)
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None
+        assert offset is not None
+        read[partition] = offset + 1
+
+    def _queue_it(self, message: Message) -> None:
+        value = message.value()
+        if value is None:  # a tombstone: the topic is compacted
+            return
+        try:
+            alert = self._patiently("schema registry", lambda: self._decode(value))
+        except Undecodable as error:
+            where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
+            log.warning("passed over, no alert: %s: %s", where, error)
+            return
+        wanted = self._wanted(alert, message.timestamp()[1])
+        if wanted:
+            for route in self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted)):
+                self._lanes[route].wake()
+
+    def _wanted(self, alert: dict[str, Any], published_ms: int) -> list[Queued]:
+        wanted = []
+        for route in self._routes:
+            decided = verdict(route.when, alert)
+            if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
+                over = alert["state"] == "resolved" and published_ms < self._since[route.name]
+                wanted.append(Queued(route.name, only_if_told=decided is Verdict.TELL_IF_TOLD, history=over))
+            elif decided is not Verdict.HEARTBEAT:
+                metrics.PASSED.labels(route.name, str(decided)).inc()
+        return wanted
+
+    def _count(self) -> None:
+        try:
+            waiting = self._queue.waiting()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return
+        for route in self._lanes:
+            number, oldest_s = waiting.get(route, (0, 0.0))
+            metrics.WAITING.labels(route).set(number)
+            metrics.OLDEST.labels(route).set(oldest_s)
+
+    def _patiently(self, what: str, operation: Callable[[], T]) -> T:
+        return until_done(operation, what=what, is_outage=_passes, stopping=self._stopping)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether waiting mends it."""
+    if isinstance(error, KafkaException):
+        return error.args[0].code() not in FOR_GOOD and not error.args[0].fatal()
+    return is_outage(error) or isinstance(error, RegistryUnavailable)

@@ -1,0 +1,66 @@
+"""An alert in words, for people who read it in a mail, a chat or a pager; pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def moment(ms: int) -> str:
+    """Milliseconds since the epoch as RFC 3339, UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def scope(alert: Mapping[str, Any]) -> str:
+    """What it is about: ``sign_up VERIFY_SMS_CODE os=iOS``."""
+    steps = "+".join(alert["steps"]) or alert["step"]
+    about = [f"{name}={value}" for name, value in sorted(alert["dimensions"].items())]
+    return " ".join(part for part in (alert["funnel"], steps, *about) if part != "*") or "the pipeline"
+
+
+def headline(alert: Mapping[str, Any]) -> str:
+    """One line that says all that matters: state, severity, rule, scope, rate against what was expected."""
+    state = "RESOLVED" if alert["state"] == "resolved" else f"FIRING {alert['severity']}"
+    numbers = f": {alert['rate']:.1%}, expected {alert['expected_rate']:.1%}" if is_about_rates(alert) else ""
+    return f"{state} {alert['rule']} {scope(alert)}{numbers}"
+
+
+def is_about_rates(alert: Mapping[str, Any]) -> bool:
+    """Whether its rates are conversion rates; an instrumentation alert's are not."""
+    return bool(alert["basis"] != "instrumentation")
+
+
+def summary(alert: Mapping[str, Any]) -> str:
+    """The rule's own sentence, or the headline where it has none."""
+    return str(alert["annotations"].get("summary") or headline(alert))
+
+
+def details(alert: Mapping[str, Any]) -> dict[str, str]:
+    """Name to value of what a person may want to know, in the order in which it is shown."""
+    found = {"reason": alert["reason"], "since": moment(alert["started_at"]), "window": moment(alert["window_start"])}
+    if is_about_rates(alert):
+        found |= {
+            "rate": f"{alert['rate']:.2%}",
+            "expected": f"{alert['expected_rate']:.2%} ({alert['expected_low']:.2%} to {alert['expected_high']:.2%})",
+            "impressions": f"{alert['impressions']}",
+            "successes": f"{alert['successes']}",
+            "lost conversions": f"{alert['lost_conversions']:.0f}",
+        }
+        if alert["where_dimension"]:
+            share = f"{alert['where_share']:.0%} of the loss"
+            found["where"] = f"{alert['where_dimension']}={alert['where_value']} ({share})"
+    found["alert_id"] = alert["alert_id"]
+    return found
+
+
+def link(alert: Mapping[str, Any]) -> str:
+    """The panel that shows it; empty where ``FUNNELWATCH_GRAFANA_URL`` is not set."""
+    return str(alert["annotations"].get("dashboard") or "")
+
+
+def cut(text: str, length: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"

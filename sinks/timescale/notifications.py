@@ -1,0 +1,123 @@
+"""The queue and the log of the notifier, one row a message and route, so that a restart neither repeats nor forgets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sinks.timescale.database import Connection, Database, Row, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HELD_S = 60.0
+"""The server ends the session of a lane that was frozen for so long, s, and another notifier may take its route."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """For which route a message is queued, and how.
+
+    Attributes:
+        route: its name.
+        only_if_told: only where the route has a message of the same alert.
+        history: it is only noted: nobody is told.
+    """
+
+    route: str
+    only_if_told: bool = False
+    history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a route is to send next.
+
+    Attributes:
+        alert: the message.
+        attempts: how often it was tried.
+        age_s: how long it has waited, s.
+        previous: what the route told of the same alert before; None: nothing.
+    """
+
+    alert: dict[str, Any]
+    attempts: int
+    age_s: float
+    previous: dict[str, Any] | None
+
+
+class NotificationQueue:
+    """What the intake writes, and what a person may read."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def start(self, routes: Sequence[str]) -> tuple[set[str], dict[str, int]]:
+        """Note the routes; those that are new, and since when each is used, ms."""
+        with self._database.transaction() as cursor:
+            new = {row["route"] for row in run(cursor, "start_routes", {"routes": list(routes)})}
+            return new, {row["route"]: row["since_ms"] for row in run(cursor, "read_routes")}
+
+    def queue(self, alert: Mapping[str, Any], wanted: Sequence[Queued]) -> list[str]:
+        """Queue a message for some routes, once however often this is called; the routes for which it is new."""
+        parameters = {
+            "alert_id": alert["alert_id"],
+            "sequence": alert["sequence"],
+            "alert": json.dumps(alert),
+            "routes": [one.route for one in wanted],
+            "only_if_told": [one.only_if_told for one in wanted],
+            "history": [one.history for one in wanted],
+        }
+        return [row["route"] for row in self._database.query("queue_notification", parameters)]
+
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """Route to how many messages wait there, and for how long the oldest has, s; without those that have none."""
+        rows = self._database.query("waiting_notifications")
+        return {row["route"]: (row["waiting"], row["oldest_s"]) for row in rows}
+
+    def recent(self, limit: int, route: str | None = None) -> list[Row]:
+        """The newest of the log, newest first: what is still to be told comes with the outcome None."""
+        return self._database.query("recent_notifications", {"limit": limit, "route": route})
+
+
+class LaneStore:
+    """What one lane takes from the queue and notes in the log; for one thread.
+
+    Args:
+        url: the database; the lane has a connection of its own, whose session holds the route.
+        route: the route's name.
+    """
+
+    def __init__(self, url: str, route: str) -> None:
+        self._database = Database(url, application=f"funnelwatch notify {route}"[:63], idle_session_s=HELD_S)
+        self._route = {"route": route}
+        self._held: Connection | None = None
+
+    def hold(self) -> bool:
+        """Whether this lane has the route; takes it if nobody else does."""
+        connection = self._database.connection()
+        if connection is not self._held:
+            self._held = connection if self._database.query("hold_route", self._route)[0]["held"] else None
+        return self._held is not None
+
+    def next(self) -> Waiting | None:
+        """What is to be sent next; None: nothing waits."""
+        with self._database.transaction() as cursor:
+            run(cursor, "supersede", self._route)
+            rows = run(cursor, "next_notification", self._route)
+        return Waiting(**rows[0]) if rows else None
+
+    def note(self, alert: Mapping[str, Any], outcome: str | None, answer: str) -> None:
+        """Note what came of an attempt; without an outcome the message stays queued."""
+        parameters = {"alert_id": alert["alert_id"], "sequence": alert["sequence"], "outcome": outcome}
+        self._database.query("note_attempt", {**self._route, **parameters, "answer": answer.replace("\0", "")})
+
+    def firing(self) -> list[dict[str, Any]]:
+        """The alerts that fire, as far as the route was told."""
+        return [row["alert"] for row in self._database.query("told_firing", self._route)]
+
+    def close(self) -> None:
+        """Let the route and the connection go."""
+        self._held = None
+        self._database.close()

@@ -1,0 +1,99 @@
+-- name: start_routes
+-- Note routes that are new.
+INSERT INTO notify_routes (route)
+SELECT route FROM unnest(%(routes)s::text[]) AS r (route)
+ON CONFLICT DO NOTHING
+RETURNING route;
+
+-- name: read_routes
+-- Since when each route is used.
+SELECT route, (extract(epoch FROM since) * 1000)::bigint AS since_ms FROM notify_routes;
+
+-- name: queue_notification
+-- Queue one message for routes; one that is there already is left as it is. Some only where its alert was told before.
+INSERT INTO notifications (route, alert_id, sequence, alert, outcome, decided_at)
+SELECT
+    d.route, %(alert_id)s, %(sequence)s, %(alert)s::jsonb,
+    CASE WHEN d.is_history THEN 'history' END, CASE WHEN d.is_history THEN clock_timestamp() END
+FROM unnest(%(routes)s::text[], %(only_if_told)s::boolean[], %(history)s::boolean[])
+    AS d (route, only_if_told, is_history)
+WHERE
+    NOT d.only_if_told
+    OR EXISTS (SELECT 1 FROM notifications AS n WHERE n.route = d.route AND n.alert_id = %(alert_id)s)
+ON CONFLICT DO NOTHING
+RETURNING route;
+
+-- name: hold_route
+-- One notifier has a route at a time, as long as its session lasts.
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch notify ' || %(route)s, 0)) AS held;
+
+-- name: supersede
+-- Of an alert only the newest message is still worth being told.
+UPDATE notifications AS n
+SET outcome = 'superseded', decided_at = clock_timestamp()
+WHERE
+    n.route = %(route)s
+    AND n.outcome IS NULL
+    AND EXISTS (
+        SELECT 1
+        FROM notifications AS newer
+        WHERE newer.route = n.route AND newer.alert_id = n.alert_id AND newer.sequence > n.sequence
+    );
+
+-- name: next_notification
+-- What to send next: what was tried least, then what has waited longest; with what the route told of the alert before.
+SELECT
+    n.alert, n.attempts, extract(epoch FROM clock_timestamp() - n.queued_at)::double precision AS age_s,
+    (
+        SELECT told.alert
+        FROM notifications AS told
+        WHERE told.route = n.route AND told.alert_id = n.alert_id AND told.outcome = 'sent'
+        ORDER BY told.sequence DESC
+        LIMIT 1
+    ) AS previous
+FROM notifications AS n
+WHERE n.route = %(route)s AND n.outcome IS NULL
+ORDER BY n.attempts, n.place
+LIMIT 1;
+
+-- name: note_attempt
+-- What came of an attempt; without an outcome it is to be tried again.
+UPDATE notifications
+SET
+    attempts = attempts + 1,
+    outcome = %(outcome)s,
+    decided_at = CASE WHEN %(outcome)s::text IS NOT NULL THEN clock_timestamp() END,
+    answer = %(answer)s
+WHERE route = %(route)s AND alert_id = %(alert_id)s AND sequence = %(sequence)s;
+
+-- name: told_firing
+-- The alerts that fire as far as a route was told.
+SELECT alert
+FROM (
+    SELECT DISTINCT ON (alert_id) alert
+    FROM notifications
+    WHERE route = %(route)s AND outcome = 'sent'
+    ORDER BY alert_id, sequence DESC
+) AS told
+WHERE alert ->> 'state' = 'firing';
+
+-- name: waiting_notifications
+-- How many messages each route has still to tell, and for how long the oldest has waited.
+SELECT
+    route,
+    count(*) AS waiting,
+    extract(epoch FROM clock_timestamp() - min(queued_at))::double precision AS oldest_s
+FROM notifications
+WHERE outcome IS NULL
+GROUP BY route;
+
+-- name: recent_notifications
+-- The newest of the log, newest first; of one route, or of all.
+SELECT
+    route, alert, attempts, outcome, answer,
+    (extract(epoch FROM queued_at) * 1000)::bigint AS queued_ms,
+    (extract(epoch FROM decided_at) * 1000)::bigint AS decided_ms
+FROM notifications
+WHERE %(route)s::text IS NULL OR route = %(route)s
+ORDER BY coalesce(decided_at, queued_at) DESC, place DESC
+LIMIT %(limit)s;
