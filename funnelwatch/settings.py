@@ -83,11 +83,30 @@ class Settings(BaseSettings):
     max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is refused unread, bytes.")
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
-
     metric_max_names: int = Field(200, ge=1, description="Counters and timers that may exist; others are refused.")
     metric_max_series: int = Field(
         1_000, ge=1, description="Combinations of dimensions that one of them may have; others are refused."
     )
+
+    # The collector
+    collector_host: str = Field("127.0.0.1", description="Address that the collector binds to.")
+    collector_port: int = Field(8086, ge=0, description="Port of the collector; 0: a free one.")
+    collector_keys: str = Field("", description="API keys of the collector, NAME:SHA256, comma separated.")
+    collector_keys_path: Path | None = Field(None, description="YAML file of more API keys of the collector.")
+    collector_origins: str = Field("*", description="Web origins that may send events, comma separated; *: any.")
+    collector_trusted_proxies: str = Field(
+        "", description="Proxies whose X-Forwarded-For is believed, addresses or networks, comma separated."
+    )
+    collector_max_body_bytes: int = Field(1_000_000, ge=1, description="A larger body, unpacked, is refused, bytes.")
+    collector_max_events: int = Field(5_000, ge=1, description="Most events (or lines) in one request.")
+    collector_max_waiting: int = Field(50_000, ge=1, description="Most events that wait for Kafka; beyond that: 503.")
+    collector_max_connections: int = Field(1_000, ge=1, description="Most open connections; beyond that: 503.")
+    collector_delivery_timeout_s: float = Field(10.0, gt=0, description="Kafka must acknowledge within this, s.")
+    collector_header_timeout_s: float = Field(10.0, gt=0, description="A request's head must be there after this, s.")
+    collector_body_timeout_s: float = Field(20.0, gt=0, description="A request's body must be there after this, s.")
+    collector_key_rate: float = Field(2_000.0, ge=0, description="Events a second with one API key; 0: any number.")
+    collector_address_rate: float = Field(50.0, ge=0, description="Requests a second from one address; 0: any number.")
+    lines_path: Path | None = Field(None, description="YAML file that maps line protocol; none: the shipped mapping.")
 
     # How long counts are kept
     keep_windows_days: int = Field(0, ge=0, description="Counts by window are kept this long, days; 0: for ever.")

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from producers.kafka import producer_properties
 from schemas.codec import Encoder, Registry, RegistryRefused, RegistryUnavailable
@@ -26,6 +26,19 @@ REGISTRY_RETRY_S = 5.0
 """Pause between attempts to reach the schema registry, in seconds."""
 
 
+BROKEN = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
+"""Errors of an event that every later event of the same client would get as well."""
+
+
+def broken_for_good(error: KafkaError) -> bool:
+    """Whether an error means that the client has to be made anew.
+
+    After requests that timed out librdkafka asks for a new epoch of its producer id; a broker that gave one without
+    being heard may call the client fenced from then on.
+    """
+    return bool(error.fatal()) or error.code() in BROKEN
+
+
 class Connection:
     """A producer of one process, and the thread that takes in its reports.
 
@@ -39,6 +52,7 @@ class Connection:
         encoder: makes the bytes of an event; of another framing once the registry has answered.
         metric_encoder: the same of a sample of a counter or timer.
         servers: the brokers, for messages.
+        broken: whether every later event would fail as well, so that another connection is needed.
     """
 
     def __init__(
@@ -49,6 +63,7 @@ class Connection:
         on_delivery: Callable[[KafkaError | None, Any], None],
     ) -> None:
         self.servers = settings.kafka_bootstrap_servers
+        self.broken = False
         self.encoder = Encoder("FunnelEvent")
         self.metric_encoder = Encoder("Metric")
         self._registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
@@ -63,19 +78,33 @@ class Connection:
         for thread in self._threads:
             thread.start()
 
-    def produce(self, topic: str, key: str, value: bytes) -> None:
-        """Into the buffer.
+    def produce(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        on_delivery: Callable[[KafkaError | None, Any], None] | None = None,
+    ) -> None:
+        """Into the buffer; ``on_delivery`` is told instead of the connection's own, where it is given.
 
         Raises:
             BufferError: it is full.
             KafkaException: librdkafka does not take the event.
         """
-        self._producer.produce(topic, value, key, on_delivery=self._on_delivery)
+        self._producer.produce(topic, value, key, on_delivery=on_delivery or self._told)
 
     def wait_for_room(self) -> None:
         """Until reports have made room, or a moment at most."""
         self._room.clear()
         self._room.wait(POLL_S)
+
+    def reachable(self, topic: str, timeout: float) -> bool:
+        """Whether Kafka answers within ``timeout`` seconds and has the topic."""
+        try:
+            found = self._producer.list_topics(topic, timeout).topics[topic]
+        except KafkaException:
+            return False
+        return found.error is None and bool(found.partitions)
 
     def flush(self, timeout: float) -> int:
         """Wait up to ``timeout`` seconds for all reports; how many are still out."""
@@ -102,6 +131,11 @@ class Connection:
         In a forked child its threads do not exist, and freeing it would wait for them for ever.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+
+    def _told(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and broken_for_good(error):
+            self.broken = True
+        self._on_delivery(error, message)
 
     def _serve(self) -> None:
         while not self._end.is_set():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from confluent_kafka import KafkaError, KafkaException
 
 from funnelwatch.settings import Settings, load_settings
-from producers.connection import Connection
+from producers.connection import Connection, broken_for_good
 from producers.step import StepShown
 from schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
 from schemas.metrics import Metric, MetricKind, series_name
@@ -259,8 +259,10 @@ class FunnelProducer:
 
     def _connected(self) -> Connection:
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not connection.broken:
             return connection
+        if connection is not None:
+            self._leave(connection)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the producer is closed")
@@ -295,11 +297,16 @@ class FunnelProducer:
             self._take_back()
             raise ValueError(f"contexts: the event is too large for Kafka: {error.str()}") from None
         self._lose(Undelivered(key, error.name(), error.str()))
-        if error.fatal():
-            with self._lock:
-                if self._connection is connection:
-                    self._connection = None
-            connection.close_later()
+        if broken_for_good(error):
+            self._leave(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        """The next event gets a new connection."""
+        with self._lock:
+            if self._connection is not connection:
+                return
+            self._connection = None
+        connection.close_later()
 
     def _take_back(self) -> None:
         with self._lock:

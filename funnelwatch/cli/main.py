@@ -24,6 +24,8 @@ COMMANDS = {
     "simulate": "simulate:simulate",
     "produce": "produce:produce",
     "board": "board:board",
+    "collector": "collector:collector",
+    "collector-key": "collector:collector_key",
     "rate": "rate:rate",
     "alerts": "alerts:alerts",
     "rules": "rules:rules",

@@ -1,0 +1,98 @@
+"""Who asks, whether they may, and whether it is too much."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from typing import TYPE_CHECKING
+
+from producers.collector.keys import ApiKey, Keys
+from producers.collector.limits import RateLimit
+from producers.collector.metrics import LIMITED
+from producers.collector.problem import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from funnelwatch.settings import Settings
+
+ANYBODY = ApiKey("anybody", "")
+"""Who asks where no keys are configured."""
+
+HOW = "right would be the header 'Authorization: Bearer KEY', or ?key=KEY"
+
+
+class Access:
+    """Lets requests in, or says why not.
+
+    Args:
+        settings: the limits and the origins.
+        keys: the API keys.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys) -> None:
+        self._keys = keys
+        self._by_key = RateLimit(settings.collector_key_rate)
+        self._by_address = RateLimit(settings.collector_address_rate)
+        self._origins = [origin.strip().rstrip("/") for origin in settings.collector_origins.split(",")]
+
+    def enter(self, request: Request, use: str) -> ApiKey:
+        """Whose request this is.
+
+        Args:
+            request: the request, whose body is not read yet.
+            use: what it wants to send: "events" or "lines".
+
+        Raises:
+            Problem: too many requests from this address (429), no key or a wrong one (401), a page or a use that it
+                is not for (403).
+        """
+        address = request.client.host if request.client else "?"
+        if wait_s := self._by_address.wait_s(address, 1, time.monotonic()):
+            LIMITED.labels("address").inc()
+            raise Problem(429, f"too many requests from {address}", retry_after_s=wait_s, close=True)
+        origin = request.headers.get("origin")
+        if origin and "*" not in self._origins and origin not in self._origins:
+            raise Problem(403, f"pages of {origin} may not send events: FUNNELWATCH_COLLECTOR_ORIGINS", close=True)
+        if not self._keys.required:
+            return ANYBODY
+        given = secret(request)
+        key = self._keys.find(given) if given else None
+        if key is None:
+            what = "the API key is not known" if given else "there is no API key"
+            raise Problem(401, f"{what}; {HOW}", close=True, headers={"WWW-Authenticate": "Bearer"})
+        if use not in key.use:
+            raise Problem(403, f"the API key {key.name} is for {', '.join(key.use)}, not for {use}", close=True)
+        if key.origins and origin not in key.origins:
+            raise Problem(403, f"the API key {key.name} is not for {origin or 'requests without Origin'}", close=True)
+        return key
+
+    def spend(self, key: ApiKey, events: int) -> None:
+        """Count events against what the key may send.
+
+        Raises:
+            Problem: it has sent too many (429); none of these are taken.
+        """
+        if wait_s := self._by_key.wait_s(key.name, events, time.monotonic()):
+            LIMITED.labels("key").inc()
+            raise Problem(429, f"too many events with the API key {key.name}", retry_after_s=wait_s)
+
+
+def secret(request: Request) -> str | None:
+    """The API key that a request names, in any of the ways of its clients.
+
+    Bearer and ``?key=`` are ours (a beacon has no headers), Token is InfluxDB 2's, Basic and ``?p=`` are InfluxDB 1's,
+    whose password it is.
+    """
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer" | "token":
+            value = value.strip()
+            return value.rpartition(":")[2] if scheme.lower() == "token" else value
+        case "basic":
+            try:
+                return base64.b64decode(value, validate=True).decode().partition(":")[2] or None
+            except (binascii.Error, UnicodeDecodeError):
+                return None
+    return request.query_params.get("key") or request.query_params.get("p")

@@ -1,0 +1,109 @@
+"""``POST /v1/events``: one event or many, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
+
+from producers.collector.body import read_body
+from producers.collector.intake import parse_events
+from producers.collector.keys import EVENTS
+from producers.collector.service import Answer, answer
+from schemas.events import now_ms
+
+RETRY_S = 5.0
+"""When an event that Kafka did not take should come again, in seconds."""
+
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["sign_up_session_id", "step", "phase"],
+    "additionalProperties": False,
+    "properties": {
+        "event_id": {
+            "type": "string",
+            "maxLength": 500,
+            "description": "Unique; a retry with the same id is counted once.",
+        },
+        "funnel": {"type": "string", "maxLength": 100, "default": "sign_up"},
+        "sign_up_session_id": {"type": "string", "minLength": 1, "maxLength": 500},
+        "step": {"type": "string", "minLength": 1, "maxLength": 100},
+        "phase": {"enum": ["IMPRESSION", "POST_VERIFICATION"]},
+        "status": {"enum": ["SUCCESS", "FAILURE", None], "description": "Of a POST_VERIFICATION."},
+        "os": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
+        "browser": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
+        "app_version": {"type": "string", "maxLength": 100},
+        "ts": {
+            "oneOf": [{"type": "integer"}, {"type": "string", "format": "date-time"}],
+            "description": "When it happened: milliseconds since the epoch, or ISO 8601; absent: now.",
+        },
+        "duration_ms": {"type": ["integer", "null"], "minimum": 0},
+        "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+EVENTS_SCHEMA = {"type": "array", "items": EVENT_SCHEMA, "minItems": 1}
+BODY_SCHEMA: dict[str, Any] = {
+    "oneOf": [
+        EVENT_SCHEMA,
+        EVENTS_SCHEMA,
+        {
+            "type": "object",
+            "required": ["events"],
+            "additionalProperties": False,
+            "properties": {
+                "events": EVENTS_SCHEMA,
+                "sent_at": {
+                    "oneOf": [{"type": "integer"}, {"type": "string", "format": "date-time"}],
+                    "description": "The sender's clock when it sends; what it is off by is added to every ts.",
+                },
+            },
+        },
+    ]
+}
+KEY_PARAMETER = {"name": "key", "in": "query", "schema": {"type": "string"}, "description": "API key, for beacons."}
+OPENAPI: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "JSON, whatever the Content-Type says; Content-Encoding gzip is taken.",
+        "content": {kind: {"schema": BODY_SCHEMA} for kind in ("application/json", "text/plain")},
+    },
+    "parameters": [KEY_PARAMETER],
+    "security": [{"bearer": []}, {}],
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No API key, or one that is not known."},
+    403: {"description": "The API key, or the page's origin, is not for this."},
+    408: {"description": "The body was not complete in time."},
+    413: {"description": "The body is too large, packed or unpacked, or has too many events."},
+    415: {"description": "Content-Encoding is neither gzip nor none."},
+    429: {"description": "Too many requests or events; Retry-After says when to try again."},
+}
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/events",
+    response_model=Answer,
+    openapi_extra=OPENAPI,
+    responses={
+        400: {"model": Answer, "description": "Some events are refused, the others accepted; or the body is no JSON."},
+        503: {"model": Answer, "description": "Kafka has not acknowledged some: send those again after Retry-After."},
+        **PROBLEMS,
+    },
+)
+async def collect(request: Request) -> JSONResponse:
+    """Take events: one, a list of them, or {"events": [...], "sent_at": ...}; tells what became of each."""
+    state = request.app.state
+    settings, access = state.settings, state.access
+    key = access.enter(request, EVENTS)
+    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s)
+    sent = parse_events(body, settings.collector_max_events)
+    access.spend(key, len(sent.events))
+    now, user_agent = now_ms(), request.headers.get("user-agent", "")
+    skew_ms = 0 if sent.sent_at is None else now - sent.sent_at
+    checked = [state.checks.complete(event, user_agent, skew_ms, now) for event in sent.events]
+    said = await answer(state.delivery, EVENTS, checked, settings.max_value_bytes)
+    headers = {"Retry-After": str(int(RETRY_S))} if said.undelivered else None
+    return JSONResponse(said.model_dump(exclude_none=True), said.status, headers)

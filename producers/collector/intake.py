@@ -1,0 +1,140 @@
+"""The JSON of a request to events that the workers will count, or to what is wrong with them.
+
+What is accepted here is checked by the same functions that a worker uses, with the same settings, so that an event that
+was acknowledged is not found among the dead letters later.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from producers.collector.problem import Problem
+from producers.collector.user_agent import platform_and_browser
+from schemas.events import fault, new_event_id
+from schemas.files import SCHEMAS
+from schemas.fit import misfit
+from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
+
+if TYPE_CHECKING:
+    from funnelwatch.funnels import Funnels
+    from funnelwatch.settings import Settings
+
+RIGHT = (
+    'an event {"sign_up_session_id": "s-1", "step": "INPUT_NAME", "phase": "IMPRESSION"}, a list of events, '
+    'or {"events": [...]}'
+)
+FIELD_OF = {
+    Refusal.UNKNOWN_STEP: "step",
+    Refusal.STATUS_MISSING: "status",
+    Refusal.IN_THE_FUTURE: "ts",
+    Refusal.TOO_OLD: "ts",
+    Refusal.BAD_DURATION: "duration_ms",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an event is refused: the field, and what is wrong with it and would be right."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a request brought: the events as they are in the JSON, and what the sender's clock said."""
+
+    events: list[Any]
+    sent_at: int | None = None
+
+
+def parse_events(body: bytes, most: int) -> Sent:
+    """The events of a request's body, unchecked.
+
+    Raises:
+        Problem: it is no JSON (400), not of a known form (400), or has too many events (413).
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"the body is no JSON: {error}; right would be {RIGHT}") from None
+    sent_at = None
+    if isinstance(content, dict) and "events" in content:
+        if unknown := sorted(set(content) - {"events", "sent_at"}):
+            raise Problem(400, f"{unknown[0]}: is not known beside events; right would be sent_at, or nothing")
+        sent_at, content = _time(content.get("sent_at")), content["events"]
+        if sent_at is not None and type(sent_at) is not int:
+            raise Problem(400, f"sent_at: {sent_at!r} is not a time; right would be Date.now(), in milliseconds")
+    events = content if isinstance(content, list) else [content] if isinstance(content, dict) else None
+    if not events:
+        raise Problem(400, f"the body has no events; right would be {RIGHT}")
+    if len(events) > most:
+        raise Problem(413, f"{len(events)} events at once are more than {most}; send fewer at once")
+    return Sent(events, sent_at)
+
+
+class Checks:
+    """Makes whole events of what was sent, or says what is wrong.
+
+    Args:
+        settings: how old an event may be, how far ahead and how large.
+        funnels: the declared ones.
+    """
+
+    def __init__(self, settings: Settings, funnels: Funnels) -> None:
+        self._funnels = funnels
+        self._limits = Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS))
+
+    def complete(self, given: Any, user_agent: str, skew_ms: int, now_ms: int) -> dict[str, Any] | Fault:
+        """A whole event: what was given, and for the rest the time, a random id, and what the User-Agent says.
+
+        Args:
+            given: one event as it came.
+            user_agent: the header; empty where there is none.
+            skew_ms: how far the sender's clock is behind; added to a ts that was given.
+            now_ms: the wall clock.
+        """
+        if not isinstance(given, dict):
+            return Fault("", f"{str(given)[:100]!r} is not an event; right would be an object of fields")
+        ts = _time(given.get("ts"))
+        event = {"funnel": "sign_up", **given, "ts": now_ms if ts is None else ts}
+        if type(ts) is int:
+            event["ts"] = ts + skew_ms
+        event["event_id"] = given.get("event_id") or new_event_id()
+        if user_agent and not given.get("os"):
+            os, browser = platform_and_browser(user_agent)
+            if os:
+                event["os"] = os
+            else:
+                event.pop("os", None)
+            event["browser"] = given.get("browser") or browser
+        return self.check({name: value for name, value in event.items() if value is not None}, now_ms)
+
+    def check(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
+        """The event with all its fields, if a worker would count it."""
+        if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
+            name, _, message = wrong.partition(": ")
+            return Fault(name, message)
+        event = {**DEFAULTS, **event}
+        try:
+            check(event, self._funnels, self._limits, now_ms)
+        except RefusedError as error:
+            return Fault(FIELD_OF.get(error.reason) or error.detail.split()[0], error.detail)
+        return event
+
+
+DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"]["fields"] if "default" in field}
+
+
+def _time(given: Any) -> Any:
+    """Milliseconds since the epoch where a text is a time with its zone (ISO 8601); else what was given."""
+    if not isinstance(given, str):
+        return given
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        return given
+    return given if moment.tzinfo is None else round(moment.timestamp() * 1000)

@@ -1,0 +1,131 @@
+"""Who may send: API keys, of which only hashes are kept.
+
+Keys can only write, so one that stands in a web page gives away nothing but the right to send. They are 32 random
+bytes, which nobody guesses, so that one round of SHA-256 hides them as well as a slow hash would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from funnelwatch.settings import Settings
+
+EVENTS, LINES = "events", "lines"
+USES = (EVENTS, LINES)
+KEY_PREFIX = "fw_"
+HEX_DIGITS = 64
+RIGHT = "{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://app.example']}"
+
+
+class KeysError(ValueError):
+    """The keys cannot be used; the message names the place, what is wrong and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key.
+
+    Attributes:
+        name: what logs and limits call it.
+        sha256: hash of the key, hexadecimal.
+        use: what it may send: events, lines, or both.
+        origins: web origins whose pages may use it; empty: any, and programs that name none.
+    """
+
+    name: str
+    sha256: str
+    use: tuple[str, ...] = USES
+    origins: tuple[str, ...] = ()
+
+
+class Keys:
+    """The keys of a collector; with none of them everybody may send.
+
+    Args:
+        keys: all of them.
+    """
+
+    def __init__(self, keys: tuple[ApiKey, ...]) -> None:
+        self._keys = keys
+        self.required = bool(keys)
+
+    def find(self, given: str) -> ApiKey | None:
+        """The key with this secret; takes as long whichever it is, or none."""
+        digest = hash_of(given)
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        return found
+
+
+def new_key() -> str:
+    """A key that nobody has."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_of(secret: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+
+
+def load_keys(settings: Settings) -> Keys:
+    """The keys of the environment and those of the file.
+
+    Raises:
+        KeysError: one of them cannot be used.
+    """
+    keys = [_of_pair(pair.strip()) for pair in settings.collector_keys.split(",") if pair.strip()]
+    if settings.collector_keys_path:
+        keys += _of_file(settings.collector_keys_path)
+    names = [key.name for key in keys]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise KeysError(f"the API key {twice} stands twice; right would be a name of its own for each")
+    return Keys(tuple(keys))
+
+
+def _of_pair(pair: str) -> ApiKey:
+    name, _, sha256 = pair.partition(":")
+    return _key({"name": name, "sha256": sha256}, "FUNNELWATCH_COLLECTOR_KEYS", "web:<64 hex digits>")
+
+
+def _of_file(path: Path) -> list[ApiKey]:
+    try:
+        content = YAML(typ="safe").load(path.read_text())
+    except OSError as error:
+        raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise KeysError(f"{path}: is not YAML: {error}") from error
+    keys = content.get("keys") if isinstance(content, dict) else None
+    if not isinstance(keys, list) or not keys:
+        raise KeysError(f"{path}: has no keys; right would be 'keys: [{RIGHT}]'")
+    return [_key(key, f"{path}: key {number}", RIGHT) for number, key in enumerate(keys, 1)]
+
+
+def _key(given: Any, place: str, right: str) -> ApiKey:
+    """A checked key; messages never show what might be the secret itself."""
+    if not isinstance(given, dict) or not set(given) <= {"name", "sha256", "use", "origins"}:
+        raise KeysError(f"{place}: is not of the form {right}")
+    name, sha256 = given.get("name"), given.get("sha256")
+    if not isinstance(name, str) or not name:
+        raise KeysError(f"{place}: has no name; right would be {right}")
+    if not isinstance(sha256, str) or len(sha256) != HEX_DIGITS or set(sha256.lower()) - set("0123456789abcdef"):
+        raise KeysError(
+            f"{place}: {name}: the hash is not {HEX_DIGITS} hex digits; 'funnelwatch collector-key' makes one"
+        )
+    use, origins = given.get("use", list(USES)), given.get("origins", [])
+    if not isinstance(use, list) or not use or not set(use) <= set(USES):
+        raise KeysError(f"{place}: {name}: use: {use!r} is not a list of {', '.join(USES)}")
+    if not isinstance(origins, list) or not all(isinstance(origin, str) for origin in origins):
+        raise KeysError(f"{place}: {name}: origins: {origins!r} is not a list like ['https://app.example']")
+    return ApiKey(name, sha256.lower(), tuple(use), tuple(origin.rstrip("/") for origin in origins))

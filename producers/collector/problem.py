@@ -1,0 +1,43 @@
+"""What is said to a sender whose request is not taken."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from math import ceil
+
+from starlette.responses import JSONResponse
+
+
+class Problem(Exception):  # noqa: N818 - the term of RFC 9457
+    """The request is not taken.
+
+    Args:
+        status: of HTTP.
+        detail: what is wrong and what would be right.
+        retry_after_s: when to try again, in seconds; None: not at all as it is.
+        close: whether the connection ends with the answer, because the rest of the request is not read.
+        headers: more of them.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        close: bool = False,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(max(1, ceil(retry_after_s)))
+        if close:
+            self.headers["Connection"] = "close"
+
+    def response(self) -> JSONResponse:
+        """As problem details (RFC 9457)."""
+        content = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
+        return JSONResponse(content, self.status, self.headers, "application/problem+json")

@@ -1,0 +1,69 @@
+"""The collector as a process: uvicorn with limits, ended by a signal after what is in flight is answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from producers.collector.app import create_app
+from producers.collector.delivery import GRACE_S
+from producers.collector.guard import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from funnelwatch.settings import Settings
+
+KEEP_ALIVE_S = 30
+"""A connection may be idle so long between two requests, in seconds."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn that tells where it listens.
+
+    Args:
+        config: uvicorn's.
+        listening: called with the address once requests are taken.
+    """
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if self.started and self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def serve(settings: Settings, listening: Callable[[str], None]) -> bool:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        settings: of the collector.
+        listening: called with the address once requests are taken.
+
+    Returns:
+        Whether it served; False where it could not listen, which uvicorn has logged.
+    """
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.collector_host,
+        port=settings.collector_port,
+        http=guarded(settings.collector_header_timeout_s, settings.collector_max_connections),
+        ws="none",
+        log_level=settings.log_level.lower(),
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.collector_trusted_proxies),
+        forwarded_allow_ips=settings.collector_trusted_proxies or None,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.collector_delivery_timeout_s + GRACE_S) + 1,
+    )
+    server = Server(config, listening)
+    server.run()
+    return server.started

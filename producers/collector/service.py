@@ -1,0 +1,95 @@
+"""From checked events to an answer that names each of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from producers.collector.intake import Fault
+from producers.collector.metrics import DELIVERY_SECONDS, EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from producers.collector.delivery import Delivery, Message
+
+logger = logging.getLogger("funnelwatch.collector")
+
+Checked = dict[str, Any]
+Outcome = Literal["accepted", "refused", "undelivered"]
+
+
+class EventAnswer(BaseModel):
+    """What became of one event."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    outcome: Outcome = Field(
+        description="accepted: Kafka has it; refused: it is wrong; undelivered: send it again, with this event_id."
+    )
+    event_id: str | None = Field(None, description="Its id, also where the request gave none.")
+    field: str | None = Field(None, description="The field that is wrong.")
+    message: str | None = Field(None, description="What is wrong, and what would be right.")
+
+
+class Answer(BaseModel):
+    """What became of the events of a request."""
+
+    accepted: int
+    refused: int
+    undelivered: int
+    events: list[EventAnswer] = Field(description="In the order of the request.")
+
+    @property
+    def status(self) -> int:
+        """Of HTTP: 503 where something has to be sent again, 400 where something was refused, else 200."""
+        return 503 if self.undelivered else 400 if self.refused else 200
+
+
+async def answer(delivery: Delivery, way: str, checked: Sequence[Checked | Fault], most_bytes: int) -> Answer:
+    """Deliver the good ones, and say what became of each.
+
+    Args:
+        delivery: to Kafka.
+        way: how they came, for the metrics.
+        checked: whole events and samples (which have a kind), or what is wrong with them.
+        most_bytes: a larger event would be refused by the workers.
+    """
+    answers: list[EventAnswer] = []
+    sent: list[EventAnswer] = []
+    messages: list[Message] = []
+    for index, one in enumerate(checked):
+        if isinstance(one, Fault):
+            answers.append(_refused(index, one))
+            continue
+        message = delivery.metric(one) if "kind" in one else delivery.event(one)
+        if len(message.value) > most_bytes:
+            wrong = Fault("contexts", f"the event has {len(message.value)} bytes, more than {most_bytes}")
+            answers.append(_refused(index, wrong, one["event_id"]))
+            continue
+        answers.append(EventAnswer(index=index, outcome="accepted", event_id=one["event_id"]))
+        sent.append(answers[-1])
+        messages.append(message)
+    began = time.monotonic()
+    for event, wrong_with in zip(sent, await delivery.deliver(messages), strict=True):
+        if wrong_with is not None:
+            event.outcome, event.message = "undelivered", wrong_with
+    DELIVERY_SECONDS.observe(time.monotonic() - began)
+    counts = dict.fromkeys(("accepted", "refused", "undelivered"), 0)
+    for event in answers:
+        counts[event.outcome] += 1
+    for outcome, count in counts.items():
+        EVENTS.labels(way, outcome).inc(count)
+    if counts["undelivered"]:
+        logger.warning("%d events are not acknowledged by Kafka: %s", counts["undelivered"], _first(answers))
+    return Answer(**counts, events=answers)
+
+
+def _refused(index: int, fault: Fault, event_id: str | None = None) -> EventAnswer:
+    return EventAnswer(index=index, outcome="refused", event_id=event_id, field=fault.field, message=fault.message)
+
+
+def _first(answers: Sequence[EventAnswer]) -> str:
+    return next(one.message or "" for one in answers if one.outcome == "undelivered")
