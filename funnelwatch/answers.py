@@ -91,11 +91,14 @@ class Answer:
             "rows": self.rows(),
         }
 
+    def columns(self) -> list[str]:
+        """The fields of a row, in order."""
+        start = ["start"] if self.question.every_ms else []
+        return [*start, "step", *self.question.by, "impressions", "successes", "failures", "rate", "low", "high"]
+
     def as_csv(self) -> str:
         """The rows with a header; empty where there is no rate."""
-        start = ["start"] if self.question.every_ms else []
-        counts = ["impressions", "successes", "failures", "rate", "low", "high"]
-        return as_csv([*start, "step", *self.question.by, *counts], self.rows())
+        return as_csv(self.columns(), self.rows())
 
 
 def _row(rate: Rate, by: Sequence[Dimension]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ answer is one object, the same from everywhere.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,22 @@ from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
 from producers.times import SPAN, iso, parse_span_ms, parse_time_ms
 from sinks.timescale.rates import Rate, RateStore
+from sinks.timescale.timers import timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from funnelwatch.settings import Settings
     from sinks.timescale.database import Database
+    from sinks.timescale.timers import Timer
 
 MOST_SPANS = 10_000
 """Spans of time that are told apart at the most."""
 
 MOST_ROWS = 100_000
 """Rows of an answer at the most."""
+
+TOO_LONG = f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions"
 
 FIRST_MS = 0
 LAST_MS = 253_370_764_800_000
@@ -50,8 +55,18 @@ class NothingThereError(LookupError):
     """The question makes sense, and there is nothing to answer it with yet; the message says what there is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The range that a question means, ``[start, end)`` of whole windows, ms."""
+
+    start: int
+    end: int
+    window_ms: int
+    closed_through: int | None
+
+
 def ask(database: Database, settings: Settings, question: Question) -> Answer:
-    """Answer a question from the counts of record.
+    """Answer a question about rates from the counts of record.
 
     Raises:
         BadQuestionError: the range or the spans make no sense, or the answer would be too long.
@@ -59,27 +74,55 @@ def ask(database: Database, settings: Settings, question: Question) -> Answer:
         funnelwatch.funnels.FunnelsFileError: the file of declared funnels cannot be used.
         psycopg.Error: the database is away.
     """
-    store = RateStore(database)
-    scope = question.scope
-    window_ms = store.window_ms() or settings.window_ms
-    closed_through = store.closed_through(scope.funnel)
-    start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
-    if question.closed:
-        end = closed_end(start, end, closed_through)
-    found = store.rates(
-        scope,
-        start,
-        end,
+    scope, every = question.scope, question.every_ms
+    meant = meant_range(database, settings, question)
+    found = RateStore(database).rates(
+        scope, meant.start, meant.end, by=question.by, basis=question.basis, every_ms=every, limit=MOST_ROWS + 1
+    )
+    declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
+    starts = range(meant.start, meant.end, every) if every else None
+    wanted = declared if scope.step is None and not question.by else ()
+    rows = in_order(found, declared, wanted, starts)
+    return Answer(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found))
+
+
+def ask_timers(database: Database, settings: Settings, question: Question) -> tuple[Range, list[Timer]]:
+    """The range that is meant, and the times to convert in it, sorted as rates are.
+
+    Raises:
+        BadQuestionError, NothingThereError, FunnelsFileError, psycopg.Error: as ``ask``.
+    """
+    meant = meant_range(database, settings, question)
+    found = timers(
+        database,
+        question.scope,
+        meant.start,
+        meant.end,
         by=question.by,
-        basis=question.basis,
         every_ms=question.every_ms,
         limit=MOST_ROWS + 1,
     )
-    declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
-    starts = range(start, end, question.every_ms) if question.every_ms else None
-    wanted = declared if scope.step is None and not question.by else ()
-    rows = in_order(found, declared, wanted, starts)
-    return Answer(question, start, end, window_ms, closed_through, rows, bool(found))
+    if len(found) > MOST_ROWS:
+        raise BadQuestionError("every" if question.every_ms else "by", TOO_LONG)
+    declared = load_funnels(settings.funnels_path).get(question.scope.funnel, ())
+    place = {step: number for number, step in enumerate(declared)}
+    found.sort(key=lambda one: (place.get(one.step, len(place)), one.step, one.os, one.browser, one.app_version))
+    return meant, found
+
+
+def meant_range(database: Database, settings: Settings, question: Question) -> Range:
+    """The range of a question, of whole windows; and how far they are complete.
+
+    Raises:
+        BadQuestionError, NothingThereError, psycopg.Error: as ``ask``.
+    """
+    store = RateStore(database)
+    window_ms = store.window_ms() or settings.window_ms
+    closed_through = store.closed_through(question.scope.funnel)
+    start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
+    if question.closed:
+        end = closed_end(start, end, closed_through)
+    return Range(start, end, window_ms, closed_through)
 
 
 def moment_ms(text: str, now_ms: int) -> int:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from funnelwatch.web import health, live, page, problems
-from funnelwatch.web.api import rates
+from funnelwatch.web.api import alerts, funnels, rates, timers
 from funnelwatch.web.health import Counting, Metrics
 from funnelwatch.web.pool import Pool
 from funnelwatch.web.security import Guard
@@ -65,7 +65,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     problems.install(app)
     for router in (health.router, page.router, live.router):
         app.include_router(router)
-    for router in (rates.router,):
+    for router in (rates.router, timers.router, alerts.router, funnels.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     app.mount("/static", StaticFiles(directory=str(files("funnelwatch.web") / "static")), name="static")
     return app

@@ -60,12 +60,20 @@ class Counting:
 
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
+                route = _route(scope)
                 self._metrics.requests.labels(route, message["status"]).inc()
                 self._metrics.seconds.labels(route).observe(time.monotonic() - begun)
             await send(message)
 
         await self._app(scope, receive, send_counted)
+
+
+def _route(scope: Scope) -> str:
+    path = getattr(scope.get("route"), "path", None)
+    if path is None:
+        return "other"
+    # A route below a prefix knows its own part only; one that holds many files is counted as one.
+    return str(scope["path"] if scope["path"].endswith(path) else path)
 
 
 @router.get("/healthz")

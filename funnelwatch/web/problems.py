@@ -68,6 +68,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description, "content": {MEDIA_TYPE: {}}}
     for status, description in (
         (400, "The request is for another host, or no proper request."),
+        (404, "Only complete windows were asked for (`closed`), and none is."),
         (406, "The Accept header allows neither JSON nor CSV."),
         (422, "A parameter is wrong; `errors` names it and says what would be right."),
         (503, "The database is away, busy, or took too long; try again."),
@@ -107,7 +108,7 @@ def problem_of(error: Exception) -> tuple[Problem, Mapping[str, str] | None]:
         case RequestValidationError():
             problem = _unanswerable([_wrong(one) for one in error.errors()])
         case NothingThereError():
-            problem = _unanswerable([Wrong(parameter="closed", message=str(error))])
+            problem = Problem(title=TITLES[404], status=404, detail=str(error))
         case HTTPException():
             title = TITLES.get(error.status_code, str(error.detail))
             return Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers

@@ -101,3 +101,32 @@ class AlertStore:
         """
         parameters = {"limit": limit, "state": state, "current": current}
         return [row["alert"] for row in self._database.query("recent_alerts", parameters)]
+
+    def asked(
+        self,
+        limit: int,
+        *,
+        current: bool = False,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        **wanted: str | None,
+    ) -> list[dict[str, Any]]:
+        """The newest messages of alerts that are about something, newest first.
+
+        Args:
+            limit: at most this many.
+            current: only the last message of each alert.
+            since_ms: only those of windows that end at this time or later, ms, UTC.
+            until_ms: and before this.
+            wanted: funnel, step (one of several too), os, browser, app_version, rule, severity, state; None: any.
+        """
+        names = ("funnel", "step", "os", "browser", "app_version", "rule", "severity", "state")
+        parameters = {
+            **dict.fromkeys(names),
+            **wanted,
+            "limit": limit,
+            "current": current,
+            "since_ms": since_ms,
+            "until_ms": until_ms,
+        }
+        return [row["alert"] for row in self._database.query("asked_alerts", parameters)]

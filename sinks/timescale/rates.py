@@ -10,7 +10,7 @@ shown the step in the range, how many made it; the newest cohorts still grow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stream.wilson import wilson_interval
 
@@ -70,12 +70,20 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a funnel has in the day up to its newest window."""
+    """What a funnel has in the day up to its newest window.
+
+    Attributes:
+        newest_ms: start of that window.
+        closed_through_ms: windows that start before this are complete; None while none is.
+    """
 
     funnel: str
     steps: tuple[str, ...]
     os: tuple[str, ...]
     newest_ms: int
+    browsers: tuple[str, ...] = ()
+    app_versions: tuple[str, ...] = ()
+    closed_through_ms: int | None = None
 
 
 class RateStore:
@@ -110,26 +118,23 @@ class RateStore:
         Returns:
             Sorted by time, step and dimensions; what has no counts is not there.
         """
-        parameters = {
-            "funnel": scope.funnel,
-            "step": scope.step,
-            "os": scope.os,
-            "browser": scope.browser,
-            "app_version": scope.app_version,
-            "from_ms": from_ms,
-            "to_ms": to_ms,
-            "every_ms": every_ms or WHOLE_RANGE_MS,
-            "cohort": basis == "cohort",
-            "limit": limit,
-            **{f"by_{dimension}": dimension in by for dimension in DIMENSIONS},
-        }
+        parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms)
+        parameters |= {"cohort": basis == "cohort", "limit": limit}
         rows = self._database.query("rates", parameters)
         return [Rate(**{**row, "start_ms": start if every_ms else None}) for row in rows for start in [row["start_ms"]]]
 
     def known(self) -> list[Known]:
         """What there is to ask for, by funnel; empty before the first event."""
         return [
-            Known(row["funnel"], tuple(row["steps"]), tuple(row["os"]), row["newest_ms"])
+            Known(
+                row["funnel"],
+                tuple(row["steps"]),
+                tuple(row["os"]),
+                row["newest_ms"],
+                tuple(row["browsers"]),
+                tuple(row["app_versions"]),
+                row["closed_through_ms"],
+            )
             for row in self._database.query("known_series")
         ]
 
@@ -142,3 +147,20 @@ class RateStore:
         """Length of a window of the counts; None before a worker has run on this database."""
         rows = self._database.query("window_length")
         return rows[0]["window_ms"] if rows else None
+
+
+def scope_parameters(
+    scope: Scope, from_ms: int, to_ms: int, by: Collection[Dimension], every_ms: int | None
+) -> dict[str, Any]:
+    """What every query on a scope and a range takes."""
+    return {
+        "funnel": scope.funnel,
+        "step": scope.step,
+        "os": scope.os,
+        "browser": scope.browser,
+        "app_version": scope.app_version,
+        "from_ms": from_ms,
+        "to_ms": to_ms,
+        "every_ms": every_ms or WHOLE_RANGE_MS,
+        **{f"by_{dimension}": dimension in by for dimension in DIMENSIONS},
+    }

@@ -8,9 +8,12 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from funnelwatch.asking import moment_ms
+from funnelwatch.answers import Question
+from funnelwatch.asking import MOST_SPANS, moment_ms
 from funnelwatch.web.problems import TITLES, Problem, ProblemError, wrong
 from producers.times import parse_span_ms
+from schemas.events import now_ms
+from sinks.timescale.rates import Basis, Dimension, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +23,21 @@ Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = (JSON, CSV)
+
+
+MOMENT = "a span back from now (`90s`, `15m`, `1h`, `7d`), `now`, or ISO 8601 (UTC where it names no zone)"
+LONGEST_TIME = 64
+SPAN_PATTERN = r"\d{1,9}(\.\d{1,3})?[smhdw]"
+DATE_PATTERN = r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+TIME_PATTERN = r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,3})?Z"
+SPAN_SCHEMA: dict[str, Any] = {"pattern": f"^{SPAN_PATTERN}$"}
+MOMENT_SCHEMA: dict[str, Any] = {"pattern": f"^(now|{SPAN_PATTERN}|{DATE_PATTERN}({TIME_PATTERN})?)$"}
+"""For the description of the API. Whether a text is a time its parser says, in words that a person understands."""
+
+
+def moment_field(default: Any, description: str) -> Any:
+    """A parameter that is a point in time."""
+    return Field(default, max_length=LONGEST_TIME, description=description, json_schema_extra=MOMENT_SCHEMA)
 
 
 class Asked(BaseModel):
@@ -40,7 +58,37 @@ class AskedScope(Asked):
     app_version: Name | None = Field(None, description="One version of the app.", examples=["2.4.1"])
 
 
-MOMENT = "a span back from now (`90s`, `15m`, `1h`, `7d`), `now`, or ISO 8601 (UTC where it names no zone)"
+class AskedRange(AskedScope):
+    """What to count, and when."""
+
+    since: str = moment_field("1h", f"Start: {MOMENT}.")
+    until: str = moment_field("now", "End, exclusive; as since.")
+    by: list[Dimension] = Field([], max_length=3, description="Tell these apart; may stand several times.")
+    every: str | None = Field(
+        None,
+        max_length=LONGEST_TIME,
+        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them.",
+        examples=["5m"],
+        json_schema_extra=SPAN_SCHEMA,
+    )
+    closed: bool = Field(False, description="Only windows that are complete.")
+
+    def question(self, basis: Basis = "window") -> Question:
+        """What is meant.
+
+        Raises:
+            ProblemError: a time or a span is none.
+        """
+        now = now_ms()
+        return Question(
+            Scope(self.funnel, self.step, self.os, self.browser, self.app_version),
+            moment("since", self.since, now),
+            moment("until", self.until, now),
+            tuple(dict.fromkeys(self.by)),
+            basis,
+            span("every", self.every),
+            self.closed,
+        )
 
 
 def moment(parameter: str, text: str, now_ms: int) -> int:
@@ -77,6 +125,11 @@ def once(request: Request) -> None:
     for name in names:
         if name != "by" and names.count(name) > 1:
             raise wrong(name, "stands more than once; ask once for each value, or tell values apart with by")
+
+
+def two_forms(what: str) -> dict[int | str, dict[str, Any]]:
+    """What the description of the API says of an answer that is JSON or CSV."""
+    return {200: {"description": f"The {what}.", "content": {CSV: {"schema": {"type": "string"}}}}}
 
 
 def answer(request: Request, asked: Asked, content: Any, as_csv: Callable[[], str], name: str) -> Response:

@@ -1,4 +1,4 @@
-"""``/rates``: how many of those who were shown a step made it, where and when."""
+"""``/rates`` and ``/counts``: how many of those who were shown a step made it, where and when."""
 
 from __future__ import annotations
 
@@ -7,37 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.answers import Question
-from funnelwatch.asking import MOST_SPANS, ask
-from funnelwatch.web.api.asked import CSV, MOMENT, AskedScope, answer, moment, once, span
-from schemas.events import now_ms
-from sinks.timescale.rates import Basis, Dimension, Scope
+from funnelwatch.answers import as_csv
+from funnelwatch.asking import ask
+from funnelwatch.web.api.asked import AskedRange, answer, once, two_forms
+from sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
-    from funnelwatch.web.pool import Pool
+    from funnelwatch.answers import Answer
 
-router = APIRouter(tags=["rates"])
+router = APIRouter(tags=["rates"], dependencies=[Depends(once)])
 
 
-class AskedRates(AskedScope):
-    """What to ask for."""
+class AskedRates(AskedRange):
+    """What to count, when, and how."""
 
-    since: str = Field("1h", max_length=64, description=f"Start: {MOMENT}.", examples=["1h"])
-    until: str = Field("now", max_length=64, description="End, exclusive; as since.", examples=["now"])
-    by: list[Dimension] = Field([], max_length=3, description="Tell these apart; may stand several times.")
-    every: str | None = Field(
-        None,
-        max_length=32,
-        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them.",
-        examples=["5m"],
-    )
     basis: Basis = Field(
         "window", description="What dates a success: its own time, or (cohort) that of the impression it answers."
     )
-    closed: bool = Field(False, description="Only windows that are complete.")
 
 
-class RateRow(BaseModel):
+class CountRow(BaseModel):
     """Counts of one step, and of the values and the span of time that were told apart."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
@@ -45,16 +34,21 @@ class RateRow(BaseModel):
     os: str | None = Field(None, description="With by=os only.")
     browser: str | None = Field(None, description="With by=browser only.")
     app_version: str | None = Field(None, description="With by=app_version only.")
-    impressions: int
-    successes: int
-    failures: int
+    impressions: int = Field(description="How often the step was shown.")
+    successes: int = Field(description="How often it was judged a success.")
+    failures: int = Field(description="How often it was judged a failure.")
+
+
+class RateRow(CountRow):
+    """Counts with their rate."""
+
     rate: float | None = Field(description="successes / impressions; null where nobody was shown the step.")
     low: float | None = Field(description="Lower end of the rate's 95 % interval (Wilson); null where there is none.")
     high: float | None = Field(description="Its upper end.")
 
 
-class RatesAnswer(BaseModel):
-    """Rates, and what they were asked for; `funnelwatch rate --json` prints the same."""
+class Counted(BaseModel):
+    """What was asked for."""
 
     funnel: str
     filters: dict[str, str] = Field(description="What was chosen beside the funnel.")
@@ -64,32 +58,41 @@ class RatesAnswer(BaseModel):
     window_s: float = Field(description="Length of a window, s.")
     complete_through: str | None = Field(description="Windows that start before this are complete; null: none is.")
     includes_open_windows: bool = Field(description="Whether counts of the range still grow.")
+
+
+class RatesAnswer(Counted):
+    """Rates, and what they were asked for; `funnelwatch rate --json` prints the same."""
+
     rows: list[RateRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
 
 
-@router.get(
-    "/rates",
-    summary="Conversion rates and their counts",
-    response_model=RatesAnswer,
-    responses={200: {"content": {CSV: {"schema": {"type": "string"}}}, "description": "The rates."}},
-    dependencies=[Depends(once)],
-)
+class CountsAnswer(Counted):
+    """Counts, and what they were asked for."""
+
+    rows: list[CountRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
+
+
+@router.get("/rates", summary="Conversion rates", response_model=RatesAnswer, responses=two_forms("rates"))
 def rates(request: Request, asked: Annotated[AskedRates, Query()]) -> Response:
-    """Successes / impressions of each step, with the 95 % interval.
+    """Successes / impressions of each step, with the 95 % interval, and the counts that they are made of.
 
     The range is widened to whole windows, or to whole spans of `every`. Steps of a declared funnel without counts are
-    there with zeros. An answer has at most 100,000 rows and 10,000 spans.
+    there with zeros.
     """
-    now = now_ms()
-    question = Question(
-        Scope(asked.funnel, asked.step, asked.os, asked.browser, asked.app_version),
-        moment("since", asked.since, now),
-        moment("until", asked.until, now),
-        tuple(dict.fromkeys(asked.by)),
-        asked.basis,
-        span("every", asked.every),
-        asked.closed,
-    )
-    pool: Pool = request.app.state.pool
-    found = pool.run(lambda database: ask(database, request.app.state.settings, question))
+    found = _found(request, asked)
     return answer(request, asked, found.as_object(), found.as_csv, "rates")
+
+
+@router.get("/counts", summary="Counts", response_model=CountsAnswer, responses=two_forms("counts"))
+def counts(request: Request, asked: Annotated[AskedRates, Query()]) -> Response:
+    """Impressions, successes and failures of each step; the range as for rates."""
+    found = _found(request, asked)
+    columns = [name for name in found.columns() if name not in {"rate", "low", "high"}]
+    rows = [{name: row[name] for name in columns} for row in found.rows()]
+    return answer(request, asked, {**found.as_object(), "rows": rows}, lambda: as_csv(columns, rows), "counts")
+
+
+def _found(request: Request, asked: AskedRates) -> Answer:
+    question = asked.question(asked.basis)
+    found: Answer = request.app.state.pool.run(lambda database: ask(database, request.app.state.settings, question))
+    return found

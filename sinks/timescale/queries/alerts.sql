@@ -62,3 +62,30 @@ LIMIT %(limit)s;
 -- name: last_message
 -- The last message of an alert, published or not.
 SELECT alert FROM alerts WHERE alert_id = %(alert_id)s ORDER BY sequence DESC LIMIT 1;
+
+-- name: asked_alerts
+-- The newest messages, newest first, of what was asked for; null is any.
+SELECT alert
+FROM alerts AS a
+WHERE
+    (%(funnel)s::text IS NULL OR alert ->> 'funnel' IN (%(funnel)s, '*'))
+    AND (
+        %(step)s::text IS NULL
+        OR concerns(
+            alert ->> 'step', ARRAY(SELECT jsonb_array_elements_text(coalesce(alert -> 'steps', '[]'))), %(step)s::text
+        )
+    )
+    AND (%(os)s::text IS NULL OR alert -> 'dimensions' ->> 'os' = %(os)s)
+    AND (%(browser)s::text IS NULL OR alert -> 'dimensions' ->> 'browser' = %(browser)s)
+    AND (%(app_version)s::text IS NULL OR alert -> 'dimensions' ->> 'app_version' = %(app_version)s)
+    AND (%(rule)s::text IS NULL OR alert ->> 'rule' = %(rule)s)
+    AND (%(severity)s::text IS NULL OR alert ->> 'severity' = %(severity)s)
+    AND (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)
+    AND (%(since_ms)s::bigint IS NULL OR (alert ->> 'window_end')::bigint >= %(since_ms)s)
+    AND (%(until_ms)s::bigint IS NULL OR (alert ->> 'window_end')::bigint < %(until_ms)s)
+    AND NOT (
+        %(current)s::boolean
+        AND EXISTS (SELECT 1 FROM alerts AS b WHERE b.alert_id = a.alert_id AND b.sequence > a.sequence)
+    )
+ORDER BY (alert ->> 'window_start')::bigint DESC, place DESC
+LIMIT %(limit)s;

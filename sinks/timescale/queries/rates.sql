@@ -23,18 +23,21 @@ ORDER BY 1, 2, 3, 4, 5
 LIMIT %(limit)s;
 
 -- name: known_series
--- Each funnel's steps and operating systems in the day up to its newest window, and when that was.
+-- Each funnel's steps and dimensions in the day up to its newest window, when that was, and how far it is complete.
 SELECT
     p.funnel,
     array_agg(DISTINCT c.step ORDER BY c.step) AS steps,
     array_agg(DISTINCT c.os ORDER BY c.os) AS os,
+    array_agg(DISTINCT c.browser ORDER BY c.browser) AS browsers,
+    array_agg(DISTINCT c.app_version ORDER BY c.app_version) AS app_versions,
+    (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
     (extract(epoch FROM max(c.window_start)) * 1000)::bigint AS newest_ms
 FROM funnel_progress AS p
 CROSS JOIN LATERAL (
     SELECT max(window_start) AS newest FROM window_counts AS w WHERE w.funnel = p.funnel
 ) AS last
 INNER JOIN window_counts AS c ON c.funnel = p.funnel AND c.window_start > last.newest - interval '1 day'
-GROUP BY p.funnel
+GROUP BY p.funnel, p.closed_through
 ORDER BY p.funnel;
 
 -- name: closed_through

@@ -1,0 +1,104 @@
+"""``/alerts``: what fired and what resolved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from funnelwatch.answers import as_csv
+from funnelwatch.cli.alert_view import with_iso_times
+from funnelwatch.web.api.asked import MOMENT, Asked, Name, answer, moment, moment_field, once, two_forms
+from schemas.events import now_ms
+from sinks.timescale.alerts import AlertStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+router = APIRouter(tags=["alerts"], dependencies=[Depends(once)])
+
+MOST_ALERTS = 1_000
+
+
+class AskedAlerts(Asked):
+    """Which messages of alerts."""
+
+    funnel: Name | None = Field(None, description="One funnel, and alerts about all of them; none: any.")
+    step: Name | None = Field(None, description="One step; alerts that have reached it too.")
+    os: Name | None = Field(None, description="Alerts about one operating system.")
+    browser: Name | None = Field(None, description="Alerts about one browser.")
+    app_version: Name | None = Field(None, description="Alerts about one version of the app.")
+    rule: Name | None = Field(None, description="One rule.")
+    severity: Name | None = Field(None, description="One severity.")
+    state: Literal["firing", "resolved"] | None = Field(None, description="Only messages that say this.")
+    current: bool = Field(False, description="Only the last message of each alert.")
+    since: str | None = moment_field(None, f"Of windows that end not before: {MOMENT}.")
+    until: str | None = moment_field(None, "And before this; as since.")
+    limit: int = Field(100, ge=1, le=MOST_ALERTS, description="The newest so many.")
+
+
+class AlertRow(BaseModel):
+    """One message of an alert, as it was published (schemas/alert.avsc says what each field means)."""
+
+    alert_id: str
+    sequence: int
+    state: str
+    reason: str
+    rule: str
+    severity: str
+    funnel: str
+    step: str
+    dimensions: dict[str, str]
+    basis: str
+    window_start: str
+    window_end: str
+    started_at: str
+    rate: float
+    expected_rate: float
+    expected_low: float
+    expected_high: float
+    impressions: int
+    successes: int
+    score: float
+    lost_conversions: float
+    where_dimension: str
+    where_value: str
+    where_share: float
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    steps: list[str] = []
+    silenced_by: str = ""
+
+
+class AlertsAnswer(BaseModel):
+    """Messages of alerts, newest first."""
+
+    alerts: list[AlertRow]
+    more: bool = Field(description="Whether there are older ones beyond the limit; ask with an earlier until.")
+
+
+@router.get("/alerts", summary="Alerts", response_model=AlertsAnswer, responses=two_forms("messages"))
+def alerts(request: Request, asked: Annotated[AskedAlerts, Query()]) -> Response:
+    """Messages of alerts, newest first, as they were published; the fields are those of `schemas/alert.avsc`.
+
+    In CSV `dimensions`, `labels`, `annotations` and `steps` are JSON.
+    """
+    now = now_ms()
+    wanted = asked.model_dump(include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"})
+    since = None if asked.since is None else moment("since", asked.since, now)
+    until = None if asked.until is None else moment("until", asked.until, now)
+    found: list[dict[str, Any]] = request.app.state.pool.run(
+        lambda database: AlertStore(database).asked(
+            asked.limit + 1, current=asked.current, since_ms=since, until_ms=until, **wanted
+        )
+    )
+    messages = [with_iso_times(alert) for alert in found[: asked.limit]]
+    content = {"alerts": messages, "more": len(found) > asked.limit}
+    return answer(request, asked, content, lambda: as_csv(list(AlertRow.model_fields), map(_flat, messages)), "alerts")
+
+
+def _flat(alert: Mapping[str, Any]) -> dict[str, Any]:
+    cells = {name: alert.get(name, "") for name in AlertRow.model_fields}
+    return {name: json.dumps(cell) if isinstance(cell, dict | list) else cell for name, cell in cells.items()}

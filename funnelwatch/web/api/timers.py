@@ -1,0 +1,78 @@
+"""``/timers``: how long people took from a step's impression to its success."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from funnelwatch.answers import as_csv
+from funnelwatch.asking import ask_timers
+from funnelwatch.cli.showing import clock
+from funnelwatch.web.api.asked import AskedRange, answer, once, two_forms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sinks.timescale.rates import Dimension
+    from sinks.timescale.timers import Timer
+
+router = APIRouter(tags=["timers"], dependencies=[Depends(once)])
+
+QUANTILES = ("p50_ms", "p90_ms", "p99_ms")
+
+
+class TimerRow(BaseModel):
+    """The time to convert of one step, and of the values and the span of time that were told apart."""
+
+    start: str | None = Field(None, description="Start of the span; with every only.")
+    step: str
+    os: str | None = Field(None, description="With by=os only.")
+    browser: str | None = Field(None, description="With by=browser only.")
+    app_version: str | None = Field(None, description="With by=app_version only.")
+    conversions: int = Field(description="Successes whose time is known (`duration_ms` of the event).")
+    p50_ms: float = Field(description="Half of them took no longer, ms; less than 12.5 % off.")
+    p90_ms: float = Field(description="Nine of ten took no longer.")
+    p99_ms: float = Field(description="99 of 100 took no longer.")
+
+
+class TimersAnswer(BaseModel):
+    """Times to convert, and what they were asked for."""
+
+    funnel: str
+    from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
+    to: str = Field(description="Its end, exclusive.")
+    complete_through: str | None = Field(description="Windows that start before this are complete; null: none is.")
+    rows: list[TimerRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
+
+
+@router.get("/timers", summary="Time to convert", response_model=TimersAnswer, responses=two_forms("times"))
+def timers(request: Request, asked: Annotated[AskedRange, Query()]) -> Response:
+    """Quantiles of the time from a step's impression to its success, dated by the success.
+
+    They come from histograms that add up exactly, so any range and any dimensions may be taken together. Where no
+    time is known there is no row.
+    """
+    question = asked.question()
+    meant, found = request.app.state.pool.run(
+        lambda database: ask_timers(database, request.app.state.settings, question)
+    )
+    rows = [_row(timer, question.by) for timer in found]
+    content = {
+        "funnel": question.scope.funnel,
+        "from": clock(meant.start),
+        "to": clock(meant.end),
+        "complete_through": None if meant.closed_through is None else clock(meant.closed_through),
+        "rows": rows,
+    }
+    columns = [*(["start"] if question.every_ms else []), "step", *question.by, "conversions", *QUANTILES]
+    return answer(request, asked, content, lambda: as_csv(columns, rows), "timers")
+
+
+def _row(timer: Timer, by: Sequence[Dimension]) -> dict[str, Any]:
+    return {
+        **({} if timer.start_ms is None else {"start": clock(timer.start_ms)}),
+        "step": timer.step,
+        **{name: getattr(timer, name) for name in (*by, "conversions", *QUANTILES)},
+    }

@@ -1,0 +1,57 @@
+"""How long people took: quantiles of the time from impression to success, where producers measured it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sinks.timescale.rates import scope_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sinks.timescale.database import Database
+    from sinks.timescale.rates import Dimension, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The time to convert of one step; a dimension that was not asked for is empty.
+
+    Attributes:
+        start_ms: start of the span of time, ms; None where there is one span only.
+        conversions: successes whose time is known.
+        p50_ms: half of them took no longer, ms; less than 12.5 % off (``stream/histogram.py``).
+        p90_ms: nine of ten took no longer.
+        p99_ms: 99 of 100 took no longer.
+    """
+
+    step: str
+    os: str
+    browser: str
+    app_version: str
+    start_ms: int | None
+    conversions: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+def timers(
+    database: Database,
+    scope: Scope,
+    from_ms: int,
+    to_ms: int,
+    *,
+    by: Collection[Dimension] = (),
+    every_ms: int | None = None,
+    limit: int | None = None,
+) -> list[Timer]:
+    """The times of successes in windows that start in ``[from_ms, to_ms)``; as ``RateStore.rates`` has its counts.
+
+    Returns:
+        Sorted by time, step and dimensions; where no time is known, nothing.
+    """
+    parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms) | {"limit": limit}
+    rows = database.query("timers", parameters)
+    return [Timer(**{**row, "start_ms": row["start_ms"] if every_ms else None}) for row in rows]

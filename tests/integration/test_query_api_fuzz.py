@@ -1,0 +1,40 @@
+"""The query API under requests that schemathesis makes from its own description, most of them wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.filling import MINUTE_MS, count
+from tests.web import served
+
+if TYPE_CHECKING:
+    from funnelwatch.settings import Settings
+
+T = 1_794_996_000_000
+SECONDS = 15
+
+
+# Which times a calendar has, and which spans are whole windows, a schema cannot say: what fits it may be refused.
+OPTIONS = (
+    "--checks=all",
+    "--exclude-checks=positive_data_acceptance",
+    "--phases=examples,coverage,fuzzing",
+    f"--max-time={SECONDS}",
+    "--max-failures=5",
+)
+
+
+def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings: Settings, tmp_path: Path) -> None:
+    """Status, media type and body of each answer are as described, what is wrong is refused, and there is no 500."""
+    count(settings, {(T, "VERIFY_SMS_CODE", "iOS", "", "1.0"): (100, 80, 15)}, closed_through=T + MINUTE_MS)
+    program = Path(sys.executable).with_name("schemathesis")
+    with served(settings) as api:
+        command = [program, "run", f"{api.url}/api/v1/openapi.json", *OPTIONS]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        statuses = api.get("/metrics").text
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    for path in ("rates", "counts", "timers", "alerts", "funnels"):
+        assert f'route="/api/v1/{path}",status="200"' in statuses, statuses
