@@ -141,15 +141,18 @@ class Decoder:
         name: a key of ``SCHEMAS``: the schema that every record is resolved to.
         registry: where Confluent schema ids are looked up; without one every id is unknown.
 
+    Attributes:
+        reader: the schema that every record is resolved to.
+
     fastavro takes a negative union index, counted from the end, for what it is not: such bytes, which no encoder
     writes, decode although they are not Avro to the letter.
     """
 
     def __init__(self, name: str, registry: Registry | None = None) -> None:
-        self._reader = SCHEMAS[name]
+        self.reader = SCHEMAS[name]
         self._registry = registry
-        self._strict = _with_strict_enums(self._reader)
-        self._current = SINGLE_OBJECT + single_object_fingerprint(self._reader)
+        self._strict = _with_strict_enums(self.reader)
+        self._current = SINGLE_OBJECT + single_object_fingerprint(self.reader)
         self._by_fingerprint = {single_object_fingerprint(schema): schema for schema in history(name)}
         self._by_id: dict[int, dict[str, Any]] = {}
 
@@ -164,10 +167,22 @@ class Decoder:
             raise Undecodable(Reason.EMPTY, "no value")
         if value[:SINGLE_OBJECT_HEADER] == self._current:
             return self._read(value, SINGLE_OBJECT_HEADER, self._strict, None)
+        header = SINGLE_OBJECT_HEADER if value[:2] == SINGLE_OBJECT else CONFLUENT_HEADER
+        return self._read(value, header, self.writer(value), self.reader)
+
+    def writer(self, value: bytes) -> dict[str, Any]:
+        """The schema that a value, or its header alone, says it was written with.
+
+        Raises:
+            Undecodable: it says none that is known.
+            RegistryUnavailable: it could not be looked up now.
+        """
+        if value[:SINGLE_OBJECT_HEADER] == self._current:
+            return self.reader
         if value[:2] == SINGLE_OBJECT:
-            return self._read(value, SINGLE_OBJECT_HEADER, self._of_fingerprint(value), self._reader)
+            return self._of_fingerprint(value)
         if value[:1] == CONFLUENT:
-            return self._read(value, CONFLUENT_HEADER, self._of_id(value), self._reader)
+            return self._of_id(value)
         raise Undecodable(Reason.UNKNOWN_FRAMING, f"begins with {value[:2].hex(' ')}, not with c3 01 or 00")
 
     def _read(self, value: bytes, start: int, writer: Any, reader: Any) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from sinks.redis.hot import IncompleteError, Outage
 from sinks.timescale.counts import MisplacedError
 from sinks.timescale.database import is_outage
 from stream import metrics
-from stream.counting import Judge, Judged, tally, warm_up, watermark_of
+from stream.counting import Judge, Judged, warm_up
 from stream.faults import point
 from stream.outage import until_done
+from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading

@@ -1,32 +1,40 @@
-"""From the records of a partition to what they add to the counts: pure, one batch at a time.
+"""From the records of a partition to verdicts on them: pure, one batch at a time.
 
-``judge`` decodes, validates and drops duplicates, record by record, and keeps each verdict with its offset. ``tally``
-adds up. They are apart because a batch that was in part counted by somebody else is tallied again from where that
-one got, while its duplicates may not be asked for twice.
+A ``Judge`` decodes, validates and drops duplicates, and keeps each verdict with its offset; ``stream.tally`` adds up.
+They are apart because a batch that was in part counted by somebody else is tallied again from where that one got, while
+its duplicates may not be asked for twice.
+
+Events are judged in bulk, as columns. A record that in bulk is not plainly a good one is judged by itself, and only
+that way is a record ever refused: so whatever the columns pass over costs time, and changes nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from schemas.codec import Reason, Undecodable
-from stream.histogram import SLOTS, bucket
-from stream.model import Counts, Durations, PartitionCounts
-from stream.validation import Limits, Refusal, RefusedError, check
-from stream.watermark import partition_watermark
+import numpy as np
+
+from schemas.bulk import NONE, BulkDecoder, Columns
+from schemas.codec import Decoder, Reason, Undecodable
+from schemas.page import digests_of
+from stream.model import Series
+from stream.series_ids import SeriesIds
+from stream.validation import MAX_ID_LENGTH, Limits, Refusal, RefusedError, check, is_countable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from funnelwatch.funnels import Funnels
+    from schemas.page import Flags, Ints, Words
     from stream.duplicates import SeenIds
 
 NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
 """Refused for good: such bytes have no event id that could be taken for counted. Garbage may be much."""
 
-IMPRESSION = "IMPRESSION"
-SUCCESS = "SUCCESS"
+IMPRESSION, SUCCESS, FAILURE = range(3)
+"""What an event says; the latter two are one more than the schema's indexes of the symbols of ``status``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,48 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """Records in order of their offsets, by column."""
+
+    offsets: Ints
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamps: Ints
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Records:
+        """Records that are there one by one."""
+        return cls(
+            np.array([one.offset for one in records], np.int64),
+            [one.key for one in records],
+            [one.value for one in records],
+            np.array([one.timestamp for one in records], np.int64),
+        )
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.values)
+
+    def __getitem__(self, at: int) -> Record:
+        """One of them."""
+        return Record(int(self.offsets[at]), self.keys[at], self.values[at], int(self.timestamps[at]))
+
+    def without(self, offsets: Iterable[int]) -> Records:
+        """All but those with these offsets."""
+        kept = np.flatnonzero(~np.isin(self.offsets, np.fromiter(offsets, np.int64))).tolist()
+        keys, values = [self.keys[at] for at in kept], [self.values[at] for at in kept]
+        return Records(self.offsets[kept], keys, values, self.timestamps[kept])
+
+    def split(self, offset: int) -> tuple[Records, Records]:
+        """Those before an offset, and the others."""
+        at = int(np.searchsorted(self.offsets, offset))
+        return (
+            Records(self.offsets[:at], self.keys[:at], self.values[:at], self.timestamps[:at]),
+            Records(self.offsets[at:], self.keys[at:], self.values[at:], self.timestamps[at:]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RecordBatch:
     """Records of one partition in a row: everything the log has in ``[start_offset, next_offset)``.
 
@@ -50,7 +100,7 @@ class RecordBatch:
     partition: int
     start_offset: int
     next_offset: int
-    records: Sequence[Record]
+    records: Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +113,53 @@ class Refused:
 
 
 @dataclass(slots=True)
+class Events:
+    """Good events, by column.
+
+    Attributes:
+        offsets: where each is.
+        series: numbers that ``names`` has the series of.
+        verdicts: ``IMPRESSION``, ``SUCCESS`` or ``FAILURE``.
+        ts: when each happened, ms.
+        durations: from the impression, ms; ``NONE`` where that is not known.
+    """
+
+    names: Sequence[Series]
+    offsets: Ints
+    series: Ints
+    verdicts: Ints
+    ts: Ints
+    durations: Ints
+
+    def where(self, kept: Flags) -> Events:
+        """Some of them."""
+        return Events(
+            self.names,
+            self.offsets[kept],
+            self.series[kept],
+            self.verdicts[kept],
+            self.ts[kept],
+            self.durations[kept],
+        )
+
+
+@dataclass(slots=True)
 class Judged:
     """The verdict on each record of a batch; the offsets of the three kinds together are those of the batch."""
 
     batch: RecordBatch
-    accepted: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    duplicates: list[int] = field(default_factory=list)
+    accepted: Events
+    refused: list[Refused]
+    duplicates: Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judge:
-    """What decides about a record.
+    """What decides about a record. For one thread.
 
     Attributes:
-        decode: bytes to event; raises ``Undecodable`` for bytes that are none, anything else for an outage.
+        decode: bytes to event; raises ``Undecodable`` for bytes that are none, anything else for an outage. Where it is
+            a ``Decoder`` batches are decoded in bulk.
         funnels: the declared funnels.
         limits: how far an event's time may be from now.
         max_value_bytes: a larger value is refused unread.
@@ -103,81 +185,96 @@ class Judge:
 
     def __call__(self, batch: RecordBatch, seen: SeenIds, now_ms: int) -> Judged:
         """Decide about every record of a batch; ``seen`` remembers its ids."""
-        judged = Judged(batch)
         # Decoded first and remembered after: an outage in the middle (of the schema registry, say) leaves no trace,
         # so that the batch can be judged again.
-        events: list[tuple[Record, dict[str, Any]]] = []
-        for record in batch.records:
+        self._series.forget()
+        records = batch.records
+        draft = _Draft(self._series.names, len(records))
+        if self._bulk is not None:
+            for columns in self._bulk(records.values):
+                self._add(draft, columns, now_ms)
+        refused = self._judge_alone(draft, records, now_ms)
+        events = draft.events(records.offsets).where(draft.good)
+        times = np.minimum(records.timestamps[draft.good], now_ms)
+        new = seen.are_new(draft.digests[draft.good], times)
+        return Judged(batch, events.where(new), refused, events.offsets[~new])
+
+    @cached_property
+    def _bulk(self) -> BulkDecoder | None:
+        return BulkDecoder(self.decode) if isinstance(self.decode, Decoder) else None
+
+    @cached_property
+    def _series(self) -> SeriesIds:
+        return SeriesIds(partial(is_countable, funnels=self.funnels))
+
+    def _add(self, draft: _Draft, columns: Columns, now_ms: int) -> None:
+        """Take the events of which it is plain that ``check`` lets them pass."""
+        numbers = columns.numbers
+        verdicts = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
+        series, ts, durations = self._series.of_columns(columns), numbers["ts"], numbers["duration_ms"]
+        good = (series >= 0) & (verdicts >= 0) & (columns.sizes <= self.max_value_bytes)
+        good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= now_ms - self.limits.max_age_ms)
+        good &= (durations == NONE) | (durations >= 0) & (durations <= self.limits.max_age_ms)
+        for name in ("event_id", "sign_up_session_id"):
+            lengths = columns.texts[name].lengths
+            good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)
+        digests = columns.texts["event_id"].digests
+        if good.all():
+            draft.fill(columns.rows, digests, series, verdicts, ts, durations)
+        else:
+            draft.fill(columns.rows[good], digests[good], *(one[good] for one in (series, verdicts, ts, durations)))
+
+    def _judge_alone(self, draft: _Draft, records: Records, now_ms: int) -> list[Refused]:
+        """Judge what is not judged yet, record by record."""
+        refused: list[Refused] = []
+        rows: list[int] = []
+        events: list[dict[str, Any]] = []
+        for at in np.flatnonzero(~draft.good).tolist():
             try:
-                events.append((record, self.event(record.value, now_ms)))
+                events.append(self.event(records.values[at], now_ms))
             except (Undecodable, RefusedError) as error:
-                judged.refused.append(Refused(record, str(error.reason), error.detail))
-        for record, event in events:
-            if seen.is_new(event["event_id"], min(record.timestamp, now_ms)):
-                judged.accepted.append((record.offset, event))
+                refused.append(Refused(records[at], str(error.reason), error.detail))
             else:
-                judged.duplicates.append(record.offset)
-        return judged
+                rows.append(at)
+        if rows:
+            columns = [
+                [self._series.of(Series(*(event[name] for name in Series._fields))) for event in events],
+                [_verdict(event) for event in events],
+                [event["ts"] for event in events],
+                [NONE if event["duration_ms"] is None else event["duration_ms"] for event in events],
+            ]
+            digests = digests_of([event["event_id"] for event in events])
+            draft.fill(np.array(rows), digests, *(np.array(column, np.int64) for column in columns))
+        return refused
+
+
+def _verdict(event: dict[str, Any]) -> int:
+    if event["phase"] == "IMPRESSION":
+        return IMPRESSION
+    return SUCCESS if event["status"] == "SUCCESS" else FAILURE
+
+
+class _Draft:
+    """The events of a batch while they are found, in any order."""
+
+    def __init__(self, names: Sequence[Series], count: int) -> None:
+        self._names = names
+        self.good: Flags = np.zeros(count, np.bool_)
+        self.digests: Words = np.empty(count, np.uint64)
+        self._columns = [np.empty(count, np.int64) for _ in ("series", "verdicts", "ts", "durations")]
+
+    def fill(self, rows: Ints, digests: Words, *columns: Ints) -> None:
+        """Note the events of some records."""
+        self.good[rows] = True
+        self.digests[rows] = digests
+        for own, column in zip(self._columns, columns, strict=True):
+            own[rows] = column
+
+    def events(self, offsets: Ints) -> Events:
+        """All of them; of records that are not good anything."""
+        return Events(self._names, offsets, *self._columns)
 
 
 def warm_up(judge: Judge, batch: RecordBatch, seen: SeenIds, now_ms: int) -> None:
     """Remember the ids of a batch that is counted already; nothing else comes of it."""
     judge(batch, seen, now_ms)
-
-
-def watermark_of(judged: Judged, disorder_ms: int, now_ms: int) -> int | None:
-    """The watermark that the accepted events of a batch bring their partition to; None where there are none."""
-    largest_ts = max((event["ts"] for _, event in judged.accepted), default=None)
-    return None if largest_ts is None else partition_watermark(largest_ts, disorder_ms, now_ms)
-
-
-def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_offset: int = 0) -> PartitionCounts:
-    """What a judged batch adds to the counts, from ``from_offset`` on."""
-    batch = judged.batch
-    start = max(batch.start_offset, from_offset)
-    counts: Counts = {}
-    durations: Durations = {}
-    accepted = 0
-    for offset, event in judged.accepted:
-        if offset < start:
-            continue
-        accepted += 1
-        ts = event["ts"]
-        series = (event["funnel"], event["step"], event["os"], event["browser"], event["app_version"])
-        key = (ts - ts % window_ms, *series)
-        numbers = counts.get(key)
-        if numbers is None:
-            numbers = counts[key] = [0, 0, 0, 0, 0]
-        if event["phase"] == IMPRESSION:
-            numbers[0] += 1
-            continue
-        failed = event["status"] != SUCCESS
-        numbers[1 + failed] += 1
-        duration = event["duration_ms"]
-        if duration is not None and not failed:
-            octave, slot = bucket(duration)
-            durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
-        shown = ts - (duration or 0)
-        cohort_key = (shown - shown % window_ms, *series)
-        cohort = counts.get(cohort_key)
-        if cohort is None:
-            cohort = counts[cohort_key] = [0, 0, 0, 0, 0]
-        cohort[3 + failed] += 1
-    return PartitionCounts(
-        partition=batch.partition,
-        start_offset=start,
-        next_offset=batch.next_offset,
-        counts=counts,
-        durations=durations,
-        accepted=accepted,
-        refused=sum(refused.record.offset >= start for refused in judged.refused),
-        duplicates=sum(offset >= start for offset in judged.duplicates),
-        watermark=watermark_of(judged, disorder_ms, now_ms),
-        refused_offsets=[
-            refused.record.offset
-            for refused in judged.refused
-            if refused.record.offset >= start and refused.reason not in NEVER_EVENTS
-        ],
-        # A producer may stamp its records as it likes: what is ahead of the clock would stay the largest for good.
-        log_time=min(now_ms, max(record.timestamp for record in batch.records)) if batch.records else None,
-    )

@@ -9,6 +9,13 @@ or not: so reading one horizon is enough to judge as whoever read the log from i
 
 from __future__ import annotations
 
+import numpy as np
+
+from stream.hash_table import Digests, HashTable, Ints
+
+NEVER = -(2**62)
+"""When an id was last seen that was not."""
+
 
 class SeenIds:
     """The event ids of one partition, each with the Kafka timestamp (ms) of its latest record.
@@ -18,37 +25,66 @@ class SeenIds:
     is it a duplicate. ``limit`` bounds a generation; a generation that is full is ended early, and then the horizon
     is shorter than asked for (``shortened`` counts how often).
 
-    Ids are held as their 64-bit hash: among a million ids the chance that a fresh one is taken for a duplicate is
-    5e-14.
+    Ids are held as 64-bit digests: among a million ids the chance that a fresh one is taken for a duplicate is 5e-14.
     """
 
     def __init__(self, horizon_ms: int, limit: int = 1_000_000) -> None:
         self.horizon_ms = horizon_ms
         self.shortened = 0
         self._limit = limit
-        self._young: dict[int, int] = {}
-        self._old: dict[int, int] = {}
+        self._young = HashTable()
+        self._old = HashTable()
         self._young_since: int | None = None
 
-    def is_new(self, event_id: str, log_time: int) -> bool:
-        """Remember an id; False if it is a duplicate of one within the horizon before ``log_time``."""
-        if not self.horizon_ms:
-            return True
+    def are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Remember ids, one after the other; False for each that is a duplicate within the horizon before it.
+
+        Args:
+            digests: of the ids, as ``schemas.page`` makes them.
+            log_times: Kafka's timestamp of each one's record, ms.
+        """
+        new = np.ones(digests.size, np.bool_)
+        at = 0
+        while self.horizon_ms and at < digests.size:
+            until = self._begin(log_times[at:], at)
+            new[at:until] = self._are_new(digests[at:until], log_times[at:until])
+            at = until
+        return new
+
+    def _begin(self, log_times: Ints, at: int) -> int:
+        """Begin a generation where that is due; up to where ids can be remembered without another look."""
+        first = int(log_times[0])
         if self._young_since is None:
-            self._young_since = log_time
+            self._young_since = first
         full = len(self._young) >= self._limit
-        if full or log_time - self._young_since > self.horizon_ms:
+        if full or first - self._young_since > self.horizon_ms:
             self.shortened += full
-            self._old, self._young, self._young_since = self._young, {}, log_time
-        digest = hash(event_id)
-        last = self._young.get(digest)
-        if last is None:
-            last = self._old.get(digest)
-        if last is None:
-            self._young[digest] = log_time
-            return True
-        self._young[digest] = max(last, log_time)
-        return log_time - last > self.horizon_ms
+            self._old, self._young, self._young_since = self._young, HashTable(), first
+        beyond = np.flatnonzero(log_times > self._young_since + self.horizon_ms)
+        span = int(beyond[0]) if beyond.size else log_times.size
+        return at + min(span, self._limit - len(self._young))
+
+    def _are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        last = self._young.get(digests, NEVER)
+        unseen = np.flatnonzero(last == NEVER)
+        last[unseen] = self._old.get(digests[unseen], NEVER)
+        latest = np.maximum(last, log_times)
+        ordered = np.sort(digests)
+        if not (ordered[1:] == ordered[:-1]).any():
+            self._young.put(digests, latest)
+            return log_times - last > self.horizon_ms
+        # The same id several times: each is judged by the latest of those before it.
+        order = np.argsort(digests, kind="stable")
+        begins = np.r_[True, digests[order][1:] != digests[order][:-1]]
+        run = np.cumsum(begins) - 1
+        apart = run * (int(latest.max()) - int(log_times.min()) + 1)
+        so_far = np.maximum.accumulate(latest[order] + apart) - apart
+        before = np.where(begins, last[order], np.r_[0, so_far[:-1]])
+        ends = np.r_[begins[1:], True]
+        self._young.put(digests[order][ends], so_far[ends])
+        new = np.empty(digests.size, np.bool_)
+        new[order] = log_times[order] - before > self.horizon_ms
+        return new
 
     def __len__(self) -> int:
         """How many ids are remembered."""

@@ -13,14 +13,19 @@ was added to what.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
 SLOTS = 8
 _BITS = 3
 
 
-def bucket(value: int) -> tuple[int, int]:
-    """Octave and slot of a value, which is not negative."""
-    octave = value.bit_length() - _BITS
-    return (octave, value >> (octave - 1) & SLOTS - 1) if octave > 0 else (0, value)
+def buckets(values: Ints) -> tuple[Ints, Ints]:
+    """Octaves and slots of values, which are not negative and less than ``2**53``."""
+    octaves = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - _BITS, 0)
+    return octaves, values >> np.maximum(octaves - 1, 0) & SLOTS - 1
 
 
 def bounds(octave: int, slot: int) -> tuple[int, int]:

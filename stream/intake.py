@@ -12,21 +12,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sinks.timescale.database import is_outage
-from stream.counting import Record, RecordBatch
+from stream.counting import RecordBatch
 from stream.faults import point
 from stream.fetch import Assigned, Fetch
 from stream.outage import StoppedError, until_done
+from stream.pile import Pile
 from stream.starts import METADATA_TIMEOUT_S, Starts, out_of_range
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
     from sinks.timescale.counts import CountStore
@@ -35,6 +38,9 @@ log = logging.getLogger(__name__)
 
 CONSUME_AT_ONCE = 2_000
 """Messages asked for in one call: enough to make the call cheap, few enough not to wait for."""
+
+NO_RECORD = -1
+"""Stands for the partition of a message that is an error."""
 
 MAX_FETCH_BYTES = 32_000_000
 """A fetch ends when its values have this many bytes, so that large values cannot fill the memory."""
@@ -77,7 +83,7 @@ class Fetcher:
         self._look_at_stopped_s = 0.0
         self._newly_assigned = False
         self._rewinds: SimpleQueue[Assigned] = SimpleQueue()
-        self._records: dict[Assigned, list[Record]] = {}
+        self._piles: dict[Assigned, Pile] = {}
         self._taken = 0
         self._taken_bytes = 0
         self.changed_s: float | None = None
@@ -138,43 +144,50 @@ class Fetcher:
             self._take(self._consumer.consume(CONSUME_AT_ONCE, min(left, 0.05)))
         return self._fetched()
 
-    def _take(self, messages: Iterable[Message]) -> None:
+    def _take(self, messages: Sequence[Message]) -> None:
         """Sort messages by the assignment that they belong to, before the next call may change the assignment."""
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._on_error(message, error)
-                continue
-            partition, offset = message.partition(), message.offset()
-            assert partition is not None
-            assert offset is not None
-            assigned = self._assigned.get(partition)
-            if assigned is None or offset < assigned.position:
-                continue  # revoked or stopped; or on its way when the partition was set back
+        if not messages:
+            return
+        places = [NO_RECORD if one.error() is not None else cast("int", one.partition()) for one in messages]
+        # Messages of a partition come in rows.
+        begins = np.flatnonzero(np.diff(places, prepend=NO_RECORD - 1)).tolist()
+        for begin, end in pairwise((*begins, len(messages))):
+            row, partition = messages[begin:end], places[begin]
+            if partition == NO_RECORD:
+                for message in row:
+                    self._on_error(message, cast("KafkaError", message.error()))
+            elif partition in self._assigned:
+                self._take_row(self._assigned[partition], row)
+
+    def _take_row(self, assigned: Assigned, row: Sequence[Message]) -> None:
+        pile = self._piles.setdefault(assigned, Pile())
+        taken, size = pile.add(row, assigned.position)
+        if taken:
             assigned.at_end = False
-            assigned.position = offset + 1
-            record = Record(offset, message.key(), message.value(), message.timestamp()[1])
-            self._records.setdefault(assigned, []).append(record)
-            self._taken += 1
-            self._taken_bytes += len(message)
+            assigned.position = pile.next_offset
+            self._taken += taken
+            self._taken_bytes += size
 
     def _fetched(self) -> Fetch:
         """What was taken, as batches that each start where the one before it ended."""
-        taken, self._records, self._taken, self._taken_bytes = self._records, {}, 0, 0
+        taken, self._piles, self._taken, self._taken_bytes = self._piles, {}, 0, 0
         fetch = Fetch(newly_assigned=self._newly_assigned)
         self._newly_assigned = False
-        for assigned, records in taken.items():
+        for assigned, pile in taken.items():
             if self._assigned.get(assigned.partition) is not assigned:
                 continue  # revoked meanwhile: whoever has it now reads them
-            partition, counted_from = assigned.partition, assigned.counted_from
-            known = [record for record in records if record.offset < counted_from]
-            fresh = records[len(known) :]
-            known = [record for record in known if record.offset not in assigned.refused]
-            if known:
-                fetch.warm_up.append((assigned, RecordBatch(partition, known[0].offset, known[-1].offset + 1, known)))
-            if fresh:
-                end = fresh[-1].offset + 1
-                fetch.batches.append((assigned, RecordBatch(partition, assigned.handed_over, end, fresh)))
+            known, fresh = pile.records().split(assigned.counted_from)
+            if len(known):
+                batch = RecordBatch(
+                    assigned.partition,
+                    int(known.offsets[0]),
+                    int(known.offsets[-1]) + 1,
+                    known.without(assigned.refused) if assigned.refused else known,
+                )
+                fetch.warm_up.append((assigned, batch))
+            if len(fresh):
+                end = int(fresh.offsets[-1]) + 1
+                fetch.batches.append((assigned, RecordBatch(assigned.partition, assigned.handed_over, end, fresh)))
                 assigned.handed_over = end
         fetch.at_end = [assigned for assigned in self._assigned.values() if assigned.at_end]
         return fetch

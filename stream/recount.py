@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from stream.counting import NEVER_EVENTS, Judge, Record, RecordBatch, tally
+from stream.counting import NEVER_EVENTS, Judge, Record, RecordBatch, Records
 from stream.duplicates import SeenIds
+from stream.tally import tally
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -99,7 +100,7 @@ class Recount:
         self.records += len(records)
         seen = self._seen.setdefault(partition, SeenIds(self._horizon_ms))
         kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._refused]
-        batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, kept)
+        batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, Records.of(kept))
         judged = self._judge(batch, seen, now_ms)
         self.disputed.update(one.reason for one in judged.refused if one.reason not in NEVER_EVENTS)
         found = tally(judged, self._window_ms, 0, now_ms)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from funnelwatch.funnels import Funnels
+    from stream.model import Series
 
 MAX_LENGTH = 100
 """Characters in a dimension; five of them, at four bytes each, still fit into a row of PostgreSQL's index."""
@@ -63,34 +64,53 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
 
     The status of an impression is ignored: some clients send one with every event.
     """
-    _check_texts(event)
-    steps = funnels.get(event["funnel"])
-    if steps is not None and event["step"] not in steps:
-        raise RefusedError(
-            Refusal.UNKNOWN_STEP,
-            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(steps)}",
-        )
+    _check_names(event)
+    _check_ids(event)
+    _check_dimensions(event, funnels)
     if event["phase"] == "POST_VERIFICATION" and event["status"] is None:
         raise RefusedError(Refusal.STATUS_MISSING, "a POST_VERIFICATION must say SUCCESS or FAILURE")
     _check_times(event, limits, now_ms)
 
 
-def _check_texts(event: Mapping[str, Any]) -> None:
+def is_countable(series: Series, funnels: Funnels) -> bool:
+    """Whether no event of the series would be refused for its dimensions."""
+    dimensions = series._asdict()
+    try:
+        _check_names(dimensions)
+        _check_dimensions(dimensions, funnels)
+    except RefusedError:
+        return False
+    return True
+
+
+def _check_names(event: Mapping[str, Any]) -> None:
     for name in NAMES:
         if not event[name]:
             raise RefusedError(Refusal.EMPTY_FIELD, f"{name} is empty")
+
+
+def _check_ids(event: Mapping[str, Any]) -> None:
     for name in IDS:
         value = event[name]
         if not value:
             raise RefusedError(Refusal.EMPTY_FIELD, f"{name} is empty")
         if len(value) > MAX_ID_LENGTH:
             raise RefusedError(Refusal.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}")
+
+
+def _check_dimensions(event: Mapping[str, Any], funnels: Funnels) -> None:
     for name in DIMENSIONS:
         value = event[name]
         if len(value) > MAX_LENGTH:
             raise RefusedError(Refusal.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_LENGTH}")
         if "\0" in value:
             raise RefusedError(Refusal.BAD_CHARACTER, f"{name} has a NUL character")
+    steps = funnels.get(event["funnel"])
+    if steps is not None and event["step"] not in steps:
+        raise RefusedError(
+            Refusal.UNKNOWN_STEP,
+            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(steps)}",
+        )
 
 
 def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:

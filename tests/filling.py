@@ -9,8 +9,9 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
-from stream.histogram import SLOTS, bucket
+from stream.histogram import SLOTS
 from stream.model import PartitionCounts
+from tests.traffic import bucket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

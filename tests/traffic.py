@@ -95,13 +95,18 @@ BORDERS = [*range(16), *(2**power * eighth // 8 for power in range(4, 45) for ei
 """Where each bucket of durations begins: by single milliseconds, then by eighths of each power of two."""
 
 
+def bucket(duration: int) -> tuple[int, int]:
+    """Octave and slot of a duration, looked up."""
+    return divmod(bisect_right(BORDERS, duration) - 1, 8)
+
+
 def naive_durations(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[tuple[Any, ...], list[int]]:
     """An independent histogram of the durations of successes: key and octave to the counts of its eight slots."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for e in events:
         if e["phase"] == "IMPRESSION" or e["status"] != "SUCCESS" or e["duration_ms"] is None:
             continue
-        octave, slot = divmod(bisect_right(BORDERS, e["duration_ms"]) - 1, 8)
+        octave, slot = bucket(e["duration_ms"])
         window = e["ts"] // window_ms * window_ms
         key = (window, e["funnel"], e["step"], e["os"], e["browser"], e["app_version"], octave)
         found.setdefault(key, [0] * 8)[slot] += 1

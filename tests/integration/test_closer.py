@@ -12,7 +12,10 @@ from sinks.timescale.closing import ClosingStore
 from stream import closer as closer_module
 from stream import window_parts
 from stream.closer import Closer
-from stream.counting import Judged, RecordBatch, tally
+from stream.counting import Judge, Record, RecordBatch, Records
+from stream.duplicates import SeenIds
+from stream.tally import tally
+from stream.validation import Limits
 from stream.window_parts import Assembler
 from tests.traffic import closed_windows, event, prepared
 
@@ -63,9 +66,11 @@ class Closing:
     def count(self, *times: int, **changes: Any) -> None:
         """Count events of these times; the clock goes along."""
         self.now = max(self.now, *times)
-        accepted = [(self.offset + at, event(ts=ts, **changes)) for at, ts in enumerate(times)]
+        events = [event(ts=ts, **changes) for ts in times]
+        judge = Judge(lambda value: events[int(value or b"")], {}, Limits(0, 10**13), 100)
         end = self.offset + len(times)
-        judged = Judged(RecordBatch(0, self.offset, end, []), accepted)
+        records = [Record(self.offset + at, b"k", str(at).encode(), self.now) for at in range(len(times))]
+        judged = judge(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
         self.store.flush(self.settings.events_topic, "id", [tally(judged, MINUTE, 0, self.now)])
         self.offset = end
 

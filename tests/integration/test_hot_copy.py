@@ -19,7 +19,7 @@ from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.redis.keys import counts_key
 from sinks.timescale.counts import CountStore
 from stream.aggregate import Aggregator
-from stream.counting import Judge, Record, RecordBatch
+from stream.counting import Judge, Record, RecordBatch, Records
 from stream.duplicates import SeenIds
 from stream.fetch import Assigned, Fetch
 from stream.model import Series, Tally
@@ -172,7 +172,9 @@ class Counting:
         first = len(self.sent)
         self.sent += [event() for _ in range(count)]
         records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(first, first + count)]
-        self.aggregator(Fetch(batches=[(self.assigned, RecordBatch(0, first, first + count, records))], **more))
+        self.aggregator(
+            Fetch(batches=[(self.assigned, RecordBatch(0, first, first + count, Records.of(records)))], **more)
+        )
 
     def in_redis(self) -> dict[Any, Tally]:
         """What the copy shows of every window that the database has."""
@@ -276,9 +278,9 @@ def test_an_overlap_is_trimmed_and_a_gap_is_read_again(counting: Counting) -> No
     counting.sent += [event(), event()]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(4)]
     zombie = Assigned(0, "id", 0, 0, SeenIds(600_000))
-    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 0, 4, records))]))
+    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 0, 4, Records.of(records)))]))
     assert sum(tally.events for tally in counting.in_database().values()) == 4
     beyond = [Record(9, b"k", b"0", now_ms())]
-    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, beyond))]))
+    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, Records.of(beyond)))]))
     assert counting.rewound == [zombie]
     assert sum(tally.events for tally in counting.in_database().values()) == 4

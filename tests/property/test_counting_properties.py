@@ -5,16 +5,19 @@ from __future__ import annotations
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Reason, Undecodable
+from schemas.page import digests_of
 from sinks.timescale.closing import PartitionWatermark
 from sinks.timescale.counts import merged
 from stream.active import ActiveSeries
-from stream.counting import Judge, Judged, Record, RecordBatch, tally, watermark_of
+from stream.counting import Judge, Judged, Record, RecordBatch, Records
 from stream.duplicates import SeenIds
 from stream.model import ClosedWindow, Counts, Durations, Series, Tally
+from stream.tally import tally, watermark_of
 from stream.validation import Limits
 from stream.watermark import topic_watermark
 from stream.window_parts import Assembler, parts_of
@@ -76,7 +79,7 @@ class Wire:
 
     def judged(self, seen: SeenIds, first: int, until: int) -> Judged:
         """The verdict on the batch ``[first, until)``."""
-        return self.judge()(RecordBatch(0, first, until, self.records(first, until)), seen, NOW)
+        return self.judge()(RecordBatch(0, first, until, Records.of(self.records(first, until))), seen, NOW)
 
 
 def unique(sent: list[Any]) -> list[Any]:
@@ -126,13 +129,13 @@ def test_any_split_into_partitions_gives_the_same_totals(sent: list[tuple[Any, i
 def test_every_record_is_accepted_refused_or_a_duplicate_exactly_once(sent: list[Any]) -> None:
     """The offsets of the three verdicts are those of the batch, none twice; the counts' sum is the accepted."""
     judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
-    offsets = [offset for offset, _ in judged.accepted]
-    offsets += [refused.record.offset for refused in judged.refused] + judged.duplicates
+    offsets = judged.accepted.offsets.tolist() + judged.duplicates.tolist()
+    offsets += [refused.record.offset for refused in judged.refused]
     assert sorted(offsets) == list(range(len(sent)))
     counted = tally(judged, WINDOW_MS, 10_000, NOW)
     assert counted.accepted + counted.refused + counted.duplicates == len(sent)
     assert sum(sum(numbers[:3]) for numbers in counted.counts.values()) == counted.accepted
-    ids = [one["event_id"] for _, one in judged.accepted]
+    ids = [sent[offset]["event_id"] for offset in judged.accepted.offsets]
     assert len(set(ids)) == len(ids)
 
 
@@ -161,16 +164,26 @@ def test_a_reader_that_warms_up_judges_like_one_that_read_everything(sent: list[
     seen = SeenIds(HORIZON_MS)
     wire.judged(seen, 0, begin)
     after = wire.judged(seen, begin, len(sent))
-    assert after.duplicates == [offset for offset in through.duplicates if offset >= begin]
+    assert after.duplicates.tolist() == [offset for offset in through.duplicates if offset >= begin]
+
+
+def are_new(seen: SeenIds, sightings: list[tuple[int, int]], cuts: list[int]) -> list[bool]:
+    """What is said of ids at their times, when they are asked for in pieces."""
+    found: list[bool] = []
+    for first, until in pairwise(sorted({0, len(sightings), *(cut for cut in cuts if cut < len(sightings))})):
+        ids, times = zip(*sightings[first:until], strict=True)
+        found += seen.are_new(digests_of([str(one) for one in ids]), np.array(times)).tolist()
+    return found
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 70)), max_size=80),
     st.integers(1, 100),
     st.integers(0, 80),
+    st.lists(st.integers(0, 80), max_size=6),
 )
 def test_ids_are_duplicates_within_the_horizon_wherever_reading_began(
-    steps: list[tuple[int, int]], horizon: int, begin: int
+    steps: list[tuple[int, int]], horizon: int, begin: int, cuts: list[int]
 ) -> None:
     """The two generations agree with a plain list of all sightings, also when only one horizon was read before."""
     time = 0
@@ -182,15 +195,12 @@ def test_ids_are_duplicates_within_the_horizon_wherever_reading_began(
         not any(other == number and then >= at - horizon for other, then in sightings[:index])
         for index, (number, at) in enumerate(sightings)
     ]
-    seen = SeenIds(horizon)
-    assert [seen.is_new(str(number), at) for number, at in sightings] == expected
+    assert are_new(SeenIds(horizon), sightings, cuts) == expected
     begin = min(begin, len(sightings))
     warm_from = sightings[begin - 1][1] - horizon if begin else 0
     again = SeenIds(horizon)
-    for number, at in sightings[:begin]:
-        if at >= warm_from:
-            again.is_new(str(number), at)
-    assert [again.is_new(str(number), at) for number, at in sightings[begin:]] == expected[begin:]
+    are_new(again, [one for one in sightings[:begin] if one[1] >= warm_from], cuts)
+    assert are_new(again, sightings[begin:], cuts) == expected[begin:]
 
 
 @given(st.lists(st.text(max_size=3), max_size=300), st.integers(1, 20))
@@ -198,9 +208,10 @@ def test_remembered_ids_stay_within_their_bound(ids: list[str], limit: int) -> N
     """At most two generations of ids are held, and an id that is remembered is never taken for new."""
     seen = SeenIds(1_000, limit)
     for number, event_id in enumerate(ids):
-        seen.is_new(event_id, number)
+        digest, time = digests_of([event_id]), np.array([number])
+        seen.are_new(digest, time)
         assert len(seen) <= 2 * limit
-        assert not seen.is_new(event_id, number)
+        assert not seen.are_new(digest, time).any()
 
 
 @given(st.integers(-(2**62), 2**62), st.integers(1, 10**9))

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.timescale.counts import merged
-from stream.counting import Judge, RecordBatch, tally
+from stream.counting import Judge, RecordBatch, Records
 from stream.duplicates import SeenIds
 from stream.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
+from stream.tally import counts_of, durations_of
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 
 if TYPE_CHECKING:
@@ -28,23 +29,21 @@ class Log:
     def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
         self.wire = Wire(sent)
         self.then = Judge(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
-        judged = self.then(RecordBatch(0, 0, len(sent), self.wire.records()), SeenIds(HORIZON_MS), NOW)
+        judged = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
         self.refused = {(0, one.record.offset, one.record.timestamp) for one in judged.refused}
-        self.accepted = {offset for offset, _ in judged.accepted}
+        self.accepted = set(judged.accepted.offsets.tolist())
         self.judged = judged
 
     def counted(self, first: int, until: int) -> Counts:
         """What the worker has counted of the range by the records at ``[first, until)``."""
-        judged = self.judged
-        part = type(judged)(
-            RecordBatch(0, first, until, []), [one for one in judged.accepted if first <= one[0] < until]
-        )
-        counts = tally(part, WINDOW_MS, 0, NOW).counts
+        accepted = self.judged.accepted
+        part = accepted.where((accepted.offsets >= first) & (accepted.offsets < until))
+        counts = counts_of(part, WINDOW_MS)
         return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def durations(self) -> Durations:
         """The durations of the range that the worker has counted."""
-        durations = tally(self.judged, WINDOW_MS, 0, NOW).durations
+        durations = durations_of(self.judged.accepted, WINDOW_MS)
         return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def recount(self, until: int, cut: list[int], now: Judge | None = None) -> Recount:

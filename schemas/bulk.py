@@ -1,0 +1,242 @@
+"""Many records at once: columns of whole batches, read by numpy instead of record by record.
+
+A reader that is sure of what it reads and passes over the rest: where a value is not plainly one of the writer's
+records it has no row in the columns, and whoever asked decodes that value by itself (``schemas.codec.Decoder``), which
+says what is wrong or takes it after all. So this knows no errors, and what it does return is what the decoder would.
+
+Fields are read one after the other, each of all records at once (``schemas.page``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from schemas.codec import CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Undecodable
+from schemas.page import Flags, Ints, Page, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from schemas.codec import Decoder
+
+NONE = int(np.iinfo(np.int64).min)
+"""Stands for null in a column of numbers; no varint that is read here is as small."""
+
+PAIR = 2
+"""Branches of a union that makes a field nullable."""
+
+WRITERS_AT_ONCE = 8
+"""Records of more writers than this in one batch are decoded one by one."""
+
+
+@dataclass(slots=True)
+class Columns:
+    """Records of one writer, by column; ``rows`` says which of the values they are.
+
+    Attributes:
+        page: where the strings are.
+        rows: index of each record among the values that were given.
+        sizes: bytes of each value.
+        texts: the strings, by field.
+        numbers: longs, and the indexes of enum symbols in the reader's schema; ``NONE`` for null.
+    """
+
+    page: Page
+    rows: Ints
+    sizes: Ints
+    texts: dict[str, Text] = field(default_factory=dict)
+    numbers: dict[str, Ints] = field(default_factory=dict)
+
+    def text(self, name: str, at: int) -> str:
+        """One string of a column."""
+        column = self.texts[name]
+        start = int(column.starts[at])
+        return self.page.buffer[start : start + int(column.lengths[at])].decode()
+
+    def keep(self, kept: Flags) -> None:
+        """Leave out the records that are not among these."""
+        if kept.all():
+            return
+        self.rows, self.sizes = self.rows[kept], self.sizes[kept]
+        self.texts = {
+            name: Text(one.starts[kept], one.lengths[kept], one.digests[kept]) for name, one in self.texts.items()
+        }
+        self.numbers = {name: one[kept] for name, one in self.numbers.items()}
+
+
+class BulkDecoder:
+    """Decodes what it can of a batch; thread-safe.
+
+    Args:
+        decoder: knows the reader's schema, and whose schema a value's header names.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._plans: dict[bytes, Plan | None] = {}
+        fields = decoder.reader["fields"]
+        self._defaults = "".join(one.get("default", "") for one in fields if one["type"] == "string").encode()
+
+    def __call__(self, values: Sequence[bytes | None]) -> Iterator[Columns]:
+        """Columns of the values, for one writer after the other; values without a row are not decoded.
+
+        Raises:
+            RegistryUnavailable: a writer's schema could not be looked up now.
+        """
+        present = cast("Sequence[bytes]", [value or b"" for value in values] if None in values else values)
+        lengths = np.fromiter(map(len, present), np.int64, len(present))
+        ends = np.cumsum(lengths)
+        page = Page(present, self._defaults)
+        starts = ends - lengths
+        left = np.flatnonzero(lengths >= CONFLUENT_HEADER)
+        for _ in range(WRITERS_AT_ONCE):
+            if not left.size:
+                return
+            start = int(starts[left[0]])
+            header = page.buffer[start : start + _header_size(page.buffer, start)]
+            same = page.begins_with(starts[left], header) & (lengths[left] >= len(header))
+            rows, left = left[same], left[~same]
+            plan = self._plan(header) if rows.size else None
+            if plan is not None:
+                columns = plan(Columns(page, rows, lengths[rows]), starts[rows] + len(header), ends[rows])
+                if columns.rows.size:
+                    yield columns
+            if not rows.size:
+                left = left[1:]
+
+    def _plan(self, header: bytes) -> Plan | None:
+        if header not in self._plans:
+            try:
+                writer = self._decoder.writer(header)
+            except Undecodable:
+                return None  # not remembered: the registry may know it later
+            self._plans[header] = plan_for(writer, self._decoder.reader)
+        return self._plans[header]
+
+
+def _header_size(buffer: bytes, start: int) -> int:
+    return SINGLE_OBJECT_HEADER if buffer[start : start + 2] == SINGLE_OBJECT else CONFLUENT_HEADER
+
+
+Step = Callable[[Columns, Ints, Flags], Ints]
+"""Reads a field of each record from a position on into the columns; returns where it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to read the records of one writer: a step for each of its fields, and what it does not write."""
+
+    steps: Sequence[Step]
+    absent: Mapping[str, int | str]
+
+    def __call__(self, columns: Columns, at: Ints, ends: Ints) -> Columns:
+        """Fill the columns with the records whose bodies are ``[at, ends)``, leaving out what is not plainly one."""
+        count = columns.rows.size
+        good = np.ones(count, np.bool_)
+        for step in self.steps:
+            at = step(columns, at, good)
+        good &= at == ends
+        for name, value in self.absent.items():
+            if isinstance(value, str):
+                columns.texts[name] = columns.page.constant(value, count)
+            else:
+                columns.numbers[name] = np.full(count, value)
+        columns.keep(good)
+        return columns
+
+
+def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any]) -> Plan | None:
+    """How to read a writer's records in bulk; None where that takes more than is known here."""
+    if writer.get("type") != "record" or writer["name"] != reader["name"]:
+        return None
+    wanted = {one["name"]: one for one in reader["fields"]}
+    steps = []
+    for one in writer["fields"]:
+        own = wanted.pop(one["name"], None)
+        step = _step(one["name"], one["type"], one["type"] if own is None else own["type"])
+        if step is None:
+            return None
+        steps.append(step)
+    absent: dict[str, int | str] = {}
+    for name, one in wanted.items():
+        if "default" not in one or "aliases" in one:
+            return None
+        default, kind = one["default"], one["type"]
+        if kind in ("string", "long"):
+            absent[name] = default
+        elif isinstance(kind, list) and default is None:
+            absent[name] = NONE
+        elif not _is_map(kind):
+            return None
+    return Plan(steps, absent)
+
+
+def _step(name: str, written: Any, read: Any) -> Step | None:
+    if written == "string" == read:
+        return partial(_text, name)
+    if written == "long" == read:
+        return partial(_long, name)
+    if _is_map(written) and _is_map(read):
+        return _map
+    symbols = _symbols(written, read)
+    if symbols is not None:
+        return partial(_enum, name, symbols)
+    if isinstance(written, list) and isinstance(read, list) and len(written) == len(read) == PAIR:
+        inner = _step(name, written[1], read[1]) if written[0] == "null" == read[0] else None
+        if inner is not None and inner is not _map and written[1] != "string":
+            return partial(_nullable, name, inner)
+    return None
+
+
+def _symbols(written: Any, read: Any) -> Ints | None:
+    """The reader's index of each of the writer's symbols, where both are one enum; -1 for one that is new."""
+    both = (written, read)
+    if any(not isinstance(one, dict) or one["type"] != "enum" for one in both) or written["name"] != read["name"]:
+        return None
+    known = {symbol: index for index, symbol in enumerate(read["symbols"])}
+    indexes = np.full(128, -1)
+    indexes[: len(written["symbols"])] = [known.get(symbol, -1) for symbol in written["symbols"][:128]]
+    return indexes
+
+
+def _is_map(kind: Any) -> bool:
+    return isinstance(kind, dict) and kind["type"] == "map" and kind["values"] == "string"
+
+
+def _text(name: str, columns: Columns, at: Ints, good: Flags) -> Ints:
+    starts, lengths, ends = columns.page.text(at, good)
+    columns.texts[name] = Text(starts, lengths, columns.page.digests(starts, lengths, good))
+    return ends
+
+
+def _long(name: str, columns: Columns, at: Ints, good: Flags) -> Ints:
+    columns.numbers[name], ends = columns.page.long(at, good)
+    return ends
+
+
+def _map(columns: Columns, at: Ints, good: Flags) -> Ints:
+    return columns.page.skip_map(at, good)
+
+
+def _enum(name: str, symbols: Ints, columns: Columns, at: Ints, good: Flags) -> Ints:
+    index, ends = columns.page.small(at, good)
+    columns.numbers[name] = symbols[index]
+    good &= columns.numbers[name] >= 0
+    return ends
+
+
+def _nullable(name: str, inner: Step, columns: Columns, at: Ints, good: Flags) -> Ints:
+    branch, ends = columns.page.small(at, good)
+    good &= branch <= 1
+    rows = np.flatnonzero(branch)
+    some, fine = Columns(columns.page, rows, rows), good[rows]
+    ends[rows] = inner(some, ends[rows], fine)
+    good[rows] = fine
+    columns.numbers[name] = np.full(at.size, NONE)
+    columns.numbers[name][rows] = some.numbers[name]
+    return ends

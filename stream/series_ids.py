@@ -1,0 +1,68 @@
+"""Small numbers for series, so that events can be grouped without making their strings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from schemas.page import joined
+from stream.hash_table import HashTable, Ints
+from stream.model import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schemas.bulk import Columns
+
+UNCOUNTABLE = -1
+_UNKNOWN = -2
+
+MOST_SERIES = 200_000
+"""With more, all are forgotten and found anew: garbage in a dimension must not fill the memory."""
+
+
+class SeriesIds:
+    """Numbers series as they come; for one thread.
+
+    Attributes:
+        names: the series of each number. ``forget`` begins another list and leaves this one as it is.
+
+    Args:
+        is_countable: whether the dimensions are acceptable; asked once a series.
+    """
+
+    def __init__(self, is_countable: Callable[[Series], bool]) -> None:
+        self._is_countable = is_countable
+        self._start()
+
+    def _start(self) -> None:
+        self.names: list[Series] = []
+        self._by_name: dict[Series, int] = {}
+        self._by_digest = HashTable()
+
+    def forget(self) -> None:
+        """Begin anew where there are too many; numbers from before belong to the former ``names``."""
+        if max(len(self.names), len(self._by_digest)) > MOST_SERIES:
+            self._start()
+
+    def of_columns(self, columns: Columns) -> Ints:
+        """The number of each record's series; ``UNCOUNTABLE`` where its dimensions are not acceptable."""
+        digests = joined(columns.texts[name].digests for name in Series._fields)
+        numbers = self._by_digest.get(digests, _UNKNOWN)
+        unknown = np.flatnonzero(numbers == _UNKNOWN)
+        if unknown.size:
+            fresh, first = np.unique(digests[unknown], return_index=True)
+            found = [Series(*(columns.text(name, at) for name in Series._fields)) for at in unknown[first].tolist()]
+            self._by_digest.put(
+                fresh, np.array([self.of(one) if self._is_countable(one) else UNCOUNTABLE for one in found])
+            )
+            numbers[unknown] = self._by_digest.get(digests[unknown], UNCOUNTABLE)
+        return numbers
+
+    def of(self, series: Series) -> int:
+        """The number of a series."""
+        number = self._by_name.setdefault(series, len(self.names))
+        if number == len(self.names):
+            self.names.append(series)
+        return number

@@ -1,0 +1,208 @@
+"""Judging in bulk says exactly what judging record by record says, whatever the bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from fastavro import schemaless_writer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.bulk import NONE, BulkDecoder
+from schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
+from schemas.files import SCHEMAS, plain
+from schemas.registry import UnknownSchemaId
+from stream.counting import Judge, Judged, Record, RecordBatch, Records
+from stream.duplicates import SeenIds
+from stream.hash_table import HashTable
+from stream.validation import Limits
+from tests.traffic import event
+
+NOW = 1_700_000_000_000
+NEW_ID, OLD_ID, STRANGE_ID = 1, 300, 70_000
+FUNNELS = {"sign_up": ("INPUT_PHONE_NUMBER", "INPUT_NAME")}
+LIMITS = Limits(300_000, 10**10)
+
+
+def changed(**kinds: Any) -> dict[str, Any]:
+    """The event's schema with some fields of another kind (None: without them), and one more field at its beginning."""
+    schema = json.loads(json.dumps({key: value for key, value in SCHEMAS["FunnelEvent"].items() if key[:2] != "__"}))
+    fields = [one | {"type": kinds.get(one["name"], one["type"])} for one in schema["fields"]]
+    more = {"name": "screen", "type": "string", "default": "x"}
+    return plain(schema | {"fields": [more, *(one for one in fields if one["type"])]})
+
+
+WRITERS = {
+    NEW_ID: SCHEMAS["FunnelEvent"],
+    # An earlier version: without three of the fields, and with a phase that is gone.
+    OLD_ID: changed(
+        os=None,
+        contexts=None,
+        duration_ms=None,
+        phase={
+            "type": "enum",
+            "name": "Phase",
+            "namespace": "funnelwatch",
+            "symbols": ["POST_VERIFICATION", "GONE", "IMPRESSION"],
+        },
+    ),
+    # What only fastavro resolves.
+    STRANGE_ID: changed(ts="int", browser="bytes"),
+}
+
+
+class Known:
+    """A registry in memory."""
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        """The schema of that id."""
+        if schema_id not in WRITERS:
+            raise UnknownSchemaId(schema_id)
+        return WRITERS[schema_id]
+
+
+DECODER = Decoder("FunnelEvent", Known())  # type: ignore[arg-type]
+SINGLE_OBJECT = Encoder("FunnelEvent")
+text = st.sampled_from(["", "a", "Chrome", "Ünï", "日本語のブラウザ", "nul\0", "x" * 63, "x" * 64, "é" * 60, "x" * 101])
+ids = st.sampled_from(
+    ["", "e1", "e2", "8c5f1f0e-0000-4000-8000-000000000001", "ï" * 40, "x" * 500, "x" * 501, "ü" * 700]
+)
+numbers = st.integers(-(2**63), 2**63 - 1)
+events = st.builds(
+    event,
+    event_id=ids,
+    sign_up_session_id=ids,
+    funnel=st.sampled_from(["sign_up", "sign_up", "other", ""]),
+    step=st.sampled_from(["INPUT_PHONE_NUMBER", "INPUT_NAME", "NO_STEP"]),
+    os=text,
+    browser=text,
+    app_version=text,
+    phase=st.sampled_from(["IMPRESSION", "POST_VERIFICATION"]),
+    status=st.sampled_from([None, "SUCCESS", "FAILURE"]),
+    ts=st.integers(NOW - 400_000, NOW + 400_000) | numbers,
+    duration_ms=st.none() | st.integers(-1, 10**6) | numbers,
+    contexts=st.dictionaries(text, text, max_size=3) | st.just({str(at): "" for at in range(70)}),
+)
+plain_events = st.builds(
+    event,
+    event_id=st.uuids().map(str),
+    step=st.sampled_from(FUNNELS["sign_up"]),
+    os=st.sampled_from(["iOS", "Android"]),
+    phase=st.sampled_from(["IMPRESSION", "POST_VERIFICATION"]),
+    status=st.sampled_from(["SUCCESS", "FAILURE"]),
+    ts=st.integers(NOW - 400_000, NOW),
+    duration_ms=st.none() | st.integers(0, 10**6),
+    contexts=st.dictionaries(st.sampled_from("ab"), st.text(max_size=9), max_size=2),
+)
+
+
+def confluent(one: dict[str, Any], schema_id: int) -> bytes:
+    """The event as that writer writes it."""
+    out = BytesIO()
+    out.write(CONFLUENT + struct.pack(">I", schema_id))
+    if schema_id == STRANGE_ID:
+        one = one | {"browser": one["browser"].encode(), "ts": one["ts"] % 2**31}
+    schemaless_writer(out, WRITERS[schema_id], one)
+    return out.getvalue()
+
+
+def damaged(value: bytes, at: int, what: bytes, cut: int) -> bytes:
+    """The bytes with some others at one place, in place of as many as ``cut``."""
+    at %= len(value) + 1
+    return value[:at] + what + value[at + cut :]
+
+
+good = st.one_of(
+    events.map(SINGLE_OBJECT),
+    st.builds(confluent, events, st.sampled_from([NEW_ID, OLD_ID, STRANGE_ID])),
+    plain_events.map(SINGLE_OBJECT),
+    st.builds(confluent, plain_events, st.sampled_from([NEW_ID, OLD_ID])),
+)
+anything = st.one_of(
+    good,
+    good,
+    st.builds(damaged, good, st.integers(0, 200), st.binary(max_size=3), st.integers(0, 3)),
+    st.builds(lambda value, more: value + bytes(more), good, st.integers(1, 30)),
+    st.binary(max_size=20).map(lambda rest: bytes.fromhex("0000000001") + rest),
+    st.binary(max_size=12),
+    st.just(confluent(event(), NEW_ID).replace(b"\0\0\0\1", b"\0\0\0\2")),
+    st.none(),
+)
+
+
+def judged(values: list[bytes | None], *, in_bulk: bool) -> tuple[Judged, list[Any]]:
+    """The verdicts, and the events as rows."""
+    judge = Judge(DECODER if in_bulk else DECODER.__call__, FUNNELS, LIMITS, 1_000)
+    records = [Record(10 + at, b"k", value, NOW + at) for at, value in enumerate(values)]
+    found = judge(RecordBatch(0, 10, 10 + len(values), Records.of(records)), SeenIds(60_000), NOW + 5)
+    one = found.accepted
+    names = [one.names[number] for number in one.series]
+    return found, list(zip(one.offsets, names, one.verdicts, one.ts, one.durations, strict=True))
+
+
+@settings(max_examples=150)
+@given(st.lists(anything, max_size=25))
+def test_bulk_and_one_by_one_agree_about_every_record(values: list[bytes | None]) -> None:
+    """The same events, the same refusals with the same words, the same duplicates."""
+    (bulk, events_of_bulk), (alone, events_alone) = judged(values, in_bulk=True), judged(values, in_bulk=False)
+    assert events_of_bulk == events_alone
+    assert bulk.refused == alone.refused
+    assert bulk.duplicates.tolist() == alone.duplicates.tolist()
+
+
+@given(st.lists(st.tuples(plain_events, st.sampled_from([0, NEW_ID, OLD_ID])), max_size=25))
+def test_events_as_producers_write_them_are_decoded_in_bulk(sent: list[tuple[dict[str, Any], int]]) -> None:
+    """Each has its row, whichever of two framings and two versions, with what fastavro reads of it."""
+    written = [SINGLE_OBJECT(one) if not schema_id else confluent(one, schema_id) for one, schema_id in sent]
+    rows: list[int] = []
+    for columns in BulkDecoder(DECODER)(written):
+        rows += columns.rows.tolist()
+        for at, row in enumerate(columns.rows.tolist()):
+            expected = DECODER(written[row])
+            for name in columns.texts.keys() & expected.keys():
+                assert columns.text(name, at) == expected[name]
+            number = int(columns.numbers["duration_ms"][at])
+            assert (None if number == NONE else number) == expected["duration_ms"]
+            assert columns.numbers["ts"][at] == expected["ts"]
+            assert columns.sizes[at] == len(written[row])
+    assert sorted(rows) == list(range(len(sent)))
+
+
+@given(good, st.integers(1, 400))
+def test_a_value_that_is_cut_short_has_no_row(value: bytes, cut: int) -> None:
+    """Nor does it take the bytes of the next one for its own."""
+    short = value[: max(0, len(value) - cut)]
+    try:
+        DECODER(short)
+    except Undecodable:
+        for columns in BulkDecoder(DECODER)([short, value]):
+            assert 0 not in columns.rows
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 2**64 - 1), st.integers(), max_size=40), max_size=8), st.integers(0, 60))
+def test_a_hash_table_holds_what_a_dict_holds(parts: list[dict[int, int]], shift: int) -> None:
+    """Whatever the digests: equal in their low bits, overwritten, never put."""
+    table, expected = HashTable(), dict[int, int]()
+    for part in parts:
+        digests = [max(1, digest << shift & 2**64 - 1) for digest in part]
+        fresh = {digest: value % 2**62 for digest, value in zip(digests, part.values(), strict=True)}
+        table.put(np.array(list(fresh), np.uint64), np.array(list(fresh.values()), np.int64))
+        expected |= fresh
+    asked = [*expected, 1, 2, 2**63]
+    assert table.get(np.array(asked, np.uint64), -1).tolist() == [expected.get(one, -1) for one in asked]
+    assert len(table) == len(expected)
+
+
+def test_a_hash_table_grows() -> None:
+    """It stays right at sizes where slots are contended for."""
+    chance = np.random.default_rng(5)
+    digests = np.unique(chance.integers(1, 2**63, 100_000, dtype=np.uint64))
+    table = HashTable()
+    for part in np.array_split(digests, 7):
+        table.put(part, part.astype(np.int64))
+    assert len(table) == len(digests)
+    assert (table.get(digests, -1) == digests.astype(np.int64)).all()
