@@ -1,0 +1,148 @@
+"""Command line, query API, board, Grafana and a group-by over the raw topic tell the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from funnelwatch.cli.showing import clock
+from schemas.codec import Decoder, Undecodable
+from sinks.timescale.database import Database
+from stream.wilson import wilson_interval
+from tests.command import succeed_json
+from tests.grafana import View, ask, dashboard, queries
+from tests.integration.test_cli_rate import SMS
+from tests.stack import wait_until
+from tests.traffic import STEPS, done, event, everything, now_ms, prepared, produce, some_events
+from tests.web import Served, served
+from tests.worker import worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from funnelwatch.settings import Settings
+
+MINUTE_MS = 60_000
+RANGE_MS = 20 * MINUTE_MS
+
+Group = tuple[str, ...]
+Counts = dict[Group, tuple[int, int, int]]
+"""Step, and os or start where they are told apart, to impressions, successes and failures."""
+
+
+def raw_events(settings: Settings) -> list[dict[str, Any]]:
+    """The events of the topic: what is decoded, each event_id once, the first that its partition has."""
+    decode = Decoder("FunnelEvent")
+    found: dict[str, dict[str, Any]] = {}
+    for message in everything(settings, settings.events_topic):
+        try:
+            one = decode(message.value())
+        except Undecodable:
+            continue
+        found.setdefault(one["event_id"], one)
+    return list(found.values())
+
+
+def by_hand(events: list[dict[str, Any]], group: Callable[[Mapping[str, Any]], Group]) -> Counts:
+    """Impressions, successes and failures of each group."""
+    sums: dict[Group, Counter[str]] = defaultdict(Counter)
+    for one in events:
+        sums[group(one)][one["status"] or "SHOWN"] += 1
+    return {key: (each["SHOWN"], each["SUCCESS"], each["FAILURE"]) for key, each in sums.items()}
+
+
+def of_rows(rows: list[dict[str, Any]], *names: str) -> Counts:
+    """The counts of rows; each row's rate and interval must be those of its counts."""
+    for row in rows:
+        shown, made = row["impressions"], row["successes"]
+        assert row["rate"] == (made / shown if shown else None)
+        assert (row["low"], row["high"]) == (wilson_interval(made, shown) if 0 < made <= shown else (None, None))
+    counts = ("impressions", "successes", "failures")
+    return {
+        tuple(row[name] for name in names): tuple(row[name] for name in counts)
+        for row in rows
+        if any(row[name] for name in counts)
+    }
+
+
+def of_grafana(settings: Settings, name: str, begin: int, wanted: dict[str, list[str]]) -> dict[str, list[Any]]:
+    """What each panel of a dashboard is answered, by its title."""
+    with closing(Database(settings.timescale_url)) as database:
+        view = View(begin, begin + RANGE_MS - 1)
+        view.choose(database, dashboard(name), wanted)
+        return {title: ask(database, view.expand(sql)) for title, sql in queries(dashboard(name))}
+
+
+@pytest.fixture
+def counted(settings: Settings) -> Iterator[tuple[Settings, int]]:
+    """Events of twenty minutes with some sent twice, some late and some that are none, counted; and when they begin."""
+    quick = {"session_timeout_s": 2.0, "allowed_disorder_s": 0.5, "idle_timeout_s": 1.0}
+    settings = prepared(settings.model_copy(update=quick))
+    begin = (now_ms() - RANGE_MS) // MINUTE_MS * MINUTE_MS
+    events = some_events(3_000, seed=5, begin=begin, spread_ms=RANGE_MS - MINUTE_MS)
+    events += [event(step=SMS, ts=begin) for _ in range(200)]
+    with worker(settings) as running:
+        running.wait_assigned()
+        produce(settings, [*events, *events[:100], b"no event", b""])
+        wait_until(lambda: done(settings, len(events) + 102), "all are dealt with", 60)
+        late = some_events(50, seed=6, begin=begin, spread_ms=MINUTE_MS)
+        produce(settings, late)
+        wait_until(lambda: done(settings, len(events) + 152), "the late ones too", 60)
+        yield settings, begin
+
+
+def test_everybody_who_is_asked_tells_the_same_numbers(counted: tuple[Settings, int]) -> None:
+    """By step, by os and by five minutes; and how long successes took."""
+    settings, begin = counted
+    events = raw_events(settings)
+    assert len(events) == 3_250
+    hand = {
+        (): by_hand(events, lambda one: (one["step"],)),
+        ("os",): by_hand(events, lambda one: (one["step"], one["os"])),
+        ("start",): by_hand(events, lambda one: (one["step"], clock(one["ts"] // (5 * MINUTE_MS) * 5 * MINUTE_MS))),
+    }
+    asked = {(): {}, ("os",): {"by": "os"}, ("start",): {"every": "5m"}}
+    since, until = clock(begin), clock(begin + RANGE_MS)
+    with served(settings) as api:
+        for names, more in asked.items():
+            options = [part for name, value in more.items() for part in (f"--{name}", value)]
+            typed = succeed_json(settings, "rate", "--since", since, "--until", until, *options)
+            assert of_rows(typed["rows"], "step", *names) == hand[names]
+            told = api.get("/api/v1/rates", {"since": since, "until": until, **more}).json
+            told.pop("complete_through"), typed.pop("complete_through")  # it moves on meanwhile
+            told.pop("includes_open_windows"), typed.pop("includes_open_windows")
+            assert told == typed
+        check_times(settings, api, begin, events)
+
+    panels = of_grafana(settings, "funnel", begin, {"funnel": ["sign_up"]})
+    numbers = ("impressions", "successes", "failures")
+    assert {(row["step"],): tuple(row[name] for name in numbers) for row in panels["Steps A"]} == hand[()]
+    assert [row["rate"] for row in panels["Steps A"]] == [hand[()][step,][1] / hand[()][step,][0] for step in STEPS]
+    assert {(row["step"], row["os"]): row["impressions"] for row in panels["By OS A"]} == {
+        key: counts[0] for key, counts in hand["os",].items()
+    }
+
+
+def check_times(settings: Settings, api: Served, begin: int, events: list[dict[str, Any]]) -> None:
+    """The API's quantiles are those of the raw durations up to their error, and Grafana's minute by minute."""
+    took = sorted(
+        one["duration_ms"]
+        for one in events
+        if one["status"] == "SUCCESS" and one["duration_ms"] is not None and one["step"] == SMS
+    )
+    asked = {"since": clock(begin), "until": clock(begin + RANGE_MS), "step": SMS}
+    [row] = api.get("/api/v1/timers", asked).json["rows"]
+    assert row["conversions"] == len(took)
+    for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
+        exact = took[math.ceil(share * len(took)) - 1]
+        assert exact * 0.875 <= row[name] <= exact * 1.125
+    panels = of_grafana(settings, "step", begin, {"funnel": ["sign_up"], "step": [SMS]})
+    rows = api.get("/api/v1/timers", {**asked, "every": "1m"}).json["rows"]
+    [title] = [title for title in panels if title.startswith("Time to convert")]
+    assert [
+        (clock(round(one["time"].timestamp() * 1000)), one["p50"], one["p90"], one["p99"]) for one in panels[title]
+    ] == [(one["start"], one["p50_ms"], one["p90_ms"], one["p99_ms"]) for one in rows]
