@@ -10,6 +10,7 @@ import click
 from funnelwatch.funnels import FunnelsFileError
 from funnelwatch.settings import load_settings
 from producers.collector.keys import KeysError, hash_of, load_keys, new_key
+from producers.collector.line_mapping import LinesFileError
 
 
 @click.command()
@@ -47,7 +48,7 @@ def collector(host: str | None, port: int | None, open_to_all: bool) -> None:
         if required and open_to_all:
             raise click.UsageError("--open: there are API keys; leave out one of both")
         served = serve(settings, lambda address: click.echo(f"collector listens on {address}", err=True))
-    except (KeysError, FunnelsFileError) as error:
+    except (KeysError, FunnelsFileError, LinesFileError) as error:
         raise click.ClickException(str(error)) from error
     if not served:
         raise click.ClickException(

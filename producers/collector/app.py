@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from funnelwatch.funnels import load_funnels
-from producers.collector import events, health
+from producers.collector import events, health, influx
 from producers.collector.access import Access
 from producers.collector.delivery import Delivery
 from producers.collector.intake import Checks
 from producers.collector.keys import load_keys
+from producers.collector.line_mapper import LineMapper
+from producers.collector.line_mapping import load_line_mapping
 from producers.collector.metrics import IN_FLIGHT, REQUESTS
 from producers.collector.problem import Problem
 from producers.collector.user_agent import platform_and_browser
@@ -47,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         producers.collector.keys.KeysError: an API key cannot be used.
         funnelwatch.funnels.FunnelsFileError: the declared funnels cannot be read.
+        producers.collector.line_mapping.LinesFileError: the mapping of line protocol cannot be used.
     """
     app = FastAPI(
         title="funnelwatch collector",
@@ -59,8 +62,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.access = Access(settings, load_keys(settings))
     app.state.checks = Checks(settings, load_funnels(settings.funnels_path))
+    app.state.lines = LineMapper(load_line_mapping(settings.lines_path), app.state.checks)
     app.include_router(health.router)
     app.include_router(events.router)
+    app.include_router(influx.router)
     app.add_exception_handler(Problem, _tell)
     app.add_middleware(
         CORSMiddleware,

@@ -1,4 +1,4 @@
-"""``POST /v1/events``: one event or many, as JSON."""
+"""``POST /v1/events``: one event or sample, or many, as JSON."""
 
 from __future__ import annotations
 
@@ -42,10 +42,25 @@ EVENT_SCHEMA: dict[str, Any] = {
         "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 }
-EVENTS_SCHEMA = {"type": "array", "items": EVENT_SCHEMA, "minItems": 1}
+METRIC_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["name", "kind"],
+    "additionalProperties": False,
+    "description": "A sample of a counter or a timer.",
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Za-z_:][A-Za-z0-9_:]*$", "maxLength": 100},
+        "kind": {"enum": ["COUNTER", "TIMER"]},
+        "value": {"type": "integer", "minimum": 0, "default": 1, "description": "The increment, or milliseconds."},
+        "dimensions": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 8},
+        "ts": EVENT_SCHEMA["properties"]["ts"],
+        "event_id": EVENT_SCHEMA["properties"]["event_id"],
+    },
+}
+EVENTS_SCHEMA = {"type": "array", "items": {"oneOf": [EVENT_SCHEMA, METRIC_SCHEMA]}, "minItems": 1}
 BODY_SCHEMA: dict[str, Any] = {
     "oneOf": [
         EVENT_SCHEMA,
+        METRIC_SCHEMA,
         EVENTS_SCHEMA,
         {
             "type": "object",
@@ -94,7 +109,10 @@ router = APIRouter()
     },
 )
 async def collect(request: Request) -> JSONResponse:
-    """Take events: one, a list of them, or {"events": [...], "sent_at": ...}; tells what became of each."""
+    """Take events, and samples of counters and timers, which have a kind; tells what became of each.
+
+    One, a list of them, or {"events": [...], "sent_at": ...}.
+    """
     state = request.app.state
     settings, access = state.settings, state.access
     key = access.enter(request, EVENTS)

@@ -16,6 +16,7 @@ from producers.collector.user_agent import platform_and_browser
 from schemas.events import fault, new_event_id
 from schemas.files import SCHEMAS
 from schemas.fit import misfit
+from schemas.metrics import fault as metric_fault
 from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Checks:
         if type(ts) is int:
             event["ts"] = ts + skew_ms
         event["event_id"] = given.get("event_id") or new_event_id()
+        if "kind" in given:
+            return self.metric({name: value for name, value in event.items() if name != "funnel"}, now_ms)
         if user_agent and not given.get("os"):
             os, browser = platform_and_browser(user_agent)
             if os:
@@ -111,19 +114,39 @@ class Checks:
             else:
                 event.pop("os", None)
             event["browser"] = given.get("browser") or browser
-        return self.check({name: value for name, value in event.items() if value is not None}, now_ms)
+        return self.event({name: value for name, value in event.items() if value is not None}, now_ms)
 
-    def check(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
+    def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
         """The event with all its fields, if a worker would count it."""
+        event = {"funnel": "sign_up", **event}
         if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
-            name, _, message = wrong.partition(": ")
-            return Fault(name, message)
+            return _fault(wrong)
         event = {**DEFAULTS, **event}
         try:
             check(event, self._funnels, self._limits, now_ms)
         except RefusedError as error:
             return Fault(FIELD_OF.get(error.reason) or error.detail.split()[0], error.detail)
         return event
+
+    def metric(self, sample: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
+        """The sample of a counter or timer with all its fields, if a worker would count it.
+
+        How many names and series there may be is known to the workers only; they refuse what is beyond.
+        """
+        sample = {"dimensions": {}, "value": 1, **sample}
+        if wrong := misfit(SCHEMAS["Metric"], sample) or metric_fault(sample):
+            return _fault(wrong)
+        ahead = sample["ts"] - now_ms
+        if ahead > self._limits.max_future_ms:
+            return Fault("ts", f"is {ahead / 1000:.0f} s ahead of the clock")
+        if -ahead > self._limits.max_age_ms:
+            return Fault("ts", f"is {-ahead / DAY_MS:.0f} days old; is it in milliseconds?")
+        return sample
+
+
+def _fault(wrong: str) -> Fault:
+    name, _, message = wrong.partition(": ")
+    return Fault(name, message)
 
 
 DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"]["fields"] if "default" in field}

@@ -17,9 +17,10 @@ import pytest
 from funnelwatch.settings import Settings
 from producers.collector.keys import hash_of
 from producers.topics import ensure_topics
+from schemas.codec import Decoder
 from schemas.events import now_ms
 from tests.collector import KEY, Collector, Reply, collector
-from tests.integration.topic import read_events
+from tests.integration.topic import read_events, read_messages
 from tests.stack import Servers, wait_until
 
 if TYPE_CHECKING:
@@ -122,6 +123,19 @@ def test_a_clock_that_is_wrong_is_put_right_by_sent_at(running: Collector, own: 
     assert running.send({"events": [event], "sent_at": wrong}).status == 200
     (taken,) = of(own, one)
     assert abs(taken["ts"] - (now_ms() - 5_000)) < 60_000
+
+
+def test_counters_and_timers_come_beside_events(running: Collector, own: Settings) -> None:
+    """They have a kind, and a topic of their own."""
+    one = session()
+    counter = {"kind": "COUNTER", "name": f"c{one}", "dimensions": {"os": "iOS"}}
+    timer = {"kind": "TIMER", "name": f"t{one}", "value": 850, "ts": now_ms() - 1000}
+    reply = running.send([counter, timer, {**timer, "name": "no name"}, {**timer, "kind": "GAUGE"}])
+    assert [event.get("field") for event in reply.json["events"]] == [None, None, "name", "kind"]
+    decode = Decoder("Metric")
+    samples = [decode(message.value()) for message in read_messages(own, own.metrics_topic, 2)]
+    taken = {sample["name"]: (sample["value"], sample["dimensions"]) for sample in samples}
+    assert taken == {f"c{one}": (1, {"os": "iOS"}), f"t{one}": (850, {})}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Points to events and samples, by a mapping."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from producers.collector.intake import Fault
+from producers.collector.line_mapping import EVENT_FIELDS, UNIT_MS, name_of
+from schemas.events import new_event_id
+
+if TYPE_CHECKING:
+    from producers.collector.intake import Checks
+    from producers.collector.line_mapping import Entry, LineMapping, Sample
+    from producers.collector.lines import Point, Value
+
+WHOLE = ("duration_ms",)
+"""Fields of an event that are whole numbers."""
+
+FOR_LINES = "FUNNELWATCH_LINES_PATH names a file that maps it, or ignores it"
+
+
+class LineMapper:
+    """Makes of each point what the mapping says.
+
+    Args:
+        mapping: what becomes of which measurement.
+        checks: what every event and sample must be.
+    """
+
+    def __init__(self, mapping: LineMapping, checks: Checks) -> None:
+        self._mapping = mapping
+        self._checks = checks
+
+    def map(self, point: Point, now_ms: int) -> dict[str, Any] | Fault | None:
+        """A whole event or sample, or what is wrong; None where the mapping ignores the point.
+
+        A point with a time has an id made from all of it, so that a batch that is sent again counts once, as it is
+        stored once by InfluxDB. Without a time, each is a point of its own.
+        """
+        entry = self._mapping.entry(point.measurement, point.tags)
+        if entry is None:
+            unmapped = Fault("measurement", f"{point.measurement!r} is not mapped; {FOR_LINES}")
+            return unmapped if self._mapping.others == "refuse" else None
+        if entry.ignore:
+            return None
+        made: dict[str, Any] = {"event_id": _id(point), "ts": now_ms if point.ts is None else point.ts}
+        if entry.event is not None:
+            return self._checks.event({**made, **_event(entry, point)}, now_ms)
+        sample = entry.counter or entry.timer
+        assert sample is not None
+        value = _number(sample, point, counter=entry.counter is not None)
+        if isinstance(value, Fault):
+            return value
+        kept = point.tags if sample.dimensions is None else {k: point.tags.get(k, "") for k in sample.dimensions}
+        made["dimensions"] = {key: text for key, text in kept.items() if text and key not in sample.leave_out}
+        made |= {"name": name_of(sample.name, point.measurement, point.tags), "value": value}
+        return self._checks.metric({**made, "kind": "COUNTER" if entry.counter else "TIMER"}, now_ms)
+
+
+def _event(entry: Entry, point: Point) -> dict[str, Any]:
+    """The fields of an event that the point has, and the rest of it as contexts."""
+    given: dict[str, Value] = {**point.fields, **point.tags}
+    sources = entry.event or {}
+    event: dict[str, Any] = {}
+    used = set(entry.where)
+    for name in EVENT_FIELDS:
+        source = sources.get(name)
+        if source is not None and source.value is not None:
+            event[name] = source.value
+            continue
+        key = source.source if source and source.source else name
+        if key not in given:
+            continue
+        used.add(key)
+        value = given[key]
+        text = _text(value)
+        if name in WHOLE:
+            event[name] = round(value) if isinstance(value, float) and isfinite(value) else value
+        elif text:
+            event[name] = source.values.get(text, text) if source else text
+    event["contexts"] = {key: _text(value) for key, value in given.items() if key not in used}
+    return event
+
+
+def _number(sample: Sample, point: Point, *, counter: bool) -> int | Fault:
+    """The increment, or whole milliseconds."""
+    value = point.fields.get(sample.value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        what = "is missing" if value is None else f"{value!r} is not a number"
+        return Fault(sample.value, f"{what}; right would be a line like '{point.measurement} {sample.value}=1'")
+    if counter:
+        if value != int(value):
+            return Fault(sample.value, f"{value!r} is not whole; a counter goes up by whole numbers")
+        return int(value)
+    return round(value * UNIT_MS[sample.unit])
+
+
+def _text(value: Value) -> str:
+    """A field as text, as line protocol writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _id(point: Point) -> str:
+    if point.exact_ns is None:
+        return new_event_id()
+    whole = [point.measurement, sorted(point.tags.items()), sorted(point.fields.items()), point.exact_ns]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]
