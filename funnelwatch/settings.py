@@ -131,7 +131,8 @@ class Settings(BaseSettings):
         "", description="Host names that the board answers to beside its own, comma separated; for a proxy before it."
     )
     notify_path: Path | None = Field(None, description="YAML file of the routes on which alerts are told.")
-    notify_port: int = Field(6067, ge=0, description="Port of the notifier's metrics; 0: none.")
+    notify_port: int = Field(6091, ge=0, description="Port of the notifier's metrics; 0: none.")
+    exporter_port: int = Field(6090, ge=0, description="Port of the exporter for Prometheus; 0: a free one.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod

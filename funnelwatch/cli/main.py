@@ -31,6 +31,7 @@ COMMANDS = {
     "rules": "rules:rules",
     "silence": "silence:silence",
     "notify": "notify:notify",
+    "exporter": "exporter:exporter",
     "dead-letters": "dead_letters:dead_letters",
     "rebuild": "rebuild:rebuild",
     "drill": "drill:drill",

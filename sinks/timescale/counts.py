@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sinks.timescale.database import Database, Row, run
+from sinks.timescale.totals import add_totals
 from stream.faults import point
 from stream.histogram import SLOTS
 from stream.model import CountKey, Counts, Durations, PartitionCounts, Series, Tally
@@ -93,7 +94,9 @@ class CountStore:
             if counts:
                 flushed.late = self._mark_late(cursor, counts)
                 flushed.totals = add_counts(cursor, counts)
-            add_durations(cursor, merged(batch.durations for batch in wanted))
+            durations = merged(batch.durations for batch in wanted)
+            add_durations(cursor, durations)
+            add_totals(cursor, counts, durations)
             for batch in wanted:
                 run(
                     cursor,

@@ -1,0 +1,1 @@
+"""Funnel counts for Prometheus: counters, histograms of durations, current rates."""

@@ -1,0 +1,160 @@
+"""What the exporter answers to a scrape: read from the database at that moment, so that a restart changes nothing.
+
+Counters are the totals of ``running_totals``, which only grow. Should one come back smaller all the same (the database
+was restored from a backup), the largest value that was shown is shown on until the total has passed it: Prometheus
+would take a fall for a restart from zero, and count everything again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from sinks.exporter.folding import Folding, Labels
+from stream.histogram import SLOTS, bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from sinks.timescale.database import Row
+
+log = logging.getLogger(__name__)
+
+LABELS = ("funnel", "step", "os", "browser")
+COUNTERS = {
+    "impressions": "Impressions counted since the beginning.",
+    "successes": "Successful verifications counted since the beginning.",
+    "failures": "Failed verifications counted since the beginning.",
+}
+FIRST_OCTAVE, LAST_OCTAVE = 4, 18
+"""Buckets end with these octaves: 0.127 s to 35 minutes, each twice the one before."""
+
+Read = tuple[list["Row"], list["Row"], list["Row"]]
+
+
+class FunnelCollector(Collector):
+    """The funnels as metric families; from any thread, one scrape at a time.
+
+    Args:
+        read: totals, totals of durations and the newest counts, as ``TotalsStore.read`` gives them.
+        is_outage: whether an error of it is one to be told as ``funnelwatch_exporter_up`` 0.
+        max_series: how many series of counters have names of their own; the others are folded.
+    """
+
+    def __init__(self, read: Callable[[], Read], is_outage: Callable[[Exception], bool], max_series: int) -> None:
+        self._read = read
+        self._is_outage = is_outage
+        self._folding = Folding(max_series, kept=2)
+        self._took_folding = Folding(max_series, kept=2)
+        self._shown: dict[tuple[str, Labels], float] = {}
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, as of now."""
+        with self._lock:
+            return list(self._collect())
+
+    def _collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("funnelwatch_exporter_up", "1 if the database answered this scrape, else 0.")
+        try:
+            totals, took, latest = self._read()
+        except Exception as error:
+            if not self._is_outage(error):
+                raise
+            log.warning("the database does not answer: %s", error)
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from self._counters(totals)
+        yield self._durations(took)
+        yield from self._rates(latest)
+        limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Series with names of their own, at most.")
+        limit.add_metric([], self._folding.limit)
+        yield limit
+        folded = GaugeMetricFamily(
+            "funnelwatch_exporter_folded_series", 'Series beyond the limit, added up under "(other)".', labels=["what"]
+        )
+        folded.add_metric(["counts"], self._folding.folded)
+        folded.add_metric(["durations"], self._took_folding.folded)
+        yield folded
+
+    def _counters(self, totals: list[Row]) -> Iterator[Metric]:
+        self._folding.take(_labels(row) for row in totals)
+        for column, text in COUNTERS.items():
+            family = CounterMetricFamily(f"funnelwatch_funnel_{column}", text, labels=LABELS)
+            for labels, value in self._added_up(self._folding, ((_labels(row), row[column]) for row in totals)).items():
+                family.add_metric(labels, self._never_less(column, labels, value))
+            yield family
+
+    def _durations(self, took: list[Row]) -> Metric:
+        names = LABELS[:3]
+        self._took_folding.take(dict.fromkeys(_labels(row, names) for row in took))
+        octaves: dict[Labels, dict[int, float]] = {}
+        seconds: dict[Labels, float] = {}
+        for row in took:
+            labels = self._took_folding.name(_labels(row, names))
+            kept = octaves.setdefault(labels, {})
+            kept[row["octave"]] = kept.get(row["octave"], 0) + row["successes"]
+            seconds[labels] = seconds.get(labels, 0) + row["total_ms"] / 1000
+        family = HistogramMetricFamily(
+            "funnelwatch_funnel_duration_seconds", "From impression to success, where it is known.", labels=names
+        )
+        for labels, counts in octaves.items():
+            buckets = [(le, sum(n for octave, n in counts.items() if octave <= last)) for last, le in _borders()]
+            shown = [(le, self._never_less(f"le {le}", labels, value)) for le, value in buckets]
+            family.add_metric(labels, shown, self._never_less("seconds", labels, seconds[labels]))
+        return family
+
+    def _rates(self, latest: list[Row]) -> Iterator[Metric]:
+        rate = GaugeMetricFamily(
+            "funnelwatch_funnel_conversion_rate",
+            "Successes by impressions of the newest closed windows.",
+            labels=LABELS,
+        )
+        closed = GaugeMetricFamily(
+            "funnelwatch_funnel_closed_through_seconds",
+            "End of the newest closed window, Unix time.",
+            labels=["funnel"],
+        )
+        counted = [row for row in latest if row["step"] is not None]
+        shown = self._added_up(self._folding, ((_labels(row), row["impressions"]) for row in counted))
+        made = self._added_up(self._folding, ((_labels(row), row["successes"]) for row in counted))
+        for labels, impressions in shown.items():
+            if impressions:
+                rate.add_metric(labels, made[labels] / impressions)
+        for funnel, end_ms in {row["funnel"]: row["closed_through_ms"] for row in latest}.items():
+            closed.add_metric([funnel], end_ms / 1000)
+        yield rate
+        yield closed
+
+    def _never_less(self, what: str, labels: Labels, value: float) -> float:
+        shown = self._shown[what, labels] = max(value, self._shown.get((what, labels), 0.0))
+        return shown
+
+    @staticmethod
+    def _added_up(folding: Folding, values: Iterable[tuple[Labels, float]]) -> dict[Labels, float]:
+        total: dict[Labels, float] = {}
+        for labels, value in values:
+            name = folding.name(labels)
+            total[name] = total.get(name, 0) + value
+        return total
+
+
+def _labels(row: Row, names: tuple[str, ...] = LABELS) -> Labels:
+    return tuple(row[name] for name in names)
+
+
+def _borders() -> list[tuple[float, str]]:
+    """Octave to the largest value that it has, s, as text; then everything."""
+    borders: list[tuple[Any, str]] = [
+        (octave, f"{(bounds(octave, SLOTS - 1)[1] - 1) / 1000:g}") for octave in range(FIRST_OCTAVE, LAST_OCTAVE + 1)
+    ]
+    return [*borders, (float("inf"), "+Inf")]

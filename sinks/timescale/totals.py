@@ -1,0 +1,74 @@
+"""Totals since the beginning, which only grow: what Prometheus reads as counters.
+
+They are added to in the transaction of the flush, so each event is in them once, whatever crashes. Nothing else touches
+them: not retention, which drops windows, and not a repair, whose correction may be negative. So a total can be told
+from the sum of all windows by what was dropped and what was corrected, and never falls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sinks.timescale.database import Database, Row, run
+from stream.histogram import bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from psycopg import Cursor
+
+    from stream.model import Counts, Durations
+
+SeriesKey = tuple[str, str, str, str]
+
+
+def add_totals(cursor: Cursor[Row], counts: Counts, durations: Durations) -> None:
+    """Add what a flush counts, within its transaction."""
+    totals: dict[SeriesKey, list[int]] = {}
+    for key, tally in counts.items():
+        if tally[0] or tally[1] or tally[2]:
+            series = key[1], key[2], key[3], key[4]
+            kept = totals.setdefault(series, [0, 0, 0])
+            for place in range(3):
+                kept[place] += tally[place]
+    if totals:
+        run(cursor, "add_totals", _columns(totals, "funnel step os browser impressions successes failures"))
+    took: dict[tuple[str, str, str, int], list[int]] = {}
+    for (_, funnel, step, os, _, _, octave), slots in durations.items():
+        kept = took.setdefault((funnel, step, os, octave), [0, 0])
+        kept[0] += sum(slots)
+        kept[1] += sum(count * _middle_ms(octave, slot) for slot, count in enumerate(slots) if count)
+    if took:
+        run(cursor, "add_duration_totals", _columns(took, "funnel step os octave successes total_ms"))
+
+
+def _middle_ms(octave: int, slot: int) -> int:
+    """The middle of the whole numbers of a bucket: less than 6.25 % off, whatever is in it."""
+    lower, upper = bounds(octave, slot)
+    return (lower + upper - 1) // 2
+
+
+def _columns(totals: Mapping[tuple[Any, ...], list[int]], names: str) -> dict[str, list[Any]]:
+    rows = ((*key, *numbers) for key, numbers in totals.items())
+    return {name: list(values) for name, values in zip(names.split(), zip(*rows, strict=True), strict=True)}
+
+
+class TotalsStore:
+    """Reads the totals; for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, over_s: float) -> tuple[list[Row], list[Row], list[Row]]:
+        """Totals in the order in which the series came, totals of durations, and counts of the newest closed windows.
+
+        Args:
+            over_s: how much of the newest closed windows, s.
+        """
+        with self._database.transaction() as cursor:
+            run(cursor, "one_snapshot")
+            return (
+                run(cursor, "read_totals"),
+                run(cursor, "read_duration_totals"),
+                run(cursor, "latest_counts", {"over_s": over_s}),
+            )

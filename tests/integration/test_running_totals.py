@@ -1,0 +1,80 @@
+"""Totals since the beginning: each flush adds to them once, and nothing takes anything away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sinks.timescale.counts import CountStore
+from sinks.timescale.repairs import RepairStore
+from sinks.timescale.retention import Retention, archive, set_retention
+from sinks.timescale.totals import TotalsStore
+from stream.model import PartitionCounts
+from tests.filling import MINUTE_MS, count_in
+from tests.integration.test_views import DAY_MS
+from tests.traffic import now_ms
+
+if TYPE_CHECKING:
+    from sinks.timescale.database import Database
+
+SMS = "VERIFY_SMS_CODE"
+
+
+def totals(database: Database, funnel: str) -> list[tuple[str, int, int, int]]:
+    """os, impressions, successes and failures of a funnel, in the order in which the series came."""
+    rows, _, _ = TotalsStore(database).read(300)
+    mine = [row for row in rows if row["funnel"] == funnel]
+    return [(row["os"], row["impressions"], row["successes"], row["failures"]) for row in mine]
+
+
+def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel: str) -> None:
+    """Windows and versions are added up; what is dropped or corrected downwards stays counted."""
+    today = now_ms() - now_ms() % DAY_MS
+    count_in(
+        either,
+        {
+            (today - 400 * DAY_MS, SMS, "iOS", "", "1"): (10, 5, 1),
+            (today, SMS, "iOS", "", "2"): (20, 10, 0),
+            (today, SMS, "Android", "", "1"): (7, 0, 7, 3, 3),
+        },
+        funnel=funnel,
+        durations={(today, SMS, "iOS", "", "2"): [3, 200, 200], (today, SMS, "Android", "", "1"): [1]},
+    )
+    before = totals(either, funnel)
+    assert sorted(before) == [("Android", 7, 0, 7), ("iOS", 30, 15, 1)]
+    set_retention(either, Retention(windows=30, five_minutes=60, hours=90, days=120))
+    archive(either, now_ms())
+    set_retention(either, Retention())
+    snapshot = RepairStore(either).snapshot("filled", today, today + DAY_MS)
+    key = (today, funnel, SMS, "iOS", "", "2")
+    RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})
+    assert totals(either, funnel) == before
+    _, took, _ = TotalsStore(either).read(300)
+    mine = [(row["os"], row["octave"], row["successes"], row["total_ms"]) for row in took if row["funnel"] == funnel]
+    assert mine == [("Android", 0, 1, 1), ("iOS", 0, 1, 3), ("iOS", 5, 2, 398)]
+
+
+def test_a_flush_that_is_repeated_is_in_the_totals_once(either: Database, funnel: str) -> None:
+    """As in the counts: it is the same transaction."""
+    store = CountStore(either)
+    store.start(funnel, "id", {0: 0})
+    counts = {(MINUTE_MS, funnel, SMS, "iOS", "", ""): [3, 2, 1, 2, 1]}
+    batch = PartitionCounts(partition=0, start_offset=0, next_offset=6, counts=counts, accepted=6)
+    for _ in range(2):
+        store.flush(funnel, "id", [batch])
+    assert totals(either, funnel) == [("iOS", 3, 2, 1)]
+
+
+def test_the_newest_closed_windows_make_the_rate(either: Database, funnel: str) -> None:
+    """Neither what is older than asked for nor what is still open is in it."""
+    end = now_ms() // MINUTE_MS * MINUTE_MS
+    tallies = {
+        (end - 10 * MINUTE_MS, SMS, "iOS", "", "1"): (100, 0, 0),
+        (end - 2 * MINUTE_MS, SMS, "iOS", "", "1"): (10, 4, 0),
+        (end - MINUTE_MS, SMS, "iOS", "", "2"): (10, 5, 0),
+        (end, SMS, "iOS", "", "2"): (100, 0, 0),
+    }
+    count_in(either, tallies, funnel=funnel, closed_through=end)
+    _, _, latest = TotalsStore(either).read(300)
+    mine = [(row["step"], row["impressions"], row["successes"]) for row in latest if row["funnel"] == funnel]
+    assert mine == [(SMS, 20, 9)]
+    assert {row["closed_through_ms"] for row in latest if row["funnel"] == funnel} == {end}

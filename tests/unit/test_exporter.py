@@ -1,0 +1,121 @@
+"""What the exporter shows: totals that never fall, a bounded number of series, buckets with exact borders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sinks.exporter.collector import FunnelCollector
+from sinks.exporter.folding import Folding
+from sinks.timescale.database import is_outage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sinks.exporter.collector import Read
+
+Shown = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def total(step: str, os: str, *counts: int, funnel: str = "f") -> dict[str, Any]:
+    """A row of totals."""
+    names = dict(zip(("impressions", "successes", "failures"), counts, strict=True))
+    return {"funnel": funnel, "step": step, "os": os, "browser": "", **names}
+
+
+def took(os: str, octave: int, successes: int, total_ms: int) -> dict[str, Any]:
+    """A row of totals of durations."""
+    return {"funnel": "f", "step": "A", "os": os, "octave": octave, "successes": successes, "total_ms": total_ms}
+
+
+def latest(step: str | None, impressions: int | None, successes: int | None) -> dict[str, Any]:
+    """A row of the newest counts."""
+    named = {"funnel": "f", "step": step, "os": "iOS" if step else None, "browser": "" if step else None}
+    return {**named, "closed_through_ms": 90_000, "impressions": impressions, "successes": successes}
+
+
+def exporting(read: Callable[[], Read], max_series: int = 100) -> Callable[[], Shown]:
+    """A function that scrapes."""
+    registry = CollectorRegistry()
+    registry.register(FunnelCollector(read, is_outage, max_series))
+
+    def scrape() -> Shown:
+        families = text_string_to_metric_families(generate_latest(registry).decode())
+        return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+    return scrape
+
+
+def of(shown: Shown, name: str, **labels: str) -> list[float]:
+    """The samples of a name that have these labels."""
+    return [value for (found, has), value in shown.items() if found == name and labels.items() <= dict(has).items()]
+
+
+def test_counts_durations_and_rates_are_shown() -> None:
+    """A bucket's border is the largest value of its octave; what is in no bucket's range is in the last."""
+    rows = [took("iOS", 0, 2, 6), took("iOS", 5, 3, 600), took("iOS", 30, 1, 10**9)]
+    newest = [latest("A", 200, 150), latest("B", 0, 1)]
+    shown = exporting(lambda: ([total("A", "iOS", 10, 7, 2)], rows, newest))()
+    labels = {"funnel": "f", "step": "A", "os": "iOS", "browser": ""}
+    names = ("impressions", "successes", "failures")
+    assert [of(shown, f"funnelwatch_funnel_{name}_total", **labels) for name in names] == [[10], [7], [2]]
+    buckets = [of(shown, "funnelwatch_funnel_duration_seconds_bucket", le=le) for le in ("0.127", "0.255", "+Inf")]
+    assert buckets == [[2], [5], [6]]
+    assert of(shown, "funnelwatch_funnel_duration_seconds_count") == [6]
+    assert of(shown, "funnelwatch_funnel_duration_seconds_sum") == [(10**9 + 606) / 1000]
+    assert of(shown, "funnelwatch_funnel_conversion_rate") == [0.75]
+    assert of(shown, "funnelwatch_funnel_closed_through_seconds") == [90]
+    assert of(shown, "funnelwatch_exporter_up") == [1]
+
+
+def test_a_funnel_without_recent_windows_has_no_rate_and_no_error() -> None:
+    """The outer join gives it a row without a step."""
+    shown = exporting(lambda: ([], [], [latest(None, None, None)]))()
+    assert of(shown, "funnelwatch_funnel_conversion_rate") == []
+    assert of(shown, "funnelwatch_funnel_closed_through_seconds") == [90]
+
+
+def test_a_total_that_falls_is_not_shown_as_a_fall() -> None:
+    """After a restore from a backup the largest value stays until the total has passed it."""
+    totals = iter([10, 6, 9, 12])
+    scrape = exporting(lambda: ([total("A", "iOS", next(totals), 0, 0)], [], []))
+    assert [of(scrape(), "funnelwatch_funnel_impressions_total") for _ in range(4)] == [[10], [10], [10], [12]]
+
+
+def test_an_outage_of_the_database_is_told_and_shows_no_number() -> None:
+    """Prometheus then sees no series, not zeros."""
+
+    def away() -> Read:
+        raise psycopg.OperationalError("gone")
+
+    shown = exporting(away)()
+    assert shown == {("funnelwatch_exporter_up", ()): 0}
+
+
+def test_series_beyond_the_limit_are_added_up_and_none_changes_its_name() -> None:
+    """First come, first served: a later scrape with other series, in another order, renames nothing."""
+    rows = [total("A", f"os{n}", n, 0, 0) for n in range(1, 5)]
+    scrape = exporting(lambda: (rows, [], []), max_series=2)
+    first = scrape()
+    assert of(first, "funnelwatch_funnel_impressions_total", os="os1") == [1]
+    assert of(first, "funnelwatch_funnel_impressions_total", os="(other)", step="A") == [7]
+    rows[:] = [total("A", "new", 100, 0, 0), total("B", "os1", 5, 0, 0), *reversed(rows)]
+    second = scrape()
+    assert of(second, "funnelwatch_funnel_impressions_total", os="os1") == [1]
+    assert of(second, "funnelwatch_funnel_impressions_total", os="os2") == [2]
+    assert of(second, "funnelwatch_funnel_impressions_total", os="(other)", step="A") == [107]
+    assert of(second, "funnelwatch_funnel_impressions_total", os="(other)", step="(other)", funnel="f") == [5]
+    assert of(second, "funnelwatch_exporter_folded_series", what="counts") == [4]
+    assert sum(of(second, "funnelwatch_funnel_impressions_total")) == 115
+
+
+def test_a_flood_of_names_makes_no_flood_of_series() -> None:
+    """Neither funnels nor steps nor values can grow what is shown beyond the limit and its few folds."""
+    folding = Folding(3, kept=2)
+    flood = [(f"f{n % 50}", f"s{n}", "x", "y") for n in range(1_000)]
+    folding.take(flood)
+    assert len({folding.name(labels) for labels in flood}) <= 3 + 3 + 1
+    assert folding.folded == 997
