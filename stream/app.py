@@ -72,7 +72,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "count", "close", "detect", "look", "archive")
+            for name in ("intake", "count", "metrics", "close", "detect", "look", "archive")
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -224,6 +224,32 @@ async def aggregate(stream: Any) -> None:
 
 
 @app.service
+class Metrics(Service):
+    """Counts counters and timers, beside the events and without holding them up."""
+
+    async def on_start(self) -> None:
+        """Join the group."""
+        await threads.run("metrics", lambda: parts.metric_aggregator)
+
+    @Service.task
+    async def _rounds(self) -> None:
+        while not self.should_stop:
+            try:
+                await threads.run("metrics", parts.metric_aggregator.round)
+            except StoppedError:
+                return
+            except Exception as error:
+                log.exception("counting of metrics failed; the worker stops, and nothing is lost")
+                await self.crash(error)
+                return
+
+    async def on_stop(self) -> None:
+        """Leave the group, so that others take over at once."""
+        if "metric_fetcher" in vars(parts):
+            await threads.run("metrics", parts.metric_fetcher.close)
+
+
+@app.service
 class Closing(Service):
     """Closes windows, round by round."""
 
@@ -368,6 +394,8 @@ class Watchdog(Service):
             judged = {tp: await app.consumer.position(tp) for tp in app.consumer.assignment()}
             positions = {tp.partition: at for tp, at in judged.items() if tp.topic == settings.windows_topic and at}
             places |= await threads.run("look", parts.fetcher.places, settings.windows_topic, positions)
+            if "metric_fetcher" in vars(parts):
+                places |= await threads.run("look", parts.metric_fetcher.places, settings.metrics_topic)
         except Exception as error:  # noqa: BLE001 - Kafka is away, or partitions have just moved: nothing is known
             log.debug("nobody says where the logs end: %s", error)
             health.standstill.unknown()
@@ -386,7 +414,8 @@ async def _silent() -> list[str]:
 
 
 def _stopped() -> list[str]:
-    return list(parts.fetcher.stopped.values()) if "fetcher" in vars(parts) else []
+    fetchers = [vars(parts)[name] for name in ("fetcher", "metric_fetcher") if name in vars(parts)]
+    return [why for one in fetchers for why in one.stopped.values()]
 
 
 @app.page("/readyz")

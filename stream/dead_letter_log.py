@@ -16,6 +16,7 @@ from fastavro import schemaless_reader
 from schemas.codec import SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Decoder, Registry, Undecodable
 from schemas.files import SCHEMAS, history, single_object_fingerprint
 from stream.counting import Judge
+from stream.metric_counting import MetricJudge
 from stream.validation import DAY_MS, Limits, RefusedError
 
 if TYPE_CHECKING:
@@ -113,7 +114,17 @@ def judge_of(settings: Settings, funnels: Funnels) -> Judge:
     )
 
 
-def refusal_now(judge: Judge, letter: DeadLetter, now_ms: int) -> str | None:
+def metric_judge_of(settings: Settings) -> MetricJudge:
+    """The same for a sample of a counter or timer; that there may be too many of them only the database can tell."""
+    registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
+    return MetricJudge(
+        decode=Decoder("Metric", registry),
+        limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+        max_value_bytes=settings.max_value_bytes,
+    )
+
+
+def refusal_now(judge: Judge | MetricJudge, letter: DeadLetter, now_ms: int) -> str | None:
     """Why the record would be refused again; None: it would be accepted.
 
     Raises:
@@ -134,7 +145,8 @@ def decodable_fields(value: bytes | None) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if not value or value[:2] != SINGLE_OBJECT:
         return fields
-    known = {single_object_fingerprint(one): one for one in (SCHEMAS["FunnelEvent"], *history("FunnelEvent"))}
+    schemas = [version for name in ("FunnelEvent", "Metric") for version in (SCHEMAS[name], *history(name))]
+    known = {single_object_fingerprint(one): one for one in schemas}
     schema = known.get(value[2:SINGLE_OBJECT_HEADER])
     body = BytesIO(value)
     body.seek(SINGLE_OBJECT_HEADER)

@@ -35,10 +35,10 @@ OnDelivery = Callable[[KafkaError | None, Message], None]
 
 
 class DeadLetters:
-    """Sends refused records, and returns when Kafka has them."""
+    """Sends refused records of a topic, by default that of the events, and returns when Kafka has them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._source = settings.events_topic
+    def __init__(self, settings: Settings, source: str = "") -> None:
+        self._source = source or settings.events_topic
         self._topic = settings.dead_letters_topic
         self._producer = Producer(
             settings.kafka(

@@ -1,4 +1,4 @@
-"""The events topic, fetched by librdkafka in whole batches.
+"""The events topic (and that of counters and timers), fetched by librdkafka in whole batches.
 
 Where a partition starts is said by the database's progress, not by Kafka's committed offset. Before that place, the
 duplicate horizon is read once more, to know its ids again; that is not counted.
@@ -14,7 +14,7 @@ import logging
 import time
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -64,20 +64,26 @@ WAITED_OUT = (
 
 
 class Fetcher:
-    """A consumer of the events topic. For one thread.
+    """A consumer of the events topic, or of that of the metrics. For one thread.
 
     Args:
-        settings: the topic, the group, how much to fetch.
+        settings: the group, how much to fetch.
         topic_id: asks Kafka for the topic's id; asked at every assignment, since a topic can be made anew meanwhile.
         store: where the progress is.
         stopping: set when the worker stops.
+        role: what the topic holds, "events" or "metrics"; its readers are a group of their own.
     """
 
     def __init__(
-        self, settings: Settings, topic_id: Callable[[], str], store: CountStore, stopping: threading.Event
+        self,
+        settings: Settings,
+        topic_id: Callable[[], str],
+        store: CountStore,
+        stopping: threading.Event,
+        role: Literal["events", "metrics"] = "events",
     ) -> None:
         self._settings = settings
-        self._topic = settings.events_topic
+        self._topic = settings.events_topic if role == "events" else settings.metrics_topic
         self._stopping = stopping
         self._assigned: dict[int, Assigned] = {}
         self._look_at_stopped_s = 0.0
@@ -91,7 +97,7 @@ class Fetcher:
         self._consumer = Consumer(
             settings.kafka(
                 **{
-                    "group.id": f"{settings.consumer_group}-events",
+                    "group.id": f"{settings.consumer_group}-{role}",
                     "client.id": "funnelwatch-intake",
                     "partition.assignment.strategy": "cooperative-sticky",
                     "enable.auto.commit": False,
@@ -112,7 +118,7 @@ class Fetcher:
             ),
             logger=log,
         )
-        self._starts = Starts(settings, topic_id, store, self._consumer)
+        self._starts = Starts(settings, self._topic, topic_id, store, self._consumer)
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
@@ -330,7 +336,7 @@ class Fetcher:
         Raises:
             KafkaException: it does not.
         """
-        self._consumer.list_topics(self._settings.events_topic, timeout=timeout_s)
+        self._consumer.list_topics(self._topic, timeout=timeout_s)
 
     def lag(self) -> dict[int, int]:
         """Unread records of each assigned partition, as far as the last fetch told. From any thread."""

@@ -12,6 +12,9 @@ FLUSH_SECONDS = Histogram("funnelwatch_flush_seconds", "Time of a flush to the d
 FLUSH_EVENTS = Histogram(
     "funnelwatch_flush_events", "Records in a flush.", buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000)
 )
+METRIC_SAMPLES = Counter(
+    "funnelwatch_metric_samples_total", "Samples of counters and timers, by what became of them.", ["outcome"]
+)
 RETRIES = Counter("funnelwatch_retries_total", "Attempts that an outage made fail, by what was tried.", ["what"])
 LAG = Gauge("funnelwatch_lag_records", "Records that are not fetched yet, by partition.", ["partition"])
 STANDSTILL = Gauge(

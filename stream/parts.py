@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicCollection
@@ -19,6 +19,7 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
+from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.pipeline import PipelineStore
 from sinks.timescale.retention import Retention, archive, set_retention
@@ -30,6 +31,8 @@ from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
 from stream.intake import Fetcher
+from stream.metric_aggregate import MetricAggregator
+from stream.metric_counting import MetricJudge
 from stream.outage import until_done
 from stream.overseer import Overseer
 from stream.validation import DAY_MS, Limits
@@ -45,6 +48,8 @@ LOOK_TIMEOUT_S = 3.0
 CLIENTS = {
     "fetcher": "the events",
     "aggregator": "the dead letters",
+    "metric_fetcher": "the counters and timers",
+    "metric_aggregator": "the dead letters of counters and timers",
     "closer": "the closed windows",
     "detection": "the alerts",
 }
@@ -115,13 +120,13 @@ class Parts:
         """Kafka's administration."""
         return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin"}))
 
-    def topic_id(self) -> str:
-        """Kafka's id of the events topic now: it tells the topic from an earlier one of its name.
+    def topic_id(self, topic: str = "") -> str:
+        """Kafka's id of a topic, by default that of the events, now: it tells it from an earlier one of its name.
 
         Raises:
             KafkaException: Kafka cannot be asked.
         """
-        topic = self.settings.events_topic
+        topic = topic or self.settings.events_topic
         described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=METADATA_TIMEOUT_S)
         return str(described[topic].result().topic_id)
 
@@ -156,6 +161,30 @@ class Parts:
             dead_letters=DeadLetters(settings),
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
+            stopping=self.stopping,
+        )
+
+    @cached_property
+    def metric_fetcher(self) -> Fetcher:
+        """The consumer of counters and timers."""
+        store = CountStore(self._database("metrics intake"))
+        topic_id = partial(self.topic_id, self.settings.metrics_topic)
+        return Fetcher(self.settings, topic_id, store, self.stopping, "metrics")
+
+    @cached_property
+    def metric_aggregator(self) -> MetricAggregator:
+        """What counts the metrics topic."""
+        settings = self.settings
+        return MetricAggregator(
+            settings=settings,
+            fetcher=self.metric_fetcher,
+            judge=MetricJudge(
+                decode=Decoder("Metric", self.registry),
+                limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+                max_value_bytes=settings.max_value_bytes,
+            ),
+            store=MetricStore(self._database("metrics"), settings.duplicate_horizon_s),
+            dead_letters=DeadLetters(settings, settings.metrics_topic),
             stopping=self.stopping,
         )
 

@@ -29,7 +29,7 @@ TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - it has no other name
 
 
 def replay(settings: Settings, store: ReplayStore, letters: Iterable[DeadLetter]) -> Iterator[int]:
-    """Produce the original keys and bytes of letters to the events topic; after each batch, how many were produced.
+    """Produce the original keys and bytes of letters to their topic again; after each batch, how many were produced.
 
     Letters that were replayed already, by whomever, are left out; so are those without a source.
 
@@ -52,11 +52,11 @@ def replay(settings: Settings, store: ReplayStore, letters: Iterable[DeadLetter]
         places = {letter.source: letter for letter in batch if letter.source is not None}
         with store.claim(list(places)) as claimed:
             chosen = [letter for place, letter in places.items() if place in claimed]
-            _produce(producer, settings.events_topic, chosen)
+            _produce(producer, chosen)
         yield len(chosen)
 
 
-def _produce(producer: Producer, topic: str, letters: Sequence[DeadLetter]) -> None:
+def _produce(producer: Producer, letters: Sequence[DeadLetter]) -> None:
     failed: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:
@@ -66,7 +66,7 @@ def _produce(producer: Producer, topic: str, letters: Sequence[DeadLetter]) -> N
     for letter in letters:
         assert letter.source is not None
         headers: list[tuple[str, str | bytes | None]] = [("replay_of", _name(letter.source))]
-        producer.produce(topic, letter.value, letter.key, headers=headers, on_delivery=delivered)
+        producer.produce(letter.source.topic, letter.value, letter.key, headers=headers, on_delivery=delivered)
     left = producer.flush(DELIVERY_TIMEOUT_S + 5)
     if failed or left:
         raise KafkaException(failed[0] if failed else KafkaError(TIMED_OUT, f"{left} records are unacknowledged"))

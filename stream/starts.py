@@ -33,7 +33,8 @@ class Starts:
     """Finds out where partitions start, and keeps those that cannot. For the consumer's thread.
 
     Args:
-        settings: the topic, the duplicate horizon.
+        settings: the duplicate horizon.
+        topic: the topic.
         topic_id: asks Kafka for the topic's id; asked at every start, since a topic can be made anew meanwhile.
         store: where the progress is.
         consumer: asked where logs begin and end.
@@ -42,9 +43,11 @@ class Starts:
         stopped: partitions that cannot go on without a person, and why.
     """
 
-    def __init__(self, settings: Settings, topic_id: Callable[[], str], store: CountStore, consumer: Consumer) -> None:
+    def __init__(
+        self, settings: Settings, topic: str, topic_id: Callable[[], str], store: CountStore, consumer: Consumer
+    ) -> None:
         self.stopped: dict[int, str] = {}
-        self._topic = settings.events_topic
+        self._topic = topic
         self._horizon_ms = int(settings.duplicate_horizon_s * 1000)
         self._topic_id = topic_id
         self._store = store

@@ -40,6 +40,10 @@ class Refusal(StrEnum):
     IN_THE_FUTURE = "IN_THE_FUTURE"
     TOO_OLD = "TOO_OLD"
     BAD_DURATION = "BAD_DURATION"
+    BAD_METRIC = "BAD_METRIC"
+    OTHER_KIND = "OTHER_KIND"
+    TOO_MANY_NAMES = "TOO_MANY_NAMES"
+    TOO_MANY_SERIES = "TOO_MANY_SERIES"
 
 
 class RefusedError(ValueError):
@@ -113,8 +117,9 @@ def _check_dimensions(event: Mapping[str, Any], funnels: Funnels) -> None:
         )
 
 
-def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:
-    ahead = event["ts"] - now_ms
+def check_time(ts: int, limits: Limits, now_ms: int) -> None:
+    """Raise ``RefusedError`` if what happened at ``ts`` is too far from now to be counted."""
+    ahead = ts - now_ms
     if ahead > limits.max_future_ms:
         raise RefusedError(Refusal.IN_THE_FUTURE, f"ts is {ahead / 1000:.0f} s ahead of the clock")
     if -ahead > limits.max_age_ms:
@@ -122,6 +127,10 @@ def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:
             Refusal.TOO_OLD,
             f"ts is {-ahead / DAY_MS:.0f} days old, more than {limits.max_age_ms / DAY_MS:g}; is it in milliseconds?",
         )
+
+
+def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:
+    check_time(event["ts"], limits, now_ms)
     duration = event["duration_ms"]
     if duration is not None and not 0 <= duration <= limits.max_age_ms:
         raise RefusedError(Refusal.BAD_DURATION, f"duration_ms is {duration}")

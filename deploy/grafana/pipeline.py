@@ -36,6 +36,19 @@ def pipeline() -> Dashboard:
         .with_panel(
             parts.lines("Events", "By their own time, a second.", ["events_per_second"], "eps", width=24, height=8)
         )
+        .with_panel(
+            parts.lines(
+                "Counters", "Counters beside the funnel, a second, all dimensions together.", ["counters"], "ops"
+            )
+        )
+        .with_panel(
+            parts.lines(
+                "Timers",
+                "90 % took less, all dimensions together. Less than 12.5 % off.",
+                ["timers"],
+                parts.MILLISECONDS,
+            )
+        )
         .with_panel(parts.rows("Partitions", "How far each is counted.", "partitions", width=12))
         .with_panel(parts.rows("Revised windows", "Closed windows that late events changed.", "revised", width=12))
         .with_panel(

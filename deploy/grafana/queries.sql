@@ -424,7 +424,8 @@ SELECT
     sum(accepted)::bigint AS accepted,
     sum(refused)::bigint AS "dead letters",
     sum(duplicates)::bigint AS duplicates
-FROM stream_progress;
+FROM stream_progress
+WHERE holds = 'events';
 
 -- name: partitions
 -- How far each partition is counted.
@@ -454,6 +455,74 @@ SELECT
     END AS "events/s"
 FROM ${level:raw}
 WHERE $__timeFilter(window_start)
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: counters
+-- Counters by their own time, a second.
+SELECT
+    time,
+    name AS metric,
+    sum(total)::double precision / CASE '${level:raw}'
+        WHEN 'conversion_1d' THEN 86400
+        WHEN 'conversion_1h' THEN 3600
+        WHEN 'conversion_5m' THEN 300
+        ELSE (SELECT d.window_ms / 1000.0 FROM deployment AS d)
+    END AS "a second"
+FROM (
+    SELECT
+        date_bin(
+            CASE '${level:raw}'
+                WHEN 'conversion_1d' THEN INTERVAL '1 day'
+                WHEN 'conversion_1h' THEN INTERVAL '1 hour'
+                WHEN 'conversion_5m' THEN INTERVAL '5 minutes'
+                ELSE (SELECT d.window_ms * INTERVAL '1 millisecond' FROM deployment AS d)
+            END,
+            window_start,
+            TIMESTAMPTZ '2000-01-01 00:00:00Z'
+        ) AS time,
+        name,
+        total
+    FROM metrics
+    WHERE kind = 'COUNTER' AND $__timeFilter(window_start)
+) AS counted
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: timers
+-- What 90 % of a timer's samples took less than, ms.
+SELECT
+    time,
+    metric,
+    duration_quantile(
+        0.9, array_agg(octave ORDER BY octave), array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave)
+    ) AS p90
+FROM (
+    SELECT
+        date_bin(
+            CASE '${level:raw}'
+                WHEN 'conversion_1d' THEN INTERVAL '1 day'
+                WHEN 'conversion_1h' THEN INTERVAL '1 hour'
+                WHEN 'conversion_5m' THEN INTERVAL '5 minutes'
+                ELSE (SELECT d.window_ms * INTERVAL '1 millisecond' FROM deployment AS d)
+            END,
+            d.window_start,
+            TIMESTAMPTZ '2000-01-01 00:00:00Z'
+        ) AS time,
+        s.name AS metric,
+        d.octave,
+        sum(d.n0)::bigint AS n0,
+        sum(d.n1)::bigint AS n1,
+        sum(d.n2)::bigint AS n2,
+        sum(d.n3)::bigint AS n3,
+        sum(d.n4)::bigint AS n4,
+        sum(d.n5)::bigint AS n5,
+        sum(d.n6)::bigint AS n6,
+        sum(d.n7)::bigint AS n7
+    FROM metric_durations AS d INNER JOIN metric_series AS s ON s.series = d.series
+    WHERE $__timeFilter(d.window_start)
+    GROUP BY 1, 2, 3
+) AS octaves
 GROUP BY 1, 2
 ORDER BY 1, 2;
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sinks.timescale.replays import RecordPlace
     from stream.counting import Judge
     from stream.dead_letter_log import DeadLetter
+    from stream.metric_counting import MetricJudge
 
 SHOWN_BYTES = 256
 A_LINE = 16
@@ -87,7 +88,7 @@ def as_record(letter: DeadLetter, replayed: Collection[RecordPlace] | None = Non
     }
 
 
-def one_letter(letter: DeadLetter, judge: Judge, now_ms: int, *, to_json: bool) -> str:
+def one_letter(letter: DeadLetter, judge: Judge | MetricJudge, now_ms: int, *, to_json: bool) -> str:
     """A letter with its headers, bytes, what decodes of them, and the verdict of now."""
     event, whole, verdict = _verdict(letter, judge, now_ms)
     if to_json:
@@ -117,7 +118,7 @@ def one_letter(letter: DeadLetter, judge: Judge, now_ms: int, *, to_json: bool) 
     return "\n".join([*lines, f"now: {verdict}"])
 
 
-def _verdict(letter: DeadLetter, judge: Judge, now_ms: int) -> tuple[dict[str, Any], bool, str]:
+def _verdict(letter: DeadLetter, judge: Judge | MetricJudge, now_ms: int) -> tuple[dict[str, Any], bool, str]:
     """What decodes, whether that is all of it, and what a worker would say now."""
     try:
         event, whole = judge.decode(letter.value), True

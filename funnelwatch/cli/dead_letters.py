@@ -18,7 +18,7 @@ from funnelwatch.settings import Settings, load_settings
 from schemas.events import now_ms
 from sinks.timescale.database import Database
 from sinks.timescale.replays import ReplayStore
-from stream.dead_letter_log import DeadLetter, judge_of, parse_letter
+from stream.dead_letter_log import DeadLetter, judge_of, metric_judge_of, parse_letter
 from stream.topic_reader import TopicReader
 
 if TYPE_CHECKING:
@@ -113,8 +113,10 @@ def show(position: tuple[int, int], to_json: bool) -> None:
         if message is None:
             partition, offset = position
             raise click.ClickException(f"{topic} has no letter at {partition}:{offset}; {_what_there_is(reader)}")
-        judge = judge_of(settings, load_funnels(settings.funnels_path))
-        click.echo(one_letter(parse_letter(message), judge, now_ms(), to_json=to_json))
+        letter = parse_letter(message)
+        is_metric = letter.source is not None and letter.source.topic == settings.metrics_topic
+        judge = metric_judge_of(settings) if is_metric else judge_of(settings, load_funnels(settings.funnels_path))
+        click.echo(one_letter(letter, judge, now_ms(), to_json=to_json))
 
 
 dead_letters.add_command(replay)

@@ -27,6 +27,7 @@ COMMANDS = {
     "collector": "collector:collector",
     "collector-key": "collector:collector_key",
     "rate": "rate:rate",
+    "metrics": "metrics:metrics",
     "alerts": "alerts:alerts",
     "rules": "rules:rules",
     "silence": "silence:silence",

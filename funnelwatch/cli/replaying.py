@@ -16,14 +16,16 @@ from funnelwatch.settings import Settings, load_settings
 from schemas.events import now_ms
 from sinks.timescale.migrations import migrate
 from sinks.timescale.replays import ReplayStore
-from stream.dead_letter_log import judge_of, refusal_now
+from stream.dead_letter_log import judge_of, metric_judge_of, refusal_now
 from stream.replay import replay as produce_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from sinks.timescale.replays import RecordPlace
+    from stream.counting import Judge
     from stream.dead_letter_log import DeadLetter
+    from stream.metric_counting import MetricJudge
 
 CHOSEN = "to be produced"
 
@@ -75,7 +77,7 @@ def replay(
         produced = 0
         if chosen and not dry_run:
             if not yes:
-                question = f"Produce {len(chosen):,} record(s) to {settings.events_topic} again?"
+                question = f"Produce {len(chosen):,} record(s) to their topic again?"
                 click.confirm(question, abort=True, err=True)
             # Read once more instead of held in memory; what came meanwhile was not asked about and stays.
             letters = letters_of(settings, reasons, since_ms)
@@ -86,7 +88,7 @@ def replay(
         content = {"chosen": len(chosen), "produced": produced, "left_out": left_out, "dry_run": dry_run}
         click.echo(json.dumps(content, indent=2))
     elif not dry_run:
-        click.echo(f"{produced:,} record(s) produced to {settings.events_topic} again")
+        click.echo(f"{produced:,} record(s) produced to their topic again")
 
 
 def _sort(
@@ -105,7 +107,7 @@ def _sort(
 
 def _produce(settings: Settings, store: ReplayStore, letters: Iterator[DeadLetter], total: int) -> int:
     produced = 0
-    with progress_line(f"to {settings.events_topic}", total) as tell:
+    with progress_line("producing again", total) as tell:
         for count in produce_again(settings, store, letters):
             produced += count
             tell(produced, produced)
@@ -114,11 +116,15 @@ def _produce(settings: Settings, store: ReplayStore, letters: Iterator[DeadLette
 
 def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_too: bool) -> Callable[[DeadLetter], str]:
     """What tells of a letter why it is left out, or that it is ``CHOSEN``."""
-    judge = judge_of(settings, load_funnels(settings.funnels_path))
+    judges: dict[str, Judge | MetricJudge] = {
+        settings.metrics_topic: metric_judge_of(settings),
+        settings.events_topic: judge_of(settings, load_funnels(settings.funnels_path)),
+    }
     now = now_ms()
 
     def verdict(letter: DeadLetter) -> str:
-        if letter.source is None or letter.source.topic != settings.events_topic:
+        judge = judges.get(letter.source.topic) if letter.source is not None else None
+        if judge is None:
             return "of another topic"
         if letter.truncated_from is not None:
             return "only the beginning is kept"

@@ -89,7 +89,7 @@ class CountStore:
         """
         flushed = Flushed()
         with self._database.transaction() as cursor:
-            wanted = self._lock(cursor, topic, topic_id, batches, flushed)
+            wanted = lock_batches(cursor, topic, topic_id, batches, flushed)
             counts = merged(batch.counts for batch in wanted)
             if counts:
                 flushed.late = self._mark_late(cursor, counts)
@@ -98,42 +98,9 @@ class CountStore:
             add_durations(cursor, durations)
             add_totals(cursor, counts, durations)
             for batch in wanted:
-                run(
-                    cursor,
-                    "move_progress",
-                    {
-                        "topic": topic,
-                        "partition": batch.partition,
-                        "next_offset": batch.next_offset,
-                        "log_time_ms": batch.log_time,
-                        "watermark_ms": batch.watermark,
-                        "accepted": batch.accepted,
-                        "refused": batch.refused,
-                        "duplicates": batch.duplicates,
-                    },
-                )
-                self._note_refused(cursor, topic, batch)
+                move_on(cursor, topic, batch, self._horizon_s)
             point("uncommitted")
         return flushed
-
-    def _lock(
-        self, cursor: Cursor[Row], topic: str, topic_id: str, batches: Sequence[PartitionCounts], flushed: Flushed
-    ) -> list[PartitionCounts]:
-        partitions = [batch.partition for batch in batches]
-        rows = run(cursor, "lock_progress", {"topic": topic, "partitions": partitions})
-        progress = {row["partition"]: row for row in rows}
-        wanted = []
-        for batch in batches:
-            row = progress.get(batch.partition)
-            if row is None or row["topic_id"] != topic_id:
-                raise TopicRecreatedError(recreated(topic, batch.partition))
-            if batch.next_offset <= row["next_offset"]:
-                flushed.skipped.append(batch.partition)
-            elif batch.start_offset != row["next_offset"]:
-                raise MisplacedError(batch.partition, row["next_offset"], batch.start_offset)
-            else:
-                wanted.append(batch)
-        return wanted
 
     def _mark_late(self, cursor: Cursor[Row], counts: Counts) -> int:
         funnels = sorted({key[1] for key in counts})
@@ -159,18 +126,6 @@ class CountStore:
             }
             run(cursor, "mark_late", parameters)
         return sum(late.values())
-
-    def _note_refused(self, cursor: Cursor[Row], topic: str, batch: PartitionCounts) -> None:
-        if batch.refused_offsets:
-            parameters = {
-                "topic": topic,
-                "partition": batch.partition,
-                "log_time_ms": batch.log_time,
-                "offsets": batch.refused_offsets,
-                "horizon_s": self._horizon_s,
-            }
-            run(cursor, "forget_refused", parameters)
-            run(cursor, "note_refused", parameters)
 
     def refused_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
         """The offsets from ``from_offset`` on that were refused, within the duplicate horizon."""
@@ -235,6 +190,59 @@ class CountStore:
     def totals(self, topic: str) -> Row:
         """``dealt_with`` and ``counted`` together."""
         return {**self.dealt_with(topic), "counted": self.counted()}
+
+
+def lock_batches(
+    cursor: Cursor[Row], topic: str, topic_id: str, batches: Sequence[PartitionCounts], flushed: Flushed
+) -> list[PartitionCounts]:
+    """Lock the progress of partitions and see which of their batches are still to be written; notes the others.
+
+    Raises:
+        MisplacedError, TopicRecreatedError: see ``CountStore.flush``.
+    """
+    partitions = [batch.partition for batch in batches]
+    rows = run(cursor, "lock_progress", {"topic": topic, "partitions": partitions})
+    progress = {row["partition"]: row for row in rows}
+    wanted = []
+    for batch in batches:
+        row = progress.get(batch.partition)
+        if row is None or row["topic_id"] != topic_id:
+            raise TopicRecreatedError(recreated(topic, batch.partition))
+        if batch.next_offset <= row["next_offset"]:
+            flushed.skipped.append(batch.partition)
+        elif batch.start_offset != row["next_offset"]:
+            raise MisplacedError(batch.partition, row["next_offset"], batch.start_offset)
+        else:
+            wanted.append(batch)
+    return wanted
+
+
+def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: float) -> None:
+    """Move a partition on behind a batch, and remember for ``horizon_s`` which of its records were refused."""
+    run(
+        cursor,
+        "move_progress",
+        {
+            "topic": topic,
+            "partition": batch.partition,
+            "next_offset": batch.next_offset,
+            "log_time_ms": batch.log_time,
+            "watermark_ms": batch.watermark,
+            "accepted": batch.accepted,
+            "refused": batch.refused,
+            "duplicates": batch.duplicates,
+        },
+    )
+    if batch.refused_offsets:
+        parameters = {
+            "topic": topic,
+            "partition": batch.partition,
+            "log_time_ms": batch.log_time,
+            "offsets": batch.refused_offsets,
+            "horizon_s": horizon_s,
+        }
+        run(cursor, "forget_refused", parameters)
+        run(cursor, "note_refused", parameters)
 
 
 def key_columns(keys: Iterable[CountKey]) -> dict[str, list[Any]]:

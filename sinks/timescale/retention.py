@@ -37,6 +37,9 @@ DURATIONS: Final = {"windows": "window_durations", "5m": "durations_5m", "1h": "
 """The same of the histograms of durations, which are kept as long as the counts."""
 
 
+METRICS: Final = ("metric_counts", "metric_durations")
+"""Counters and timers, which have no rollups, and are kept as long as windows."""
+
 AGED: Final = (
     ("1d", ("forget_1d", "forget_durations_1d")),
     ("1h", ("archive_1h", "archive_durations_1h")),
@@ -140,6 +143,7 @@ def archive(database: Database, now_ms: int) -> int:
                     run(cursor, query, {"before": today - kept[level] * DAY})
             if not kept["windows"]:
                 return moved
+            run(cursor, "forget_metrics", {"before": today - kept["windows"] * DAY})
             oldest = run(cursor, "oldest_day")[0]["day"]
             end = today - kept["windows"] * DAY
             if oldest is None or oldest >= end:
@@ -161,10 +165,11 @@ def _whole_from(days: int) -> int | None:
 
 def _schedule(cursor: Cursor[Row], level: str, days: int) -> None:
     """Tell the extension's jobs how long a level is kept, and from where its rollups can be made."""
-    for relations in (RELATIONS, DURATIONS):
-        run(cursor, "drop_nothing", {"relation": relations[level]})
+    for relation in (RELATIONS[level], DURATIONS[level], *(METRICS if level == "windows" else ())):
+        run(cursor, "drop_nothing", {"relation": relation})
         if days:
-            run(cursor, "drop_after", {"relation": relations[level], "days": days})
+            run(cursor, "drop_after", {"relation": relation, "days": days})
+    for relations in (RELATIONS, DURATIONS):
         for rollup, plan in REFRESHES.items():
             if plan.source == level:
                 parameters = {

@@ -171,7 +171,7 @@ def test_replay_asks_and_no_means_no(letters: Settings) -> None:
     assert (declined.exit_code, "Produce 2 record(s)" in declined.stderr) == (1, True)
     accepted = run(letters, "dead-letters", "replay", stdin="y\n")
     assert accepted.exit_code == 0
-    assert accepted.stdout.endswith(f"2 record(s) produced to {letters.events_topic} again\n")
+    assert accepted.stdout.endswith("2 record(s) produced to their topic again\n")
 
 
 def test_a_letter_of_which_only_the_beginning_is_kept_is_not_replayed(settings: Settings) -> None:

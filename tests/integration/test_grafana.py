@@ -98,6 +98,14 @@ def fill(database: Database) -> None:
         AlertStore(database).save(alert["funnel"], T, {}, [told])
     with database.transaction() as cursor:
         run(cursor, "mark_late", {"funnel": [FUNNEL], "window_ms": [T], "events": [1]})
+    for series, kind in ((1, "COUNTER"), (2, "TIMER")):
+        with database.transaction() as cursor:
+            run(cursor, "new_metric_series", {"name": f"sms_{kind.lower()}", "kind": kind, "dimensions": "{}"})
+            keys = {"window_ms": [T, T + MINUTE_MS], "series": [series] * 2}
+            run(cursor, "upsert_metrics", {**keys, "samples": [3, 2], "total": [30, 12]})
+            if kind == "TIMER":
+                slots = {f"n{slot}": [slot, slot] for slot in range(8)}
+                run(cursor, "upsert_metric_durations", {**keys, "octave": [0, 0], **slots})
     refresh(database)
 
 
@@ -371,6 +379,13 @@ def test_the_pipeline_shows_what_was_counted(filled: Database, level: str) -> No
     assert {row["time"]: row["events/s"] for row in found["Events A"] if row["metric"] == FUNNEL} == pytest.approx(
         {bucket: number / (hand.width / 1000) for bucket, number in events.items()}
     )
+    sums: dict[int, int] = {}
+    for window, total in ((T, 30), (T + MINUTE_MS, 12)):
+        bucket = window - window % hand.width
+        sums[bucket] = sums.get(bucket, 0) + total
+    counters = {row["time"]: row["a second"] for row in found["Counters A"] if row["metric"] == "sms_counter"}
+    assert counters == pytest.approx({at(bucket): total / (hand.width / 1000) for bucket, total in sums.items()})
+    assert {row["time"]: row["p90"] for row in found["Timers A"]} == {at(bucket): 7.0 for bucket in sums}
     assert [(row["topic"], row["partition"]) for row in found["Partitions A"]] == [("filled", 0)]
     assert FUNNEL in {row["funnel"] for row in found["Newest closed window A"]}
     assert (at(T), FUNNEL) in {(row["window_start"], row["funnel"]) for row in found["Revised windows A"]}

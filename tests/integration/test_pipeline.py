@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -54,6 +54,12 @@ def database(quick: Settings) -> Iterator[Database]:
     migrate(database, quick.window_ms)
     yield database
     database.close()
+
+
+def set_progress(database: Database, settings: Settings, change: str) -> None:
+    """Meddle with how far partition 0 of the events is counted."""
+    statement = f"UPDATE stream_progress SET {change} WHERE partition = 0 AND topic = '{settings.events_topic}'"
+    database.connection().execute(cast("Any", statement))
 
 
 def wait_done(settings: Settings, records: int, *running: Worker) -> None:
@@ -206,7 +212,7 @@ def test_a_topic_made_anew_stops_its_partitions_and_says_what_to_do(quick: Setti
         wait_done(quick, 100, one)
         assert one.get("/healthz")[0] == 200
         assert one.stop() == 0
-    database.connection().execute("UPDATE stream_progress SET topic_id = 'of before' WHERE partition = 0")
+    set_progress(database, quick, "topic_id = 'of before'")
     with worker(quick) as one:
         wait_until(lambda: one.get("/healthz")[0] == 503 or not one.running, "it says so", 60)
         assert "funnelwatch rebuild progress" in one.get("/healthz")[1], one.text()
@@ -225,13 +231,13 @@ def test_progress_beyond_the_end_of_the_log_stops_its_partition(quick: Settings,
     with worker(quick) as one:
         wait_done(quick, 100, one)
         assert one.stop() == 0
-    database.connection().execute("UPDATE stream_progress SET next_offset = 1000 WHERE partition = 0")
+    set_progress(database, quick, "next_offset = 1000")
     with worker(quick) as one:
         wait_until(lambda: one.get("/healthz")[0] == 503 or not one.running, "it says so", 60)
         assert "does not have" in one.get("/healthz")[1], one.text()
         produce(quick, some_events(50, seed=10), partition=1)
         wait_done(quick, 150, one)
-        database.connection().execute("UPDATE stream_progress SET next_offset = 100 WHERE partition = 0")
+        set_progress(database, quick, "next_offset = 100")
         produce(quick, some_events(50, seed=11), partition=0)
         wait_done(quick, 200, one)
         assert one.get("/healthz")[0] == 200

@@ -366,7 +366,8 @@ def test_a_topic_that_was_made_anew_is_refused(repaired: Repaired) -> None:
     """Before and after its progress was set: what was counted of the earlier log is not in this one."""
     settings = repaired.settings
     repaired.worker.stop()
-    repaired.execute("UPDATE stream_progress SET topic_id = 'of before' WHERE partition = 1")
+    topic = repaired.settings.events_topic
+    repaired.execute(f"UPDATE stream_progress SET topic_id = 'of before' WHERE partition = 1 AND topic = '{topic}'")
     result = repaired.rebuild("--yes")
     assert (result.exit_code, "partition 1: counted up to" in result.stderr) == (1, True)
     assert "of another topic of this name" in result.stderr

@@ -153,8 +153,10 @@ ORDER BY proc_name, relation
 def test_each_level_has_its_policies_once_however_often_it_is_migrated(extended: Database) -> None:
     """Refreshes from the beginning on, compression after a week; nothing is dropped unless somebody says so."""
     expected = [
-        ("window_counts", "policy_compression", None, None, None, "7 days"),
-        ("window_durations", "policy_compression", None, None, None, "7 days"),
+        *(
+            (relation, "policy_compression", None, None, None, "7 days")
+            for relation in ("metric_counts", "metric_durations", "window_counts", "window_durations")
+        ),
         *(
             (f"{what}_{level}", "policy_refresh_continuous_aggregate", None, end, None, None)
             for what in ("counts", "durations")
@@ -173,7 +175,8 @@ def test_a_refresh_begins_where_nothing_is_dropped_yet(extended: Database) -> No
     set_retention(extended, Retention(30, 60, 100, 0))
     found = {(row["relation"], row["proc_name"]): row for row in rows(extended, JOBS)}
     assert found["window_counts", "policy_retention"]["drop_after"] == "30 days"
-    assert found["window_durations", "policy_retention"]["drop_after"] == "30 days"
+    for relation in ("window_durations", "metric_counts", "metric_durations"):
+        assert found[relation, "policy_retention"]["drop_after"] == "30 days"
     for what in ("counts", "durations"):
         for level, start in (("5m", "29 days"), ("1h", "59 days"), ("1d", "99 days")):
             assert found[f"{what}_{level}", "policy_refresh_continuous_aggregate"]["start_offset"] == start

@@ -6,7 +6,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 -- Until when counts may have come from elsewhere than the log as it is: another topic, or before the progress was set by hand.
 SELECT (extract(epoch FROM max(until)) * 1000)::bigint AS until_ms
 FROM (
-    SELECT updated_at AS until FROM stream_progress WHERE topic <> %(topic)s AND accepted > 0
+    SELECT updated_at AS until FROM stream_progress WHERE topic <> %(topic)s AND accepted > 0 AND holds = 'events'
     UNION ALL
     SELECT reset_at FROM progress_resets WHERE topic = %(topic)s
 ) AS elsewhere (until);

@@ -1,0 +1,148 @@
+"""The store of counters and timers: each sample once, by the same rule as events (``sinks.timescale.counts``)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
+from sinks.timescale.database import Database, run
+from stream.metric_counting import MetricSeries, admitted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from psycopg import Cursor
+
+    from sinks.timescale.database import Row
+    from stream.metric_counting import Admission, PartitionMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class MetricTotal:
+    """What a counter or timer comes to over a range of time.
+
+    Attributes:
+        name: its name.
+        kind: COUNTER or TIMER.
+        dimensions: the values of those that were asked for; empty where a series does not have one.
+        samples: how many.
+        total: the sum of the increments, or of the milliseconds.
+        quantiles: of a timer, ms: 0.5, 0.9 and 0.99 to value.
+    """
+
+    name: str
+    kind: str
+    dimensions: dict[str, str]
+    samples: int
+    total: int
+    quantiles: dict[float, float]
+
+
+class MetricStore:
+    """Adds to and reads counters and timers, over one connection; for one thread at a time.
+
+    Args:
+        database: where they are.
+        duplicate_horizon_s: refused records are remembered for this long, by Kafka's timestamps, s.
+    """
+
+    def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
+        self._database = database
+        self._horizon_s = duplicate_horizon_s
+
+    def admit(
+        self, wanted: Iterable[MetricSeries], max_names: int, max_series: int
+    ) -> Mapping[MetricSeries, Admission]:
+        """The number of each series, made where it is new and there is room; or why it is refused.
+
+        What is made stays made although its samples are flushed later: to do it again does no harm.
+
+        Raises:
+            psycopg.OperationalError: an outage.
+        """
+        wanted = list(dict.fromkeys(wanted))
+        with self._database.transaction() as cursor:
+            run(cursor, "lock_metric_series")
+            rows = run(cursor, "metric_series_of", {"names": sorted({one.name for one in wanted})})
+            known = {_series(row): row["series"] for row in rows}
+            names = run(cursor, "metric_names")[0]["names"]
+
+            def make(series: MetricSeries) -> int:
+                number: int = run(cursor, "new_metric_series", series._asdict())[0]["series"]
+                return number
+
+            return admitted(wanted, known, names, make, max_names, max_series)
+
+    def flush(self, topic: str, topic_id: str, batches: Sequence[PartitionMetrics]) -> Flushed:
+        """Add batches, at most one a partition, and move their partitions on, in one transaction.
+
+        Raises:
+            MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
+            TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
+            psycopg.OperationalError: an outage; repeat the flush as it is.
+        """
+        flushed = Flushed()
+        with self._database.transaction() as cursor:
+            run(cursor, "holds_metrics", {"topic": topic})
+            places = lock_batches(cursor, topic, topic_id, [batch.place for batch in batches], flushed)
+            partitions = {place.partition for place in places}
+            wanted = [batch for batch in batches if batch.place.partition in partitions]
+            _add(cursor, "upsert_metrics", merged(batch.samples for batch in wanted), ("samples", "total"))
+            _add(cursor, "upsert_metric_durations", merged(batch.durations for batch in wanted), SLOT_COLUMNS)
+            for place in places:
+                move_on(cursor, topic, place, self._horizon_s)
+        return flushed
+
+    def read(
+        self,
+        from_ms: int,
+        to_ms: int,
+        name: str | None = None,
+        by: Sequence[str] = (),
+        only: Mapping[str, str] | None = None,
+    ) -> list[MetricTotal]:
+        """What counters and timers come to in windows that start in ``[from_ms, to_ms)``.
+
+        Args:
+            from_ms: ms.
+            to_ms: ms.
+            name: of one of them; None: all.
+            by: dimensions to tell apart by; others are added up.
+            only: dimensions that must have these values.
+        """
+        parameters = {
+            "from_ms": from_ms,
+            "to_ms": to_ms,
+            "name": name,
+            "by": list(by),
+            "only": json.dumps(dict(only or {})),
+        }
+        return [
+            MetricTotal(
+                row["name"],
+                row["kind"],
+                row["dimensions"],
+                row["samples"],
+                row["total"],
+                {q: row[column] for q, column in QUANTILES.items() if row[column] is not None},
+            )
+            for row in self._database.query("read_metrics", parameters)
+        ]
+
+
+QUANTILES = {0.5: "p50", 0.9: "p90", 0.99: "p99"}
+
+
+def _series(row: Row) -> MetricSeries:
+    return MetricSeries.of(row["name"], row["kind"], row["dimensions"])
+
+
+def _add(cursor: Cursor[Row], query: str, added: Mapping[Any, Sequence[int]], columns: Sequence[str]) -> None:
+    """Add numbers by key, if there are any; a key is window, series and, of a histogram, octave."""
+    if not added:
+        return
+    keys = dict(zip(("window_ms", "series", "octave"), map(list, zip(*added, strict=True)), strict=False))
+    values = dict(zip(columns, map(list, zip(*added.values(), strict=True)), strict=True))
+    run(cursor, query, keys | values)
