@@ -9,6 +9,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from schemas.codec import Decoder
+from sinks.timescale.alerts import AlertStore
+from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
 from stream.detector.watchdog import is_heartbeat
@@ -175,3 +177,23 @@ def test_a_partition_that_nobody_reads_on_is_told_although_no_window_closes(sett
         shown = succeed(fast, "alerts", "--last", "1")
         assert "FIRING critical: WatermarkStuck (WATERMARK_STUCK)\n    partition " in shown
         one.stop()
+
+
+def test_a_fault_in_judging_does_not_stop_the_counting(settings: Settings, tmp_path: Path) -> None:
+    """A state that cannot be read: judging is tried again and says so, events are counted; mended, it goes on."""
+    fast, _ = quick(settings, tmp_path)
+    with contextlib.closing(Database(fast.timescale_url)) as database:
+        migrate(database, fast.window_ms)
+        AlertStore(database).save("sign_up", 0, {"spoilt": '{"n": 1}'}, [])
+        with worker(fast) as one, failing_traffic(fast):
+            wait_until(lambda: one.text().count("judging failed; the same windows") >= 3, "it is tried again", 90)
+            assert "not an alert state" in one.text()
+            before = CountStore(database).counted()
+            wait_until(lambda: CountStore(database).counted() >= before + 100, "events are counted meanwhile", 30)
+            assert one.running
+            assert said(fast) == []
+            with database.transaction() as cursor:
+                cursor.execute("DELETE FROM alert_states WHERE state_key = 'spoilt'")
+            wait_until(lambda: len(by_alert(said(fast))) == 2 or not one.running, "both systems are told", 30)
+            assert {alert["reason"] for alert in said(fast) if not alert["sequence"]} == {"FIRST_DROP"}
+            assert one.running
