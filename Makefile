@@ -8,7 +8,7 @@ ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short bench-detector detection-report check format lock unit integration clean
+.PHONY: help demo test drill drill-short bench-detector bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -36,6 +36,9 @@ integration: $(INSTALLED)  ## only the tests on real servers
 
 bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estimate, memory (ARGS="100 1000")
 	$(BIN)/python -m tests.bench.detector $(ARGS)
+
+bench-backtest: $(INSTALLED)  ## what a backtest costs: a year of 24 series in windows of a minute (ARGS="90")
+	$(BIN)/python -m tests.bench.backtest $(ARGS)
 
 check: $(INSTALLED)  ## format, lint and types, as CI does
 	$(BIN)/ruff format --check .
