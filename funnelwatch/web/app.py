@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 from funnelwatch.web import health, live, page, problems
 from funnelwatch.web.api import alerts, funnels, rates, timers
+from funnelwatch.web.board.hub import Hub
 from funnelwatch.web.health import Counting, Metrics
 from funnelwatch.web.pool import Pool
 from funnelwatch.web.security import Guard
@@ -33,7 +34,7 @@ where nobody was shown the step. What is wrong is told as problem details (RFC 9
 
 
 def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> FastAPI:
-    """The app; ``app.state`` has its ``settings``, ``pool``, ``metrics`` and ``stopping``, an event for what goes on.
+    """The app; ``app.state`` has ``settings``, ``pool``, ``hub``, ``metrics`` and ``stopping``, an event.
 
     Args:
         settings: where database and Redis are.
@@ -44,6 +45,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         app.state.stopping.set()
+        app.state.hub.stop()
         app.state.pool.close()
 
     app = FastAPI(
@@ -58,6 +60,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     )
     app.state.settings = settings
     app.state.pool = Pool(settings.timescale_url)
+    app.state.hub = Hub(settings, app.state.pool.database)
     app.state.metrics = Metrics()
     app.state.stopping = threading.Event()
     app.add_middleware(Counting, metrics=app.state.metrics)

@@ -1,7 +1,38 @@
-"""What the board shows, as server-sent events."""
+"""``GET /live``: what the board shows, as server-sent events.
+
+| event | data |
+|---|---|
+| ``now`` | each step, and each os of it, in the newest closed windows against what is expected; open windows apart |
+| ``history`` | the time line: counts, rates, intervals and expected rates by span |
+| ``alerts`` | the alerts that fire or fired within a day, newest first, with their where |
+| ``health`` | lag, watermark, throughput, dead letters, and servers that do not answer |
+| ``beat`` | the server's clock, every two seconds |
+
+It serves the board and may change with it; programs read ``/api/v1``.
+"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
+
+from funnelwatch.web.board.hub import FullError
+from funnelwatch.web.board.question import Question, QuestionError
+from funnelwatch.web.board.stream import EventStream
+from funnelwatch.web.problems import RETRY_S, TITLES, Problem, ProblemError, wrong
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/live")
+async def live(request: Request) -> Response:
+    """The stream for one page; its filters are the page's own."""
+    state = request.app.state
+    try:
+        question = Question.parse(dict(request.query_params))
+        state.hub.admit(question)
+    except QuestionError as error:
+        raise wrong(error.parameter, str(error)) from error
+    except FullError as error:
+        problem = Problem(title=TITLES[503], status=503, detail=str(error))
+        raise ProblemError(problem, {"Retry-After": str(RETRY_S)}) from error
+    return EventStream(state.hub, question, state.stopping)

@@ -1,0 +1,74 @@
+"""What is ordinary, as the detector reckons it: the same formula on the same counts (``stream.detector.baseline``)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEK_MS, WEEKS, WIDE_MS, baseline
+from stream.detector.block import Block
+from stream.detector.counts import Counts
+from stream.model import Series, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sinks.timescale.rates import Rate
+
+Place = tuple[str, str | None]
+"""A step, and an os or None for all of them."""
+
+
+def needed(starts: Sequence[int], every_ms: int) -> Iterator[tuple[int, int]]:
+    """The ranges of time ``[from, to)`` whose counts say what is ordinary for spans that start then, ms."""
+    first, last = starts[0], starts[-1]
+    for week in range(WEEKS, 0, -1):
+        yield first - week * WEEK_MS - WIDE_MS, last - week * WEEK_MS + WIDE_MS + every_ms
+    yield first - RECENT_GAP_MS - RECENT_MS - every_ms, last
+
+
+def expected_rates(rates: Iterable[Rate], starts: Sequence[int], every_ms: int) -> dict[Place, list[float | None]]:
+    """The ordinary rate of each step, and each os of it, for each of the spans; None where nothing is known.
+
+    Args:
+        rates: counts by os and by spans of ``every_ms``, of the ranges that are ``needed``.
+        starts: of the spans, ms, multiples of ``every_ms``.
+        every_ms: their length.
+    """
+    counts = Counts([(), ("os",)], ["impressions", "window"], every_ms, (WEEKS + 1) * WEEK_MS // every_ms)
+    for block in blocks(rates, every_ms):
+        counts.append(block)
+    if not counts.rows:
+        return {}
+    found = baseline(counts, "window", np.array([counts.row_of(start) for start in starts], dtype=np.intp))
+    return {
+        (column.step, column.values[0] if column.values else None): [
+            float(rate) if known else None for rate, known in zip(found.rate[:, at], found.known[:, at], strict=True)
+        ]
+        for column, at in counts.columns.items()
+    }
+
+
+def blocks(rates: Iterable[Rate], every_ms: int) -> Iterator[Block]:
+    """The spans that there are, as runs without a gap, oldest first."""
+    by_start: dict[int, dict[Series, Rate]] = defaultdict(dict)
+    for rate in rates:
+        by_start[rate.start_ms or 0][Series("", rate.step, rate.os, "", "")] = rate
+    series = sorted({one for found in by_start.values() for one in found})
+    runs: list[list[int]] = []
+    for start in sorted(by_start):
+        if runs and start == runs[-1][-1] + every_ms:
+            runs[-1].append(start)
+        else:
+            runs.append([start])
+    impressions, successes = Tally._fields.index("impressions"), Tally._fields.index("successes")
+    for run in runs:
+        tallies = np.zeros((len(run), len(series), len(Tally._fields)), dtype=np.int64)
+        for at, start in enumerate(run):
+            for place, one in enumerate(series):
+                if one in by_start[start]:
+                    tallies[at, place, impressions] = by_start[start][one].impressions
+                    tallies[at, place, successes] = by_start[start][one].successes
+        yield Block(run[0], series, tallies)

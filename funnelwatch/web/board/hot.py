@@ -1,0 +1,143 @@
+"""The newest windows of the funnels that are watched: from Redis, and from the database where Redis has them not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis
+
+from sinks.redis.hot import HotCopy, Outage
+from sinks.timescale.counts import CountStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from funnelwatch.settings import Settings
+    from sinks.timescale.database import Database
+    from stream.model import Series, Tally
+
+    Windows = Mapping[int, Mapping[Series, Tally]]
+
+MINUTE_MS = 60_000
+LEAST_MS = 2 * MINUTE_MS
+"""A rate "now" is of the closed windows of at least this long, and of at least one."""
+MOST_MS = 15 * MINUTE_MS
+"""And of at most this long, where fewer have too few impressions."""
+SETTLED_S = 15.0
+"""A closed window may still change by late events; it is read again after this long."""
+MOST_OPEN = 3
+"""Open windows that are read."""
+WITHOUT_REDIS_S = 5.0
+"""The database is asked instead of Redis at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """The newest windows of one funnel.
+
+    Attributes:
+        windows: start (ms) to tallies; those that have none are there, empty.
+        from_database: Redis did not have them.
+        fault: why not; None if it is merely that they are older than what it keeps.
+    """
+
+    windows: Windows
+    from_database: bool = False
+    fault: str | None = None
+
+
+class HotReader:
+    """Reads the newest windows; for one thread at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Callable[[], AbstractContextManager[Database]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._copy = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self._database = database
+        self._now_ms = now_ms
+        self._kept: dict[tuple[str, int], tuple[float, Mapping[Series, Tally]]] = {}
+        self._instead: dict[str, tuple[float, Hot]] = {}
+
+    def read(self, funnel: str, closed_through: int, window_ms: int) -> Hot:
+        """The windows of ``MOST_MS`` before ``closed_through``, and the open ones that there can be now.
+
+        Raises:
+            psycopg.Error: Redis does not have them, and the database does not answer.
+        """
+        starts = wanted(closed_through, window_ms, self._now_ms())
+        fault: str | None = None
+        if starts[0] >= self._copy.oldest(self._now_ms()):
+            try:
+                if self._copy.is_whole():
+                    return Hot(self._from_redis(funnel, starts, closed_through - window_ms))
+                fault = "Redis is empty; a worker that counts fills it again"
+            except (*Outage, redis.RedisError) as error:
+                fault = f"Redis does not answer: {error}"
+        return self._from_database(funnel, starts, fault)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._copy.close()
+
+    def _from_redis(self, funnel: str, starts: list[int], settled: int) -> Windows:
+        now = time.monotonic()
+        self._kept = {key: kept for key, kept in self._kept.items() if key[0] != funnel or key[1] in starts}
+        stale = [
+            start
+            for start in starts
+            if start >= settled or now - self._kept.get((funnel, start), (-SETTLED_S, {}))[0] >= SETTLED_S
+        ]
+        for start, tallies in self._copy.read_many(funnel, stale).items():
+            self._kept[funnel, start] = now, tallies
+        return {start: self._kept[funnel, start][1] for start in starts}
+
+    def _from_database(self, funnel: str, starts: list[int], fault: str | None) -> Hot:
+        read_at, kept = self._instead.get(funnel, (-WITHOUT_REDIS_S, Hot({})))
+        if time.monotonic() - read_at < WITHOUT_REDIS_S:
+            return kept
+        windows: dict[int, dict[Series, Tally]] = {start: {} for start in starts}
+        with self._database() as database:
+            for start, series, tally in CountStore(database).read(starts[0], starts[-1] + 1, funnel):
+                windows[start][series] = tally
+        found = Hot(windows, from_database=True, fault=fault)
+        self._instead[funnel] = time.monotonic(), found
+        return found
+
+
+def wanted(closed_through: int, window_ms: int, now_ms: int) -> list[int]:
+    """The starts of the windows to read: closed ones, oldest first, then open ones."""
+    closed = max(1, MOST_MS // window_ms)
+    opened = min(MOST_OPEN, max(1, -(-(now_ms - closed_through) // window_ms)))
+    return [closed_through + at * window_ms for at in range(-closed, opened)]
+
+
+def of_now(windows: Iterable[int], closed_through: int, window_ms: int, impressions: Callable[[int], int]) -> list[int]:
+    """The newest closed windows that a rate "now" is of: as few as say enough.
+
+    Args:
+        windows: starts of windows, ms.
+        closed_through: those that start before this are closed.
+        window_ms: length of a window.
+        impressions: of the step that is shown least, in a window.
+
+    Returns:
+        Starts, newest first.
+    """
+    taken: list[int] = []
+    seen = 0
+    for start in sorted((start for start in windows if start < closed_through), reverse=True):
+        if len(taken) * window_ms >= LEAST_MS and seen >= ENOUGH:
+            break
+        taken.append(start)
+        seen += impressions(start)
+    return taken
+
+
+ENOUGH = 100
+"""Impressions with which a rate "now" is content."""

@@ -1,0 +1,177 @@
+"""One look at the servers for all who watch: however many pages are open, each is asked once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+from confluent_kafka import KafkaException
+
+from funnelwatch.web.board.hot import Hot, HotReader
+from funnelwatch.web.board.lag import LogEnds
+from funnelwatch.web.board.record import Record, RecordReader
+from funnelwatch.web.board.source import Source
+from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message
+from funnelwatch.web.pool import BusyError
+from schemas.events import now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from funnelwatch.settings import Settings
+    from funnelwatch.web.board.question import Question
+    from sinks.timescale.database import Database
+
+MOST_CLIENTS = 200
+MOST_QUESTIONS = 40
+"""Different views at once: each has its own time line in the database."""
+HOT_EVERY_S = 1.0
+RECORD_EVERY_S = 2.0
+ENDS_EVERY_S = 5.0
+
+OUTAGES = (psycopg.Error, redis.RedisError, OSError, BusyError)
+
+
+class FullError(Exception):
+    """As many pages are open as there may be; the message says so."""
+
+
+class Hub:
+    """Looks while anybody watches, and rests when nobody does.
+
+    Args:
+        settings: where everything is.
+        database: lends a connection that may only read.
+    """
+
+    def __init__(self, settings: Settings, database: Callable[[], AbstractContextManager[Database]]) -> None:
+        self._lock = threading.Lock()
+        self._watching: Counter[Question] = Counter()
+        self._hot = HotReader(settings, database, now_ms)
+        self._ends = LogEnds(settings)
+        self._made: dict[tuple[str, Question], tuple[Any, str]] = {}
+        record = RecordReader(settings, database, now_ms, self._questions)
+        self.record: Source[Record] = Source(
+            "board record",
+            record.look,
+            Record(settings.window_ms),
+            every_s=RECORD_EVERY_S,
+            faults=OUTAGES,
+            needed=lambda: self.watched,
+        )
+        self.hot: Source[dict[str, Hot]] = Source(
+            "board hot",
+            self._look_hot,
+            {},
+            every_s=HOT_EVERY_S,
+            faults=OUTAGES,
+            needed=lambda: self.watched,
+            close=self._hot.close,
+        )
+        self.ends: Source[dict[int, int]] = Source(
+            "board ends",
+            self._ends.look,
+            {},
+            every_s=ENDS_EVERY_S,
+            faults=(KafkaException,),
+            needed=lambda: self.watched,
+            close=self._ends.close,
+        )
+
+    def admit(self, question: Question) -> None:
+        """Whether there is room for one more.
+
+        Raises:
+            FullError: too many pages are open, or too many different views.
+        """
+        with self._lock:
+            if self._watching.total() >= MOST_CLIENTS:
+                raise FullError(f"{MOST_CLIENTS} pages are open, and there may be no more; close one")
+            if question not in self._watching and len(self._watching) >= MOST_QUESTIONS:
+                raise FullError(f"{MOST_QUESTIONS} different views are open, and there may be no more; close one")
+
+    @contextmanager
+    def watch(self, question: Question) -> Iterator[None]:
+        """Keep looking for this question's sake."""
+        with self._lock:
+            self._watching[question] += 1
+            for source in (self.record, self.hot, self.ends):
+                source.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watching[question] -= 1
+                if not self._watching[question]:
+                    del self._watching[question]
+                    for key in [key for key in self._made if key[1] == question]:
+                        del self._made[key]
+
+    def messages(self, question: Question) -> dict[str, str]:
+        """The parts of the page by name, JSON; made once for all who ask the same."""
+        record, hot = self.record.answer, self.hot.answer.get(question.funnel)
+        faults = {"TimescaleDB": self.record.fault, "Redis": hot.fault if hot else None, "Kafka": self.ends.fault}
+        if not hot and self.hot.fault:
+            faults["Redis"] = self.hot.fault
+        versions = self.version
+        parts = {"health": self._json("health", question, versions, lambda: self._health(record, faults))}
+        closed = record.closed_through.get(question.funnel)
+        if record.at_ms and (hot is not None or closed is None):
+            parts["now"] = self._json("now", question, versions, lambda: now_message(question, record, hot))
+        if record.at_ms:
+            history, alerts = record.histories.get(question), record.alerts.get(question.funnel)
+            parts |= {
+                "history": self._json(
+                    "history", question, (history, closed), lambda: history_message(question, record)
+                ),
+                "alerts": self._json("alerts", question, alerts, lambda: alerts_message(question, record)),
+            }
+        return parts
+
+    @property
+    def watched(self) -> bool:
+        """Whether any page is open."""
+        return bool(self._watching)
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """Another one when anything may have changed."""
+        return self.record.version, self.hot.version, self.ends.version
+
+    def stop(self) -> None:
+        """Look no more."""
+        for source in (self.record, self.hot, self.ends):
+            source.stop()
+
+    def _health(self, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
+        return health_message(record, self.ends.answer, faults)
+
+    def _questions(self) -> list[Question]:
+        with self._lock:
+            return list(self._watching)
+
+    def _look_hot(self) -> dict[str, Hot]:
+        record = self.record.answer
+        found = {}
+        for funnel in {question.funnel for question in self._questions()}:
+            closed = record.closed_through.get(funnel)
+            if closed is not None:
+                found[funnel] = self._hot.read(funnel, closed, record.window_ms)
+        return found
+
+    def _json(self, part: str, question: Question, version: Any, make: Callable[[], Any]) -> str:
+        with self._lock:
+            known = self._made.get((part, question))
+        if known is not None and known[0] == version:
+            return known[1]
+        text = json.dumps(make(), separators=(",", ":"))
+        with self._lock:
+            if question in self._watching:
+                self._made[part, question] = version, text
+        return text

@@ -1,0 +1,197 @@
+"""What the board has from the database: progress, alerts, the time line and what is ordinary."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from funnelwatch.web.board.expected import Place, expected_rates, needed
+from sinks.timescale.closing import IDLE_VALID_S
+from sinks.timescale.rates import Dimension, RateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
+
+    from funnelwatch.settings import Settings
+    from funnelwatch.web.board.question import Question
+    from sinks.timescale.database import Database, Row
+    from sinks.timescale.rates import Rate
+
+BY_OS: tuple[Dimension, ...] = ("os",)
+MOST_ALERTS = 50
+EXPECTED_EVERY_S = 60.0
+"""What is ordinary changes slowly: it is reckoned again after this long, or with the next span."""
+SHARE_OF_SPAN = 6
+"""A time line is read again after a sixth of one of its spans, and when a window has closed."""
+RATE_OVER_S = 10.0
+"""Events a second are those of about this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The time line of one question: counts by span, step and os, and what is ordinary."""
+
+    starts: tuple[int, ...]
+    every_ms: int
+    rates: tuple[Rate, ...]
+    expected: dict[Place, list[float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the events topic is counted.
+
+    Attributes:
+        next_offsets: by partition.
+        watermark_ms: the least of the partitions that are not idle, or the largest of all where all are.
+        idle: nothing is unread anywhere.
+        per_second: events dealt with a second, lately; None while not known.
+    """
+
+    next_offsets: dict[int, int] = field(default_factory=dict)
+    accepted: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    watermark_ms: int | None = None
+    idle: bool = False
+    per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the database said at the last look.
+
+    Attributes:
+        at_ms: when that was; 0: never.
+        closed_through: of each funnel that there is; None while no window is closed.
+        steps: declared steps, in order, of the funnels that are watched.
+        alerts: newest first, of the funnels that are watched.
+    """
+
+    window_ms: int
+    at_ms: int = 0
+    closed_through: dict[str, int | None] = field(default_factory=dict)
+    steps: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    alerts: dict[str, tuple[Row, ...]] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+    histories: dict[Question, History] = field(default_factory=dict)
+
+
+class RecordReader:
+    """Looks at the database for all questions at once; for one thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Callable[[], AbstractContextManager[Database]],
+        now_ms: Callable[[], int],
+        asked: Callable[[], Collection[Question]],
+    ) -> None:
+        self._topic = settings.events_topic
+        self._database = database
+        self._now_ms = now_ms
+        self._asked = asked
+        self._last = Record(settings.window_ms)
+        self._told: tuple[int, frozenset[str]] | None = None
+        self._alerts_at = 0.0
+        self._dealt: list[tuple[float, int]] = []
+        self._read: dict[Question, tuple[float, int | None]] = {}
+        self._reckoned: dict[Question, tuple[float, int]] = {}
+
+    def look(self) -> Record:
+        """Look again.
+
+        Raises:
+            psycopg.Error: the database is away, or its tables have not been made yet.
+        """
+        questions = tuple(self._asked())
+        funnels = frozenset(question.funnel for question in questions)
+        with self._database() as database:
+            rates = RateStore(database)
+            window_ms = rates.window_ms() or self._last.window_ms
+            closed = {row["funnel"]: row["closed_through_ms"] for row in database.query("funnels")}
+            record = replace(
+                self._last,
+                window_ms=window_ms,
+                closed_through=closed,
+                steps={
+                    funnel: tuple(row["step"] for row in database.query("board_steps", {"funnel": funnel}))
+                    for funnel in funnels
+                },
+                alerts=self._alerts(database, funnels),
+                progress=self._progress(database),
+                histories={
+                    question: self._history(rates, question, window_ms, closed.get(question.funnel))
+                    for question in questions
+                },
+                at_ms=self._now_ms(),
+            )
+        for kept in (self._read, self._reckoned):
+            for gone in set(kept) - set(questions):
+                del kept[gone]
+        self._last = record
+        return record
+
+    def _alerts(self, database: Database, funnels: frozenset[str]) -> dict[str, tuple[Row, ...]]:
+        """Read again only when an alert has said something, or a minute has gone by."""
+        told = database.query("board_messages")[0]["messages"], funnels
+        if told == self._told and time.monotonic() - self._alerts_at < EXPECTED_EVERY_S:
+            return self._last.alerts
+        since = self._now_ms() - 24 * 3_600_000
+        found = {
+            funnel: tuple(database.query("board_alerts", {"funnel": funnel, "from_ms": since, "limit": MOST_ALERTS}))
+            for funnel in funnels
+        }
+        self._told, self._alerts_at = told, time.monotonic()
+        return found
+
+    def _progress(self, database: Database) -> Progress:
+        rows = database.query("board_progress", {"topic": self._topic, "idle_valid_s": IDLE_VALID_S})
+        totals = {name: sum(row[name] for row in rows) for name in ("accepted", "refused", "duplicates")}
+        now, dealt = time.monotonic(), sum(totals.values())
+        self._dealt = [*(one for one in self._dealt if now - one[0] <= RATE_OVER_S and one[1] <= dealt), (now, dealt)]
+        since, before = self._dealt[0]
+        busy = [row["watermark_ms"] for row in rows if row["watermark_ms"] is not None and not row["idle"]]
+        known = [row["watermark_ms"] for row in rows if row["watermark_ms"] is not None]
+        return Progress(
+            next_offsets={row["partition"]: row["next_offset"] for row in rows},
+            **totals,
+            watermark_ms=min(busy) if busy else max(known, default=None),
+            idle=bool(rows) and all(row["idle"] for row in rows),
+            per_second=(dealt - before) / (now - since) if now - since >= 1 else None,
+        )
+
+    def _history(self, rates: RateStore, question: Question, window_ms: int, closed_through: int | None) -> History:
+        every = question.every_ms(window_ms)
+        now = self._now_ms()
+        end = now - now % every + every
+        starts = tuple(range(end - question.range_ms - question.range_ms % every, end, every))
+        last = self._last.histories.get(question)
+        read_at, closed_then = self._read.get(question, (0.0, None))
+        fresh = time.monotonic() - read_at < every / 1000 / SHARE_OF_SPAN
+        if (
+            last is not None
+            and last.starts == starts
+            and fresh
+            and (closed_then == closed_through or every > window_ms)
+        ):
+            return last
+        found = tuple(rates.rates(question.scope, starts[0], end, by=BY_OS, every_ms=every))
+        self._read[question] = time.monotonic(), closed_through
+        return History(starts, every, found, self._expected(rates, question, starts, every))
+
+    def _expected(
+        self, rates: RateStore, question: Question, starts: tuple[int, ...], every: int
+    ) -> dict[Place, list[float | None]]:
+        last = self._last.histories.get(question)
+        reckoned_at, newest = self._reckoned.get(question, (0.0, 0))
+        if last is not None and newest == starts[-1] and time.monotonic() - reckoned_at < EXPECTED_EVERY_S:
+            return last.expected
+        past: dict[tuple[Any, ...], Rate] = {}
+        for begin, end in needed(starts, every):
+            for rate in rates.rates(question.scope, begin, end, by=BY_OS, every_ms=every):
+                past[rate.start_ms, rate.step, rate.os] = rate
+        self._reckoned[question] = time.monotonic(), starts[-1]
+        return expected_rates(past.values(), starts, every)

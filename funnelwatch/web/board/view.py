@@ -1,0 +1,265 @@
+"""The messages to a page, from what was seen: pure, and the same for everybody who asks the same.
+
+Each message is the whole of its part, so that whoever missed some misses nothing. Times are ms since the epoch, UTC;
+rates 0 to 1 or null. A text is as the events have it: the page shows it as text.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from funnelwatch.web.board.hot import of_now
+from funnelwatch.web.board.judge import TOO_FEW, judge
+from stream.model import Tally
+from stream.wilson import wilson_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from funnelwatch.web.board.expected import Place
+    from funnelwatch.web.board.hot import Hot
+    from funnelwatch.web.board.question import Question
+    from funnelwatch.web.board.record import History, Record
+    from sinks.timescale.database import Row
+
+Message = dict[str, Any]
+DIGITS = 7
+"""Of a rate in a message: enough that rounding it again for people gives what rounding once would."""
+CHOICES = ("os", "browser", "app_version")
+
+
+def now_message(question: Question, record: Record, hot: Hot | None) -> Message:
+    """The funnel now: every step, and every os of it, of the newest closed windows."""
+    closed = record.closed_through.get(question.funnel)
+    message: Message = {
+        "funnel": question.funnel,
+        "window_ms": record.window_ms,
+        "closed_through": closed,
+        "source": None if hot is None else "database" if hot.from_database else "redis",
+        "choices": {"funnel": sorted(record.closed_through), **_choices(question, hot)},
+        "steps": [],
+    }
+    if hot is None or closed is None:
+        return message
+    by_window = {start: _by_place(question, hot, [start]) for start in hot.windows}
+    steps = in_order(
+        {step for places in by_window.values() for step, _ in places}, record.steps.get(question.funnel, ())
+    )
+
+    def least(start: int) -> int:
+        return min((by_window[start].get((step, None), Tally()).impressions for step in steps), default=0)
+
+    taken = of_now(hot.windows, closed, record.window_ms, least)
+    opened = [start for start in hot.windows if start >= closed]
+    now, so_far = _by_place(question, hot, taken), _by_place(question, hot, opened)
+    history = record.histories.get(question)
+    expected = {} if history is None else _newest(history, closed)
+    firing = [alert for alert in record.alerts.get(question.funnel, ()) if is_firing(alert)]
+    head = now.get((steps[0], None), Tally()).impressions if steps else 0
+    message |= {"from": min(taken, default=closed), "to": closed, "open_from": closed}
+    for step in steps:
+        oses = sorted({os for places in (now, so_far) for at, os in places if at == step and os is not None})
+        whole = _cell(now, (step, None), expected, alerting=any(touches(one, question, step) for one in firing))
+        opening = so_far.get((step, None), Tally())
+        message["steps"].append(
+            {
+                "step": step,
+                **whole,
+                "reached": whole["impressions"] / head if head else None,
+                "open": {"impressions": opening.impressions, "successes": opening.successes},
+                "by_os": [
+                    {
+                        "os": os,
+                        **_cell(
+                            now, (step, os), expected, alerting=any(touches(one, question, step, os) for one in firing)
+                        ),
+                    }
+                    for os in oses
+                ],
+            }
+        )
+    return message
+
+
+def history_message(question: Question, record: Record) -> Message | None:
+    """The time line: every step, and every os of it, span by span; None before it was read."""
+    history = record.histories.get(question)
+    if history is None:
+        return None
+    closed = record.closed_through.get(question.funnel) or 0
+    counted: dict[Place, dict[int, tuple[int, int]]] = defaultdict(dict)
+    for rate in history.rates:
+        start = rate.start_ms or 0
+        before = counted[rate.step, None].get(start, (0, 0))
+        counted[rate.step, None][start] = before[0] + rate.impressions, before[1] + rate.successes
+        counted[rate.step, rate.os][start] = rate.impressions, rate.successes
+    order = in_order({step for step, _ in counted}, record.steps.get(question.funnel, ()))
+    places = sorted(counted, key=lambda place: (order.index(place[0]), place[1] is not None, place[1] or ""))
+    nothing: list[float | None] = [None] * len(history.starts)
+    return {
+        "starts": list(history.starts),
+        "every_ms": history.every_ms,
+        "partial_from": next((start for start in history.starts if start + history.every_ms > closed), None),
+        "series": [
+            {
+                "step": step,
+                "os": os,
+                **_line([counted[step, os].get(start, (0, 0)) for start in history.starts]),
+                "expected": [_short(rate) for rate in history.expected.get((step, os), nothing)],
+            }
+            for step, os in places
+        ],
+    }
+
+
+def alerts_message(question: Question, record: Record) -> Message:
+    """The alerts, newest first, each with its where."""
+    return {"alerts": [_alert(row) for row in record.alerts.get(question.funnel, ())]}
+
+
+def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str, str | None]) -> Message:
+    """The pipeline: lag, watermark, throughput, dead letters, and which servers do not answer."""
+    progress = record.progress
+    known = ends if ends and not faults.get("Kafka") else None
+    return {
+        "lag": None
+        if known is None
+        else sum(max(0, end - progress.next_offsets.get(partition, 0)) for partition, end in known.items()),
+        "watermark": progress.watermark_ms,
+        "idle": progress.idle,
+        "per_second": progress.per_second,
+        "accepted": progress.accepted,
+        "refused": progress.refused,
+        "duplicates": progress.duplicates,
+        "recorded": record.at_ms,
+        "faults": [{"server": name, "fault": fault} for name, fault in faults.items() if fault],
+    }
+
+
+def in_order(steps: Iterable[str], declared: Sequence[str]) -> list[str]:
+    """Declared steps as declared, those without events too; then others by name."""
+    return [*declared, *sorted(set(steps) - set(declared))]
+
+
+def is_firing(alert: Row) -> bool:
+    """Whether an alert is about conversion, and fires; one about events that do not come says nothing of a rate."""
+    return alert["resolved_ms"] is None and alert["basis"] in {"window", "cohort"}
+
+
+def touches(alert: Row, question: Question, step: str, os: str | None = None) -> bool:
+    """Whether an alert is about a step as it is shown, or about one os of it.
+
+    One about a step as a whole is about an os if that is where it says that the loss is.
+    """
+    if step != alert["step"] and step not in alert["steps"] and alert["step"] != "*":
+        return False
+    for name in CHOICES:
+        asked = getattr(question, name)
+        if asked is not None and alert[name] and asked != alert[name]:
+            return False
+    if os is None:
+        return True
+    return os == (alert["os"] or (alert["where_value"] if alert["where_dimension"] == "os" else None))
+
+
+def _choices(question: Question, hot: Hot | None) -> dict[str, list[str]]:
+    """What can be chosen: what the newest windows have, whatever is chosen now included."""
+    found: dict[str, set[str]] = {name: set() for name in CHOICES}
+    for tallies in hot.windows.values() if hot else ():
+        for series in tallies:
+            for name in CHOICES:
+                found[name].add(getattr(series, name))
+    for name in CHOICES:
+        if (chosen := getattr(question, name)) is not None:
+            found[name].add(chosen)
+    return {name: sorted(values) for name, values in found.items()}
+
+
+def _by_place(question: Question, hot: Hot, windows: Collection[int]) -> dict[Place, Tally]:
+    sums: dict[Place, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for start in windows:
+        for series, tally in hot.windows[start].items():
+            if not question.has(series):
+                continue
+            for place in ((series.step, None), (series.step, series.os)):
+                kept = sums[place]
+                kept[0] += tally.impressions
+                kept[1] += tally.successes
+                kept[2] += tally.failures
+    return {place: Tally(*kept) for place, kept in sums.items()}
+
+
+def _newest(history: History, closed: int) -> dict[Place, float | None]:
+    """What is ordinary in the newest span that has begun before the rates "now" end."""
+    at = max((at for at, start in enumerate(history.starts) if start < closed), default=0)
+    return {place: rates[at] for place, rates in history.expected.items()}
+
+
+def _cell(
+    now: Mapping[Place, Tally], place: Place, expected: Mapping[Place, float | None], *, alerting: bool
+) -> Message:
+    tally = now.get(place, Tally())
+    ordinary = expected.get(place)
+    low, high = _interval(tally.impressions, tally.successes)
+    return {
+        "impressions": tally.impressions,
+        "successes": tally.successes,
+        "failures": tally.failures,
+        "rate": _rate(tally.impressions, tally.successes),
+        "low": low,
+        "high": high,
+        "expected": _short(ordinary),
+        "state": judge(tally.impressions, tally.successes, ordinary, alerting=alerting),
+    }
+
+
+def _line(counts: list[tuple[int, int]]) -> Message:
+    intervals = [_interval(*one) for one in counts]
+    return {
+        "impressions": [impressions for impressions, _ in counts],
+        "successes": [successes for _, successes in counts],
+        "rate": [_rate(*one) for one in counts],
+        "low": [low for low, _ in intervals],
+        "high": [high for _, high in intervals],
+    }
+
+
+def _rate(impressions: int, successes: int) -> float | None:
+    return _short(successes / impressions) if impressions >= TOO_FEW else None
+
+
+def _interval(impressions: int, successes: int) -> tuple[float | None, float | None]:
+    if impressions < TOO_FEW or successes > impressions:
+        return None, None
+    low, high = wilson_interval(successes, impressions)
+    return _short(low), _short(high)
+
+
+def _short(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, DIGITS)
+
+
+def _alert(row: Row) -> Message:
+    return {
+        "id": row["alert_id"],
+        "rule": row["rule"],
+        "severity": row["severity"],
+        "state": "resolved" if row["resolved_ms"] is not None else "firing",
+        "reason": row["reason"],
+        "basis": row["basis"],
+        "step": row["step"],
+        "steps": row["steps"],
+        "scope": {name: row[name] for name in CHOICES if row[name]},
+        "where": {"dimension": row["where_dimension"], "value": row["where_value"], "share": row["where_share"]}
+        if row["where_dimension"]
+        else None,
+        "started": row["started_ms"],
+        "fired": row["fired_ms"],
+        "resolved": row["resolved_ms"],
+        "rate": row["worst_rate"],
+        "expected": row["expected_rate"],
+        "lost": row["lost_conversions"],
+        "summary": row["summary"],
+        "silenced": bool(row["silenced_by"]),
+    }
