@@ -13,10 +13,13 @@ from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from alert_rules.instruments import INSTRUMENTS, SIGNALS
-from alert_rules.model import KINDS, NamedRule, Rules
+from alert_rules.model import KINDS, NamedRule, Rule, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    Declared = Mapping[str, Sequence[str]]
+    """Funnels and their steps."""
 
 SHIPPED = Path(__file__).parent
 """The folder of the rules that come with funnelwatch."""
@@ -26,8 +29,10 @@ class RuleFileError(ValueError):
     """A rule file cannot be used; the message is for the person who wrote it."""
 
 
-def load_rules(path: Path | None = None) -> Rules:
+def load_rules(path: Path | None = None, declared: Declared | None = None) -> Rules:
     """The rules of a file, or of every ``*.yml`` and ``*.yaml`` of a folder; none: the rules that are shipped.
+
+    With the ``declared`` funnels, a step that a rule names must be one of theirs: a misspelt one would never fire.
 
     Raises:
         RuleFileError: ``file:line: field: what is wrong; what would be right``.
@@ -43,7 +48,7 @@ def load_rules(path: Path | None = None) -> Rules:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RuleFileError(f"{file}: cannot be read: {error}") from error
-        rules += parse_rules(text, str(file), rules)
+        rules += parse_rules(text, str(file), rules, declared)
     return Rules(tuple(rules))
 
 
@@ -52,7 +57,9 @@ def rule_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted([*path.glob("*.yml"), *path.glob("*.yaml")])
 
 
-def parse_rules(text: str, name: str = "rules", others: Sequence[NamedRule] = ()) -> list[NamedRule]:
+def parse_rules(
+    text: str, name: str = "rules", others: Sequence[NamedRule] = (), declared: Declared | None = None
+) -> list[NamedRule]:
     """The rules of one file's text; ``name`` stands for the file in messages, ``others`` are those of other files.
 
     Raises:
@@ -70,8 +77,25 @@ def parse_rules(text: str, name: str = "rules", others: Sequence[NamedRule] = ()
             if any((rule.alert, rule.funnel) == (other.alert, other.funnel) for other in (*others, *rules)):
                 what = f"{rule.alert} stands twice for funnel {rule.funnel}"
                 raise _fault(document, [*loc, "alert"], name, what, "a name of its own")
+            if unknown := _unknown_step(rule, declared or {}):
+                raise _fault(document, [*loc, "step"], name, *unknown)
             rules.append(rule)
     return rules
+
+
+def _unknown_step(rule: NamedRule, declared: Declared) -> tuple[str, str] | None:
+    """A step of the rule that its funnel has not, said as a fault with what would be right."""
+    if not isinstance(rule, Rule) or not declared or (rule.funnel != "*" and rule.funnel not in declared):
+        return None
+    funnels = [rule.funnel] if rule.funnel in declared else list(declared)
+    known = list(dict.fromkeys(step for funnel in funnels for step in declared[funnel]))
+    step = next((step for step in rule.steps if step not in known), None)
+    if step is None:
+        return None
+    right = (difflib.get_close_matches(step, known, n=1) or [f"one of {', '.join(known)}"])[0]
+    if rule.funnel in declared:
+        return f"{step} is no step of the funnel {rule.funnel}", right
+    return f"{step} is no step of a declared funnel", f"{right}, or a rule with the funnel that has it"
 
 
 def parse_yaml(text: str, name: str) -> Any:

@@ -12,6 +12,7 @@ from alert_rules.loader import SHIPPED, RuleFileError, load_rules
 from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
 from funnelwatch.cli.backtest import backtest
 from funnelwatch.cli.rules_test import run_tests
+from funnelwatch.funnels import FunnelsFileError, load_funnels
 from funnelwatch.settings import load_settings
 
 PATH = click.Path(path_type=Path)
@@ -36,6 +37,7 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     """Check rule files or folders (PATHS; none: the rules in use).
 
     Each fault is named with file, line, field, what is wrong and what would be right. Exit code 1 if there is one.
+    Steps must be those of the declared funnels (FUNNELWATCH_FUNNELS_PATH), unless the rule names another funnel.
 
     \b
     Example:
@@ -44,8 +46,8 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     number, faults = 0, []
     for path in paths or (used(),):
         try:
-            number += len(load_rules(path).rules)
-        except RuleFileError as error:
+            number += len(load_rules(path, load_funnels(load_settings().funnels_path)).rules)
+        except (RuleFileError, FunnelsFileError) as error:
             faults.append(str(error))
     if as_json:
         click.echo(json.dumps({"ok": not faults, "rules": number, "faults": faults}))

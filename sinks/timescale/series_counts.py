@@ -59,17 +59,17 @@ class SeriesCounts:
     def chunks(self, funnel: str, from_ms: int, to_ms: int) -> Iterator[History]:
         """The counts of a funnel in the windows that start in ``[from_ms, to_ms)``, oldest first, a stretch at a time.
 
-        A stretch is an hour, or longer where there is less in it; those without counts are left out.
+        A stretch is an hour, or up to a day where there is less in it; those without counts are left out.
         """
         begin, length = from_ms, HOUR_MS
         while begin < to_ms:
             end = min(begin + length, to_ms)
             chunk = self._chunk({"funnel": funnel, "from_ms": begin, "to_ms": end})
+            begin = end
+            # Where nothing is, nothing is learned about how much comes next.
             if chunk is not None:
                 yield chunk
-            rows = 0 if chunk is None else len(chunk.starts)
-            length = max(HOUR_MS, min(2 * length, length * MANY // max(1, rows), 7 * DAY_MS))
-            begin = end
+                length = max(HOUR_MS, min(2 * length, length * MANY // len(chunk.starts), DAY_MS))
 
     def _chunk(self, scope: dict[str, str | int]) -> History | None:
         with self._database.transaction() as cursor:

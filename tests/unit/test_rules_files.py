@@ -91,6 +91,40 @@ def test_a_good_file_makes_the_rules_it_says() -> None:
     assert (c.offset_ms, c.basis, c.judges("ANY")) == (86_400_000, "cohort", True)
 
 
+STEPS = {"sign_up": ("INPUT_NAME", "VERIFY_SMS_CODE"), "shop": ("CART", "PAY")}
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        (
+            "step: VERIFY_SMS_CODES",
+            "VERIFY_SMS_CODES is no step of a declared funnel; right would be VERIFY_SMS_CODE, or",
+        ),
+        ("step: [CART, PAID], funnel: shop", "PAID is no step of the funnel shop; right would be one of CART, PAY"),
+        (
+            "step: CART, funnel: sign_up",
+            "CART is no step of the funnel sign_up; right would be one of INPUT_NAME, VERI",
+        ),
+    ],
+)
+def test_a_step_that_no_declared_funnel_has_is_a_fault(rule: str, fault: str) -> None:
+    """A misspelt step would never fire, and nobody would know."""
+    text = f"groups:\n- name: g\n  rules:\n  - alert: D\n    {rule.replace(', funnel', chr(10) + '    funnel')}\n"
+    with pytest.raises(RuleFileError) as caught:
+        parse_rules(text, "mine.yml", declared=STEPS)
+
+    assert str(caught.value).startswith(f"mine.yml:5: step: {fault}"), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rule", ["step: PAY", "step: all", "step: ANY, funnel: other", "funnel: shop, step: [CART, PAY]"]
+)
+def test_a_step_that_may_be_counted_is_no_fault(rule: str) -> None:
+    """Of a declared funnel, or of one that nobody declared."""
+    assert parse_rules(f"groups: [{{name: g, rules: [{{alert: D, {rule}}}]}}]", declared=STEPS)
+
+
 def test_the_shipped_rules_hold_for_every_funnel() -> None:
     """Nobody has to write a rule to be told of a drop."""
     shipped = load_rules(None)
