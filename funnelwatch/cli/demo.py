@@ -126,5 +126,10 @@ def _summary(result: dict[str, Any]) -> str:
     ]
     if result["alert_after_s"] is not None:
         lines.append(f"alert {result['alert_after_s']:g} s after the incident's start")
+    if result["prometheus"] is None:
+        lines.append("Prometheus is not installed: nothing is compared with it")
+    elif result["prometheus"]["agrees"]:
+        rates = ", ".join(f"{step} {rate:.2%}" for step, rate in result["prometheus"]["prometheus"].items())
+        lines.append(f"Prometheus agrees with SQL: {rates}")
     lines += [f"FAULT: {fault}" for fault in result["faults"]]
     return "\n".join(lines)

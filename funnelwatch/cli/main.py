@@ -33,6 +33,7 @@ COMMANDS = {
     "silence": "silence:silence",
     "notify": "notify:notify",
     "exporter": "exporter:exporter",
+    "bridge": "bridge:bridge",
     "dead-letters": "dead_letters:dead_letters",
     "rebuild": "rebuild:rebuild",
     "drill": "drill:drill",

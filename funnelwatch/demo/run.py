@@ -13,6 +13,7 @@ import redis
 
 from deploy.embedded.stack import Stack
 from funnelwatch.demo.plan import OS, STEP, Plan
+from funnelwatch.demo.prometheus import Prometheus, find_prometheus
 from funnelwatch.demo.screen import alert_line, hints
 from funnelwatch.demo.traffic import Traffic
 from funnelwatch.demo.watch import Watch
@@ -81,6 +82,7 @@ class Demo:
         self.watch: Watch | None = None
         self.workers: Supervisor | None = None
         self.incident: Incident | None = None
+        self.prometheus: Prometheus | None = None
 
     def run(self, *, forever: bool) -> None:
         """Run through the plan; then, with ``forever``, go on with live traffic until interrupted.
@@ -116,6 +118,9 @@ class Demo:
         ensure_topics(settings)
         self._check_empty(settings)
         self._now("Starting workers …")
+        if program := find_prometheus():
+            self.prometheus = Prometheus(program, settings.timescale_url, self._data_dir / "prometheus")
+            self._cleanup.callback(self.prometheus.stop)
         log = self._cleanup.enter_context((self._data_dir / "logs" / "worker.log").open("ab"))
         self.workers = Supervisor(
             self._worker_count,
@@ -210,6 +215,9 @@ class Demo:
             faults.append(f"the alert came later than {ALERT_WITHIN_S:g} s after the incident's start")
         if self._open_alerts():
             faults.append("the alert has not resolved")
+        scraped = self.prometheus.agreement() if self.prometheus else None
+        if scraped and not scraped["agrees"]:
+            faults.append(f"Prometheus has the rates {scraped['prometheus']}, and SQL {scraped['sql']}")
         return {
             "ok": not faults,
             "faults": faults,
@@ -231,6 +239,7 @@ class Demo:
                 "end": _iso(incident.end_ms / 1000) if incident else None,
             },
             "alert_after_s": round(firing[0].at - incident.start_ms / 1000, 1) if firing and incident else None,
+            "prometheus": scraped,
             "alerts": [_alert_json(received) for received in self._watch.seen.alerts],
             "seconds": round(time.monotonic() - self._began, 1),
         }

@@ -33,6 +33,7 @@ def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(t
     assert result["dead_letters"] == 12
     assert result["worker_restarts"] >= 1
     assert result["kafka"].startswith("tansu")
+    assert result["prometheus"] is None or len(result["prometheus"]["sql"]) == 4
     live = [alert for alert in result["alerts"] if alert["window_start"] >= result["live_since"]]
     assert {alert["step"] for alert in live} == {"VERIFY_SMS_CODE"}
     assert all(alert["window_end"] > result["incident"]["start"] for alert in live), "a false alarm before the incident"

@@ -48,3 +48,10 @@ LEFT JOIN window_counts AS c ON
 WHERE p.closed_through IS NOT NULL
 GROUP BY p.funnel, p.closed_through, c.step, c.os, c.browser
 ORDER BY p.funnel, c.step, c.os, c.browser;
+
+-- name: rates_by_step
+-- The conversion rate of each step over all windows; reads the whole table.
+SELECT step, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+FROM window_counts
+GROUP BY step
+ORDER BY step;

@@ -1,0 +1,73 @@
+"""``funnelwatch bridge``: take over what other apps count at their ``/metrics``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from funnelwatch import FunnelProducer
+from funnelwatch.settings import load_settings
+from producers.bridge.mapping import BridgeFileError, load_targets
+from producers.bridge.target import Bridge, StateFileError
+from schemas.events import now_ms
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--state", "folder", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder of the state files; by default bridge/ in the data folder.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Only say whether the file can be used.")
+def bridge(file: Path, folder: Path | None, *, check: bool) -> None:
+    r"""Take over what other apps count at their /metrics into funnel events and counters (docs/prometheus.md).
+
+    A state file a target says how far each counter was taken over, so that nothing is lost or counted twice when this
+    or the app is restarted. Run one bridge a target. Ends with Ctrl-C.
+
+    \b
+    Example:
+      funnelwatch bridge bridge.yml --check
+      funnelwatch bridge bridge.yml
+    """
+    try:
+        targets = load_targets(file)
+    except BridgeFileError as error:
+        raise click.ClickException(str(error)) from error
+    if check:
+        for target in targets:
+            click.echo(f"{target.name}: {target.url} every {target.every:g} s, {len(target.maps)} maps")
+        return
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    folder = folder or settings.data_dir / "bridge"
+    folder.mkdir(parents=True, exist_ok=True)
+    producers = [FunnelProducer(settings, when_full="block") for _ in targets]
+    try:
+        bridges = [
+            Bridge(target, producer, folder / f"{target.name}.json", now_ms)
+            for target, producer in zip(targets, producers, strict=True)
+        ]
+    except StateFileError as error:
+        raise click.ClickException(str(error)) from error
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: Any) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    threads = [threading.Thread(target=one.run, args=(stopping,), name="bridge") for one in bridges]
+    for thread in threads:
+        thread.start()
+    click.echo(f"bridge: {len(targets)} targets", err=True)
+    stopping.wait()
+    for thread in threads:
+        thread.join()
+    for producer in producers:
+        producer.close()

@@ -1,0 +1,1 @@
+"""A bridge from another app's ``/metrics`` into funnel events and counters."""

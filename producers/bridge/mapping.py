@@ -1,0 +1,148 @@
+"""The file of a bridge: which apps are asked, and what their counters mean here.
+
+::
+
+    targets:
+      - name: web
+        url: http://web:8000/metrics
+        every: 5s
+        maps:
+          - metric: signup_step_shown_total
+            event: {phase: IMPRESSION, step: "{step}", os: "{platform|unknown}"}
+          - metric: signup_step_judged_total
+            where: {result: ok}
+            event: {phase: POST_VERIFICATION, status: SUCCESS, step: "{step}", os: "{platform|unknown}"}
+          - metric: sms_sent_total
+            counter: {name: sms_sent, dimensions: {os: "{platform}"}}
+
+``{label}`` stands for the value of a label, ``{label|other}`` for it or, where it is missing or empty, the other text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
+from producers.times import parse_span_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+LABEL = re.compile(r"\{(\w+)(?:\|([^}]*))?\}")
+
+
+class BridgeFileError(ValueError):
+    """The file of a bridge cannot be used; the message is for the person who wrote it."""
+
+
+def _seconds(value: Any) -> Any:
+    return parse_span_ms(value) / 1000 if isinstance(value, str) else value
+
+
+def _address(value: str) -> str:
+    if not re.match(r"https?://[^/]", value):
+        raise ValueError("is no address of the web, such as http://web:8000/metrics")
+    return value
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventOf(_Checked):
+    """The event that an increment of one stands for."""
+
+    phase: Literal["IMPRESSION", "POST_VERIFICATION"]
+    status: Literal["SUCCESS", "FAILURE"] | None = None
+    funnel: str = "sign_up"
+    step: str
+    os: str
+    browser: str = ""
+    app_version: str = ""
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if (self.phase == "POST_VERIFICATION") != (self.status is not None):
+            raise ValueError("status: a POST_VERIFICATION has one, SUCCESS or FAILURE, and an IMPRESSION has none")
+        return self
+
+
+class CounterOf(_Checked):
+    """The counter that an increment is added to."""
+
+    name: str
+    dimensions: dict[str, str] = {}
+
+
+class Map(_Checked):
+    """What the increments of one metric's series mean."""
+
+    metric: str
+    where: dict[str, str] = {}
+    event: EventOf | None = None
+    counter: CounterOf | None = None
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Self:
+        if (self.event is None) == (self.counter is None):
+            raise ValueError("event: a map has either an event or a counter")
+        return self
+
+    def fits(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether a series is meant."""
+        return name == self.metric and all(labels.get(label) == value for label, value in self.where.items())
+
+
+class Target(_Checked):
+    """One app."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    url: Annotated[str, AfterValidator(_address)]
+    every: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] = 5.0
+    timeout: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] = 4.0
+    maps: Annotated[list[Map], Field(min_length=1)]
+
+
+class BridgeFile(_Checked):
+    """The whole file."""
+
+    targets: Annotated[list[Target], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [target.name for target in self.targets]
+        if len(set(names)) < len(names):
+            raise ValueError("targets: two have the same name, by which their states are kept apart")
+        return self
+
+
+def load_targets(path: Path) -> list[Target]:
+    """The targets of a file.
+
+    Raises:
+        BridgeFileError: ``file:line: field: what is wrong``.
+    """
+    try:
+        document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BridgeFileError(f"{path}: cannot be read: {error}") from error
+    except RuleFileError as error:
+        raise BridgeFileError(str(error)) from error
+    try:
+        return BridgeFile.model_validate(plain(document)).targets
+    except ValidationError as error:
+        fault = error.errors()[0]
+        loc, message = list(fault["loc"]), fault["msg"].removeprefix("Value error, ")
+        if message != fault["msg"] and ": " in message:  # said by a model about one of its fields
+            field, _, message = message.partition(": ")
+            loc.append(field)
+        raise BridgeFileError(f"{path}:{line_of(document, loc)}: {place_of(loc) or 'file'}: {message}") from None
+
+
+def filled(text: str, labels: Mapping[str, str]) -> str:
+    """A text with the values of labels in it."""
+    return LABEL.sub(lambda found: labels.get(found[1]) or found[2] or "", text)

@@ -1,0 +1,147 @@
+"""One target of a bridge: asks it again and again, and takes over what it has counted.
+
+A target that is away, slow or talks nonsense is told and asked again; it delays no other. A state file holds how far
+each counter was taken over, and what is being emitted, before it is. It is written anew and moved into place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from producers.bridge.deltas import Seen, State, done, plan, records
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from producers.bridge.mapping import Target
+    from producers.producer import FunnelProducer
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 20_000_000
+FLUSH_S = 30.0
+REPORTED = ("gauge", "histogram", "summary")
+
+
+class ScrapeError(Exception):
+    """The target did not answer with metrics; says why."""
+
+
+class StateFileError(ValueError):
+    """The state file is not what a bridge wrote; the message says what to do."""
+
+
+class Bridge:
+    """Takes one target over; for one thread.
+
+    Args:
+        target: what is asked.
+        producer: of its own, one that blocks when its buffer is full.
+        state_file: read now, if it is there.
+        now_ms: the wall clock, ms.
+
+    Raises:
+        StateFileError: the state file cannot be used.
+    """
+
+    def __init__(self, target: Target, producer: FunnelProducer, state_file: Path, now_ms: Callable[[], int]) -> None:
+        self._target = target
+        self._producer = producer
+        self._file = state_file
+        self._now_ms = now_ms
+        self._told: set[str] = set()
+        self.state = State()
+        try:
+            self.state = State.from_json(state_file.read_text())
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StateFileError(
+                f"{state_file}: is no state of a bridge ({error}): move it away, and counting begins at the next scrape"
+            ) from error
+
+    def run(self, stopping: threading.Event) -> None:
+        """Take over until stopped."""
+        away = False
+        while not stopping.is_set():
+            try:
+                self.step()
+            except ScrapeError as error:
+                if not away:
+                    log.warning("target %s: %s; asked again every %g s", self._target.name, error, self._target.every)
+                away = True
+            else:
+                if away:
+                    log.warning("target %s: answers again", self._target.name)
+                away = False
+            stopping.wait(self._target.every)
+
+    def step(self) -> int:
+        """Emit what is left of an earlier plan, or one scrape's; how many increments Kafka has taken.
+
+        Raises:
+            ScrapeError: the target does not answer with metrics.
+        """
+        if not self.state.plan:
+            plan(self.state, self._scrape(), self._target.maps, self._now_ms())
+            self._save()
+        taken = sum(added.end - added.begin for added in self.state.plan)
+        if not self._emitted():
+            return 0
+        done(self.state)
+        self._save()
+        return taken
+
+    def _emitted(self) -> bool:
+        """Whether Kafka has acknowledged everything of the plan."""
+        failed = self._producer.stats().failed
+        for kind, fields in records(self._target.name, self.state, self._target.maps, 2_000 * self._target.every):
+            try:
+                _ = self._producer.emit(fields) if kind == "event" else self._producer.record(fields)
+            except ValueError as error:
+                self._tell(f"passed over, cannot be counted: {error}: {fields}")
+        if self._producer.flush(FLUSH_S) == 0 and self._producer.stats().failed == failed:
+            return True
+        log.warning("target %s: Kafka has not taken everything; it is sent again", self._target.name)
+        return False
+
+    def _scrape(self) -> list[Seen]:
+        request = urllib.request.Request(self._target.url, headers={"Accept": "text/plain;version=0.0.4"})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=self._target.timeout) as answer:  # noqa: S310 - checked
+                body = answer.read(MAX_BYTES + 1)
+        except (urllib.error.URLError, OSError) as error:
+            raise ScrapeError(f"{self._target.url} does not answer: {error}") from error
+        if len(body) > MAX_BYTES:
+            raise ScrapeError(f"{self._target.url} has more than {MAX_BYTES} bytes")
+        seen = []
+        try:
+            for family in text_string_to_metric_families(body.decode()):
+                if family.type in REPORTED and any(one.metric == family.name for one in self._target.maps):
+                    self._tell(f"{family.name} is a {family.type}: only counters can be taken over")
+                    continue
+                seen += [Seen(sample.name, dict(sample.labels), sample.value) for sample in family.samples]
+        except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+            raise ScrapeError(f"{self._target.url} answers with no metrics: {error}") from error
+        return seen
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told and len(self._told) < 100:  # noqa: PLR2004 - enough to see what is wrong
+            self._told.add(text)
+            log.warning("target %s: %s", self._target.name, text)
+
+    def _save(self) -> None:
+        new = self._file.with_suffix(".new")
+        with new.open("w") as file:
+            file.write(self.state.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
