@@ -140,9 +140,11 @@ FAULTS = {
         "f.yml:5: targets[0].maps[0].event: a map has either an event or a counter",
     ),
     "no status": (
-        "targets:\n  - name: a\n    url: http://w\n    maps:\n      - metric: m\n"
-        + "        event: {phase: POST_VERIFICATION, step: s, os: o}",
-        "f.yml:6: targets[0].maps[0].event.status: a POST_VERIFICATION has one",
+        """
+targets:
+  - {name: a, url: http://w, maps: [{metric: m,
+    event: {phase: POST_VERIFICATION, step: s, os: o}}]}""",
+        "f.yml:4: targets[0].maps[0].event.status: a POST_VERIFICATION has one",
     ),
     "same name": (
         "targets:\n" + "  - {name: a, url: http://w, maps: [{metric: m, counter: {name: c}}]}\n" * 2,
