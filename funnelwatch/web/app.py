@@ -70,5 +70,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
         app.include_router(router)
     for router in (rates.router, timers.router, alerts.router, funnels.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
-    app.mount("/static", StaticFiles(directory=str(files("funnelwatch.web") / "static")), name="static")
+    app.mount(
+        "/static", StaticFiles(directory=str(files("funnelwatch.web") / "static"), check_dir=False), name="static"
+    )
     return app

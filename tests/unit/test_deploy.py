@@ -1,0 +1,174 @@
+"""``deploy/compose.yml``, the image and what belongs to them: no engine runs here, so they are parsed and linted."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from deploy.image_lock import EMBEDDED, dependencies, part
+from funnelwatch.cli.main import COMMANDS
+from funnelwatch.settings import PREFIX, Settings
+from sinks.alerts.routes import load_routes
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE = (DEPLOY / "compose.yml").read_text()
+MODEL: dict[str, Any] = YAML(typ="safe").load(COMPOSE)
+SERVICES: dict[str, dict[str, Any]] = MODEL["services"]
+OURS = {name for name, service in SERVICES.items() if "build" in service}
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+DATASOURCE = (DEPLOY / "grafana" / "provisioning" / "datasources" / "funnelwatch.yml").read_text()
+BIN = Path(sys.executable).parent
+
+
+def lint(program: str, *arguments: str | Path) -> None:
+    """A linter has nothing to say."""
+    done = subprocess.run([BIN / program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_compose_file_is_of_the_compose_specification() -> None:
+    """As the specification's own JSON schema has it."""
+    lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yml")
+
+
+def test_hadolint_has_nothing_to_say_of_the_dockerfile() -> None:
+    """Down to matters of style."""
+    lint("hadolint", "--failure-threshold", "style", DEPLOY / "Dockerfile")
+
+
+def test_everything_that_was_asked_for_is_there() -> None:
+    """The servers, the workers, and each way in and out."""
+    servers = {"kafka", "schema-registry", "timescaledb", "redis", "grafana", "prometheus", "alertmanager"}
+    assert servers <= SERVICES.keys()
+    assert {"worker", "board", "collector", "exporter", "notify"} == OURS
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_pinned_watched_and_reached_from_this_machine_only(name: str) -> None:
+    """An exact version, a health check, restarts, and ports on 127.0.0.1 or none."""
+    service = SERVICES[name]
+    assert re.search(r":v?\d+\.\d+\.\d+(-\w+)?$", service["image"]), service["image"]
+    assert {"test", "interval", "timeout", "retries"} <= service["healthcheck"].keys()
+    assert service["restart"] == "unless-stopped"
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert not {"privileged", "network_mode", "container_name"} & service.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_own_services_run_a_command_that_there_is_with_few_rights(name: str) -> None:
+    """They change nothing of their image, and every setting that they are given exists."""
+    service = SERVICES[name]
+    assert service["command"][0] in COMMANDS
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    given = {key.removeprefix(PREFIX).lower() for key in service["environment"]}
+    assert given <= Settings.model_fields.keys()
+
+
+def test_every_password_must_be_given_and_none_stands_in_the_file() -> None:
+    """What is named PASSWORD or KEYS comes from the environment, without a default; .env.example lists it, empty."""
+    required = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
+    assert {name for name in re.findall(r"\$\{(\w+)", COMPOSE) if re.search("PASSWORD|KEY", name)} == required
+    example = (DEPLOY / ".env.example").read_text()
+    assert set(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == required
+    assert set(re.findall(r"^(\w+)=", example, re.MULTILINE)) == required
+    for name, service in SERVICES.items():
+        for key, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|_KEYS|AUTH$|^FUNNELWATCH_(TIMESCALE|REDIS)_URL", key):
+                assert "${" in value, f"{name}: {key}"
+
+
+def test_what_is_mounted_is_there_and_what_waits_waits_for_health() -> None:
+    """Files of this repository, read only; volumes that are declared; services that are named."""
+    for name, service in SERVICES.items():
+        for mount in service.get("volumes", []):
+            source, _, target = mount.partition(":")
+            if source.startswith("./"):
+                assert (DEPLOY / source).exists(), f"{name}: {source}"
+                assert target.endswith(":ro"), f"{name}: {mount}"
+            else:
+                assert source in MODEL["volumes"], f"{name}: {source}"
+        for other, wait in service.get("depends_on", {}).items():
+            assert other in SERVICES
+            assert wait == {"condition": "service_healthy"}
+
+
+def test_names_and_ports_of_services_are_those_that_others_use() -> None:
+    """Addresses in settings, routes and Prometheus name services, with the ports that these listen at by default."""
+    texts = [COMPOSE, *((DEPLOY / "compose" / name).read_text() for name in ("notify.yml", "prometheus.yml"))]
+    named = {
+        host for text in texts for host in re.findall(r"(?:://(?:[^/@\s]*@)?|- targets: \[)([a-z][a-z-]*):\d+", text)
+    }
+    assert named - SERVICES.keys() == {"localhost"}
+    ports = dict(re.findall(r"- targets: \[(\w+):(\d+)\]", texts[2]))
+    for name, setting in {"exporter": "exporter_port", "notify": "notify_port", "board": "board_port"}.items():
+        assert int(ports[name]) == Settings.model_fields[setting].default
+        assert f":{ports[name]}/" in SERVICES[name]["healthcheck"]["test"][-1]
+    assert [route.name for route in load_routes(DEPLOY / "compose" / "notify.yml")] == ["alertmanager"]
+
+
+def test_grafana_is_given_what_its_data_source_asks_for() -> None:
+    """Each name that the provisioning files use is in Grafana's environment."""
+    dashboards = (DEPLOY / "grafana" / "provisioning" / "dashboards" / "funnelwatch.yml").read_text()
+    asked = set(re.findall(r"\$(FUNNELWATCH_\w+)", DATASOURCE + dashboards))
+    assert asked == {key for key in SERVICES["grafana"]["environment"] if key.startswith("FUNNELWATCH_")}
+
+
+def test_the_image_runs_as_nobody_and_is_pinned() -> None:
+    """Every stage from an exact version; the last one as a user by number, so that anybody can tell it is not root."""
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(bases) == 2
+    assert all(re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", base) for base in bases)
+    assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE) == ["10001:10001"]
+    assert DOCKERFILE.count("--require-hashes") == 2
+    copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
+    ignored = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)) - {"LICENSE"}
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert copied == ignored == {name.rstrip("*") for name in packages}
+
+
+def test_the_images_lock_is_the_part_of_the_lock_that_runs() -> None:
+    """What the code needs, with hashes, in both versions where there are two; no tools, no embedded servers."""
+    lock = (ROOT / "requirements.lock").read_text()
+    kept = part(lock, dependencies((ROOT / "pyproject.toml").read_text()))
+    names = re.findall(r"^([a-z0-9-]+)==", kept, re.MULTILINE)
+    assert {"faust-streaming", "starlette", "psycopg-binary", "cramjam", "uvicorn"} <= set(names)
+    assert not ({"pytest", "ruff", "mypy", "schemathesis", "matplotlib"} | EMBEDDED) & set(names)
+    assert names.count("numpy") == len(re.findall(r"^numpy==", lock, re.MULTILINE))
+    assert kept.count("--hash=sha256:") >= len(names)
+    with pytest.raises(ValueError, match=r"has no nothing-at-all; `make lock`"):
+        part(lock, {"nothing-at-all"})
+
+
+def test_the_wheel_has_every_file_that_is_read_at_run_time(tmp_path: Path) -> None:
+    """SQL, schemas, rules, pages: what is no Python and belongs to a package is in what the image installs."""
+    source = tmp_path / "source"
+    for name in re.findall(r"^!(\w[\w.]*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    build = ["pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    subprocess.run([sys.executable, "-m", *build, "--wheel-dir", tmp_path, source], check=True, timeout=120)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        inside = set(opened.namelist())
+    read = {".sql", ".avsc", ".lua", ".css", ".js", ".html", ".svg"}
+    packages = ("funnelwatch", "producers", "stream", "sinks", "schemas", "alert_rules")
+    needed = {
+        path.relative_to(ROOT).as_posix()
+        for name in packages
+        for path in (ROOT / name).rglob("*")
+        if path.suffix in read
+    }
+    needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "alert_rules").glob("*.yml")}
+    assert needed
+    assert needed - inside == set()
