@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import urllib.request
 from collections import Counter, defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -117,6 +119,7 @@ def test_everybody_who_is_asked_tells_the_same_numbers(counted: tuple[Settings, 
             told.pop("includes_open_windows"), typed.pop("includes_open_windows")
             assert told == typed
         check_times(settings, api, begin, events)
+        check_board(api, begin, hand[()], hand["os",])
 
     panels = of_grafana(settings, "funnel", begin, {"funnel": ["sign_up"]})
     numbers = ("impressions", "successes", "failures")
@@ -146,3 +149,36 @@ def check_times(settings: Settings, api: Served, begin: int, events: list[dict[s
     assert [
         (clock(round(one["time"].timestamp() * 1000)), one["p50"], one["p90"], one["p99"]) for one in panels[title]
     ] == [(one["start"], one["p50_ms"], one["p90_ms"], one["p99_ms"]) for one in rows]
+
+
+def check_board(api: Served, begin: int, by_step: Counts, by_os: Counts) -> None:
+    """The board's time line adds up to the same impressions and successes, and its newest rates are Redis's."""
+    told = live(api, "history")
+    within = [place for place, start in enumerate(told["starts"]) if begin <= start < begin + RANGE_MS]
+    shown: dict[Group, tuple[int, int]] = {}
+    for line in told["series"]:
+        group = (line["step"],) if line["os"] is None else (line["step"], line["os"])
+        shown[group] = tuple(sum(line[name][place] for place in within) for name in ("impressions", "successes"))
+    assert shown == {group: counts[:2] for group, counts in (by_step | by_os).items()}
+    now = live(api, "now")
+    assert now["source"] == "redis"
+    for step in now["steps"]:
+        newest = {"since": clock(now["from"]), "until": clock(now["to"]), "step": step["step"]}
+        [row] = api.get("/api/v1/rates", newest).json["rows"] or [dict.fromkeys(("impressions", "successes"), 0)]
+        assert (step["impressions"], step["successes"]) == (row["impressions"], row["successes"])
+
+
+def live(api: Served, name: str) -> Any:
+    """The first event of that name with something in it that the board's page would be sent."""
+    with urllib.request.urlopen(f"{api.url}/live?since=1h", timeout=30) as stream:
+        fields: dict[str, str] = {}
+        for line in stream:
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            fields[field] = value
+            if field:
+                continue
+            told = json.loads(fields.get("data") or "null")
+            if fields.get("event") == name and (told.get("steps") or told.get("series")):
+                return told
+            fields = {}
+    raise AssertionError(f"the stream ended without {name}")
