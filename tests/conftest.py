@@ -9,6 +9,8 @@ import uuid
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from deploy.embedded.stack import Kafka, Stack
 from funnelwatch.settings import PREFIX, Settings
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 LONG = {"test_demo.py"}
 USED = pytest.StashKey[Servers]()
 TOLD = pytest.StashKey[set[str]]()
+
+# How long an example takes on a busy machine says nothing about what it is an example of.
+hypothesis_settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
