@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from alert_rules.instruments import INSTRUMENTS, SIGNALS
+from alert_rules.metrics import METRIC_KINDS
 from alert_rules.model import KINDS, NamedRule, Rule, Rules
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
             message = f"{message[0].lower()}{message[1:]}, not {plain(written[field])!r}"
         place = [*loc, *fault["loc"]]
         inner, _, rest = message.partition(": ")
-        if isinstance(written[field], dict) and inner in written[field]:
+        if isinstance(written.get(field), dict) and inner in written[field]:
             place, message = [*place, inner], rest
         raise _fault(document, place, name, message, _fields(model)[field]) from None
 
@@ -148,6 +149,11 @@ def _model(written: dict[Any, Any], document: Any, loc: list[str | int], name: s
             return INSTRUMENTS[signal]
         what = f"{signal!r} is not a signal" if "signal" in written else "is missing"
         raise _fault(document, [*loc, "signal"], name, what, SIGNALS)
+    if "metric" in written and kind != "instrumentation":
+        if isinstance(kind, str) and kind in METRIC_KINDS:
+            return METRIC_KINDS[kind]
+        what = f"{kind!r} is not a kind of rule about a counter or timer"
+        raise _fault(document, [*loc, "kind"], name, what, " or ".join(METRIC_KINDS))
     if isinstance(kind, str) and kind in KINDS:
         return KINDS[kind]
     right = "drop, threshold, change or instrumentation"

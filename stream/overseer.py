@@ -1,4 +1,4 @@
-"""Watches the pipeline as a whole, between windows: its instrumentation alerts and the heartbeat of the alerting.
+"""Watches the pipeline as a whole, and counters and timers, between windows; says the heartbeat of the alerting.
 
 One worker does it at a time, by a lock of the database that its session holds. What is to be remembered is in the
 database, under the funnel ``*``, guarded as that of the funnels: whoever was frozen writes nothing.
@@ -10,24 +10,32 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from alert_rules.instruments import instruments
+from alert_rules.metrics import MetricChangeRule, metric_rules
 from stream.aggregate import wall_clock_ms
 from stream.detector.advice import advised
+from stream.detector.metrics import MetricLook, MetricWatch
 from stream.detector.pipeline import EVERY_FUNNEL, Look, PipelineWatch
 from stream.detector.retire import retire
 from stream.detector.silence import muted, silence_of
 from stream.detector.state import AlertState, Reason, Transition
 from stream.detector.watchdog import heartbeat
+from stream.windows import window_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alert_rules.live import LiveRules
+    from alert_rules.metrics import MetricRules
     from funnelwatch.settings import Settings
     from sinks.timescale.alerts import AlertStore
+    from sinks.timescale.metric_counts import MetricStore, MetricTotal
     from sinks.timescale.pipeline import PipelineStore
     from sinks.timescale.silences import SilenceStore
 
 log = logging.getLogger(__name__)
+
+COUNTED_WITHIN_MS = 3_000
+"""A sample of a counter or timer that is on time is counted within this, ms."""
 
 
 class Overseer:
@@ -37,6 +45,7 @@ class Overseer:
         settings: topics, and how often the heartbeat is to be said.
         rules: as they are now.
         store: what is known of the pipeline.
+        metrics: counters and timers.
         alerts: states and outbox.
         silences: of operators.
         partitions: how many partitions the events topic has; asks Kafka.
@@ -51,6 +60,7 @@ class Overseer:
         settings: Settings,
         rules: LiveRules,
         store: PipelineStore,
+        metrics: MetricStore,
         alerts: AlertStore,
         silences: SilenceStore,
         partitions: Callable[[], int],
@@ -61,6 +71,7 @@ class Overseer:
         self._settings = settings
         self._rules = rules
         self._store = store
+        self._metrics = metrics
         self._alerts = alerts
         self._silences = silences
         self._partitions = partitions
@@ -68,6 +79,8 @@ class Overseer:
         self._send = send
         self._now_ms = now_ms
         self._watch: PipelineWatch | None = None
+        self._metric_watch = MetricWatch((), (), settings.window_ms)
+        self._judged_until = -1
         self._version = ""
         self._saves = 0
         self._beat = -1
@@ -95,6 +108,7 @@ class Overseer:
             watch = self._begin()
         now = self._now_ms()
         moves = watch.observe(Look(now, self._store.look(topic), self._partitions()))
+        moves += self._judge_metrics(now)
         moves += self._withheld(watch, now)
         self._save(now, moves)
         self._watch = watch
@@ -104,21 +118,61 @@ class Overseer:
     def _begin(self) -> PipelineWatch:
         """A watch of the rules as they are now, with what an earlier one has left."""
         self._version = self._rules.rules.version
-        rules = instruments(self._rules.rules, EVERY_FUNNEL)
+        rules, about_metrics = instruments(self._rules.rules, EVERY_FUNNEL), metric_rules(self._rules.rules)
         self._saves = self._alerts.saves(EVERY_FUNNEL)
         states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(EVERY_FUNNEL))}
-        retired = retire(states.values(), rules, self._alerts.last_message)
+        retired = retire(states.values(), (*rules, *about_metrics), self._alerts.last_message)
         self._save(self._now_ms(), retired)
         states |= {move.state.key: move.state for move in retired}
         log.info("this worker watches the pipeline as a whole")
+        self._metric_watch = MetricWatch(about_metrics, states.values(), self._settings.window_ms)
+        self._judged_until = -1
         return PipelineWatch(rules, states.values())
+
+    def _judge_metrics(self, now: int) -> list[Transition]:
+        """Judge counters and timers once a window, when what is on time is counted."""
+        settings = self._settings
+        end = window_start(now - int(settings.allowed_disorder_s * 1000) - COUNTED_WITHIN_MS, settings.window_ms)
+        if end <= self._judged_until:
+            return []
+        looks = {rule.alert: self._look(rule, end) for rule in self._metric_watch.rules}
+        self._judged_until = end
+        return self._metric_watch.observe(end, looks)
+
+    def _look(self, rule: MetricRules, end: int) -> list[MetricLook]:
+        """What a rule's counter or timer came to over the stretch that ends then.
+
+        What was first seen within it is left out: before that it was not silent, it was not there.
+        """
+
+        def read(until: int) -> dict[tuple[tuple[str, str], ...], MetricTotal]:
+            found = self._metrics.read(until - rule.over_ms, until, rule.metric, rule.by, rule.where, zeros=True)
+            return {tuple(sorted(one.dimensions.items())): one for one in found}
+
+        before = read(end - rule.offset_ms) if isinstance(rule, MetricChangeRule) else {}
+        looks = []
+        for key, one in read(end).items():
+            if one.first_seen > end - rule.over_ms:
+                continue
+            was = before.get(key)
+            looks.append(
+                MetricLook(
+                    dict(key),
+                    one.samples,
+                    one.value(rule.value),
+                    was.samples if was else 0,
+                    was.value(rule.value) if was else None,
+                )
+            )
+        return looks
 
     def _withheld(self, watch: PipelineWatch, now: int) -> list[Transition]:
         """What silences had muted and still fires now that they are over."""
         withheld = self._silences.withheld(EVERY_FUNNEL)
         silences = self._silences.after(now) if withheld else []
         over = [said for said in withheld if silence_of(said, silences, now) is None]
-        return [move for said in over if (move := watch.again(said, Reason.SILENCE_ENDED))]
+        watches = (watch, self._metric_watch)
+        return [move for said in over for one in watches if (move := one.again(said, Reason.SILENCE_ENDED))]
 
     def _save(self, now: int, moves: Sequence[Transition]) -> None:
         if not moves:

@@ -226,6 +226,7 @@ class Parts:
             settings=self.settings,
             rules=self.rules,
             store=PipelineStore(database),
+            metrics=MetricStore(database),
             alerts=AlertStore(database),
             silences=SilenceStore(database),
             partitions=self.partitions,

@@ -79,6 +79,7 @@ def metrics(
 def _as_object(one: MetricTotal) -> dict[str, Any]:
     given = asdict(one)
     quantiles = given.pop("quantiles")
+    given["first_seen"] = iso(one.first_seen)
     return given | ({f"p{q * 100:g}_ms": value for q, value in quantiles.items()} if one.kind == "TIMER" else {})
 
 

@@ -9,6 +9,7 @@ import click
 
 from alert_rules.instruments import DeadLettersRule, ImpressionsRule, Instrument, SilentRule
 from alert_rules.loader import SHIPPED, RuleFileError, load_rules
+from alert_rules.metrics import MetricRules, metric_criterion
 from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
 from funnelwatch.cli.backtest import backtest
 from funnelwatch.cli.rules_test import run_tests
@@ -80,6 +81,9 @@ def list_rules(path: Path | None, as_json: bool) -> None:
         click.echo(f"{rule.alert}  {rule.severity}  {rule.version}")
         if isinstance(rule, Instrument):
             click.echo(f"    {signal(rule)}; funnel {rule.funnel}")
+        if isinstance(rule, MetricRules):
+            levels = f"by {', '.join(rule.by)}" if rule.by else "all together"
+            click.echo(f"    {metric_criterion(rule)}; {levels}")
         if not isinstance(rule, Rule):
             continue
         levels = " and ".join(f"by {', '.join(level)}" if level else "all together" for level in rule.by)

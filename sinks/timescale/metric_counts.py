@@ -30,6 +30,7 @@ class MetricTotal:
         samples: how many.
         total: the sum of the increments, or of the milliseconds.
         quantiles: of a timer, ms: 0.5, 0.9 and 0.99 to value.
+        first_seen: when a worker saw the first of it, whatever the range, ms.
     """
 
     name: str
@@ -38,6 +39,17 @@ class MetricTotal:
     samples: int
     total: int
     quantiles: dict[float, float]
+    first_seen: int
+
+    def value(self, of: str) -> float | None:
+        """The total, samples, mean, p50, p90 or p99; None where there are no samples to tell."""
+        if of == "samples":
+            return self.samples
+        if of == "total":
+            return self.total
+        if of == "mean":
+            return self.total / self.samples if self.samples else None
+        return self.quantiles.get(next(q for q, column in QUANTILES.items() if column == of))
 
 
 class MetricStore:
@@ -102,6 +114,8 @@ class MetricStore:
         name: str | None = None,
         by: Sequence[str] = (),
         only: Mapping[str, str] | None = None,
+        *,
+        zeros: bool = False,
     ) -> list[MetricTotal]:
         """What counters and timers come to in windows that start in ``[from_ms, to_ms)``.
 
@@ -111,11 +125,13 @@ class MetricStore:
             name: of one of them; None: all.
             by: dimensions to tell apart by; others are added up.
             only: dimensions that must have these values.
+            zeros: tell also what was seen before and has no samples there.
         """
         parameters = {
             "from_ms": from_ms,
             "to_ms": to_ms,
             "name": name,
+            "zeros": zeros,
             "by": list(by),
             "only": json.dumps(dict(only or {})),
         }
@@ -127,6 +143,7 @@ class MetricStore:
                 row["samples"],
                 row["total"],
                 {q: row[column] for q, column in QUANTILES.items() if row[column] is not None},
+                row["first_seen_ms"],
             )
             for row in self._database.query("read_metrics", parameters)
         ]

@@ -1,11 +1,14 @@
-"""What the four signals of instrumentation share: the state machine, the message, and which alerts one explains."""
+"""What the signals of instrumentation, and rules about counters and timers, share.
+
+That is the state machine, the message, and which conversion alerts one explains.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.instruments import DeadLettersRule, ImpressionsRule, SilentRule
+from alert_rules.instruments import DeadLettersRule, ImpressionsRule, InstrumentRule, SilentRule
 from stream.detector.alert import alert_message
 from stream.detector.judge import Sight
 from stream.detector.machine import step
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from alert_rules.instruments import Instrument
+    from alert_rules.metrics import MetricRules
 
 REASONS = {
     "impressions": Reason.IMPRESSIONS_COLLAPSED,
@@ -46,14 +50,18 @@ class Finding:
     """What to look at first, in a sentence."""
     facts: dict[str, float]
     """What `explained` must know; kept with the state."""
+    enough: bool = True
+    """Whether there is enough to say anything."""
 
 
-def advance(rule: Instrument, before: AlertState, found: Finding, start: int, end: int) -> Transition | None:
-    """The transition of a signal's state after ``[start, end)`` has shown this; None if nothing changes."""
+def advance(
+    rule: Instrument | MetricRules, before: AlertState, found: Finding, start: int, end: int
+) -> Transition | None:
+    """The transition of a state after ``[start, end)`` has shown this; None if nothing changes."""
     sight = Sight(
         alarm=found.alarm,
         recovered=int(found.recovered and not found.alarm),
-        enough=True,
+        enough=found.enough,
         windows=max(1, rule.over_ms // (end - start)),
         impressions=found.total,
         successes=found.seen,
@@ -67,7 +75,8 @@ def advance(rule: Instrument, before: AlertState, found: Finding, start: int, en
         return None
     state = move.state
     if move.reason is Reason.FIRST_DROP:
-        state = state.but(reason=REASONS[rule.signal])
+        signal = rule.signal if isinstance(rule, InstrumentRule) else ""
+        state = state.but(reason=REASONS.get(signal, Reason.LIMIT_CROSSED))
     if found.alarm:
         state = state.but(payload={**state.payload, **found.facts})
     if not move.publish:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alert_rules.instruments import ImpressionsRule
+from alert_rules.metrics import MetricRule
 from alert_rules.model import BaseRule, NamedRule
 from stream.detector.state import AlertState, Reason, State, Transition
 
@@ -54,4 +55,6 @@ def judges(rule: NamedRule, state: AlertState) -> bool:
         return False
     if isinstance(rule, BaseRule | ImpressionsRule):
         return any(set(level) == set(state.dimensions) for level in rule.by)
+    if isinstance(rule, MetricRule):
+        return set(rule.by) == set(state.dimensions)
     return True

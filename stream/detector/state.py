@@ -49,6 +49,8 @@ class Reason(StrEnum):
     DEAD_LETTERS_RISE = "DEAD_LETTERS_RISE"
     PARTITION_SILENT = "PARTITION_SILENT"
     WATERMARK_STUCK = "WATERMARK_STUCK"
+    LIMIT_CROSSED = "LIMIT_CROSSED"
+    """A counter or timer is on the wrong side of its rule's limit."""
     SILENCE_ENDED = "SILENCE_ENDED"
     """It still fires, and a silence had muted what was said last."""
     RULE_REMOVED = "RULE_REMOVED"

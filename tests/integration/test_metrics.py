@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import random
+import threading
 from bisect import bisect_right
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
 
 from funnelwatch import FunnelProducer
+from schemas.codec import Decoder
 from schemas.events import now_ms
 from sinks.timescale.database import Database
 from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.repairs import RepairStore
 from sinks.timescale.retention import Retention, archive, set_retention
+from stream.detector.watchdog import is_heartbeat
 from tests.command import run, succeed_json
 from tests.stack import wait_until
 from tests.traffic import BORDERS, everything, prepared
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from funnelwatch.settings import Settings
 
@@ -169,6 +173,62 @@ def test_what_is_wrong_or_too_many_is_a_dead_letter_with_its_reason(quick: Setti
     [detail] = [letter["detail"].decode() for letter in letters if letter["reason"] == b"TOO_MANY_SERIES"]
     assert "sms_sent has 6 combinations of dimensions already" in detail
     assert sum(numbers[0] for numbers in stored(database)[0].values()) == 9
+
+
+@contextmanager
+def repeating(action: Callable[[], object]) -> Iterator[None]:
+    """Do something every 200 ms while the block runs."""
+    over = threading.Event()
+
+    def go() -> None:
+        while not over.wait(0.2):
+            action()
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_counter_that_stops_and_a_timer_that_slows_are_alerts(settings: Settings, tmp_path: Path) -> None:
+    """Each is said once by a running worker, for its own series, and resolves; the other provider is not told."""
+    rules = tmp_path / "sms.yml"
+    rules.write_text(
+        "groups: [{name: g, rules: ["
+        "{alert: Stopped, kind: threshold, metric: sms_sent, below: 5, over: 2s, by: [provider]},"
+        "{alert: Slow, kind: threshold, metric: sms_delivery, value: p90, above: 1000, over: 2s, min_samples: 5}]}]"
+    )
+    fast = {"session_timeout_s": 2.0, "window_s": 1, "allowed_disorder_s": 0.2, "rules_path": rules}
+    quick = prepared(settings.model_copy(update=fast))
+    decode = Decoder("Alert")
+
+    def said() -> list[tuple[str, str, str]]:
+        messages = [decode(one.value()) for one in everything(quick, quick.alerts_topic)]
+        told = [one for one in messages if not is_heartbeat(one)]
+        return sorted((one["rule"], one["dimensions"].get("provider", ""), one["state"]) for one in told)
+
+    def told(*expected: tuple[str, str, str]) -> None:
+        wait_until(lambda: len(said()) >= len(expected) or not one.running, f"{expected}", 60, 0.5)
+        assert said() == sorted(expected), one.text()
+
+    acme, slow = {"by": 0}, {"ms": 3_000}
+    with (
+        FunnelProducer(quick) as producer,
+        worker(quick) as one,
+        repeating(
+            lambda: (
+                producer.counter("sms_sent", acme["by"], provider="acme"),
+                producer.counter("sms_sent", 5, provider="other"),
+                producer.timer("sms_delivery", slow["ms"]),
+            )
+        ),
+    ):
+        told(("Stopped", "acme", "firing"), ("Slow", "", "firing"))
+        acme["by"], slow["ms"] = 5, 10
+        told(*((*what, state) for what in (("Stopped", "acme"), ("Slow", "")) for state in ("firing", "resolved")))
 
 
 def test_counters_and_timers_are_kept_as_long_as_windows(quick: Settings, database: Database) -> None:

@@ -68,3 +68,12 @@ def test_the_documented_backtest_answers(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("start", "end", "series", "score", "reason", "severity", "verdict", "incident"):
         assert f"`{name}`" in told
         assert name in answer["alerts"][0]
+
+
+def test_the_documented_rules_about_metrics_can_be_used(tmp_path: Path) -> None:
+    """Copied into a file, and checked."""
+    path = tmp_path / "metrics.yml"
+    path.write_text(example("# metrics.yml"))
+    result = CliRunner().invoke(command, ["check", str(path)])
+
+    assert result.exit_code == 0, result.output

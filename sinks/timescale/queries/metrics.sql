@@ -67,6 +67,7 @@ WITH wanted AS (
         s.series,
         s.name,
         s.kind,
+        s.first_seen,
         coalesce(
             (SELECT jsonb_object_agg(by.dimension, coalesce(s.dimensions ->> by.dimension, ''))
              FROM unnest(%(by)s::text[]) AS by (dimension)),
@@ -109,9 +110,14 @@ histograms AS (
 )
 
 SELECT
-    c.name, c.kind, c.dimensions, c.samples, c.total,
+    w.name, w.kind, w.dimensions, (extract(epoch FROM w.first_seen) * 1000)::bigint AS first_seen_ms,
+    coalesce(c.samples, 0) AS samples,
+    coalesce(c.total, 0) AS total,
     duration_quantile(0.5, h.octaves, h.slots) AS p50,
     duration_quantile(0.9, h.octaves, h.slots) AS p90,
     duration_quantile(0.99, h.octaves, h.slots) AS p99
-FROM counted AS c LEFT JOIN histograms AS h ON h.name = c.name AND h.dimensions = c.dimensions
-ORDER BY c.name, c.dimensions;
+FROM (SELECT name, kind, dimensions, min(first_seen) AS first_seen FROM wanted GROUP BY 1, 2, 3) AS w
+LEFT JOIN counted AS c ON c.name = w.name AND c.dimensions = w.dimensions
+LEFT JOIN histograms AS h ON h.name = w.name AND h.dimensions = w.dimensions
+WHERE %(zeros)s::boolean OR c.samples IS NOT NULL
+ORDER BY w.name, w.dimensions;

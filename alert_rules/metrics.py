@@ -1,0 +1,110 @@
+"""Rules of the kinds ``threshold`` and ``change`` about a counter or timer: those that name a ``metric``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from alert_rules.model import UNITS, Duration, NamedRule
+from schemas.metrics import DIMENSION, NAME
+
+if TYPE_CHECKING:
+    from alert_rules.model import Rules
+
+VALUES = "total, samples, mean, p50, p90 or p99"
+
+
+def _dimension(name: str) -> str:
+    if not DIMENSION.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a dimension")
+    return name
+
+
+def _metric(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a counter or timer")
+    return name
+
+
+DimensionName = Annotated[str, AfterValidator(_dimension)]
+
+
+class MetricRule(NamedRule):
+    """What every rule about a counter or timer has."""
+
+    metric: Annotated[str, AfterValidator(_metric)] = Field(description="the name of a counter or timer: sms_sent")
+    value: Literal["total", "samples", "mean", "p50", "p90", "p99"] = Field("total", description=VALUES)
+    by: tuple[DimensionName, ...] = Field((), description="a list of dimensions that are judged apart, such as [os]")
+    where: dict[DimensionName, str] = Field(
+        default_factory=dict, description="a map of dimensions to the values that are judged, such as {os: iOS}"
+    )
+    over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
+    min_samples: int = Field(0, ge=0, description="how many samples there must be, such as 20")
+
+    @field_validator("funnel")
+    @classmethod
+    def _every_funnel(cls, funnel: str) -> str:
+        if funnel != "*":
+            raise ValueError("is not what a counter or timer belongs to")
+        return funnel
+
+    @property
+    def needed(self) -> int:
+        """How many samples there must be to say anything: a mean or quantile of nothing is nothing."""
+        return max(self.min_samples, int(self.value not in {"total", "samples"}))
+
+
+class MetricThresholdRule(MetricRule):
+    """The value over the last stretch of time is below, or above, a fixed number."""
+
+    kind: Literal["threshold"] = Field(description="threshold or change")
+    below: float | None = Field(None, ge=0, description="a number, such as 10")
+    above: float | None = Field(None, ge=0, validate_default=True, description="a number; or below, not both")
+
+    @field_validator("above")
+    @classmethod
+    def _one_of_both(cls, above: float | None, info: ValidationInfo) -> float | None:
+        return _either(above, info, "below")
+
+
+class MetricChangeRule(MetricRule):
+    """The value over the last stretch of time is lower, or higher, by a share than over the same some time ago."""
+
+    kind: Literal["change"] = Field(description="threshold or change")
+    offset_ms: Duration = Field(
+        604_800_000, gt=0, le=3 * UNITS["w"], alias="offset", description="a duration up to 3w, such as 1w"
+    )
+    drop: float | None = Field(None, gt=0, lt=1, description="a share of the earlier value from 0 to 1, such as 0.5")
+    rise: float | None = Field(
+        None, gt=0, validate_default=True, description="a share of the earlier value, such as 0.5; or drop, not both"
+    )
+
+    @field_validator("rise")
+    @classmethod
+    def _one_of_both(cls, rise: float | None, info: ValidationInfo) -> float | None:
+        return _either(rise, info, "drop")
+
+
+MetricRules = MetricThresholdRule | MetricChangeRule
+METRIC_KINDS: dict[str, type[MetricRules]] = {"threshold": MetricThresholdRule, "change": MetricChangeRule}
+
+
+def _either(one: float | None, info: ValidationInfo, other: str) -> float | None:
+    if (one is None) == (info.data.get(other) is None):
+        raise ValueError(f"either this or {other} must be there, and not both")
+    return one
+
+
+def metric_rules(rules: Rules) -> tuple[MetricRules, ...]:
+    """The rules about counters and timers."""
+    return tuple(rule for rule in rules.rules if isinstance(rule, MetricRules))
+
+
+def metric_criterion(rule: MetricRules) -> str:
+    """When the rule fires, in a person's words."""
+    what = f"{rule.value} of {rule.metric} over {rule.over_ms / 60_000:g} min"
+    if isinstance(rule, MetricThresholdRule):
+        return f"{what} below {rule.below:g}" if rule.below is not None else f"{what} above {rule.above:g}"
+    how = f"{rule.drop:.0%} lower" if rule.drop is not None else f"{rule.rise:.0%} higher"
+    return f"{what} {how} than {rule.offset_ms / 3_600_000:g} h before"

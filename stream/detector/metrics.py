@@ -1,0 +1,98 @@
+"""Rules about counters and timers, judged on what they came to over a stretch of time: pure, one window at a time.
+
+They are not windows that close: a stretch is judged once, when it has ended by the wall clock, long enough ago for what
+is on time to be counted. What comes later is counted, and not judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alert_rules.metrics import MetricThresholdRule
+from stream.detector.instrument import Finding, advance, minutes, say_again
+from stream.detector.pipeline import EVERY_FUNNEL
+from stream.detector.state import AlertState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from alert_rules.metrics import MetricRules
+    from stream.detector.state import Reason, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLook:
+    """What a rule's counter or timer came to.
+
+    Attributes:
+        dimensions: the values of those that the rule judges by.
+        samples: how many over the stretch that ends now.
+        value: what the rule is about; None where there were no samples to tell.
+        samples_before: the same over the stretch that a ``change`` rule compares with.
+        value_before: likewise.
+    """
+
+    dimensions: Mapping[str, str]
+    samples: int
+    value: float | None
+    samples_before: int = 0
+    value_before: float | None = None
+
+
+class MetricWatch:
+    """The rules about counters and timers, with the states of their alerts."""
+
+    def __init__(self, rules: Iterable[MetricRules], states: Iterable[AlertState], window_ms: int) -> None:
+        self.rules = tuple(rules)
+        names = {rule.alert for rule in self.rules}
+        self.states = {state.key: state for state in states if state.rule in names}
+        self._window_ms = window_ms
+
+    def observe(self, end: int, looks: Mapping[str, Sequence[MetricLook]]) -> list[Transition]:
+        """What changes with the window that ends at ``end`` (ms); looks by name of the rule."""
+        moves = []
+        for rule in self.rules:
+            for look in looks.get(rule.alert, ()):
+                found = finding(rule, look)
+                blank = AlertState(rule.alert, EVERY_FUNNEL, "*", dict(look.dimensions))
+                before = self.states.get(blank.key, blank)
+                if (move := advance(rule, before, found, end - self._window_ms, end)) is not None:
+                    self.states[blank.key] = move.state
+                    moves.append(move)
+        return moves
+
+    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
+        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        return say_again(self.states, said, reason)
+
+
+def finding(rule: MetricRules, look: MetricLook) -> Finding:
+    """What a look says to a rule: whether its value is on the wrong side of the limit."""
+    value, enough = look.value or 0.0, look.value is not None and look.samples >= rule.needed
+    if isinstance(rule, MetricThresholdRule):
+        falls = rule.below is not None
+        limit = rule.below if rule.below is not None else rule.above or 0.0
+        than = f"the limit is {limit:g}"
+    else:
+        before = look.value_before or 0.0
+        enough = enough and before > 0 and look.samples_before >= max(rule.needed, 1)
+        falls = rule.drop is not None
+        limit = before * (1 - rule.drop if rule.drop is not None else 1 + (rule.rise or 0.0))
+        than = f"it was {before:g} at {rule.offset_ms / 3_600_000:g} h before"
+    wrong = enough and (value < limit if falls else value > limit)
+    # What was to be expected, and what of it is there; of a value that is too high, what there is, and what may be.
+    total, seen = (limit, value) if falls else (value, limit)
+    about = "".join(f" {name}={text or '(none)'}" for name, text in {**rule.where, **look.dimensions}.items())
+    unit = " ms" if rule.value not in {"total", "samples"} else ""
+    return Finding(
+        alarm=wrong,
+        recovered=enough and not wrong,
+        total=total,
+        seen=min(seen, total),
+        usual=total,
+        what=f"{rule.metric}{about}: {rule.value} over {minutes(rule.over_ms)} is {value:g}{unit}; {than}{unit}",
+        first=f"`funnelwatch metrics {rule.metric} --since 2h` tells it by any dimension (--by); what was released?",
+        facts={},
+        enough=enough,
+    )
