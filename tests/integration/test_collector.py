@@ -194,8 +194,8 @@ def test_who_sends_too_much_is_told_when_to_come_again(stack: Servers, tmp_path:
     settings = topics_of(stack)
     keys = f"one:{hash_of('one')},two:{hash_of('two')}"
     batch = [{**STEP, "sign_up_session_id": "s"}] * 45
-    limits = {"collector_keys": keys, "collector_key_rate": 10, "collector_address_rate": 2}
-    with collector(settings, tmp_path / "log", **limits) as one:
+    limits = {"collector_keys": keys, "collector_key_rate": 1, "collector_address_rate": 1}
+    with collector(settings, tmp_path / "log", collector_trusted_proxies="127.0.0.1", **limits) as one:
         first = one.send(batch, Authorization="Bearer one")
         assert first.status == 200
         second = one.send(batch, Authorization="Bearer one")
@@ -207,6 +207,8 @@ def test_who_sends_too_much_is_told_when_to_come_again(stack: Servers, tmp_path:
         assert {reply.status for reply in many} == {401, 429}
         assert "too many requests from 127.0.0.1" in many[-1].json["detail"]
         assert int(many[-1].headers["Retry-After"]) >= 1
+        behind = one.ask("POST", "/v1/events", b"{}", X_Forwarded_For="192.0.2.7")
+        assert behind.status == 401, "a trusted proxy's other client has a limit of its own"
 
 
 def test_what_was_acknowledged_is_there_after_an_outage_of_kafka(
@@ -241,6 +243,21 @@ def test_what_was_acknowledged_is_there_after_an_outage_of_kafka(
         wait_until(lambda: all(send(number).status == 200 for number in range(3)), "Kafka takes them again", 60)
         acknowledged = {"before", *pending}
         assert {event["event_id"] for event in read_events(settings, len(acknowledged))} == acknowledged
+
+
+def test_no_kafka_from_the_start_is_told_and_bounded_in_time_and_number(own: Settings, tmp_path: Path) -> None:
+    """Beyond what may wait, an event is not even kept; what waits is told undelivered after its time."""
+    away = own.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
+    with collector(away, tmp_path / "log", collector_delivery_timeout_s=1, collector_max_waiting=5) as one:
+        reply = one.send([{**STEP, "sign_up_session_id": "s", "event_id": f"e-{number}"} for number in range(8)])
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
+        outcomes = [event["outcome"] for event in reply.json["events"]]
+        assert outcomes == ["undelivered"] * 8
+        assert [event["message"] for event in reply.json["events"]][5:] == ["5 events wait for Kafka already"] * 3
+        lines = one.ask("POST", f"/api/v2/write?key={KEY}", b"funnel_counter,name=a value=1")
+        assert (lines.status, lines.json["code"], lines.headers["Retry-After"]) == (503, "unavailable", "5")
+        assert one.ask("GET", "/readyz").status == 503
+        assert one.stop() == 0
 
 
 def test_it_answers_what_is_in_flight_before_it_ends(own: Settings, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from funnelwatch import BufferFull, FunnelProducer, Undelivered
 from funnelwatch.settings import Settings
@@ -144,3 +145,24 @@ def test_counters_and_timers_share_the_buffer_and_name_their_series_when_lost(aw
         producer.record(name="sms_sent", kind="COUNTER", unit="s")
     assert producer.stats().emitted == 2
     producer.close(0.1)
+
+
+@pytest.mark.parametrize("code", [KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH])
+def test_a_client_that_kafka_calls_fenced_is_made_anew(away: Settings, code: int) -> None:
+    """Every later event would fail as well; one that is merely late changes nothing."""
+    with FunnelProducer(away) as producer:
+        producer.emit(SHOWN)
+        first = producer._connection
+        assert first is not None
+
+        class Message:
+            def key(self) -> bytes:
+                return b"s-1"
+
+        first._told(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
+        producer.emit(SHOWN)
+        assert producer._connection is first
+        first._told(KafkaError(code), Message())
+        producer.emit(SHOWN)
+        assert producer._connection is not first
+        producer.close(0.1)
