@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from producers.visits import Visits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from producers.quiet import Emits
@@ -52,13 +53,37 @@ class FunnelWsgi:
 
         token = self._visits.enter(visit)
         try:
-            return self._app(environ, start)
+            body = self._app(environ, start)
+            # An app that is a generator has not done anything before its first part is asked for.
+            return body if ended else _Begun(body)
         except Exception as error:
             if not ended:
                 self._visits.end(visit, 500, error)
             raise
         finally:
             self._visits.leave(token)
+
+
+class _Begun:
+    """A body whose first part has been made; the rest comes when it is asked for.
+
+    Args:
+        body: what the app returned.
+    """
+
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._body = body
+        rest = iter(body)
+        self._parts = chain([next(rest, b"")], rest)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The parts."""
+        return self._parts
+
+    def close(self) -> None:
+        """The app's own clean-up (PEP 3333)."""
+        if close := getattr(self._body, "close", None):
+            close()
 
 
 def _headers(environ: WSGIEnvironment) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _event(entry: Entry, point: Point) -> dict[str, Any]:
         value = given[key]
         text = _text(value)
         if name in WHOLE:
-            event[name] = round(value) if isinstance(value, float) and isfinite(value) else value
+            event[name] = _whole(value)
         elif text:
             event[name] = source.values.get(text, text) if source else text
     event["contexts"] = {key: _text(value) for key, value in given.items() if key not in used}
@@ -96,6 +96,13 @@ def _number(sample: Sample, point: Point, *, counter: bool) -> int | Fault:
             return Fault(sample.value, f"{value!r} is not whole; a counter goes up by whole numbers")
         return int(value)
     return round(value * UNIT_MS[sample.unit])
+
+
+def _whole(value: Value) -> Value:
+    """The whole number that a field, or the text of a tag, is; else what it is, for the checks to name."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdecimal() else value
+    return round(value) if isinstance(value, float) and isfinite(value) else value
 
 
 def _text(value: Value) -> str:

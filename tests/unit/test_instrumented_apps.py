@@ -184,6 +184,30 @@ def test_an_exception_of_the_app_is_a_failure_and_goes_on(server: Any) -> None:
     assert (event["status"], event["contexts"]) == ("FAILURE", {"error": "LookupError"})
 
 
+def test_an_app_that_is_a_generator_has_the_last_word_as_well() -> None:
+    """It begins when the server asks for the first part; its clean-up is called."""
+    ended = []
+
+    def app(environ: Any, start: Any) -> Any:
+        try:
+            current_step().failure(reason="WRONG_CODE")
+            start("200 OK", [])
+            yield b"once "
+            yield b"more"
+        finally:
+            ended.append(True)
+
+    kept = Kept()
+    environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": "/sign-up/code"}
+    setup_testing_defaults(environ)
+    body: Any = FunnelWsgi(app, kept, STEPS)(environ, lambda *_: lambda data: None)
+    assert b"".join(body) == b"once more"
+    body.close()
+    assert ended
+    (event,) = kept.events
+    assert (event["status"], event["contexts"]) == ("FAILURE", {"reason": "WRONG_CODE"})
+
+
 @pytest.mark.parametrize(
     "cookie",
     ["funnel_session=", "funnel_session=a.b", "funnel_session=" + "x" * 5000, "=;;", 'funnel_session="\\', "é=ü; ="],

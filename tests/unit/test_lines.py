@@ -80,6 +80,7 @@ def test_the_shipped_mapping_takes_events_as_they_are_named() -> None:
         EVENT.replace("IMPRESSION", "POST_VERIFICATION,status=SUCCESS").replace('"s-1"', '"s-1",duration_ms=81.6')
     )
     assert (verified["status"], verified["duration_ms"]) == ("SUCCESS", 82)
+    assert made(EVENT.replace("IMPRESSION", "POST_VERIFICATION,status=FAILURE,duration_ms=7"))["duration_ms"] == 7
 
 
 def test_a_point_with_a_time_is_the_same_event_whenever_it_is_sent() -> None:
