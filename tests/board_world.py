@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,19 @@ class World:
         self.count({start: self._window(start, troubles)})
         self.close_windows(start + self.window_ms)
 
+    def trickle(self, troubles: tuple[Trouble, ...] = TROUBLES) -> None:
+        """One second more of the open window; windows that have passed meanwhile are closed."""
+        self.now = time.time_ns() // 1_000_000
+        last = self.now - self.now % self.window_ms
+        share = MINUTE_MS / 60 / self.window_ms
+        part = {
+            series: Tally(*(int(self._random.binomial(n, share)) for n in tally))
+            for series, tally in self._window(last, troubles).items()
+        }
+        self.count({last: part})
+        if last > self.closed_through():
+            self.close_windows(last)
+
     def close_windows(self, through: int, funnel: str = FUNNEL) -> None:
         """Windows that start before this are closed."""
         closer = ClosingStore(self._database)
@@ -186,7 +200,7 @@ class World:
         for (os, browser, version), share in SHARES.items():
             shown = int(self._random.poisson(SESSIONS * share * self.window_ms / MINUTE_MS))
             for step, rate in RATES.items():
-                lost = [t.loss for t in troubles if t.step == step and t.os == os and t.end <= ago <= t.begin]
+                lost = [t.loss for t in troubles if t.step == step and t.os == os and t.end < ago <= t.begin]
                 chance = (rate + 0.015 * (os == "Desktop")) * (1 - sum(lost))
                 won = int(self._random.binomial(shown, chance))
                 failed = int(self._random.binomial(shown - won, 0.6))

@@ -1,4 +1,4 @@
-"""Write the dashboards as JSON: ``python -m deploy.grafana``."""
+"""Write the dashboards as JSON, and pictures of their layout: ``python -m deploy.grafana``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from deploy.grafana.alerts import alerts
 from deploy.grafana.funnel import funnel
+from deploy.grafana.layout import svg
 from deploy.grafana.pipeline import pipeline
 from deploy.grafana.step import step
 
 PLACE = Path(__file__).parent / "dashboards"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def documents() -> dict[str, str]:
@@ -25,11 +27,19 @@ def documents() -> dict[str, str]:
     }
 
 
+def pictures() -> dict[str, str]:
+    """Name of the file to the SVG of a dashboard's layout."""
+    return {f"grafana-{Path(name).stem}.svg": svg(json.loads(text)) for name, text in documents().items()}
+
+
 def main() -> None:
-    """Write them all."""
-    for name, text in documents().items():
-        (PLACE / name).write_text(text)
-        sys.stdout.write(f"{PLACE / name}\n")
+    """Write them all; the pictures where there are docs, which an installed package has not."""
+    files = {PLACE / name: text for name, text in documents().items()}
+    if DOCS.is_dir():
+        files |= {DOCS / name: text for name, text in pictures().items()}
+    for path, text in files.items():
+        path.write_text(text)
+        sys.stdout.write(f"{path}\n")
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def demo(
 ) -> None:
     r"""See the whole pipeline at work: history, live traffic, an incident, its alert, recovery.
 
-    Starts Kafka, PostgreSQL, Redis and workers of its own under the data folder, all on 127.0.0.1, and ends them
-    again. Eight days of history are backfilled first, so that the detector knows what to expect. The exit code is 1
-    if an event was lost or counted twice, or if no alert came.
+    Starts Kafka, PostgreSQL, Redis, workers and a board of its own under the data folder, all on 127.0.0.1, and ends
+    them again. Eight days of history are backfilled first, so that the detector knows what to expect. The exit code is
+    1 if an event was lost or counted twice, or if no alert came.
 
     \b
     Examples:
@@ -79,7 +79,15 @@ def demo(
             if picture and not picture.exists() and run.alerts("firing"):
                 save(screen, picture)
 
-        run = Demo(data_dir=data_dir, kafka=cast("Kafka", kafka), workers=workers, plan=plan, say=say, draw=draw)
+        run = Demo(
+            data_dir=data_dir,
+            kafka=cast("Kafka", kafka),
+            workers=workers,
+            plan=plan,
+            say=say,
+            draw=draw,
+            browse=console.is_terminal and not exit_when_done,
+        )
         result: dict[str, Any] | None = None
         interrupted = False
         try:

@@ -12,6 +12,7 @@ import psycopg
 import redis
 
 from deploy.embedded.stack import Stack
+from funnelwatch.demo.board import Board, show
 from funnelwatch.demo.plan import OS, STEP, Plan
 from funnelwatch.demo.prometheus import Prometheus, find_prometheus
 from funnelwatch.demo.screen import alert_line, hints
@@ -53,6 +54,7 @@ class Demo:
         plan: what happens when.
         say: told each new thing that happens, a line at a time, from any thread.
         draw: called about twice a second while it runs.
+        browse: open the board in this desktop's browser, if it has one.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Demo:
         plan: Plan,
         say: Callable[[str], None],
         draw: Callable[[Demo], None],
+        browse: bool = False,
     ) -> None:
         self._data_dir = data_dir
         self._kafka = kafka
@@ -71,6 +74,8 @@ class Demo:
         self._plan = plan
         self._say = say
         self._draw = draw
+        self._browse = browse
+        self.board_url: str | None = None
         self._began = time.monotonic()
         self._told = 0
         self._measured = (time.monotonic(), 0)
@@ -117,6 +122,7 @@ class Demo:
         self._say(hints(self._data_dir, settings.timescale_url))
         ensure_topics(settings)
         self._check_empty(settings)
+        self._start_board(environment)
         self._now("Starting workers …")
         if program := find_prometheus():
             self.prometheus = Prometheus(program, settings.timescale_url, self._data_dir / "prometheus")
@@ -139,6 +145,20 @@ class Demo:
         patient = settings.model_copy(update={"kafka_config": {**settings.kafka_config, "linger.ms": "500"}})
         self.traffic = Traffic(patient, self._plan)
         self._cleanup.callback(self.traffic.stop)
+
+    def _start_board(self, environment: dict[str, str]) -> None:
+        path = self._data_dir / "logs" / "board.log"
+        board = Board(
+            environment | {"FUNNELWATCH_DATA_DIR": str(self._data_dir)}, self._cleanup.enter_context(path.open("ab"))
+        )
+        self._cleanup.callback(board.stop)
+        self.board_url = board.start()
+        if self.board_url is None:
+            self._say(f"The board did not come up; {path} tells why. The demo goes on without it.")
+            return
+        self._say(f"The board, live in your browser: {self.board_url}?since=15m")
+        if self._browse:
+            show(f"{self.board_url}?since=15m")
 
     def _check_empty(self, settings: Settings) -> None:
         """A server that the user named may hold counts of theirs; the demo would mix its own in."""
@@ -229,6 +249,7 @@ class Demo:
             "events_counted": counted,
             "dead_letters": dead_letters,
             "duplicates": self._watch.seen.counted.duplicates,
+            "board": self.board_url,
             "worker_restarts": self.workers.restarts if self.workers else 0,
             "live_since": _iso((self._traffic.live_since_ms or 0) / 1000),
             "incident": {

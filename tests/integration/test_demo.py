@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +25,9 @@ def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(t
         worker.kill()
         run.wait_for("it is started again", 30)
         run.wait_for("INCIDENT", 300)
+        [board] = re.findall(r"live in your browser: (\S+)", run.err.read_text(errors="replace"))
+        with urllib.request.urlopen(board, timeout=10) as page:
+            assert b"<title>funnelwatch</title>" in page.read()
         run.process.wait(600)
     finally:
         run.process.kill()

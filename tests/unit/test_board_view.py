@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funnelwatch.web.board.expected import expected_rates, needed
+from funnelwatch.web.board.expected import Ordinary, expected_rates, needed
 from funnelwatch.web.board.hot import Hot, of_now, wanted
 from funnelwatch.web.board.judge import judge
 from funnelwatch.web.board.question import RANGES, Question, QuestionError
@@ -94,6 +94,12 @@ def test_a_rate_is_called_low_only_when_that_is_sure_and_noticeable(
     assert judge(shown, won, expected, alerting=alerting) == state
 
 
+def test_an_expected_rate_that_rests_on_little_is_not_held_against_anybody() -> None:
+    """75 % of 400 is surely below 81 % where that is known well, and not where a hundred impressions say so."""
+    assert judge(400, 290, 0.81, 100_000) == "low"
+    assert judge(400, 290, 0.81, 100) == "ok"
+
+
 def test_a_rate_now_is_of_as_few_closed_windows_as_say_enough() -> None:
     """Two minutes where there are a hundred impressions, more where there are fewer, never an open window."""
     starts = [T + at * MINUTE for at in range(-15, 2)]
@@ -175,7 +181,11 @@ def test_the_time_line_marks_what_is_still_counting_and_leaves_thin_spans_withou
         Rate(SMS, os="Android", impressions=100, successes=60, start_ms=starts[0]),
         Rate(SMS, os="iOS", impressions=19, successes=19, start_ms=starts[1]),
     )
-    known = record(histories={Question(): History(starts, MINUTE, rates, {(SMS, "iOS"): [0.8, 0.8, None]})})
+    known = record(
+        histories={
+            Question(): History(starts, MINUTE, rates, {(SMS, "iOS"): [Ordinary(0.8, 500), Ordinary(0.8, 500), None]})
+        }
+    )
     message = history_message(Question(), known)
     assert message is not None
     assert message["partial_from"] == T
@@ -212,7 +222,8 @@ def test_what_is_expected_is_what_the_detector_expects() -> None:
     found = expected_rates(rates, starts, MINUTE)
     for column, place in counts.columns.items():
         line = found[column.step, column.values[0] if column.values else None]
-        assert line == pytest.approx(right.rate[:, place].tolist())
+        assert [one and one.rate for one in line] == pytest.approx(right.rate[:, place].tolist())
+        assert [one and one.strength for one in line] == pytest.approx(right.strength[:, place].tolist())
 
 
 def test_lag_is_what_lies_behind_the_counted_offsets_and_unknown_without_kafka() -> None:

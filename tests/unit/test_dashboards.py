@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -14,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import REGISTRY
 from ruamel.yaml import YAML
 
-from deploy.grafana.__main__ import documents
+from deploy.grafana.__main__ import DOCS, documents, pictures
 from deploy.grafana.alerts import AT_ITS_TIME
 from deploy.grafana.parts import SQL
 from stream import metrics
@@ -157,3 +158,12 @@ def test_a_frame_may_show_grafana_and_nobody_signs_up() -> None:
     page = (Path(__file__).parents[2] / "docs" / "grafana.md").read_text()
     assert "allow_embedding" in page
     assert "frame-ancestors" in page
+
+
+def test_the_pictures_in_the_docs_show_the_dashboards_as_they_are() -> None:
+    """``python -m deploy.grafana`` would change no picture; each has the titles of all panels, escaped."""
+    for name, picture in pictures().items():
+        assert (DOCS / name).read_text() == picture
+        dashboard = json.loads((FOLDER / name.removeprefix("grafana-").replace(".svg", ".json")).read_text())
+        shown = {text.text for text in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")}
+        assert {panel["title"] for panel in dashboard["panels"]} <= shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,13 @@ Place = tuple[str, str | None]
 """A step, and an os or None for all of them."""
 
 
+class Ordinary(NamedTuple):
+    """A rate that is ordinary, and how many impressions say so."""
+
+    rate: float
+    strength: float
+
+
 def needed(starts: Sequence[int], every_ms: int) -> Iterator[tuple[int, int]]:
     """The ranges of time ``[from, to)`` whose counts say what is ordinary for spans that start then, ms."""
     first, last = starts[0], starts[-1]
@@ -29,7 +36,7 @@ def needed(starts: Sequence[int], every_ms: int) -> Iterator[tuple[int, int]]:
     yield first - RECENT_GAP_MS - RECENT_MS - every_ms, last
 
 
-def expected_rates(rates: Iterable[Rate], starts: Sequence[int], every_ms: int) -> dict[Place, list[float | None]]:
+def expected_rates(rates: Iterable[Rate], starts: Sequence[int], every_ms: int) -> dict[Place, list[Ordinary | None]]:
     """The ordinary rate of each step, and each os of it, for each of the spans; None where nothing is known.
 
     Args:
@@ -45,7 +52,8 @@ def expected_rates(rates: Iterable[Rate], starts: Sequence[int], every_ms: int) 
     found = baseline(counts, "window", np.array([counts.row_of(start) for start in starts], dtype=np.intp))
     return {
         (column.step, column.values[0] if column.values else None): [
-            float(rate) if known else None for rate, known in zip(found.rate[:, at], found.known[:, at], strict=True)
+            Ordinary(float(found.rate[row, at]), float(found.strength[row, at])) if found.known[row, at] else None
+            for row in range(len(starts))
         ]
         for column, at in counts.columns.items()
     }

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from math import inf, sqrt
 from typing import Literal
-
-from stream.wilson import wilson_interval
 
 State = Literal["alert", "low", "ok", "few", "unknown", "over"]
 
 TOO_FEW = 20
 """Of fewer impressions no rate is shown."""
 DOUBT = 3.0
-"""The interval by which "low" is said: 99.7 %, since a dozen numbers are looked at all day."""
+"""Standard deviations by which a rate must be below to be called low, since a dozen numbers are looked at all day."""
 NOTICEABLE = 0.95
 """A rate above this share of the expected one is not called low, however sure it is."""
 
 
-def judge(impressions: int, successes: int, expected: float | None, *, alerting: bool) -> State:
+def judge(
+    impressions: int, successes: int, expected: float | None, strength: float = inf, *, alerting: bool = False
+) -> State:
     """One word for a rate.
+
+    Args:
+        impressions: how many were shown it.
+        successes: how many of them made it.
+        expected: what is ordinary, above 0 and below 1; None where nothing is known.
+        strength: impressions that the expected rate rests on: of few, it is uncertain itself.
+        alerting: an alert about it fires.
 
     Returns:
         ``alert``: an alert about it fires. ``few``: fewer than ``TOO_FEW`` impressions. ``over``: more successes than
@@ -32,5 +40,6 @@ def judge(impressions: int, successes: int, expected: float | None, *, alerting:
         return "over"
     if expected is None:
         return "unknown"
-    _, high = wilson_interval(successes, impressions, DOUBT)
-    return "low" if high < expected and successes < NOTICEABLE * expected * impressions else "ok"
+    rate = successes / impressions
+    deviation = sqrt(expected * (1 - expected) * (1 / impressions + 1 / strength))
+    return "low" if expected - rate > DOUBT * deviation and rate < NOTICEABLE * expected else "ok"

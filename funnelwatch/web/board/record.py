@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.web.board.expected import Place, expected_rates, needed
+from funnelwatch.web.board.expected import Ordinary, Place, expected_rates, needed
 from sinks.timescale.closing import IDLE_VALID_S
 from sinks.timescale.rates import Dimension, RateStore
 
@@ -36,7 +36,7 @@ class History:
     starts: tuple[int, ...]
     every_ms: int
     rates: tuple[Rate, ...]
-    expected: dict[Place, list[float | None]]
+    expected: dict[Place, list[Ordinary | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class RecordReader:
 
     def _expected(
         self, rates: RateStore, question: Question, starts: tuple[int, ...], every: int
-    ) -> dict[Place, list[float | None]]:
+    ) -> dict[Place, list[Ordinary | None]]:
         last = self._last.histories.get(question)
         reckoned_at, newest = self._reckoned.get(question, (0.0, 0))
         if last is not None and newest == starts[-1] and time.monotonic() - reckoned_at < EXPECTED_EVERY_S:

@@ -7,6 +7,7 @@ rates 0 to 1 or null. A text is as the events have it: the page shows it as text
 from __future__ import annotations
 
 from collections import defaultdict
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.web.board.hot import of_now
@@ -17,7 +18,7 @@ from stream.wilson import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from funnelwatch.web.board.expected import Place
+    from funnelwatch.web.board.expected import Ordinary, Place
     from funnelwatch.web.board.hot import Hot
     from funnelwatch.web.board.question import Question
     from funnelwatch.web.board.record import History, Record
@@ -96,7 +97,7 @@ def history_message(question: Question, record: Record) -> Message | None:
         counted[rate.step, rate.os][start] = rate.impressions, rate.successes
     order = in_order({step for step, _ in counted}, record.steps.get(question.funnel, ()))
     places = sorted(counted, key=lambda place: (order.index(place[0]), place[1] is not None, place[1] or ""))
-    nothing: list[float | None] = [None] * len(history.starts)
+    nothing: list[Ordinary | None] = [None] * len(history.starts)
     return {
         "starts": list(history.starts),
         "every_ms": history.every_ms,
@@ -106,7 +107,10 @@ def history_message(question: Question, record: Record) -> Message | None:
                 "step": step,
                 "os": os,
                 **_line([counted[step, os].get(start, (0, 0)) for start in history.starts]),
-                "expected": [_short(rate) for rate in history.expected.get((step, os), nothing)],
+                "expected": [
+                    None if ordinary is None else _short(ordinary.rate)
+                    for ordinary in history.expected.get((step, os), nothing)
+                ],
             }
             for step, os in places
         ],
@@ -190,17 +194,17 @@ def _by_place(question: Question, hot: Hot, windows: Collection[int]) -> dict[Pl
     return {place: Tally(*kept) for place, kept in sums.items()}
 
 
-def _newest(history: History, closed: int) -> dict[Place, float | None]:
+def _newest(history: History, closed: int) -> dict[Place, Ordinary | None]:
     """What is ordinary in the newest span that has begun before the rates "now" end."""
     at = max((at for at, start in enumerate(history.starts) if start < closed), default=0)
-    return {place: rates[at] for place, rates in history.expected.items()}
+    return {place: found[at] for place, found in history.expected.items()}
 
 
 def _cell(
-    now: Mapping[Place, Tally], place: Place, expected: Mapping[Place, float | None], *, alerting: bool
+    now: Mapping[Place, Tally], place: Place, expected: Mapping[Place, Ordinary | None], *, alerting: bool
 ) -> Message:
     tally = now.get(place, Tally())
-    ordinary = expected.get(place)
+    ordinary, strength = expected.get(place) or (None, inf)
     low, high = _interval(tally.impressions, tally.successes)
     return {
         "impressions": tally.impressions,
@@ -210,7 +214,7 @@ def _cell(
         "low": low,
         "high": high,
         "expected": _short(ordinary),
-        "state": judge(tally.impressions, tally.successes, ordinary, alerting=alerting),
+        "state": judge(tally.impressions, tally.successes, ordinary, strength, alerting=alerting),
     }
 
 

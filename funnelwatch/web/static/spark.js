@@ -55,7 +55,7 @@ export function spark(node, line, { starts, every_ms: every, partial_from: parti
   node.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   node.setAttribute("preserveAspectRatio", "none");
   node.replaceChildren(
-    ...shades.map(([begin, end]) =>
+    ...shades.filter(([begin, end]) => end > from && begin < from + span).map(([begin, end]) =>
       svg("rect", { class: "incident", x: across(begin), width: Math.max(across(end) - across(begin), 1.5), y: 0, height: HEIGHT })),
     svg("path", { class: "interval", d: band(line.low.map((low, at) => (whole[at] == null ? null : low)), line.high, x, y) }),
     svg("path", { class: "expected", d: path(line.expected, x, y) }),

@@ -128,7 +128,9 @@ export class TimeLine {
     ctx.textBaseline = "middle";
     const marks = [];
     this.lines.forEach((line, at) => {
-      const last = line.rate.findLastIndex((rate) => rate != null);
+      const open = (start) => this.partial != null && start >= this.partial;
+      const whole = line.rate.findLastIndex((rate, place) => rate != null && !open(this.history.starts[place]));
+      const last = whole >= 0 ? whole : line.rate.findLastIndex((rate) => rate != null);
       if (last >= 0) marks.push({ at, y: plot.valToPos(line.rate[last], "y", true) });
     });
     marks.sort((a, b) => a.y - b.y);

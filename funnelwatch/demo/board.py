@@ -1,0 +1,77 @@
+"""The board of a demo: ``funnelwatch board`` as a process of its own, on the demo's servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from typing import TYPE_CHECKING, BinaryIO
+
+from deploy.embedded.ports import HOST, free_ports
+from funnelwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+START_S = 30.0
+STOP_S = 10.0
+PROGRAM = (sys.executable, "-c", "from funnelwatch.cli.main import main; main()")
+
+
+class Board:
+    """A board that runs from ``start`` to ``stop``.
+
+    Args:
+        environment: settings of the demo, by their environment names.
+        output: where it writes what it says.
+    """
+
+    def __init__(self, environment: Mapping[str, str], output: BinaryIO) -> None:
+        self._environment = {**os.environ, **environment}
+        self._output = output
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str | None:
+        """Start it; its address, or None where it does not come up: a demo goes on without."""
+        port = free_ports({"board": Settings.model_fields["board_port"].default})["board"]
+        url = f"http://{HOST}:{port}/"
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [*PROGRAM, "board", "--host", HOST, "--port", str(port)],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            # A terminal's Ctrl-C is for the demo, which ends the board.
+            start_new_session=True,
+        )
+        limit = time.monotonic() + START_S
+        while self._process.poll() is None and time.monotonic() < limit:
+            try:
+                with urllib.request.urlopen(f"{url}healthz", timeout=2):  # noqa: S310 - our own address
+                    return url
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        self.stop()
+        return None
+
+    def stop(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def show(url: str) -> bool:
+    """Open an address in the browser of this desktop; False where there is none, as over ssh or in CI."""
+    desktop = sys.platform in {"darwin", "win32"} or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(desktop) and "CI" not in os.environ and webbrowser.open(url)
