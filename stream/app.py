@@ -364,11 +364,12 @@ class Alerting(Service):
             await self.sleep(ALERTING_EVERY_S)
             try:
                 await threads.run("detect", _between_windows)
-            except Exception as error:  # noqa: BLE001 - told apart below
-                if not is_detect_outage(error):
-                    await self.crash(error)
-                    return
-                log.warning("alerting: waiting: %s", error)
+            except Exception as error:
+                # As in judging, a fault of ours must not stop the counting; the heartbeat that stays away tells of it.
+                if is_detect_outage(error):
+                    log.warning("alerting: waiting: %s", error)
+                else:
+                    log.exception("alerting failed; it is tried again")
 
 
 @app.on_partitions_revoked.connect

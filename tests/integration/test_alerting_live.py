@@ -13,6 +13,7 @@ from sinks.timescale.alerts import AlertStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
+from stream.detector.pipeline import EVERY_FUNNEL
 from stream.detector.watchdog import is_heartbeat
 from tests.command import succeed, succeed_json
 from tests.stack import wait_until
@@ -180,12 +181,16 @@ def test_a_partition_that_nobody_reads_on_is_told_although_no_window_closes(sett
 
 
 def test_a_fault_in_judging_does_not_stop_the_counting(settings: Settings, tmp_path: Path) -> None:
-    """A state that cannot be read: judging is tried again and says so, events are counted; mended, it goes on."""
+    """States that cannot be read: judging is tried again and says so, events are counted; mended, it goes on."""
     fast, _ = quick(settings, tmp_path)
     with contextlib.closing(Database(fast.timescale_url)) as database:
         migrate(database, fast.window_ms)
-        AlertStore(database).save("sign_up", 0, {"spoilt": '{"n": 1}'}, [])
-        with worker(fast) as one, failing_traffic(fast):
+        for funnel in ("sign_up", EVERY_FUNNEL):
+            AlertStore(database).save(funnel, 0, {"spoilt": '{"n": 1}'}, [])
+        with worker(fast) as one, contextlib.ExitStack() as later:
+            failed = "alerting failed; it is tried again"
+            wait_until(lambda: one.text().count(failed) >= 2 or not one.running, "the pipeline's watch fails", 90)
+            later.enter_context(failing_traffic(fast))
             wait_until(lambda: one.text().count("judging failed; the same windows") >= 3, "it is tried again", 90)
             assert "not an alert state" in one.text()
             before = CountStore(database).counted()
