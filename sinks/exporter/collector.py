@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from sinks.exporter.folding import Folding, Labels
-from stream.histogram import SLOTS, bounds
+from sinks.exporter.metrics import buckets, metric_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from sinks.timescale.database import Row
+    from sinks.timescale.totals import Totals
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +33,23 @@ COUNTERS = {
     "successes": "Successful verifications counted since the beginning.",
     "failures": "Failed verifications counted since the beginning.",
 }
-FIRST_OCTAVE, LAST_OCTAVE = 4, 18
-"""Buckets end with these octaves: 0.127 s to 35 minutes, each twice the one before."""
-
-Read = tuple[list["Row"], list["Row"], list["Row"]]
 
 
 class FunnelCollector(Collector):
     """The funnels as metric families; from any thread, one scrape at a time.
 
     Args:
-        read: totals, totals of durations and the newest counts, as ``TotalsStore.read`` gives them.
+        read: what ``TotalsStore.read`` gives.
         is_outage: whether an error of it is one to be told as ``funnelwatch_exporter_up`` 0.
         max_series: how many series of counters have names of their own; the others are folded.
     """
 
-    def __init__(self, read: Callable[[], Read], is_outage: Callable[[Exception], bool], max_series: int) -> None:
+    def __init__(self, read: Callable[[], Totals], is_outage: Callable[[Exception], bool], max_series: int) -> None:
         self._read = read
         self._is_outage = is_outage
         self._folding = Folding(max_series, kept=2)
         self._took_folding = Folding(max_series, kept=2)
+        self._metric_folding = Folding(max_series, kept=1)
         self._shown: dict[tuple[str, Labels], float] = {}
         self._lock = threading.Lock()
 
@@ -63,7 +61,7 @@ class FunnelCollector(Collector):
     def _collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("funnelwatch_exporter_up", "1 if the database answered this scrape, else 0.")
         try:
-            totals, took, latest = self._read()
+            read = self._read()
         except Exception as error:
             if not self._is_outage(error):
                 raise
@@ -73,9 +71,10 @@ class FunnelCollector(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from self._counters(totals)
-        yield self._durations(took)
-        yield from self._rates(latest)
+        yield from self._counters(read.series)
+        yield self._durations(read.durations)
+        yield from self._rates(read.latest)
+        yield from metric_families(read.metrics, self._metric_folding, self._never_less)
         limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Series with names of their own, at most.")
         limit.add_metric([], self._folding.limit)
         yield limit
@@ -84,6 +83,7 @@ class FunnelCollector(Collector):
         )
         folded.add_metric(["counts"], self._folding.folded)
         folded.add_metric(["durations"], self._took_folding.folded)
+        folded.add_metric(["metrics"], self._metric_folding.folded)
         yield folded
 
     def _counters(self, totals: list[Row]) -> Iterator[Metric]:
@@ -108,8 +108,7 @@ class FunnelCollector(Collector):
             "funnelwatch_funnel_duration_seconds", "From impression to success, where it is known.", labels=names
         )
         for labels, counts in octaves.items():
-            buckets = [(le, sum(n for octave, n in counts.items() if octave <= last)) for last, le in _borders()]
-            shown = [(le, self._never_less(f"le {le}", labels, value)) for le, value in buckets]
+            shown = [(le, self._never_less(f"le {le}", labels, value)) for le, value in buckets(counts)]
             family.add_metric(labels, shown, self._never_less("seconds", labels, seconds[labels]))
         return family
 
@@ -150,11 +149,3 @@ class FunnelCollector(Collector):
 
 def _labels(row: Row, names: tuple[str, ...] = LABELS) -> Labels:
     return tuple(row[name] for name in names)
-
-
-def _borders() -> list[tuple[float, str]]:
-    """Octave to the largest value that it has, s, as text; then everything."""
-    borders: list[tuple[Any, str]] = [
-        (octave, f"{(bounds(octave, SLOTS - 1)[1] - 1) / 1000:g}") for octave in range(FIRST_OCTAVE, LAST_OCTAVE + 1)
-    ]
-    return [*borders, (float("inf"), "+Inf")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
 from sinks.timescale.database import Database, run
+from sinks.timescale.totals import add_metric_totals
 from stream.metric_counting import MetricSeries, admitted
 
 if TYPE_CHECKING:
@@ -101,8 +102,11 @@ class MetricStore:
             places = lock_batches(cursor, topic, topic_id, [batch.place for batch in batches], flushed)
             partitions = {place.partition for place in places}
             wanted = [batch for batch in batches if batch.place.partition in partitions]
-            _add(cursor, "upsert_metrics", merged(batch.samples for batch in wanted), ("samples", "total"))
-            _add(cursor, "upsert_metric_durations", merged(batch.durations for batch in wanted), SLOT_COLUMNS)
+            samples = merged(batch.samples for batch in wanted)
+            durations = merged(batch.durations for batch in wanted)
+            _add(cursor, "upsert_metrics", samples, ("samples", "total"))
+            _add(cursor, "upsert_metric_durations", durations, SLOT_COLUMNS)
+            add_metric_totals(cursor, samples, durations)
             for place in places:
                 move_on(cursor, topic, place, self._horizon_s)
         return flushed

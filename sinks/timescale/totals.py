@@ -7,6 +7,7 @@ from the sum of all windows by what was dropped and what was corrected, and neve
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sinks.timescale.database import Database, Row, run
@@ -42,6 +43,32 @@ def add_totals(cursor: Cursor[Row], counts: Counts, durations: Durations) -> Non
         run(cursor, "add_duration_totals", _columns(took, "funnel step os octave successes total_ms"))
 
 
+def add_metric_totals(
+    cursor: Cursor[Row],
+    samples: Mapping[tuple[int, int], list[int]],
+    durations: Mapping[tuple[int, int, int], list[int]],
+) -> None:
+    """Add what a flush of counters and timers counts, within its transaction.
+
+    Args:
+        cursor: of the transaction.
+        samples: window and series to how many samples, and their total.
+        durations: window, series and octave to the slots of the octave.
+    """
+    totals: dict[tuple[int], list[int]] = {}
+    for (_, series), numbers in samples.items():
+        kept = totals.setdefault((series,), [0, 0])
+        kept[0] += numbers[0]
+        kept[1] += numbers[1]
+    if totals:
+        run(cursor, "add_metric_totals", _columns(totals, "series samples total"))
+    took: dict[tuple[int, int], list[int]] = {}
+    for (_, series, octave), slots in durations.items():
+        took.setdefault((series, octave), [0])[0] += sum(slots)
+    if took:
+        run(cursor, "add_metric_duration_totals", _columns(took, "series octave samples"))
+
+
 def _middle_ms(octave: int, slot: int) -> int:
     """The middle of the whole numbers of a bucket: less than 6.25 % off, whatever is in it."""
     lower, upper = bounds(octave, slot)
@@ -53,22 +80,40 @@ def _columns(totals: Mapping[tuple[Any, ...], list[int]], names: str) -> dict[st
     return {name: list(values) for name, values in zip(names.split(), zip(*rows, strict=True), strict=True)}
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Rows of all totals, as of one moment.
+
+    Attributes:
+        series: totals, in the order in which the series came.
+        durations: totals of durations.
+        latest: counts of the newest closed windows.
+        metrics: totals of counters and timers, in the order in which the series came.
+    """
+
+    series: list[Row] = field(default_factory=list)
+    durations: list[Row] = field(default_factory=list)
+    latest: list[Row] = field(default_factory=list)
+    metrics: list[Row] = field(default_factory=list)
+
+
 class TotalsStore:
     """Reads the totals; for one thread at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def read(self, over_s: float) -> tuple[list[Row], list[Row], list[Row]]:
-        """Totals in the order in which the series came, totals of durations, and counts of the newest closed windows.
+    def read(self, over_s: float) -> Totals:
+        """All totals.
 
         Args:
             over_s: how much of the newest closed windows, s.
         """
         with self._database.transaction() as cursor:
             run(cursor, "one_snapshot")
-            return (
+            return Totals(
                 run(cursor, "read_totals"),
                 run(cursor, "read_duration_totals"),
                 run(cursor, "latest_counts", {"over_s": over_s}),
+                run(cursor, "read_metric_totals"),
             )

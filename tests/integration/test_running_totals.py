@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sinks.timescale.counts import CountStore
+from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.repairs import RepairStore
 from sinks.timescale.retention import Retention, archive, set_retention
 from sinks.timescale.totals import TotalsStore
+from stream.metric_counting import MetricSeries, PartitionMetrics
 from stream.model import PartitionCounts
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import DAY_MS
@@ -21,8 +24,7 @@ SMS = "VERIFY_SMS_CODE"
 
 def totals(database: Database, funnel: str) -> list[tuple[str, int, int, int]]:
     """os, impressions, successes and failures of a funnel, in the order in which the series came."""
-    rows, _, _ = TotalsStore(database).read(300)
-    mine = [row for row in rows if row["funnel"] == funnel]
+    mine = [row for row in TotalsStore(database).read(300).series if row["funnel"] == funnel]
     return [(row["os"], row["impressions"], row["successes"], row["failures"]) for row in mine]
 
 
@@ -48,7 +50,7 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     key = (today, funnel, SMS, "iOS", "", "2")
     RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})
     assert totals(either, funnel) == before
-    _, took, _ = TotalsStore(either).read(300)
+    took = TotalsStore(either).read(300).durations
     mine = [(row["os"], row["octave"], row["successes"], row["total_ms"]) for row in took if row["funnel"] == funnel]
     assert mine == [("Android", 0, 1, 1), ("iOS", 0, 1, 3), ("iOS", 5, 2, 398)]
 
@@ -74,7 +76,29 @@ def test_the_newest_closed_windows_make_the_rate(either: Database, funnel: str) 
         (end, SMS, "iOS", "", "2"): (100, 0, 0),
     }
     count_in(either, tallies, funnel=funnel, closed_through=end)
-    _, _, latest = TotalsStore(either).read(300)
+    latest = TotalsStore(either).read(300).latest
     mine = [(row["step"], row["impressions"], row["successes"]) for row in latest if row["funnel"] == funnel]
     assert mine == [(SMS, 20, 9)]
     assert {row["closed_through_ms"] for row in latest if row["funnel"] == funnel} == {end}
+
+
+def test_counters_and_timers_are_in_the_totals_once(either: Database, funnel: str) -> None:
+    """A flush that is repeated adds nothing; windows that are no longer kept stay counted."""
+    store, topic = MetricStore(either), f"{funnel}.metrics"
+    CountStore(either).start(topic, "id", {0: 0})
+    wanted = [MetricSeries.of(f"{funnel}_{kind}", kind, {"os": "iOS"}) for kind in ("COUNTER", "TIMER")]
+    numbers = [number for number in store.admit(wanted, 10_000, 10).values() if isinstance(number, int)]
+    counter, timer = numbers
+    batch = PartitionMetrics(
+        PartitionCounts(partition=0, start_offset=0, next_offset=5),
+        {(0, counter): [2, 7], (MINUTE_MS, counter): [1, 1], (MINUTE_MS, timer): [2, 1_300]},
+        {(MINUTE_MS, timer, 6): [0, 1, 0, 0, 0, 0, 0, 1]},
+    )
+    for _ in range(2):
+        store.flush(topic, "id", [batch])
+    either.query("forget_metrics", {"before": datetime.now(UTC)})
+    rows = [row for row in TotalsStore(either).read(300).metrics if row["series"] in numbers]
+    assert [(row["kind"], row["samples"], row["total"], row["octaves"], row["dimensions"]) for row in rows] == [
+        ("COUNTER", 3, 8, {}, {"os": "iOS"}),
+        ("TIMER", 2, 1_300, {"6": 2}, {"os": "iOS"}),
+    ]

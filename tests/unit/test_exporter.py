@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sinks.exporter.collector import FunnelCollector
 from sinks.exporter.folding import Folding
 from sinks.timescale.database import is_outage
+from sinks.timescale.totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sinks.exporter.collector import Read
 
 Shown = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -37,7 +37,7 @@ def latest(step: str | None, impressions: int | None, successes: int | None) -> 
     return {**named, "closed_through_ms": 90_000, "impressions": impressions, "successes": successes}
 
 
-def exporting(read: Callable[[], Read], max_series: int = 100) -> Callable[[], Shown]:
+def exporting(read: Callable[[], Totals], max_series: int = 100) -> Callable[[], Shown]:
     """A function that scrapes."""
     registry = CollectorRegistry()
     registry.register(FunnelCollector(read, is_outage, max_series))
@@ -58,7 +58,7 @@ def test_counts_durations_and_rates_are_shown() -> None:
     """A bucket's border is the largest value of its octave; what is in no bucket's range is in the last."""
     rows = [took("iOS", 0, 2, 6), took("iOS", 5, 3, 600), took("iOS", 30, 1, 10**9)]
     newest = [latest("A", 200, 150), latest("B", 0, 1)]
-    shown = exporting(lambda: ([total("A", "iOS", 10, 7, 2)], rows, newest))()
+    shown = exporting(lambda: Totals([total("A", "iOS", 10, 7, 2)], rows, newest))()
     labels = {"funnel": "f", "step": "A", "os": "iOS", "browser": ""}
     names = ("impressions", "successes", "failures")
     assert [of(shown, f"funnelwatch_funnel_{name}_total", **labels) for name in names] == [[10], [7], [2]]
@@ -73,7 +73,7 @@ def test_counts_durations_and_rates_are_shown() -> None:
 
 def test_a_funnel_without_recent_windows_has_no_rate_and_no_error() -> None:
     """The outer join gives it a row without a step."""
-    shown = exporting(lambda: ([], [], [latest(None, None, None)]))()
+    shown = exporting(lambda: Totals([], [], [latest(None, None, None)]))()
     assert of(shown, "funnelwatch_funnel_conversion_rate") == []
     assert of(shown, "funnelwatch_funnel_closed_through_seconds") == [90]
 
@@ -81,14 +81,14 @@ def test_a_funnel_without_recent_windows_has_no_rate_and_no_error() -> None:
 def test_a_total_that_falls_is_not_shown_as_a_fall() -> None:
     """After a restore from a backup the largest value stays until the total has passed it."""
     totals = iter([10, 6, 9, 12])
-    scrape = exporting(lambda: ([total("A", "iOS", next(totals), 0, 0)], [], []))
+    scrape = exporting(lambda: Totals([total("A", "iOS", next(totals), 0, 0)]))
     assert [of(scrape(), "funnelwatch_funnel_impressions_total") for _ in range(4)] == [[10], [10], [10], [12]]
 
 
 def test_an_outage_of_the_database_is_told_and_shows_no_number() -> None:
     """Prometheus then sees no series, not zeros."""
 
-    def away() -> Read:
+    def away() -> Totals:
         raise psycopg.OperationalError("gone")
 
     shown = exporting(away)()
@@ -98,7 +98,7 @@ def test_an_outage_of_the_database_is_told_and_shows_no_number() -> None:
 def test_series_beyond_the_limit_are_added_up_and_none_changes_its_name() -> None:
     """First come, first served: a later scrape with other series, in another order, renames nothing."""
     rows = [total("A", f"os{n}", n, 0, 0) for n in range(1, 5)]
-    scrape = exporting(lambda: (rows, [], []), max_series=2)
+    scrape = exporting(lambda: Totals(rows), max_series=2)
     first = scrape()
     assert of(first, "funnelwatch_funnel_impressions_total", os="os1") == [1]
     assert of(first, "funnelwatch_funnel_impressions_total", os="(other)", step="A") == [7]
@@ -119,3 +119,35 @@ def test_a_flood_of_names_makes_no_flood_of_series() -> None:
     folding.take(flood)
     assert len({folding.name(labels) for labels in flood}) <= 3 + 3 + 1
     assert folding.folded == 997
+
+
+def metric(series: int, name: str, kind: str, total: int, octaves: dict[str, int], **dimensions: str) -> dict[str, Any]:
+    """A row of totals of a counter or timer."""
+    samples = sum(octaves.values()) or total
+    return {"series": series, "name": name, "kind": kind, "dimensions": dimensions, "samples": samples, "total": total,
+            "octaves": octaves}  # fmt: skip
+
+
+def test_counters_and_timers_are_shown_under_their_names() -> None:
+    """Dimensions differ from series to series; names that Prometheus keeps for itself are not taken from it."""
+    rows = [
+        metric(1, "sms_sent", "COUNTER", 5, {}, os="iOS"),
+        metric(2, "sms_sent", "COUNTER", 7, {}, os="iOS", provider="x"),
+        metric(3, "sms_delivery", "TIMER", 2_500, {"4": 3, "8": 1}, os="iOS", le="1"),
+        metric(4, "sms_sent_total", "COUNTER", 1, {}),
+    ]
+    shown = exporting(lambda: Totals(metrics=rows))()
+    assert of(shown, "funnelwatch_counter_sms_sent_total", provider="x") == [7]
+    assert sorted(of(shown, "funnelwatch_counter_sms_sent_total")) == [1, 5, 7]
+    assert of(shown, "funnelwatch_timer_sms_delivery_seconds_bucket", le="0.127", le_="1") == [3]
+    assert of(shown, "funnelwatch_timer_sms_delivery_seconds_count", os="iOS") == [4]
+    assert of(shown, "funnelwatch_timer_sms_delivery_seconds_sum") == [2.5]
+
+
+def test_counters_beyond_the_limit_are_added_up_under_their_name() -> None:
+    """The sum over a name stays right."""
+    rows = [metric(n, "sms_sent", "COUNTER", n, {}, os=f"os{n}") for n in range(1, 5)]
+    shown = exporting(lambda: Totals(metrics=rows), max_series=2)()
+    assert of(shown, "funnelwatch_counter_sms_sent_total", os="(other)") == [7]
+    assert sum(of(shown, "funnelwatch_counter_sms_sent_total")) == 10
+    assert of(shown, "funnelwatch_exporter_folded_series", what="metrics") == [2]

@@ -49,6 +49,33 @@ WHERE p.closed_through IS NOT NULL
 GROUP BY p.funnel, p.closed_through, c.step, c.os, c.browser
 ORDER BY p.funnel, c.step, c.os, c.browser;
 
+-- name: add_metric_totals
+-- Add to the totals of counters and timers since the beginning; sorted likewise.
+INSERT INTO running_metrics AS t (series, samples, total)
+SELECT d.series, d.samples, d.total
+FROM unnest(%(series)s::integer[], %(samples)s::bigint[], %(total)s::bigint[]) AS d (series, samples, total)
+ORDER BY d.series
+ON CONFLICT (series) DO UPDATE SET samples = t.samples + excluded.samples, total = t.total + excluded.total;
+
+-- name: add_metric_duration_totals
+-- Add to the totals of timers since the beginning, by octave; sorted likewise.
+INSERT INTO running_metric_durations AS t (series, octave, samples)
+SELECT d.series, d.octave, d.samples
+FROM unnest(%(series)s::integer[], %(octave)s::smallint[], %(samples)s::bigint[]) AS d (series, octave, samples)
+ORDER BY d.series, d.octave
+ON CONFLICT (series, octave) DO UPDATE SET samples = t.samples + excluded.samples;
+
+-- name: read_metric_totals
+-- All totals of counters and timers, in the order in which the series came; of timers with the samples by octave.
+SELECT
+    t.series, s.name, s.kind, s.dimensions, t.samples, t.total,
+    coalesce(
+        (SELECT jsonb_object_agg(d.octave, d.samples) FROM running_metric_durations AS d WHERE d.series = t.series),
+        '{}'::jsonb
+    ) AS octaves
+FROM running_metrics AS t INNER JOIN metric_series AS s ON s.series = t.series
+ORDER BY t.series;
+
 -- name: rates_by_step
 -- The conversion rate of each step over all windows; reads the whole table.
 SELECT step, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate

@@ -1,0 +1,86 @@
+"""Counters and timers beside the funnels, as metric families; and the borders of all histograms. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from sinks.exporter.folding import OTHER
+from stream.histogram import SLOTS, bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+    from sinks.exporter.folding import Folding, Labels
+    from sinks.timescale.database import Row
+
+FIRST_OCTAVE, LAST_OCTAVE = 4, 18
+"""Buckets end with these octaves: 0.127 s to 35 minutes, each twice the one before."""
+
+BORDERS = tuple(
+    (octave, f"{(bounds(octave, SLOTS - 1)[1] - 1) / 1000:g}") for octave in range(FIRST_OCTAVE, LAST_OCTAVE + 1)
+)
+"""Octave and the largest value that it has, s, as text."""
+
+
+def buckets(octaves: Mapping[int, float]) -> list[tuple[str, float]]:
+    """The cumulative buckets of a histogram from what is counted by octave."""
+    found = [(le, sum(n for octave, n in octaves.items() if octave <= last)) for last, le in BORDERS]
+    return [*found, ("+Inf", sum(octaves.values()))]
+
+
+def metric_families(
+    rows: Sequence[Row], folding: Folding, never_less: Callable[[str, Labels, float], float]
+) -> Iterator[Metric]:
+    """A family of each name: ``funnelwatch_counter_NAME_total``, ``funnelwatch_timer_NAME_seconds``.
+
+    Args:
+        rows: totals, in the order in which the series came.
+        folding: which of them have labels of their own.
+        never_less: keeps what was shown of a value from falling.
+    """
+    folding.take((row["name"], str(row["series"])) for row in rows)
+    by_family: dict[str, list[Row]] = {}
+    for row in rows:
+        family = f"counter_{row['name'].removesuffix('_total')}" if row["kind"] == "COUNTER" else f"timer_{row['name']}"
+        by_family.setdefault(f"funnelwatch_{family}", []).append(row)
+    for name, of_family in by_family.items():
+        labels = sorted({label for row in of_family for label in row["dimensions"]})
+        totals: dict[Labels, float] = {}
+        octaves: dict[Labels, dict[int, float]] = {}
+        for row in of_family:
+            key = row["name"], str(row["series"])
+            own = folding.name(key) == key
+            values = tuple(row["dimensions"].get(label, "") if own else OTHER for label in labels)
+            totals[values] = totals.get(values, 0) + row["total"]
+            counts = octaves.setdefault(values, {})
+            for octave, samples in row["octaves"].items():
+                counts[int(octave)] = counts.get(int(octave), 0) + samples
+        yield _family(name, [_label(label) for label in labels], totals, octaves, never_less)
+
+
+def _family(
+    name: str,
+    labels: Sequence[str],
+    totals: Mapping[Labels, float],
+    octaves: Mapping[Labels, Mapping[int, float]],
+    never_less: Callable[[str, Labels, float], float],
+) -> Metric:
+    if name.startswith("funnelwatch_counter_"):
+        counter = CounterMetricFamily(name, "A counter beside the funnels, since the beginning.", labels=labels)
+        for values, total in totals.items():
+            counter.add_metric(values, never_less(name, values, total))
+        return counter
+    timer = HistogramMetricFamily(f"{name}_seconds", "A timer beside the funnels, since the beginning.", labels=labels)
+    for values, total in totals.items():
+        shown = [(le, never_less(f"{name} {le}", values, count)) for le, count in buckets(octaves[values])]
+        timer.add_metric(values, shown, never_less(name, values, total / 1000))
+    return timer
+
+
+def _label(name: str) -> str:
+    """A dimension's name as a label's: not one that Prometheus keeps for itself."""
+    return "le_" if name == "le" else name.lstrip("_") or "_" if name.startswith("__") else name
