@@ -90,7 +90,7 @@ def test_counters_and_timers_are_in_the_totals_once(either: Database, funnel: st
     numbers = [number for number in store.admit(wanted, 10_000, 10).values() if isinstance(number, int)]
     counter, timer = numbers
     batch = PartitionMetrics(
-        PartitionCounts(partition=0, start_offset=0, next_offset=5),
+        PartitionCounts(partition=0, start_offset=0, next_offset=5, counts={}),
         {(0, counter): [2, 7], (MINUTE_MS, counter): [1, 1], (MINUTE_MS, timer): [2, 1_300]},
         {(MINUTE_MS, timer, 6): [0, 1, 0, 0, 0, 0, 0, 1]},
     )
