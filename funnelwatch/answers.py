@@ -24,6 +24,7 @@ class Question:
         scope: what to count.
         since_ms: start, ms, UTC.
         until_ms: end, exclusive, ms, UTC.
+        now_ms: when it is asked, ms, UTC: what is kept depends on it.
         by: dimensions to tell apart.
         basis: what dates a success.
         every_ms: length of the spans of time to tell apart; None: one span, the whole range.
@@ -33,6 +34,7 @@ class Question:
     scope: Scope
     since_ms: int
     until_ms: int
+    now_ms: int
     by: tuple[Dimension, ...] = ()
     basis: Basis = "window"
     every_ms: int | None = None

@@ -14,11 +14,12 @@ from funnelwatch.answers import Answer, Question
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
 from producers.times import SPAN, iso, parse_span_ms, parse_time_ms
-from sinks.timescale.rates import Rate, RateStore
+from sinks.timescale.rates import Level, Rate, RateStore
+from sinks.timescale.retention import kept_from
 from sinks.timescale.timers import timers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
     from sinks.timescale.database import Database
@@ -31,6 +32,9 @@ MOST_ROWS = 100_000
 """Rows of an answer at the most."""
 
 TOO_LONG = f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions"
+
+BUCKETS_MS: Mapping[Level, int] = {"5m": 300_000, "1h": 3_600_000, "1d": 86_400_000}
+"""Length of a rollup's buckets."""
 
 FIRST_MS = 0
 LAST_MS = 253_370_764_800_000
@@ -57,12 +61,17 @@ class NothingThereError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The range that a question means, ``[start, end)`` of whole windows, ms."""
+    """The range that a question means, ``[start, end)`` of whole windows, ms.
+
+    Attributes:
+        level: what is asked: windows, or a rollup where the range begins before windows are kept.
+    """
 
     start: int
     end: int
     window_ms: int
     closed_through: int | None
+    level: Level
 
 
 def ask(database: Database, settings: Settings, question: Question) -> Answer:
@@ -77,7 +86,14 @@ def ask(database: Database, settings: Settings, question: Question) -> Answer:
     scope, every = question.scope, question.every_ms
     meant = meant_range(database, settings, question)
     found = RateStore(database).rates(
-        scope, meant.start, meant.end, by=question.by, basis=question.basis, every_ms=every, limit=MOST_ROWS + 1
+        scope,
+        meant.start,
+        meant.end,
+        by=question.by,
+        basis=question.basis,
+        every_ms=every,
+        limit=MOST_ROWS + 1,
+        level=meant.level,
     )
     declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
     starts = range(meant.start, meant.end, every) if every else None
@@ -101,6 +117,7 @@ def ask_timers(database: Database, settings: Settings, question: Question) -> tu
         by=question.by,
         every_ms=question.every_ms,
         limit=MOST_ROWS + 1,
+        level=meant.level,
     )
     if len(found) > MOST_ROWS:
         raise BadQuestionError("every" if question.every_ms else "by", TOO_LONG)
@@ -120,9 +137,12 @@ def meant_range(database: Database, settings: Settings, question: Question) -> R
     window_ms = store.window_ms() or settings.window_ms
     closed_through = store.closed_through(question.scope.funnel)
     start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
+    level = level_of(start, question.every_ms, kept_from(database, question.now_ms))
+    if length := BUCKETS_MS.get(level):
+        start, end = start - start % (question.every_ms or length), end + -end % length
     if question.closed:
         end = closed_end(start, end, closed_through)
-    return Range(start, end, window_ms, closed_through)
+    return Range(start, end, window_ms, closed_through, level)
 
 
 def moment_ms(text: str, now_ms: int) -> int:
@@ -160,6 +180,28 @@ def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | No
     if every_ms and (end - start) / every_ms > MOST_SPANS:
         raise BadQuestionError("every", f"more than {MOST_SPANS:,} spans; take a longer one or a shorter range")
     return start, end
+
+
+def level_of(start: int, every_ms: int | None, kept: Mapping[Level, int | None]) -> Level:
+    """The finest level that still has what begins at ``start``.
+
+    Args:
+        start: ms, UTC.
+        every_ms: spans that are told apart, ms; None: none.
+        kept: level, finest first, to the time from which on all of it is there, ms; None: all that ever was.
+
+    Raises:
+        BadQuestionError: none has it, or the spans are no whole buckets of the level.
+    """
+    for level, begin in kept.items():
+        if begin is None or begin <= start:
+            if every_ms and every_ms % BUCKETS_MS.get(level, 1):
+                oldest = clock(kept["windows"] or 0)
+                raise BadQuestionError(
+                    "every", f"before {oldest} counts are kept by {level}: must be a multiple of that"
+                )
+            return level
+    raise BadQuestionError("since", f"counts are kept from {clock(kept['1d'] or 0)} on; ask for what is later")
 
 
 def closed_end(start: int, end: int, closed_through: int | None) -> int:

@@ -89,7 +89,7 @@ def rate(
     settings = load_settings()
     scope = Scope(funnel, step, os, browser, app_version)
     dimensions = cast("tuple[Dimension, ...]", tuple(dict.fromkeys(by)))
-    question = Question(scope, since_ms, until_ms, dimensions, cast("Basis", basis), every, closed)
+    question = Question(scope, since_ms, until_ms, now, dimensions, cast("Basis", basis), every, closed)
     with opened(settings) as database:
         try:
             answer = ask(database, settings, question)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Basis = Literal["window", "cohort"]
 Dimension = Literal["os", "browser", "app_version"]
+Level = Literal["windows", "5m", "1h", "1d"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 WHOLE_RANGE_MS = 2**53
@@ -102,6 +103,7 @@ class RateStore:
         basis: Basis = "window",
         every_ms: int | None = None,
         limit: int | None = None,
+        level: Level = "windows",
     ) -> list[Rate]:
         """Counts of the windows that start in ``[from_ms, to_ms)``, by step and the dimensions of ``by``.
 
@@ -114,12 +116,14 @@ class RateStore:
             every_ms: length of the spans of time to tell apart, which begin at multiples of it since the epoch; a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
+            level: what is added up: windows, or a rollup where they are not kept any more; range and spans are then
+                whole buckets of it.
 
         Returns:
             Sorted by time, step and dimensions; what has no counts is not there.
         """
         parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms)
-        parameters |= {"cohort": basis == "cohort", "limit": limit}
+        parameters |= {"cohort": basis == "cohort", "limit": limit, "level": level}
         rows = self._database.query("rates", parameters)
         return [Rate(**{**row, "start_ms": start if every_ms else None}) for row in rows for start in [row["start_ms"]]]
 

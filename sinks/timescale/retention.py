@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from psycopg import Cursor
 
     from sinks.timescale.database import Database, Row
+    from sinks.timescale.rates import Level
 
 DAY: Final = timedelta(days=1)
+DAY_MS: Final = 86_400_000
 
-LEVELS: Final = ("windows", "5m", "1h", "1d")
+LEVELS: Final[tuple[Level, ...]] = ("windows", "5m", "1h", "1d")
 """The levels, finest first."""
 
 RELATIONS: Final = {"windows": "window_counts", "5m": "counts_5m", "1h": "counts_1h", "1d": "counts_1d"}
@@ -83,7 +85,7 @@ def set_retention(database: Database, retention: Retention) -> list[str]:
     """
     with database.transaction() as cursor:
         run(cursor, "lock_migrations")
-        changed = [
+        changed: list[str] = [
             level
             for level, days in zip(LEVELS, astuple(retention), strict=True)
             if run(cursor, "set_retention", {"level": level, "days": days})
@@ -114,11 +116,17 @@ def refresh(database: Database) -> bool:
     return True
 
 
+def kept_from(database: Database, now_ms: int) -> dict[Level, int | None]:
+    """Level to the time from which on all of it is there, ms; None: nothing of it was ever dropped for its age."""
+    with database.transaction() as cursor:
+        kept = _kept(cursor)
+    whole = {level: _whole_from(kept[level]) for level in LEVELS}
+    return {level: None if days is None else now_ms - days * DAY_MS for level, days in whole.items()}
+
+
 def windows_kept_from(database: Database, now_ms: int) -> int | None:
     """Windows that start from here on are all there, ms; None: no window was ever dropped for its age."""
-    with database.transaction() as cursor:
-        days = _whole_from(_kept(cursor)["windows"])
-    return None if days is None else now_ms - int(days * DAY.total_seconds() * 1000)
+    return kept_from(database, now_ms)["windows"]
 
 
 def archive(database: Database, now_ms: int) -> int:

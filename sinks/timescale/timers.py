@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sinks.timescale.database import Database
-    from sinks.timescale.rates import Dimension, Scope
+    from sinks.timescale.rates import Dimension, Level, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,13 @@ def timers(
     by: Collection[Dimension] = (),
     every_ms: int | None = None,
     limit: int | None = None,
+    level: Level = "windows",
 ) -> list[Timer]:
     """The times of successes in windows that start in ``[from_ms, to_ms)``; as ``RateStore.rates`` has its counts.
 
     Returns:
         Sorted by time, step and dimensions; where no time is known, nothing.
     """
-    parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms) | {"limit": limit}
+    parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms) | {"limit": limit, "level": level}
     rows = database.query("timers", parameters)
     return [Timer(**{**row, "start_ms": row["start_ms"] if every_ms else None}) for row in rows]

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from funnelwatch.answers import Question
+from funnelwatch.asking import BadQuestionError, ask
+from funnelwatch.settings import Settings
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, run
 from sinks.timescale.migrations import migrate
+from sinks.timescale.rates import Scope
 from sinks.timescale.retention import LEVELS, RELATIONS, Retention, archive, refresh, set_retention
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import COUNTS, DAY_MS, SMS, at, rows
@@ -96,6 +100,22 @@ def test_rollups_outlive_what_they_are_made_of(either: Database, funnel: str, ke
     assert level_of(either, funnel, "5m") == by_hand(old, recent, level="5m")
     assert level_of(either, funnel, "1h") == by_hand(old, recent, level="1h")
     assert level_of(either, funnel, "1d") == by_hand(old, older, recent, level="1d")
+    check_answers(either, funnel)
+
+
+def check_answers(database: Database, funnel: str) -> None:
+    """Questions about rates are answered from what is still kept, in whole buckets, or refused."""
+    counted = {}
+    for days in (1, 35, 50, 190):
+        question = Question(Scope(funnel), TODAY - (days + 10) * DAY_MS, NOW, NOW, every_ms=DAY_MS)
+        counted[days] = sum(rate.impressions for rate in ask(database, Settings(), question).rates)
+    assert counted == {1: 10, 35: 20, 50: 20, 190: 40}
+    with pytest.raises(BadQuestionError, match="counts are kept by 5m"):
+        ask(
+            database,
+            Settings(),
+            Question(Scope(funnel), TODAY - 41 * DAY_MS, TODAY - 40 * DAY_MS, NOW, every_ms=MINUTE_MS),
+        )
 
 
 def test_a_day_that_is_partly_archived_adds_up(plain: Database, funnel: str) -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.asking import BadQuestionError, in_order, whole_range
+from funnelwatch.asking import BadQuestionError, in_order, level_of, whole_range
 from funnelwatch.cli.faults import moment_ms, without_password
 from funnelwatch.cli.showing import bar, lasting, percent, printable
 from funnelwatch.settings import Settings
-from sinks.timescale.rates import Rate
+from sinks.timescale.rates import Level, Rate
 from tests.command import run
 
 NOW_MS = 1_795_000_000_123
@@ -131,3 +131,42 @@ def test_a_garbage_argument_is_a_usage_error(arguments: list[str], wrong: str) -
     """Exit code 2, and the message names what was typed; no server is asked."""
     result = run(NOWHERE, "rate", *arguments)
     assert (result.exit_code, wrong in result.stderr) == (2, True), result.output
+
+
+NEVER: dict[Level, int | None] = {"windows": None, "5m": None, "1h": None, "1d": None}
+SOME: dict[Level, int | None] = {
+    "windows": 4_000_000_000,
+    "5m": 3_000_000_000,
+    "1h": 2_000_000_000,
+    "1d": 1_000_000_000,
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "every", "kept", "level"),
+    [
+        (0, 60_000, NEVER, "windows"),
+        (4_000_000_000, 60_000, SOME, "windows"),
+        (3_999_999_999, 600_000, SOME, "5m"),
+        (2_500_000_000, None, SOME, "1h"),
+        (1_000_000_000, 172_800_000, SOME, "1d"),
+    ],
+)
+def test_the_finest_level_that_still_has_a_range_answers(
+    start: int, every: int | None, kept: dict[Level, int | None], level: Level
+) -> None:
+    """Windows as long as they are kept, then rollups."""
+    assert level_of(start, every, kept) == level
+
+
+@pytest.mark.parametrize(
+    ("start", "every", "wrong"),
+    [
+        (2_500_000_000, 60_000, "before 1970-02-16T07:06:40Z counts are kept by 1h"),
+        (0, None, "from 1970-01-12T13:46:40Z on"),
+    ],
+)
+def test_what_is_no_longer_kept_so_finely_is_refused(start: int, every: int | None, wrong: str) -> None:
+    """Nothing is told of what was dropped, rather than zeros."""
+    with pytest.raises(BadQuestionError, match=wrong):
+        level_of(start, every, SOME)

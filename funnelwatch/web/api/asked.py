@@ -84,6 +84,7 @@ class AskedRange(AskedScope):
             Scope(self.funnel, self.step, self.os, self.browser, self.app_version),
             moment("since", self.since, now),
             moment("until", self.until, now),
+            now,
             tuple(dict.fromkeys(self.by)),
             basis,
             span("every", self.every),

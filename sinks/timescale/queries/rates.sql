@@ -1,5 +1,5 @@
 -- name: rates
--- Counts in [from, to), added up by the chosen dimensions (the others are empty) and by spans of every_ms.
+-- Counts of a level in [from, to), added up by the chosen dimensions (the others are empty) and by spans of every_ms.
 SELECT
     ((extract(epoch FROM window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint) AS start_ms,
     step,
@@ -9,7 +9,15 @@ SELECT
     sum(impressions)::bigint AS impressions,
     sum(CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END)::bigint AS successes,
     sum(CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END)::bigint AS failures
-FROM window_counts
+FROM (
+    SELECT * FROM window_counts WHERE %(level)s::text = 'windows'
+    UNION ALL
+    SELECT * FROM counts_5m WHERE %(level)s::text = '5m'
+    UNION ALL
+    SELECT * FROM counts_1h WHERE %(level)s::text = '1h'
+    UNION ALL
+    SELECT * FROM counts_1d WHERE %(level)s::text = '1d'
+) AS counted
 WHERE
     funnel = %(funnel)s
     AND window_start >= to_timestamp(%(from_ms)s / 1000.0)

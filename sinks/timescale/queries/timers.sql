@@ -1,5 +1,5 @@
 -- name: timers
--- Quantiles of the time to convert in [from, to), by the chosen dimensions (the others are empty) and spans of every_ms.
+-- Quantiles of the time to convert, of a level, in [from, to), by the chosen dimensions (the others are empty) and spans of every_ms.
 SELECT
     start_ms,
     step,
@@ -31,7 +31,15 @@ FROM (
             sum(n5)::bigint AS n5,
             sum(n6)::bigint AS n6,
             sum(n7)::bigint AS n7
-        FROM window_durations
+        FROM (
+            SELECT * FROM window_durations WHERE %(level)s::text = 'windows'
+            UNION ALL
+            SELECT * FROM durations_5m WHERE %(level)s::text = '5m'
+            UNION ALL
+            SELECT * FROM durations_1h WHERE %(level)s::text = '1h'
+            UNION ALL
+            SELECT * FROM durations_1d WHERE %(level)s::text = '1d'
+        ) AS counted
         WHERE
             funnel = %(funnel)s
             AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
