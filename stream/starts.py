@@ -115,6 +115,6 @@ def out_of_range(topic: str, partition: int) -> str:
     """What to tell a person whose log does not have the offset that is next to be counted."""
     return (
         f"partition {partition} of {topic} is counted up to an offset that the log does not have: it was trimmed by "
-        f"its retention before it was counted, or made anew. Run 'funnelwatch rebuild progress --partition "
-        f"{partition}' to go on from where the log begins; the worker then goes on by itself"
+        f"its retention before it was counted, or made anew. Run 'funnelwatch rebuild progress --topic {topic} "
+        f"--partition {partition}' to go on from where the log begins; the worker then goes on by itself"
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("progress")
-@click.option("--topic", help="The events topic.  [default: FUNNELWATCH_EVENTS_TOPIC]")
+@click.option("--topic", help="Of events, or of counters and timers.  [default: FUNNELWATCH_EVENTS_TOPIC]")
 @click.option("--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this one; repeatable.")
 @click.option(
     "--to",

@@ -119,7 +119,7 @@ class Source:
             passed = chance.random() < (0.1 if trouble else 0.9)
             event["phase"] = "POST_VERIFICATION"
             event["status"] = "SUCCESS" if passed else "FAILURE"
-            event["duration_ms"] = chance.choice((None, 0, 300, 2_500, 11_000))
+            event["duration_ms"] = chance.choice((None, 0, 300, 2_500, 11_000, chance.randrange(20_000)))
         return event
 
     def _padding(self) -> str:

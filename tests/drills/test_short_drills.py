@@ -55,15 +55,21 @@ def tamper(run: Run) -> None:
         " app_version) = (SELECT funnel, window_start, step, os, browser, app_version FROM window_counts"
         " WHERE successes > 0 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT 1)"
     )
+    run.sql(
+        "UPDATE window_durations SET n7 = n7 + 1 WHERE (funnel, window_start, step, os, browser, app_version, octave) ="
+        " (SELECT funnel, window_start, step, os, browser, app_version, octave FROM window_durations"
+        " ORDER BY 1, 2, 3, 4, 5, 6, 7 LIMIT 1)"
+    )
     run.count("tampered")
 
 
 def test_a_drill_notices_one_event_too_many_and_one_too_few(servers: Servers) -> None:
-    """One count raised and one lowered among all keys: one double, one lost, and the closed windows differ."""
+    """One count raised and one lowered, one duration added: one double, one lost, and what else differs is named."""
     drill = Drill("tampered", "counts are changed by hand", tamper, faults=1)
     result = run_drill(drill, replace(short(Plan(seed=SEED)), events=3_000, idle_limit_s=15.0), servers, print)
     assert not result["ok"]
     assert (result["lost"], result["double"]) == (1, 1), json.dumps(result)
+    assert sum(note.startswith("durations of") for note in result["notes"]) == 1, json.dumps(result)
 
 
 def test_every_fault_point_is_somewhere_in_the_code() -> None:

@@ -26,6 +26,12 @@ FROM
     unnest(ARRAY['a', 'b', 'c']) AS step, unnest(ARRAY['iOS', 'Android', 'Web']) AS os
 ORDER BY w
 """
+FILL_DURATIONS = """
+INSERT INTO window_durations
+SELECT window_start, funnel, step, os, browser, app_version, 10, 10, 10, 10, 10, 10, 10, 10, 10
+FROM window_counts
+WHERE funnel = 'planned'
+"""
 END = T - T % DAY_MS
 START = END - DAYS * DAY_MS
 
@@ -34,10 +40,12 @@ def fill(database: Database, minutes: int) -> None:
     """Forty days of nine series, a window every few minutes, with everything materialized that can be."""
     with database.transaction() as cursor:
         cursor.execute(cast("Any", FILL.format(start=moment(START), end=moment(END), every=f"'{minutes} minutes'")))
+        cursor.execute(FILL_DURATIONS)
         cursor.execute("INSERT INTO funnel_progress VALUES ('planned', now(), now())")
     refresh(database)
     with database.outside_transaction() as cursor:
         cursor.execute("VACUUM ANALYZE window_counts")
+        cursor.execute("VACUUM ANALYZE window_durations")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +79,8 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
-def panel(level: str, from_ms: int, to_ms: int, place: str = "Rate by step A") -> str:
-    """A panel of the Funnel as somebody looks at it."""
+def panel(level: str, from_ms: int, to_ms: int, place: str = "Rate by step A", name: str = "funnel") -> str:
+    """A panel of a dashboard as somebody looks at it."""
     chosen = {
         "funnel": ["planned"],
         "level": [level],
@@ -81,7 +89,7 @@ def panel(level: str, from_ms: int, to_ms: int, place: str = "Rate by step A") -
         "browser": ["(none)"],
         "app_version": ["1"],
     }
-    sql = dict(queries(dashboard("funnel")))[place]
+    sql = dict(queries(dashboard(name)))[place]
     return View(from_ms, to_ms, chosen).expand(sql)
 
 
@@ -114,6 +122,17 @@ def test_what_is_expected_touches_the_four_weeks_hours_and_not_what_is_between(p
     """Four ranges of an hour are four days of forty."""
     found = plan(planned_extended, panel("conversion", END - DAY_MS, END - DAY_MS + 3_600_000, "Rate by step B"))
     assert chunks(planned_extended, found, "window_counts")[0] <= 8
+
+
+def test_times_to_convert_touch_the_days_and_the_level_that_are_asked_for(planned_extended: Database) -> None:
+    """Of the four levels that the query names one is read, and of that the chunks of the range."""
+    ask = "Time to convert A", "step"
+    found = plan(planned_extended, panel("conversion", END - 10 * DAY_MS, END - 8 * DAY_MS - 1000, *ask))
+    assert chunks(planned_extended, found, "window_durations") == (2, DAYS)
+    assert chunks(planned_extended, found, "durations_1h")[0] == 0
+    found = plan(planned_extended, panel("conversion_1h", END - 30 * DAY_MS, END - 3 * DAY_MS, *ask))
+    assert chunks(planned_extended, found, "window_durations")[0] == 0
+    assert 1 <= chunks(planned_extended, found, "durations_1h")[0] <= 30 // 10 + 1
 
 
 @pytest.mark.parametrize("level", ["", "_5m", "_1h", "_1d"])
