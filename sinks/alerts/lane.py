@@ -31,6 +31,12 @@ log = logging.getLogger(__name__)
 IDLE_S = 1.0
 """How often a lane looks when nobody has told it of something new, s."""
 
+KEEP_EVERY_S = 20.0
+"""How often a lane that pauses tells the database that it still has its route, s."""
+
+OUTAGE_S = 5.0
+"""The database is tried again after at most this, s: it is ours, and nobody asked for patience."""
+
 STANDBY_S = 5.0
 """How often a lane whose route another notifier has tries to take it, s."""
 
@@ -108,14 +114,24 @@ class Lane:
                         log.exception("route %s: unexpected", self.route.name)
                     else:
                         log.warning("route %s: the database: waiting: %s", self.route.name, error)
-                    pause_s = self._failed(None)
+                    pause_s = min(self._failed(None), OUTAGE_S)
                 if pause_s > IDLE_S:
-                    self._stopping.wait(pause_s)
+                    self._pause(pause_s)
                 elif pause_s:
                     self._wake.wait(pause_s)
         finally:
             metrics.HOLDS.labels(self.route.name).set(0)
             self._store.close()
+
+    def _pause(self, pause_s: float) -> None:
+        """Wait, without losing the route to the database's limit for idle sessions."""
+        until = time.monotonic() + pause_s
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, KEEP_EVERY_S)):
+            try:
+                self._store.keep()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
 
     def step(self) -> float:
         """Send one message, or a reminder that is due; how long to pause then, s."""
@@ -133,7 +149,11 @@ class Lane:
     def _send(self, waiting: Waiting) -> float:
         name, alert = self.route.name, waiting.alert
         said = f"route {name}: {alert['alert_id']} {alert['sequence']} ({alert['state']} {alert['rule']})"
-        answer = self.route.deliver(alert, waiting.previous, self._now_ms())
+        try:
+            answer = self.route.deliver(alert, waiting.previous, self._now_ms())
+        except Exception as error:  # a fault of ours in one message must not hold the others up
+            log.exception("%s: unexpected", said)
+            answer = Answer(Outcome.LATER, f"{type(error).__name__}: {error}")
         if answer.outcome is Outcome.LATER and waiting.age_s < self.route.give_up_after:
             self._store.note(alert, None, answer.text)
             pause_s = self._failed(answer)

@@ -101,6 +101,11 @@ class LaneStore:
             self._held = connection if self._database.query("hold_route", self._route)[0]["held"] else None
         return self._held is not None
 
+    def keep(self) -> None:
+        """Tell the database that this lane lives, if it has the route."""
+        if self._held is not None:
+            self._database.query("still_here")
+
     def next(self) -> Waiting | None:
         """What is to be sent next; None: nothing waits."""
         with self._database.transaction() as cursor:

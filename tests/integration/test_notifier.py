@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    import pytest
+
     from funnelwatch.settings import Settings
     from sinks.timescale.database import Database
 
@@ -154,6 +156,21 @@ def test_a_message_that_a_receiver_chokes_on_holds_no_other_up(
         wait_until(lambda: len(receiver.taken) == 2, "the others are told")
         wait_until(lambda: not NotificationQueue(connect()).waiting(), "it is given up")
     assert outcomes(connect, "hook") == [("a", 0, "sent"), ("b", 0, "sent"), ("poison", 0, "given_up")]
+
+
+def test_a_lane_that_has_to_wait_for_long_keeps_its_route(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database ends sessions that are idle for long, so that a frozen notifier loses its routes; this one lives."""
+    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 1.0)
+    monkeypatch.setattr("sinks.alerts.lane.KEEP_EVERY_S", 0.3)
+    with receiving(anything) as receiver:
+        receiver.instead = [(429, {"Retry-After": "3"}, "")]
+        with notifying(settings, [hook(receiver.url)]):
+            publish(settings, alert())
+            wait_until(lambda: receiver.taken, "it is told after the pause")
+    assert [one.status for one in receiver.got] == [429, 200]
+    assert not [record for record in caplog.records if "the database" in record.getMessage()]
 
 
 def test_a_new_route_is_told_what_fires_and_not_what_is_over(

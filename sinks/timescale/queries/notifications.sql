@@ -27,6 +27,10 @@ RETURNING route;
 -- One notifier has a route at a time, as long as its session lasts.
 SELECT pg_try_advisory_lock(hashtextextended('funnelwatch notify ' || %(route)s, 0)) AS held;
 
+-- name: still_here
+-- Something to say, so that the session does not count as idle.
+SELECT 1 AS here;
+
 -- name: supersede
 -- Of an alert only the newest message is still worth being told.
 UPDATE notifications AS n
