@@ -39,12 +39,24 @@ TELEGRAF = """
 [[inputs.file]]
   files = ["{lines}"]
   data_format = "influx"
+"""
+OUTPUTS = {
+    "influxdb_v2": """
 [[outputs.influxdb_v2]]
   urls = ["{url}"]
   token = "{key}"
   organization = "any"
   bucket = "any"
-"""
+""",
+    "influxdb": """
+[[outputs.influxdb]]
+  urls = ["{url}"]
+  database = "any"
+  skip_database_creation = true
+  username = "any"
+  password = "{key}"
+""",
+}
 
 
 @pytest.fixture(scope="module")
@@ -202,28 +214,58 @@ def test_a_batch_that_is_sent_again_has_the_same_ids(running: Collector, own: Se
     assert len({one["event_id"] for one in events}) == 1
 
 
-def test_telegraf_delivers(running: Collector, own: Settings, tmp_path: Path) -> None:
-    """The real program, with its output for InfluxDB 2."""
-    telegraf = shutil.which("telegraf")
-    if telegraf is None:
-        pytest.skip("NOT TESTED: Telegraf is not on PATH, so its outputs.influxdb_v2 did not write to the collector")
-    session, name = uuid.uuid4().hex, f"c{uuid.uuid4().hex}"
-    lines, config = tmp_path / "lines", tmp_path / "telegraf.conf"
-    lines.write_text(f"{event(session)} {now_ms()}000000\nfunnel_counter,name={name},os=iOS value=2i\n")
-    config.write_text(TELEGRAF.format(lines=lines, url=running.url, key=KEY))
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([telegraf, "--config", config], stdout=log, stderr=log)
+@contextlib.contextmanager
+def telegraf(folder: Path, output: str, url: str, lines: str) -> Iterator[Path]:
+    """The real program, which reads these lines every second; yields its log."""
+    program = shutil.which("telegraf")
+    if program is None:
+        pytest.skip("NOT TESTED: Telegraf is not on PATH, so its outputs for InfluxDB did not write to the collector")
+    (folder / "lines").write_text(lines)
+    config = folder / "telegraf.conf"
+    config.write_text((TELEGRAF + OUTPUTS[output]).format(lines=folder / "lines", url=url, key=KEY))
+    with (folder / "telegraf.log").open("wb") as log:
+        process = subprocess.Popen([program, "--config", config], stdout=log, stderr=log)
     try:
-
-        def delivered() -> bool:
-            with contextlib.suppress(TimeoutError):
-                return bool(of(own, session)) and bool(samples(own, name))
-            return False
-
-        wait_until(delivered, "what Telegraf has read is on the topics", 60)
+        yield folder / "telegraf.log"
     finally:
         process.terminate()
         process.wait(20)
-    assert "E!" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_telegraf_delivers(running: Collector, own: Settings, tmp_path: Path, output: str) -> None:
+    """With its output for InfluxDB 2, and the one for 1."""
+    session, name = uuid.uuid4().hex, f"c{uuid.uuid4().hex}"
+    lines = f"{event(session)} {now_ms()}000000\nfunnel_counter,name={name},os=iOS value=2i\n"
+
+    def delivered() -> bool:
+        with contextlib.suppress(TimeoutError):
+            return bool(of(own, session)) and bool(samples(own, name))
+        return False
+
+    with telegraf(tmp_path, output, running.url, lines) as log:
+        wait_until(delivered, "what Telegraf has read is on the topics", 60)
+    assert "E!" not in log.read_text()
     assert {sample["value"] for sample in samples(own, name)} == {2}
     assert len({one["event_id"] for one in of(own, session)}) == 1, "read every second, the same point each time"
+
+
+def test_telegraf_keeps_what_is_not_acknowledged_and_sends_it_again(own: Settings, tmp_path: Path) -> None:
+    """While Kafka is away the collector says 503, and Telegraf does as it is told."""
+    session = uuid.uuid4().hex
+    away = own.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
+    at = now_ms()
+    with contextlib.ExitStack() as ending:
+        with collector(away, tmp_path / "away", collector_delivery_timeout_s=1) as first:
+            url, port = first.url, str(first.port)
+            log = ending.enter_context(telegraf(tmp_path, "influxdb_v2", url, f"{event(session)} {at}000000\n"))
+            wait_until(lambda: "503" in log.read_text(), "Telegraf was told to come again", 60)
+        (tmp_path / "lines").write_text("")
+        ending.enter_context(collector(own, tmp_path / "back", "--port", port))
+
+        def delivered() -> bool:
+            with contextlib.suppress(TimeoutError):
+                return bool(of(own, session))
+            return False
+
+        wait_until(delivered, "what was not acknowledged came again", 90)
