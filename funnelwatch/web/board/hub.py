@@ -17,6 +17,7 @@ from funnelwatch.web.board.lag import LogEnds
 from funnelwatch.web.board.record import Record, RecordReader
 from funnelwatch.web.board.source import Source
 from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message
+from funnelwatch.web.board.windows import Windows
 from funnelwatch.web.pool import BusyError
 from schemas.events import now_ms
 
@@ -55,6 +56,7 @@ class Hub:
         self._watching: Counter[Question] = Counter()
         self._hot = HotReader(settings, database, now_ms)
         self._ends = LogEnds(settings)
+        self._windows: dict[Question, Windows] = {}
         self._made: dict[tuple[str, Question], tuple[Any, str]] = {}
         record = RecordReader(settings, database, now_ms, self._questions)
         self.record: Source[Record] = Source(
@@ -110,6 +112,7 @@ class Hub:
                 self._watching[question] -= 1
                 if not self._watching[question]:
                     del self._watching[question]
+                    self._windows.pop(question, None)
                     for key in [key for key in self._made if key[1] == question]:
                         del self._made[key]
 
@@ -123,7 +126,12 @@ class Hub:
         parts = {"health": self._json("health", question, versions, lambda: self._health(record, faults))}
         closed = record.closed_through.get(question.funnel)
         if record.at_ms and (hot is not None or closed is None):
-            parts["now"] = self._json("now", question, versions, lambda: now_message(question, record, hot))
+            parts["now"] = self._json(
+                "now",
+                question,
+                versions,
+                lambda: now_message(question, record, hot, self._windows.setdefault(question, Windows(question))),
+            )
         if record.at_ms:
             history, alerts = record.histories.get(question), record.alerts.get(question.funnel)
             parts |= {

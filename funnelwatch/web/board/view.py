@@ -12,48 +12,58 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.web.board.hot import of_now
 from funnelwatch.web.board.judge import TOO_FEW, judge
+from funnelwatch.web.board.windows import CHOICES, Windows, together
 from stream.model import Tally
 from stream.wilson import wilson_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.web.board.expected import Ordinary, Place
     from funnelwatch.web.board.hot import Hot
     from funnelwatch.web.board.question import Question
     from funnelwatch.web.board.record import History, Record
+    from funnelwatch.web.board.windows import Window
     from sinks.timescale.database import Row
 
 Message = dict[str, Any]
 DIGITS = 7
 """Of a rate in a message: enough that rounding it again for people gives what rounding once would."""
-CHOICES = ("os", "browser", "app_version")
 
 
-def now_message(question: Question, record: Record, hot: Hot | None) -> Message:
-    """The funnel now: every step, and every os of it, of the newest closed windows."""
+def now_message(question: Question, record: Record, hot: Hot | None, windows: Windows | None = None) -> Message:
+    """The funnel now: every step, and every os of it, of the newest closed windows.
+
+    Args:
+        question: what is asked.
+        record: what the database has said.
+        hot: the newest windows; None before they were read.
+        windows: of this question, from the last time.
+    """
     closed = record.closed_through.get(question.funnel)
+    by_window = {} if hot is None else (windows or Windows(question)).of(hot)
     message: Message = {
         "funnel": question.funnel,
         "window_ms": record.window_ms,
         "closed_through": closed,
         "source": None if hot is None else "database" if hot.from_database else "redis",
-        "choices": {"funnel": sorted(record.closed_through), **_choices(question, hot)},
+        "choices": {"funnel": sorted(record.closed_through), **_choices(question, by_window.values())},
         "steps": [],
     }
     if hot is None or closed is None:
         return message
-    by_window = {start: _by_place(question, hot, [start]) for start in hot.windows}
     steps = in_order(
-        {step for places in by_window.values() for step, _ in places}, record.steps.get(question.funnel, ())
+        {step for window in by_window.values() for step, _ in window.sums}, record.steps.get(question.funnel, ())
     )
 
     def least(start: int) -> int:
-        return min((by_window[start].get((step, None), Tally()).impressions for step in steps), default=0)
+        return min((by_window[start].sums.get((step, None), Tally()).impressions for step in steps), default=0)
 
     taken = of_now(hot.windows, closed, record.window_ms, least)
     opened = [start for start in hot.windows if start >= closed]
-    now, so_far = _by_place(question, hot, taken), _by_place(question, hot, opened)
+    now, so_far = (
+        together(one for start in starts for one in by_window[start].sums.items()) for starts in (taken, opened)
+    )
     history = record.histories.get(question)
     expected = {} if history is None else _newest(history, closed)
     firing = [alert for alert in record.alerts.get(question.funnel, ()) if is_firing(alert)]
@@ -167,31 +177,16 @@ def touches(alert: Row, question: Question, step: str, os: str | None = None) ->
     return os == (alert["os"] or (alert["where_value"] if alert["where_dimension"] == "os" else None))
 
 
-def _choices(question: Question, hot: Hot | None) -> dict[str, list[str]]:
+def _choices(question: Question, windows: Iterable[Window]) -> dict[str, list[str]]:
     """What can be chosen: what the newest windows have, whatever is chosen now included."""
     found: dict[str, set[str]] = {name: set() for name in CHOICES}
-    for tallies in hot.windows.values() if hot else ():
-        for series in tallies:
-            for name in CHOICES:
-                found[name].add(getattr(series, name))
+    for window in windows:
+        for name in CHOICES:
+            found[name] |= window.values[name]
     for name in CHOICES:
         if (chosen := getattr(question, name)) is not None:
             found[name].add(chosen)
     return {name: sorted(values) for name, values in found.items()}
-
-
-def _by_place(question: Question, hot: Hot, windows: Collection[int]) -> dict[Place, Tally]:
-    sums: dict[Place, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for start in windows:
-        for series, tally in hot.windows[start].items():
-            if not question.has(series):
-                continue
-            for place in ((series.step, None), (series.step, series.os)):
-                kept = sums[place]
-                kept[0] += tally.impressions
-                kept[1] += tally.successes
-                kept[2] += tally.failures
-    return {place: Tally(*kept) for place, kept in sums.items()}
 
 
 def _newest(history: History, closed: int) -> dict[Place, Ordinary | None]:

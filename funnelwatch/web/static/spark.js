@@ -63,8 +63,9 @@ export function spark(node, line, { starts, every_ms: every, partial_from: parti
   );
 }
 
-/** The lowest rate of lines, as the floor of their drawing; a tenth of room below. */
-export function floorOf(lines) {
-  const rates = lines.flatMap((line) => [...line.rate, ...line.expected]).filter((rate) => rate != null);
+/** The lowest rate of lines, as the floor of their drawing, a little room below; what is still counting has no say. */
+export function floorOf(lines, { starts, partial_from: partial }) {
+  const whole = (rate, at) => rate != null && (partial == null || starts[at] < partial);
+  const rates = lines.flatMap((line) => [...line.rate.filter(whole), ...line.expected.filter((rate) => rate != null)]);
   return rates.length ? Math.max(0, Math.floor((Math.min(...rates) - 0.04) * 10) / 10) : 0;
 }

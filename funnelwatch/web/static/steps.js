@@ -124,7 +124,7 @@ export class Steps {
   draw(history, alerts, now) {
     for (const step of this.list.children) {
       const lines = history.series.filter((line) => line.step === step.dataset.key && line.os != null);
-      const floor = floorOf(lines);
+      const floor = floorOf(lines, history);
       for (const node of step.querySelectorAll(".os")) {
         const line = lines.find((one) => one.os === node.dataset.key);
         const picture = node.querySelector(".spark");

@@ -1,0 +1,72 @@
+"""Windows of many series, added up to what a page shows of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from stream.model import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from funnelwatch.web.board.expected import Place
+    from funnelwatch.web.board.hot import Hot
+    from funnelwatch.web.board.question import Question
+    from stream.model import Series
+
+CHOICES = ("os", "browser", "app_version")
+
+
+class Window(NamedTuple):
+    """What a page wants of one window.
+
+    Attributes:
+        tallies: as they were read.
+        sums: what is asked for, by step and os; None for the os is all of them.
+        values: of each dimension, whatever is asked for.
+    """
+
+    tallies: Mapping[Series, Tally]
+    sums: dict[Place, Tally]
+    values: dict[str, set[str]]
+
+
+class Windows:
+    """The windows of a question, added up once for each time that one was read.
+
+    Of a window's hundreds of series a page shows a dozen sums, every second; most windows have not changed.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._known: dict[int, Window] = {}
+
+    def of(self, hot: Hot) -> dict[int, Window]:
+        """Each window by its start."""
+        windows = {
+            start: known
+            if (known := self._known.get(start)) is not None and known.tallies is tallies
+            else self._add_up(tallies)
+            for start, tallies in hot.windows.items()
+        }
+        self._known = windows
+        return windows
+
+    def _add_up(self, tallies: Mapping[Series, Tally]) -> Window:
+        counted = [(series, tally) for series, tally in tallies.items() if self._question.has(series)]
+        sums = together(
+            (place, tally) for series, tally in counted for place in ((series.step, None), (series.step, series.os))
+        )
+        return Window(tallies, sums, {name: {getattr(series, name) for series in tallies} for name in CHOICES})
+
+
+def together(counts: Iterable[tuple[Place, Tally]]) -> dict[Place, Tally]:
+    """Counts added up by their place."""
+    sums: dict[Place, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for place, tally in counts:
+        kept = sums[place]
+        kept[0] += tally.impressions
+        kept[1] += tally.successes
+        kept[2] += tally.failures
+    return {place: Tally(*kept) for place, kept in sums.items()}
