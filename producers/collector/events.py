@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
 
 from producers.collector.body import read_body
 from producers.collector.intake import parse_events
 from producers.collector.keys import EVENTS
+from producers.collector.problem import AsciiJson
 from producers.collector.service import Answer, answer
 from schemas.events import now_ms
 
@@ -108,7 +108,7 @@ router = APIRouter()
         **PROBLEMS,
     },
 )
-async def collect(request: Request) -> JSONResponse:
+async def collect(request: Request) -> AsciiJson:
     """Take events, and samples of counters and timers, which have a kind; tells what became of each.
 
     One, a list of them, or {"events": [...], "sent_at": ...}.
@@ -124,4 +124,4 @@ async def collect(request: Request) -> JSONResponse:
     checked = [state.checks.complete(event, user_agent, skew_ms, now) for event in sent.events]
     said = await answer(state.delivery, EVENTS, checked, settings.max_value_bytes)
     headers = {"Retry-After": str(int(RETRY_S))} if said.undelivered else None
-    return JSONResponse(said.model_dump(exclude_none=True), said.status, headers)
+    return AsciiJson(said.model_dump(exclude_none=True), said.status, headers)

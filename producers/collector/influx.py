@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from producers.collector.body import read_body
 from producers.collector.events import KEY_PARAMETER, RETRY_S
 from producers.collector.intake import Fault
 from producers.collector.keys import LINES
 from producers.collector.lines import PRECISIONS, BadLine, parse_lines
-from producers.collector.problem import Problem
+from producers.collector.problem import AsciiJson, Problem
 from producers.collector.service import answer
 from schemas.events import now_ms
 
@@ -71,7 +71,7 @@ async def write_v2(request: Request) -> Response:
         return _said(await _write(request))
     except Problem as problem:
         content = {"code": CODES.get(problem.status, "internal error"), "message": problem.detail}
-        return JSONResponse(content, problem.status, problem.headers)
+        return AsciiJson(content, problem.status, problem.headers)
 
 
 @router.post("/write", status_code=204, openapi_extra=OPENAPI, responses=RESPONSES)
@@ -80,10 +80,8 @@ async def write_v1(request: Request) -> Response:
     try:
         return _said(await _write(request))
     except Problem as problem:
-        said = problem.detail.encode("ascii", "replace").decode().replace("\n", " ")
-        return JSONResponse(
-            {"error": problem.detail}, problem.status, {**problem.headers, "X-Influxdb-Error": said[:500]}
-        )
+        said = "".join(letter if " " <= letter <= "~" else "?" for letter in problem.detail)
+        return AsciiJson({"error": problem.detail}, problem.status, {**problem.headers, "X-Influxdb-Error": said[:500]})
 
 
 @router.get("/ping", status_code=204)

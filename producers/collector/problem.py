@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from math import ceil
+from typing import Any
 
 from starlette.responses import JSONResponse
+
+
+class AsciiJson(JSONResponse):
+    """JSON in ASCII: what a sender gave as the name of a field may be what UTF-8 cannot hold."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 class Problem(Exception):  # noqa: N818 - the term of RFC 9457
@@ -37,7 +47,7 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
         if close:
             self.headers["Connection"] = "close"
 
-    def response(self) -> JSONResponse:
+    def response(self) -> AsciiJson:
         """As problem details (RFC 9457)."""
         content = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
-        return JSONResponse(content, self.status, self.headers, "application/problem+json")
+        return AsciiJson(content, self.status, self.headers, "application/problem+json")

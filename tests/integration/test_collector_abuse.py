@@ -10,6 +10,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from funnelwatch.settings import Settings
 from producers.collector.keys import hash_of
@@ -33,7 +35,7 @@ def short(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     topics = {
         f"{name}_topic": f"{uuid.uuid4().hex}" for name in ("events", "metrics", "windows", "alerts", "dead_letters")
     }
-    settings = Settings(
+    given_settings = Settings(
         kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
         collector_keys=f"tests:{hash_of(KEY)}",
         collector_address_rate=0,
@@ -44,8 +46,8 @@ def short(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         collector_body_timeout_s=1,
         **topics,
     )
-    ensure_topics(settings)
-    with collector(settings, tmp_path_factory.mktemp("collector") / "log") as one:
+    ensure_topics(given_settings)
+    with collector(given_settings, tmp_path_factory.mktemp("collector") / "log") as one:
         yield one
 
 
@@ -185,6 +187,7 @@ def test_a_bomb_is_not_unpacked(short: Collector) -> None:
         (b'{"events": 5}', "", 400, "the body has no events"),
         (b'{"events": [], "x": 1}', "", 400, "x: is not known beside events"),
         (b'{"events": [{}], "sent_at": "today"}', "", 400, "sent_at: 'today' is not a time"),
+        (b'{"events": [{}], "\\ud800": 1}', "", 400, "is not known beside events"),
         (b"[" + b"{}," * 60 + b"{}]", "", 413, "61 events at once are more than 50"),
         (b"no gzip", "gzip", 400, "the body is not gzip"),
         (gzip.compress(b"[{}]")[:-9], "gzip", 400, "the body ends in the middle of its gzip data"),
@@ -216,6 +219,8 @@ def test_garbage_is_named(short: Collector, body: bytes, encoding: str, status: 
         {"event_id": 7},
         {"os": ["iOS"]},
         {"browser": 1},
+        {"\ud800": 1},
+        {"contexts": {"\ud800": "x"}},
     ],
 )
 def test_an_event_that_cannot_be_is_refused_by_its_field(short: Collector, event: dict[str, object]) -> None:
@@ -223,6 +228,40 @@ def test_an_event_that_cannot_be_is_refused_by_its_field(short: Collector, event
     reply = short.send({**GOOD, **event})
     assert reply.status == 400
     assert reply.json["events"][0]["field"].startswith(next(iter(event)))
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(TEXTS, part, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    ["event_id", "step", "phase", "status", "os", "browser", "ts", "duration_ms", "contexts", "kind"]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.dictionaries(FIELDS | TEXTS, JSON, max_size=3))
+def test_whatever_json_an_event_has_it_is_answered(short: Collector, change: dict[str, object]) -> None:
+    """Taken or refused with a reason, and never an error of the collector."""
+    reply = short.send({**GOOD, **change})
+    assert reply.status in (200, 400), reply.text
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.text(max_size=60), st.sampled_from(["/write", "/api/v2/write"]))
+def test_whatever_text_is_written_it_is_answered(short: Collector, text: str, path: str) -> None:
+    """As InfluxDB would."""
+    reply = short.ask("POST", f"{path}?key={KEY}", text.encode(errors="replace"))
+    assert reply.status in (204, 400), reply.text
+
+
+def test_a_line_of_control_characters_is_told_in_a_header_that_may_be(short: Collector) -> None:
+    """InfluxDB 1 says what is wrong in a header too."""
+    reply = short.ask("POST", f"/write?key={KEY}", b"a\rb\x01\x1b\xc3\xbc")
+    assert reply.status == 400
+    assert "unable to parse 'a?b???'" in reply.headers["X-Influxdb-Error"]
 
 
 def test_noise_on_the_wire_is_answered_or_cut(short: Collector) -> None:
