@@ -165,6 +165,7 @@ ELSEWHERE = {
     Reason.DEAD_LETTERS_RISE: "test_pipeline_watch",
     Reason.PARTITION_SILENT: "test_pipeline_watch",
     Reason.WATERMARK_STUCK: "test_pipeline_watch",
+    Reason.LIMIT_CROSSED: "test_metric_rules",
 }
 """Reasons that no evaluation of a series has, and the tables of cases that they have."""
 
