@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from funnelwatch.settings import Settings
 
 T = 1_794_996_000_000
-SECONDS = 15
 
 
 # Which times a calendar has, and which spans are whole windows, a schema cannot say: what fits it may be refused.
@@ -22,7 +21,7 @@ OPTIONS = (
     "--checks=all",
     "--exclude-checks=positive_data_acceptance",
     "--phases=examples,coverage,fuzzing",
-    f"--max-time={SECONDS}",
+    "--max-examples=10",  # bounded by work, not by time: a busy machine makes the same requests
     "--max-failures=5",
 )
 
@@ -33,7 +32,7 @@ def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings
     program = Path(sys.executable).with_name("schemathesis")
     with served(settings) as api:
         command = [program, "run", f"{api.url}/api/v1/openapi.json", *OPTIONS]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
         statuses = api.get("/metrics").text
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     for path in ("rates", "counts", "timers", "alerts", "funnels"):
