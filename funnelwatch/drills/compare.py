@@ -38,6 +38,7 @@ TOTALS = (
     "SELECT sum(accepted)::bigint, sum(refused)::bigint, sum(duplicates)::bigint FROM stream_progress WHERE topic = %s"
 )
 PROGRESS = "SELECT partition, next_offset FROM stream_progress WHERE topic = %s"
+RUNNING = "SELECT funnel, step, os, browser, impressions, successes, failures FROM running_totals"
 ALERTS = "SELECT alert_id, sequence, alert, published_at IS NOT NULL FROM alerts ORDER BY place"
 CLOSED = "SELECT funnel, (extract(epoch FROM closed_through) * 1000)::bigint FROM funnel_progress"
 
@@ -99,6 +100,7 @@ class Comparison:
             self._counts(counted)
             self._durations(session.execute(DURATIONS))
             self._totals(session)
+            self._running(session.execute(RUNNING))
             self._redis(counted)
             self._dead_letters()
             closed = {row[0]: row[1] for row in session.execute(CLOSED)}
@@ -147,6 +149,20 @@ class Comparison:
             if progress.get(partition) != end:
                 self.verdict.wrongly(f"partition {partition} is counted up to {progress.get(partition)}, not {end}")
         self.verdict.facts["duplicates"] = self.expected.duplicates
+
+    def _running(self, rows: Iterable[Any]) -> None:
+        """The totals since the beginning, which Prometheus gets, are those of the ledger, too."""
+        wanted: dict[tuple[str, ...], list[int]] = {}
+        for (_, *names, _), tally in self.expected.counts.items():
+            kept = wanted.setdefault(tuple(map(str, names)), [0] * EVENT_COLUMNS)
+            for column in range(EVENT_COLUMNS):
+                kept[column] += tally[column]
+        wanted = {series: tally for series, tally in wanted.items() if any(tally)}
+        found = {tuple(row[:4]): list(row[4:]) for row in rows}
+        for series in sorted(wanted.keys() | found.keys()):
+            if wanted.get(series) != found.get(series):
+                self.verdict.wrongly(f"totals of {series}: expected {wanted.get(series)}, found {found.get(series)}")
+        self.verdict.facts["totals"] = len(found)
 
     def _redis(self, counted: Mapping[Key, list[int]]) -> None:
         found = in_redis(self._settings)
