@@ -13,6 +13,7 @@ import pytest
 from funnelwatch.settings import Settings
 from funnelwatch.web.board.hub import MOST_CLIENTS, MOST_QUESTIONS, FullError, Hub
 from funnelwatch.web.board.question import Question
+from funnelwatch.web.board.record import RecordReader
 from funnelwatch.web.board.source import Source
 from funnelwatch.web.board.stream import EventStream
 
@@ -174,3 +175,38 @@ def test_who_leaves_is_forgotten(hub: Hub) -> None:
 
     run(EventStream(hub, Question(), threading.Event()), send, leave)
     assert not hub.watched
+
+
+class Slow:
+    """A database that answers everything but time lines, which take too long."""
+
+    def __init__(self) -> None:
+        self.canceled = 0
+
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """Itself."""
+        yield self
+
+    def query(self, name: str, parameters: Any = None) -> list[dict[str, Any]]:
+        """A row where one is needed, or the end that the server makes of a statement."""
+        if name == "rates":
+            self.canceled += 1
+            raise psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
+        rows: dict[str, list[dict[str, Any]]] = {
+            "funnels": [{"funnel": "sign_up", "closed_through_ms": 60_000}],
+            "board_messages": [{"messages": 0}],
+        }
+        return rows.get(name, [])
+
+
+def test_a_time_line_that_takes_too_long_does_not_keep_the_rest_from_the_page() -> None:
+    """What is known otherwise is told, with the question that was too much; it is not asked again at once."""
+    database = Slow()
+    reader = RecordReader(Settings(), database.lend, lambda: 10_000_000, lambda: [Question()])
+    for _ in range(3):
+        record = reader.look()
+        assert record.closed_through == {"sign_up": 60_000}
+        assert record.histories == {}
+        assert record.slow == {Question()}
+    assert database.canceled == 1

@@ -122,6 +122,8 @@ class Hub:
         faults = {"TimescaleDB": self.record.fault, "Redis": hot.fault if hot else None, "Kafka": self.ends.fault}
         if not hot and self.hot.fault:
             faults["Redis"] = self.hot.fault
+        if question in record.slow and not self.record.fault:
+            faults["TimescaleDB"] = "the time line takes too long; choose a shorter one."
         versions = self.version
         parts = {"health": self._json("health", question, versions, lambda: self._health(record, faults))}
         closed = record.closed_through.get(question.funnel)

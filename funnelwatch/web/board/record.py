@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from funnelwatch.web.board.expected import Ordinary, Place, expected_rates, needed
 from sinks.timescale.closing import IDLE_VALID_S
 from sinks.timescale.rates import Dimension, RateStore
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
 BY_OS: tuple[Dimension, ...] = ("os",)
 MOST_ALERTS = 50
-EXPECTED_EVERY_S = 60.0
-"""What is ordinary changes slowly: it is reckoned again after this long, or with the next span."""
+ALERTS_EVERY_S = 60.0
+"""Alerts are read when one has said something, and after this long."""
+SLOW_S = 60.0
+"""A time line that takes the database too long is asked for again after this long."""
 SHARE_OF_SPAN = 6
 """A time line is read again after a sixth of one of its spans, and when a window has closed."""
 RATE_OVER_S = 10.0
@@ -68,6 +72,8 @@ class Record:
         closed_through: of each funnel that there is; None while no window is closed.
         steps: declared steps, in order, of the funnels that are watched.
         alerts: newest first, of the funnels that are watched.
+        histories: the time lines.
+        slow: the questions whose time line took too long, the last time that it was asked for.
     """
 
     window_ms: int
@@ -77,6 +83,7 @@ class Record:
     alerts: dict[str, tuple[Row, ...]] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     histories: dict[Question, History] = field(default_factory=dict)
+    slow: frozenset[Question] = frozenset()
 
 
 class RecordReader:
@@ -98,7 +105,7 @@ class RecordReader:
         self._alerts_at = 0.0
         self._dealt: list[tuple[float, int]] = []
         self._read: dict[Question, tuple[float, int | None]] = {}
-        self._reckoned: dict[Question, tuple[float, int]] = {}
+        self._slow: dict[Question, float] = {}
 
     def look(self) -> Record:
         """Look again.
@@ -123,12 +130,14 @@ class RecordReader:
                 alerts=self._alerts(database, funnels),
                 progress=self._progress(database),
                 histories={
-                    question: self._history(rates, question, window_ms, closed.get(question.funnel))
+                    question: history
                     for question in questions
+                    if (history := self._in_time(rates, question, window_ms, closed.get(question.funnel)))
                 },
+                slow=frozenset(self._slow),
                 at_ms=self._now_ms(),
             )
-        for kept in (self._read, self._reckoned):
+        for kept in (self._read, self._slow):
             for gone in set(kept) - set(questions):
                 del kept[gone]
         self._last = record
@@ -137,7 +146,7 @@ class RecordReader:
     def _alerts(self, database: Database, funnels: frozenset[str]) -> dict[str, tuple[Row, ...]]:
         """Read again only when an alert has said something, or a minute has gone by."""
         told = database.query("board_messages")[0]["messages"], funnels
-        if told == self._told and time.monotonic() - self._alerts_at < EXPECTED_EVERY_S:
+        if told == self._told and time.monotonic() - self._alerts_at < ALERTS_EVERY_S:
             return self._last.alerts
         since = self._now_ms() - 24 * 3_600_000
         found = {
@@ -163,6 +172,21 @@ class RecordReader:
             per_second=(dealt - before) / (now - since) if now - since >= 1 else None,
         )
 
+    def _in_time(
+        self, rates: RateStore, question: Question, window_ms: int, closed_through: int | None
+    ) -> History | None:
+        """The time line, or what is known of it: one that takes too long does not keep the rest from the page."""
+        last = self._last.histories.get(question)
+        if time.monotonic() - self._slow.get(question, -SLOW_S) < SLOW_S:
+            return last
+        try:
+            history = self._history(rates, question, window_ms, closed_through)
+        except psycopg.errors.QueryCanceled:
+            self._slow[question] = time.monotonic()
+            return last
+        self._slow.pop(question, None)
+        return history
+
     def _history(self, rates: RateStore, question: Question, window_ms: int, closed_through: int | None) -> History:
         every = question.every_ms(window_ms)
         now = self._now_ms()
@@ -186,12 +210,10 @@ class RecordReader:
         self, rates: RateStore, question: Question, starts: tuple[int, ...], every: int
     ) -> dict[Place, list[Ordinary | None]]:
         last = self._last.histories.get(question)
-        reckoned_at, newest = self._reckoned.get(question, (0.0, 0))
-        if last is not None and newest == starts[-1] and time.monotonic() - reckoned_at < EXPECTED_EVERY_S:
+        if last is not None and last.starts == starts:
             return last.expected
         past: dict[tuple[Any, ...], Rate] = {}
         for begin, end in needed(starts, every):
             for rate in rates.rates(question.scope, begin, end, by=BY_OS, every_ms=every):
                 past[rate.start_ms, rate.step, rate.os] = rate
-        self._reckoned[question] = time.monotonic(), starts[-1]
         return expected_rates(past.values(), starts, every)
