@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -65,5 +66,6 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> bool:
         timeout_graceful_shutdown=int(settings.collector_delivery_timeout_s + GRACE_S) + 1,
     )
     server = Server(config, listening)
-    server.run()
+    with contextlib.suppress(SystemExit):  # uvicorn's own end where it cannot listen
+        server.run()
     return server.started
