@@ -162,15 +162,42 @@ def test_a_lane_that_has_to_wait_for_long_keeps_its_route(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The database ends sessions that are idle for long, so that a frozen notifier loses its routes; this one lives."""
-    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 1.0)
+    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 3.0)
     monkeypatch.setattr("sinks.alerts.lane.KEEP_EVERY_S", 0.3)
     with receiving(anything) as receiver:
-        receiver.instead = [(429, {"Retry-After": "3"}, "")]
+        receiver.instead = [(429, {"Retry-After": "5"}, "")]
         with notifying(settings, [hook(receiver.url)]):
             publish(settings, alert())
             wait_until(lambda: receiver.taken, "it is told after the pause")
     assert [one.status for one in receiver.got] == [429, 200]
     assert not [record for record in caplog.records if "the database" in record.getMessage()]
+
+
+def test_another_notifier_takes_the_route_of_one_that_is_frozen(
+    settings: Settings, connect: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message that was under way comes twice, with the same key; all others once, from one of the two."""
+    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 1.0)
+    monkeypatch.setattr("sinks.alerts.lane.STANDBY_S", 0.2)
+    taken_over = threading.Event()
+
+    def freeze_the_first(number: int) -> None:
+        if number == 0:
+            assert taken_over.wait(20)
+        else:
+            taken_over.set()
+
+    with receiving(anything) as receiver:
+        receiver.before = freeze_the_first
+        routes = [hook(receiver.url, timeout="20s")]
+        with notifying(settings, routes), notifying(settings, routes):
+            publish(settings, alert(alert_id="a"))
+            wait_until(lambda: len(receiver.got) == 2, "the other takes over")
+            publish(settings, alert(alert_id="b"), alert(alert_id="c"))
+            wait_until(lambda: len(receiver.got) >= 4, "the others are told")
+            wait_until(lambda: not NotificationQueue(connect()).waiting(), "nothing waits")
+    keys = [one.headers["Funnelwatch-Delivery"] for one in receiver.got]
+    assert sorted(keys) == ["a/0", "a/0", "b/0", "c/0"]
 
 
 def test_a_new_route_is_told_what_fires_and_not_what_is_over(
