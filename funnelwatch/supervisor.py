@@ -136,7 +136,7 @@ class Supervisor:
             stderr=self._output,
             # A terminal's Ctrl-C is for the supervisor, which ends the workers in good order.
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of libc, no lock is taken
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - one call of libc, no lock is taken
         )
         worker.started = now
         self._report(f"worker {worker.number} runs, process {worker.process.pid}")
@@ -152,7 +152,7 @@ class Supervisor:
         self._report(f"worker {worker.number} {how}; it is started again in {worker.pause_s:g} s")
 
 
-def _end_with_parent() -> None:
-    """Linux: a worker whose supervisor is killed ends too, so that nothing is left behind."""
+def end_with_parent() -> None:
+    """Linux: a process whose parent is killed ends too, so that nothing is left behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

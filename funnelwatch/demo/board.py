@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from deploy.embedded.ports import HOST, free_ports
 from funnelwatch.settings import Settings
+from funnelwatch.supervisor import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,7 @@ class Board:
             stderr=self._output,
             # A terminal's Ctrl-C is for the demo, which ends the board.
             start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - one call of libc, no lock is taken
         )
         limit = time.monotonic() + START_S
         while self._process.poll() is None and time.monotonic() < limit:
