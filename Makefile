@@ -4,11 +4,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What funnelwatch is measured against, in an environment of its own.
+PEERS := .venv-peers
 ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short bench-detector bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test drill drill-short bench bench-detector bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -33,6 +35,9 @@ unit: $(INSTALLED)  ## only the tests that need no server
 
 integration: $(INSTALLED)  ## only the tests on real servers
 	$(BIN)/pytest $(PARALLEL) tests/integration $(ARGS)
+
+bench: $(INSTALLED) $(PEERS)/.installed  ## events a second, side by side with others, 15 min (ARGS="--quick")
+	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench.speed --json docs/benchmarks/speed.json $(ARGS)
 
 bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estimate, memory (ARGS="100 1000")
 	$(BIN)/python -m tests.bench.detector $(ARGS)
@@ -64,6 +69,12 @@ $(INSTALLED): requirements.lock tests/datasets.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(PEERS)/.installed: tests/bench/peers.lock
+	@test -x $(PEERS)/bin/pip || $(PYTHON) -m venv $(PEERS)
+	@echo "installing what tests/bench/peers.lock names …"
+	@$(PEERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 clean:  ## end the embedded stack and remove what was made here
 	@test ! -x $(BIN)/funnelwatch || $(BIN)/funnelwatch down --purge
-	@rm -rf $(VENV) .funnelwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	@rm -rf $(VENV) $(PEERS) .funnelwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -166,9 +166,10 @@ class Fetcher:
                 self._take_row(self._assigned[partition], row)
 
     def _take_row(self, assigned: Assigned, row: Sequence[Message]) -> None:
-        pile = self._piles.setdefault(assigned, Pile())
+        pile = self._piles.get(assigned) or Pile()
         taken, size = pile.add(row, assigned.position)
         if taken:
+            self._piles[assigned] = pile
             assigned.at_end = False
             assigned.position = pile.next_offset
             self._taken += taken

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from schemas.page import Ints
+
 
 class Pile:
     """What is taken of one assignment until the fetch is over.
@@ -25,10 +27,10 @@ class Pile:
 
     def __init__(self) -> None:
         self.next_offset = 0
-        self._offsets: list[int] = []
+        self._offsets: list[Ints] = []
         self._keys: list[bytes | None] = []
         self._values: list[bytes | None] = []
-        self._timestamps: list[int] = []
+        self._timestamps: list[Ints] = []
 
     def add(self, messages: Sequence[Message], position: int) -> tuple[int, int]:
         """Add messages, leaving out what is before the position; how many they are, and the bytes of their values."""
@@ -41,14 +43,14 @@ class Pile:
                     kept.append(message)
                     position = offset + 1
             return self.add(kept, 0) if kept else (0, 0)
-        self._offsets += offsets
+        self._offsets.append(np.array(offsets, np.int64))
         self._keys += [one.key() for one in messages]
         self._values += [one.value() for one in messages]
-        self._timestamps += [one.timestamp()[1] for one in messages]
+        self._timestamps.append(np.array([one.timestamp()[1] for one in messages], np.int64))
         self.next_offset = offsets[-1] + 1
         return len(offsets), sum(map(len, messages))
 
     def records(self) -> Records:
         """All of them."""
-        offsets, timestamps = np.array(self._offsets, np.int64), np.array(self._timestamps, np.int64)
+        offsets, timestamps = np.concatenate(self._offsets), np.concatenate(self._timestamps)
         return Records(offsets, self._keys, self._values, timestamps)

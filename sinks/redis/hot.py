@@ -22,7 +22,7 @@ from sinks.redis.keys import (
     counts_key,
     counts_pattern,
     epoch_key,
-    field_name,
+    field_names,
     parse_field,
     repairs_key,
 )
@@ -74,9 +74,9 @@ class HotCopy:
             if key[0] < oldest:
                 continue
             pairs = windows.setdefault((key[1], key[0]), [])
-            for name, count in zip(TALLY_FIELDS, tally, strict=True):
+            for field, count in zip(field_names(key[2:]), tally, strict=True):
                 if count:
-                    pairs += (field_name(key, name), count)
+                    pairs += (field, count)
                     held += 1
             if held >= FIELDS_AT_ONCE:
                 self._call(windows, oldest)
@@ -143,23 +143,23 @@ class HotCopy:
         return len(hot)
 
     def _set(self, funnel: str, start: int, totals: Counts, now_ms: int) -> None:
-        key = counts_key(self._prefix, funnel, start)
+        name = counts_key(self._prefix, funnel, start)
         right = {
-            field_name(series, name): count
-            for series, tally in totals.items()
-            for name, count in zip(TALLY_FIELDS, tally, strict=True)
+            field: count
+            for key, tally in totals.items()
+            for field, count in zip(field_names(key[2:]), tally, strict=True)
             if count
         }
-        wrong = [field for field in self._client.hkeys(key) if _text(field) not in right]
+        wrong = [field for field in self._client.hkeys(name) if _text(field) not in right]
         pairs = list(right.items())
         # A window of ordinary size changes at once.
         for at in range(0, max(len(pairs), len(wrong), 1), FIELDS_AT_ONCE):
             with self._client.pipeline() as pipeline:
                 if wrong[at : at + FIELDS_AT_ONCE]:
-                    pipeline.hdel(key, *wrong[at : at + FIELDS_AT_ONCE])
+                    pipeline.hdel(name, *wrong[at : at + FIELDS_AT_ONCE])
                 if pairs[at : at + FIELDS_AT_ONCE]:
-                    pipeline.hset(key, mapping=dict(pairs[at : at + FIELDS_AT_ONCE]))
-                pipeline.expire(key, max(1, (start - self.oldest(now_ms)) // 1000))
+                    pipeline.hset(name, mapping=dict(pairs[at : at + FIELDS_AT_ONCE]))
+                pipeline.expire(name, max(1, (start - self.oldest(now_ms)) // 1000))
                 pipeline.execute()
 
     def clear(self) -> None:

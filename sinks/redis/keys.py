@@ -13,8 +13,9 @@ another; its value is the count.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
-from stream.model import CountKey, Series
+from stream.model import Series
 
 TALLY_FIELDS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
 
@@ -39,9 +40,10 @@ def counts_pattern(prefix: str) -> str:
     return f"{prefix}:counts:*"
 
 
-def field_name(key: CountKey, name: str) -> str:
-    """The field of one count of one series."""
-    return json.dumps([*key[2:], name], separators=(",", ":"))
+@lru_cache(maxsize=50_000)
+def field_names(dimensions: tuple[str, str, str, str]) -> tuple[str, ...]:
+    """The field of each count of one series: of its step, os, browser and app version."""
+    return tuple(json.dumps([*dimensions, name], separators=(",", ":")) for name in TALLY_FIELDS)
 
 
 def parse_field(funnel: str, field: str) -> tuple[Series, str]:

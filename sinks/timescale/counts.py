@@ -8,8 +8,9 @@ finds them counted. So a flush whose outcome is unknown is simply repeated.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from sinks.timescale.arrays import integers, texts
 from sinks.timescale.database import Database, Row, run
 from sinks.timescale.totals import add_totals
 from stream.faults import point
@@ -245,15 +246,20 @@ def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: 
         run(cursor, "note_refused", parameters)
 
 
-def key_columns(keys: Iterable[CountKey]) -> dict[str, list[Any]]:
+def key_columns(keys: Iterable[CountKey]) -> dict[str, str]:
     """Keys as one array a column, for ``unnest``; there must be at least one."""
-    return {name: list(values) for name, values in zip(KEY_COLUMNS, zip(*keys, strict=True), strict=True)}
+    return _key_columns(*zip(*keys, strict=True))
+
+
+def _key_columns(windows: Iterable[int], *dimensions: Iterable[str]) -> dict[str, str]:
+    columns = [integers(windows), *map(texts, dimensions)]
+    return dict(zip(KEY_COLUMNS, columns, strict=True))
 
 
 def add_counts(cursor: Cursor[Row], counts: Counts) -> Counts:
     """Add counts, of which there must be some, within a transaction; the new totals of their keys."""
-    tallies = zip(*counts.values(), strict=True)
-    parameters = key_columns(counts) | {name: list(values) for name, values in zip(TALLY_COLUMNS, tallies, strict=True)}
+    tallies = map(integers, zip(*counts.values(), strict=True))
+    parameters = key_columns(counts) | dict(zip(TALLY_COLUMNS, tallies, strict=True))
     return {row_key(row): list(row_tally(row)) for row in run(cursor, "upsert_counts", parameters)}
 
 
@@ -261,18 +267,16 @@ def add_durations(cursor: Cursor[Row], durations: Durations) -> int:
     """Add histograms, if there are any, within a transaction; the least that a slot of theirs counts then."""
     if not durations:
         return 0
-    slots = zip(*durations.values(), strict=True)
-    parameters = duration_columns(durations) | {
-        name: list(values) for name, values in zip(SLOT_COLUMNS, slots, strict=True)
-    }
+    slots = map(integers, zip(*durations.values(), strict=True))
+    parameters = duration_columns(durations) | dict(zip(SLOT_COLUMNS, slots, strict=True))
     least: int = min(row["least"] for row in run(cursor, "upsert_durations", parameters))
     return least
 
 
-def duration_columns(keys: Iterable[DurationKey]) -> dict[str, list[Any]]:
+def duration_columns(keys: Iterable[DurationKey]) -> dict[str, str]:
     """As ``key_columns``, with the octave."""
     *columns, octaves = zip(*keys, strict=True)
-    return {name: list(values) for name, values in zip(KEY_COLUMNS, columns, strict=True)} | {"octave": list(octaves)}
+    return _key_columns(*columns) | {"octave": integers(octaves)}
 
 
 def row_duration(row: Row) -> tuple[DurationKey, list[int]]:

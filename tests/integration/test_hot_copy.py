@@ -284,3 +284,13 @@ def test_an_overlap_is_trimmed_and_a_gap_is_read_again(counting: Counting) -> No
     counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, Records.of(beyond)))]))
     assert counting.rewound == [zombie]
     assert sum(tally.events for tally in counting.in_database().values()) == 4
+
+
+def test_any_text_of_a_dimension_comes_back_from_both_stores_as_it_was(counting: Counting) -> None:
+    """Quotes, braces, separators, escapes, NULL and nothing at all are values like others."""
+    odd = ["", "NULL", '"', "\\", "{a,b}", "a\\\"b'", "\n\t\x1f", "日本語", "%s %(x)s", " "]
+    counting.sent += [event(browser=browser, ts=now_ms() // 60_000 * 60_000) for browser in odd]
+    records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(len(odd))]
+    counting.aggregator(Fetch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
+    assert sorted(series.browser for _, series in counting.in_database()) == sorted(odd)
+    assert counting.in_redis() == counting.in_database()

@@ -1,0 +1,208 @@
+"""The contenders: how each is run over a topic, what it found, and how long it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+
+from sinks.timescale.database import Database
+from tests.bench.contenders.work import Key, Task
+from tests.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from funnelwatch.settings import Settings
+
+PROGRAMS = Path(__file__).parents[1] / "contenders"
+TABLE = """
+CREATE TABLE counts (
+    window_ms bigint, step text, os text, browser text, app_version text, phase text, status text, n bigint NOT NULL,
+    PRIMARY KEY (window_ms, step, os, browser, app_version, phase, status)
+)
+"""
+
+
+class ContenderError(RuntimeError):
+    """A contender failed, or took too long."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """How a contender did.
+
+    Attributes:
+        seconds: from its first record until everything was committed.
+        cpu_s: processor time of its process meanwhile, s.
+        memory_mb: the most that its process had resident.
+        found: the counts in the database; None where it writes none.
+    """
+
+    seconds: float
+    cpu_s: float
+    memory_mb: float
+    found: dict[Key, int] | None
+
+
+@dataclass
+class Race:
+    """One contender's run.
+
+    Attributes:
+        settings: servers, topic and an empty database.
+        events: how many events the topic has.
+        folder: for logs and state, its own.
+        timeout_s: after this long it has failed.
+    """
+
+    settings: Settings
+    events: int
+    folder: Path
+    timeout_s: float
+
+
+def ours(race: Race, **settings: object) -> Took:
+    """A funnelwatch worker as it is run in production, with these settings."""
+    own = race.settings.model_copy(update=settings)
+    worker = Worker(own, race.folder / "worker.log", more={"rules_path": None}).start()
+    database = Database(own.timescale_url)
+    try:
+        worker.wait_assigned()
+        began, usage = time.monotonic(), Usage(worker.pid)
+        while True:
+            usage.look()
+            counted = database.query("dealt_with", {"topic": own.events_topic})[0]["accepted"]
+            if counted >= race.events:
+                break
+            if not worker.running or time.monotonic() - began > race.timeout_s:
+                raise ContenderError(f"funnelwatch counted {counted} of {race.events}:\n{worker.text()[-3000:]}")
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        usage.look()
+        return Took(seconds, usage.cpu_s, usage.memory_mb, _ours(own.timescale_url))
+    finally:
+        worker.kill()
+        database.close()
+
+
+def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], Took]:
+    """A program that keeps the contract of ``tests.bench.contenders.work``."""
+
+    def run(race: Race) -> Took:
+        own = race.settings
+        if writes:
+            with psycopg.connect(own.timescale_url) as connection:
+                connection.execute(TABLE)
+        task = Task(
+            own.kafka_bootstrap_servers,
+            own.events_topic,
+            own.topic_partitions,
+            own.consumer_group,
+            own.timescale_url,
+            race.events,
+            str(race.folder),
+        )
+        log = race.folder / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command,
+                cwd=PROGRAMS,
+                env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS)},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        usage, deadline = Usage(process.pid), time.monotonic() + race.timeout_s
+        try:
+            while "END" not in (said := _said(log)):
+                usage.look()
+                if "BEGIN" not in said:
+                    usage.begin()
+                if process.poll() not in (None, 0) or time.monotonic() > deadline:
+                    raise ContenderError(f"{' '.join(command)} did not come to its end:\n{log.read_text()[-3000:]}")
+                time.sleep(0.05)
+            usage.look()
+        finally:
+            _end(process)
+        return Took(said["END"] - said["BEGIN"], usage.cpu_s, usage.memory_mb, _theirs(own) if writes else None)
+
+    return run
+
+
+def python(name: str, interpreter: str = sys.executable, *more: str, writes: bool = True) -> Callable[[Race], Took]:
+    """One of the programs beside ``work``."""
+    return program([interpreter, str(PROGRAMS / f"{name}.py"), *more], writes=writes)
+
+
+class Usage:
+    """What a process used since it began; to be looked at until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._before = 0.0
+        self._cpu_s = 0.0
+        self.memory_mb = 0.0
+        self.look()
+        self.begin()
+
+    def begin(self) -> None:
+        """What was used so far does not count."""
+        self._before = self._cpu_s
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time since it began, s."""
+        return self._cpu_s - self._before
+
+    def look(self) -> None:
+        """Look once."""
+        try:
+            with self._process.oneshot():
+                times = self._process.cpu_times()
+                self._cpu_s = times.user + times.system
+                self.memory_mb = max(self.memory_mb, self._process.memory_info().rss / 1e6)
+        except psutil.Error:
+            pass  # it has ended; what was seen before stands
+
+
+def _said(log: Path) -> dict[str, float]:
+    lines = (line.split() for line in log.read_text(errors="replace").splitlines())
+    return {words[0]: float(words[1]) for words in lines if len(words) == 2 and words[0] in ("BEGIN", "END")}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _theirs(settings: Settings) -> dict[Key, int]:
+    with psycopg.connect(settings.timescale_url) as connection:
+        rows = connection.execute("SELECT * FROM counts").fetchall()
+    return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}
+
+
+def _ours(url: str) -> dict[Key, int]:
+    statement = """
+        SELECT (extract(epoch FROM window_start) * 1000)::bigint, step, os, browser, app_version, phase, status, n
+        FROM window_counts, LATERAL (VALUES
+            ('IMPRESSION', '', impressions),
+            ('POST_VERIFICATION', 'SUCCESS', successes),
+            ('POST_VERIFICATION', 'FAILURE', failures)) AS one (phase, status, n)
+        WHERE n > 0
+    """
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(statement).fetchall()
+    return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}

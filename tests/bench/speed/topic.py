@@ -1,0 +1,97 @@
+"""The topics of the bench: real events, each in one of the two framings, and the counts that must come of them."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Producer
+
+from schemas.codec import Encoder, Registry
+from tests.bench.contenders.work import WINDOW_MS, Key, key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from funnelwatch.settings import Settings
+
+STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
+PLACES = (("iOS", ""), ("Android", ""), ("Desktop", "Chrome"), ("Desktop", "Safari"), ("Desktop", "Firefox"))
+JITTER_MS = 5_000
+SINGLE_OBJECT_SHARE = 0.1
+"""Of the events, in single-object framing; the others have Confluent's."""
+
+
+def versions_for(series: int) -> list[str]:
+    """As many versions of the app as make about so many series."""
+    count = max(1, series // (len(STEPS) * len(PLACES)))
+    return [f"5.{number}.0" for number in range(count)]
+
+
+def events(count: int, series: int, windows: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Events of so many windows in about the order in which they happened."""
+    chance = random.Random(seed)
+    span = windows * WINDOW_MS
+    begin = time.time_ns() // 1_000_000 // WINDOW_MS * WINDOW_MS - span - WINDOW_MS
+    versions = versions_for(series)
+    for number in range(count):
+        os, browser = chance.choice(PLACES)
+        verified = chance.random() < 0.45
+        yield {
+            "event_id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+            "funnel": "sign_up",
+            "sign_up_session_id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+            "step": chance.choice(STEPS),
+            "os": os,
+            "browser": browser,
+            "app_version": chance.choice(versions),
+            "phase": "POST_VERIFICATION" if verified else "IMPRESSION",
+            "status": ("SUCCESS" if chance.random() < 0.8 else "FAILURE") if verified else None,
+            "ts": max(begin, begin + span * number // count - chance.randrange(JITTER_MS)),
+            "duration_ms": chance.randrange(1_000, 40_000) if verified else None,
+            "contexts": {},
+        }
+
+
+def fill(
+    settings: Settings, topics: dict[str, int], *, series: int = 100, windows: int = 5, seed: int = 1
+) -> dict[str, dict[Key, int]]:
+    """Produce the same events to several topics, to each so many of the first; the counts to be found, by topic."""
+    assert settings.schema_registry_url
+    confluent = Encoder("FunnelEvent", Registry(settings.schema_registry_url))
+    single_object = Encoder("FunnelEvent")
+    producer = Producer(
+        settings.kafka(
+            **{
+                "linger.ms": 50,
+                "compression.type": "lz4",
+                "batch.size": 500_000,
+                "queue.buffering.max.messages": 500_000,
+            }
+        )
+    )
+    chance = random.Random(seed)
+    expected: dict[str, Counter[Key]] = {topic: Counter() for topic in topics}
+    for number, event in enumerate(events(max(topics.values()), series, windows, seed)):
+        encode = single_object if chance.random() < SINGLE_OBJECT_SHARE else confluent
+        value, session = encode(event), event["sign_up_session_id"]
+        for topic, count in topics.items():
+            if number < count:
+                expected[topic][key(event)] += 1
+                _produce(producer, topic, value, session)
+    left = producer.flush(60)
+    assert not left, f"Kafka did not take {left} records"
+    return {topic: dict(counts) for topic, counts in expected.items()}
+
+
+def _produce(producer: Producer, topic: str, value: bytes, session: str) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, session)
+        except BufferError:
+            producer.poll(0.5)
+        else:
+            return
