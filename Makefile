@@ -10,7 +10,7 @@ ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short bench bench-detector bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test drill drill-short bench bench-latency bench-growth bench-producer bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -38,6 +38,18 @@ integration: $(INSTALLED)  ## only the tests on real servers
 
 bench: $(INSTALLED) $(PEERS)/.installed  ## events a second, side by side with others, 15 min (ARGS="--quick")
 	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench.speed --json docs/benchmarks/speed.json $(ARGS)
+
+bench-latency: $(INSTALLED)  ## how soon an event can be seen, at three rates, 3 min (ARGS="--rate 1000")
+	@$(BIN)/python -m tests.bench.latency --json docs/benchmarks/latency.json $(ARGS)
+
+bench-growth: $(INSTALLED)  ## throughput and memory against series, windows, partitions, backlog, 10 min (ARGS="--only series")
+	@$(BIN)/python -m tests.bench.growth --json docs/benchmarks/growth.json $(ARGS)
+
+bench-producer: $(INSTALLED)  ## what emitting costs an app, 1 min
+	@$(BIN)/python -m tests.bench.producer --json docs/benchmarks/producer.json $(ARGS)
+
+bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured last
+	@$(BIN)/python -m tests.bench.page
 
 bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estimate, memory (ARGS="100 1000")
 	$(BIN)/python -m tests.bench.detector $(ARGS)

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 settings = load_settings()
 parts = Parts(settings)
 
-CLOSER_EVERY_S = 1.0
+CLOSER_EVERY_S = 0.25
 ALERTING_EVERY_S = 2.0
 """How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
 ARCHIVE_EVERY_S = 3600.0

@@ -70,7 +70,7 @@ def contenders(peers: Path) -> dict[str, tuple[Run, bool]]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--events", default=2_000_000, show_default=True, help="How many events the topic has.")
-@click.option("--quick", is_flag=True, help="20,000 events: whether everybody counts right; the speeds mean nothing.")
+@click.option("--quick", is_flag=True, help="5,000 events: whether everybody counts right; the speeds mean nothing.")
 @click.option("--only", multiple=True, help="Only contenders whose name begins so; may be given several times.")
 @click.option("--rounds", default=3, show_default=True, help="Runs of each; the median counts.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures into this file.")
@@ -82,7 +82,7 @@ def main(events: int, quick: bool, only: tuple[str, ...], rounds: int, json_path
         python -m tests.bench.speed --events 2000000 --json speed.json
     """
     if quick:
-        events, rounds = 20_000, 1
+        events, rounds = 5_000, 1
     chosen = {
         name: run
         for name, run in contenders(PEERS).items()
