@@ -88,10 +88,14 @@ class BulkDecoder:
         Raises:
             RegistryUnavailable: a writer's schema could not be looked up now.
         """
-        present = cast("Sequence[bytes]", [value or b"" for value in values] if None in values else values)
+        present = cast("Sequence[bytes]", values)
+        try:
+            page = Page(present, self._defaults)
+        except TypeError:  # some are None; to look for that beforehand would take longer
+            present = [value or b"" for value in values]
+            page = Page(present, self._defaults)
         lengths = np.fromiter(map(len, present), np.int64, len(present))
         ends = np.cumsum(lengths)
-        page = Page(present, self._defaults)
         starts = ends - lengths
         left = np.flatnonzero(lengths >= CONFLUENT_HEADER)
         for _ in range(WRITERS_AT_ONCE):

@@ -65,13 +65,16 @@ class SeenIds:
         return at + min(span, self._limit - len(self._young))
 
     def _are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        last = self._young.get(digests, NEVER)
-        unseen = np.flatnonzero(last == NEVER)
-        last[unseen] = self._old.get(digests[unseen], NEVER)
+        young = self._young
+        young.reserve(digests.size)
+        slots, last = young.look_up(digests, NEVER)
+        fresh = last == NEVER
+        known = digests[~fresh]
+        last[fresh] = self._old.get(digests[fresh], NEVER)
         latest = np.maximum(last, log_times)
-        ordered = np.sort(digests)
-        if not (ordered[1:] == ordered[:-1]).any():
-            self._young.put(digests, latest)
+        before = len(young)
+        young.put(digests, latest, slots)
+        if len(young) - before == digests.size - known.size and np.unique(known).size == known.size:
             return log_times - last > self.horizon_ms
         # The same id several times: each is judged by the latest of those before it.
         order = np.argsort(digests, kind="stable")
@@ -79,11 +82,11 @@ class SeenIds:
         run = np.cumsum(begins) - 1
         apart = run * (int(latest.max()) - int(log_times.min()) + 1)
         so_far = np.maximum.accumulate(latest[order] + apart) - apart
-        before = np.where(begins, last[order], np.r_[0, so_far[:-1]])
+        earlier = np.where(begins, last[order], np.r_[0, so_far[:-1]])
         ends = np.r_[begins[1:], True]
-        self._young.put(digests[order][ends], so_far[ends])
+        young.put(digests[order][ends], so_far[ends])
         new = np.empty(digests.size, np.bool_)
-        new[order] = log_times[order] - before > self.horizon_ms
+        new[order] = log_times[order] - earlier > self.horizon_ms
         return new
 
     def __len__(self) -> int:

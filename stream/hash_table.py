@@ -24,8 +24,10 @@ class HashTable:
 
     def _clear(self, capacity: int) -> None:
         self._mask = np.uint64(capacity - 1)
-        self._digests: Digests = np.zeros(capacity, np.uint64)
-        self._numbers: Ints = np.zeros(capacity, np.int64)
+        # Side by side, so that both come into the processor's cache at once.
+        table = np.zeros((capacity, 2), np.uint64)
+        self._digests: Digests = table[:, 0]
+        self._numbers: Ints = table[:, 1].view(np.int64)
         self._held = 0
 
     def __len__(self) -> int:
@@ -34,27 +36,49 @@ class HashTable:
 
     def get(self, digests: Digests, default: int) -> Ints:
         """The number of each digest."""
+        return self.look_up(digests, default)[1]
+
+    def look_up(self, digests: Digests, default: int) -> tuple[Digests, Ints]:
+        """Where each digest is, or would be put, and its number."""
         digests = np.maximum(digests, np.uint64(1))
         slots = self._slots(digests)
-        return np.where(self._digests[slots] == digests, self._numbers[slots], default)
+        return slots, np.where(self._digests[slots] == digests, self._numbers[slots], default)
 
-    def put(self, digests: Digests, numbers: Ints) -> None:
-        """Set the number of each digest; none of them may stand there twice."""
+    def put(self, digests: Digests, numbers: Ints, slots: Digests | None = None) -> None:
+        """Set the number of each digest; of one that stands there twice to either number.
+
+        Args:
+            digests: of any size.
+            numbers: as many.
+            slots: what ``look_up`` has said of them, where nothing was put or reserved since.
+        """
         digests = np.maximum(digests, np.uint64(1))
-        if (self._held + digests.size) * 3 > self._digests.size * 2:
-            self._grow(self._held + digests.size)
-        self._put(digests, numbers)
-
-    def _put(self, digests: Digests, numbers: Ints) -> None:
-        while digests.size:
+        if slots is None:
+            self.reserve(digests.size)
             slots = self._slots(digests)
+        while digests.size:
             added = self._digests[slots] == EMPTY
             self._digests[slots] = digests
-            # Where several wanted the same empty slot one has got it; the others look again.
+            # Where several want the same slot one gets it; the other digests have to look again.
+            marks = np.arange(digests.size)
+            self._numbers[slots] = marks
+            self._held += int(np.count_nonzero(added & (self._numbers[slots] == marks)))
             placed = self._digests[slots] == digests
-            self._held += int(np.count_nonzero(added & placed))
             self._numbers[slots[placed]] = numbers[placed]
             digests, numbers = digests[~placed], numbers[~placed]
+            slots = self._slots(digests)
+
+    def reserve(self, more: int) -> None:
+        """Make room for so many more digests."""
+        wanted, capacity = self._held + more, self._digests.size
+        if wanted * 3 <= capacity * 2:
+            return
+        while wanted * 3 > capacity * 2:
+            capacity *= 2
+        held = self._digests != EMPTY
+        digests, numbers = self._digests[held], self._numbers[held]
+        self._clear(capacity)
+        self.put(digests, numbers, self._slots(digests))
 
     def _slots(self, digests: Digests) -> Digests:
         """Where each digest is, or the empty slot where it would be put."""
@@ -68,12 +92,3 @@ class HashTable:
             found = self._digests[further]
             going = going[(found != wanted) & (found != EMPTY)]
         return slots
-
-    def _grow(self, wanted: int) -> None:
-        held = self._digests != EMPTY
-        digests, numbers = self._digests[held], self._numbers[held]
-        capacity = self._digests.size
-        while wanted * 3 > capacity * 2:
-            capacity *= 2
-        self._clear(capacity)
-        self._put(digests, numbers)

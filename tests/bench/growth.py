@@ -91,6 +91,7 @@ def main(events: int, only: tuple[str, ...], json_path: Path | None) -> None:
             f"{one['case']:<38}{one['events']:>12,}{one['per_second']:>12,}{one['cpu_us']:>8}{one['memory_mb']:>6}"
         )
     if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
 
 

@@ -211,6 +211,7 @@ def main(rates: tuple[int, ...], seconds: float, json_path: Path | None) -> None
             if told:
                 click.echo(f"{one['rate']:>9,}  {name:<14}{told['p50']:>8}{told['p99']:>8}{told['max']:>8}")
     if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md from the figures in docs/benchmarks/: ``make bench-page``."""
+"""Write docs/benchmarks.md, and the table of the README, from docs/benchmarks/: ``make bench-page``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,36 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.speed.__main__ import table
+from tests.bench.speed.__main__ import OURS, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCS = Path(__file__).parents[2] / "docs"
 FIGURES = DOCS / "benchmarks"
+BEGIN, END = "<!-- speed: written by make bench-page -->\n", "<!-- end of speed -->"
 
 
 def speed(found: dict[str, Any]) -> str:
     """Side by side with others."""
     return f"```text\n{table(found)}\n```"
+
+
+def short(found: dict[str, Any]) -> str:
+    """For the README."""
+    own = next(one["per_second"] for one in found["results"] if one["contender"] == OURS)
+    lines = ["| one process, counts committed to PostgreSQL | events/s | funnelwatch is |", "|---|---:|---:|"]
+    for one in found["results"]:
+        rate = one["per_second"]
+        times = "" if one["contender"] == OURS else f"{own / rate:.2g} times as fast"
+        lines.append(f"| {one['contender']} | {rate:,.0f} | {times} |")
+    count = max(one["events"] for one in found["results"])
+    said = (
+        f"`make bench` counts {count:,} events by each in turn, and compares the counts before a time counts. On "
+        f"{found['machine']}, with {found['servers']['kafka']} and the databases on it as well "
+        "([docs/benchmarks.md](docs/benchmarks.md)):"
+    )
+    return f"{said}\n\n" + "\n".join(lines)
 
 
 def latency(found: dict[str, Any]) -> str:
@@ -85,6 +103,11 @@ def main() -> None:
         figures = render(json.loads(path.read_text())) if path.exists() else "Not measured yet."
         text += ["", f"## {title}", "", words, "", figures]
     (DOCS / "benchmarks.md").write_text("\n".join(text) + "\n")
+    if (measured := FIGURES / "speed.json").exists():
+        readme = DOCS.parent / "README.md"
+        before, begin, rest = readme.read_text().partition(BEGIN)
+        _, end, after = rest.partition(END)
+        readme.write_text(f"{before}{begin}{short(json.loads(measured.read_text()))}\n{end}{after}")
 
 
 if __name__ == "__main__":

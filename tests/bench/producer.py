@@ -77,6 +77,7 @@ def main(events: int, json_path: Path | None) -> None:
     for name, us in found.items():
         click.echo(f"{name:<46}{us:>8.1f} µs {1e6 / us:>12,.0f}/s")
     if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps({"machine": machine(), "us_per_call": found}, indent=2) + "\n")
 
 

@@ -134,6 +134,7 @@ def main(events: int, quick: bool, only: tuple[str, ...], rounds: int, json_path
         }
     click.echo(table(report))
     if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(report, indent=2) + "\n")
 
 
