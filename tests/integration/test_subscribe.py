@@ -20,7 +20,7 @@ from schemas.codec import Encoder
 from stream.detector.watchdog import heartbeat
 from tests.alerts import alert, publish
 from tests.programs import found, needs
-from tests.stack import wait_until
+from tests.stack import not_on_tansu, wait_until
 from tests.traffic import now_ms, prepared
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def some(settings: Settings) -> None:
     )
 
 
+@not_on_tansu("takes a minute until a group is joined again")
 def test_the_python_recipe_gives_each_message_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that comes back goes on behind what it was done with; a new group has everything again."""
     some(settings)
@@ -99,6 +100,7 @@ def test_the_python_recipe_puts_windows_together(settings: Settings, monkeypatch
 
 
 @needs("kcat")
+@not_on_tansu("is not understood by kcat 1.7")
 def test_the_kcat_recipe_shows_every_alert(settings: Settings) -> None:
     """Key, time and place of each message."""
     some(settings)
