@@ -269,7 +269,7 @@ def add_durations(cursor: Cursor[Row], durations: Durations) -> int:
         return 0
     slots = map(integers, zip(*durations.values(), strict=True))
     parameters = duration_columns(durations) | dict(zip(SLOT_COLUMNS, slots, strict=True))
-    least: int = min(row["least"] for row in run(cursor, "upsert_durations", parameters))
+    least: int = run(cursor, "upsert_durations", parameters)[0]["least"]
     return least
 
 

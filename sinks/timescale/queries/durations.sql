@@ -1,32 +1,35 @@
 -- name: upsert_durations
--- Add histograms of durations, sorted as counts are; what is there then.
-INSERT INTO window_durations AS h (
-    window_start, funnel, step, os, browser, app_version, octave,
-    n0, n1, n2, n3, n4, n5, n6, n7
+-- Add histograms of durations, sorted as counts are; the least that any of their slots counts then.
+WITH added AS (
+    INSERT INTO window_durations AS h (
+        window_start, funnel, step, os, browser, app_version, octave,
+        n0, n1, n2, n3, n4, n5, n6, n7
+    )
+    SELECT
+        to_timestamp(d.window_ms / 1000.0), d.funnel, d.step, d.os, d.browser, d.app_version, d.octave,
+        d.n0, d.n1, d.n2, d.n3, d.n4, d.n5, d.n6, d.n7
+    FROM unnest(
+        %(window_ms)s::bigint[], %(funnel)s::text[], %(step)s::text[], %(os)s::text[],
+        %(browser)s::text[], %(app_version)s::text[], %(octave)s::smallint[],
+        %(n0)s::bigint[], %(n1)s::bigint[], %(n2)s::bigint[], %(n3)s::bigint[],
+        %(n4)s::bigint[], %(n5)s::bigint[], %(n6)s::bigint[], %(n7)s::bigint[]
+    ) AS d (
+        window_ms, funnel, step, os, browser, app_version, octave,
+        n0, n1, n2, n3, n4, n5, n6, n7
+    )
+    ORDER BY d.funnel, d.window_ms, d.step, d.os, d.browser, d.app_version, d.octave
+    ON CONFLICT (funnel, window_start, step, os, browser, app_version, octave) DO UPDATE SET
+        n0 = h.n0 + excluded.n0,
+        n1 = h.n1 + excluded.n1,
+        n2 = h.n2 + excluded.n2,
+        n3 = h.n3 + excluded.n3,
+        n4 = h.n4 + excluded.n4,
+        n5 = h.n5 + excluded.n5,
+        n6 = h.n6 + excluded.n6,
+        n7 = h.n7 + excluded.n7
+    RETURNING least(h.n0, h.n1, h.n2, h.n3, h.n4, h.n5, h.n6, h.n7) AS least
 )
-SELECT
-    to_timestamp(d.window_ms / 1000.0), d.funnel, d.step, d.os, d.browser, d.app_version, d.octave,
-    d.n0, d.n1, d.n2, d.n3, d.n4, d.n5, d.n6, d.n7
-FROM unnest(
-    %(window_ms)s::bigint[], %(funnel)s::text[], %(step)s::text[], %(os)s::text[],
-    %(browser)s::text[], %(app_version)s::text[], %(octave)s::smallint[],
-    %(n0)s::bigint[], %(n1)s::bigint[], %(n2)s::bigint[], %(n3)s::bigint[],
-    %(n4)s::bigint[], %(n5)s::bigint[], %(n6)s::bigint[], %(n7)s::bigint[]
-) AS d (
-    window_ms, funnel, step, os, browser, app_version, octave,
-    n0, n1, n2, n3, n4, n5, n6, n7
-)
-ORDER BY d.funnel, d.window_ms, d.step, d.os, d.browser, d.app_version, d.octave
-ON CONFLICT (funnel, window_start, step, os, browser, app_version, octave) DO UPDATE SET
-    n0 = h.n0 + excluded.n0,
-    n1 = h.n1 + excluded.n1,
-    n2 = h.n2 + excluded.n2,
-    n3 = h.n3 + excluded.n3,
-    n4 = h.n4 + excluded.n4,
-    n5 = h.n5 + excluded.n5,
-    n6 = h.n6 + excluded.n6,
-    n7 = h.n7 + excluded.n7
-RETURNING least(h.n0, h.n1, h.n2, h.n3, h.n4, h.n5, h.n6, h.n7) AS least;
+SELECT min(least) AS least FROM added;
 
 -- name: read_durations
 -- Histograms of windows in [from, to), oldest first; of one funnel, or of all.
