@@ -226,7 +226,7 @@ class Fetcher:
         consumer.resume([TopicPartition(self._topic, number) for number in starts])
         consumer.pause([TopicPartition(self._topic, number) for number in numbers if number not in starts])
         self.changed_s = time.monotonic()
-        log.info("assigned: partitions %s", numbers)
+        log.info("assigned: partitions %s of %s", numbers, self._topic)
         if numbers:
             point("assigned")
 
@@ -270,7 +270,7 @@ class Fetcher:
             self._assigned.pop(partition.partition, None)
             self._starts.stopped.pop(partition.partition, None)
         self.changed_s = time.monotonic()
-        log.info("revoked: partitions %s", [partition.partition for partition in partitions])
+        log.info("revoked: partitions %s of %s", [partition.partition for partition in partitions], self._topic)
 
     def rewind(self, assigned: Assigned) -> None:
         """Read a partition anew from where it is counted up to; taken up by the next fetch. From any thread.

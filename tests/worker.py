@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,8 +71,9 @@ class Worker:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def assigned(self) -> int:
-        """How often it was given partitions, by its log."""
-        return self.text().count("assigned: partitions")
+        """How often it was given partitions of the events' topic, by its log."""
+        topic = self.more.get("events_topic", self.settings.events_topic)
+        return len(re.findall(rf"assigned: partitions \[.*\] of {re.escape(topic)}\s", self.text()))
 
     def wait_assigned(self) -> Worker:
         """Wait until it has been given partitions for the first time."""
