@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ from producers.kafka import producer_properties
 from schemas.codec import Encoder, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import FrameType
 
     from confluent_kafka import KafkaError
 
@@ -75,10 +79,11 @@ def produce_events(
     run = _Run(settings)
     started, interrupted = time.monotonic(), False
     try:
-        for event in events:
-            run.put(encoder(event), event["sign_up_session_id"], progress)
-            if run.failures:
-                break
+        with run.interruptible():
+            for event in events:
+                run.put(encoder(event), event["sign_up_session_id"], progress)
+                if run.failures:
+                    break
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -99,12 +104,33 @@ class _Run:
         self._producer = Producer({**properties, "delivery.report.only.error": True}, logger=logger)
         self._topic = settings.events_topic
         self._told = time.monotonic()
+        self._taking = self._interrupted = False
         self.taken = 0
         self.failures: list[KafkaError] = []
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C come between two events only: else one may be on its way and not counted as taken."""
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            if not self._taking:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def put(self, value: bytes, key: str, progress: Callable[[int], None] | None) -> None:
         """Take one event, as soon as there is room."""
-        while not self.failures:
+        self._taking = True
+        while not self.failures and not self._interrupted:
             try:
                 self._producer.produce(self._topic, value, key, on_delivery=self._report)
             except BufferError:
@@ -115,6 +141,9 @@ class _Run:
             else:
                 self.taken += 1
                 break
+        self._taking = False
+        if self._interrupted:
+            raise KeyboardInterrupt
         if (now := time.monotonic()) - self._told > PROGRESS_S:
             self._told = now
             self._producer.poll(0)

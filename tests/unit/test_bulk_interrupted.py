@@ -1,0 +1,55 @@
+"""Ctrl-C while events are produced in bulk: what was taken is what is counted."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from funnelwatch.settings import Settings
+from producers import bulk
+from producers.simulator import Simulator
+
+TAKEN_BEFORE = 7
+HOUR_MS = 3_600_000
+
+
+class Interrupting:
+    """Stands for librdkafka; Ctrl-C comes just when it has taken an event, or just when it has no room."""
+
+    full = False
+    taken = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        type(self).taken = 0
+
+    def produce(self, *args: Any, **kwargs: Any) -> None:
+        """Take an event."""
+        if type(self).taken == TAKEN_BEFORE:
+            signal.raise_signal(signal.SIGINT)
+            if self.full:
+                raise BufferError
+        type(self).taken += 1
+
+    def poll(self, timeout: float) -> int:
+        """Nothing has happened."""
+        return 0
+
+    def flush(self, timeout: float | None = None) -> int:
+        """All are delivered."""
+        return 0
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["taken", "no room"])
+def test_an_event_that_was_taken_as_ctrl_c_came_is_counted(monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    """Neither one more nor one less; and Ctrl-C means again what it meant before."""
+    monkeypatch.setattr(Interrupting, "full", full)
+    monkeypatch.setattr(bulk, "Producer", Interrupting)
+    before = signal.getsignal(signal.SIGINT)
+
+    outcome = bulk.produce_events(Settings(), Simulator(seed=1, rate=600).events(0, HOUR_MS))
+
+    assert outcome.interrupted
+    assert outcome.produced == Interrupting.taken == TAKEN_BEFORE + (not full)
+    assert signal.getsignal(signal.SIGINT) is before
