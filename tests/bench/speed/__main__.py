@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     Run = Callable[[Race], Took]
 
 PARTITIONS = 4
-PEERS = Path(os.environ.get("BENCH_PEERS", ".venv-peers")) / "bin" / "python"
+# Not resolved: the interpreter of a virtual environment is a link, and knows by its place that it is one.
+PEERS = Path(os.environ.get("BENCH_PEERS", ".venv-peers")).absolute() / "bin" / "python"
 SHARE = 0.05
 """Of the events, for those that are too slow for all of them."""
 
