@@ -18,7 +18,8 @@ BEGIN, END = "<!-- speed: written by make bench-page -->\n", "<!-- end of speed 
 
 def speed(found: dict[str, Any]) -> str:
     """Side by side with others."""
-    return f"```text\n{table(found)}\n```"
+    runs = len(found["results"][0]["all_seconds"])
+    return f"{f'Medians of {runs} runs' if runs > 1 else 'One run'} of each.\n\n```text\n{table(found)}\n```"
 
 
 def short(found: dict[str, Any]) -> str:
@@ -27,7 +28,12 @@ def short(found: dict[str, Any]) -> str:
     lines = ["| one process, counts committed to PostgreSQL | events/s | funnelwatch is |", "|---|---:|---:|"]
     for one in found["results"]:
         rate = one["per_second"]
-        times = "" if one["contender"] == OURS else f"{own / rate:.2g} times as fast"
+        ratio = own / rate
+        times = (
+            ""
+            if one["contender"] == OURS
+            else f"{ratio:.{0 if ratio >= 10 else 1 if ratio >= 1 else 2}f} times as fast"
+        )
         lines.append(f"| {one['contender']} | {rate:,.0f} | {times} |")
     count = max(one["events"] for one in found["results"])
     said = (
@@ -69,12 +75,12 @@ def producer(found: dict[str, Any]) -> str:
 
 SPEED = """\
 `make bench`: one topic on Kafka, the same work for each, one after the other: counts a minute, step, os, browser, app
-version, phase and status in PostgreSQL, compared with what must come of the events before a time counts. The median of
-three runs. A tenth of the events has single-object framing, the others Confluent's. Ours is the worker as it is run:
-duplicates removed, Redis, durations, totals, watermarks, closing, detection. The others only count. Each is one process
-with its sink as its own guide recommends, and librdkafka tuned alike where there is one; the programs are in
-`tests/bench/contenders/`. Kafka Streams has one thread, and its JVM's helpers beside it. CPU is that of the process
-alone, from its first record on."""
+version, phase and status in PostgreSQL, compared with what must come of the events before a time counts. A tenth of the
+events has single-object framing, the others Confluent's. Ours is the worker as it is run: duplicates removed, Redis,
+durations, totals, watermarks, closing, detection. The others only count, those that are slow a part of the events. Each
+is one process with its sink as its own guide recommends, and librdkafka tuned alike where there is one; the programs
+are in `tests/bench/contenders/`. Kafka Streams has one thread, and its JVM's helpers beside it. CPU is that of the
+process alone, from its first record on."""
 
 LATENCY = """\
 `make bench-latency`: from Kafka's acknowledgement to being seen in the store, while other events come at that rate; for
