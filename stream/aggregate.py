@@ -10,19 +10,16 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import psycopg
-from confluent_kafka import KafkaException
 
-from schemas.codec import RegistryUnavailable
 from sinks.redis.hot import IncompleteError, Outage
 from sinks.timescale.counts import MisplacedError
-from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.counting import Judge, Judged, warm_up
 from stream.faults import point
-from stream.outage import until_done
+from stream.outage import Patience
 from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 HOUR_MS = 3_600_000
 
@@ -85,7 +80,7 @@ class Aggregator:
         self._dead_letters = dead_letters
         self._rewind = rewind
         self._commit = commit
-        self._stopping = stopping
+        self._wait_for = Patience(stopping)
         self._now_ms = now_ms
         self._redis_owed = True
         self._redis_next_try = 0.0
@@ -140,15 +135,6 @@ class Aggregator:
         """
         since = fetch.taken_s - self._settings.idle_timeout_s
         return [assigned.partition for assigned in fetch.at_end if assigned.moved_s <= since]
-
-    def _wait_for(self, what: str, operation: Callable[[], T]) -> T:
-        return until_done(
-            operation,
-            what=what,
-            is_outage=_is_outage,
-            stopping=self._stopping,
-            on_retry=metrics.RETRIES.labels(what).inc,
-        )
 
     def _judge_into(self, judged: list[tuple[Assigned, Judged]], fetch: Fetch, now_ms: int) -> None:
         """Judge the batches one by one, so that an outage in the middle does not judge again what is judged."""
@@ -249,7 +235,3 @@ class Aggregator:
             begin = max(oldest, until - HOUR_MS)
             yield from self._store.read(begin, until)
             until = begin
-
-
-def _is_outage(error: Exception) -> bool:
-    return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
-
-from schemas.codec import RegistryUnavailable
 from sinks.timescale.counts import MisplacedError
-from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.aggregate import wall_clock_ms
 from stream.metric_counting import settled, tally_metrics
-from stream.outage import until_done
+from stream.outage import Patience
 from stream.validation import RefusedError
 
 if TYPE_CHECKING:
@@ -33,8 +29,6 @@ if TYPE_CHECKING:
     from stream.metric_counting import MetricJudge, MetricSeries, MetricsJudged, PartitionMetrics
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class MetricAggregator:
@@ -66,7 +60,7 @@ class MetricAggregator:
         self._judge = judge
         self._store = store
         self._dead_letters = dead_letters
-        self._stopping = stopping
+        self._wait_for = Patience(stopping)
         self._now_ms = now_ms
         self._numbers: dict[MetricSeries, int] = {}
 
@@ -144,16 +138,3 @@ class MetricAggregator:
             metrics.METRIC_SAMPLES.labels("accepted").inc(found.place.accepted)
             metrics.METRIC_SAMPLES.labels("refused").inc(found.place.refused)
             metrics.METRIC_SAMPLES.labels("duplicate").inc(found.place.duplicates)
-
-    def _wait_for(self, what: str, operation: Callable[[], T]) -> T:
-        return until_done(
-            operation,
-            what=what,
-            is_outage=_is_outage,
-            stopping=self._stopping,
-            on_retry=metrics.RETRIES.labels(what).inc,
-        )
-
-
-def _is_outage(error: Exception) -> bool:
-    return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)

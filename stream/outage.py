@@ -6,6 +6,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from confluent_kafka import KafkaException
+
+from schemas.codec import RegistryUnavailable
+from sinks.timescale.database import is_outage
+from stream import metrics
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -67,6 +73,35 @@ def until_done(
             if since is not None:
                 log.warning("%s: works again, after %.1f s", what, time.monotonic() - since)
             return result
+
+
+class Patience:
+    """Has operations done however long the database, Kafka or the schema registry are away, as ``until_done``.
+
+    Args:
+        stopping: set when the worker stops.
+    """
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+
+    def __call__(self, what: str, operation: Callable[[], T]) -> T:
+        """The operation's result; retries are counted under ``what``.
+
+        Raises:
+            StoppedError: the worker stops before the operation has succeeded.
+        """
+        return until_done(
+            operation,
+            what=what,
+            is_outage=_is_away,
+            stopping=self._stopping,
+            on_retry=metrics.RETRIES.labels(what).inc,
+        )
+
+
+def _is_away(error: Exception) -> bool:
+    return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)
 
 
 def _one_line(error: Exception) -> str:

@@ -38,7 +38,6 @@ class PostgresServer(Server):
         super().__init__(context, f"postgresql {programs.version}", programs.why)
         self.place = place
         self.programs = programs
-        self.has_extension = False
 
     def prepare(self) -> None:
         """Make the data directory, the first time; an interrupted attempt leaves none."""
@@ -110,7 +109,6 @@ class PostgresServer(Server):
         if available:
             with psycopg.connect(self.url(port), autocommit=True) as session:
                 session.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(EXTENSION)))
-            self.has_extension = True
             self.notes = [f"{EXTENSION} {available[0]}"]
         else:
             self.notes = [f"plain: this server has no {EXTENSION}"]

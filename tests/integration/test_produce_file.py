@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from producers.simulator import Simulator
 from producers.topics import ensure_topics
 from tests.ecom import ecom_counts, ecom_path
 from tests.integration.topic import read_events
+from tests.worker import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ T0 = 1_767_571_200_000
 def run(settings: Settings, *arguments: str, given: bytes = b"", code: int = 0) -> tuple[str, str]:
     """Stdout and stderr of a command, which must end with the exit code."""
     done = subprocess.run(
-        command(*arguments), input=given, capture_output=True, env=env(settings), timeout=120, check=False
+        command(*arguments), input=given, capture_output=True, env=environment(settings), timeout=120, check=False
     )
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == code, err
@@ -40,19 +40,6 @@ def run(settings: Settings, *arguments: str, given: bytes = b"", code: int = 0) 
 def command(*arguments: str) -> list[str]:
     """The installed entry point's own function, in this interpreter."""
     return [sys.executable, "-c", "from funnelwatch.cli.main import main; main()", *arguments]
-
-
-def env(settings: Settings) -> dict[str, str]:
-    """This shell's environment with the address and the topics of a test."""
-    names = (
-        "kafka_bootstrap_servers",
-        "events_topic",
-        "metrics_topic",
-        "windows_topic",
-        "alerts_topic",
-        "dead_letters_topic",
-    )
-    return os.environ | {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names}
 
 
 def simulated() -> list[dict[str, Any]]:
@@ -204,7 +191,7 @@ def test_live_traffic_flows_until_ctrl_c_and_what_was_taken_is_delivered(setting
         command("simulate", "--live", "--rate", "6000", "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=env(settings),
+        env=environment(settings),
     )
     read_events(settings, 50)
     live.send_signal(signal.SIGINT)

@@ -21,25 +21,13 @@ from schemas.events import now_ms
 from tests.fake_registry import fake_registry
 from tests.integration.topic import read_events, read_messages
 from tests.stack import wait_until
+from tests.worker import environment
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
     from tests.stack import Servers
 
 SHOWN: dict[str, Any] = {"sign_up_session_id": "s-1", "step": "A", "phase": "IMPRESSION"}
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """This shell's environment with the address and the topics of a test."""
-    names = (
-        "kafka_bootstrap_servers",
-        "events_topic",
-        "metrics_topic",
-        "windows_topic",
-        "alerts_topic",
-        "dead_letters_topic",
-    )
-    return os.environ | {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names}
 
 
 def test_topics_are_made_once_and_the_alerts_are_compacted(settings: Settings, stack: Servers) -> None:
