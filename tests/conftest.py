@@ -83,6 +83,18 @@ def said(used: Servers) -> str:
     return f"servers used: {used.kafka}; {used.database}"
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """Fail the test that leaves a signal handled differently: a later one would fail, depending on the order."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    changed = [number for number in numbers if signal.getsignal(number) != before[number]]
+    for number in changed:
+        signal.signal(number, before[number])
+    assert not changed, f"left changed: the handlers of {[signal.Signals(number).name for number in changed]}"
+
+
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """Kafka, PostgreSQL and Redis for the whole run."""

@@ -37,8 +37,6 @@ def collector(host: str | None, port: int | None, open_to_all: bool) -> None:
     given = {"collector_host": host, "collector_port": port}
     settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn raises a signal again once it has ended because of it
     try:
         required = load_keys(settings).required
         if not required and not open_to_all:
@@ -47,6 +45,8 @@ def collector(host: str | None, port: int | None, open_to_all: bool) -> None:
             )
         if required and open_to_all:
             raise click.UsageError("--open: there are API keys; leave out one of both")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn raises a signal again once it has ended because of it
         served = serve(settings, lambda address: click.echo(f"collector listens on {address}", err=True))
     except (KeysError, FunnelsFileError, LinesFileError) as error:
         raise click.ClickException(str(error)) from error
