@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
+from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
 from stream.histogram import SLOTS
+from stream.metric_counting import MetricSeries, PartitionMetrics
 from stream.model import PartitionCounts
 from tests.traffic import bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
     from stream.model import Durations
@@ -69,3 +71,21 @@ def count_in(
         closer = ClosingStore(database)
         closer.start_closing(funnel, closed_through)
         closer.finish_closing(funnel, closed_through)
+
+
+def count_metrics(database: Database, samples: Iterable[tuple[int, MetricSeries, int]]) -> None:
+    """Count samples of counters and timers: when, ms, of what, and how much; the database has the tables."""
+    samples, store = list(samples), MetricStore(database)
+    numbers = store.admit([series for _, series, _ in samples], 1_000, 1_000)
+    start = CountStore(database).start("filled-metrics", "id", {0: 0})[0].next_offset
+    batch = PartitionMetrics(PartitionCounts(0, start, start + 1, {}))
+    for ts, series, value in samples:
+        number = numbers[series]
+        assert isinstance(number, int), number
+        key = ts - ts % MINUTE_MS, number
+        counted = batch.samples.setdefault(key, [0, 0])
+        counted[:] = counted[0] + 1, counted[1] + value
+        if series.kind == "TIMER":
+            octave, slot = bucket(value)
+            batch.durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
+    store.flush("filled-metrics", "id", [batch])

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from funnelwatch.web import health, live, page, problems
-from funnelwatch.web.api import alerts, funnels, rates, timers
+from funnelwatch.web.api import alerts, funnels, metrics, rates, timers
 from funnelwatch.web.board.hub import Hub
 from funnelwatch.web.health import Counting, Metrics
 from funnelwatch.web.pool import Pool
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 API = "/api/v1"
 
 DESCRIPTION = """\
-Rates, counts, durations and alerts of funnels, as JSON or CSV. It reads only.
+Rates, counts, durations and alerts of funnels, counters and timers, as JSON or CSV. It reads only.
 
 Times are ISO 8601 in UTC; in questions also a span back from now (`15m`, `7d`) or `now`. Rates are 0 to 1, and null
 where nobody was shown the step. What is wrong is told as problem details (RFC 9457).
@@ -68,7 +68,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     problems.install(app)
     for router in (health.router, page.router, live.router):
         app.include_router(router)
-    for router in (rates.router, timers.router, alerts.router, funnels.router):
+    for router in (rates.router, timers.router, metrics.router, alerts.router, funnels.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     app.mount(
         "/static", StaticFiles(directory=str(files("funnelwatch.web") / "static"), check_dir=False), name="static"

@@ -72,7 +72,9 @@ def _route(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
     if path is None:
         return "other"
-    # A route below a prefix knows its own part only; one that holds many files is counted as one.
+    # A route below a prefix knows its own part only; one that holds many files or names is counted as one.
+    if "{" in path:
+        return "/".join(scope["path"].split("/")[: -path.count("/")]) + str(path)
     return str(scope["path"] if scope["path"].endswith(path) else path)
 
 

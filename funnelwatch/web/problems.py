@@ -68,7 +68,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description, "content": {MEDIA_TYPE: {}}}
     for status, description in (
         (400, "The request is for another host, or no proper request."),
-        (404, "Only complete windows were asked for (`closed`), and none is."),
+        (404, "Only complete windows were asked for (`closed`), and none is; or there is no such counter or timer."),
         (406, "The Accept header allows neither JSON nor CSV."),
         (422, "A parameter is wrong; `errors` names it and says what would be right."),
         (503, "The database is away, busy, or took too long; try again."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
 from sinks.timescale.database import Database, run
+from sinks.timescale.rates import WHOLE_RANGE_MS
 from sinks.timescale.totals import add_metric_totals
 from stream.metric_counting import MetricSeries, admitted
 
@@ -32,6 +33,7 @@ class MetricTotal:
         total: the sum of the increments, or of the milliseconds.
         quantiles: of a timer, ms: 0.5, 0.9 and 0.99 to value.
         first_seen: when a worker saw the first of it, whatever the range, ms.
+        start_ms: start of the span of time, ms; None where there is one span only.
     """
 
     name: str
@@ -41,6 +43,7 @@ class MetricTotal:
     total: int
     quantiles: dict[float, float]
     first_seen: int
+    start_ms: int | None = None
 
     def value(self, of: str) -> float | None:
         """The total, samples, mean, p50, p90 or p99; None where there are no samples to tell."""
@@ -51,6 +54,25 @@ class MetricTotal:
         if of == "mean":
             return self.total / self.samples if self.samples else None
         return self.quantiles.get(next(q for q, column in QUANTILES.items() if column == of))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMetric:
+    """A counter or timer that there is.
+
+    Attributes:
+        name: its name.
+        kind: COUNTER or TIMER.
+        series: how many combinations of dimensions it has.
+        first_seen_ms: when a worker saw the first of it, ms.
+        dimensions: of each of its dimensions the values that were seen.
+    """
+
+    name: str
+    kind: str
+    series: int
+    first_seen_ms: int
+    dimensions: dict[str, list[str]]
 
 
 class MetricStore:
@@ -111,6 +133,10 @@ class MetricStore:
                 move_on(cursor, topic, place, self._horizon_s)
         return flushed
 
+    def known(self, name: str | None = None) -> list[KnownMetric]:
+        """Every counter and timer that there is, or the one of a name; sorted by name."""
+        return [KnownMetric(**row) for row in self._database.query("known_metrics", {"name": name})]
+
     def read(
         self,
         from_ms: int,
@@ -120,6 +146,8 @@ class MetricStore:
         only: Mapping[str, str] | None = None,
         *,
         zeros: bool = False,
+        every_ms: int | None = None,
+        limit: int | None = None,
     ) -> list[MetricTotal]:
         """What counters and timers come to in windows that start in ``[from_ms, to_ms)``.
 
@@ -128,16 +156,23 @@ class MetricStore:
             to_ms: ms.
             name: of one of them; None: all.
             by: dimensions to tell apart by; others are added up.
-            only: dimensions that must have these values.
+            only: dimensions that must have these values; empty: that a series must not have.
             zeros: tell also what was seen before and has no samples there.
+            every_ms: length of the spans of time to tell apart, which begin at multiples of it since the epoch; a
+                multiple of the window. None: one span, the whole range.
+            limit: at most this many; None: all.
         """
+        chosen = dict(only or {})
         parameters = {
             "from_ms": from_ms,
             "to_ms": to_ms,
             "name": name,
             "zeros": zeros,
             "by": list(by),
-            "only": json.dumps(dict(only or {})),
+            "only": json.dumps({dimension: value for dimension, value in chosen.items() if value}),
+            "without": [dimension for dimension, value in chosen.items() if not value],
+            "every_ms": every_ms or WHOLE_RANGE_MS,
+            "limit": limit,
         }
         return [
             MetricTotal(
@@ -148,6 +183,7 @@ class MetricStore:
                 row["total"],
                 {q: row[column] for q, column in QUANTILES.items() if row[column] is not None},
                 row["first_seen_ms"],
+                row["start_ms"] if every_ms else None,
             )
             for row in self._database.query("read_metrics", parameters)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import urllib.request
 from collections import Counter, defaultdict
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch import FunnelProducer
 from funnelwatch.cli.showing import clock
 from schemas.codec import Decoder, Undecodable
 from sinks.timescale.database import Database
@@ -79,6 +81,31 @@ def of_grafana(settings: Settings, name: str, begin: int, wanted: dict[str, list
         return {title: ask(database, view.expand(sql)) for title, sql in queries(dashboard(name))}
 
 
+def send_metrics(settings: Settings, begin: int) -> None:
+    """A counter and a timer of two providers in the twenty minutes, one of five sent twice."""
+    chance = random.Random(7)
+    with FunnelProducer(settings) as producer:
+        for number in range(500):
+            timer = chance.random() < 0.5
+            metric = {
+                "event_id": f"m{number}",
+                "name": "sms_delivery" if timer else "sms_sent",
+                "kind": "TIMER" if timer else "COUNTER",
+                "value": round(chance.lognormvariate(6, 1)) if timer else chance.randrange(4),
+                "dimensions": {"os": chance.choice(["iOS", "Android"]), "provider": chance.choice(["a", 'it"s'])},
+                "ts": begin + chance.randrange(RANGE_MS),
+            }
+            for _ in range(1 if number % 5 else 2):
+                assert producer.record(metric)
+
+
+def metrics_done(settings: Settings) -> tuple[int, int, int]:
+    """Accepted, refused and duplicate samples."""
+    with closing(Database(settings.timescale_url)) as database:
+        [row] = database.query("dealt_with", {"topic": settings.metrics_topic})
+        return row["accepted"], row["refused"], row["duplicates"]
+
+
 @pytest.fixture
 def counted(settings: Settings) -> Iterator[tuple[Settings, int]]:
     """Events of twenty minutes with some sent twice, some late and some that are none, counted; and when they begin."""
@@ -93,12 +120,14 @@ def counted(settings: Settings) -> Iterator[tuple[Settings, int]]:
         wait_until(lambda: done(settings, len(events) + 102), "all are dealt with", 60)
         late = some_events(50, seed=6, begin=begin, spread_ms=MINUTE_MS)
         produce(settings, late)
+        send_metrics(settings, begin)
         wait_until(lambda: done(settings, len(events) + 152), "the late ones too", 60)
+        wait_until(lambda: metrics_done(settings) == (500, 0, 100), "counters and timers", 60)
         yield settings, begin
 
 
 def test_everybody_who_is_asked_tells_the_same_numbers(counted: tuple[Settings, int]) -> None:
-    """By step, by os and by five minutes; and how long successes took."""
+    """By step, by os and by five minutes; how long successes took; and counters and timers."""
     settings, begin = counted
     events = raw_events(settings)
     assert len(events) == 3_250
@@ -119,6 +148,7 @@ def test_everybody_who_is_asked_tells_the_same_numbers(counted: tuple[Settings, 
             told.pop("includes_open_windows"), typed.pop("includes_open_windows")
             assert told == typed
         check_times(settings, api, begin, events)
+        check_metrics(settings, api, begin)
         check_board(api, begin, hand[()], hand["os",])
 
     panels = of_grafana(settings, "funnel", begin, {"funnel": ["sign_up"]})
@@ -149,6 +179,45 @@ def check_times(settings: Settings, api: Served, begin: int, events: list[dict[s
     assert [
         (clock(round(one["time"].timestamp() * 1000)), one["p50"], one["p90"], one["p99"]) for one in panels[title]
     ] == [(one["start"], one["p50_ms"], one["p90_ms"], one["p99_ms"]) for one in rows]
+
+
+def check_metrics(settings: Settings, api: Served, begin: int) -> None:
+    """Counters and timers: API, command line, SQL, Grafana and the raw topic, by dimension and by five minutes."""
+    decode, raw = Decoder("Metric"), dict[str, dict[str, Any]]()
+    for message in everything(settings, settings.metrics_topic):
+        one = decode(message.value())
+        raw.setdefault(one["event_id"], one)
+    since, until = clock(begin), clock(begin + RANGE_MS)
+    for name in ("sms_sent", "sms_delivery"):
+        hand: dict[Group, list[int]] = defaultdict(list)
+        for one in raw.values():
+            if one["name"] == name:
+                span = clock(one["ts"] // (5 * MINUTE_MS) * 5 * MINUTE_MS)
+                hand[span, one["dimensions"]["os"], one["dimensions"]["provider"]].append(one["value"])
+        asked = {"since": since, "until": until, "every": "5m", "by": ["os", "provider"]}
+        told = api.get(f"/api/v1/metrics/{name}", asked).json
+        typed = ["--since", since, "--until", until, "--every", "5m", "--by", "os", "--by", "provider"]
+        assert told == succeed_json(settings, "metrics", name, *typed)
+        rows = {(row["start"], *row["dimensions"].values()): row for row in told["rows"] if row["samples"]}
+        sums = {key: (len(values), sum(values)) for key, values in hand.items()}
+        assert {key: (row["samples"], row["total"]) for key, row in rows.items()} == sums
+        for key, values in hand.items() if name == "sms_delivery" else ():
+            exact = sorted(values)[math.ceil(0.9 * len(values)) - 1]
+            assert exact * 0.875 <= rows[key]["p90_ms"] <= exact * 1.125
+        with closing(Database(settings.timescale_url)) as database:
+            query = "SELECT sum(samples)::int AS samples, sum(total)::int AS total FROM metrics WHERE name = %s"
+            whole = database.connection().execute(query, [name]).fetchone()
+        assert whole == {key: sum(row[key] for row in rows.values()) for key in ("samples", "total")}
+    panels = of_grafana(settings, "pipeline", begin, {})
+    minutes = {"since": since, "until": until, "every": "1m"}
+    for title, name, mine, theirs in (
+        ("Counters A", "sms_sent", "per_second", "a second"),
+        ("Timers A", "sms_delivery", "p90_ms", "p90"),
+    ):
+        rows = api.get(f"/api/v1/metrics/{name}", minutes).json["rows"]
+        assert [(clock(round(one["time"].timestamp() * 1000)), one[theirs]) for one in panels[title]] == [
+            (row["start"], row[mine]) for row in rows if row["samples"]
+        ]
 
 
 def check_board(api: Served, begin: int, by_step: Counts, by_os: Counts) -> None:

@@ -125,13 +125,13 @@ def test_samples_are_counted_once_though_a_worker_is_killed(quick: Settings, dat
         assert one.running, one.text()
     assert stored(database) == by_hand(sent, quick.window_ms)
 
-    shown = succeed_json(quick, "metrics", "sms_sent", "--by", "os", "--since", "5m")["metrics"]
+    shown = succeed_json(quick, "metrics", "sms_sent", "--by", "os", "--since", "5m")["rows"]
     assert {(one["dimensions"]["os"], one["samples"], one["total"]) for one in shown} == {
         (os, len(values), sum(values))
         for os in ("iOS", "Android")
         if (values := [m["value"] for m in sent if m["name"] == "sms_sent" and m["dimensions"]["os"] == os])
     }
-    [timer] = succeed_json(quick, "metrics", "sms_delivery", "--where", "os=iOS", "--since", "5m")["metrics"]
+    [timer] = succeed_json(quick, "metrics", "sms_delivery", "--where", "os=iOS", "--since", "5m")["rows"]
     values = sorted(m["value"] for m in sent if m["name"] == "sms_delivery" and m["dimensions"]["os"] == "iOS")
     assert timer["samples"] == len(values)
     assert timer["p90_ms"] == pytest.approx(values[int(len(values) * 0.9)], rel=1 / 8)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.filling import MINUTE_MS, count
+from schemas.events import now_ms
+from sinks.timescale.database import Database
+from stream.metric_counting import MetricSeries
+from tests.filling import MINUTE_MS, count, count_metrics
 from tests.web import served
 
 if TYPE_CHECKING:
@@ -29,11 +33,13 @@ OPTIONS = (
 def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings: Settings, tmp_path: Path) -> None:
     """Status, media type and body of each answer are as described, what is wrong is refused, and there is no 500."""
     count(settings, {(T, "VERIFY_SMS_CODE", "iOS", "", "1.0"): (100, 80, 15)}, closed_through=T + MINUTE_MS)
+    with closing(Database(settings.timescale_url)) as database:
+        count_metrics(database, [(now_ms(), MetricSeries.of("sms_sent", "COUNTER", {"os": "iOS"}), 3)])
     program = Path(sys.executable).with_name("schemathesis")
     with served(settings) as api:
         command = [program, "run", f"{api.url}/api/v1/openapi.json", *OPTIONS]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
         statuses = api.get("/metrics").text
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    for path in ("rates", "counts", "timers", "alerts", "funnels"):
+    for path in ("rates", "counts", "timers", "alerts", "funnels", "metrics", "metrics/{name}"):
         assert f'route="/api/v1/{path}",status="200"' in statuses, statuses

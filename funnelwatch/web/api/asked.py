@@ -35,9 +35,24 @@ MOMENT_SCHEMA: dict[str, Any] = {"pattern": f"^(now|{SPAN_PATTERN}|{DATE_PATTERN
 """For the description of the API. Whether a text is a time its parser says, in words that a person understands."""
 
 
+SEVERAL = {"by", "where"}
+"""Parameters that may stand several times."""
+
+
 def moment_field(default: Any, description: str) -> Any:
     """A parameter that is a point in time."""
     return Field(default, max_length=LONGEST_TIME, description=description, json_schema_extra=MOMENT_SCHEMA)
+
+
+def every_field() -> Any:
+    """A parameter that is the length of spans of time."""
+    return Field(
+        None,
+        max_length=LONGEST_TIME,
+        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them.",
+        examples=["5m"],
+        json_schema_extra=SPAN_SCHEMA,
+    )
 
 
 class Asked(BaseModel):
@@ -64,13 +79,7 @@ class AskedRange(AskedScope):
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
     by: list[Dimension] = Field([], max_length=3, description="Tell these apart; may stand several times.")
-    every: str | None = Field(
-        None,
-        max_length=LONGEST_TIME,
-        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them.",
-        examples=["5m"],
-        json_schema_extra=SPAN_SCHEMA,
-    )
+    every: str | None = every_field()
     closed: bool = Field(False, description="Only windows that are complete.")
 
     def question(self, basis: Basis = "window") -> Question:
@@ -124,7 +133,7 @@ def once(request: Request) -> None:
     """
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
-        if name != "by" and names.count(name) > 1:
+        if name not in SEVERAL and names.count(name) > 1:
             raise wrong(name, "stands more than once; ask once for each value, or tell values apart with by")
 
 

@@ -60,8 +60,32 @@ WITH durations AS (
 )
 DELETE FROM metric_counts WHERE window_start < %(before)s;
 
+-- name: known_metrics
+-- Each counter and timer, or the one of a name: its kind, how many series it has, and the values of its dimensions.
+SELECT
+    s.name,
+    min(s.kind) AS kind,
+    count(*)::integer AS series,
+    (extract(epoch FROM min(s.first_seen)) * 1000)::bigint AS first_seen_ms,
+    coalesce(
+        (
+            SELECT jsonb_object_agg(v.dimension, v.found)
+            FROM (
+                SELECT d.key AS dimension, jsonb_agg(DISTINCT d.value) AS found
+                FROM metric_series AS o CROSS JOIN LATERAL jsonb_each_text(o.dimensions) AS d (key, value)
+                WHERE o.name = s.name
+                GROUP BY d.key
+            ) AS v
+        ),
+        '{}'::jsonb
+    ) AS dimensions
+FROM metric_series AS s
+WHERE %(name)s::text IS NULL OR s.name = %(name)s
+GROUP BY s.name
+ORDER BY s.name;
+
 -- name: read_metrics
--- Counters and timers over [from, to), by name, kind and the dimensions that are asked for; of one name, or of all.
+-- Counters and timers over [from, to), by name, kind, the dimensions that are asked for and spans of every_ms.
 WITH wanted AS (
     SELECT
         s.series,
@@ -74,11 +98,19 @@ WITH wanted AS (
             '{}'::jsonb
         ) AS dimensions
     FROM metric_series AS s
-    WHERE (%(name)s::text IS NULL OR s.name = %(name)s) AND s.dimensions @> %(only)s::jsonb
+    WHERE
+        (%(name)s::text IS NULL OR s.name = %(name)s)
+        AND s.dimensions @> %(only)s::jsonb
+        AND NOT s.dimensions ?| %(without)s::text[]
 ),
 
 counted AS (
-    SELECT w.name, w.kind, w.dimensions, sum(c.samples)::bigint AS samples, sum(c.total)::bigint AS total
+    SELECT
+        w.name,
+        w.dimensions,
+        (extract(epoch FROM c.window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint AS start_ms,
+        sum(c.samples)::bigint AS samples,
+        sum(c.total)::bigint AS total
     FROM wanted AS w INNER JOIN metric_counts AS c ON c.series = w.series
     WHERE
         c.window_start >= to_timestamp(%(from_ms)s / 1000.0)
@@ -90,27 +122,30 @@ octaves AS (
     SELECT
         w.name,
         w.dimensions,
+        (extract(epoch FROM d.window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint AS start_ms,
         d.octave,
         ARRAY[sum(d.n0), sum(d.n1), sum(d.n2), sum(d.n3), sum(d.n4), sum(d.n5), sum(d.n6), sum(d.n7)]::bigint[] AS slots
     FROM wanted AS w INNER JOIN metric_durations AS d ON d.series = w.series
     WHERE
         d.window_start >= to_timestamp(%(from_ms)s / 1000.0)
         AND d.window_start < to_timestamp(%(to_ms)s / 1000.0)
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4
 ),
 
 histograms AS (
     SELECT
         name,
         dimensions,
+        start_ms,
         array_agg(octave ORDER BY octave) AS octaves,
         array_agg(slots ORDER BY octave) AS slots
     FROM octaves
-    GROUP BY 1, 2
+    GROUP BY 1, 2, 3
 )
 
 SELECT
     w.name, w.kind, w.dimensions, (extract(epoch FROM w.first_seen) * 1000)::bigint AS first_seen_ms,
+    c.start_ms,
     coalesce(c.samples, 0) AS samples,
     coalesce(c.total, 0) AS total,
     duration_quantile(0.5, h.octaves, h.slots) AS p50,
@@ -118,6 +153,7 @@ SELECT
     duration_quantile(0.99, h.octaves, h.slots) AS p99
 FROM (SELECT name, kind, dimensions, min(first_seen) AS first_seen FROM wanted GROUP BY 1, 2, 3) AS w
 LEFT JOIN counted AS c ON c.name = w.name AND c.dimensions = w.dimensions
-LEFT JOIN histograms AS h ON h.name = w.name AND h.dimensions = w.dimensions
+LEFT JOIN histograms AS h ON h.name = w.name AND h.dimensions = w.dimensions AND h.start_ms = c.start_ms
 WHERE %(zeros)s::boolean OR c.samples IS NOT NULL
-ORDER BY w.name, w.dimensions;
+ORDER BY w.name, w.dimensions, c.start_ms
+LIMIT %(limit)s;

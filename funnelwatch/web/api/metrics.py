@@ -1,0 +1,150 @@
+"""``/metrics``: the counters and timers beside the events of funnels."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from funnelwatch.answers import as_csv
+from funnelwatch.cli.showing import clock
+from funnelwatch.metric_asking import MetricAnswer, MetricQuestion, ask_metrics, parse_only
+from funnelwatch.web.api.asked import MOMENT, Asked, answer, every_field, moment, moment_field, once, span, two_forms
+from funnelwatch.web.problems import wrong
+from schemas.events import now_ms
+from schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
+from sinks.timescale.metric_counts import KnownMetric, MetricStore
+
+router = APIRouter(tags=["metrics"], dependencies=[Depends(once)])
+
+Kind = Literal["COUNTER", "TIMER"]
+MetricName = Annotated[
+    str,
+    Path(max_length=MAX_LENGTH, pattern=f"^{NAME.pattern}$", description="Its name.", examples=["sms_sent"]),
+]
+DimensionName = Annotated[str, Field(max_length=MAX_LENGTH, pattern=f"^{DIMENSION.pattern}$")]
+Where = Annotated[str, Field(max_length=2 * MAX_LENGTH + 1, pattern=rf"^{DIMENSION.pattern}=[^\x00]*$")]
+
+
+class AskedMetric(Asked):
+    """When, and how it is told apart."""
+
+    since: str = moment_field("1h", f"Start: {MOMENT}.")
+    until: str = moment_field("now", "End, exclusive; as since.")
+    by: list[DimensionName] = Field(
+        [], max_length=MAX_DIMENSIONS, description="Dimensions to tell apart; may stand several times."
+    )
+    where: list[Where] = Field(
+        [],
+        max_length=MAX_DIMENSIONS,
+        description="Only series with this value, such as `os=iOS`; empty (`os=`): without the dimension. May stand "
+        "several times.",
+    )
+    every: str | None = every_field()
+
+
+class MetricRow(BaseModel):
+    """What a counter or timer comes to, of the values and the span of time that were told apart."""
+
+    start: str | None = Field(None, description="Start of the span; with every only.")
+    name: str
+    kind: Kind
+    dimensions: dict[str, str] = Field(
+        description="Those of by; empty where a series has none. In CSV `dimensions.os`."
+    )
+    samples: int = Field(description="How many.")
+    total: int = Field(description="The sum of a counter's increments, or of a timer's milliseconds.")
+    per_second: float = Field(
+        description="A counter's increments, or a timer's samples, a second of what has passed of the span."
+    )
+    mean_ms: float | None = Field(None, description="Of a timer; null without samples, as the quantiles are.")
+    p50_ms: float | None = Field(None, description="Half of a timer's samples took no longer; less than 12.5 % off.")
+    p90_ms: float | None = Field(None, description="Nine of ten took no longer.")
+    p99_ms: float | None = Field(None, description="99 of 100 took no longer.")
+
+
+class OneMetric(BaseModel):
+    """What a counter or timer comes to; `funnelwatch metrics NAME --json` prints the same."""
+
+    name: str
+    filters: dict[str, str] = Field(description="Those of where.")
+    from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
+    to: str = Field(description="Its end, exclusive.")
+    window_s: float = Field(description="Length of a window, s.")
+    rows: list[MetricRow] = Field(description="By dimensions, then by time; nothing where there are no samples.")
+
+
+class KnownRow(BaseModel):
+    """A counter or timer that there is."""
+
+    name: str
+    kind: Kind
+    series: int = Field(description="How many combinations of values of its dimensions it has.")
+    first_seen: str = Field(description="When a worker saw the first of it.")
+    dimensions: dict[str, list[str]] = Field(description="Of each dimension the values that were seen.")
+
+
+class AllMetrics(BaseModel):
+    """Every counter and timer that there is."""
+
+    metrics: list[KnownRow]
+
+
+@router.get("/metrics", summary="Counters and timers", response_model=AllMetrics, responses=two_forms("names"))
+def metrics(request: Request, asked: Annotated[Asked, Query()]) -> Response:
+    """Every counter and timer that apps have sent, with its kind and its dimensions.
+
+    In CSV `dimensions` is JSON.
+    """
+    found: list[KnownMetric] = request.app.state.pool.run(lambda database: MetricStore(database).known())
+    rows = [_known(one) for one in found]
+    flat = ({**row, "dimensions": json.dumps(row["dimensions"])} for row in rows)
+    return answer(request, asked, {"metrics": rows}, lambda: as_csv(list(KnownRow.model_fields), flat), "metrics")
+
+
+@router.get(
+    "/metrics/{name}",
+    summary="One counter or timer",
+    response_model=OneMetric,
+    responses=two_forms("numbers"),
+)
+def metric(request: Request, name: MetricName, asked: Annotated[AskedMetric, Query()]) -> Response:
+    """What a counter or a timer comes to, by any of its dimensions and by spans of time.
+
+    The range is widened to whole windows, or to whole spans of `every`; a span without samples is there with zeros.
+    Counters and timers have no rollups: they are kept as long as windows.
+    """
+    question = _question(name, asked)
+    found: MetricAnswer = request.app.state.pool.run(
+        lambda database: ask_metrics(database, request.app.state.settings, question)
+    )
+    return answer(request, asked, found.as_object(), found.as_csv, name)
+
+
+def _question(name: str, asked: AskedMetric) -> MetricQuestion:
+    now = now_ms()
+    try:
+        only = parse_only(asked.where)
+    except ValueError as error:
+        raise wrong("where", str(error)) from error
+    return MetricQuestion(
+        name,
+        moment("since", asked.since, now),
+        moment("until", asked.until, now),
+        now,
+        tuple(dict.fromkeys(asked.by)),
+        only,
+        span("every", asked.every),
+    )
+
+
+def _known(one: KnownMetric) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "series": one.series,
+        "first_seen": clock(one.first_seen_ms),
+        "dimensions": one.dimensions,
+    }
