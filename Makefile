@@ -39,13 +39,13 @@ integration: $(INSTALLED)  ## only the tests on real servers
 bench: $(INSTALLED) $(PEERS)/.installed  ## events a second, side by side with others, 15 min (ARGS="--quick")
 	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench.speed --json docs/benchmarks/speed.json $(ARGS)
 
-bench-latency: $(INSTALLED)  ## how soon an event can be seen, at three rates, 3 min (ARGS="--rate 1000")
+bench-latency: $(INSTALLED)  ## how soon events are seen and alerts are out, at three rates, 4 min (ARGS="--rate 1000")
 	@$(BIN)/python -m tests.bench.latency --json docs/benchmarks/latency.json $(ARGS)
 
-bench-growth: $(INSTALLED)  ## throughput and memory against series, windows, partitions, backlog, 10 min (ARGS="--only series")
+bench-growth: $(INSTALLED)  ## throughput and memory against series, backlog, workers, history, 10 min (ARGS="--only series")
 	@$(BIN)/python -m tests.bench.growth --json docs/benchmarks/growth.json $(ARGS)
 
-bench-producer: $(INSTALLED)  ## what emitting costs an app, 1 min
+bench-producer: $(INSTALLED)  ## what emitting costs an app, with Kafka there and away, 1 min
 	@$(BIN)/python -m tests.bench.producer --json docs/benchmarks/producer.json $(ARGS)
 
 bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured last

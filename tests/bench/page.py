@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.bench.latency.__main__ import SEEN_IN
+from tests.bench.latency.delays import KEPT
+from tests.bench.producer import outage
 from tests.bench.speed.__main__ import OURS, table
 
 if TYPE_CHECKING:
@@ -19,7 +22,8 @@ BEGIN, END = "<!-- speed: written by make bench-page -->\n", "<!-- end of speed 
 def speed(found: dict[str, Any]) -> str:
     """Side by side with others."""
     runs = len(found["results"][0]["all_seconds"])
-    return f"{f'Medians of {runs} runs' if runs > 1 else 'One run'} of each.\n\n```text\n{table(found)}\n```"
+    measured = f"Measured by `{found['command']}` on {found['date']}. " if "date" in found else ""
+    return f"{measured}{f'Medians of {runs} runs' if runs > 1 else 'One run'} of each.\n\n```text\n{table(found)}\n```"
 
 
 def short(found: dict[str, Any]) -> str:
@@ -46,31 +50,62 @@ def short(found: dict[str, Any]) -> str:
 
 def latency(found: dict[str, Any]) -> str:
     """Delays."""
-    lines = ["| events/s | seen in | p50 ms | p99 ms | max ms |", "|---:|---|---:|---:|---:|"]
+    lines = ["| events/s | seen | p50 ms | p99 ms | max ms | measured |", "|---:|---|---:|---:|---:|---:|"]
+    failed = []
     for one in found["results"]:
-        lines += [
-            f"| {one['rate']:,} | {name} | {told['p50']} | {told['p99']} | {told['max']} |"
-            for name in ("redis", "timescaledb", "closed window")
-            if (told := one[name])
-        ]
-    return f"{found['machine']}; {found['kafka']}, {found['database']}\n\n" + "\n".join(lines)
+        if not one["kept_up"]:
+            failed.append(
+                f"{one['asked']:,} events/s were **not** kept up with: {one['counted']:,}/s were counted of "
+                f"{one['reached']:,}/s, and the lag grew by {one['lag_grew_s']:.1f} s of events."
+            )
+            continue
+        for name, title in SEEN_IN.items():
+            told = one["seen"][name]
+            figures = " | ".join("" if told[key] is None else f"{told[key]:,}" for key in ("p50", "p99", "max"))
+            of = f"{told['n']} of {told['windows']} windows" if "windows" in told else f"{told['n']}"
+            lines.append(f"| {one['reached']:,} | {title} | {figures} | {of} |")
+        if one["reached"] < KEPT * one["asked"]:
+            failed.append(f"{one['asked']:,} events/s were asked for; the load reached {one['reached']:,}.")
+    settings = f"Windows of {found['window_s']} s, allowed disorder {found['disorder_s']:g} s."
+    return "\n\n".join([f"{circumstances(found)} {settings}", "\n".join(lines), *failed])
 
 
 def growth(found: dict[str, Any]) -> str:
     """Throughput and memory."""
-    lines = ["| backlog | events | events/s | CPU µs an event | memory, MB |", "|---|---:|---:|---:|---:|"]
-    lines += [
-        f"| {one['case']} | {one['events']:,} | {one['per_second']:,} | {one['cpu_us']} | {one['memory_mb']} |"
-        for one in found["results"]
+    lines = [
+        "| backlog | events | events/s | of the first | CPU µs an event | memory, MB |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    return f"{found['machine']}\n\n" + "\n".join(lines)
+    first = found["results"][0]["per_second"]
+    for one in found["results"]:
+        rate = one["per_second"]
+        cells = (f"{rate:,}", f"{rate / first:.2f}", f"{one['cpu_us']}") if rate else ("", "", "")
+        what = one["case"] + (f" ({one['history_rows']:,} rows)" if one["history_rows"] else "")
+        lines.append(f"| {what} | {one['events']:,} | {' | '.join(cells)} | {one['memory_mb']} |")
+    return f"{circumstances(found)}\n\n" + "\n".join(lines)
 
 
 def producer(found: dict[str, Any]) -> str:
     """Cost for an app."""
-    lines = ["| call | µs | a second |", "|---|---:|---:|"]
-    lines += [f"| `{name}` | {us:.1f} | {1e6 / us:,.0f} |" for name, us in found["us_per_call"].items()]
-    return f"{found['machine']}\n\n" + "\n".join(lines)
+    lines = [
+        "| call | CPU µs | p50 µs | p99 µs | max µs | events/s, delivered |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for one in found["calls"]:
+        rate = f"{one['per_second']:,}" if "per_second" in one else ""
+        lines.append(
+            f"| `{one['what']}` | {one['cpu_us']:.1f} | {one['p50_us']:.1f} | {one['p99_us']:.1f} | "
+            f"{one['max_us']:,} | {rate} |"
+        )
+    return f"{circumstances(found)}\n\n" + "\n".join(lines) + f"\n\n{outage(found['away'])}"
+
+
+def circumstances(found: dict[str, Any]) -> str:
+    """On what, by which command, and when this was measured; of older figures what is known."""
+    told = [found["machine"], *(found[name] for name in ("kafka", "database") if name in found)]
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    measured = f"Measured by `{found['command']}` on {found['date']}: " if "date" in found else ""
+    return f"{measured}{'; '.join(told)}; {versions}."
 
 
 SPEED = """\
@@ -83,15 +118,31 @@ are in `tests/bench/contenders/`. Kafka Streams has one thread, and its JVM's he
 process alone, from its first record on."""
 
 LATENCY = """\
-`make bench-latency`: from Kafka's acknowledgement to being seen in the store, while other events come at that rate; for
-a closed window from its end and the allowed disorder. Producer, broker, worker, databases and the probe share the
-machine."""
+`make bench-latency`, while events come at an even rate, the last one a share of the most that `make bench` has counted.
+Load, broker, worker, databases and the one who looks share the machine. A rate that is not kept up with is told, and a
+lower one tried.
 
-GROWTH = "`make bench-growth`: one worker counts a backlog, and one thing is made larger at a time."
+- *Event in Redis, event in the database*: from Kafka's acknowledgement until the store shows it.
+- *Window on its topic*: from the window's end and the allowed disorder until a consumer has read it from
+  `funnel.windows`.
+- *Alert on its topic*: from the window's end and the allowed disorder until a consumer has read the alert from
+  `funnel.alerts`. So the delay holds what the watermark needs (an event of each partition that is later than that), the
+  counting, the closing, the judging and the publishing. Five series lose all their successes in one window and have
+  them again in the next, each with an alert; the rules that are shipped are judged as well. Windows are short so that
+  there are many; p99 is told of a hundred delays or more."""
+
+GROWTH = """\
+`make bench-growth`: a backlog is counted with everything on, and one thing is made larger at a time. Memory is the most
+that was resident, of the larger process where there are two. Two workers share two cores with the broker and the
+databases here: that they are not twice as fast says more about the machine than about them. History is a year of
+minutes of each series in `window_counts`, closed and judged before the worker starts; its detector reads of it what it
+remembers."""
 
 PRODUCER = """\
-`make bench-producer`: CPU time of the app's thread. While Kafka is away events wait in the buffer; once that is full
-they are dropped and counted, and a call costs what it did before."""
+`make bench-producer`: `emit` makes, checks and encodes an event; `produce` is given its bytes. CPU is the time of the
+app's thread, the others are how long a call lasts. `emit` never waits for Kafka: while it is away events wait in the
+buffer (100,000 by default, and for 120 s, after which they count as failed); once that is full they are dropped and
+counted, and `on_error` is told of each."""
 
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], str], ...] = (
     ("speed", "Events a second, side by side", speed, SPEED),
@@ -101,14 +152,19 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], str], ...] = (
 )
 
 
-def main() -> None:
-    """Write it."""
+def page(figures_in: Path) -> str:
+    """The page, from the figures that there are."""
     text = ["# Benchmarks", "", "Written by `make bench-page` from the figures in `docs/benchmarks/`; do not edit."]
     for name, title, render, words in SECTIONS:
-        path = FIGURES / f"{name}.json"
+        path = figures_in / f"{name}.json"
         figures = render(json.loads(path.read_text())) if path.exists() else "Not measured yet."
         text += ["", f"## {title}", "", words, "", figures]
-    (DOCS / "benchmarks.md").write_text("\n".join(text) + "\n")
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    """Write it."""
+    (DOCS / "benchmarks.md").write_text(page(FIGURES))
     if (measured := FIGURES / "speed.json").exists():
         readme = DOCS.parent / "README.md"
         before, begin, rest = readme.read_text().partition(BEGIN)

@@ -8,7 +8,6 @@ second are compared.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -16,16 +15,15 @@ import tempfile
 import time
 import uuid
 from contextlib import ExitStack
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import psutil
 
 from funnelwatch.settings import Settings
 from producers.topics import ensure_topics
+from tests.bench.report import circumstances, write
 from tests.bench.speed.contenders import ContenderError, Race, Took, ours, python
 from tests.bench.speed.java import kafka_streams
 from tests.bench.speed.topic import fill
@@ -34,6 +32,8 @@ from tests.stack import Servers, drop_database, make_database, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.bench.contenders.work import Key
 
     Run = Callable[[Race], Took]
 
@@ -115,7 +115,7 @@ def main(events: int, quick: bool, only: tuple[str, ...], rounds: int, json_path
                 for _ in range(rounds)
             ]
             middle = sorted(runs, key=lambda one: one.seconds)[len(runs) // 2]
-            figures = {key: value for key, value in asdict(middle).items() if key != "found"}
+            figures = {key: getattr(middle, key) for key in ("seconds", "cpu_s", "memory_mb")}
             results.append(
                 {
                     "contender": name,
@@ -127,16 +127,14 @@ def main(events: int, quick: bool, only: tuple[str, ...], rounds: int, json_path
             )
             click.echo(f"{name}: {count / middle.seconds:,.0f} events/s", err=True)
         report = {
-            "machine": machine(),
+            **circumstances("bench", running),
             "servers": {"kafka": running.kafka, "database": running.database},
             "versions": versions(),
             "partitions": PARTITIONS,
             "results": results,
         }
     click.echo(table(report))
-    if json_path:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(report, indent=2) + "\n")
+    write(json_path, report)
 
 
 def own_topics(topic: str) -> dict[str, str]:
@@ -150,8 +148,16 @@ def own_topics(topic: str) -> dict[str, str]:
     }
 
 
-def one_run(running: Servers, plain: Settings, run: Run, what: tuple[str, str, int], expected: dict[Any, int]) -> Took:
-    """Run a contender in a database and a folder of its own, and compare what it counted."""
+def one_run(
+    running: Servers,
+    plain: Settings,
+    run: Run,
+    what: tuple[str, str, int],
+    expected: dict[Key, int],
+    *,
+    prepare: Callable[[Settings], None] = lambda settings: None,
+) -> Took:
+    """Run a contender in a database and a folder of its own, which may be prepared, and compare what it counted."""
     name, topic, count = what
     unique = f"bench_{uuid.uuid4().hex[:12]}"
     folder = plain.data_dir / unique
@@ -170,31 +176,15 @@ def one_run(running: Servers, plain: Settings, run: Run, what: tuple[str, str, i
         }
     )
     try:
-        took = run(Race(own, count, folder, timeout_s=120 + count / 1_000))
+        prepare(own)
+        since_ms = min(key[0] for key in expected)
+        took = run(Race(own, count, folder, timeout_s=120 + count / 1_000, since_ms=since_ms))
     finally:
         drop_database(running.timescale_url, unique)
     if took.found is not None and took.found != expected:
         wrong = {key for key in took.found.keys() | expected.keys() if took.found.get(key) != expected.get(key)}
         raise ContenderError(f"{name} counted wrong: {len(wrong)} of {len(expected)} counts, for instance {min(wrong)}")
     return took
-
-
-def machine() -> str:
-    """What this ran on."""
-    model = (
-        next(
-            (
-                line.partition(":")[2].strip()
-                for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if "model name" in line
-            ),
-            platform.processor(),
-        )
-        if Path("/proc/cpuinfo").exists()
-        else platform.processor()
-    )
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{model}, {psutil.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release()}"
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import psycopg
 
 from sinks.timescale.database import Database
 from tests.bench.contenders.work import Key, Task
+from tests.stack import wait_until
 from tests.worker import Worker
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ CREATE TABLE counts (
 """
 
 
+GIVEN = re.compile(r"assigned: partitions \[\d")
+"""In the log of a worker that has been given some; the first assignment of a second one may be of none."""
+
+
 class ContenderError(RuntimeError):
     """A contender failed, or took too long."""
 
@@ -43,14 +49,16 @@ class Took:
     Attributes:
         seconds: from its first record until everything was committed.
         cpu_s: processor time of its process meanwhile, s.
-        memory_mb: the most that its process had resident.
+        memory_mb: the most that its process had resident; of several processes, the largest.
         found: the counts in the database; None where it writes none.
+        before: events that were counted before the time began.
     """
 
     seconds: float
     cpu_s: float
     memory_mb: float
     found: dict[Key, int] | None
+    before: int = 0
 
 
 @dataclass
@@ -62,35 +70,60 @@ class Race:
         events: how many events the topic has.
         folder: for logs and state, its own.
         timeout_s: after this long it has failed.
+        since_ms: windows before this were in the database already.
     """
 
     settings: Settings
     events: int
     folder: Path
     timeout_s: float
+    since_ms: int = 0
 
 
-def ours(race: Race, **settings: object) -> Took:
-    """A funnelwatch worker as it is run in production, with these settings."""
+def ours(race: Race, workers: int = 1, **settings: object) -> Took:
+    """Funnelwatch workers as they are run in production, with these settings.
+
+    Time and events count from when each of several has partitions; until then one had those of the others.
+    """
     own = race.settings.model_copy(update=settings)
-    worker = Worker(own, race.folder / "worker.log", more={"rules_path": None}).start()
+    running = [
+        Worker(own, race.folder / f"worker-{number}.log", more={"rules_path": None}).start()
+        for number in range(workers)
+    ]
     database = Database(own.timescale_url)
+
+    def counted() -> int:
+        return int(database.query("dealt_with", {"topic": own.events_topic})[0]["accepted"])
+
     try:
-        worker.wait_assigned()
-        began, usage = time.monotonic(), Usage(worker.pid)
+        for worker in running:
+            worker.wait_assigned()
+        if workers > 1:
+            wait_until(lambda: all(GIVEN.search(one.text()) for one in running), "each worker has partitions", 60)
+        before = counted() if workers > 1 else 0
+        began, usages = time.monotonic(), [Usage(worker.pid) for worker in running]
         while True:
-            usage.look()
-            counted = database.query("dealt_with", {"topic": own.events_topic})[0]["accepted"]
-            if counted >= race.events:
+            for usage in usages:
+                usage.look()
+            if (found := counted()) >= race.events:
                 break
-            if not worker.running or time.monotonic() - began > race.timeout_s:
-                raise ContenderError(f"funnelwatch counted {counted} of {race.events}:\n{worker.text()[-3000:]}")
+            if not all(worker.running for worker in running) or time.monotonic() - began > race.timeout_s:
+                logs = "\n".join(worker.text()[-3000:] for worker in running)
+                raise ContenderError(f"funnelwatch counted {found} of {race.events}:\n{logs}")
             time.sleep(0.02)
         seconds = time.monotonic() - began
-        usage.look()
-        return Took(seconds, usage.cpu_s, usage.memory_mb, _ours(own.timescale_url))
+        for usage in usages:
+            usage.look()
+        return Took(
+            seconds,
+            sum(usage.cpu_s for usage in usages),
+            max(usage.memory_mb for usage in usages),
+            _ours(own.timescale_url, race.since_ms),
+            before,
+        )
     finally:
-        worker.kill()
+        for worker in running:
+            worker.kill()
         database.close()
 
 
@@ -194,15 +227,15 @@ def _theirs(settings: Settings) -> dict[Key, int]:
     return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}
 
 
-def _ours(url: str) -> dict[Key, int]:
+def _ours(url: str, since_ms: int) -> dict[Key, int]:
     statement = """
         SELECT (extract(epoch FROM window_start) * 1000)::bigint, step, os, browser, app_version, phase, status, n
         FROM window_counts, LATERAL (VALUES
             ('IMPRESSION', '', impressions),
             ('POST_VERIFICATION', 'SUCCESS', successes),
             ('POST_VERIFICATION', 'FAILURE', failures)) AS one (phase, status, n)
-        WHERE n > 0
+        WHERE n > 0 AND window_start >= to_timestamp(%s / 1000.0)
     """
     with psycopg.connect(url) as connection:
-        rows = connection.execute(statement).fetchall()
+        rows = connection.execute(statement, [since_ms]).fetchall()
     return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}

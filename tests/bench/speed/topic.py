@@ -57,9 +57,19 @@ def events(count: int, series: int, windows: int, seed: int) -> Iterator[dict[st
 
 
 def fill(
-    settings: Settings, topics: dict[str, int], *, series: int = 100, windows: int = 5, seed: int = 1
+    settings: Settings, topics: dict[str, int], *, series: int = 100, windows: int = 5, times: int = 1, seed: int = 1
 ) -> dict[str, dict[Key, int]]:
-    """Produce the same events to several topics, to each so many of the first; the counts to be found, by topic."""
+    """Produce the same events to several topics, to each so many of the first; the counts to be found, by topic.
+
+    Args:
+        settings: where Kafka and the schema registry are.
+        topics: how many events each is to have.
+        series: about so many occur.
+        windows: so many they are spread over.
+        times: each event is followed by others that differ in their id only, so that it is there so many times: cheaper
+            to make.
+        seed: for the random numbers.
+    """
     assert settings.schema_registry_url
     confluent = Encoder("FunnelEvent", Registry(settings.schema_registry_url))
     single_object = Encoder("FunnelEvent")
@@ -75,13 +85,16 @@ def fill(
     )
     chance = random.Random(seed)
     expected: dict[str, Counter[Key]] = {topic: Counter() for topic in topics}
-    for number, event in enumerate(events(max(topics.values()), series, windows, seed)):
+    for number, event in enumerate(events(-(-max(topics.values()) // times), series, windows, seed)):
         encode = single_object if chance.random() < SINGLE_OBJECT_SHARE else confluent
-        value, session = encode(event), event["sign_up_session_id"]
-        for topic, count in topics.items():
-            if number < count:
-                expected[topic][key(event)] += 1
-                _produce(producer, topic, value, session)
+        value, session, counted = encode(event), event["sign_up_session_id"], key(event)
+        before, own, after = value.partition(event["event_id"].encode())
+        for repeat in range(times):
+            one = before + (b"%036x" % chance.getrandbits(128) if repeat else own) + after
+            for topic, count in topics.items():
+                if number * times + repeat < count:
+                    expected[topic][counted] += 1
+                    _produce(producer, topic, one, session)
     left = producer.flush(60)
     assert not left, f"Kafka did not take {left} records"
     return {topic: dict(counts) for topic, counts in expected.items()}
