@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.bench.growth import shares
 from tests.bench.latency.__main__ import SEEN_IN
 from tests.bench.latency.delays import KEPT
 from tests.bench.producer import outage
@@ -76,10 +77,10 @@ def growth(found: dict[str, Any]) -> str:
         "| backlog | events | events/s | of the first | CPU µs an event | memory, MB |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    first = found["results"][0]["per_second"]
-    for one in found["results"]:
+    for one, of_first in zip(found["results"], shares(found["results"]), strict=True):
         rate = one["per_second"]
-        cells = (f"{rate:,}", f"{rate / first:.2f}", f"{one['cpu_us']}") if rate else ("", "", "")
+        share = f"{of_first:.2f}" if of_first else ""
+        cells = (f"{rate:,}", share, f"{one['cpu_us']}") if rate else ("", "", "")
         what = one["case"] + (f" ({one['history_rows']:,} rows)" if one["history_rows"] else "")
         lines.append(f"| {what} | {one['events']:,} | {' | '.join(cells)} | {one['memory_mb']} |")
     return f"{circumstances(found)}\n\n" + "\n".join(lines)

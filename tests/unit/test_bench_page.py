@@ -55,7 +55,7 @@ def test_growth_is_told_as_a_share_of_the_first_row_with_the_rows_of_history() -
     """A backlog too small for a second worker has no rate."""
     row = {"events": 1_000, "workers": 1, "history_rows": 0, "per_second": 2_000, "cpu_us": 3.5, "memory_mb": 200}
     results = [
-        {"case": "first", **row},
+        {"case": growth_bench.CASES[0].what, **row},
         {"case": "a year", **row, "per_second": 1_500, "history_rows": 10_512_000},
         {"case": "2 workers", **row, "per_second": None, "cpu_us": None},
     ]
@@ -63,10 +63,11 @@ def test_growth_is_told_as_a_share_of_the_first_row_with_the_rows_of_history() -
     shown = growth({**CIRCUMSTANCES, "results": results})
 
     assert TOLD in shown
-    assert "| first | 1,000 | 2,000 | 1.00 | 3.5 | 200 |" in shown
+    assert f"| {growth_bench.CASES[0].what} | 1,000 | 2,000 | 1.00 | 3.5 | 200 |" in shown
     assert "| a year (10,512,000 rows) | 1,000 | 1,500 | 0.75 | 3.5 | 200 |" in shown
     assert "| 2 workers | 1,000 |  |  |  | 200 |" in shown
     assert "too few" in growth_bench.table(results)
+    assert growth_bench.shares(results[1:]) == [None, None]
 
 
 def test_a_producer_s_cost_is_told_with_what_became_of_events_while_kafka_was_away() -> None:
