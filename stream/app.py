@@ -44,7 +44,7 @@ parts = Parts(settings)
 CLOSER_EVERY_S = 0.25
 ALERTING_EVERY_S = 2.0
 """How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
-ARCHIVE_EVERY_S = 3600.0
+UPKEEP_EVERY_S = 60.0
 FETCHES_IN_THE_CHANNEL = 1
 """How many fetches may wait for the aggregate agent; with more to come the intake holds, so memory stays bounded."""
 
@@ -77,7 +77,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "count", "metrics", "close", "detect", "look", "archive")
+            for name in ("intake", "count", "metrics", "close", "detect", "look", "upkeep")
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -274,20 +274,20 @@ class Closing(Service):
 
 
 @app.service
-class Archiving(Service):
-    """Moves counts that are no longer kept into archives, where the database has no jobs of its own."""
+class Upkeep(Service):
+    """Archives and materializes counts, where the database has no jobs of its own."""
 
     @Service.task
     async def _rounds(self) -> None:
         while not self.should_stop:
-            await self.sleep(ARCHIVE_EVERY_S)
+            await self.sleep(UPKEEP_EVERY_S)
             try:
-                await threads.run("archive", parts.archivist)
+                await threads.run("upkeep", parts.upkeep)
             except Exception as error:  # noqa: BLE001 - told apart below
                 if not is_outage(error):
                     await self.crash(error)
                     return
-                log.warning("archiving: waiting: %s", error)
+                log.warning("upkeep of counts: waiting: %s", error)
 
 
 @app.agent(windows, name="detect", concurrency=1)

@@ -19,6 +19,7 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
+from sinks.timescale.materializing import materialize
 from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.pipeline import PipelineStore
@@ -200,10 +201,15 @@ class Parts:
         )
 
     @cached_property
-    def archivist(self) -> Callable[[], int]:
-        """What moves counts that are no longer kept into archives, on plain PostgreSQL."""
-        database = self._database("archive")
-        return lambda: archive(database, wall_clock_ms())
+    def upkeep(self) -> Callable[[], None]:
+        """What archives and materializes counts on plain PostgreSQL."""
+        database = self._database("upkeep")
+
+        def once() -> None:
+            archive(database, wall_clock_ms())
+            materialize(database, wall_clock_ms(), go_on=lambda: not self.stopping.is_set())
+
+        return once
 
     @cached_property
     def detection(self) -> Detection:

@@ -16,9 +16,10 @@ from sinks.timescale.retention import refresh
 def rollups(to_json: bool) -> None:
     r"""Bring the counts by 5 minutes, hours and days up to date at once.
 
-    With TimescaleDB these are continuous aggregates, and jobs of the database refresh them every 5 minutes to 1 hour,
-    wherever something has changed. This does the same now: after a backfill, or where the database runs no jobs. On
-    plain PostgreSQL they are views, always up to date, and there is nothing to do.
+    They are materialized: with TimescaleDB by jobs of the database every 5 minutes to 1 hour, on plain PostgreSQL by a
+    worker every minute, wherever something has changed. This does the same now: after a backfill, or where no jobs and
+    no worker are run. On plain PostgreSQL what is not materialized is added up at each query, so this changes how fast
+    they are, never the numbers.
 
     \b
     Examples:
@@ -26,10 +27,8 @@ def rollups(to_json: bool) -> None:
       funnelwatch rebuild rollups --json
     """
     with opened(load_settings()) as database:
-        refreshed = refresh(database)
+        refresh(database)
     if to_json:
-        click.echo(json.dumps({"refreshed": refreshed}))
-    elif refreshed:
-        click.echo("counts by 5 minutes, hours and days are up to date")
+        click.echo(json.dumps({"refreshed": True}))
     else:
-        click.echo("nothing to do: on plain PostgreSQL the rollups are views, and always up to date")
+        click.echo("counts by 5 minutes, hours and days are up to date")

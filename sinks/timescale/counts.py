@@ -18,7 +18,7 @@ from stream.histogram import SLOTS
 from stream.model import CountKey, Counts, Durations, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from psycopg import Cursor
 
@@ -111,6 +111,9 @@ class CountStore:
             run(cursor, "start_funnels", {"funnels": funnels})
             rows = run(cursor, "closing_funnels", {"funnels": funnels})
         closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
+        materializing = rows[0]["materializing_through_ms"]
+        if materializing is not None:
+            note_invalidated(cursor, {key[0] for key in counts if key[0] < materializing})
         late: dict[tuple[str, int], int] = {}
         for key, tally in counts.items():
             window, funnel = key[0], key[1]
@@ -254,6 +257,15 @@ def key_columns(keys: Iterable[CountKey]) -> dict[str, str]:
 def _key_columns(windows: Iterable[int], *dimensions: Iterable[str]) -> dict[str, str]:
     columns = [integers(windows), *map(texts, dimensions)]
     return dict(zip(KEY_COLUMNS, columns, strict=True))
+
+
+def note_invalidated(cursor: Cursor[Row], windows: Collection[int]) -> None:
+    """Rollups of these windows, ms, are to be materialized again; in the transaction that changes them.
+
+    The closer must be held off (``hold_closer_off``), so that nobody materializes what this does not know of.
+    """
+    if windows:
+        run(cursor, "note_invalidated", {"window_ms": integers(windows)})
 
 
 def add_counts(cursor: Cursor[Row], counts: Counts) -> Counts:

@@ -10,6 +10,7 @@ from sinks.timescale.counts import (
     add_durations,
     duration_columns,
     key_columns,
+    note_invalidated,
     row_duration,
     row_key,
     row_tally,
@@ -99,6 +100,8 @@ class RepairStore:
             run(cursor, "one_repair_at_a_time")
             if run(cursor, "last_repair")[0]["repair"] != snapshot.repair:
                 raise RepairedMeanwhileError
+            run(cursor, "hold_closer_off")
+            note_invalidated(cursor, {key[0] for key in changes} | {key[0] for key in durations})
             due = 0
             if changes:
                 due = self._publish_again(cursor, changes)
@@ -120,9 +123,8 @@ class RepairStore:
         return due
 
     def _publish_again(self, cursor: Cursor[Row], changes: Counts) -> int:
-        """Mark the closed windows among those that change; in the order of locks of a flush."""
+        """Mark the closed windows among those that change; in the order of locks of a flush, the closer held off."""
         funnels = sorted({key[1] for key in changes})
-        run(cursor, "hold_closer_off")
         run(cursor, "start_funnels", {"funnels": funnels})
         rows = run(cursor, "closing_funnels", {"funnels": funnels})
         closing = {row["funnel"]: row["closing_through_ms"] for row in rows}

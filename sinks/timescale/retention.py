@@ -2,8 +2,8 @@
 
 The levels are the windows themselves and the rollups made of them, each of the finer one: 5 minutes, 1 hour, 1 day. A
 rollup outlives what it is made of. With TimescaleDB the rollups are continuous aggregates and the extension's own jobs
-refresh and drop; on plain PostgreSQL the rollups are views, and a worker moves what is no longer kept into archives
-that these views add (``archive``). Both answer the same.
+refresh and drop; on plain PostgreSQL a worker materializes them (``materializing``) and moves what is no longer kept
+into archives that they are made of as well (``archive``). Both answer the same.
 
 No event may come for counts that are dropped already: a continuous aggregate would be made anew from what is left. So
 windows must be kept longer than an event may be old; the settings insist on that.
@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sinks.timescale.database import run
+from sinks.timescale.materializing import materialize
 from sinks.timescale.migrations import has_timescale
 
 if TYPE_CHECKING:
@@ -97,23 +98,20 @@ def set_retention(database: Database, retention: Retention) -> list[str]:
     return changed
 
 
-def refresh(database: Database) -> bool:
-    """Bring all rollups up to date now, instead of at the next job; after a backfill, or where no jobs are run.
-
-    Returns:
-        False on plain PostgreSQL, where there is nothing to do.
-    """
+def refresh(database: Database) -> None:
+    """Materialize all rollups now, instead of at the next job or round; after a backfill, or where none are run."""
     with database.transaction() as cursor:
-        if not has_timescale(cursor):
-            return False
+        extended = has_timescale(cursor)
         kept = _kept(cursor)
+    if not extended:
+        materialize(database, database.query("database_clock")[0]["now_ms"])
+        return
     for level, plan in REFRESHES.items():
         parameters = {"from_days": _whole_from(kept[plan.source]), "end_offset": plan.end_offset}
         bounds = database.query("refresh_range", parameters)[0]
         with database.outside_transaction() as cursor:
             for relations in (RELATIONS, DURATIONS):
                 run(cursor, "refresh", {"relation": relations[level], **bounds})
-    return True
 
 
 def kept_from(database: Database, now_ms: int) -> dict[Level, int | None]:
@@ -145,6 +143,7 @@ def archive(database: Database, now_ms: int) -> int:
         with database.transaction() as cursor:
             if has_timescale(cursor) or not run(cursor, "lock_archive")[0]["locked"]:
                 return moved
+            run(cursor, "counting_ourselves")
             kept = _kept(cursor)
             for level, queries in AGED:
                 for query in queries if kept[level] else ():

@@ -85,6 +85,7 @@ def test_quantiles_are_less_than_an_eighth_off(either: Database, funnel: str, se
     values = [round(chance.lognormvariate(9, 1.5)) for _ in range(500)] + [3, 2]
     for part in (values[:100], values[100:101], values[101:]):
         count_durations(either, took(window, *part), funnel)
+    refresh(either)
     values.sort()
     for level in ("", "_5m", "_1h", "_1d"):
         [row] = rows(either, f"SELECT * FROM time_to_convert{level} WHERE funnel = %s", funnel)

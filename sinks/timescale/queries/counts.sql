@@ -69,11 +69,20 @@ ON CONFLICT DO NOTHING;
 
 -- name: hold_closer_off
 -- No funnel begins to close until this transaction ends. A queue, unlike FOR SHARE, in which the closer could wait for ever.
-SELECT pg_advisory_xact_lock_shared(hashtextextended('funnelwatch closing', 0));
+-- And as counting_ourselves.
+SELECT
+    pg_advisory_xact_lock_shared(hashtextextended('funnelwatch closing', 0)),
+    set_config('funnelwatch.counting', 'on', true);
 
 -- name: closing_funnels
--- What is late for these funnels.
-SELECT funnel, (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms
+-- What is late for these funnels, and before when rollups are materialized: whatever changes there is to be noted.
+SELECT
+    funnel,
+    (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms,
+    (
+        SELECT (extract(epoch FROM nullif(max(materializing_through), '-infinity')) * 1000)::bigint
+        FROM rollup_progress
+    ) AS materializing_through_ms
 FROM funnel_progress
 WHERE funnel = ANY(%(funnels)s);
 

@@ -87,6 +87,8 @@ ON CONFLICT (funnel, window_start, step, os, browser, app_version, octave) DO UP
 -- Move what is archived by 5 minutes and starts before a time into the archive of hours.
 WITH gone AS (
     DELETE FROM archived_durations_5m WHERE window_start < %(before)s RETURNING *
+), noted AS (
+    INSERT INTO rollup_invalidations (level, window_start) SELECT DISTINCT '5m', window_start FROM gone
 )
 INSERT INTO archived_durations_1h AS a
 SELECT
@@ -109,6 +111,8 @@ ON CONFLICT (funnel, window_start, step, os, browser, app_version, octave) DO UP
 -- Move what is archived by hours and starts before a time into the archive of days.
 WITH gone AS (
     DELETE FROM archived_durations_1h WHERE window_start < %(before)s RETURNING *
+), noted AS (
+    INSERT INTO rollup_invalidations (level, window_start) SELECT DISTINCT '1h', window_start FROM gone
 )
 INSERT INTO archived_durations_1d AS a
 SELECT
@@ -129,4 +133,7 @@ ON CONFLICT (funnel, window_start, step, os, browser, app_version, octave) DO UP
 
 -- name: forget_durations_1d
 -- Delete what is archived by days and starts before a time.
-DELETE FROM archived_durations_1d WHERE window_start < %(before)s;
+WITH gone AS (
+    DELETE FROM archived_durations_1d WHERE window_start < %(before)s RETURNING window_start
+)
+INSERT INTO rollup_invalidations (level, window_start) SELECT DISTINCT '1d', window_start FROM gone;

@@ -40,6 +40,10 @@ SELECT
 -- Materialize what has changed in a range of a rollup.
 CALL refresh_continuous_aggregate(%(relation)s::regclass, %(range_start)s::timestamptz, %(range_end)s::timestamptz);
 
+-- name: database_clock
+-- The time of the database, ms.
+SELECT (extract(epoch FROM now()) * 1000)::bigint AS now_ms;
+
 -- name: lock_archive
 -- One worker moves counts into archives at a time; the others do not wait for it.
 SELECT pg_try_advisory_xact_lock(hashtextextended('funnelwatch archive', 0)) AS locked;
@@ -75,6 +79,8 @@ ON CONFLICT (funnel, window_start, step, os, browser, app_version) DO UPDATE SET
 -- Move what is archived by 5 minutes and starts before a time into the archive of hours.
 WITH gone AS (
     DELETE FROM archived_5m WHERE window_start < %(before)s RETURNING *
+), noted AS (
+    INSERT INTO rollup_invalidations (level, window_start) SELECT DISTINCT '5m', window_start FROM gone
 )
 INSERT INTO archived_1h AS a
 SELECT
@@ -94,6 +100,8 @@ ON CONFLICT (funnel, window_start, step, os, browser, app_version) DO UPDATE SET
 -- Move what is archived by hours and starts before a time into the archive of days.
 WITH gone AS (
     DELETE FROM archived_1h WHERE window_start < %(before)s RETURNING *
+), noted AS (
+    INSERT INTO rollup_invalidations (level, window_start) SELECT DISTINCT '1h', window_start FROM gone
 )
 INSERT INTO archived_1d AS a
 SELECT
@@ -111,4 +119,7 @@ ON CONFLICT (funnel, window_start, step, os, browser, app_version) DO UPDATE SET
 
 -- name: forget_1d
 -- Delete what is archived by days and starts before a time.
-DELETE FROM archived_1d WHERE window_start < %(before)s;
+WITH gone AS (
+    DELETE FROM archived_1d WHERE window_start < %(before)s RETURNING window_start
+)
+INSERT INTO rollup_invalidations (level, window_start) SELECT DISTINCT '1d', window_start FROM gone;

@@ -1,0 +1,133 @@
+"""Rollups on plain PostgreSQL: materialized up to a moment, and always right.
+
+A level (5 minutes, 1 hour, 1 day) stands in tables up to ``materialized_through``; its view adds up what comes after
+that at each query. What changes in a bucket that is materialized is noted in the transaction that changes it
+(``rollup_invalidations``), and the view adds that bucket up, too, until it is materialized again. So a level shows what
+its windows show, to every statement, whatever is under way or was given up half done.
+
+Nothing is noted for a bucket that is not materialized, which is where nearly all events fall. So before more is
+materialized, flushes are told: ``materializing_through`` is moved on while none is under way, as the closer does it.
+Notes are only added, never shared: who materializes deletes those that it sees, and reads the counts after that. A
+change that it does not see has a note that it does not see either, and that stays. Who writes past all this, by hand or
+from an older version, is noticed by a trigger, and all of it is materialized anew.
+
+With TimescaleDB the tables of this are empty, and nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from sinks.timescale.database import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from psycopg import Cursor
+
+    from sinks.timescale.database import Database, Row
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+SETTLED_MS: Final = HOUR_MS
+"""What began within this long before now is added up at each query: events still come for it."""
+
+PIECE_MS: Final = {"5m": DAY_MS, "1h": 7 * DAY_MS, "1d": 28 * DAY_MS}
+"""Level to how much of it is materialized in one transaction, at most: some hundred thousand rows."""
+
+
+def materialize(database: Database, now_ms: int, go_on: Callable[[], bool] = lambda: True) -> int:
+    """On plain PostgreSQL: materialize what has settled or changed, a piece a transaction. Does nothing otherwise.
+
+    Args:
+        database: whose rollups.
+        now_ms: the wall clock, ms.
+        go_on: asked between pieces; what is not done then is done by the next call.
+
+    Returns:
+        How many pieces were written by this call; another worker may be at it.
+    """
+    pieces = 0
+    for level, width_ms in _announce(database, now_ms).items():
+        for _ in chain(_advance(database, level), _renew(database, level, width_ms)):
+            pieces += 1
+            if not go_on():
+                return pieces
+    return pieces
+
+
+def _announce(database: Database, now_ms: int) -> dict[str, int]:
+    """Tell flushes up to where is going to be materialized.
+
+    Returns:
+        Level to its width, ms, finest first; nothing if somebody else is at it.
+    """
+    with database.transaction() as cursor:
+        rows = run(cursor, "lock_rollups", {"level": None})
+        if len(rows) < len(PIECE_MS):
+            return {}
+        settled = run(cursor, "settled_through", {"before_ms": now_ms - SETTLED_MS})[0]["settled_ms"]
+        targets = {row["level"]: settled - settled % row["width_ms"] for row in rows}
+        ahead = [
+            row["level"]
+            for row in rows
+            if row["materializing_ms"] is None or targets[row["level"]] > row["materializing_ms"]
+        ]
+        if ahead:
+            run(cursor, "wait_for_flushes")
+        for level in ahead:
+            run(cursor, "start_materializing", {"level": level, "through_ms": targets[level]})
+    return {row["level"]: row["width_ms"] for row in rows}
+
+
+def _advance(database: Database, level: str) -> Iterator[None]:
+    """Materialize a level as far as flushes know of, oldest first."""
+    while True:
+        with database.transaction() as cursor:
+            rows = run(cursor, "lock_rollups", {"level": level})
+            if not rows or rows[0]["materialized_ms"] == rows[0]["materializing_ms"]:
+                return
+            [row] = rows
+            begin = row["materialized_ms"]
+            if begin is None:
+                # The first piece has whatever is older, too, if there should be any by now.
+                first = run(cursor, "first_counted")[0]["first_ms"]
+                begin = row["materializing_ms"] if first is None else first - first % row["width_ms"]
+            end = min(begin + PIECE_MS[level], row["materializing_ms"])
+            _write(cursor, level, row["materialized_ms"], end)
+            run(cursor, "finish_materializing", {"level": level, "through_ms": end})
+        yield
+
+
+def _renew(database: Database, level: str, width_ms: int) -> Iterator[None]:
+    """Materialize again what has changed since."""
+    changed = [row["window_ms"] for row in database.query("invalidated", {"level": level})]
+    for begin, end in spans(changed, width_ms, PIECE_MS[level]):
+        with database.transaction() as cursor:
+            rows = run(cursor, "lock_rollups", {"level": level})
+            if not rows or rows[0]["materialized_ms"] is None:
+                return
+            _write(cursor, level, begin, min(end, rows[0]["materialized_ms"]))
+        yield
+
+
+def _write(cursor: Cursor[Row], level: str, from_ms: int | None, to_ms: int) -> None:
+    scope = {"level": level, "from_ms": from_ms, "to_ms": to_ms}
+    run(cursor, "forget_invalidated", scope)
+    for what in ("materialize_", "materialize_durations_"):
+        run(cursor, what + level, scope)
+
+
+def spans(buckets: Iterable[int], width: int, longest: int) -> Iterator[tuple[int, int]]:
+    """Ascending buckets as spans ``[begin, end)`` of neighbours, each hardly longer than ``longest``; all in ms."""
+    begin = end = None
+    for bucket in buckets:
+        if begin is None or end is None or bucket > end or bucket - begin >= longest:
+            if begin is not None and end is not None:
+                yield begin, end
+            begin = bucket
+        end = bucket + width
+    if begin is not None and end is not None:
+        yield begin, end
