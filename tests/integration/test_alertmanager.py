@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,15 @@ from deploy.embedded.ports import HOST
 from tests.alerts import alert, publish
 from tests.integration.test_notifier import notifying
 from tests.programs import found, get_json, needs, post_json, program
-from tests.receivers import Mailbox, Receiver, mail_server, pagerduty, receiving
+from tests.receivers import Mailbox, Receiver, anything, mail_server, pagerduty, receiving
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
+    import pytest
+
     from funnelwatch.settings import Settings
 
+COMPOSE = Path(__file__).parents[2] / "deploy" / "compose" / "alertmanager.sh"
 SHIPPED = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 KEY = "0123456789abcdef0123456789ABCDEF"
 
@@ -108,3 +112,39 @@ def relay(settings: Settings, url: str, pager: Receiver, mailbox: Mailbox) -> No
     [over] = [mail for mail in mailbox.mails if mail["Subject"].startswith("RESOLVED")]
     assert (over["X-RcptTo"], over["X-TLS"]) == ("on-call@example.com", "True")
     assert not [one for one in pager.got if one.status != 202]
+
+
+@needs("prometheus-alertmanager", "amtool")
+def test_alertmanager_of_the_containers_tells_whom_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started as compose.yml starts it, with each way named: amtool does not object, and two that are here are told."""
+    real, amtool = found("prometheus-alertmanager"), found("amtool")
+    assert real is not None
+    assert amtool is not None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "alertmanager").symlink_to(real)
+    named = {
+        "PAGERDUTY_KEY": KEY,
+        "EMAIL_TO": "on-call@example.com",
+        "SMTP_HOST": f"{HOST}:1",
+        "SMTP_USER": "me",
+        "SMTP_PASSWORD": "it's: #1",
+    }
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name, value in named.items():
+        monkeypatch.setenv(f"ALERT_{name}", value)
+    with receiving(anything) as hook, receiving(anything) as channel:
+        monkeypatch.setenv("ALERT_WEBHOOK_URL", hook.url)
+        monkeypatch.setenv("ALERT_SLACK_URL", channel.url)
+        arguments = [f"--storage.path={tmp_path}/data", f"--web.listen-address={HOST}:{{port}}"]
+        command = [str(COMPOSE), str(tmp_path), *arguments, "--cluster.listen-address="]
+        with program("sh", tmp_path, "/-/ready", *command) as url:
+            check = [amtool, "check-config", str(tmp_path / "alertmanager.yml")]
+            done = subprocess.run(check, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            add = [amtool, f"--alertmanager.url={url}", "alert", "add", "ConversionDrop", "severity=warning"]
+            subprocess.run([*add, "--annotation=description=iOS lost a third"], check=True, capture_output=True)
+            wait_until(lambda: hook.taken and channel.taken, "both are told")
+    assert hook.taken[0]["alerts"][0]["annotations"] == {"description": "iOS lost a third"}
+    assert "iOS lost a third" in str(channel.got[0].json)
