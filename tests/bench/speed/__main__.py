@@ -26,7 +26,7 @@ from producers.topics import ensure_topics
 from tests.bench.report import circumstances, write
 from tests.bench.speed.contenders import ContenderError, Race, Took, ours, python
 from tests.bench.speed.java import kafka_streams
-from tests.bench.speed.topic import fill
+from tests.bench.speed.topic import event_bytes, fill
 from tests.fake_registry import fake_registry
 from tests.stack import Servers, drop_database, make_database, servers
 
@@ -131,6 +131,7 @@ def main(events: int, quick: bool, only: tuple[str, ...], rounds: int, json_path
             "servers": {"kafka": running.kafka, "database": running.database},
             "versions": versions(),
             "partitions": PARTITIONS,
+            "event_bytes": round(event_bytes(registry.url), 1),
             "results": results,
         }
     click.echo(table(report))
@@ -201,9 +202,11 @@ def table(report: dict[str, Any]) -> str:
     results = report["results"]
     by_name = {one["contender"]: one["per_second"] for one in results}
     bare, own = by_name.get(BARE), by_name.get(OURS)
+    size = f"; {report['event_bytes']:.0f} bytes an event" if "event_bytes" in report else ""
     lines = [
         f"{report['machine']}; {report['servers']['kafka']}, {report['servers']['database']}; "
-        + ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
+        + ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+        + size,
         "",
         f"{'one process, everything committed':<38}{'events':>11}{'events/s':>12}{HEADS}",
     ]
