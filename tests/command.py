@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
-from funnelwatch.cli.main import cli
+from funnelwatch.cli.commands import cli
 from funnelwatch.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:

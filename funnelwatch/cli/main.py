@@ -1,4 +1,4 @@
-"""``funnelwatch``: one command group, each command in a module of its own that is imported when it is asked for."""
+"""The entry point. It imports next to nothing, so that Ctrl-C is in hand while the rest is imported."""
 
 from __future__ import annotations
 
@@ -6,80 +6,14 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-import click
-from pydantic import ValidationError
-
-from funnelwatch.settings import PREFIX
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = {
-    "up": "stack:up",
-    "status": "stack:status",
-    "down": "stack:down",
-    "doctor": "doctor:doctor",
-    "demo": "demo:demo",
-    "worker": "worker:worker",
-    "simulate": "simulate:simulate",
-    "produce": "produce:produce",
-    "board": "board:board",
-    "collector": "collector:collector",
-    "collector-key": "collector:collector_key",
-    "rate": "rate:rate",
-    "metrics": "metrics:metrics",
-    "alerts": "alerts:alerts",
-    "rules": "rules:rules",
-    "silence": "silence:silence",
-    "notify": "notify:notify",
-    "exporter": "exporter:exporter",
-    "bridge": "bridge:bridge",
-    "dead-letters": "dead_letters:dead_letters",
-    "rebuild": "rebuild:rebuild",
-    "drill": "drill:drill",
-}
-"""Command name to ``module:attribute`` below this package, in the order in which help lists them."""
-
-
-class Commands(click.Group):
-    """The commands of the table above."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of use."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(f"funnelwatch.cli.{module}"), attribute)
-        mark_blocks(command)
-        return command
-
-
-def mark_blocks(command: click.Command) -> None:
-    """Give click the character that keeps the lines of an example, which raw docstrings write as two."""
-    command.help = command.help and command.help.replace("\\b\n", "\b\n")
-    for part in getattr(command, "commands", {}).values():
-        mark_blocks(part)
-
-
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="funnelwatch")
-def cli() -> None:
-    """Watch the conversion of a sign-up funnel: events in, windowed counts and rates out, alerts when a step drops.
-
-    Start with `funnelwatch demo`. Settings are environment variables FUNNELWATCH_…, listed in docs/settings.md.
-    """
-
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The entry point; a wrong setting is one clear line and exit code 2, not a traceback."""
+    """Run a command; Ctrl-C ends it as click does, also before click is there."""
     try:
-        cli.main(args=args, prog_name="funnelwatch")
-    except ValidationError as error:
-        for fault in error.errors():
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else error.title
-            click.echo(f"Error: {name}: {fault['msg']}, not {fault['input']!r}", err=True)
-        sys.exit(2)
+        importlib.import_module("funnelwatch.cli.commands").run(args)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nAborted!\n")
+        sys.exit(1)

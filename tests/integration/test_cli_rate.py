@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from funnelwatch.cli.main import main
 from funnelwatch.cli.showing import clock
-from tests.command import run, succeed, succeed_json
+from funnelwatch.settings import load_settings
+from tests.command import environment, run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
 
 if TYPE_CHECKING:
@@ -188,3 +190,17 @@ def test_declared_funnels_give_the_order_and_a_bad_file_is_told(filled: Settings
     path.write_text("[]")
     result = run(declared, "rate", *AT_TEN)
     assert (result.exit_code, "has no funnels" in result.stderr) == (1, True)
+
+
+def test_a_filter_that_is_no_text_is_a_usage_error(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes that are not UTF-8 come as lone surrogates, which no database takes."""
+    for name, value in environment(filled).items():
+        monkeypatch.setenv(name, value)
+    load_settings.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        main(["rate", "--os", "\udcff"])
+    load_settings.cache_clear()
+    assert ended.value.code == 2
+    assert "Error: '\\udcff' is no text in UTF-8" in capsys.readouterr().err

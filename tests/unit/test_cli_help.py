@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from funnelwatch.cli.main import COMMANDS, cli
+from funnelwatch.cli.commands import COMMANDS, cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from funnelwatch.cli.main import cli
+from funnelwatch.cli.commands import cli
 from funnelwatch.funnels import BUILT_IN
 from funnelwatch.settings import Settings
 from producers.collector.app import create_app

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from deploy.image_lock import EMBEDDED, dependencies, part
-from funnelwatch.cli.main import COMMANDS
+from funnelwatch.cli.commands import COMMANDS
 from funnelwatch.settings import PREFIX, Settings
 from sinks.alerts.routes import load_routes
 
