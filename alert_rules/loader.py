@@ -115,6 +115,8 @@ def parse_yaml(text: str, name: str) -> Any:
         ) from None
     except YAMLError as error:
         raise RuleFileError(f"{name}: YAML: {error}") from None
+    except RecursionError:
+        raise RuleFileError(f"{name}: YAML: is nested too deeply; right would be a few levels") from None
 
 
 def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:

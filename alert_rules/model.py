@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from alert_rules.templates import check_template
 
@@ -55,6 +55,21 @@ def parse_steps(value: object) -> object:
 
 
 Duration = Annotated[int, BeforeValidator(parse_duration)]
+
+
+def within_history(span: int) -> int:
+    """A span, ms, over which a detector knows the counts.
+
+    Raises:
+        ValueError: it is longer.
+    """
+    if span > 3 * UNITS["w"]:
+        raise ValueError("is longer than the three weeks that are remembered")
+    return span
+
+
+Remembered = Annotated[Duration, AfterValidator(within_history)]
+
 Severity = Literal["info", "warning", "critical"]
 
 
@@ -142,7 +157,7 @@ class ThresholdRule(BaseRule):
 
     kind: Literal["threshold"] = Field(description="drop, threshold or change")
     below: float = Field(gt=0, le=1, description="a rate from 0 to 1, such as 0.6")
-    over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
+    over_ms: Remembered = Field(300_000, gt=0, alias="over", description="a duration up to 3w, such as 5m")
 
 
 class ChangeRule(BaseRule):
@@ -150,15 +165,8 @@ class ChangeRule(BaseRule):
 
     kind: Literal["change"] = Field(description="drop, threshold or change")
     drop: float = Field(gt=0, lt=1, description="a share of the earlier rate from 0 to 1, such as 0.2")
-    over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
-    offset_ms: Duration = Field(604_800_000, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
-
-    @field_validator("offset_ms")
-    @classmethod
-    def _within_history(cls, offset: int) -> int:
-        if offset > 3 * UNITS["w"]:
-            raise ValueError("is longer than the three weeks that are remembered")
-        return offset
+    over_ms: Remembered = Field(300_000, gt=0, alias="over", description="a duration up to 3w, such as 5m")
+    offset_ms: Remembered = Field(604_800_000, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
 
 
 Rule = DropRule | ThresholdRule | ChangeRule

@@ -38,10 +38,10 @@ def load_funnels(path: Path | None) -> Funnels:
     if path is None:
         return BUILT_IN
     try:
-        content = YAML(typ="safe").load(path.read_text())
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FunnelsFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FunnelsFileError(f"{path}: is not YAML: {error}") from error
     declared = content.get("funnels") if isinstance(content, dict) else None
     if not isinstance(declared, dict) or not declared:

@@ -179,7 +179,7 @@ def load_mapping(path: Path) -> Mapping:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         raise MappingFileError(f"{path}:{mark.line + 1 if mark else 1}: is not YAML: {error.problem}") from error
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise MappingFileError(f"{path}: is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise MappingFileError(f"{path}:1: is not a mapping; right would be 'funnel: NAME', 'events: …' and so on")

@@ -37,6 +37,9 @@ BLOCK_SESSIONS = 2_000
 
 BLOCK_MAX_MIN = 60
 
+MAX_RATE = 10_000_000
+"""Sessions a minute: all of a minute are in memory at once."""
+
 _arrival = itemgetter(0)
 
 
@@ -67,8 +70,8 @@ class Simulator:
         for incident in incidents:
             if incident.step not in names:
                 raise ValueError(f"step: {incident.step!r} is not one of {', '.join(names)}")
-        if not 0 < rate < math.inf or disorder_ms < 0 or seed < 0:
-            raise ValueError("rate must be above 0, disorder_ms and seed not below")
+        if not 0 < rate <= MAX_RATE or disorder_ms < 0 or seed < 0:
+            raise ValueError(f"rate must be above 0 and at most {MAX_RATE:,}, disorder_ms and seed not below 0")
         self.profile = profile
         self.seed = seed
         self.rate = rate

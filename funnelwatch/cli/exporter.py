@@ -19,7 +19,7 @@ from sinks.timescale.totals import TotalsStore
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0), help="Where it answers; by default FUNNELWATCH_EXPORTER_PORT.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where it answers; by default FUNNELWATCH_EXPORTER_PORT.")
 @click.option("--max-series", type=click.IntRange(1), default=1000, show_default=True,
               help='Series with names of their own; what is beyond is added up under "(other)".')  # fmt: skip
 @click.option("--rate-over", "over_ms", type=Span(), default="5m", show_default=True,

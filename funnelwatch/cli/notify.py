@@ -32,7 +32,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.group(invoke_without_command=True)
 @click.option("--routes", "file", type=FILE, help="File of routes; by default FUNNELWATCH_NOTIFY_PATH.")
 @click.option(
-    "--web-port", type=click.IntRange(0), help="Port of /metrics; 0: none. By default FUNNELWATCH_NOTIFY_PORT."
+    "--web-port", type=click.IntRange(0, 65535), help="Port of /metrics; 0: none. By default FUNNELWATCH_NOTIFY_PORT."
 )
 @click.pass_context
 def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:

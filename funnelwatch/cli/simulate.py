@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ def simulate(
       funnelwatch simulate --from 2026-11-01 --to 2026-11-02 --dry-run > events.jsonl
     """  # noqa: D301 - click's mark is the character, not a backslash
     now = now_ms()
-    if speed is not None and (live or speed <= 0):
+    if speed is not None and (live or not 0 < speed < math.inf):
         raise click.UsageError("--speed must be above 0, and does not go with --live, which is real time")
     try:
         first = parse_time_ms(start or ("now" if live else "-1h"), now)

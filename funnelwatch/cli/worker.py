@@ -15,7 +15,9 @@ from funnelwatch.supervisor import Supervisor
 
 @click.command()
 @click.option("--processes", "-n", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
-@click.option("--web-port", type=click.IntRange(0), help="Port of the first one's /healthz and /metrics; 0: free ones.")
+@click.option(
+    "--web-port", type=click.IntRange(0, 65535), help="Port of the first one's /healthz and /metrics; 0: free ones."
+)
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="How much they say.")
 def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
     r"""Run stream workers: count events, close windows, judge them, publish alerts.

@@ -101,10 +101,10 @@ def _of_pair(pair: str) -> ApiKey:
 
 def _of_file(path: Path) -> list[ApiKey]:
     try:
-        content = YAML(typ="safe").load(path.read_text())
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise KeysError(f"{path}: is not YAML: {error}") from error
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(keys, list) or not keys:

@@ -135,7 +135,7 @@ def load_line_mapping(path: Path | None) -> LineMapping:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LinesFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise LinesFileError(f"{path}: is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise LinesFileError(f"{path}: is not a mapping; right would be 'lines: [{{measurement: NAME, event: {{}}}}]'")

@@ -58,6 +58,11 @@ def test_a_server_that_is_down_is_told_with_what_to_do(
         (["rebuild", "progress", "--partition", "x"], "'x' is not a valid integer"),
         (["rebuild", "progress", "--json"], "add --yes"),
         (["rebuild", "everything"], "No such command 'everything'"),
+        (["exporter", "--port", "65536"], "65536 is not in the range"),
+        (["notify", "--web-port", "65536"], "65536 is not in the range"),
+        (["worker", "--web-port", "65536"], "65536 is not in the range"),
+        (["simulate", "--speed", "nan"], "--speed must be above 0"),
+        (["simulate", "--rate", "1e308"], "rate must be above 0 and at most 10,000,000"),
     ],
 )
 def test_a_garbage_argument_is_a_usage_error(arguments: list[str], wrong: str) -> None:

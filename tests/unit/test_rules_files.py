@@ -40,6 +40,7 @@ FAULTS = {
     "score-zero": "5: score: input should be greater than 0, not 0; right would be a number above 0, such as 4.5",
     "severity-unknown": "5: severity: input should be 'info', 'warning' or 'critical', not 'page'; right would be info",
     "threshold-above-one": "6: below: input should be less than or equal to 1, not 60; right would be a rate from 0",
+    "threshold-over-too-long": "7: over: is longer than the three weeks that are remembered; right would be",
     "threshold-without-below": "4: below: is missing; right would be a rate from 0 to 1, such as 0.6",
     "unknown-dimension": "5: by: 'city' is not a dimension; right would be a list of dimensions",
     "unknown-field": "5: min_dorp: is not a known field; right would be min_drop",

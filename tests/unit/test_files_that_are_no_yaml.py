@@ -1,0 +1,51 @@
+"""Every kind of file that a person writes is refused with a message, whatever is in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.funnels import FunnelsFileError, load_funnels
+from funnelwatch.settings import Settings
+from producers.bridge.mapping import BridgeFileError, load_targets
+from producers.collector.keys import KeysError, load_keys
+from producers.collector.line_mapping import LinesFileError, load_line_mapping
+from producers.mapping import MappingFileError, load_mapping
+from sinks.alerts.routes import RoutesFileError, load_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def keys_of(path: Path) -> object:
+    """The collector's keys of a file."""
+    return load_keys(Settings(collector_keys_path=path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 20_000, b"\xff\xfe\xff", b"{a: b", b""], ids=["too-deep", "bytes", "open", "empty"]
+)
+@pytest.mark.parametrize(
+    ("load", "error"),
+    [
+        (load_rules, RuleFileError),
+        (load_funnels, FunnelsFileError),
+        (load_targets, BridgeFileError),
+        (keys_of, KeysError),
+        (load_line_mapping, LinesFileError),
+        (load_mapping, MappingFileError),
+        (load_routes, RoutesFileError),
+    ],
+    ids=["rules", "funnels", "bridge", "keys", "lines", "mapping", "routes"],
+)
+def test_a_file_that_is_no_yaml_is_refused_by_name(
+    tmp_path: Path, load: Callable[[Path], object], error: type[Exception], content: bytes
+) -> None:
+    """Nested beyond what can be read, no text, broken or empty: the error of that kind of file, which names it."""
+    path = tmp_path / "mine.yml"
+    path.write_bytes(content)
+    with pytest.raises(error, match=r"mine\.yml"):
+        load(path)
