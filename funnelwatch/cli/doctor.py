@@ -17,6 +17,7 @@ from alert_rules.loader import RuleFileError, load_rules
 from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
 from funnelwatch.settings import PREFIX, Settings
 
@@ -62,9 +63,10 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)
     yield check_rules(settings.rules_path)
-    yield from check_kafka(settings)
-    yield from check_registry(settings)
-    yield from check_database(settings)
+    servers = [*check_kafka(settings), *check_registry(settings), *check_database(settings)]
+    yield from servers
+    if all(one.level != "FAILED" for one in servers):
+        yield from check_progress(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 

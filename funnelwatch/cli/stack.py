@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import signal
@@ -15,10 +16,12 @@ import click
 from deploy.embedded.errors import StackError
 from deploy.embedded.stack import Kafka, ServiceStatus, Stack
 from deploy.embedded.state import VARIABLES
-from funnelwatch.settings import load_settings
+from funnelwatch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from deploy.embedded.state import ServiceState
 
 SOMETHING_IS_DOWN = 3
 
@@ -51,13 +54,27 @@ def up(kafka: str, as_env: bool) -> None:
       funnelwatch up --kafka tansu
     """
     _end_like_ctrl_c()
+    stack = Stack(load_settings().data_dir, cast("Kafka", kafka))
     try:
-        state = Stack(load_settings().data_dir, cast("Kafka", kafka)).up(tell)
+        before = next(one.state for one in stack.status() if one.service == "kafka")
+        state = stack.up(tell)
     except StackError as error:
         raise click.ClickException(str(error)) from error
+    if topics_are_new(before, state.services["kafka"]):
+        importlib.import_module("funnelwatch.cli.new_topics").count_on(
+            Settings(), tell
+        )  # which know by now where the servers are
     for service, variable in VARIABLES.items():
         url = state.services[service].url
         click.echo(f"export {variable}={shlex.quote(url)}" if as_env else f"{service:<9} {url}")
+
+
+def topics_are_new(before: ServiceState | None, now: ServiceState) -> bool:
+    """Whether the embedded Kafka that runs now cannot have the topics of the one before."""
+    if now.external or (before is not None and (before.pid, before.created) == (now.pid, now.created)):
+        return False
+    name = now.program.split()[0]
+    return name == "tansu" or (before is not None and not before.external and before.program.split()[0] != name)
 
 
 @click.command()
@@ -98,7 +115,10 @@ def down(purge: bool) -> None:
       funnelwatch down --purge
     """
     try:
-        Stack(load_settings().data_dir).down(tell, purge=purge)
+        stack = Stack(load_settings().data_dir)
+        if not any(one.state and one.state.pid for one in stack.status() if one.state and not one.state.external):
+            tell(f"nothing of {stack.data_dir} runs")
+        stack.down(tell, purge=purge)
     except StackError as error:
         raise click.ClickException(str(error)) from error
 

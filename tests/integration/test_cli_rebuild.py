@@ -12,6 +12,8 @@ from confluent_kafka import Producer, TopicCollection, TopicPartition
 
 from deploy.embedded.kafka_client import admin
 from funnelwatch.cli import rebuild_progress
+from funnelwatch.cli.doctor_progress import check_progress
+from funnelwatch.cli.new_topics import count_on
 from producers.topics import ensure_topics
 from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale.counts import CountStore, TopicRecreatedError
@@ -156,6 +158,27 @@ def test_a_topic_made_again_is_counted_from_its_beginning(counted: Counted) -> N
     assert "Counts are kept. Set 2 partition(s)" in result.stderr
     assert "Workers that run take up a partition" in result.stdout
     assert counted.starts() == {0: 0, 1: 0}
+
+
+def test_the_doctor_says_that_a_topic_made_again_stands_still(counted: Counted) -> None:
+    """A failure with the command that mends it; once it is run, all is well."""
+    counted.up_to({0: 7, 1: 400}, "the id of an earlier topic")
+    (found,) = check_progress(counted.settings)
+    assert (found.level, "2 partition(s) of another topic" in found.message) == ("FAILED", True), found
+    assert f"`funnelwatch rebuild progress --topic {counted.topic}`" in found.advice
+    succeed(counted.settings, "rebuild", "progress", "--topic", counted.topic, "--yes")
+    assert [one.level for one in check_progress(counted.settings)] == ["ok"]
+
+
+def test_counting_goes_on_in_topics_that_a_broker_without_memory_has_anew(counted: Counted) -> None:
+    """After `up` has started such a broker; what is in order is left as it is."""
+    counted.up_to({0: 7, 1: 400}, "the id of an earlier topic")
+    counted.up_to({2: 4})
+    said: list[str] = []
+    count_on(counted.settings, said.append)
+    count_on(counted.settings, said.append)
+    assert counted.starts() == {0: 0, 1: 0, 2: 4}
+    assert [line.partition(":")[0] for line in said] == [counted.topic]
 
 
 def test_a_topic_made_again_can_be_counted_from_its_end(counted: Counted) -> None:

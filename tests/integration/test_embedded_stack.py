@@ -18,7 +18,8 @@ import redis
 from deploy.embedded import process
 from deploy.embedded.errors import StackError
 from deploy.embedded.ports import HOST
-from deploy.embedded.state import StackState
+from deploy.embedded.state import ServiceState, StackState
+from funnelwatch.cli.stack import topics_are_new
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -237,3 +238,28 @@ def test_the_commands_print_what_they_promise(own_stack: Callable[..., Stack], t
         text, _ = status.communicate(timeout=60)
     assert (down.returncode, status.returncode, text.count("DOWN: stopped")) == (0, 3, 3)
     assert "in memory only" in text
+
+
+def service(program: str, pid: int) -> ServiceState:
+    """A Kafka that runs as this process."""
+    return ServiceState("kafka", program, "it was asked for", "127.0.0.1:9092", pid=pid, created=float(pid))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "new"),
+    [
+        (None, service("tansu 0.6.0", 1), True),
+        (service("tansu 0.6.0", 1), service("tansu 0.6.0", 1), False),
+        (service("tansu 0.6.0", 1), service("tansu 0.6.0", 2), True),
+        (service("tansu 0.6.0", 1), service("apache-kafka 4.1.0", 2), True),
+        (service("apache-kafka 4.1.0", 1), service("apache-kafka 4.1.0", 2), False),
+        (None, service("apache-kafka 4.1.0", 1), False),
+        (service("external", 1), service("apache-kafka 4.1.0", 2), False),
+        (service("tansu 0.6.0", 1), service("external", 2), False),
+    ],
+)
+def test_only_a_kafka_that_cannot_have_its_topics_is_begun_anew(
+    before: ServiceState | None, now: ServiceState, new: bool
+) -> None:
+    """Tansu when it was started, and a program that follows another; never one that kept its data, or is not ours."""
+    assert topics_are_new(before, now) is new
