@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sinks.timescale.database import Database, Row
 
@@ -42,19 +42,23 @@ class View:
     to_ms: int
     chosen: dict[str, list[str]] = field(default_factory=dict)
 
+    def interpolate(self, sql: str) -> str:
+        """What Grafana's page asks its server: the variables are in it, the macros are not."""
+        sql = sql.replace("${__from}", str(self.from_ms)).replace("${__to}", str(self.to_ms))
+        return re.sub(r"\$\{(\w+):(sqlstring|raw)\}", lambda m: self._variable(m[1], m[2]), sql)
+
     def expand(self, sql: str) -> str:
-        """The SQL that Grafana sends.
+        """The SQL that Grafana's server sends.
 
         Raises:
             ValueError: something of Grafana's is left, which the database would be sent.
         """
         moments = {"From": moment(self.from_ms), "To": moment(self.to_ms)}
+        sql = self.interpolate(sql)
         sql = re.sub(
             r"\$__timeFilter\(([\w.]+)\)", lambda m: f"{m[1]} BETWEEN {moments['From']} AND {moments['To']}", sql
         )
         sql = re.sub(r"\$__time(From|To)\(\)", lambda m: moments[m[1]], sql)
-        sql = sql.replace("${__from}", str(self.from_ms)).replace("${__to}", str(self.to_ms))
-        sql = re.sub(r"\$\{(\w+):(sqlstring|raw)\}", lambda m: self._variable(m[1], m[2]), sql)
         if "$" in sql:
             raise ValueError(f"not expanded: {sql}")
         return sql
@@ -63,18 +67,37 @@ class View:
         values = self.chosen[name]
         if form == "raw":
             return ",".join(values)
-        return ",".join("'" + value.replace("'", "''") + "'" for value in values)
+        return ",".join("'" + value.replace("'", "''").replace('"', '\\"') + "'" for value in values)
 
     def choose(self, database: Database, document: Mapping[str, Any], wanted: Mapping[str, Sequence[str]]) -> None:
-        """Fill the variables in their order, as Grafana does: what is wanted, else All, else the first."""
+        """Fill the variables of a dashboard, asking the database; see ``fill_in``."""
+        self.fill_in(
+            lambda sql: [next(iter(row.values())) for row in ask(database, self.expand(sql))], document, wanted
+        )
+
+    def fill_in(
+        self,
+        options: Callable[[str], list[str]],
+        document: Mapping[str, Any],
+        wanted: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Fill the variables in their order, as Grafana does: what is wanted, else All, else the first.
+
+        Args:
+            options: what a variable's query finds.
+            document: the dashboard.
+            wanted: what somebody chooses, by variable.
+        """
         for variable in document["templating"]["list"]:
-            found = [next(iter(row.values())) for row in ask(database, self.expand(variable["query"]))]
+            found = options(variable["query"])
             name = variable["name"]
             if name in wanted:
                 assert set(wanted[name]) <= set(found), f"{name}: {wanted[name]} is not among {found}"
                 self.chosen[name] = list(wanted[name])
+            elif variable["includeAll"]:
+                self.chosen[name] = found
             else:
-                self.chosen[name] = found if variable["includeAll"] else found[:1]
+                self.chosen[name] = found[:1] or [""]
 
 
 def moment(ms: int) -> str:

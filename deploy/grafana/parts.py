@@ -203,7 +203,8 @@ def rows(title: str, text: str, query: str, *, width: int = 24, height: int = 8)
 def number(title: str, text: str, query: str, unit: str, *, width: int = 6) -> stat.Panel:
     """One number, or one a row."""
     panel = _asking(_placed(stat.Panel(), title, text, width=width, height=5), [query], "table").unit(unit)
-    return panel.graph_mode(common_models.BigValueGraphMode.NONE)
+    each_row = common.ReduceDataOptions().values(True)  # or Grafana shows the last only
+    return panel.graph_mode(common_models.BigValueGraphMode.NONE).reduce_options(each_row)
 
 
 def dashed(panel: timeseries.Panel, pattern: str) -> timeseries.Panel:

@@ -61,7 +61,7 @@ SELECT
 FROM alert_history
 WHERE
     funnel IN (${funnel:sqlstring}, '*')
-    AND concerns(step, steps, ${step:sqlstring})
+    AND concerns(step, steps, VARIADIC ARRAY[${step:sqlstring}]::text[])
     AND started_at <= $__timeTo()::timestamptz
     AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
 ORDER BY started_at;
@@ -88,10 +88,10 @@ FROM (
     WHERE
         $__timeFilter(window_start)
         AND funnel = ${funnel:sqlstring}
-        AND step IN (${step:sqlstring})
-        AND or_none(os) IN (${os:sqlstring})
-        AND or_none(browser) IN (${browser:sqlstring})
-        AND or_none(app_version) IN (${app_version:sqlstring})
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
     GROUP BY step
 ) AS c
 LEFT JOIN declared_steps AS d ON d.funnel = ${funnel:sqlstring} AND d.step = c.step
@@ -106,10 +106,10 @@ WHERE
     $__timeFilter(window_start)
     AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 2;
 
@@ -127,10 +127,10 @@ CROSS JOIN LATERAL (
         window_start >= $__timeFrom()::timestamptz - week * INTERVAL '7 days'
         AND window_start < $__timeTo()::timestamptz - week * INTERVAL '7 days'
         AND funnel = ${funnel:sqlstring}
-        AND step IN (${step:sqlstring})
-        AND or_none(os) IN (${os:sqlstring})
-        AND or_none(browser) IN (${browser:sqlstring})
-        AND or_none(app_version) IN (${app_version:sqlstring})
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
     GROUP BY window_start, step
 ) AS past
 GROUP BY 1, 2
@@ -143,10 +143,10 @@ FROM ${level:raw}
 WHERE
     $__timeFilter(window_start)
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 2;
 
@@ -164,10 +164,10 @@ FROM ${level:raw}
 WHERE
     $__timeFilter(window_start)
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 3 DESC, 2;
 
@@ -185,10 +185,10 @@ FROM ${level:raw}
 WHERE
     $__timeFilter(window_start)
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 3 DESC, 2;
 
@@ -206,10 +206,10 @@ FROM ${level:raw}
 WHERE
     $__timeFilter(window_start)
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 3 DESC, 2;
 
@@ -221,10 +221,10 @@ WHERE
     $__timeFilter(window_start)
     AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 2;
 
@@ -236,10 +236,10 @@ WHERE
     $__timeFilter(window_start)
     AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 2;
 
@@ -251,10 +251,10 @@ WHERE
     $__timeFilter(window_start)
     AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1, 2
 ORDER BY 1, 2;
 
@@ -270,10 +270,10 @@ WHERE
     $__timeFilter(window_start)
     AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1
 ORDER BY 1;
 
@@ -288,10 +288,10 @@ FROM ${level:raw}
 WHERE
     $__timeFilter(window_start)
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1
 ORDER BY 1;
 
@@ -304,10 +304,10 @@ WHERE
     AND window_start + (SELECT d.window_ms * INTERVAL '1 millisecond' + d.maturity FROM deployment AS d)
     <= (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     AND funnel = ${funnel:sqlstring}
-    AND step IN (${step:sqlstring})
-    AND or_none(os) IN (${os:sqlstring})
-    AND or_none(browser) IN (${browser:sqlstring})
-    AND or_none(app_version) IN (${app_version:sqlstring})
+    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
 GROUP BY 1
 ORDER BY 1;
 
@@ -347,10 +347,10 @@ FROM (
         WHERE
             $__timeFilter(window_start)
             AND funnel = ${funnel:sqlstring}
-            AND step IN (${step:sqlstring})
-            AND or_none(os) IN (${os:sqlstring})
-            AND or_none(browser) IN (${browser:sqlstring})
-            AND or_none(app_version) IN (${app_version:sqlstring})
+            AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+            AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+            AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+            AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
         GROUP BY 1, 2
     ) AS octaves_of_a_time
     GROUP BY 1
@@ -361,7 +361,7 @@ ORDER BY 1;
 -- How many alerts fire now.
 SELECT count(*) AS firing
 FROM alert_history
-WHERE state = 'firing' AND funnel IN (${funnel:sqlstring}, '*') AND concerns(step, steps, ${step:sqlstring});
+WHERE state = 'firing' AND funnel IN (${funnel:sqlstring}, '*') AND concerns(step, steps, VARIADIC ARRAY[${step:sqlstring}]::text[]);
 
 -- name: alerts_lost
 -- Conversions that were lost to alerts of the range, by step.
@@ -369,7 +369,7 @@ SELECT step, count(*) AS alerts, sum(lost_conversions) AS "conversions lost"
 FROM alert_history
 WHERE
     funnel IN (${funnel:sqlstring}, '*')
-    AND concerns(step, steps, ${step:sqlstring})
+    AND concerns(step, steps, VARIADIC ARRAY[${step:sqlstring}]::text[])
     AND started_at <= $__timeTo()::timestamptz
     AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
 GROUP BY step
@@ -398,7 +398,7 @@ SELECT
 FROM alert_history
 WHERE
     funnel IN (${funnel:sqlstring}, '*')
-    AND concerns(step, steps, ${step:sqlstring})
+    AND concerns(step, steps, VARIADIC ARRAY[${step:sqlstring}]::text[])
     AND started_at <= $__timeTo()::timestamptz
     AND coalesce(resolved_at, $__timeTo()::timestamptz) >= $__timeFrom()::timestamptz
 ORDER BY started_at DESC, step, os
@@ -408,7 +408,7 @@ LIMIT 500;
 -- What was said in the range, newest first.
 SELECT window_end AS time, state, reason, severity, step, or_none(os) AS os, rate, expected_rate, score, summary, alert_id
 FROM alert_messages
-WHERE funnel IN (${funnel:sqlstring}, '*') AND concerns(step, steps, ${step:sqlstring}) AND $__timeFilter(window_end)
+WHERE funnel IN (${funnel:sqlstring}, '*') AND concerns(step, steps, VARIADIC ARRAY[${step:sqlstring}]::text[]) AND $__timeFilter(window_end)
 ORDER BY window_end DESC, alert_id, sequence DESC
 LIMIT 500;
 

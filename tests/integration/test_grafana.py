@@ -341,6 +341,23 @@ def test_a_name_with_a_quote_is_a_name(filled: Database) -> None:
     assert [(row["os"], row["impressions"]) for row in found["By OS A"]] == [(ODD, 5)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_where_nothing_is_counted_panels_are_empty_and_not_wrong(filled: Database, name: str) -> None:
+    """A first look before the first window: All is a list of nothing, and each query is SQL all the same."""
+    document = dashboard(name)
+    view = View(T - 2000 * DAY_MS, T - 2000 * DAY_MS + HOUR_MS)
+    view.choose(filled, document, {})
+    view.chosen["funnel"] = [""]
+    assert [view.chosen[variable] for variable in ("os", "browser", "app_version") if view.chosen.get(variable)] == []
+    for place, sql in queries(document):
+        found = ask(filled, view.expand(sql))
+        assert not found or place in ALWAYS, place
+
+
+ALWAYS = {"Newest closed window A", "Records A", "Partitions A", "Firing now A"}
+"""Panels that tell of now, whatever the range."""
+
+
 def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None:
     """Newest first, from an hour before the drop to an hour after the end, or to the end of the range."""
     found = rows_of(filled, "alerts", "conversion")

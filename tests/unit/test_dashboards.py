@@ -144,6 +144,13 @@ def test_an_alert_links_to_its_step_at_its_time() -> None:
     assert [link["url"] for link in table["fieldConfig"]["defaults"]["links"]] == [AT_ITS_TIME]
 
 
+def test_a_number_is_shown_of_each_row() -> None:
+    """Of several funnels the one that is behind must be among those shown; Grafana's own choice is the last row."""
+    numbers = [panel for name in NAMES for panel in dashboard(name)["panels"] if panel["type"] == "stat"]
+    assert len(numbers) >= 3
+    assert [panel["title"] for panel in numbers if not panel["options"]["reduceOptions"].get("values")] == []
+
+
 def test_dashboards_are_told_apart() -> None:
     """Each has a uid of its own, which links and bookmarks keep."""
     uids = sorted(dashboard(name)["uid"] for name in NAMES)
