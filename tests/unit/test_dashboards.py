@@ -144,6 +144,12 @@ def test_an_alert_links_to_its_step_at_its_time() -> None:
     assert [link["url"] for link in table["fieldConfig"]["defaults"]["links"]] == [AT_ITS_TIME]
 
 
+def test_grafana_finds_each_folder_that_it_looks_into() -> None:
+    """One that is not there is an error in its log at every start, also if nothing is to be in it."""
+    folders = {folder.name for folder in (GRAFANA / "provisioning").iterdir()}
+    assert folders == {"alerting", "dashboards", "datasources", "plugins"}
+
+
 def test_a_number_is_shown_of_each_row() -> None:
     """Of several funnels the one that is behind must be among those shown; Grafana's own choice is the last row."""
     numbers = [panel for name in NAMES for panel in dashboard(name)["panels"] if panel["type"] == "stat"]
