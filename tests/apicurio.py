@@ -84,9 +84,9 @@ def apicurio(log: Path) -> Iterator[str]:
         )  # fmt: skip
     url = f"http://{HOST}:{port}{API}"
     try:
-        wait_until(lambda: process.poll() is not None or answers(f"{url}/subjects"), "Apicurio answers", 90)
+        wait_until(lambda: process.poll() is not None or answers(f"{url}/subjects"), "Apicurio answers", 200)
         assert process.poll() is None, log.read_text()
         yield url
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)

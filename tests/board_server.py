@@ -16,7 +16,7 @@ from tests.command import PROGRAM, environment
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
 
-START_S = 60.0
+START_S = 120.0
 
 
 class BoardServer:
@@ -57,7 +57,7 @@ class BoardServer:
             return 0
         process.send_signal(signal.SIGINT)
         try:
-            return process.wait(15)
+            return process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

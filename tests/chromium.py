@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NAMED = "FUNNELWATCH_TEST_CHROMIUM"
 """Path of the program; or "required", so that a missing one is a failure and not a skipped test."""
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+START_MS = 300_000.0
 MISSING = (
     "no Chromium here, so the board was NOT tested in a browser: apt install chromium-headless-shell, or name one in "
     f"{NAMED}"
@@ -43,7 +44,8 @@ def chromium(program: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Chromium does not sandbox what root runs; it opens only our own pages here.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=program, args=[*arguments, "--disable-dev-shm-usage"])
+        arguments.append("--disable-dev-shm-usage")
+        browser = playwright.chromium.launch(executable_path=program, args=arguments, timeout=START_MS)
         try:
             yield browser
         finally:

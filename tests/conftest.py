@@ -26,8 +26,14 @@ LONG = {"test_demo.py"}
 USED = pytest.StashKey[Servers]()
 TOLD = pytest.StashKey[set[str]]()
 
-# How long an example takes on a busy machine says nothing about what it is an example of.
-hypothesis_settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes on a busy machine says nothing about what it is an example of; and everybody has the same
+# examples. Others are looked for on purpose: pytest --hypothesis-profile explore.
+hypothesis_settings.register_profile(
+    "explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1_000
+)
+hypothesis_settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
 hypothesis_settings.load_profile("tests")
 
 
@@ -41,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A run in the background; the programs that tests start would ignore Ctrl-C as well.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

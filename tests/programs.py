@@ -63,16 +63,16 @@ def program(name: str, folder: Path, ready: str, *args: str) -> Iterator[str]:
         )
     url = f"http://{HOST}:{port}"
     try:
-        wait_until(lambda: process.poll() is not None or answers(url + ready), f"{name} serves", 30)
+        wait_until(lambda: process.poll() is not None or answers(url + ready), f"{name} serves")
         assert process.poll() is None, log.read_text()
         yield url
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(10)
+            process.wait(60)
 
 
 def answers(url: str) -> bool:
@@ -86,12 +86,12 @@ def answers(url: str) -> bool:
 
 def get_json(url: str) -> Any:
     """A page's JSON."""
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return json.load(response)
 
 
 def post_json(url: str, body: Any) -> Any:
     """The answer's JSON."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)

@@ -66,7 +66,8 @@ class Receiver:
 
     def reply(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """What to answer."""
-        status, more, text = self.instead.pop(0) if self.instead else (0, {}, "")
+        instead = self.instead  # a test may put another list there meanwhile
+        status, more, text = instead.pop(0) if instead else (0, {}, "")
         if not status:
             status, text = self.check(headers, body)
         self.got.append(Got(path, headers, body, status))

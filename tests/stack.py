@@ -231,7 +231,7 @@ def _with_database(url: str, name: str) -> str:
     return f"{url.rsplit('/', 1)[0]}/{name}"
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0, every_s: float = 0.05) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 90.0, every_s: float = 0.05) -> None:
     """Wait until the condition holds.
 
     Raises:

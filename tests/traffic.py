@@ -150,17 +150,17 @@ def everything(settings: Settings, topic: str) -> list[Any]:
         settings.kafka(**{"group.id": "not used", "enable.partition.eof": True, "auto.offset.reset": "earliest"})
     )
     try:
-        partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        partitions = list(consumer.list_topics(topic, timeout=60).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         found: list[Any] = []
-        ended = 0
-        while ended < len(partitions):
+        ended: set[int | None] = set()  # a partition that goes on growing says so more than once
+        while len(ended) < len(partitions):
             for message in consumer.consume(1000, 1.0):
                 error = message.error()
                 if error is None:
                     found.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    ended += 1
+                    ended.add(message.partition())
                 else:
                     raise AssertionError(error)
         return found

@@ -53,7 +53,7 @@ class Served:
             headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 return Reply(reply.status, dict(reply.headers), reply.read().decode())
         except urllib.error.HTTPError as error:
             with error:
@@ -69,7 +69,7 @@ def served(settings: Settings) -> Iterator[Served]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            wait_until(lambda: server.started or not thread.is_alive(), "the server is up", 10)
+            wait_until(lambda: server.started or not thread.is_alive(), "the server is up")
             yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
         finally:
             app.state.stopping.set()

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-END_S = 20.0
-START_S = 60.0
+END_S = 60.0
+START_S = 120.0
 
 
 def environment(settings: Settings, **more: Any) -> dict[str, str]:
@@ -114,7 +114,7 @@ class Worker:
     def get(self, page: str) -> tuple[int, str]:
         """Status and body of one of its pages; status 0 while it does not serve."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.port}{page}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{HOST}:{self.port}{page}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

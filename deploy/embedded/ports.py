@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 RANGE = range(20_000, 32_000)
 """Below the ports from which systems take those of outgoing connections: a port of this range stays free between
 ``down`` and ``up``, and a client that keeps calling a closed port cannot connect to itself."""
-PATIENCE_S = 1.0
+PATIENCE_S = 3.0
 """A server that was killed a moment ago holds its port until its last thread has ended."""
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Kafka = Literal["auto", "apache", "tansu"]
-PROBE_S = 5.0
+PROBE_S = 10.0
 STOP = {
     "apache-kafka": (signal.SIGTERM, 20.0),
     "tansu": (signal.SIGTERM, 1.0),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run
     from funnelwatch.drills.fleet import Worker
 
-WORKS_LIMIT_S = 60.0
+WORKS_LIMIT_S = 120.0
 ROLLING_SHARE_S = 600.0
 """During a rolling restart records come at the rate at which all would take this long, s."""
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from funnelwatch.drills.plan import Plan
     from funnelwatch.drills.servers import Servers
 
-START_S = 90.0
+START_S = 180.0
 STEP_S = 0.05
 
 RULES = """\

@@ -24,7 +24,7 @@ from stream import faults
 if TYPE_CHECKING:
     from pathlib import Path
 
-END_S = 30.0
+END_S = 60.0
 PR_SET_PDEATHSIG = 1
 PAUSE_S = 0.3
 """A worker that has died is started again after this, as its supervisor would, s."""
@@ -169,7 +169,7 @@ class Fleet:
     def ready(self, worker: Worker) -> bool:
         """Whether it says at /readyz that it does its part."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{worker.port}/readyz", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{HOST}:{worker.port}/readyz", timeout=10) as answer:
                 return bool(answer.status == http.HTTPStatus.OK)
         except OSError:
             return False

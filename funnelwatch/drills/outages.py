@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run
 
 DEADLOCK_LIMIT_S = 20.0
-DEADLOCK_TRIES = 6
+DEADLOCK_TRIES = 12
 BURST_SHARE = 30
 """One in so many records is produced just before Kafka is ended, so that it is confirmed and not yet read."""
 
@@ -25,7 +25,7 @@ REDIS_AWAY_S = 8.0
 REDIS_STALL_S = 7.0
 """A worker may wait once for a Redis that hangs, until its client gives up after 5 s."""
 
-AGAIN_LIMIT_S = 60.0
+AGAIN_LIMIT_S = 120.0
 SLOW_FOR_S = 20.0
 MOST_GROWTH_BYTES = 250_000_000
 """What librdkafka may hold (64 MB) and the fetches that wait (32 MB each), with room; much less than what is unread."""

@@ -72,5 +72,5 @@ def short(plan: Plan) -> Plan:
         disorder_s=0.3,
         idle_s=0.7,
         pace=0.3,
-        idle_limit_s=60.0,
+        idle_limit_s=180.0,
     )

@@ -31,7 +31,7 @@ TROUBLE = Trouble(SMS, "iOS", 0.42, 20, 12)
 HOSTILE = "<img src=x onerror=alert(1)>"
 BEHIND_MS = 12 * MINUTE_MS
 """The pipeline of these tests is so far behind, and catches up as they want it to."""
-PATIENCE_MS = 12_000
+PATIENCE_MS = 60_000
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -223,7 +223,7 @@ def test_it_says_that_it_has_lost_the_server_and_goes_on_when_that_is_back(
     expect(page.locator("#link")).to_contain_text("Live")
     expect(page.locator("body")).not_to_have_class("stale")
     shows(page, world.rates())
-    assert all("ERR_CONNECTION_REFUSED" in one or "ERR_INCOMPLETE" in one for one in watched.complaints)
+    assert all("net::ERR_" in one for one in watched.complaints)
     watched.complaints.clear()
 
 

@@ -51,4 +51,12 @@ class Run:
 
     def left_over(self) -> list[str]:
         """Processes that it started and that still run."""
-        return [str(child) for child in self.seen.values() if child.is_running() and child.status() != "zombie"]
+        return [str(child) for child in self.seen.values() if arguments(child)]
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    """What a process was started with; empty where it has ended."""
+    try:
+        return process.cmdline() if process.is_running() else []
+    except psutil.NoSuchProcess:  # which a process that nobody has waited for is as well
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -80,7 +81,7 @@ CASES: dict[str, tuple[str, bytes | Callable[[], bytes] | None]] = {
     "NUL": ("BAD_CHARACTER", odd(browser="a\0b")),
     "unknown step": ("UNKNOWN_STEP", odd(step="INPUT_SHOE_SIZE")),
     "no status": ("STATUS_MISSING", odd(phase="POST_VERIFICATION")),
-    "future": ("IN_THE_FUTURE", future(400_000)),
+    "future": ("IN_THE_FUTURE", future(4_000_000)),
     "seconds for milliseconds": ("TOO_OLD", odd(ts=1_700_000_000)),
     "before 1970": ("TOO_OLD", odd(ts=-1)),
     "the largest ts": ("IN_THE_FUTURE", odd(ts=2**63 - 1)),
@@ -96,7 +97,7 @@ LARGE = random.Random(1).randbytes(5 * 2**20)
 def make_topic(settings: Settings, name: str, partitions: int, config: dict[str, str]) -> None:
     """Make a topic with a configuration of its own."""
     kafka = admin(settings)
-    kafka.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(20)
+    kafka.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(60)
 
 
 @pytest.fixture
@@ -104,7 +105,6 @@ def quick(settings: Settings) -> Settings:
     """Settings with short times, tables, and an events topic that takes records of 10 MB."""
     quick = settings.model_copy(
         update={
-            "session_timeout_s": 2.0,
             "allowed_disorder_s": 0.5,
             "idle_timeout_s": 1.0,
             "window_s": 1,
@@ -116,6 +116,11 @@ def quick(settings: Settings) -> Settings:
     migrate(database, quick.window_ms)
     database.close()
     return prepared(quick)
+
+
+def shown_as_refused(page: str) -> set[str]:
+    """The reasons that a page of metrics has."""
+    return set(re.findall(r'^funnelwatch_events_refused_total{reason="(\w+)"}', page, re.MULTILINE))
 
 
 def headers_of(message: Any) -> dict[str, str]:
@@ -136,10 +141,11 @@ def test_every_bad_record_has_one_dead_letter_and_the_good_ones_between_count(qu
     records.insert(11, LARGE)
     produce(quick, records, partition=2)
     with worker(quick) as one:
-        wait_until(lambda: done(quick, len(records)) or not one.running, "all are dealt with", 60)
+        wait_until(lambda: done(quick, len(records)) or not one.running, "all are dealt with", 120)
         assert one.running, one.text()
-        assert one.get("/healthz")[0] == 200
-        metrics = one.get("/metrics")[1]
+        wait_until(lambda: one.get("/healthz")[0] == 200, "it says that all is well")
+        reasons = {reason for reason, _ in CASES.values()}
+        wait_until(lambda: shown_as_refused(one.get("/metrics")[1]) >= reasons, "each reason is counted")
     assert counted(quick) == naive_counts(good, quick.window_ms)
     letters = {headers_of(letter)["offset"]: letter for letter in everything(quick, quick.dead_letters_topic)}
     assert len(letters) == len(everything(quick, quick.dead_letters_topic)) == len(CASES) + 1
@@ -152,7 +158,6 @@ def test_every_bad_record_has_one_dead_letter_and_the_good_ones_between_count(qu
         assert abs(int(headers["timestamp"]) - now_ms()) < 300_000
         assert (letter.value(), letter.key()) == (sent[name], b"raw"), name
         assert "truncated_from" not in headers
-        assert f'funnelwatch_events_refused_total{{reason="{reason}"}}' in metrics
     large = letters["11"]
     assert headers_of(large)["reason"] == "TOO_LARGE"
     assert headers_of(large)["truncated_from"] == str(len(LARGE))
@@ -165,14 +170,14 @@ def test_a_record_stamped_far_in_the_future_or_the_past_stops_nothing(quick: Set
     events = [event() for _ in range(4)]
     for sent, stamp in zip(events, (0, 2**62, 2**53, 0), strict=True):
         producer.produce(quick.events_topic, ENCODE(sent), b"k", 0, timestamp=stamp)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     with worker(quick) as one:
-        wait_until(lambda: done(quick, 4) or not one.running, "all are dealt with", 60)
+        wait_until(lambda: done(quick, 4) or not one.running, "all are dealt with", 120)
         assert one.running, one.text()
         assert one.stop() == 0
     produce(quick, [events[3], event()], partition=0)
     with worker(quick) as one:
-        wait_until(lambda: done(quick, 6) or not one.running, "all are dealt with", 60)
+        wait_until(lambda: done(quick, 6) or not one.running, "all are dealt with", 120)
         assert one.running, one.text()
 
 
@@ -202,12 +207,12 @@ def test_garbage_among_the_closed_windows_does_not_stop_detection(quick: Setting
     producer = Producer(quick.kafka())
     for value in foreign:
         producer.produce(quick.windows_topic, value, b"sign_up")
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     with worker(quick) as one:
         produce(quick, [event(ts=now_ms() - 5_000), event()])
-        wait_until(lambda: "funnelwatch_windows_judged_total" in one.get("/metrics")[1], "windows are judged", 60)
+        wait_until(lambda: "funnelwatch_windows_judged_total" in one.get("/metrics")[1], "windows are judged", 120)
         judged = 'funnelwatch_windows_judged_total{funnel="sign_up"}'
-        wait_until(lambda: judged in one.get("/metrics")[1] or not one.running, "windows of ours are judged", 30)
+        wait_until(lambda: judged in one.get("/metrics")[1] or not one.running, "windows of ours are judged")
         assert one.running, one.text()
         assert one.text().count("passed over") == len(foreign)
         assert closed_windows_of_ours(quick)
@@ -264,7 +269,7 @@ def test_a_bad_file_ends_the_worker_with_a_sentence(quick: Settings, setting: st
         env=environment(quick, **{setting: path}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ended.returncode not in (0, -9)

@@ -44,7 +44,7 @@ def board(settings: Settings, *options: str) -> Iterator[tuple[subprocess.Popen[
 def get(url: str, **headers: str) -> tuple[int, dict[str, str], Any]:
     """Status, headers and body of an answer."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=90) as reply:
             return reply.status, dict(reply.headers), reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -67,7 +67,7 @@ def test_the_board_binds_to_this_machine_answers_and_ends_cleanly(settings: Sett
         assert (status, "FUNNELWATCH_BOARD_HOSTS" in body) == (400, True)
         assert 'funnelwatch_board_requests_total{route="/healthz",status="200"} 1.0' in get(f"{url}metrics")[2]
         process.send_signal(ending)
-        assert process.wait(20) in {0, -ending}
+        assert process.wait(60) in {0, -ending}
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
 
@@ -82,7 +82,7 @@ def test_a_board_whose_database_is_away_says_so_and_waits(settings: Settings) ->
         assert get(f"{url}readyz")[0] == 503
         assert get(f"{url}healthz")[0] == 200
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         assert process.stderr is not None
         told = process.stderr.read()
     assert "postgresql://me:***@127.0.0.1:1/db does not answer" in told

@@ -85,7 +85,7 @@ def test_the_hot_copy_survives_a_rebuild_while_counts_are_written(settings: Sett
             assert succeed_json(settings, "rebuild", "redis") == {"copied": 1}
     finally:
         done.set()
-        thread.join(20)
+        thread.join(90)
     assert hot.read("sign_up", window) == {SERIES: Tally(4, 3, 1, 3, 1)}
     assert hot.is_whole()
 
@@ -122,12 +122,12 @@ class Counted:
         for partition in range(settings.topic_partitions):
             for _ in range(10):
                 producer.produce(self.topic, b"x", partition=partition)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
     @property
     def topic_id(self) -> str:
         """Kafka's id of the topic."""
-        return str(self.admin.describe_topics(TopicCollection([self.topic]))[self.topic].result(20).topic_id)
+        return str(self.admin.describe_topics(TopicCollection([self.topic]))[self.topic].result(60).topic_id)
 
     def up_to(self, offsets: dict[int, int], topic_id: str | None = None) -> None:
         """Record that these partitions are counted up to there."""
@@ -203,7 +203,7 @@ def test_a_trimmed_log_is_counted_from_where_it_begins(counted: Counted) -> None
     counted.up_to({0: 3, 1: 3})
     trimmed = [TopicPartition(counted.topic, 1, 8)]
     for future in counted.admin.delete_records(trimmed).values():
-        future.result(20)
+        future.result(60)
     result = run(counted.settings, "rebuild", "progress", "--yes")
     assert result.exit_code == 0, result.output
     assert (

@@ -235,7 +235,7 @@ def test_no_window_is_closed_too_early_while_flushes_go_on(closing: Closing) -> 
                 closing.count(T0 + number * 10_000, T0 + max(0, number - 9) * 10_000)
         finally:
             over.set()
-        closes.result(30)
+        closes.result(90)
     closing.count(T0 + 20 * MINUTE)
     rounds.round()
     last = {minute: counts for minute, _, counts in closing.published()}

@@ -189,13 +189,13 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
     def wait_in_the_middle(*arguments: object) -> int:
         late = mark_late(*arguments)  # type: ignore[arg-type]
         marked.set()
-        assert go_on.wait(10)
+        assert go_on.wait(90)
         return late
 
     slow._mark_late = wait_in_the_middle  # type: ignore[method-assign,assignment]
     with ThreadPoolExecutor(3) as pool:
         before = pool.submit(slow.flush, TOPIC, TOPIC_ID, [batch(1, 2, {key(): [1, 0, 0, 0, 0]})])
-        assert marked.wait(10)
+        assert marked.wait(90)
         closed = pool.submit(closing.start_closing, "f", W0 + MINUTE)
         asked = Database(connect().url)
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -203,9 +203,9 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
         after = pool.submit(quick.flush, TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)])
         assert not closed.done()
         go_on.set()
-        assert before.result(10).late == 0
-        closed.result(10)
-        assert after.result(10).late == 1
+        assert before.result(90).late == 0
+        closed.result(90)
+        assert after.result(90).late == 1
         asked.close()
     assert closing.read("f", W0, W0 + MINUTE)[W0][Series("f", "A", "iOS", "", "1")].impressions == 3
 
@@ -230,11 +230,11 @@ def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
             busy = [pool.submit(work, partition) for partition in range(4)]
             wait_until(lambda: len(rows(started)) == 4, "all four flush")
             for number in range(20):
-                pool.submit(closing.start_closing, "f", W0 + number * MINUTE).result(5)
+                pool.submit(closing.start_closing, "f", W0 + number * MINUTE).result(60)
         finally:
             over.set()
         for one in busy:
-            one.result(5)
+            one.result(60)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(tmp_path: Path, moment: str)
     """Whatever the demo is doing, Ctrl-C ends every process that it started."""
     run = Run(tmp_path)
     try:
-        run.wait_for(moment, 60)
+        run.wait_for(moment, 180)
         time.sleep(0.3)
         run.said(moment)
         run.process.send_signal(signal.SIGINT)

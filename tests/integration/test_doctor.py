@@ -71,11 +71,11 @@ def test_topics_and_the_lag_of_the_workers_are_told(settings: Settings) -> None:
     """Three events are there and one has been read: two behind."""
     client = admin(settings.kafka())
     for future in client.create_topics([NewTopic(settings.events_topic, 1, 1)]).values():
-        future.result(20)
+        future.result(60)
     producer = Producer(settings.kafka())
     for _ in range(3):
         producer.produce(settings.events_topic, b"event")
-        assert producer.flush(20) == 0  # each in a batch of its own: Tansu tells the last batch's first offset
+        assert producer.flush(60) == 0  # each in a batch of its own: Tansu tells the last batch's first offset
     told = [finding.message for finding in check_kafka(settings)]
     assert f"{settings.events_topic}: 1 partition(s)" in told
     assert f"{settings.consumer_group} has not read {settings.events_topic} yet" in told

@@ -61,9 +61,9 @@ def test_the_two_documented_incidents_are_told_and_nothing_else(settings: Settin
     produced = succeed_json(daily, "produce", str(ordered), "--map", "ecom")["produced"]
     with worker(daily) as running:
         running.wait_assigned()
-        wait_until(lambda: totals(daily)["accepted"] == produced, "all clicks are counted", 60)
+        wait_until(lambda: totals(daily)["accepted"] == produced, "all clicks are counted", 120)
         wait_until(lambda: judged_through(daily) >= LAST_DAY, f"all days are closed {running.text()}", 90)
-        wait_until(lambda: len(told(daily)) >= 2 or not running.running, f"alerts are told {running.text()}", 60)
+        wait_until(lambda: len(told(daily)) >= 2 or not running.running, f"alerts are told {running.text()}", 120)
     alerts = told(daily)
     assert [(one["step"], one["dimensions"]) for one in alerts] == [("shipping", {"os": "Mobile"}), ("payment", {})]
     bug, gateway = alerts

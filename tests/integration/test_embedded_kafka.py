@@ -87,7 +87,7 @@ def test_topics_survive_and_old_events_are_kept(own_stack: Callable[..., Stack])
     servers = stack.up(quiet).services["kafka"].url
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition("old", 0, 0)])
-    message = consumer.poll(20)
+    message = consumer.poll(90)
     consumer.close()
     assert message is not None
     assert (message.error(), message.value()) == (None, b"old")
@@ -100,7 +100,7 @@ def produce_old_event(servers: str) -> None:
     """One event with a timestamp of ten years ago."""
     client = admin({"bootstrap.servers": servers})
     for future in client.create_topics([NewTopic("old", 1, 1)]).values():
-        future.result(20)
+        future.result(60)
     errors: list[object] = []
 
     def delivered(error: object, message: Message) -> None:
@@ -108,7 +108,7 @@ def produce_old_event(servers: str) -> None:
 
     producer = Producer({"bootstrap.servers": servers, "acks": "all"})
     producer.produce("old", b"old", timestamp=1_795_363_661_000 - TEN_YEARS_MS, on_delivery=delivered)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     assert errors == [None]
 
 

@@ -20,6 +20,7 @@ from deploy.embedded.errors import StackError
 from deploy.embedded.ports import HOST
 from deploy.embedded.state import ServiceState, StackState
 from funnelwatch.cli.stack import topics_are_new
+from tests.integration.test_embedded_faults import program
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def is_open(port: int | None) -> bool:
         return port is not None and probe.connect_ex((HOST, port)) == 0
 
 
-def command(stack: Stack, *args: str) -> subprocess.Popen[str]:
+def command(stack: Stack, *args: str, **environ: str) -> subprocess.Popen[str]:
     """Run ``funnelwatch`` on the stack's data folder."""
-    env = {**os.environ, "FUNNELWATCH_DATA_DIR": str(stack.data_dir)}
+    env = {**os.environ, "FUNNELWATCH_DATA_DIR": str(stack.data_dir), **environ}
     return subprocess.Popen([*PROGRAM, *args], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -173,13 +174,17 @@ def test_a_taken_port_is_given_up(own_stack: Callable[..., Stack]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_up_leaves_nothing(own_stack: Callable[..., Stack], number: signal.Signals) -> None:
+def test_an_interrupted_up_leaves_nothing(
+    own_stack: Callable[..., Stack], tmp_path: Path, number: signal.Signals
+) -> None:
     """Ctrl-C, TERM or a closed terminal in the middle of the start: the services that it started are gone."""
     stack = own_stack()
-    with command(stack, "up", "--kafka", "tansu") as running:
-        wait_until(lambda: StackState.load(stack.data_dir).services, "a service has been started")
+    never_ready = '[ "$1" = --version ] && echo "Redis server v=7.2.0 sha=0" && exit 0\nexec sleep 600'
+    program(tmp_path / "bin" / "redis-server", never_ready)
+    with command(stack, "up", "--kafka", "tansu", PATH=f"{tmp_path}/bin:{os.environ['PATH']}") as running:
+        wait_until(lambda: "redis" in StackState.load(stack.data_dir).services, "the last service has been started")
         running.send_signal(number)
-        running.communicate(timeout=30)
+        running.communicate(timeout=120)
     assert running.returncode == 1
     assert processes(stack) == []
 
@@ -190,9 +195,10 @@ def test_after_a_killed_up_the_next_one_cleans_up(own_stack: Callable[..., Stack
     with command(stack, "up", "--kafka", "tansu") as running:
         wait_until(lambda: processes(stack), "a service has been started")
         running.kill()
-        running.communicate(timeout=30)
+        running.communicate(timeout=120)
     state = stack.up(quiet)
-    roots = {one.pid for one in processes(stack) if one.ppid() not in pids(state).values()}
+    found = [one.as_dict(["pid", "ppid"]) for one in processes(stack) if one.is_running()]
+    roots = {one["pid"] for one in found if one["ppid"] not in pids(state).values()}
     assert roots == set(pids(state).values())
 
 
@@ -221,7 +227,7 @@ def test_the_commands_print_what_they_promise(own_stack: Callable[..., Stack], t
     """`up --env` prints only export lines, `status` has exit code 0 when up and 3 when not, `down` ends it."""
     stack = own_stack()
     with command(stack, "up", "--kafka", "tansu", "--env") as up:
-        exports, progress = up.communicate(timeout=60)
+        exports, progress = up.communicate(timeout=120)
     lines = exports.splitlines()
     assert [line.split("=")[0] for line in lines] == [
         "export FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS",
@@ -230,12 +236,12 @@ def test_the_commands_print_what_they_promise(own_stack: Callable[..., Stack], t
     ]
     assert "tansu 0.6.0: ready in" in progress
     with command(stack, "status", "--json") as status:
-        told = json.loads(status.communicate(timeout=60)[0])
+        told = json.loads(status.communicate(timeout=120)[0])
     assert (status.returncode, [one["up"] for one in told.values()]) == (0, [True, True, True])
     with command(stack, "down") as down:
-        down.communicate(timeout=60)
+        down.communicate(timeout=120)
     with command(stack, "status") as status:
-        text, _ = status.communicate(timeout=60)
+        text, _ = status.communicate(timeout=120)
     assert (down.returncode, status.returncode, text.count("DOWN: stopped")) == (0, 3, 3)
     assert "in memory only" in text
 

@@ -28,11 +28,11 @@ def test_a_transaction_that_stands_still_loses_its_locks_and_its_owner_may_try_a
 
     def freeze() -> None:
         with frozen.transaction() as cursor:
-            cursor.execute(lock)
             began = time.monotonic()
+            cursor.execute(lock)
             with connect().transaction() as other:
                 other.execute(lock)
-            assert 0.3 < time.monotonic() - began < 10
+            assert 0.3 < time.monotonic() - began < 60
             cursor.execute(lock)
 
     with pytest.raises(psycopg.Error) as raised:
@@ -45,18 +45,20 @@ def test_a_transaction_that_stands_still_loses_its_locks_and_its_owner_may_try_a
 
 def test_a_closer_that_stands_still_loses_its_lock(settings: Settings, connect: Callable[[], Database]) -> None:
     """Another worker becomes the one closer; the frozen one finds an outage when it goes on."""
-    frozen = Database(settings.timescale_url, idle_session_s=0.5)
+    frozen = Database(settings.timescale_url, idle_session_s=3.0)
     other = ClosingStore(connect())
 
     def alone() -> bool:
         with other.sole_closer("events") as sole:
             return sole
 
+    assert alone()
+
     def freeze() -> None:
         with ClosingStore(frozen).sole_closer("events") as sole:
             assert sole
             assert not alone()
-            wait_until(alone, "another worker closes", 10)
+            wait_until(alone, "another worker closes")
 
     with pytest.raises(psycopg.Error) as raised:
         freeze()

@@ -134,12 +134,15 @@ def test_a_route_that_is_down_delays_only_itself(settings: Settings, connect: Ca
                 alert("resolved", alert_id="b", sequence=1),
             )
             wait_until(lambda: len(good.taken) == 5, "the good one has everything")
-            wait_until(lambda: len(bad.got) >= 5, "the bad one was tried")
+            queue = NotificationQueue(connect())
+            wait_until(lambda: queue.waiting().keys() == {"bad", "gone"}, "that is noted")
+            tried = len(bad.got)
+            # The attempt that was under way may still have been of what is superseded by now.
+            wait_until(lambda: len(bad.got) >= tried + 2, "the bad one is tried again and again")
             assert not bad.taken
-            assert NotificationQueue(connect()).waiting().keys() == {"bad", "gone"}
             bad.instead = []
             wait_until(lambda: len(bad.taken) >= 3, "the bad one is told what is still worth telling")
-            wait_until(lambda: "bad" not in NotificationQueue(connect()).waiting(), "nothing more waits for it")
+            wait_until(lambda: "bad" not in queue.waiting(), "nothing more waits for it")
     assert sorted(said(bad.taken)) == [("a", 1, "firing"), ("b", 1, "resolved"), ("c", 0, "firing")]
     done = [(*key, "superseded" if key in {("a", 0), ("b", 0)} else "sent") for key in
             [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 0)]]  # fmt: skip
@@ -165,10 +168,10 @@ def test_a_lane_that_has_to_wait_for_long_keeps_its_route(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The database ends sessions that are idle for long, so that a frozen notifier loses its routes; this one lives."""
-    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 3.0)
+    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 5.0)
     monkeypatch.setattr("sinks.alerts.lane.KEEP_EVERY_S", 0.3)
     with receiving(anything) as receiver:
-        receiver.instead = [(429, {"Retry-After": "5"}, "")]
+        receiver.instead = [(429, {"Retry-After": "7"}, "")]
         with notifying(settings, [hook(receiver.url)]):
             publish(settings, alert())
             wait_until(lambda: receiver.taken, "it is told after the pause")
@@ -180,13 +183,13 @@ def test_another_notifier_takes_the_route_of_one_that_is_frozen(
     settings: Settings, connect: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message that was under way comes twice, with the same key; all others once, from one of the two."""
-    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 1.0)
+    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 4.0)
     monkeypatch.setattr("sinks.alerts.lane.STANDBY_S", 0.2)
     taken_over = threading.Event()
 
     def freeze_the_first(number: int) -> None:
         if number == 0:
-            assert taken_over.wait(20)
+            assert taken_over.wait(90)
         else:
             taken_over.set()
 
@@ -238,7 +241,7 @@ def test_killed_between_sending_and_noting_it_says_it_again_with_the_same_key_an
     def kill_at_the_second(number: int) -> None:
         if number == 1:
             os.kill(started[0].pid, signal.SIGKILL)
-            started[0].wait(10)
+            started[0].wait(60)
 
     try:
         with receiving(anything) as receiver:
@@ -256,14 +259,14 @@ def test_killed_between_sending_and_noting_it_says_it_again_with_the_same_key_an
             wait_until(lambda: len(receiver.got) == 5, "what is new is told")
             for one in started[1:]:
                 one.send_signal(signal.SIGTERM)
-                assert one.wait(20) == 0
+                assert one.wait(60) == 0
         keys = [one.headers["Funnelwatch-Delivery"] for one in receiver.got]
         assert sorted(keys) == sorted(["a/0", "b/0", "c/0", "a/1", keys[1]])
     finally:
         for one in started:
             if one.poll() is None:
                 one.kill()
-                one.wait(10)
+                one.wait(60)
 
 
 def test_a_person_checks_tries_and_reads_the_log(settings: Settings, tmp_path: Path) -> None:
@@ -290,7 +293,7 @@ def test_a_person_checks_tries_and_reads_the_log(settings: Settings, tmp_path: P
             wait_until(lambda: 'notifications_total{outcome="sent",route="w"} 1.0' in metrics(port), "it is counted")
         finally:
             one.send_signal(signal.SIGINT)
-            assert one.wait(20) == 0, (tmp_path / "notify.err").read_text()
+            assert one.wait(60) == 0, (tmp_path / "notify.err").read_text()
     [row] = [json.loads(line) for line in command.succeed(settings, "notify", "log", "--json").splitlines()]
     assert (row["route"], row["outcome"], row["alert_id"], row["answer"]) == ("w", "sent", "a-1", "200 ok")
     assert "  w  sent  FIRING critical ConversionDrop" in command.succeed(settings, "notify", "log", "--route", "w")
@@ -299,7 +302,7 @@ def test_a_person_checks_tries_and_reads_the_log(settings: Settings, tmp_path: P
 def metrics(port: int) -> str:
     """The page of metrics; empty while there is none."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""

@@ -17,6 +17,8 @@ from producers.simulator import Simulator
 from producers.topics import ensure_topics
 from tests.ecom import ecom_counts, ecom_path
 from tests.integration.topic import read_events
+from tests.stack import wait_until
+from tests.traffic import everything
 from tests.worker import environment
 
 if TYPE_CHECKING:
@@ -193,9 +195,9 @@ def test_live_traffic_flows_until_ctrl_c_and_what_was_taken_is_delivered(setting
         stderr=subprocess.PIPE,
         env=environment(settings),
     )
-    read_events(settings, 50)
+    wait_until(lambda: len(everything(settings, settings.events_topic)) >= 50, "events flow")
     live.send_signal(signal.SIGINT)
-    out, err = live.communicate(timeout=30)
+    out, err = live.communicate(timeout=120)
     assert live.returncode == 0, err
     summary = json.loads(out)
     assert (summary["interrupted"], summary["failed"]) == (True, 0)

@@ -42,11 +42,11 @@ def test_topics_are_made_once_and_the_alerts_are_compacted(settings: Settings, s
     assert ensure_topics(settings) == topics
     assert ensure_topics(settings) == []
     admin = AdminClient(settings.kafka())
-    there = admin.list_topics(timeout=10).topics
+    there = admin.list_topics(timeout=60).topics
     assert [len(there[topic].partitions) for topic in topics] == [settings.topic_partitions] * 5
     if not stack.tansu:
         resource = ConfigResource(ResourceType.TOPIC, settings.alerts_topic)
-        config = admin.describe_configs([resource])[resource].result(10)
+        config = admin.describe_configs([resource])[resource].result(60)
         assert config["cleanup.policy"].value == "compact"
 
 
@@ -98,7 +98,7 @@ def test_events_are_flushed_when_the_interpreter_exits(settings: Settings) -> No
         "producer = FunnelProducer()\n"
         "for n in range(1000): producer.impression(f's-{n}', 'A')\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment(settings))
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, env=environment(settings))
     assert len(read_events(settings, 1000)) == 1000
 
 
@@ -112,7 +112,7 @@ def test_a_forked_child_has_a_connection_of_its_own(settings: Settings) -> None:
         child = os.fork()
     if child == 0:
         producer.emit(SHOWN, sign_up_session_id="child")
-        stats = (producer.flush(20), producer.stats().delivered)
+        stats = (producer.flush(90), producer.stats().delivered)
         os._exit(0 if stats == (0, 1) else 1)
     producer.emit(SHOWN, sign_up_session_id="parent")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -135,7 +135,7 @@ def test_a_producer_made_before_a_fork_lets_the_child_exit_normally(settings: Se
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0)\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", program]
-    subprocess.run(command, check=True, timeout=60, env=environment(settings))
+    subprocess.run(command, check=True, timeout=120, env=environment(settings))
     assert len(read_events(settings, 3)) == 3
 
 

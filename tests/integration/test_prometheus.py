@@ -44,7 +44,7 @@ def test_the_shipped_configuration_and_rules_pass_promtool() -> None:
         ("test", "rules", "funnelwatch.rules.test.yml"),
     ):
         done = subprocess.run(
-            [str(promtool), *arguments], cwd=SHIPPED, capture_output=True, text=True, check=False, timeout=60
+            [str(promtool), *arguments], cwd=SHIPPED, capture_output=True, text=True, check=False, timeout=120
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "SUCCESS" in done.stdout
@@ -60,7 +60,7 @@ def exporter(settings: Settings, port: int, log: Path) -> Iterator[subprocess.Po
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def query(url: str, expression: str) -> dict[tuple[str, ...], float]:
@@ -120,7 +120,7 @@ def test_prometheus_computes_the_same_conversion_rates_as_sql(settings: Settings
             current = query(url, "funnelwatch_funnel_conversion_rate")
             assert close(current, rates(settings, start + MINUTE_MS))
             second.send_signal(signal.SIGTERM)
-            assert second.wait(10) == 0
+            assert second.wait(60) == 0
 
 
 def close(found: dict[tuple[str, ...], float], expected: dict[tuple[str, ...], float]) -> bool:

@@ -252,20 +252,22 @@ def test_what_is_not_there_or_cannot_be_done_is_a_problem_too(api: Served) -> No
 
 def test_the_api_cannot_write_and_ends_what_takes_too_long(counted: Settings) -> None:
     """Its transactions are read only, its role may only read, and a statement is ended by the server."""
-    with closing(Reader(counted.timescale_url, application="test", statement_s=0.2)) as reader:
+    with closing(Reader(counted.timescale_url, application="test", statement_s=2.0)) as reader:
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), reader.transaction() as cursor:
             cursor.execute("DELETE FROM window_counts")
         reader.connection().execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege), reader.transaction() as cursor:
             cursor.execute("DELETE FROM window_counts")
         with pytest.raises(psycopg.errors.QueryCanceled), reader.transaction() as cursor:
-            cursor.execute("SELECT pg_sleep(10)")
+            cursor.execute("SELECT pg_sleep(60)")
 
 
 def test_the_api_comes_back_with_the_database(counted: Settings) -> None:
     """Connections that the server has ended meanwhile are replaced without a fault that anybody sees."""
     with served(counted) as api, psycopg.connect(counted.timescale_url, autocommit=True) as other:
         assert api.get(RATES, RANGE).status == 200
-        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'funnelwatch board'"
+        ended = (
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'funnelwatch board'"
+        )
         other.execute(f"{ended} AND datname = current_database()")
         assert api.get(RATES, RANGE).status == 200

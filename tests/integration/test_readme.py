@@ -45,11 +45,11 @@ def test_a_reader_of_the_readme_produces_counts_queries_and_looks(settings: Sett
     env["PATH"] = f"{BIN}:{env['PATH']}"
     with worker(settings) as running:
         running.wait_assigned()
-        subprocess.run([sys.executable, "-c", block("python")], env=env, cwd=tmp_path, check=True, timeout=60)
-        wait_until(lambda: totals(settings)["counted"] == 2, "the impression and the verification are counted", 30)
+        subprocess.run([sys.executable, "-c", block("python")], env=env, cwd=tmp_path, check=True, timeout=120)
+        wait_until(lambda: totals(settings)["counted"] == 2, "the impression and the verification are counted")
         for command in commands():
             done = subprocess.run(
-                command, shell=True, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+                command, shell=True, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             if "--json" in command:

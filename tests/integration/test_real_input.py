@@ -26,7 +26,7 @@ def test_every_window_of_the_clickstream_equals_an_independent_group_by(settings
     produced = succeed_json(hourly, "produce", str(path), "--map", "ecom")["produced"]
     with worker(hourly) as running:
         running.wait_assigned()
-        wait_until(lambda: totals(hourly)["accepted"] == produced, "all clicks are counted", 60)
+        wait_until(lambda: totals(hourly)["accepted"] == produced, "all clicks are counted", 120)
     database = Database(hourly.timescale_url)
     counted: dict[Key, Tally] = {}
     for window, series, tally in CountStore(database).read(0, 2**53):

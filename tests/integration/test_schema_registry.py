@@ -36,7 +36,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 {"Content-Type": "application/vnd.schemaregistry.v1+json"},
                 method="PUT",
             )
-            urllib.request.urlopen(request, timeout=30).close()
+            urllib.request.urlopen(request, timeout=90).close()
             yield url
     except NoRegistryError as error:
         pytest.skip(f"NOT TESTED: no real schema registry: {error}")
@@ -88,7 +88,7 @@ def test_both_framings_are_counted_from_one_topic(registry: str, settings: Setti
         produce(mine, [event(), event(os="Android"), unknown])
         sent = len(list(everything(mine, mine.events_topic)))
         assert len(framings(mine)) >= len(STEPS)
-        wait_until(lambda: totals(mine)["counted"] == sent - 1 and totals(mine)["refused"] == 1, running.text(), 60)
+        wait_until(lambda: totals(mine)["counted"] == sent - 1 and totals(mine)["refused"] == 1, running.text(), 120)
         assert running.stop() == 0
 
 

@@ -91,7 +91,7 @@ def test_the_python_recipe_puts_windows_together(settings: Settings, monkeypatch
     encode, producer = Encoder("ClosedWindow"), Producer(settings.kafka())
     for one in (part(1, 2, 0, "B"), part(1, 2, 0, "B"), part(0, 2, 0, "A"), part(0, 1, 1, "C"), part(0, 2, 0, "A")):
         producer.produce(settings.windows_topic, encode(one), "f")
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     subscribed = recipe(monkeypatch, settings)["windows"](settings.windows_topic, "g")
     told = [(funnel, start, revision, [one["step"] for one in counts])
             for funnel, start, revision, counts in itertools.islice(subscribed, 2)]  # fmt: skip
@@ -108,7 +108,7 @@ def test_the_kcat_recipe_shows_every_alert(settings: Settings) -> None:
     text = block("sh").replace("funnel.alerts", settings.alerts_topic)
     done = subprocess.run(
         text, shell=True, env={**os.environ, "KAFKA": settings.kafka_bootstrap_servers}, capture_output=True,
-        text=True, check=False, timeout=60,
+        text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
@@ -128,7 +128,7 @@ def java_and_jars(folder: Path) -> tuple[Path, Sequence[Path]]:
     avro = kafka.with_name(AVRO.replace(":", "-"))
     if not list(avro.glob("avro-*.jar")):
         command = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={AVRO}", f"-DoutputDirectory={avro}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=120)
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=300)
         if done.returncode:
             pytest.skip(f"NOT TESTED: the Java recipe: Maven does not get {AVRO}")
     return java, (kafka, avro)
@@ -148,11 +148,11 @@ def test_the_java_recipe_gives_each_message_once(settings: Settings, tmp_path: P
         )
     try:
         said = tmp_path / "out"
-        wait_until(lambda: process.poll() is not None or "a 2 " in said.read_text(), "it has told the last", 90)
+        wait_until(lambda: process.poll() is not None or "a 2 " in said.read_text(), "it has told the last", 200)
         assert process.poll() is None, (tmp_path / "err").read_text()
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
     lines = said.read_text().splitlines()
     rules = [f"a {n} {state} ConversionDrop 0.41" for n, state in ((0, "firing"), (1, "firing"), (2, "resolved"))]
     assert [line for line in lines if line.startswith("a ")] == rules

@@ -105,7 +105,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         program = "from funnelwatch.cli.main import main; main(['collector', '--open'])"
         env = environment(settings)
         done = subprocess.run(
-            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False, timeout=120
         )
     assert done.returncode == 1
     assert f"Error: nothing listens on 127.0.0.1:{port}: is the port taken? Name another with --port" in done.stderr

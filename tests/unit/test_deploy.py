@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent
 
 def lint(program: str, *arguments: str | Path) -> None:
     """A linter has nothing to say."""
-    done = subprocess.run([BIN / program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([BIN / program, *arguments], capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -162,7 +162,7 @@ def test_the_wheel_has_every_file_that_is_read_at_run_time(tmp_path: Path) -> No
         source.mkdir(exist_ok=True)
         copy(ROOT / name, source / name)
     build = ["pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
-    subprocess.run([sys.executable, "-m", *build, "--wheel-dir", tmp_path, source], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", *build, "--wheel-dir", tmp_path, source], check=True, timeout=400)
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         inside = set(opened.namelist())

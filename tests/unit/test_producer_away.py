@@ -34,7 +34,7 @@ def test_a_full_buffer_drops_counts_and_reports(away: Settings, caplog: pytest.L
     producer = FunnelProducer(away, buffer_events=BUFFER, on_error=lost.append)
     began = time.monotonic()
     taken = [producer.emit(SHOWN) for _ in range(100)]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert taken == [True] * BUFFER + [False] * (100 - BUFFER)
     stats = producer.stats()
     assert (stats.emitted, stats.dropped, stats.buffered) == (BUFFER, 100 - BUFFER, BUFFER)
@@ -58,13 +58,13 @@ def test_a_full_buffer_raises_where_that_is_wanted(away: Settings) -> None:
 
 def test_a_full_buffer_blocks_where_that_is_wanted_until_there_is_room(away: Settings) -> None:
     """Room comes here from events that fail, after the delivery timeout."""
-    with FunnelProducer(away, buffer_events=BUFFER, when_full="block", delivery_timeout_s=2.0) as producer:
+    with FunnelProducer(away, buffer_events=BUFFER, when_full="block", delivery_timeout_s=5.0) as producer:
         emitter = threading.Thread(target=lambda: [producer.emit(SHOWN) for _ in range(BUFFER + 1)])
         emitter.start()
         wait_until(lambda: producer.stats().emitted == BUFFER + 1, "one event more than there is room for")
         assert emitter.is_alive()
         assert producer.stats().failed == 0
-        emitter.join(20)
+        emitter.join(90)
         assert not emitter.is_alive()
         assert producer.stats().failed >= 1
         wait_until(lambda: producer.stats().failed >= BUFFER, "all that had filled the buffer timed out")
@@ -77,7 +77,7 @@ def test_events_that_time_out_are_reported_by_the_background_thread(away: Settin
     producer.emit(SHOWN)
     wait_until(lambda: lost, "the report")
     assert lost[0].reason == "_MSG_TIMED_OUT"
-    assert producer.stats().failed == 1
+    wait_until(lambda: producer.stats().failed == 1, "it is counted")
     producer.close(0.1)
 
 
