@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +15,13 @@ from stream.detector.pipeline import EVERY_FUNNEL, SAMPLES
 from stream.detector.state import AlertState
 from stream.detector.watchdog import is_heartbeat
 from tests.filling import count
+from tests.repeating import repeating
 from tests.stack import wait_until
 from tests.traffic import STEPS, event, everything, now_ms, prepared, produce
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from funnelwatch.settings import Settings
@@ -47,26 +46,8 @@ def quick(settings: Settings, tmp_path: Path, rule: str) -> tuple[Settings, Path
     folder.mkdir()
     file = folder / "mine.yml"
     file.write_text(rule_file(rule))
-    short = {"session_timeout_s": 2.0, "allowed_disorder_s": 0.2, "idle_timeout_s": 0.5, "window_s": WINDOW_MS // 1000}
+    short = {"allowed_disorder_s": 0.2, "idle_timeout_s": 0.5, "window_s": WINDOW_MS // 1000}
     return prepared(settings.model_copy(update={**short, "rules_path": folder})), file
-
-
-@contextlib.contextmanager
-def traffic(make: Callable[[], None]) -> Iterator[None]:
-    """Events again and again while the block runs."""
-    over = threading.Event()
-
-    def go() -> None:
-        while not over.wait(0.3):
-            make()
-
-    thread = threading.Thread(target=go)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def said(settings: Settings) -> list[dict[str, Any]]:
@@ -110,7 +91,7 @@ def take_up(one: Worker, file: Path, rule: str) -> None:
     before = one.text().count("this worker watches the pipeline")
     file.write_text(rule_file(rule))
     again = "the pipeline is watched by the new rule"
-    wait_until(lambda: one.text().count("this worker watches the pipeline") > before or not one.running, again, 30)
+    wait_until(lambda: one.text().count("this worker watches the pipeline") > before or not one.running, again)
 
 
 def test_apps_that_stop_sending_are_told_and_that_they_are_back(settings: Settings, tmp_path: Path) -> None:
@@ -134,15 +115,15 @@ def test_apps_that_stop_sending_are_told_and_that_they_are_back(settings: Settin
     with worker(fast) as one:
         one.wait_assigned()
         produce(fast, [event(step=step) for step in STEPS[:2]])
-        wait_until(lambda: said(fast) or not one.running, f"the collapse is told {one.text()}", 60)
+        wait_until(lambda: said(fast) or not one.running, f"the collapse is told {one.text()}", 120)
         [alert] = said(fast)
         assert (alert["rule"], alert["reason"], alert["funnel"]) == ("Collapse", "IMPRESSIONS_COLLAPSED", "sign_up")
         assert (alert["state"], alert["severity"], alert["dimensions"]) == ("firing", "critical", {})
         assert "where at least 200 are usual at this time of the week" in alert["annotations"]["summary"]
         assert "Do the apps still send" in alert["annotations"]["look_first"]
-        with traffic(lambda: produce(fast, [event(step=step) for step in STEPS[:2] for _ in range(6)])):
+        with repeating(lambda: produce(fast, [event(step=step) for step in STEPS[:2] for _ in range(30)]), 0.3):
             back = [("Collapse", "IMPRESSIONS_COLLAPSED"), ("Collapse", "RECOVERED")]
-            wait_until(lambda: told(fast) == back or not one.running, "they are back", 60)
+            wait_until(lambda: told(fast) == back or not one.running, "they are back", 120)
         assert one.stop() == 0, one.text()
 
 
@@ -153,7 +134,7 @@ def test_records_that_are_refused_all_at_once_are_told(settings: Settings, tmp_p
         one.wait_assigned()
         produce(fast, [event() for _ in range(1500)])
         enough = "they are counted"
-        wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == 1500, enough, 60)
+        wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == 1500, enough, 120)
         looked(
             database,
             fast,
@@ -165,15 +146,16 @@ def test_records_that_are_refused_all_at_once_are_told(settings: Settings, tmp_p
         rule = "alert: Refused, kind: instrumentation, signal: dead_letters, over: 10s, min_refused: 50"
         take_up(one, file, rule)
         produce(fast, [event() for _ in range(100)])
-        wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == 1600, enough, 60)
+        wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == 1600, enough, 120)
         assert said(fast) == []
         produce(fast, [b"garbage"] * 80)
-        wait_until(lambda: said(fast) or not one.running, f"it is told {one.text()}", 60)
+        wait_until(lambda: said(fast) or not one.running, f"it is told {one.text()}", 120)
         [alert] = said(fast)
         assert (alert["rule"], alert["reason"], alert["funnel"]) == ("Refused", "DEAD_LETTERS_RISE", "*")
         numbers = re.match(r"(\d+) of (\d+) records were refused in .*; 0.0% is usual", alert["annotations"]["summary"])
         assert numbers
-        assert 50 <= int(numbers[1]) <= 80 < int(numbers[2]) <= 180
+        assert 50 <= int(numbers[1]) <= 80
+        assert int(numbers[1]) <= int(numbers[2]) <= 180
         assert "`funnelwatch dead-letters list --since 30m`" in alert["annotations"]["look_first"]
         assert one.stop() == 0, one.text()
 
@@ -191,20 +173,20 @@ def test_a_partition_that_falls_silent_while_the_others_go_on_is_told(settings: 
         one.wait_assigned()
         send(range(fast.topic_partitions), 400)
         sent = 400 * fast.topic_partitions
-        wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == sent, "they are counted", 60)
-        with traffic(lambda: send(others, 4)):
+        wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == sent, "they are counted", 120)
+        with repeating(lambda: send(others, 4), 0.3):
             looked(
                 database,
                 fast,
                 {25_000 * k: (lambda number, had, k=k: max(0, had - 40 * k)) for k in range(11)},  # type: ignore[misc]
             )
             take_up(one, file, "alert: Silent, kind: instrumentation, signal: silent, over: 25s, min_expected: 20")
-            wait_until(lambda: said(fast) or not one.running, f"it is told {one.text()}", 60)
+            wait_until(lambda: said(fast) or not one.running, f"it is told {one.text()}", 120)
             [alert] = said(fast)
             assert (alert["rule"], alert["reason"]) == ("Silent", "PARTITION_SILENT")
             assert alert["dimensions"] == {"partition": "0"}
             assert "the other partitions go on" in alert["annotations"]["summary"]
             send(range(1), 10)
             spoken = [("Silent", "PARTITION_SILENT"), ("Silent", "RECOVERED")]
-            wait_until(lambda: told(fast) == spoken or not one.running, "it speaks again", 60)
+            wait_until(lambda: told(fast) == spoken or not one.running, "it speaks again", 120)
         assert one.stop() == 0, one.text()

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from stream.intake import Fetcher
 from stream.model import PartitionCounts
+from tests.repeating import repeating
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import event, now_ms, prepared, produce
 
@@ -53,28 +54,27 @@ class Taking:
             self.take()
             return len(self.offsets.get(partition, [])) >= records
 
-        wait_until(come, f"{records} records", 30)
+        wait_until(come, f"{records} records")
 
     def until_at_end(self, partitions: list[int]) -> None:
         """Take until these partitions are read to their end."""
         wait_until(
             lambda: sorted(assigned.partition for assigned in self.take().at_end) == partitions,
             f"ends: {partitions}",
-            20,
         )
 
 
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
-    """Short times, and two partitions."""
-    return prepared(settings.model_copy(update={"session_timeout_s": 2.0, "topic_partitions": 2}))
+    """Two partitions."""
+    return prepared(settings.model_copy(update={"topic_partitions": 2}))
 
 
 @pytest.fixture
 def taking(quick: Settings, store: CountStore) -> Iterator[Taking]:
     """A fetcher that has its partitions."""
     taking = Taking(quick, store)
-    wait_until(lambda: taking.take() is not None and taking.fetcher.assigned == [0, 1], "partitions are assigned", 30)
+    wait_until(lambda: taking.take() is not None and taking.fetcher.assigned == [0, 1], "partitions are assigned")
     yield taking
     taking.stopping.set()
     taking.fetcher.close()
@@ -232,24 +232,13 @@ def test_two_fetchers_share_the_partitions_and_one_takes_over(taking: Taking, co
     from sinks.timescale.counts import CountStore
 
     other = Taking(taking.settings, CountStore(connect()))
-    over = threading.Event()
-
-    def go() -> None:
-        while not over.is_set():
-            taking.take()
-
-    thread = threading.Thread(target=go)
-    thread.start()
-    try:
-        wait_until(lambda: other.take() is not None and len(other.fetcher.assigned) == 1, "one moves", 30)
+    with repeating(taking.take, 0):
+        wait_until(lambda: other.take() is not None and len(other.fetcher.assigned) == 1, "one moves")
         (moved,) = other.fetcher.assigned
-        wait_until(lambda: taking.fetcher.assigned == [1 - moved], "the other stays", 10)
+        wait_until(lambda: taking.fetcher.assigned == [1 - moved], "the other stays")
         produce(taking.settings, some(40), partition=moved)
         other.until(moved, 40)
         assert moved not in taking.offsets
         other.fetcher.close()
-        wait_until(lambda: taking.fetcher.assigned == [0, 1], "it comes back", 30)
-        wait_until(lambda: len(taking.offsets.get(moved, [])) == 40, "and is read from where it is counted up to", 30)
-    finally:
-        over.set()
-        thread.join()
+        wait_until(lambda: taking.fetcher.assigned == [0, 1], "it comes back")
+        wait_until(lambda: len(taking.offsets.get(moved, [])) == 40, "and is read from where it is counted up to")
