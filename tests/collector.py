@@ -10,10 +10,14 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from funnelwatch.settings import Settings
+from producers.collector.keys import hash_of
+from producers.topics import ensure_topics
 from tests.stack import wait_until
 from tests.worker import environment
 
@@ -21,10 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from tests.stack import Servers
 
 KEY = "fw_a-key-of-the-tests"
-END_S = 30.0
+TOPICS = ("events", "metrics", "windows", "alerts", "dead_letters")
+END_S = 60.0
+
+
+def own_settings(stack: Servers, **settings: Any) -> Settings:
+    """Settings with the key, and with topics of their own, which are made; no limit of rate unless one is given."""
+    unique = f"t{uuid.uuid4().hex[:12]}"
+    given = {
+        "kafka_bootstrap_servers": stack.kafka_bootstrap_servers,
+        "collector_keys": f"tests:{hash_of(KEY)}",
+        "collector_address_rate": 0,
+        "collector_key_rate": 0,
+        **{f"{name}_topic": f"{unique}.{name}" for name in TOPICS},
+    }
+    made = Settings(**(given | settings))
+    ensure_topics(made)
+    return made
 
 
 @dataclass(frozen=True)

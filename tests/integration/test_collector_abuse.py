@@ -6,17 +6,13 @@ import gzip
 import os
 import random
 import socket
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.settings import Settings
-from producers.collector.keys import hash_of
-from producers.topics import ensure_topics
-from tests.collector import KEY, Collector, collector
+from tests.collector import KEY, Collector, collector, own_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,21 +28,14 @@ GOOD = {"sign_up_session_id": "s-1", "step": "INPUT_NAME", "phase": "IMPRESSION"
 @pytest.fixture(scope="module")
 def short(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """A collector of little patience, that the tests of this file share."""
-    topics = {
-        f"{name}_topic": f"{uuid.uuid4().hex}" for name in ("events", "metrics", "windows", "alerts", "dead_letters")
-    }
-    given_settings = Settings(
-        kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
-        collector_keys=f"tests:{hash_of(KEY)}",
-        collector_address_rate=0,
+    given_settings = own_settings(
+        stack,
         collector_max_body_bytes=MOST_BYTES,
         collector_max_events=50,
         collector_max_connections=MOST_CONNECTIONS,
-        collector_header_timeout_s=1,
-        collector_body_timeout_s=1,
-        **topics,
+        collector_header_timeout_s=2,
+        collector_body_timeout_s=2,
     )
-    ensure_topics(given_settings)
     with collector(given_settings, tmp_path_factory.mktemp("collector") / "log") as one:
         yield one
 
@@ -62,7 +51,7 @@ def alive(short: Collector) -> Iterator[None]:
 
 def connect(one: Collector) -> socket.socket:
     """A plain connection."""
-    return socket.create_connection((one.host, one.port), timeout=20)
+    return socket.create_connection((one.host, one.port), timeout=90)
 
 
 def until_closed(connection: socket.socket) -> str:
@@ -85,7 +74,7 @@ def test_a_head_that_never_ends_is_ended(short: Collector, sent: bytes) -> None:
     connection.sendall(sent)
     answer = until_closed(connection)
     assert answer.startswith("HTTP/1.1 408 Request Timeout")
-    assert "was not complete after 1 s" in answer
+    assert "was not complete after 2 s" in answer
 
 
 def test_a_head_that_comes_byte_by_byte_gets_no_more_time(short: Collector) -> None:
@@ -122,7 +111,7 @@ def test_a_body_that_never_ends_is_ended(short: Collector) -> None:
     connection.sendall(f"{HEAD}Content-Length: 100\r\n\r\n{{".encode())
     answer = until_closed(connection)
     assert answer.startswith("HTTP/1.1 408")
-    assert "the body was not complete after 1 s" in answer
+    assert "the body was not complete after 2 s" in answer
 
 
 def test_who_hangs_up_in_the_middle_harms_nobody(short: Collector) -> None:
@@ -283,8 +272,11 @@ def test_noise_on_the_wire_is_answered_or_cut(short: Collector) -> None:
 
 def test_who_takes_all_connections_keeps_others_out_only_for_a_moment(short: Collector) -> None:
     """Beyond the most there may be, a connection is told to come again; when the slow ones are cut there is room."""
-    slow = [connect(short) for _ in range(MOST_CONNECTIONS)]
-    answer = until_closed(connect(short))
-    assert answer.startswith("HTTP/1.1 503")
-    assert "Retry-After: 5" in answer
-    assert all("408" in until_closed(connection) for connection in slow)
+    connections = [connect(short) for _ in range(2 * MOST_CONNECTIONS)]
+    answers = [until_closed(connection) for connection in connections]
+    refused = [answer for answer in answers if answer.startswith("HTTP/1.1 503")]
+    cut = [answer for answer in answers if answer.startswith("HTTP/1.1 408")]
+    assert len(refused) + len(cut) == 2 * MOST_CONNECTIONS
+    # One that hung up a moment ago may still have had its place.
+    assert 0 < len(cut) <= MOST_CONNECTIONS
+    assert all("Retry-After: 5" in answer for answer in refused)

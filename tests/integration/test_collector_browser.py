@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.settings import Settings
-from producers.collector.keys import hash_of
-from producers.topics import ensure_topics
 from tests.chromium import MISSING, NAMED, chromium, find_chromium
-from tests.collector import KEY, Collector, collector
-from tests.integration.topic import read_events
+from tests.collector import KEY, Collector, collector, own_settings
+from tests.integration.topic import events_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Page
 
+    from funnelwatch.settings import Settings
     from tests.stack import Servers
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -52,15 +50,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def own(stack: Servers) -> Settings:
     """The topics that the tests of this file share."""
-    unique = f"t{uuid.uuid4().hex[:12]}"
-    topics = {
-        f"{name}_topic": f"{unique}.{name}" for name in ("events", "metrics", "windows", "alerts", "dead_letters")
-    }
-    settings = Settings(
-        kafka_bootstrap_servers=stack.kafka_bootstrap_servers, collector_keys=f"web:{hash_of(KEY)}", **topics
-    )
-    ensure_topics(settings)
-    return settings
+    return own_settings(stack)
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +93,6 @@ def page(browser: Browser, site: str) -> Iterator[Page]:
     context.close()
 
 
-def of(settings: Settings, session: str, least: int) -> list[dict[str, Any]]:
-    """The events of a session on the topic."""
-    return [event for event in read_events(settings, least) if event["sign_up_session_id"] == session]
-
-
 def example(running: Collector, then: str) -> str:
     """The block of docs/instrument.md, and what comes after it, as a function for the page."""
     (block,) = re.findall(r"^```js\n(.*?)^```", INSTRUMENT.read_text(), re.MULTILINE | re.DOTALL)
@@ -121,7 +106,7 @@ def test_the_example_sends_a_batch_from_a_page_of_another_origin(page: Page, run
     with page.expect_response(lambda response: response.request.method == "POST") as sent:
         session = page.evaluate(example(running, "return signUp.session"))
     assert sent.value.status == 200, sent.value.text()
-    shown, judged = of(own, session, 2)
+    shown, judged = events_of(own, session, 2)
     assert (shown["phase"], judged["phase"], judged["status"]) == ("IMPRESSION", "POST_VERIFICATION", "SUCCESS")
     assert shown["os"] == "Desktop"
     assert "Chrome" in shown["browser"]
@@ -135,7 +120,7 @@ def test_a_page_that_goes_away_sends_its_last_events_by_beacon(
     """The events were put a moment before; the timer of the batch never fires."""
     session = page.evaluate(example(running, "location.href = '/next'; return signUp.session"))
     page.wait_for_url(f"{site}/next")
-    assert [event["phase"] for event in of(own, session, 2)] == ["IMPRESSION", "POST_VERIFICATION"]
+    assert [event["phase"] for event in events_of(own, session, 2)] == ["IMPRESSION", "POST_VERIFICATION"]
 
 
 def test_a_beacon_of_type_json_passes_the_preflight(page: Page, running: Collector, own: Settings) -> None:
@@ -144,7 +129,7 @@ def test_a_beacon_of_type_json_passes_the_preflight(page: Page, running: Collect
     event = {"sign_up_session_id": session, "step": "INPUT_NAME", "phase": "IMPRESSION"}
     script = "([url, body]) => navigator.sendBeacon(url, new Blob([body], {type: 'application/json'}))"
     assert page.evaluate(script, [f"{running.url}/v1/events?key={KEY}", json.dumps(event)])
-    assert len(of(own, session, 1)) == 1
+    assert len(events_of(own, session, 1)) == 1
 
 
 def test_a_page_reads_why_it_was_refused(page: Page, running: Collector) -> None:

@@ -11,7 +11,6 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.embedded.ports import HOST, free_port
-from funnelwatch.settings import Settings
-from producers.collector.keys import hash_of
 from producers.collector.line_mapping import load_line_mapping
-from producers.topics import ensure_topics
-from tests.collector import KEY, collector
+from tests.collector import KEY, collector, own_settings
 from tests.integration.topic import read_events, read_messages
 from tests.stack import wait_until
 from tests.worker import environment
@@ -31,6 +27,7 @@ from tests.worker import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from funnelwatch.settings import Settings
     from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]
@@ -50,15 +47,7 @@ ASGI, WSGI, DECORATORS, ASYNC = blocks(INSTRUMENT, "python")
 @pytest.fixture
 def own(stack: Servers) -> Settings:
     """Topics of this test's own."""
-    unique = f"t{uuid.uuid4().hex[:12]}"
-    topics = {
-        f"{name}_topic": f"{unique}.{name}" for name in ("events", "metrics", "windows", "alerts", "dead_letters")
-    }
-    settings = Settings(
-        kafka_bootstrap_servers=stack.kafka_bootstrap_servers, collector_keys=f"tests:{hash_of(KEY)}", **topics
-    )
-    ensure_topics(settings)
-    return settings
+    return own_settings(stack)
 
 
 @contextmanager
@@ -75,18 +64,18 @@ def served(settings: Settings, folder: Path, code: str, command: list[str]) -> I
         def answers() -> bool:
             assert process.poll() is None, (folder / "log").read_text()
             try:
-                urllib.request.urlopen(f"{url}/none", timeout=5).close()
+                urllib.request.urlopen(f"{url}/none", timeout=30).close()
             except urllib.error.HTTPError as error:
                 error.close()
             except OSError:
                 return False
             return True
 
-        wait_until(answers, "the app answers", 60)
+        wait_until(answers, "the app answers", 120)
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def sign_up(url: str) -> list[int]:
@@ -97,7 +86,7 @@ def sign_up(url: str) -> list[int]:
     for method, query in (("GET", ""), ("POST", "?code=9"), ("POST", "?code=1234")):
         request = urllib.request.Request(f"{url}/sign-up/code{query}", method=method)
         try:
-            with browser.open(request, timeout=20) as answer:
+            with browser.open(request, timeout=60) as answer:
                 statuses.append(answer.status)
         except urllib.error.HTTPError as error:
             statuses.append(error.code)
@@ -157,7 +146,7 @@ def test_the_wsgi_block_tells_the_steps_of_a_sign_up(own: Settings, tmp_path: Pa
 def test_the_blocks_that_are_programs_run(own: Settings, tmp_path: Path, block: str, step: str, samples: int) -> None:
     """Each tells an impression and a success."""
     env = environment(own) | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", block], env=env, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", block], env=env, cwd=tmp_path, check=True, timeout=120)
     events = read_events(own, 2)
     assert [(event["step"], event["status"]) for event in events] == [(step, None), (step, "SUCCESS")]
     if samples:
@@ -182,7 +171,7 @@ def test_node_and_kcat_produce_straight_to_the_topic(own: Settings, tmp_path: Pa
         )
     env = os.environ | {"KAFKA": own.kafka_bootstrap_servers}
     rest = rest.replace("-t funnel.events", f"-t {own.events_topic}")
-    subprocess.run(["bash", "-ec", rest], cwd=tmp_path, env=env, check=True, timeout=60)
+    subprocess.run(["bash", "-ec", rest], cwd=tmp_path, env=env, check=True, timeout=120)
     (event,) = read_events(own, 1)
     assert (event["sign_up_session_id"], event["step"], event["phase"]) == ("session-1", "INPUT_NAME", "IMPRESSION")
     (message,) = read_messages(own, own.events_topic, 1)
@@ -196,7 +185,7 @@ def test_the_curl_block_of_the_collectors_page_is_accepted(own: Settings, tmp_pa
     command = next(block for block in blocks(COLLECTOR, "sh") if block.startswith("curl"))
     with collector(own, tmp_path / "log") as running:
         env = os.environ | {"COLLECTOR": running.url, "KEY": KEY}
-        done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, check=True, timeout=120)
     assert '"accepted":4,"refused":0,"undelivered":0' in done.stdout
     assert {event["event_id"] for event in read_events(own, 2)} == {"e-1", "e-2"}
     assert len(read_messages(own, own.metrics_topic, 2)) == 2

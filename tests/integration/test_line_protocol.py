@@ -16,19 +16,17 @@ from influxdb_client.client.exceptions import InfluxDBError
 from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
 from influxdb_client.rest import ApiException
 
-from funnelwatch.settings import Settings
-from producers.collector.keys import hash_of
-from producers.topics import ensure_topics
 from schemas.codec import Decoder
 from schemas.events import now_ms
-from tests.collector import KEY, Collector, collector
-from tests.integration.topic import read_events, read_messages
+from tests.collector import KEY, Collector, collector, own_settings
+from tests.integration.topic import events_of, read_messages
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from funnelwatch.settings import Settings
     from tests.stack import Servers
 
 TELEGRAF = """
@@ -62,18 +60,7 @@ OUTPUTS = {
 @pytest.fixture(scope="module")
 def own(stack: Servers) -> Settings:
     """The topics that the tests of this file share."""
-    unique = f"t{uuid.uuid4().hex[:12]}"
-    topics = {
-        f"{name}_topic": f"{unique}.{name}" for name in ("events", "metrics", "windows", "alerts", "dead_letters")
-    }
-    settings = Settings(
-        kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
-        collector_keys=f"tests:{hash_of(KEY)}",
-        collector_address_rate=0,
-        **topics,
-    )
-    ensure_topics(settings)
-    return settings
+    return own_settings(stack)
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +74,6 @@ def event(session: str, **tags: str) -> str:
     """A line without a time."""
     more = "".join(f",{key}={value}" for key, value in tags.items())
     return f'funnel_event,step=INPUT_NAME,phase=IMPRESSION,os=iOS{more} sign_up_session_id="{session}"'
-
-
-def of(settings: Settings, session: str, least: int = 1) -> list[dict[str, Any]]:
-    """The events of a session on the topic."""
-    return [event for event in read_events(settings, least) if event["sign_up_session_id"] == session]
 
 
 def samples(settings: Settings, name: str) -> list[dict[str, Any]]:
@@ -117,7 +99,7 @@ def test_the_client_of_influxdb_writes_events_counters_and_timers(running: Colle
             for number in range(120):
                 write.write("any", record=event(session, app_version=f"1.{number}"))
     assert not failed
-    events = of(own, session, 121)
+    events = events_of(own, session, 121)
     assert len(events) == 121
     (first,) = [one for one in events if one["app_version"] == ""]
     assert (first["ts"], first["os"]) == (at, "iOS")
@@ -152,7 +134,7 @@ def test_a_partial_write_takes_the_good_lines_and_names_the_others(running: Coll
     assert "line 4: measurement: 'cpu' is not mapped" in answer["message"]
     assert "line 5: ts: ts is" in answer["message"]
     assert answer["message"].endswith("dropped=3")
-    assert len(of(own, session, 2)) == 2
+    assert len(events_of(own, session, 2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -173,7 +155,7 @@ def test_each_way_to_say_who_one_is_works(
     body = f"{event(session)} {at}".encode()
     reply = running.ask("POST", path, gzip.compress(body) if "Content_Encoding" in headers else body, **headers)
     assert (reply.status, reply.text) == (204, ""), reply.text
-    assert [one["ts"] for one in of(own, session)] == [at]
+    assert [one["ts"] for one in events_of(own, session)] == [at]
 
 
 @pytest.mark.parametrize(
@@ -203,13 +185,11 @@ def test_a_body_without_points_is_written(running: Collector) -> None:
 
 def test_a_batch_that_is_sent_again_has_the_same_ids(running: Collector, own: Settings) -> None:
     """So that what a sender did not hear of is counted once."""
-    session = uuid.uuid4().hex
+    session, at = uuid.uuid4().hex, now_ms()
     for _ in range(2):
-        assert (
-            running.ask("POST", f"/write?p={KEY}", f"{event(session)} {now_ms() // 10**6}000000000000".encode()).status
-            == 204
-        )
-    events = of(own, session, 2)
+        reply = running.ask("POST", f"/write?p={KEY}", f"{event(session)} {at}000000".encode())
+        assert reply.status == 204
+    events = events_of(own, session, 2)
     assert len(events) == 2
     assert len({one["event_id"] for one in events}) == 1
 
@@ -229,7 +209,7 @@ def telegraf(folder: Path, output: str, url: str, lines: str) -> Iterator[Path]:
         yield folder / "telegraf.log"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -240,14 +220,14 @@ def test_telegraf_delivers(running: Collector, own: Settings, tmp_path: Path, ou
 
     def delivered() -> bool:
         with contextlib.suppress(TimeoutError):
-            return bool(of(own, session)) and bool(samples(own, name))
+            return bool(events_of(own, session)) and bool(samples(own, name))
         return False
 
     with telegraf(tmp_path, output, running.url, lines) as log:
-        wait_until(delivered, "what Telegraf has read is on the topics", 60)
+        wait_until(delivered, "what Telegraf has read is on the topics", 120)
     assert "E!" not in log.read_text()
     assert {sample["value"] for sample in samples(own, name)} == {2}
-    assert len({one["event_id"] for one in of(own, session)}) == 1, "read every second, the same point each time"
+    assert len({one["event_id"] for one in events_of(own, session)}) == 1, "read every second, the same point each time"
 
 
 def test_telegraf_keeps_what_is_not_acknowledged_and_sends_it_again(own: Settings, tmp_path: Path) -> None:
@@ -259,13 +239,13 @@ def test_telegraf_keeps_what_is_not_acknowledged_and_sends_it_again(own: Setting
         with collector(away, tmp_path / "away", collector_delivery_timeout_s=1) as first:
             url, port = first.url, str(first.port)
             log = ending.enter_context(telegraf(tmp_path, "influxdb_v2", url, f"{event(session)} {at}000000\n"))
-            wait_until(lambda: "503" in log.read_text(), "Telegraf was told to come again", 60)
+            wait_until(lambda: "503" in log.read_text(), "Telegraf was told to come again", 120)
         (tmp_path / "lines").write_text("")
         ending.enter_context(collector(own, tmp_path / "back", "--port", port))
 
         def delivered() -> bool:
             with contextlib.suppress(TimeoutError):
-                return bool(of(own, session))
+                return bool(events_of(own, session))
             return False
 
         wait_until(delivered, "what was not acknowledged came again", 90)
