@@ -67,6 +67,8 @@ class World:
         self.settings = settings
         self.window_ms = settings.window_ms
         self.now = now_ms
+        self.alerts: set[str] = set()
+        """Ids of the alerts that there have been."""
         self._random = np.random.default_rng(seed)
         self._database = Database(settings.timescale_url, application="board world")
         self._copy = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
@@ -156,6 +158,7 @@ class World:
 
     def alert(self, alert_id: str, sequence: int = 0, **fields: Any) -> None:
         """A message of an alert, as the detector keeps it."""
+        self.alerts.add(alert_id)
         message = {
             "alert_id": alert_id,
             "sequence": sequence,
