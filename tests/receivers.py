@@ -214,7 +214,7 @@ def mail_server(folder: Path, login: tuple[str, str] | None = None) -> Iterator[
         right = login is not None and (given.login.decode(), given.password.decode()) == login
         return AuthResult(success=right, handled=right)
 
-    controller = _Controller(mailbox, HOST, mailbox.port)
+    controller = _Controller(mailbox, HOST, mailbox.port, ready_timeout=90.0)
     controller.context = _context(authority)
     # Its LOGIN asks in words that Alertmanager does not know.
     more = {"auth_required": True, "authenticator": authenticate, "auth_exclude_mechanism": ["LOGIN"]}

@@ -128,9 +128,11 @@ def _remove_leftovers() -> None:
     """End the stacks of test runs that were killed: their folder names the process that is no more."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.geteuid():
-            Stack(folder).down(purge=True)
-            shutil.rmtree(folder, ignore_errors=True)
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                if folder.stat().st_uid == os.geteuid():
+                    Stack(folder).down(purge=True)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from funnelwatch.supervisor import end_with_parent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-START_S = 30.0
+START_S = 90.0
 STOP_S = 10.0
 PROGRAM = (sys.executable, "-c", "from funnelwatch.cli.main import main; main()")
 
@@ -38,10 +38,17 @@ class Board:
 
     def start(self) -> str | None:
         """Start it; its address, or None where it does not come up: a demo goes on without."""
-        port = free_ports({"board": Settings.model_fields["board_port"].default})["board"]
-        url = f"http://{HOST}:{port}/"
-        self._process = subprocess.Popen(  # noqa: S603 - our own program
-            [*PROGRAM, "board", "--host", HOST, "--port", str(port)],
+        for preferred in (Settings.model_fields["board_port"].default, None):  # another may be faster with the first
+            url = f"http://{HOST}:{free_ports({'board': preferred})['board']}/"
+            if self._answers(self._launch(url), url):
+                return url
+            self.stop()
+        return None
+
+    def _launch(self, url: str) -> subprocess.Popen[bytes]:
+        port = url.rstrip("/").rpartition(":")[2]
+        process = self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [*PROGRAM, "board", "--host", HOST, "--port", port],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -50,15 +57,19 @@ class Board:
             start_new_session=True,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - one call of libc, no lock is taken
         )
+        return process
+
+    @staticmethod
+    def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
+        """Wait until it answers; whether it does."""
         limit = time.monotonic() + START_S
-        while self._process.poll() is None and time.monotonic() < limit:
+        while process.poll() is None and time.monotonic() < limit:
             try:
                 with urllib.request.urlopen(f"{url}healthz", timeout=2):  # noqa: S310 - our own address
-                    return url
+                    return process.poll() is None
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        self.stop()
-        return None
+        return False
 
     def stop(self) -> None:
         """End it."""

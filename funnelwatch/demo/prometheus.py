@@ -21,7 +21,7 @@ from sinks.timescale.totals import TotalsStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-AGREE_WITHIN_S = 15.0
+AGREE_WITHIN_S = 60.0
 END_S = 10.0
 MAX_SERIES = 1_000
 RATE_OVER_S = 300.0

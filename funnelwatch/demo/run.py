@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from producers.profile import Incident
 
 LOOK_EVERY_S = 0.5
-CATCH_UP_S = 300.0
-FINISH_S = 90.0
-ALERT_WITHIN_S = 120.0
+CATCH_UP_S = 600.0
+FINISH_S = 300.0
+ALERT_WITHIN_S = 180.0
+"""Two minutes, and one for a machine that has others to serve, s."""
 
 
 class DemoError(RuntimeError):

@@ -77,7 +77,7 @@ def relay(settings: Settings, url: str, pager: Receiver, mailbox: Mailbox) -> No
 
     links = {"summary": "iOS lost a third", "dashboard": "https://grafana/d/step?var-step=VERIFY_SMS_CODE"}
     first = alert(alert_id="a", severity="critical", annotations=links)
-    route = {"name": "am", "kind": "alertmanager", "url": url, "resend": "1s", "valid_for": "4s"}
+    route = {"name": "am", "kind": "alertmanager", "url": url, "resend": "1s", "valid_for": "20s"}
     with notifying(settings, [route]):
         publish(settings, first, alert(alert_id="b", dimensions={"os": "Android"}))
         wait_until(lambda: len(known()) == 2, "Alertmanager has both")
@@ -96,7 +96,7 @@ def relay(settings: Settings, url: str, pager: Receiver, mailbox: Mailbox) -> No
         grouped = [(group["labels"]["alert_id"], group["receiver"]["name"]) for group in groups]
         assert sorted(grouped) == [("a", "mail"), ("a", "page"), ("b", "mail")]
 
-        # It would be over by itself after four seconds; told again, it is not.
+        # It would be over by itself after twenty seconds; told again, it is not.
         ends = one["endsAt"]
         wait_until(lambda: known(alert_id="a")[0]["endsAt"] > ends, "it is said again")
         mute = {"name": "os", "value": "Android", "isRegex": False, "isEqual": True}

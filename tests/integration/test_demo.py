@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(tmp_path: Path) -> None:
     """On a machine without Java and Maven, with a worker killed in the middle, the demo ends well by itself."""
     run = Run(tmp_path, "--exit-when-done", "--json")
@@ -24,11 +24,11 @@ def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(t
         worker = next(child for child in run.seen.values() if "stream" in arguments(child))
         worker.kill()
         run.wait_for("it is started again", 120)
-        run.wait_for("INCIDENT", 400)
+        run.wait_for("INCIDENT", 800)
         [board] = re.findall(r"live in your browser: (\S+)", run.err.read_text(errors="replace"))
         with urllib.request.urlopen(board, timeout=60) as page:
             assert b"<title>funnelwatch</title>" in page.read()
-        run.process.wait(600)
+        run.process.wait(1000)
     finally:
         run.process.kill()
     result = json.loads(run.out.read_text())
