@@ -112,8 +112,8 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         edit(file, rule("Dropped", below="much"))
         wait_until(lambda: json.loads(one.get("/readyz")[1] or "{}").get("rules_fault"), "the fault is shown")
         assert "mine.yml:1: below: input should be a valid number" in one.get("/readyz")[1]
+        wait_until(lambda: "alert rules: refused, the ones before go on" in one.text(), "it is logged")
         assert "funnelwatch_rules_refused_total 1.0" in one.get("/metrics")[1]
-        assert "alert rules: refused, the ones before go on" in one.text()
 
         edit(file, rule("Renamed"))
         wait_until(lambda: of_rule("Renamed") == begun or not one.running, "the new rule's alerts fire")

@@ -23,7 +23,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(tmp_path: Path, moment: str)
         time.sleep(0.3)
         run.said(moment)
         run.process.send_signal(signal.SIGINT)
-        assert run.process.wait(60) == 0, run.err.read_text()
+        assert run.process.wait(120) == 0, run.err.read_text()
     finally:
         run.process.kill()
     assert run.left_over() == []

@@ -222,12 +222,12 @@ def test_a_topic_made_anew_stops_its_partitions_and_says_what_to_do(quick: Setti
     set_progress(database, quick, "topic_id = 'of before'")
     with worker(quick) as one:
         wait_until(lambda: one.get("/healthz")[0] == 503 or not one.running, "it says so", 120)
-        assert "funnelwatch rebuild progress" in one.get("/healthz")[1], one.text()
+        wait_until(lambda: "funnelwatch rebuild progress" in one.get("/healthz")[1], "and what to do")
         good = some_events(50, seed=7)
         produce(quick, good, partition=1)
         produce(quick, some_events(50, seed=8), partition=0)
         wait_done(quick, 150, one)
-        assert "funnelwatch_stopped_partitions 1.0" in one.get("/metrics")[1]
+        wait_until(lambda: "funnelwatch_stopped_partitions 1.0" in one.get("/metrics")[1], "one is stopped")
     assert totals(quick)["accepted"] == 150
 
 
@@ -241,7 +241,7 @@ def test_progress_beyond_the_end_of_the_log_stops_its_partition(quick: Settings,
     set_progress(database, quick, "next_offset = 1000")
     with worker(quick) as one:
         wait_until(lambda: one.get("/healthz")[0] == 503 or not one.running, "it says so", 120)
-        assert "does not have" in one.get("/healthz")[1], one.text()
+        wait_until(lambda: "does not have" in one.get("/healthz")[1], "and why")
         produce(quick, some_events(50, seed=10), partition=1)
         wait_done(quick, 150, one)
         set_progress(database, quick, "next_offset = 100")
