@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from deploy.embedded import ports
 from deploy.embedded.stack import Kafka, Stack
 from funnelwatch.settings import PREFIX, Settings
 from tests import extension
@@ -50,6 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # A run in the background; the programs that tests start would ignore Ctrl-C as well.
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    # Of several processes each has ports of its own: one that is free may be bound by another before a program starts.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports.RANGE = ports.RANGE[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 
 @pytest.hookimpl(trylast=True)

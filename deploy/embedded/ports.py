@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ HOST = "127.0.0.1"
 RANGE = range(20_000, 32_000)
 """Below the ports from which systems take those of outgoing connections: a port of this range stays free between
 ``down`` and ``up``, and a client that keeps calling a closed port cannot connect to itself."""
+GIVEN: deque[int] = deque(maxlen=1_000)
+"""Ports that this process was given lately: whoever asked for one may not have bound it yet."""
 PATIENCE_S = 3.0
 """A server that was killed a moment ago holds its port until its last thread has ended."""
 
@@ -40,7 +43,8 @@ def _bound(preferred: int | None) -> socket.socket:
             return listener
         time.sleep(0.02)
     for port in random.SystemRandom().sample(RANGE, 100):
-        if (listener := _listen(port)) is not None:
+        if port not in GIVEN and (listener := _listen(port)) is not None:
+            GIVEN.append(port)
             return listener
     listener = _listen(0)
     if listener is None:

@@ -91,6 +91,11 @@ def test_ports_are_different_and_outside_the_range_of_outgoing_connections() -> 
     assert set(ports.values()) <= set(RANGE)
 
 
+def test_no_port_is_given_again_soon() -> None:
+    """Whoever was given one may not have bound it yet."""
+    assert len({free_ports({"a": None})["a"] for _ in range(300)}) == 300
+
+
 def test_a_remembered_port_is_kept_when_it_is_free() -> None:
     """And given up when another program listens on it."""
     port = free_ports({"a": None})["a"]
