@@ -194,6 +194,22 @@ def test_events_of_now_note_nothing_and_late_ones_their_buckets_once(plain: Data
     agree(plain)
 
 
+def test_more_changes_than_a_list_should_have_are_added_up_too(plain: Database, funnel: str) -> None:
+    """From the oldest of them on nothing is taken from the tables then, at that level."""
+    old = TODAY - 6 * DAY_MS
+    count_in(plain, {(old - DAY_MS, SMS, "a", "", ""): (9, 3, 1), (old, SMS, "a", "", ""): (9, 3, 1)}, funnel=funnel)
+    materialize(plain, NOW)
+    late = {(old + 5 * number * MINUTE_MS, SMS, "a", "", ""): (1, 1, 0) for number in range(201)}
+    count_in(plain, late, funnel=funnel)
+    trust = "SELECT level, through, cardinality(changed) AS changed FROM rollup_trust WHERE level <> '1d' ORDER BY 1"
+    hours, minutes = rows(plain, trust)
+    assert (minutes["through"], minutes["changed"], hours["changed"]) == (at(old), 0, 17)
+    agree(plain)
+    materialize(plain, NOW)
+    assert [row["changed"] for row in rows(plain, trust)] == [0, 0]
+    agree(plain)
+
+
 def test_what_is_not_closed_yet_is_not_materialized(plain: Database, funnel: str) -> None:
     """While a backlog is being counted, its windows are not late for the rollups."""
     through = "SELECT materialized_through FROM rollup_progress WHERE level = '5m'"

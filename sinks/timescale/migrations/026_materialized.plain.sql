@@ -3,6 +3,21 @@
 
 INSERT INTO rollup_progress (level, width) VALUES ('5m', '5 minutes'), ('1h', '1 hour'), ('1d', '1 day');
 
+CREATE VIEW rollup_trust AS
+SELECT
+    p.level,
+    CASE WHEN n.number > 200 THEN least(n.oldest, p.materialized_through) ELSE p.materialized_through END AS through,
+    CASE WHEN n.number > 200 THEN '{}'::timestamptz[] ELSE coalesce(n.buckets, '{}'::timestamptz[]) END AS changed
+FROM rollup_progress AS p CROSS JOIN LATERAL (
+    SELECT
+        count(DISTINCT i.window_start) AS number,
+        min(i.window_start) AS oldest,
+        array_agg(DISTINCT i.window_start) AS buckets
+    FROM rollup_invalidations AS i
+    WHERE i.level = p.level
+) AS n;
+COMMENT ON VIEW rollup_trust IS 'The tables of a level are right before through, but for the buckets that have changed. A list is searched from its beginning for each row: with over 200 buckets of them nothing from the oldest on is taken from the tables.';
+
 CREATE TABLE materialized_5m (LIKE window_counts);
 CREATE INDEX ON materialized_5m (funnel, step, window_start);
 CREATE INDEX ON materialized_5m USING brin (
@@ -51,7 +66,7 @@ COMMENT ON VIEW live_5m IS 'window_counts and what is archived, added up at each
 CREATE OR REPLACE VIEW counts_5m AS
 SELECT * FROM materialized_5m
 WHERE
-    (window_start < (SELECT materialized_through FROM rollup_progress WHERE level = '5m')) IS TRUE
+    (window_start < (SELECT through FROM rollup_trust WHERE level = '5m')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '5m')
 UNION ALL
 SELECT
@@ -73,10 +88,10 @@ FROM (
 ) AS counted
 WHERE
     (
-        window_start >= (SELECT materialized_through FROM rollup_progress WHERE level = '5m')
+        window_start >= (SELECT through FROM rollup_trust WHERE level = '5m')
         AND window_start < (SELECT timestamptz 'infinity')
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') >= (
-            SELECT materialized_through FROM rollup_progress WHERE level = '5m'
+            SELECT through FROM rollup_trust WHERE level = '5m'
         )
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') < (SELECT timestamptz 'infinity')
     )
@@ -84,7 +99,7 @@ WHERE
         window_start >= (SELECT min(window_start) FROM rollup_invalidations WHERE level = '5m')
         AND window_start < (SELECT max(window_start) + INTERVAL '5 minutes' FROM rollup_invalidations WHERE level = '5m')
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') = ANY(
-            ARRAY(SELECT DISTINCT window_start FROM rollup_invalidations WHERE level = '5m')
+            ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '5m')
         )
     )
 GROUP BY 1, 2, 3, 4, 5, 6;
@@ -113,16 +128,16 @@ COMMENT ON VIEW live_1h IS 'counts_5m and what is archived, added up at each que
 CREATE OR REPLACE VIEW counts_1h AS
 SELECT * FROM materialized_1h
 WHERE
-    (window_start < (SELECT materialized_through FROM rollup_progress WHERE level = '1h')) IS TRUE
+    (window_start < (SELECT through FROM rollup_trust WHERE level = '1h')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '1h')
 UNION ALL
 SELECT * FROM live_1h
 WHERE
     (
-        window_start >= (SELECT materialized_through FROM rollup_progress WHERE level = '1h')
+        window_start >= (SELECT through FROM rollup_trust WHERE level = '1h')
         AND window_start < (SELECT timestamptz 'infinity')
     )
-    OR window_start = ANY(ARRAY(SELECT DISTINCT window_start FROM rollup_invalidations WHERE level = '1h'));
+    OR window_start = ANY(ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1h'));
 
 CREATE VIEW live_1d AS
 SELECT
@@ -148,16 +163,16 @@ COMMENT ON VIEW live_1d IS 'counts_1h and what is archived, added up at each que
 CREATE OR REPLACE VIEW counts_1d AS
 SELECT * FROM materialized_1d
 WHERE
-    (window_start < (SELECT materialized_through FROM rollup_progress WHERE level = '1d')) IS TRUE
+    (window_start < (SELECT through FROM rollup_trust WHERE level = '1d')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '1d')
 UNION ALL
 SELECT * FROM live_1d
 WHERE
     (
-        window_start >= (SELECT materialized_through FROM rollup_progress WHERE level = '1d')
+        window_start >= (SELECT through FROM rollup_trust WHERE level = '1d')
         AND window_start < (SELECT timestamptz 'infinity')
     )
-    OR window_start = ANY(ARRAY(SELECT DISTINCT window_start FROM rollup_invalidations WHERE level = '1d'));
+    OR window_start = ANY(ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1d'));
 
 CREATE TABLE materialized_durations_5m (LIKE window_durations);
 CREATE INDEX ON materialized_durations_5m (funnel, step, window_start);
@@ -211,7 +226,7 @@ COMMENT ON VIEW live_durations_5m IS 'window_durations and what is archived, add
 CREATE OR REPLACE VIEW durations_5m AS
 SELECT * FROM materialized_durations_5m
 WHERE
-    (window_start < (SELECT materialized_through FROM rollup_progress WHERE level = '5m')) IS TRUE
+    (window_start < (SELECT through FROM rollup_trust WHERE level = '5m')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '5m')
 UNION ALL
 SELECT
@@ -237,10 +252,10 @@ FROM (
 ) AS counted
 WHERE
     (
-        window_start >= (SELECT materialized_through FROM rollup_progress WHERE level = '5m')
+        window_start >= (SELECT through FROM rollup_trust WHERE level = '5m')
         AND window_start < (SELECT timestamptz 'infinity')
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') >= (
-            SELECT materialized_through FROM rollup_progress WHERE level = '5m'
+            SELECT through FROM rollup_trust WHERE level = '5m'
         )
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') < (SELECT timestamptz 'infinity')
     )
@@ -248,7 +263,7 @@ WHERE
         window_start >= (SELECT min(window_start) FROM rollup_invalidations WHERE level = '5m')
         AND window_start < (SELECT max(window_start) + INTERVAL '5 minutes' FROM rollup_invalidations WHERE level = '5m')
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') = ANY(
-            ARRAY(SELECT DISTINCT window_start FROM rollup_invalidations WHERE level = '5m')
+            ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '5m')
         )
     )
 GROUP BY 1, 2, 3, 4, 5, 6, 7;
@@ -281,16 +296,16 @@ COMMENT ON VIEW live_durations_1h IS 'durations_5m and what is archived, added u
 CREATE OR REPLACE VIEW durations_1h AS
 SELECT * FROM materialized_durations_1h
 WHERE
-    (window_start < (SELECT materialized_through FROM rollup_progress WHERE level = '1h')) IS TRUE
+    (window_start < (SELECT through FROM rollup_trust WHERE level = '1h')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '1h')
 UNION ALL
 SELECT * FROM live_durations_1h
 WHERE
     (
-        window_start >= (SELECT materialized_through FROM rollup_progress WHERE level = '1h')
+        window_start >= (SELECT through FROM rollup_trust WHERE level = '1h')
         AND window_start < (SELECT timestamptz 'infinity')
     )
-    OR window_start = ANY(ARRAY(SELECT DISTINCT window_start FROM rollup_invalidations WHERE level = '1h'));
+    OR window_start = ANY(ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1h'));
 
 CREATE VIEW live_durations_1d AS
 SELECT
@@ -320,16 +335,16 @@ COMMENT ON VIEW live_durations_1d IS 'durations_1h and what is archived, added u
 CREATE OR REPLACE VIEW durations_1d AS
 SELECT * FROM materialized_durations_1d
 WHERE
-    (window_start < (SELECT materialized_through FROM rollup_progress WHERE level = '1d')) IS TRUE
+    (window_start < (SELECT through FROM rollup_trust WHERE level = '1d')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '1d')
 UNION ALL
 SELECT * FROM live_durations_1d
 WHERE
     (
-        window_start >= (SELECT materialized_through FROM rollup_progress WHERE level = '1d')
+        window_start >= (SELECT through FROM rollup_trust WHERE level = '1d')
         AND window_start < (SELECT timestamptz 'infinity')
     )
-    OR window_start = ANY(ARRAY(SELECT DISTINCT window_start FROM rollup_invalidations WHERE level = '1d'));
+    OR window_start = ANY(ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1d'));
 
 -- Who writes counts past funnelwatch notes nothing down: then nothing counts as materialized any more, and the workers begin
 -- anew. Ours say so in each transaction (queries hold_closer_off, lock_rollups).
