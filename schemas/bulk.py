@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from schemas.codec import CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Undecodable
-from schemas.page import Flags, Ints, Page, Text
+from schemas.page import Flags, Ints, Page, Text, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from schemas.codec import Decoder
 
@@ -58,14 +58,18 @@ class Columns:
         start = int(column.starts[at])
         return self.page.buffer[start : start + int(column.lengths[at])].decode()
 
+    def sums(self, name: str) -> Words:
+        """The hashes of a column of strings; it must be one of which they were asked for."""
+        sums = self.texts[name].sums
+        assert sums is not None
+        return sums
+
     def keep(self, kept: Flags) -> None:
         """Leave out the records that are not among these."""
         if kept.all():
             return
         self.rows, self.sizes = self.rows[kept], self.sizes[kept]
-        self.texts = {
-            name: Text(one.starts[kept], one.lengths[kept], one.digests[kept]) for name, one in self.texts.items()
-        }
+        self.texts = {name: one.where(kept) for name, one in self.texts.items()}
         self.numbers = {name: one[kept] for name, one in self.numbers.items()}
 
 
@@ -74,10 +78,12 @@ class BulkDecoder:
 
     Args:
         decoder: knows the reader's schema, and whose schema a value's header names.
+        hashed: the fields of strings whose hashes are wanted.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, hashed: Collection[str]) -> None:
         self._decoder = decoder
+        self._hashed = hashed
         self._plans: dict[bytes, Plan | None] = {}
         fields = decoder.reader["fields"]
         self._defaults = "".join(one.get("default", "") for one in fields if one["type"] == "string").encode()
@@ -119,7 +125,7 @@ class BulkDecoder:
                 writer = self._decoder.writer(header)
             except Undecodable:
                 return None  # not remembered: the registry may know it later
-            self._plans[header] = plan_for(writer, self._decoder.reader)
+            self._plans[header] = plan_for(writer, self._decoder.reader, self._hashed)
         return self._plans[header]
 
 
@@ -154,15 +160,21 @@ class Plan:
         return columns
 
 
-def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any]) -> Plan | None:
-    """How to read a writer's records in bulk; None where that takes more than is known here."""
+def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any], hashed: Collection[str]) -> Plan | None:
+    """How to read a writer's records in bulk; None where that takes more than is known here.
+
+    Args:
+        writer: its schema.
+        reader: ours.
+        hashed: the fields of strings whose hashes are wanted.
+    """
     if writer.get("type") != "record" or writer["name"] != reader["name"]:
         return None
     wanted = {one["name"]: one for one in reader["fields"]}
     steps = []
     for one in writer["fields"]:
         own = wanted.pop(one["name"], None)
-        step = _step(one["name"], one["type"], one["type"] if own is None else own["type"])
+        step = _step(one["name"], one["type"], one["type"] if own is None else own["type"], hashed)
         if step is None:
             return None
         steps.append(step)
@@ -180,9 +192,9 @@ def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any]) -> Plan | Non
     return Plan(steps, absent)
 
 
-def _step(name: str, written: Any, read: Any) -> Step | None:
+def _step(name: str, written: Any, read: Any, hashed: Collection[str]) -> Step | None:
     if written == "string" == read:
-        return partial(_text, name)
+        return partial(_text if name in hashed else _unhashed, name)
     if written == "long" == read:
         return partial(_long, name)
     if _is_map(written) and _is_map(read):
@@ -191,7 +203,7 @@ def _step(name: str, written: Any, read: Any) -> Step | None:
     if symbols is not None:
         return partial(_enum, name, symbols)
     if isinstance(written, list) and isinstance(read, list) and len(written) == len(read) == PAIR:
-        inner = _step(name, written[1], read[1]) if written[0] == "null" == read[0] else None
+        inner = _step(name, written[1], read[1], hashed) if written[0] == "null" == read[0] else None
         if inner is not None and inner is not _map and written[1] != "string":
             return partial(_nullable, name, inner)
     return None
@@ -214,7 +226,14 @@ def _is_map(kind: Any) -> bool:
 
 def _text(name: str, columns: Columns, at: Ints, good: Flags) -> Ints:
     starts, lengths, ends = columns.page.text(at, good)
-    columns.texts[name] = Text(starts, lengths, columns.page.digests(starts, lengths, good))
+    columns.texts[name] = Text(starts, lengths, columns.page.sums(starts, lengths, good))
+    return ends
+
+
+def _unhashed(name: str, columns: Columns, at: Ints, good: Flags) -> Ints:
+    starts, lengths, ends = columns.page.text(at, good)
+    columns.page.check(starts, lengths, good)
+    columns.texts[name] = Text(starts, lengths, None)
     return ends
 
 

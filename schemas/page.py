@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -29,6 +29,9 @@ MOST_TEXTS = 64
 LONGEST_MAP = 64
 """Maps of more entries are not read here."""
 
+MOST_JOINED = 16
+"""Columns that can be joined into one digest."""
+
 _PAD = bytes(MOST_TEXTS + 16)
 """Follows the values in a page, so that nobody reads beyond its end."""
 
@@ -40,12 +43,17 @@ _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
 class Text:
     """A column of strings, valid UTF-8, where they stand in the buffer.
 
-    ``digests`` are 64-bit hashes of the strings, in this process always the same for the same string.
+    ``sums`` are 64-bit hashes of the strings, in this process always the same for the same string; ``finish`` makes
+    digests of them, ``joined`` one of several columns. None where nobody asked for them.
     """
 
     starts: Ints
     lengths: Ints
-    digests: Words
+    sums: Words | None
+
+    def where(self, kept: Flags) -> Text:
+        """Some of them."""
+        return Text(self.starts[kept], self.lengths[kept], None if self.sums is None else self.sums[kept])
 
 
 class Page:
@@ -122,19 +130,37 @@ class Page:
             inner, fine = at[rows], good[rows]
             for _ in ("key", "value"):
                 starts, lengths, inner = self.text(inner, fine)
-                self.digests(starts, lengths, fine)
+                self.check(starts, lengths, fine)
             at[rows], good[rows] = inner, fine
             left[rows] = np.where(fine, left[rows] - 1, 0)
         good[full] &= self._bytes[at[full]] == 0
         at[full] = np.minimum(at[full] + 1, self._limit)
         return at
 
-    def digests(self, starts: Ints, lengths: Ints, good: Flags) -> Words:
-        """Hashes of strings; one that is not UTF-8 is not good.
+    def sums(self, starts: Ints, lengths: Ints, good: Flags) -> Words:
+        """Hashes of strings, unfinished; one that is not UTF-8 is not good.
 
         Each word is hashed by its place, so that words of zeros behind a string's end change nothing.
         """
-        sums = lengths.astype(np.uint64) * _FACTORS[0]
+        sums: Words = lengths.astype(np.uint64) * _FACTORS[0]
+        for begin, rows, words in self._chunks(starts, lengths, good):
+            place = begin // 4
+            mixed = words * _FACTORS[place + 1]
+            mixed ^= mixed >> np.uint64(32)
+            mixed *= _FACTORS[place + 2]
+            if rows is None:
+                sums += mixed
+            else:
+                sums[rows] += mixed
+        return sums
+
+    def check(self, starts: Ints, lengths: Ints, good: Flags) -> None:
+        """Clear the flags of strings that are not UTF-8."""
+        for _ in self._chunks(starts, lengths, good):
+            pass
+
+    def _chunks(self, starts: Ints, lengths: Ints, good: Flags) -> Iterator[tuple[int, Ints | None, Words]]:
+        """Eight bytes of the strings after the other, of all or of some rows; zeros behind their ends."""
         seen = np.zeros(starts.size, np.uint64)
         shortest, longest = int(lengths.min(initial=LONGEST_TEXT)), int(lengths.max(initial=0))
         for begin in range(0, min(longest, MOST_TEXTS), 8):
@@ -142,12 +168,12 @@ class Page:
             if shortest < begin + 8:
                 words &= _MASKS[np.clip(lengths - begin, 0, 8)]
             seen |= words
-            sums += _mixed(words, begin)
+            yield begin, None, words
         for begin in range(MOST_TEXTS, longest, 8):
             rows = np.flatnonzero(lengths > begin)
             words = self._words[starts[rows] + begin] & _MASKS[np.minimum(lengths[rows] - begin, 8)]
             seen[rows] |= words
-            sums[rows] += _mixed(words, begin)
+            yield begin, rows, words
         foreign = np.flatnonzero(seen & _HIGH)
         for at in foreign[good[foreign]].tolist():
             start = int(starts[at])
@@ -155,51 +181,45 @@ class Page:
                 self.buffer[start : start + int(lengths[at])].decode()
             except UnicodeDecodeError:
                 good[at] = False
-        return finish(sums)
 
     def constant(self, value: str, count: int) -> Text:
         """A column in which every string is this one."""
         size = len(value.encode())
         starts = np.full(count, self.buffer.index(value.encode(), self._constants))
         lengths = np.full(count, size)
-        return Text(starts, lengths, self.digests(starts, lengths, np.ones(count, np.bool_)))
+        return Text(starts, lengths, self.sums(starts, lengths, np.ones(count, np.bool_)))
 
 
 def digests_of(strings: Sequence[str]) -> Words:
     """The digests of some strings, of any length."""
     encoded = [one.encode() for one in strings]
     lengths = np.array([len(one) for one in encoded], np.int64)
-    return Page(encoded).digests(np.cumsum(lengths) - lengths, lengths, np.ones(lengths.size, np.bool_))
+    return finish(Page(encoded).sums(np.cumsum(lengths) - lengths, lengths, np.ones(lengths.size, np.bool_)))
 
 
-def joined(digests: Iterable[Words]) -> Words:
-    """A digest of several strings in their order, from the digests of each."""
+def joined(columns: Iterable[Words]) -> Words:
+    """A digest of several strings in their order, from the sums of each."""
     total: Words | None = None
-    for one, factor in zip(digests, _FACTORS, strict=False):
+    for one, factor in zip(columns, _FACTORS[::-1], strict=False):
         total = one * factor if total is None else total + one * factor
     assert total is not None
     return finish(total)
 
 
-def _mixed(words: Words, begin: int) -> Words:
-    place = begin // 4
-    words = words * _FACTORS[place + 1]
-    words ^= words >> np.uint64(32)
-    words *= _FACTORS[place + 2]
-    return words
-
-
-def finish(digests: Words) -> Words:
-    """Let every bit of a digest depend on all of them: the finalizer of MurmurHash3 (Appleby, 2011)."""
-    digests = (digests ^ digests >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
-    digests = (digests ^ digests >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
-    return digests ^ digests >> np.uint64(33)
+def finish(sums: Words) -> Words:
+    """Digests, of which every bit depends on all of the sum: the finalizer of MurmurHash3 (Appleby, 2011)."""
+    digests = sums ^ sums >> np.uint64(33)
+    digests *= np.uint64(0xFF51AFD7ED558CCD)
+    digests ^= digests >> np.uint64(33)
+    digests *= np.uint64(0xC4CEB9FE1A85EC53)
+    digests ^= digests >> np.uint64(33)
+    return digests
 
 
 def _factors() -> Words:
     # Of this process alone, so that nobody can make strings that have the same digest.
     chance = random.SystemRandom()
-    return np.array([chance.getrandbits(64) | 1 for _ in range(LONGEST_TEXT // 4 + 3)], np.uint64)
+    return np.array([chance.getrandbits(64) | 1 for _ in range(LONGEST_TEXT // 4 + 3 + MOST_JOINED)], np.uint64)
 
 
 _FACTORS = _factors()

@@ -18,7 +18,7 @@ import numpy as np
 
 from schemas.bulk import NONE, BulkDecoder, Columns
 from schemas.codec import Decoder, Reason, Undecodable
-from schemas.page import digests_of
+from schemas.page import digests_of, finish
 from stream.model import Series
 from stream.series_ids import SeriesIds
 from stream.validation import MAX_ID_LENGTH, Limits, Refusal, RefusedError, check, is_countable
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
 """Refused for good: such bytes have no event id that could be taken for counted. Garbage may be much."""
+
+HASHED = frozenset({"event_id", *Series._fields})
+"""Fields by which events are told apart, so that their hashes are wanted."""
 
 IMPRESSION, SUCCESS, FAILURE = range(3)
 """What an event says; the latter two are one more than the schema's indexes of the symbols of ``status``."""
@@ -201,7 +204,7 @@ class Judge:
 
     @cached_property
     def _bulk(self) -> BulkDecoder | None:
-        return BulkDecoder(self.decode) if isinstance(self.decode, Decoder) else None
+        return BulkDecoder(self.decode, HASHED) if isinstance(self.decode, Decoder) else None
 
     @cached_property
     def _series(self) -> SeriesIds:
@@ -218,7 +221,7 @@ class Judge:
         for name in ("event_id", "sign_up_session_id"):
             lengths = columns.texts[name].lengths
             good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)
-        digests = columns.texts["event_id"].digests
+        digests = finish(columns.sums("event_id"))
         if good.all():
             draft.fill(columns.rows, digests, series, verdicts, ts, durations)
         else:

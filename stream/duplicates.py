@@ -70,7 +70,8 @@ class SeenIds:
         slots, last = young.look_up(digests, NEVER)
         fresh = last == NEVER
         known = digests[~fresh]
-        last[fresh] = self._old.get(digests[fresh], NEVER)
+        if len(self._old):
+            last[fresh] = self._old.get(digests[fresh], NEVER)
         latest = np.maximum(last, log_times)
         before = len(young)
         young.put(digests, latest, slots)

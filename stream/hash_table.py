@@ -7,13 +7,17 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Digests = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
 
 SMALLEST = 1 << 10
+QUICKLY = 1 << 20
+"""A table grows by fours up to about this size, then by twos: to grow is to put everything anew."""
+
 EMPTY = np.uint64(0)
 
 
 class HashTable:
-    """Digests, each with a number; open addressing with linear probing, at most two thirds full.
+    """Digests, each with a number; open addressing with linear probing, at most half full.
 
     A digest is itself the place where it is looked for first, so its bits must be as good as random ones. The digest 0
     stands for an empty slot; it is kept as a 1.
@@ -40,9 +44,10 @@ class HashTable:
 
     def look_up(self, digests: Digests, default: int) -> tuple[Digests, Ints]:
         """Where each digest is, or would be put, and its number."""
-        digests = np.maximum(digests, np.uint64(1))
-        slots = self._slots(digests)
-        return slots, np.where(self._digests[slots] == digests, self._numbers[slots], default)
+        slots, found = self._find(np.maximum(digests, np.uint64(1)))
+        numbers = self._numbers[slots] if found.any() else np.full(digests.size, default)
+        numbers[~found] = default
+        return slots, numbers
 
     def put(self, digests: Digests, numbers: Ints, slots: Digests | None = None) -> None:
         """Set the number of each digest; of one that stands there twice to either number.
@@ -55,40 +60,45 @@ class HashTable:
         digests = np.maximum(digests, np.uint64(1))
         if slots is None:
             self.reserve(digests.size)
-            slots = self._slots(digests)
+            slots, _ = self._find(digests)
         while digests.size:
-            added = self._digests[slots] == EMPTY
-            self._digests[slots] = digests
-            # Where several want the same slot one gets it; the other digests have to look again.
+            # Where several want the same slot one gets it; the others have to look again.
             marks = np.arange(digests.size)
             self._numbers[slots] = marks
-            self._held += int(np.count_nonzero(added & (self._numbers[slots] == marks)))
-            placed = self._digests[slots] == digests
-            self._numbers[slots[placed]] = numbers[placed]
-            digests, numbers = digests[~placed], numbers[~placed]
-            slots = self._slots(digests)
+            lost = self._numbers[slots] != marks
+            others, more = digests[lost], numbers[lost]
+            if others.size:
+                slots, digests, numbers = slots[~lost], digests[~lost], numbers[~lost]
+            self._held += int(np.count_nonzero(self._digests[slots] == EMPTY))
+            self._digests[slots] = digests
+            self._numbers[slots] = numbers
+            digests, numbers = others, more
+            slots, _ = self._find(digests)
 
     def reserve(self, more: int) -> None:
         """Make room for so many more digests."""
         wanted, capacity = self._held + more, self._digests.size
-        if wanted * 3 <= capacity * 2:
+        if wanted * 2 <= capacity:
             return
-        while wanted * 3 > capacity * 2:
-            capacity *= 2
+        while wanted * 2 > capacity:
+            capacity *= 4 if capacity < QUICKLY else 2
         held = self._digests != EMPTY
         digests, numbers = self._digests[held], self._numbers[held]
         self._clear(capacity)
-        self.put(digests, numbers, self._slots(digests))
+        self.put(digests, numbers, self._find(digests)[0])
 
-    def _slots(self, digests: Digests) -> Digests:
-        """Where each digest is, or the empty slot where it would be put."""
+    def _find(self, digests: Digests) -> tuple[Digests, Flags]:
+        """Where each digest is, or the empty slot where it would be put; and whether it is there."""
         slots = digests & self._mask
-        found = self._digests[slots]
-        going = np.flatnonzero((found != digests) & (found != EMPTY))
+        there = self._digests[slots]
+        found = there == digests
+        going = np.flatnonzero(~found & (there != EMPTY))
         while going.size:
             wanted = digests[going]
             further = slots[going] + np.uint64(1) & self._mask
             slots[going] = further
-            found = self._digests[further]
-            going = going[(found != wanted) & (found != EMPTY)]
-        return slots
+            there = self._digests[further]
+            same = there == wanted
+            found[going] = same
+            going = going[~same & (there != EMPTY)]
+        return slots, found

@@ -48,7 +48,7 @@ class SeriesIds:
 
     def of_columns(self, columns: Columns) -> Ints:
         """The number of each record's series; ``UNCOUNTABLE`` where its dimensions are not acceptable."""
-        digests = joined(columns.texts[name].digests for name in Series._fields)
+        digests = joined(columns.sums(name) for name in Series._fields)
         numbers = self._by_digest.get(digests, _UNKNOWN)
         unknown = np.flatnonzero(numbers == _UNKNOWN)
         if unknown.size:

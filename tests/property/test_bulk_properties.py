@@ -16,7 +16,7 @@ from schemas.bulk import NONE, BulkDecoder
 from schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
 from schemas.files import SCHEMAS, plain
 from schemas.registry import UnknownSchemaId
-from stream.counting import Judge, Judged, Record, RecordBatch, Records
+from stream.counting import HASHED, Judge, Judged, Record, RecordBatch, Records
 from stream.duplicates import SeenIds
 from stream.hash_table import HashTable
 from stream.validation import Limits
@@ -159,7 +159,7 @@ def test_events_as_producers_write_them_are_decoded_in_bulk(sent: list[tuple[dic
     """Each has its row, whichever of two framings and two versions, with what fastavro reads of it."""
     written = [SINGLE_OBJECT(one) if not schema_id else confluent(one, schema_id) for one, schema_id in sent]
     rows: list[int] = []
-    for columns in BulkDecoder(DECODER)(written):
+    for columns in BulkDecoder(DECODER, HASHED)(written):
         rows += columns.rows.tolist()
         for at, row in enumerate(columns.rows.tolist()):
             expected = DECODER(written[row])
@@ -179,7 +179,7 @@ def test_a_value_that_is_cut_short_has_no_row(value: bytes, cut: int) -> None:
     try:
         DECODER(short)
     except Undecodable:
-        for columns in BulkDecoder(DECODER)([short, value]):
+        for columns in BulkDecoder(DECODER, HASHED)([short, value]):
             assert 0 not in columns.rows
 
 
