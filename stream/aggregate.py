@@ -1,8 +1,11 @@
-"""What the aggregate agent does with a fetch: judge, send the refused away, flush, copy to Redis, commit.
+"""What the aggregate agent does with judged fetches: flush, copy to Redis, commit.
 
-The order matters. Dead letters are acknowledged before the flush moves the progress on, so that no refused record is
-passed over; the flush is committed before Redis sees its totals, so that Redis never shows more than the database.
-A crash between any two leaves work to be repeated, and each is harmless when repeated.
+The order matters. Dead letters are acknowledged before a fetch comes here, and so before the flush moves the progress
+on: no refused record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
+more than the database. A crash between any two leaves work to be repeated, and each is harmless when repeated.
+
+Whatever was judged while the flush before took its time is flushed together: a flush costs by its rows, and what is
+joined has most of them in common. So flushes are small when little comes, and grow with a backlog.
 """
 
 from __future__ import annotations
@@ -17,20 +20,21 @@ import psycopg
 from sinks.redis.hot import IncompleteError, Outage
 from sinks.timescale.counts import MisplacedError
 from stream import metrics
-from stream.counting import Judge, Judged, warm_up
+from stream.clock import wall_clock_ms
+from stream.counting import Judged, joined
 from stream.faults import point
+from stream.fetch import stretches
 from stream.outage import Patience
 from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from funnelwatch.settings import Settings
     from sinks.redis.hot import HotCopy
     from sinks.timescale.counts import CountStore, Flushed
-    from stream.dead_letters import DeadLetters
-    from stream.fetch import Assigned, Fetch
+    from stream.fetch import Assigned, JudgedFetch
     from stream.model import Counts, PartitionCounts, Series, Tally
 
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
@@ -40,20 +44,13 @@ log = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
 
 
-def wall_clock_ms() -> int:
-    """Now, ms."""
-    return time.time_ns() // 1_000_000
-
-
 class Aggregator:
-    """Counts fetches, one at a time, on one thread.
+    """Counts judged fetches, on one thread.
 
     Args:
         settings: topics, window, disorder.
-        judge: decides about a record.
         store: the counts of record.
         hot: the copy in Redis.
-        dead_letters: where refused records go.
         rewind: called with the assignment of a partition that must be read anew from where it is counted up to.
         commit: called with what was counted: partition to next offset.
         stopping: set when the worker stops.
@@ -64,20 +61,16 @@ class Aggregator:
         self,
         *,
         settings: Settings,
-        judge: Judge,
         store: CountStore,
         hot: HotCopy,
-        dead_letters: DeadLetters,
         rewind: Callable[[Assigned], None],
         commit: Callable[[dict[int, int]], None],
         stopping: threading.Event,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._settings = settings
-        self._judge = judge
         self._store = store
         self._hot = hot
-        self._dead_letters = dead_letters
         self._rewind = rewind
         self._commit = commit
         self._wait_for = Patience(stopping)
@@ -86,37 +79,22 @@ class Aggregator:
         self._redis_next_try = 0.0
         self.counted = 0
 
-    def ask_kafka(self, timeout_s: float) -> None:
-        """Return if Kafka answers the client of the dead letters. From any thread.
+    def __call__(self, fetches: Sequence[JudgedFetch]) -> None:
+        """Count fetches in their order, all that can be in one flush, waiting out whatever outage there is.
 
         Raises:
-            KafkaException: it does not.
-        """
-        self._dead_letters.ask_kafka(timeout_s)
-
-    def __call__(self, fetch: Fetch) -> None:
-        """Count a fetch whole, waiting out whatever outage there is.
-
-        Raises:
-            StoppedError: the worker stops first; the fetch is then read again by whoever is assigned its partitions.
+            StoppedError: the worker stops first; they are then read again by whoever is assigned their partitions.
         """
         now_ms = self._now_ms()
-        if fetch.newly_assigned:
+        if any(fetch.newly_assigned for fetch in fetches):
             # Who had the partition may have ended between the database and Redis.
             self._redis_owed = True
-        judged: list[tuple[Assigned, Judged]] = []
-        self._wait_for("schema registry", partial(self._judge_into, judged, fetch, now_ms))
-        if judged:
-            point("judged")
-        for assigned, verdict in judged:
-            if verdict.refused:
-                send = partial(self._dead_letters.send, assigned.partition, verdict.refused)
-                self._wait_for("Kafka: dead letters", send)
-                point("dead_letters_sent")
-        self._flush(judged, now_ms)
-        for assigned, verdict in judged:
-            self._move(assigned, verdict, fetch.taken_s, now_ms)
-        idle = self._idle(fetch)
+        for stretch in stretches(fetches):
+            self._flush([(assigned, joined(verdicts)) for assigned, verdicts in stretch], now_ms)
+        for fetch in fetches:
+            for assigned, verdict in fetch.verdicts:
+                self._move(assigned, verdict, fetch.taken_s, now_ms)
+        idle = self._idle(fetches[-1])
         if idle:
             mark = partial(self._store.mark_idle, self._settings.events_topic, idle)
             self._wait_for("PostgreSQL: idle partitions", mark)
@@ -128,24 +106,13 @@ class Aggregator:
         if watermark is not None and (assigned.watermark is None or watermark > assigned.watermark):
             assigned.watermark, assigned.moved_s = watermark, taken_s
 
-    def _idle(self, fetch: Fetch) -> list[int]:
+    def _idle(self, fetch: JudgedFetch) -> list[int]:
         """Partitions that are read to their end, and whose watermark has not moved for the idle timeout.
 
         Whatever else comes, garbage or the events of a clock that is wrong, does not hold the other partitions back.
         """
         since = fetch.taken_s - self._settings.idle_timeout_s
         return [assigned.partition for assigned in fetch.at_end if assigned.moved_s <= since]
-
-    def _judge_into(self, judged: list[tuple[Assigned, Judged]], fetch: Fetch, now_ms: int) -> None:
-        """Judge the batches one by one, so that an outage in the middle does not judge again what is judged."""
-        while fetch.warm_up:
-            assigned, batch = fetch.warm_up[0]
-            warm_up(self._judge, batch, assigned.seen, now_ms)
-            del fetch.warm_up[0]
-        while fetch.batches:
-            assigned, batch = fetch.batches[0]
-            judged.append((assigned, self._judge(batch, assigned.seen, now_ms)))
-            del fetch.batches[0]
 
     def _flush(self, judged: list[tuple[Assigned, Judged]], now_ms: int) -> None:
         settings = self._settings

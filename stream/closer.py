@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemas.codec import Encoder
 from stream import metrics
 from stream.active import ActiveSeries
-from stream.aggregate import wall_clock_ms
+from stream.clock import wall_clock_ms
 from stream.faults import point
 from stream.watermark import topic_watermark
 from stream.window_parts import parts_of

@@ -1,8 +1,8 @@
 """From the records of a partition to verdicts on them: pure, one batch at a time.
 
 A ``Judge`` decodes, validates and drops duplicates, and keeps each verdict with its offset; ``stream.tally`` adds up.
-They are apart because a batch that was in part counted by somebody else is tallied again from where that one got, while
-its duplicates may not be asked for twice.
+They are apart because verdicts are joined while a flush takes its time, and because a batch that was in part counted by
+somebody else is tallied again from where that one got, while its duplicates may not be asked for twice.
 
 Events are judged in bulk, as columns. A record that in bulk is not plainly a good one is judged by itself, and only
 that way is a record ever refused: so whatever the columns pass over costs time, and changes nothing.
@@ -10,7 +10,7 @@ that way is a record ever refused: so whatever the columns pass over costs time,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,10 @@ class Refused:
     reason: str
     detail: str
 
+    def without_bytes(self) -> Refused:
+        """What is left to know of it once the dead letters have it."""
+        return Refused(replace(self.record, key=None, value=None), self.reason, self.detail)
+
 
 @dataclass(slots=True)
 class Events:
@@ -134,6 +138,12 @@ class Events:
     ts: Ints
     durations: Ints
 
+    @classmethod
+    def joined(cls, parts: Sequence[Events]) -> Events:
+        """Several, one after the other, that have the same names."""
+        columns = ("offsets", "series", "verdicts", "ts", "durations")
+        return cls(parts[0].names, *(np.concatenate([getattr(one, name) for one in parts]) for name in columns))
+
     def where(self, kept: Flags) -> Events:
         """Some of them."""
         return Events(
@@ -148,12 +158,43 @@ class Events:
 
 @dataclass(slots=True)
 class Judged:
-    """The verdict on each record of a batch; the offsets of the three kinds together are those of the batch."""
+    """The verdict on every record that one partition has in ``[start_offset, next_offset)``.
 
-    batch: RecordBatch
+    Each is of one of three kinds. The records themselves are not kept.
+
+    Attributes:
+        partition: which.
+        start_offset: the first offset.
+        next_offset: the one after the last.
+        log_time: the latest of Kafka's timestamps, ms; None where there is no record.
+        accepted: what is to be counted.
+        refused: what is for the dead letters.
+        duplicates: the offsets of what was counted before.
+    """
+
+    partition: int
+    start_offset: int
+    next_offset: int
+    log_time: int | None
     accepted: Events
     refused: list[Refused]
     duplicates: Ints
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """Verdicts of which each begins where the one before it ends, as one; they have the same names of series."""
+    if len(parts) == 1:
+        return parts[0]
+    first, last = parts[0], parts[-1]
+    return Judged(
+        first.partition,
+        first.start_offset,
+        last.next_offset,
+        max((one.log_time for one in parts if one.log_time is not None), default=None),
+        Events.joined([one.accepted for one in parts]),
+        [refused for one in parts for refused in one.refused],
+        np.concatenate([one.duplicates for one in parts]),
+    )
 
 
 @dataclass(frozen=True)
@@ -200,7 +241,15 @@ class Judge:
         events = draft.events(records.offsets).where(draft.good)
         times = np.minimum(records.timestamps[draft.good], now_ms)
         new = seen.are_new(draft.digests[draft.good], times)
-        return Judged(batch, events.where(new), refused, events.offsets[~new])
+        return Judged(
+            batch.partition,
+            batch.start_offset,
+            batch.next_offset,
+            int(records.timestamps.max()) if records.timestamps.size else None,
+            events.where(new),
+            refused,
+            events.offsets[~new],
+        )
 
     @cached_property
     def _bulk(self) -> BulkDecoder | None:

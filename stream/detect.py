@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from alert_rules.instruments import instruments
 from schemas.codec import Encoder
 from stream import metrics
-from stream.aggregate import wall_clock_ms
+from stream.clock import wall_clock_ms
 from stream.detector.advice import advised
 from stream.detector.detector import Detector
 from stream.detector.grouping import Incidents

@@ -1,4 +1,4 @@
-"""What the intake hands over: fetches, and the assignments that their batches belong to."""
+"""What is handed on between the threads: fetches, then verdicts on them, and the assignments that they belong to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stream.counting import RecordBatch
+    from collections.abc import Iterator, Sequence
+
+    from stream.counting import Judged, RecordBatch
     from stream.duplicates import SeenIds
 
 
@@ -65,3 +67,36 @@ class Fetch:
     def __bool__(self) -> bool:
         """Whether there is anything to do at once."""
         return bool(self.batches or self.warm_up or self.newly_assigned)
+
+
+@dataclass(slots=True)
+class JudgedFetch:
+    """A fetch of which every record is judged, and what was refused is in the dead letters.
+
+    Attributes:
+        verdicts: at most one a partition.
+        at_end: as in the fetch.
+        newly_assigned: as in the fetch.
+        taken_s: as in the fetch.
+    """
+
+    verdicts: list[tuple[Assigned, Judged]]
+    at_end: list[Assigned]
+    newly_assigned: bool
+    taken_s: float
+
+
+def stretches(fetches: Sequence[JudgedFetch]) -> Iterator[list[tuple[Assigned, list[Judged]]]]:
+    """Fetches in a row, cut into what can be flushed at once: of each partition one assignment and its verdicts."""
+    found: dict[int, tuple[Assigned, list[Judged]]] = {}
+    for fetch in fetches:
+        for assigned, verdict in fetch.verdicts:
+            before = found.get(assigned.partition)
+            if before and (before[0] is not assigned or before[1][0].accepted.names is not verdict.accepted.names):
+                yield list(found.values())
+                found = {}
+                break
+        for assigned, verdict in fetch.verdicts:
+            found.setdefault(assigned.partition, (assigned, []))[1].append(verdict)
+    if found:
+        yield list(found.values())

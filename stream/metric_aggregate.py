@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sinks.timescale.counts import MisplacedError
 from stream import metrics
-from stream.aggregate import wall_clock_ms
+from stream.clock import wall_clock_ms
 from stream.metric_counting import settled, tally_metrics
 from stream.outage import Patience
 from stream.validation import RefusedError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alert_rules.instruments import instruments
 from alert_rules.metrics import MetricChangeRule, metric_rules
-from stream.aggregate import wall_clock_ms
+from stream.clock import wall_clock_ms
 from stream.detector.advice import advised
 from stream.detector.metrics import MetricLook, MetricWatch
 from stream.detector.pipeline import EVERY_FUNNEL, Look, PipelineWatch

@@ -26,12 +26,14 @@ from sinks.timescale.pipeline import PipelineStore
 from sinks.timescale.retention import Retention, archive, set_retention
 from sinks.timescale.series_counts import SeriesCounts
 from sinks.timescale.silences import SilenceStore
-from stream.aggregate import Aggregator, wall_clock_ms
+from stream.aggregate import Aggregator
+from stream.clock import wall_clock_ms
 from stream.closer import Closer
 from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
 from stream.intake import Fetcher
+from stream.judging import Judging
 from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
 from stream.outage import until_done
@@ -48,7 +50,7 @@ METADATA_TIMEOUT_S = 10.0
 LOOK_TIMEOUT_S = 3.0
 CLIENTS = {
     "fetcher": "the events",
-    "aggregator": "the dead letters",
+    "judging": "the dead letters",
     "metric_fetcher": "the counters and timers",
     "metric_aggregator": "the dead letters of counters and timers",
     "closer": "the closed windows",
@@ -146,20 +148,25 @@ class Parts:
         return Fetcher(self.settings, self.topic_id, CountStore(self._database("intake")), self.stopping)
 
     @cached_property
+    def judging(self) -> Judging:
+        """What judges the intake's fetches."""
+        settings = self.settings
+        judge = Judge(
+            decode=Decoder("FunnelEvent", self.registry),
+            funnels=self.funnels,
+            limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+            max_value_bytes=settings.max_value_bytes,
+        )
+        return Judging(judge=judge, dead_letters=DeadLetters(settings), stopping=self.stopping)
+
+    @cached_property
     def aggregator(self) -> Aggregator:
-        """What counts the intake's fetches."""
+        """What counts the judged fetches."""
         settings = self.settings
         return Aggregator(
             settings=settings,
-            judge=Judge(
-                decode=Decoder("FunnelEvent", self.registry),
-                funnels=self.funnels,
-                limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
-                max_value_bytes=settings.max_value_bytes,
-            ),
             store=CountStore(self._database("aggregate"), settings.duplicate_horizon_s),
             hot=HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s),
-            dead_letters=DeadLetters(settings),
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
             stopping=self.stopping,

@@ -34,16 +34,14 @@ def watermark_of(judged: Judged, disorder_ms: int, now_ms: int) -> int | None:
 
 def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_offset: int = 0) -> PartitionCounts:
     """What a judged batch adds to the counts, from ``from_offset`` on."""
-    batch, events = judged.batch, judged.accepted
-    start = max(batch.start_offset, from_offset)
-    if from_offset > batch.start_offset:
+    events, start = judged.accepted, max(judged.start_offset, from_offset)
+    if from_offset > judged.start_offset:
         events = events.where(events.offsets >= start)
     refused = [one for one in judged.refused if one.record.offset >= start]
-    timestamps = batch.records.timestamps
     return PartitionCounts(
-        partition=batch.partition,
+        partition=judged.partition,
         start_offset=start,
-        next_offset=batch.next_offset,
+        next_offset=judged.next_offset,
         counts=counts_of(events, window_ms),
         durations=durations_of(events, window_ms),
         accepted=events.ts.size,
@@ -52,7 +50,7 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
         watermark=watermark_of(judged, disorder_ms, now_ms),
         refused_offsets=[one.record.offset for one in refused if one.reason not in NEVER_EVENTS],
         # A producer may stamp its records as it likes: what is ahead of the clock would stay the largest for good.
-        log_time=min(now_ms, int(timestamps.max())) if timestamps.size else None,
+        log_time=None if judged.log_time is None else min(now_ms, judged.log_time),
     )
 
 

@@ -22,6 +22,7 @@ from stream.aggregate import Aggregator
 from stream.counting import Judge, Record, RecordBatch, Records
 from stream.duplicates import SeenIds
 from stream.fetch import Assigned, Fetch
+from stream.judging import Judging
 from stream.model import Series, Tally
 from stream.validation import Limits
 from tests.stack import wait_until
@@ -156,25 +157,31 @@ class Counting:
         self.rewound: list[Assigned] = []
         store.start(settings.events_topic, "id", {0: 0})
         self.assigned = Assigned(0, "id", 0, 0, SeenIds(600_000))
+        stopping = threading.Event()
+        self.judging = Judging(
+            judge=Judge(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
+            dead_letters=None,  # type: ignore[arg-type]
+            stopping=stopping,
+        )
         self.aggregator = Aggregator(
             settings=settings,
-            judge=Judge(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
             store=store,
             hot=self.hot,
-            dead_letters=None,  # type: ignore[arg-type]
             rewind=self.rewound.append,
             commit=lambda _: None,
-            stopping=threading.Event(),
+            stopping=stopping,
         )
+
+    def count(self, *fetches: Fetch) -> None:
+        """Judge fetches, and count them together."""
+        self.aggregator([self.judging(fetch) for fetch in fetches])
 
     def feed(self, count: int = 3, **more: Any) -> None:
         """Count some more events."""
         first = len(self.sent)
         self.sent += [event() for _ in range(count)]
         records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(first, first + count)]
-        self.aggregator(
-            Fetch(batches=[(self.assigned, RecordBatch(0, first, first + count, Records.of(records)))], **more)
-        )
+        self.count(Fetch(batches=[(self.assigned, RecordBatch(0, first, first + count, Records.of(records)))], **more))
 
     def in_redis(self) -> dict[Any, Tally]:
         """What the copy shows of every window that the database has."""
@@ -200,7 +207,7 @@ def settle(counting: Counting) -> None:
     """Give it empty fetches, as an idle worker has them, until the copy is whole and equal."""
 
     def equal() -> bool:
-        counting.aggregator(Fetch())
+        counting.count(Fetch())
         with contextlib.suppress(redis.RedisError):
             return counting.in_redis() == counting.in_database()
         return False
@@ -268,7 +275,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     left_out = PartitionCounts(0, 3, 4, {(window, *series): [1, 0, 0, 0, 0]}, accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
-    counting.aggregator(Fetch(newly_assigned=True))
+    counting.count(Fetch(newly_assigned=True))
     assert counting.in_redis() == counting.in_database()
 
 
@@ -278,10 +285,10 @@ def test_an_overlap_is_trimmed_and_a_gap_is_read_again(counting: Counting) -> No
     counting.sent += [event(), event()]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(4)]
     zombie = Assigned(0, "id", 0, 0, SeenIds(600_000))
-    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 0, 4, Records.of(records)))]))
+    counting.count(Fetch(batches=[(zombie, RecordBatch(0, 0, 4, Records.of(records)))]))
     assert sum(tally.events for tally in counting.in_database().values()) == 4
     beyond = [Record(9, b"k", b"0", now_ms())]
-    counting.aggregator(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, Records.of(beyond)))]))
+    counting.count(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, Records.of(beyond)))]))
     assert counting.rewound == [zombie]
     assert sum(tally.events for tally in counting.in_database().values()) == 4
 
@@ -291,6 +298,6 @@ def test_any_text_of_a_dimension_comes_back_from_both_stores_as_it_was(counting:
     odd = ["", "NULL", '"', "\\", "{a,b}", "a\\\"b'", "\n\t\x1f", "日本語", "%s %(x)s", " "]
     counting.sent += [event(browser=browser, ts=now_ms() // 60_000 * 60_000) for browser in odd]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(len(odd))]
-    counting.aggregator(Fetch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
+    counting.count(Fetch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
     assert sorted(series.browser for _, series in counting.in_database()) == sorted(odd)
     assert counting.in_redis() == counting.in_database()

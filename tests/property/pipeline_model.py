@@ -1,7 +1,7 @@
 """A small world around the real intake and the real counting: a broker, a database and Redis in memory.
 
-Real are ``Fetcher``, ``Aggregator``, ``Judge``, ``SeenIds`` and ``tally``. What is written here keeps the contracts of
-librdkafka's consumer, ``CountStore``, ``HotCopy`` and ``DeadLetters``, and fails on demand.
+Real are ``Fetcher``, ``Judging``, ``Aggregator``, ``Judge``, ``SeenIds`` and ``tally``. What is written here keeps the
+contracts of librdkafka's consumer, ``CountStore``, ``HotCopy`` and ``DeadLetters``, and fails on demand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from funnelwatch.settings import Settings
 from schemas.codec import Reason, RegistryUnavailable, Undecodable
 from sinks.redis.hot import IncompleteError
 from sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
-from stream import aggregate, intake
+from stream import aggregate, intake, judging
 from stream.counting import Judge
 from stream.model import Counts, Durations, PartitionCounts, Series, Tally
 from stream.validation import Limits
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stream.counting import Refused
-    from stream.fetch import Assigned, Fetch
+    from stream.fetch import Assigned, Fetch, JudgedFetch
 
 HORIZON_S = 100.0
 TOPIC = "events"
@@ -301,11 +301,13 @@ class NeverStopping:
 
 @dataclass(eq=False)
 class Worker:
-    """A real intake and a real aggregator; between them the channel."""
+    """A real intake, a real judging and a real aggregator; between them the channels."""
 
     fetcher: Any
+    judging: Any
     aggregator: Any
     channel: list[Fetch] = field(default_factory=list)
+    judged: list[JudgedFetch] = field(default_factory=list)
 
     @property
     def consumer(self) -> Consumer:
@@ -326,15 +328,15 @@ class World:
         self.letters = Letters()
         self.registry_fails_at = 0
         self.at_point: Callable[[str], None] = lambda _: None
-        self._kept = (intake.Consumer, intake.time, aggregate.point, aggregate.time)
+        self._kept = (intake.Consumer, intake.time, judging.point, aggregate.point, aggregate.time)
         Consumer.broker, Consumer.clock = self.broker, self.clock
         intake.Consumer, intake.time = Consumer, self.clock  # type: ignore[misc, assignment]
-        aggregate.point = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
+        judging.point = aggregate.point = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
         aggregate.time = SimpleNamespace(monotonic=self.clock.monotonic, perf_counter=self.clock.monotonic)  # type: ignore[assignment]
 
     def close(self) -> None:
         """Give the modules back what is theirs."""
-        intake.Consumer, intake.time, aggregate.point, aggregate.time = self._kept  # type: ignore[misc]
+        intake.Consumer, intake.time, judging.point, aggregate.point, aggregate.time = self._kept  # type: ignore[misc]
 
     def worker(self) -> Worker:
         """A worker that has just started."""
@@ -342,18 +344,22 @@ class World:
         store: Any = self.store
         fetcher = intake.Fetcher(SETTINGS, lambda: "t", store, stopping)
         rewind: Callable[[Assigned], None] = fetcher.rewind
+        judge = judging.Judging(
+            judge=Judge(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
+            dead_letters=self.letters,  # type: ignore[arg-type]
+            stopping=stopping,
+            now_ms=lambda: self.now_ms,
+        )
         counter = aggregate.Aggregator(
             settings=SETTINGS,
-            judge=Judge(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
             store=store,
             hot=self.hot,  # type: ignore[arg-type]
-            dead_letters=self.letters,  # type: ignore[arg-type]
             rewind=rewind,
             commit=fetcher.commit,
             stopping=stopping,
             now_ms=lambda: self.now_ms,
         )
-        return Worker(fetcher, counter)
+        return Worker(fetcher, judge, counter)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """Events are written as ``number ago verdict duration``."""

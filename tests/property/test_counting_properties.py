@@ -14,7 +14,7 @@ from schemas.page import digests_of
 from sinks.timescale.closing import PartitionWatermark
 from sinks.timescale.counts import merged
 from stream.active import ActiveSeries
-from stream.counting import Judge, Judged, Record, RecordBatch, Records
+from stream.counting import Judge, Judged, Record, RecordBatch, Records, joined
 from stream.duplicates import SeenIds
 from stream.model import ClosedWindow, Counts, Durations, Series, Tally
 from stream.tally import tally, watermark_of
@@ -113,6 +113,21 @@ def test_any_order_and_any_cut_into_batches_gives_the_counts_of_an_independent_g
     shuffled = sent[:]
     chance.shuffle(shuffled)
     assert count_all(shuffled, cuts) == expected
+
+
+@given(st.lists(values, max_size=60), st.lists(st.integers(0, 60), max_size=4), st.integers(0, 60))
+def test_verdicts_that_are_joined_count_like_one(sent: list[Any], cuts: list[int], begin: int) -> None:
+    """Wherever batches end, and from wherever the sum is wanted: the counts, and all that is told beside them."""
+    wire, seen, one_seen = Wire(sent), SeenIds(HORIZON_MS), SeenIds(HORIZON_MS)
+    judge = wire.judge()
+    bounds = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
+    ranges = list(pairwise(bounds)) or [(0, 0)]
+    batches = [RecordBatch(0, first, until, Records.of(wire.records(first, until))) for first, until in ranges]
+    together = joined([judge(batch, seen, NOW) for batch in batches])
+    whole = wire.judged(one_seen, 0, len(sent))
+    for offset in (0, begin):
+        found = tally(together, WINDOW_MS, 10_000, NOW, from_offset=offset)
+        assert found == tally(whole, WINDOW_MS, 10_000, NOW, from_offset=offset)
 
 
 @given(st.lists(st.tuples(good_events, st.integers(0, 3)), max_size=60))

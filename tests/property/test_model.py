@@ -123,14 +123,26 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.count_one(self.workers[number])
 
     @rule(number=workers)
+    def judge(self, number: int) -> None:
+        """Judge a fetch, while one before it is still being counted, perhaps."""
+        self.judge_one(self.workers[number])
+
+    def judge_one(self, worker: Worker) -> None:
+        """Judge the eldest fetch of the channel, if there is room for the verdicts."""
+        if worker.channel and len(worker.judged) < 3:
+            worker.judged.append(worker.judging(worker.channel.pop(0)))
+
+    @rule(number=workers)
     def count(self, number: int) -> None:
-        """Count a fetch."""
+        """Judge a fetch and count what is judged."""
         self.count_one(self.workers[number])
 
     def count_one(self, worker: Worker) -> None:
-        """Count the eldest fetch of the channel."""
-        if worker.channel:
-            worker.aggregator(worker.channel.pop(0))
+        """Count all fetches that are judged, the eldest of the channel among them."""
+        self.judge_one(worker)
+        if worker.judged:
+            taken, worker.judged = worker.judged, []
+            worker.aggregator(taken)
 
     @rule(number=workers, point=st.sampled_from(POINTS))
     def crash_while_counting(self, number: int, point: str) -> None:
@@ -260,7 +272,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                     break
             # Whatever zombies still have in hand changes nothing any more.
             for number, worker in enumerate(self.workers):
-                while worker.channel:
+                while worker.channel or worker.judged:
                     self.count_one(worker)
                 self.fetch_and_count(number)
             self.fetch_and_count(0)

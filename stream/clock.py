@@ -1,0 +1,10 @@
+"""The wall clock, for those who are to be given one."""
+
+from __future__ import annotations
+
+import time
+
+
+def wall_clock_ms() -> int:
+    """Now, ms."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,83 @@
+"""The second station of the stream: each fetch is judged, and what is refused goes to the dead letters.
+
+It waits for nobody but the schema registry and Kafka, so that it goes on while a flush takes its time.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stream.clock import wall_clock_ms
+from stream.counting import Judge, Judged, warm_up
+from stream.faults import point
+from stream.fetch import JudgedFetch
+from stream.outage import Patience
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from stream.dead_letters import DeadLetters
+    from stream.fetch import Assigned, Fetch
+
+
+class Judging:
+    """Judges fetches, one at a time, on one thread.
+
+    Args:
+        judge: decides about a record.
+        dead_letters: where refused records go.
+        stopping: set when the worker stops.
+        now_ms: the wall clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        judge: Judge,
+        dead_letters: DeadLetters,
+        stopping: threading.Event,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._judge = judge
+        self._dead_letters = dead_letters
+        self._wait_for = Patience(stopping)
+        self._now_ms = now_ms
+
+    def ask_kafka(self, timeout_s: float) -> None:
+        """Return if Kafka answers the client of the dead letters. From any thread.
+
+        Raises:
+            KafkaException: it does not.
+        """
+        self._dead_letters.ask_kafka(timeout_s)
+
+    def __call__(self, fetch: Fetch) -> JudgedFetch:
+        """Judge a fetch whole, waiting out whatever outage there is; empties it.
+
+        Raises:
+            StoppedError: the worker stops first; the fetch is then read again by whoever is assigned its partitions.
+        """
+        verdicts: list[tuple[Assigned, Judged]] = []
+        self._wait_for("schema registry", partial(self._judge_into, verdicts, fetch, self._now_ms()))
+        if verdicts:
+            point("judged")
+        for assigned, verdict in verdicts:
+            if verdict.refused:
+                send = partial(self._dead_letters.send, assigned.partition, verdict.refused)
+                self._wait_for("Kafka: dead letters", send)
+                verdict.refused = [one.without_bytes() for one in verdict.refused]
+                point("dead_letters_sent")
+        return JudgedFetch(verdicts, fetch.at_end, fetch.newly_assigned, fetch.taken_s)
+
+    def _judge_into(self, verdicts: list[tuple[Assigned, Judged]], fetch: Fetch, now_ms: int) -> None:
+        """Judge the batches one by one, so that an outage in the middle does not judge again what is judged."""
+        while fetch.warm_up:
+            assigned, batch = fetch.warm_up[0]
+            warm_up(self._judge, batch, assigned.seen, now_ms)
+            del fetch.warm_up[0]
+        while fetch.batches:
+            assigned, batch = fetch.batches[0]
+            verdicts.append((assigned, self._judge(batch, assigned.seen, now_ms)))
+            del fetch.batches[0]

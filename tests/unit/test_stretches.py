@@ -1,0 +1,53 @@
+"""What of several judged fetches can be flushed at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream.counting import Events, Judged
+from stream.duplicates import SeenIds
+from stream.fetch import Assigned, JudgedFetch, stretches
+
+NONE = np.zeros(0, np.int64)
+NAMES: list[object] = []
+
+
+def assigned(partition: int) -> Assigned:
+    """An assignment of a partition."""
+    return Assigned(partition, "id", 0, 0, SeenIds(0))
+
+
+def fetch(*of: Assigned, start: int, names: list[object] = NAMES) -> JudgedFetch:
+    """A fetch with ten records of each of these partitions."""
+    events = Events(names, NONE, NONE, NONE, NONE, NONE)  # type: ignore[arg-type]
+    verdicts = [(one, Judged(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
+    return JudgedFetch(verdicts, [], newly_assigned=False, taken_s=0.0)
+
+
+def shape(fetches: list[JudgedFetch]) -> list[dict[int, list[int]]]:
+    """Of each stretch, by partition, where its verdicts begin."""
+    return [
+        {one.partition: [verdict.start_offset for verdict in verdicts] for one, verdicts in stretch}
+        for stretch in stretches(fetches)
+    ]
+
+
+def test_all_verdicts_of_an_assignment_go_together() -> None:
+    """Whichever partitions a fetch has; a fetch without any is nothing."""
+    a, b = assigned(0), assigned(1)
+    fetches = [fetch(a, start=0), fetch(start=0), fetch(a, b, start=10), fetch(b, start=20)]
+    assert shape(fetches) == [{0: [0, 10], 1: [10, 20]}]
+    assert shape([fetch(start=0)]) == []
+
+
+def test_a_partition_that_was_assigned_anew_begins_another_stretch() -> None:
+    """Its offsets may begin before where the former assignment had got."""
+    a, b, again = assigned(0), assigned(1), assigned(0)
+    fetches = [fetch(a, b, start=0), fetch(b, again, start=5), fetch(b, again, start=15)]
+    assert shape(fetches) == [{0: [0], 1: [0]}, {1: [5, 15], 0: [5, 15]}]
+
+
+def test_series_that_were_numbered_anew_begin_another_stretch() -> None:
+    """A number means another series then."""
+    a, anew = assigned(0), ["one", "two"]
+    assert shape([fetch(a, start=0), fetch(a, start=10, names=anew)]) == [{0: [0]}, {0: [10]}]
