@@ -116,7 +116,9 @@ class Settings(BaseSettings):
 
     # How it runs
     flush_interval_s: float = Field(0.25, gt=0, description="At most this long from the fetch to the flush, s.")
-    flush_max_events: int = Field(100_000, ge=1, description="At most this many events in one flush.")
+    flush_max_events: int = Field(
+        100_000, ge=1, description="At most this many events in one fetch; fetches that wait are flushed together."
+    )
     hot_horizon_s: float = Field(86_400.0, gt=0, description="Windows younger than this are in Redis, s.")
     late_settle_s: float = Field(5.0, ge=0, description="A late change is re-emitted when quiet for this long, s.")
     watchdog_every_s: float = Field(60.0, ge=0, description="How often the alerting says that it works, s; 0: never.")

@@ -10,7 +10,7 @@ DUPLICATES = Counter("funnelwatch_events_duplicate_total", "Events dropped becau
 LATE = Counter("funnelwatch_events_late_total", "Events that fell into a window that was closed already.")
 FLUSH_SECONDS = Histogram("funnelwatch_flush_seconds", "Time of a flush to the database.")
 FLUSH_EVENTS = Histogram(
-    "funnelwatch_flush_events", "Records in a flush.", buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000)
+    "funnelwatch_flush_events", "Records in a flush.", buckets=(1, 10, 100, 1_000, 10_000, 100_000, 300_000, 1_000_000)
 )
 METRIC_SAMPLES = Counter(
     "funnelwatch_metric_samples_total", "Samples of counters and timers, by what became of them.", ["outcome"]
