@@ -199,6 +199,15 @@ class ExactlyOnce(RuleBasedStateMachine):
         fetcher.resume()
         self.hand(partition, number, told)
 
+    @rule(number=workers, partition=partitions)
+    def lose_while_judged_events_wait(self, number: int, partition: int) -> None:
+        """A partition is given away and comes back before what was read of it is counted; then it is read again."""
+        worker = self.workers[number]
+        for to in (number, (number + 1) % WORKERS, number):
+            self.hand(partition, to, told=True)
+            self.fetch(number)
+            self.judge_one(worker)
+
     # Servers
 
     @rule(before=st.integers(0, 2), after=st.integers(0, 2))
