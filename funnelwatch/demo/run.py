@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.5
 CATCH_UP_S = 600.0
 FINISH_S = 300.0
-ALERT_WITHIN_S = 180.0
-"""Two minutes, and one for a machine that has others to serve, s."""
+ALERT_WITHIN_S = 120.0
 
 
 class DemoError(RuntimeError):
