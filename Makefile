@@ -10,7 +10,7 @@ ARGS ?=
 # Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short bench bench-latency bench-growth bench-producer bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test drill drill-short bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -47,6 +47,9 @@ bench-growth: $(INSTALLED)  ## throughput and memory against series, backlog, wo
 
 bench-producer: $(INSTALLED)  ## what emitting costs an app, with Kafka there and away, 1 min
 	@$(BIN)/python -m tests.bench.producer --json docs/benchmarks/producer.json $(ARGS)
+
+bench-stages: $(INSTALLED)  ## where an event's time goes in a worker, 1 min
+	@$(BIN)/python -m tests.bench.stages --json docs/benchmarks/stages.json $(ARGS)
 
 bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured last
 	@$(BIN)/python -m tests.bench.page

@@ -148,16 +148,20 @@ class Parts:
         return Fetcher(self.settings, self.topic_id, CountStore(self._database("intake")), self.stopping)
 
     @cached_property
-    def judging(self) -> Judging:
-        """What judges the intake's fetches."""
+    def judge(self) -> Judge:
+        """What decides about an event."""
         settings = self.settings
-        judge = Judge(
+        return Judge(
             decode=Decoder("FunnelEvent", self.registry),
             funnels=self.funnels,
             limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
             max_value_bytes=settings.max_value_bytes,
         )
-        return Judging(judge=judge, dead_letters=DeadLetters(settings), stopping=self.stopping)
+
+    @cached_property
+    def judging(self) -> Judging:
+        """What judges the intake's fetches."""
+        return Judging(judge=self.judge, dead_letters=DeadLetters(self.settings), stopping=self.stopping)
 
     @cached_property
     def aggregator(self) -> Aggregator:

@@ -11,6 +11,7 @@ from tests.bench.latency.__main__ import SEEN_IN
 from tests.bench.latency.delays import KEPT
 from tests.bench.producer import outage
 from tests.bench.speed.__main__ import OURS, table
+from tests.bench.stages import table as stages_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,11 @@ def latency(found: dict[str, Any]) -> str:
     return "\n\n".join([f"{circumstances(found)} {settings}", "\n".join(lines), *failed])
 
 
+def stages(found: dict[str, Any]) -> str:
+    """Where an event's time goes."""
+    return f"{circumstances(found)}\n\n{stages_table(found)}"
+
+
 def growth(found: dict[str, Any]) -> str:
     """Throughput and memory."""
     lines = [
@@ -118,6 +124,12 @@ is one process with its sink as its own guide recommends, and librdkafka tuned a
 are in `tests/bench/contenders/`. Kafka Streams has one thread, and its JVM's helpers beside it. CPU is that of the
 process alone, from its first record on."""
 
+STAGES = """\
+`make bench-stages`: what a worker does, one thing after the other on one thread, by processor time of that thread. In a
+worker three threads share it: the intake, the judging and the counting. They are Python's, so that of what they do only
+what numpy and librdkafka do, and waiting, goes on at the same time. Flushes are of one fetch each here; in a backlog a
+worker joins them."""
+
 LATENCY = """\
 `make bench-latency`, while events come at an even rate, the last one a share of the most that `make bench` has counted.
 Load, broker, worker, databases and the one who looks share the machine. A rate that is not kept up with is told, and a
@@ -147,6 +159,7 @@ counted, and `on_error` is told of each."""
 
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], str], ...] = (
     ("speed", "Events a second, side by side", speed, SPEED),
+    ("stages", "Where an event's time goes", stages, STAGES),
     ("latency", "How soon an event can be seen", latency, LATENCY),
     ("growth", "What grows with what", growth, GROWTH),
     ("producer", "What emitting costs an app", producer, PRODUCER),

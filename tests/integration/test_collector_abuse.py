@@ -179,7 +179,7 @@ def test_a_bomb_is_not_unpacked(short: Collector) -> None:
         (b'{"events": [{}], "\\ud800": 1}', "", 400, "is not known beside events"),
         (b"[" + b"{}," * 60 + b"{}]", "", 413, "61 events at once are more than 50"),
         (b"no gzip", "gzip", 400, "the body is not gzip"),
-        (gzip.compress(b"[{}]")[:-9], "gzip", 400, "the body ends in the middle of its gzip data"),
+        (gzip.compress(b"[{}]", mtime=0)[:-9], "gzip", 400, "the body ends in the middle of its gzip data"),
         (b"[{}]", "br", 415, "Content-Encoding: 'br' is not known; right would be gzip or none"),
     ],
 )

@@ -94,5 +94,5 @@ def test_a_bench_that_was_not_run_is_said_to_be_so(tmp_path: Path) -> None:
 
     shown = page(tmp_path)
 
-    assert shown.count("Not measured yet.") == 3
+    assert shown.count("Not measured yet.") == 4
     assert "## How soon an event can be seen" in shown

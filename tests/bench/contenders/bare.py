@@ -6,15 +6,7 @@ import gc
 import uuid
 
 from confluent_kafka import Consumer
-from work import begin, end, task
-
-TUNED = {
-    "enable.auto.commit": False,
-    "auto.offset.reset": "earliest",
-    "fetch.queue.backoff.ms": 2,
-    "fetch.wait.max.ms": 10,
-    "queued.max.messages.kbytes": 65_536,
-}
+from work import TUNED, begin, end, task
 
 
 def main() -> None:

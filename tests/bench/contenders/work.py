@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WINDOW_MS = 60_000
+TUNED = {
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    "fetch.queue.backoff.ms": 2,
+    "fetch.wait.max.ms": 10,
+    "queued.max.messages.kbytes": 65_536,
+}
+"""librdkafka's properties in the bare loop: those of funnelwatch's intake."""
+
 Key = tuple[int, str, str, str, str, str, str]
 """window, step, os, browser, app version, phase, status (empty for none)"""
 

@@ -1,0 +1,212 @@
+"""Where an event's time goes: what a worker does, one thing after the other on one thread: ``make bench-stages``.
+
+Each thing has its own clock, of processor time, so that what a server does meanwhile does not count. In a worker three
+threads do this at once (intake, judging, counting); what one of them costs alone bounds what it can do a second.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from confluent_kafka import Consumer, TopicPartition
+
+from funnelwatch.settings import Settings
+from producers.topics import ensure_topics
+from schemas.bulk import BulkDecoder
+from schemas.codec import Decoder
+from sinks.redis.hot import HotCopy
+from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database
+from stream.clock import wall_clock_ms
+from stream.counting import HASHED
+from stream.duplicates import SeenIds
+from stream.parts import Parts
+from stream.tally import tally
+from tests.bench.contenders.work import TUNED
+from tests.bench.report import circumstances, write
+from tests.bench.speed.__main__ import PARTITIONS, own_topics
+from tests.bench.speed.topic import fill
+from tests.fake_registry import fake_registry
+from tests.stack import drop_database, make_database, servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stream.fetch import Fetch
+
+STAGES = {
+    "consume": ("intake", "`Consumer.consume`: a Python object for each message"),
+    "take apart": ("intake", "offset, key, value and timestamp of each message into columns"),
+    "decode": ("judging", "bytes into columns, hashes of strings, UTF-8"),
+    "check": ("judging", "limits, series, verdicts"),
+    "duplicates": ("judging", "event ids looked up and remembered"),
+    "tally": ("counting", "events added up to rows"),
+    "flush": ("counting", "rows to PostgreSQL and back: our side of it"),
+    "copy": ("counting", "totals to Redis: our side of it"),
+}
+"""Each thing, the thread that does it, and what it is; beside them librdkafka has threads of its own."""
+
+LIBRDKAFKA = "librdkafka"
+
+
+@dataclass
+class Clocks:
+    """Processor time, s, by what it went into."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Count what is done meanwhile on this thread."""
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.spent[name] = self.spent.get(name, 0.0) + time.thread_time() - began
+
+
+class Timed(SeenIds):
+    """Event ids, with a clock."""
+
+    clocks: Clocks
+
+    def are_new(self, *given: Any) -> Any:
+        """As always."""
+        with self.clocks.of("duplicates"):
+            return super().are_new(*given)
+
+
+def consume(settings: Settings, events: int, clocks: Clocks) -> None:
+    """Take the topic from librdkafka and do nothing with it."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "stages", **TUNED})
+    consumer.assign([TopicPartition(settings.events_topic, number, 0) for number in range(PARTITIONS)])
+    everything = time.process_time()
+    with clocks.of("consume"):
+        left = events
+        while left:
+            left -= len(consumer.consume(2_000, 0.05))
+    clocks.spent[LIBRDKAFKA] = time.process_time() - everything - clocks.spent["consume"]
+    consumer.close()
+
+
+def count(settings: Settings, events: int, clocks: Clocks) -> int:
+    """Count the topic; how many flushes it took."""
+    parts, database = Parts(settings), Database(settings.timescale_url)
+    parts.prepare()
+    store, hot = CountStore(database, settings.duplicate_horizon_s), HotCopy(settings.redis_url, "stages", 86_400.0)
+    hot.rebuild([], wall_clock_ms())
+    decode = BulkDecoder(Decoder("FunnelEvent", parts.registry), HASHED)
+    counted = flushes = 0
+    try:
+        while counted < events:
+            with clocks.of("fetch"):
+                fetch = parts.fetcher.fetch()
+            if fetch.batches:
+                counted += _count(settings, fetch, (parts, decode, store, hot), clocks)
+                flushes += 1
+    finally:
+        parts.fetcher.close()
+        hot.close()
+        database.close()
+        parts.close()
+    spent = clocks.spent
+    spent["take apart"] = spent.pop("fetch") - spent["consume"]
+    spent["check"] = spent.pop("judge") - spent["decode"] - spent["duplicates"]
+    return flushes
+
+
+def _count(
+    settings: Settings, fetch: Fetch, tools: tuple[Parts, BulkDecoder, CountStore, HotCopy], clocks: Clocks
+) -> int:
+    parts, decode, store, hot = tools
+    now_ms, batches = wall_clock_ms(), []
+    for assigned, batch in fetch.batches:
+        if not isinstance(assigned.seen, Timed):
+            assigned.seen = Timed(assigned.seen.horizon_ms)
+            assigned.seen.clocks = clocks
+        with clocks.of("decode"):
+            for _ in decode(batch.records.values):
+                pass
+        with clocks.of("judge"):
+            verdict = parts.judge(batch, assigned.seen, now_ms)
+        with clocks.of("tally"):
+            batches.append(tally(verdict, settings.window_ms, 0, now_ms))
+    with clocks.of("flush"):
+        flushed = store.flush(settings.events_topic, fetch.batches[0][0].topic_id, batches)
+    with clocks.of("copy"):
+        hot.write(flushed.totals, now_ms)
+    return sum(one.accepted for one in batches)
+
+
+def table(report: dict[str, Any]) -> str:
+    """For a person."""
+    lines = ["| | thread | CPU µs an event |", "|---|---|---:|"]
+    lines += [f"| {one['stage']}: {one['what']} | {one['thread']} | {one['cpu_us']:.2f} |" for one in report["results"]]
+    threads: dict[str, float] = {}
+    for one in report["results"]:
+        threads[one["thread"]] = threads.get(one["thread"], 0.0) + one["cpu_us"]
+    each = ", ".join(f"{thread} {us:.2f}" for thread, us in threads.items())
+    total = f"{sum(threads.values()):.2f} µs an event: {each}."
+    return "\n".join(lines) + f"\n\n{total} {report['events']:,} events, flushes: {report['flushes']}."
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--events", default=1_000_000, show_default=True, help="How many events the topic has.")
+@click.option("--quick", is_flag=True, help="5,000 events: whether it works.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures into this file.")
+def main(events: int, quick: bool, json_path: Path | None) -> None:
+    r"""Tell what a worker spends an event's time on.
+
+    \b
+    Example:
+        python -m tests.bench.stages --events 1000000 --json stages.json
+    """
+    if quick:
+        events = 5_000
+    clocks = Clocks()
+    with ExitStack() as stack:
+        running = stack.enter_context(servers())
+        registry = stack.enter_context(fake_registry())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="funnelwatch-bench-")))
+        unique = f"stages_{uuid.uuid4().hex[:12]}"
+        url = make_database(running.timescale_url, unique, timescaledb=running.timescaledb)
+        stack.callback(drop_database, running.timescale_url, unique)
+        settings = Settings(
+            kafka_bootstrap_servers=running.kafka_bootstrap_servers,
+            redis_url=running.redis_url,
+            timescale_url=url,
+            schema_registry_url=registry.url,
+            topic_partitions=PARTITIONS,
+            consumer_group=unique,
+            data_dir=folder,
+        ).model_copy(update=own_topics(unique))
+        ensure_topics(settings)
+        fill(settings, {settings.events_topic: events})
+        gc.set_threshold(200_000, 20, 20)
+        consume(settings, events, clocks)
+        flushes = count(settings, events, clocks)
+        gc.collect()  # clients of Kafka end with the last who knows them, and before Kafka does
+        report = circumstances("bench-stages", running)
+    said = STAGES | {LIBRDKAFKA: (LIBRDKAFKA, "fetching, decompressing, queueing, on threads of its own")}
+    report |= {
+        "events": events,
+        "flushes": flushes,
+        "results": [
+            {"stage": name, "thread": thread, "what": what, "cpu_us": round(clocks.spent[name] / events * 1e6, 3)}
+            for name, (thread, what) in said.items()
+        ],
+    }
+    click.echo(table(report))
+    write(json_path, report)
+
+
+if __name__ == "__main__":
+    main()
