@@ -133,6 +133,12 @@ class Closer:
             active = self._active_at(funnel, start)
             end = min(through, start + windows_at_once(len(active)) * window_ms)
             self._store.start_closing(funnel, end)
+            if progress.closed_through is None and not published:
+                # A flush that was under way may have brought an earlier window, and nothing told it that it is late.
+                first = self._store.next_window(funnel, 0)
+                if first is not None and first < start:
+                    start = first
+                    continue
             tallies = self._store.read(funnel, start, end)
             if not tallies and not active:
                 start = self._skip(funnel, start, through)

@@ -112,6 +112,24 @@ def test_every_window_is_published_once_in_order_with_zeros_for_the_active(closi
     ]
 
 
+def test_an_earlier_window_that_comes_as_the_first_is_about_to_be_closed_is_published(
+    closing: Closing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush that was under way when the closer asked for the first window is waited for; what it brought counts."""
+    closing.count(T0 + 2 * MINUTE, T0 + 3 * MINUTE)
+    closing_store = closing.closer._store
+    start_closing = closing_store.start_closing
+
+    def after_a_flush(funnel: str, through_ms: int) -> None:
+        monkeypatch.undo()
+        closing.count(T0)
+        start_closing(funnel, through_ms)
+
+    monkeypatch.setattr(closing_store, "start_closing", after_a_flush)
+    closing.closer.round()
+    assert closing.published() == [(0, 0, {"iOS": 1}), (1, 0, {"iOS": 0}), (2, 0, {"iOS": 1})]
+
+
 def test_a_stretch_with_nothing_active_is_passed_over(closing: Closing) -> None:
     """After the active horizon of five minutes a silent funnel is not published until it has events again."""
     closing.count(T0)
