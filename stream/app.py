@@ -169,7 +169,7 @@ class BatchChannel(faust.Channel[Any]):
         return self._queue
 
     def waiting(self) -> list[Any]:
-        """Take all that wait, without waiting for more."""
+        """Take all that wait, without waiting for more; to be asked of a stream's own channel, whose queue it is."""
         return [self.queue.get_nowait() for _ in range(self.queue.qsize())]
 
 
@@ -251,7 +251,7 @@ async def aggregate(stream: Any) -> None:
     async for first in stream:
         health.begin("counting")
         try:
-            await threads.run("count", parts.aggregator, [first, *judged.waiting()])
+            await threads.run("count", parts.aggregator, [first, *stream.channel.waiting()])
         except StoppedError:
             return
         except Exception as error:
