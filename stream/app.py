@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ import faust
 from aiohttp.web import Response
 from confluent_kafka import KafkaException
 from mode import Service
-from mode.utils.queues import FlowControlEvent, ThrowableQueue
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from funnelwatch.settings import load_settings
@@ -25,6 +23,7 @@ from schemas.codec import Decoder, RegistryUnavailable, Undecodable
 from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
+from stream.batch_channel import BatchChannel, backlog
 from stream.clock import wall_clock_ms
 from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
@@ -34,7 +33,7 @@ from stream.window_parts import Assembler, is_plausible
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream.fetch import Fetch
+    from stream.fetch import Fetch, JudgedFetch
     from stream.model import ClosedWindow
 
 log = logging.getLogger(__name__)
@@ -46,11 +45,9 @@ CLOSER_EVERY_S = 0.25
 ALERTING_EVERY_S = 2.0
 """How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
 UPKEEP_EVERY_S = 60.0
-FETCHES_IN_THE_CHANNEL = 1
-"""How many fetches may wait to be judged; with more to come the intake holds, so memory stays bounded."""
-
-JUDGED_IN_THE_CHANNEL = 8
-"""How many judged fetches may wait to be counted. They have 50 bytes an event, a tenth of what a record has."""
+FETCHES_IN_THE_CHANNEL = 8
+"""How many judged fetches may wait to be counted; with more to come the intake holds, so memory stays bounded. They
+have 50 bytes an event, a tenth of what a record has."""
 
 GIVE_UP_AFTER_S = 8.0
 """A worker that is asked to stop ends after this long whatever it waits for; containers are killed after ten."""
@@ -58,10 +55,6 @@ GIVE_UP_AFTER_S = 8.0
 COLLECT_AFTER = (200_000, 20, 20)
 """Python looks for garbage in cycles after so many new objects. By default after 700, and a fetch has 100,000 messages:
 a third of the time would go into looking through them."""
-
-SWITCH_AFTER_S = 0.0005
-"""A thread that wants the interpreter waits for the one that has it at most this long. By default 5 ms: the judge's,
-which gives it up for every operation of numpy, would get it back that late each time that the intake makes messages."""
 
 SAY_SOMETHING_EVERY_S = 1.0
 """A fetch goes on this often even if it is empty: to say again which partitions are idle, and to repair Redis."""
@@ -85,7 +78,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "judge", "count", "metrics", "close", "detect", "look", "upkeep")
+            for name in ("intake", "count", "metrics", "close", "detect", "look", "upkeep")
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -154,27 +147,7 @@ app = FunnelwatchApp(
 )
 
 
-class BatchChannel(faust.Channel[Any]):
-    """A channel whose queue outlives a rebalance of Faust's own topics.
-
-    Faust clears its queues then, because it will read their messages again; ours are not Faust's to read.
-    """
-
-    @property
-    def queue(self) -> Any:
-        """The queue, made at the first use."""
-        if self._queue is None:
-            own = FlowControlEvent(initially_suspended=False)
-            self._queue = ThrowableQueue(maxsize=self.maxsize, flow_control=own)
-        return self._queue
-
-    def waiting(self) -> list[Any]:
-        """Take all that wait, without waiting for more; to be asked of a stream's own channel, whose queue it is."""
-        return [self.queue.get_nowait() for _ in range(self.queue.qsize())]
-
-
 fetches = BatchChannel(app, maxsize=FETCHES_IN_THE_CHANNEL)
-judged = BatchChannel(app, maxsize=JUDGED_IN_THE_CHANNEL)
 windows = app.topic(
     settings.windows_topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
 )
@@ -186,14 +159,13 @@ health = Health(STUCK_AFTER_S, EXIT_AFTER_S, READY_AFTER_S)
 
 @app.service
 class Intake(Service):
-    """Feeds the channel with what librdkafka fetches; holds the fetch while the channel is full."""
+    """Feeds the channel with what librdkafka fetches, each fetch judged; holds while the channel is full."""
 
     async def on_start(self) -> None:
         """Join the group."""
         gc.set_threshold(*COLLECT_AFTER)
-        sys.setswitchinterval(SWITCH_AFTER_S)
         await threads.run("intake", lambda: parts.fetcher)
-        await threads.run("judge", lambda: parts.judging)
+        await threads.run("intake", lambda: parts.judging)
         await threads.run("count", lambda: parts.aggregator)
 
     @Service.task
@@ -204,23 +176,29 @@ class Intake(Service):
             fetch = await threads.run("intake", parts.fetcher.fetch)
             metrics.STOPPED.set(len(parts.fetcher.stopped))
             if fetch or time.monotonic() - handed_over >= SAY_SOMETHING_EVERY_S:
-                await self._hand_over(fetch)
+                try:
+                    judged = await self._judge(fetch)
+                except StoppedError:
+                    return
+                await self._hand_over(judged)
                 handed_over = time.monotonic()
 
-    async def _hand_over(self, fetch: Fetch) -> None:
-        put = asyncio.ensure_future(fetches.put(cast("Any", fetch)))
-        held = False
+    async def _judge(self, fetch: Fetch) -> JudgedFetch:
+        health.begin("decoding")
+        judged = await threads.run("intake", parts.judging, fetch)
+        health.end("decoding")
+        return cast("JudgedFetch", judged)
+
+    async def _hand_over(self, judged: JudgedFetch) -> None:
+        put = asyncio.ensure_future(fetches.put(cast("Any", judged)))
         while not put.done():
             await asyncio.wait({put}, timeout=1.0)
             if self.should_stop:
                 put.cancel()
                 return
             if not put.done():
-                held = True
                 health.fetching()
                 await threads.run("intake", parts.fetcher.keep_alive)
-        if held:
-            await threads.run("intake", parts.fetcher.resume)
 
     async def on_stop(self) -> None:
         """Leave the group, so that others take over at once."""
@@ -228,30 +206,14 @@ class Intake(Service):
             await threads.run("intake", parts.fetcher.close)
 
 
-@app.agent(fetches, name="judge")
-async def judge(stream: Any) -> None:
-    """Judge each fetch: accepted, refused or a duplicate; what is refused goes to the dead letters."""
-    async for fetch in stream:
-        health.begin("decoding")
-        try:
-            verdicts = await threads.run("judge", parts.judging, fetch)
-        except StoppedError:
-            return
-        except Exception as error:
-            log.exception("events cannot be judged; the worker stops, and nothing is lost")
-            await app.crash(error)
-            raise
-        health.end("decoding")
-        await judged.put(verdicts)
-
-
-@app.agent(judged, name="aggregate")
+@app.agent(fetches, name="aggregate")
 async def aggregate(stream: Any) -> None:
-    """Count all fetches that are judged by now: one transaction, then the hot copy, then the offsets."""
+    """Count all fetches that are here: one transaction, then the hot copy, then the offsets."""
     async for first in stream:
+        together = await backlog(stream, first)
         health.begin("counting")
         try:
-            await threads.run("count", parts.aggregator, [first, *stream.channel.waiting()])
+            await threads.run("count", parts.aggregator, together)
         except StoppedError:
             return
         except Exception as error:

@@ -115,8 +115,8 @@ class Refused:
     detail: str
 
     def without_bytes(self) -> Refused:
-        """What is left to know of it once the dead letters have it."""
-        return Refused(replace(self.record, key=None, value=None), self.reason, self.detail)
+        """What is left to know of it once the dead letters have it: where it was, and why in a word."""
+        return Refused(replace(self.record, key=None, value=None), self.reason, "")
 
 
 @dataclass(slots=True)

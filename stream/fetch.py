@@ -55,6 +55,7 @@ class Fetch:
         warm_up: counted already, read for their event ids.
         at_end: partitions with nothing unread after this.
         newly_assigned: whether a partition was assigned since the last fetch.
+        is_full: whether it ended because it is large, so that there is a backlog.
         taken_s: monotonic time of the fetch.
     """
 
@@ -62,6 +63,7 @@ class Fetch:
     warm_up: list[tuple[Assigned, RecordBatch]] = field(default_factory=list)
     at_end: list[Assigned] = field(default_factory=list)
     newly_assigned: bool = False
+    is_full: bool = False
     taken_s: float = field(default_factory=time.monotonic)
 
     def __bool__(self) -> bool:
@@ -77,12 +79,14 @@ class JudgedFetch:
         verdicts: at most one a partition.
         at_end: as in the fetch.
         newly_assigned: as in the fetch.
+        is_full: as in the fetch.
         taken_s: as in the fetch.
     """
 
     verdicts: list[tuple[Assigned, Judged]]
     at_end: list[Assigned]
     newly_assigned: bool
+    is_full: bool
     taken_s: float
 
 

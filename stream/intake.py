@@ -92,6 +92,7 @@ class Fetcher:
         self._piles: dict[Assigned, Pile] = {}
         self._taken = 0
         self._taken_bytes = 0
+        self._held = False
         self.changed_s: float | None = None
         session_ms = int(settings.session_timeout_s * 1000)
         self._consumer = Consumer(
@@ -112,6 +113,8 @@ class Fetcher:
                     "fetch.queue.backoff.ms": 2,
                     "fetch.wait.max.ms": 10,
                     "queued.max.messages.kbytes": 65_536,
+                    # By default 100,000 a partition, at some 300 bytes each.
+                    "queued.min.messages": 20_000,
                     # A topic that is made while we wait is noticed soon.
                     "topic.metadata.refresh.interval.ms": 30_000,
                 }
@@ -136,25 +139,31 @@ class Fetcher:
     def fetch(self) -> Fetch:
         """What comes within the flush interval; sooner if it is much.
 
+        It is full if it did not take all of the interval.
+
         Raises:
             KafkaException: the consumer cannot go on; the worker must start anew.
         """
+        self._resume()
         self._rewind()
         self._start_mended()
         settings = self._settings
         deadline = time.monotonic() + settings.flush_interval_s
-        while self._taken < settings.flush_max_events and self._taken_bytes < MAX_FETCH_BYTES:
+        while not (is_full := self._taken >= settings.flush_max_events or self._taken_bytes >= MAX_FETCH_BYTES):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             self._take(self._consumer.consume(CONSUME_AT_ONCE, min(left, 0.05)))
-        return self._fetched()
+        return self._fetched(is_full)
 
     def _take(self, messages: Sequence[Message]) -> None:
         """Sort messages by the assignment that they belong to, before the next call may change the assignment."""
         if not messages:
             return
-        places = [NO_RECORD if one.error() is not None else cast("int", one.partition()) for one in messages]
+        if any(map(Message.error, messages)):
+            places = [cast("int", one.partition()) if one.error() is None else NO_RECORD for one in messages]
+        else:
+            places = cast("list[int]", list(map(Message.partition, messages)))
         # Messages of a partition come in rows.
         begins = np.flatnonzero(np.diff(places, prepend=NO_RECORD - 1)).tolist()
         for begin, end in pairwise((*begins, len(messages))):
@@ -175,10 +184,10 @@ class Fetcher:
             self._taken += taken
             self._taken_bytes += size
 
-    def _fetched(self) -> Fetch:
+    def _fetched(self, is_full: bool) -> Fetch:
         """What was taken, as batches that each start where the one before it ended."""
         taken, self._piles, self._taken, self._taken_bytes = self._piles, {}, 0, 0
-        fetch = Fetch(newly_assigned=self._newly_assigned)
+        fetch = Fetch(newly_assigned=self._newly_assigned, is_full=is_full)
         self._newly_assigned = False
         for assigned, pile in taken.items():
             if self._assigned.get(assigned.partition) is not assigned:
@@ -294,16 +303,19 @@ class Fetcher:
                 self._consumer.pause([TopicPartition(self._topic, partition)])
 
     def keep_alive(self) -> None:
-        """Stay in the group while nothing can be taken in: hold the fetch, serve the group's callbacks."""
+        """Stay in the group while nothing can be taken in: hold until the next fetch, serve the group's callbacks."""
+        self._held = True
         self._consumer.pause(self._consumer.assignment())
         for assigned in self._assigned.values():
             assigned.at_end = False  # not known while nothing is asked for; Kafka says so again after the hold
         # What was on its way, or is of a partition that was assigned by this very call, is kept for the next fetch.
         self._take(self._consumer.consume(CONSUME_AT_ONCE, 0))
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """Go on fetching after ``keep_alive``."""
-        self._consumer.resume([tp for tp in self._consumer.assignment() if tp.partition in self._assigned])
+        if self._held:
+            self._consumer.resume([tp for tp in self._consumer.assignment() if tp.partition in self._assigned])
+            self._held = False
 
     def commit(self, next_offsets: dict[int, int]) -> None:
         """Tell Kafka how far partitions are counted: for lag tools, nothing here depends on it. From any thread."""

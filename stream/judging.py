@@ -1,4 +1,4 @@
-"""The second station of the stream: each fetch is judged, and what is refused goes to the dead letters.
+"""The first station of the stream, after the fetch: it is judged, and what is refused goes to the dead letters.
 
 It waits for nobody but the schema registry and Kafka, so that it goes on while a flush takes its time.
 """
@@ -29,6 +29,7 @@ class Judging:
         judge: decides about a record.
         dead_letters: where refused records go.
         stopping: set when the worker stops.
+        keep_alive: called now and then while it waits: nothing is fetched then, and the group must not think us dead.
         now_ms: the wall clock.
     """
 
@@ -38,11 +39,12 @@ class Judging:
         judge: Judge,
         dead_letters: DeadLetters,
         stopping: threading.Event,
+        keep_alive: Callable[[], None],
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._judge = judge
         self._dead_letters = dead_letters
-        self._wait_for = Patience(stopping)
+        self._wait_for = Patience(stopping, keep_alive)
         self._now_ms = now_ms
 
     def ask_kafka(self, timeout_s: float) -> None:
@@ -69,7 +71,7 @@ class Judging:
                 self._wait_for("Kafka: dead letters", send)
                 verdict.refused = [one.without_bytes() for one in verdict.refused]
                 point("dead_letters_sent")
-        return JudgedFetch(verdicts, fetch.at_end, fetch.newly_assigned, fetch.taken_s)
+        return JudgedFetch(verdicts, fetch.at_end, fetch.newly_assigned, fetch.is_full, fetch.taken_s)
 
     def _judge_into(self, verdicts: list[tuple[Assigned, Judged]], fetch: Fetch, now_ms: int) -> None:
         """Judge the batches one by one, so that an outage in the middle does not judge again what is judged."""

@@ -44,7 +44,7 @@ def until_done(
         what: a name for the log, "PostgreSQL: flush".
         is_outage: whether an error is one to wait out; any other is raised.
         stopping: set when the worker stops.
-        on_retry: called after each failure, for a metric.
+        on_retry: called after each failure.
 
     Raises:
         StoppedError: the worker stops before the operation has succeeded.
@@ -80,10 +80,12 @@ class Patience:
 
     Args:
         stopping: set when the worker stops.
+        meanwhile: called after each failure.
     """
 
-    def __init__(self, stopping: threading.Event) -> None:
+    def __init__(self, stopping: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
         self._stopping = stopping
+        self._meanwhile = meanwhile
 
     def __call__(self, what: str, operation: Callable[[], T]) -> T:
         """The operation's result; retries are counted under ``what``.
@@ -91,13 +93,12 @@ class Patience:
         Raises:
             StoppedError: the worker stops before the operation has succeeded.
         """
-        return until_done(
-            operation,
-            what=what,
-            is_outage=_is_away,
-            stopping=self._stopping,
-            on_retry=metrics.RETRIES.labels(what).inc,
-        )
+
+        def on_retry() -> None:
+            metrics.RETRIES.labels(what).inc()
+            self._meanwhile()
+
+        return until_done(operation, what=what, is_outage=_is_away, stopping=self._stopping, on_retry=on_retry)
 
 
 def _is_away(error: Exception) -> bool:

@@ -161,7 +161,12 @@ class Parts:
     @cached_property
     def judging(self) -> Judging:
         """What judges the intake's fetches."""
-        return Judging(judge=self.judge, dead_letters=DeadLetters(self.settings), stopping=self.stopping)
+        return Judging(
+            judge=self.judge,
+            dead_letters=DeadLetters(self.settings),
+            stopping=self.stopping,
+            keep_alive=self.fetcher.keep_alive,
+        )
 
     @cached_property
     def aggregator(self) -> Aggregator:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
+from confluent_kafka import Message
 
 from stream.counting import Records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from confluent_kafka import Message
-
     from schemas.page import Ints
+
+
+MS = itemgetter(1)
+"""Of a message's timestamp; the other half says whose clock it is."""
 
 
 class Pile:
     """What is taken of one assignment until the fetch is over.
 
-    A list comprehension for each part of the messages is the fastest way that Python has to take them apart.
+    To map a method of ``Message`` is the fastest way that Python has to take them apart.
 
     Attributes:
         next_offset: the offset after the last one.
@@ -34,21 +38,22 @@ class Pile:
 
     def add(self, messages: Sequence[Message], position: int) -> tuple[int, int]:
         """Add messages, leaving out what is before the position; how many they are, and the bytes of their values."""
-        offsets = cast("list[int]", [one.offset() for one in messages])
-        if offsets[0] < position or sorted(offsets) != offsets:
+        count = len(messages)
+        offsets = np.fromiter(map(Message.offset, messages), np.int64, count)
+        if offsets[0] < position or (offsets[1:] < offsets[:-1]).any():
             # Some were on their way when the partition was set back.
             kept = []
-            for message, offset in zip(messages, offsets, strict=True):
+            for message, offset in zip(messages, offsets.tolist(), strict=True):
                 if offset >= position:
                     kept.append(message)
                     position = offset + 1
             return self.add(kept, 0) if kept else (0, 0)
-        self._offsets.append(np.array(offsets, np.int64))
-        self._keys += [one.key() for one in messages]
-        self._values += [one.value() for one in messages]
-        self._timestamps.append(np.array([one.timestamp()[1] for one in messages], np.int64))
-        self.next_offset = offsets[-1] + 1
-        return len(offsets), sum(map(len, messages))
+        self._offsets.append(offsets)
+        self._keys.extend(map(Message.key, messages))
+        self._values.extend(map(Message.value, messages))
+        self._timestamps.append(np.fromiter(map(MS, map(Message.timestamp, messages)), np.int64, count))
+        self.next_offset = int(offsets[-1]) + 1
+        return count, sum(map(len, messages))
 
     def records(self) -> Records:
         """All of them."""

@@ -126,8 +126,8 @@ process alone, from its first record on."""
 
 STAGES = """\
 `make bench-stages`: what a worker does, one thing after the other on one thread, by processor time of that thread. In a
-worker three threads share it: the intake, the judging and the counting. They are Python's, so that of what they do only
-what numpy and librdkafka do, and waiting, goes on at the same time. Flushes are of one fetch each here; in a backlog a
+worker two threads share it: the intake, which judges as well, and the counting. They are Python's, so that of what they do
+only what numpy and librdkafka do, and waiting, goes on at the same time. Flushes are of one fetch each here; in a backlog a
 worker joins them."""
 
 LATENCY = """\

@@ -1,7 +1,7 @@
 """Where an event's time goes: what a worker does, one thing after the other on one thread: ``make bench-stages``.
 
-Each thing has its own clock, of processor time, so that what a server does meanwhile does not count. In a worker three
-threads do this at once (intake, judging, counting); what one of them costs alone bounds what it can do a second.
+Each thing has its own clock, of processor time, so that what a server does meanwhile does not count. In a worker two
+threads do this at once (intake, counting); what one of them costs alone bounds what it can do a second.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 STAGES = {
     "consume": ("intake", "`Consumer.consume`: a Python object for each message"),
     "take apart": ("intake", "offset, key, value and timestamp of each message into columns"),
-    "decode": ("judging", "bytes into columns, hashes of strings, UTF-8"),
-    "check": ("judging", "limits, series, verdicts"),
-    "duplicates": ("judging", "event ids looked up and remembered"),
+    "decode": ("intake", "bytes into columns, hashes of strings, UTF-8"),
+    "check": ("intake", "limits, series, verdicts"),
+    "duplicates": ("intake", "event ids looked up and remembered"),
     "tally": ("counting", "events added up to rows"),
     "flush": ("counting", "rows to PostgreSQL and back: our side of it"),
     "copy": ("counting", "totals to Redis: our side of it"),

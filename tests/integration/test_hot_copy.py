@@ -162,6 +162,7 @@ class Counting:
             judge=Judge(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
             dead_letters=None,  # type: ignore[arg-type]
             stopping=stopping,
+            keep_alive=lambda: None,
         )
         self.aggregator = Aggregator(
             settings=settings,

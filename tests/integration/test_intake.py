@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from stream.intake import Fetcher
 from stream.model import PartitionCounts
@@ -96,40 +96,11 @@ def test_the_end_of_a_partition_is_known_also_where_records_came_in_the_same_fet
     taking.until_at_end([0, 1])
 
 
-class Message:
-    """Stands for a message of librdkafka: a record, or the end of a partition."""
-
-    def __init__(self, offset: int | None, partition: int = 0) -> None:
-        self._offset = offset
-        self._partition = partition
-
-    def error(self) -> KafkaError | None:
-        """That nothing is unread, where this is no record."""
-        return KafkaError(KafkaError._PARTITION_EOF) if self._offset is None else None
-
-    def partition(self) -> int:
-        """The partition."""
-        return self._partition
-
-    def offset(self) -> int | None:
-        """The offset of a record."""
-        return self._offset
-
-    def key(self) -> bytes:
-        """Some key."""
-        return b"k"
-
-    def value(self) -> bytes:
-        """Some value."""
-        return b"v"
-
-    def timestamp(self) -> tuple[int, int]:
-        """A time of Kafka."""
-        return 1, 5
-
-    def __len__(self) -> int:
-        """Bytes of the value."""
-        return 1
+def message(offset: int | None, partition: int = 0) -> Message:
+    """A message of librdkafka: a record, or the end of a partition."""
+    error = KafkaError(KafkaError._PARTITION_EOF) if offset is None else None
+    at = -1 if offset is None else offset
+    return Message(partition=partition, offset=at, error=error, key=b"k", value=b"v", timestamp=(1, 5))
 
 
 def test_what_was_on_its_way_when_a_partition_was_set_back_is_not_taken_twice(taking: Taking) -> None:
@@ -138,19 +109,19 @@ def test_what_was_on_its_way_when_a_partition_was_set_back_is_not_taken_twice(ta
     assigned = fetcher._assigned[0]
 
     def take(*messages: Message) -> None:
-        fetcher._take(cast("Any", messages))
+        fetcher._take(messages)
 
-    take(Message(0), Message(1), Message(None))
+    take(message(0), message(1), message(None))
     assert assigned.at_end
-    take(Message(0), Message(1), Message(2))
+    take(message(0), message(1), message(2))
     assert not assigned.at_end
-    (batch,) = [batch for _, batch in fetcher._fetched().batches]
+    (batch,) = [batch for _, batch in fetcher._fetched(is_full=False).batches]
     assert (batch.start_offset, batch.next_offset) == (0, 3)
     assert [record.offset for record in batch.records] == [0, 1, 2]
-    take(Message(3))
+    take(message(3))
     fetcher._on_revoke(fetcher._consumer, [TopicPartition(taking.settings.events_topic, 0)])
-    take(Message(4), Message(None))
-    assert fetcher._fetched().batches == []
+    take(message(4), message(None))
+    assert fetcher._fetched(is_full=False).batches == []
 
 
 def test_a_hold_loses_nothing_and_repeats_nothing(taking: Taking) -> None:
@@ -163,7 +134,6 @@ def test_a_hold_loses_nothing_and_repeats_nothing(taking: Taking) -> None:
     for _ in range(20):
         taking.fetcher.keep_alive()
     assert not [assigned for assigned in taking.fetcher._assigned.values() if assigned.at_end]
-    taking.fetcher.resume()
     taking.until(0, 3_100)
     taking.until(1, 100)
     taking.until_at_end([0, 1])

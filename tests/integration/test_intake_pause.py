@@ -33,7 +33,6 @@ def test_a_partition_lost_during_a_hold_is_read_again_when_it_comes_back(setting
         fetcher.keep_alive()
         fetcher._on_revoke(fetcher._consumer, partition)
         fetcher._consumer.incremental_unassign(partition)
-        fetcher.resume()
         fetcher._on_assign(fetcher._consumer, partition)
         produce(quick, [event() for _ in range(10)])
         wait_until(come, "ten records")

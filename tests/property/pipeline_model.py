@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import redis
+from confluent_kafka import Message
 
 from funnelwatch.settings import Settings
 from schemas.codec import Reason, RegistryUnavailable, Undecodable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stream.counting import Refused
-    from stream.fetch import Assigned, Fetch, JudgedFetch
+    from stream.fetch import Assigned, JudgedFetch
 
 HORIZON_S = 100.0
 TOPIC = "events"
@@ -46,43 +47,6 @@ class CrashError(BaseException):
     """kill -9: nothing of the worker runs after this."""
 
 
-@dataclass
-class Message:
-    """A message as confluent_kafka has it."""
-
-    number: int
-    at: int
-    content: bytes
-    time: int
-
-    def error(self) -> None:
-        """It is none."""
-
-    def partition(self) -> int:
-        """Its partition."""
-        return self.number
-
-    def offset(self) -> int:
-        """Its offset."""
-        return self.at
-
-    def key(self) -> bytes:
-        """Not looked at."""
-        return b"k"
-
-    def value(self) -> bytes:
-        """Its bytes."""
-        return self.content
-
-    def timestamp(self) -> tuple[int, int]:
-        """Kafka's time, ms."""
-        return 1, self.time
-
-    def __len__(self) -> int:
-        """Bytes."""
-        return len(self.content)
-
-
 class Broker:
     """Logs, whose offsets may have gaps, as transactions and compaction make them."""
 
@@ -93,7 +57,8 @@ class Broker:
     def append(self, partition: int, content: bytes, time: int, gap: int) -> None:
         """One more record, ``gap`` offsets after the last one."""
         at = self.ends[partition] + gap
-        self.logs[partition].append(Message(partition, at, content, time))
+        message = Message(partition=partition, offset=at, key=b"k", value=content, timestamp=(1, time))
+        self.logs[partition].append(message)
         self.ends[partition] = at + 1
 
 
@@ -128,9 +93,9 @@ class Consumer:
         for number, position in self.positions.items():
             if number in self.paused:
                 continue
-            ahead = [one for one in self.broker.logs[number] if one.at >= position][:2]
+            ahead = [one for one in self.broker.logs[number] if one.offset() >= position][:2]
             if ahead:
-                self.positions[number] = ahead[-1].at + 1
+                self.positions[number] = ahead[-1].offset() + 1
             found += ahead
         return found
 
@@ -162,7 +127,8 @@ class Consumer:
         """The first offset whose time is not before the one that is given in place of an offset."""
         found = []
         for one in partitions:
-            young = [message.at for message in self.broker.logs[one.partition] if message.time >= one.offset]
+            log = self.broker.logs[one.partition]
+            young = [message.offset() for message in log if message.timestamp()[1] >= one.offset]
             found.append(SimpleNamespace(partition=one.partition, offset=young[0] if young else -1, error=None))
         return found
 
@@ -301,13 +267,12 @@ class NeverStopping:
 
 @dataclass(eq=False)
 class Worker:
-    """A real intake, a real judging and a real aggregator; between them the channels."""
+    """A real intake, a real judging and a real aggregator; between them the channel."""
 
     fetcher: Any
     judging: Any
     aggregator: Any
-    channel: list[Fetch] = field(default_factory=list)
-    judged: list[JudgedFetch] = field(default_factory=list)
+    channel: list[JudgedFetch] = field(default_factory=list)
 
     @property
     def consumer(self) -> Consumer:
@@ -348,6 +313,7 @@ class World:
             judge=Judge(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
             dead_letters=self.letters,  # type: ignore[arg-type]
             stopping=stopping,
+            keep_alive=fetcher.keep_alive,
             now_ms=lambda: self.now_ms,
         )
         counter = aggregate.Aggregator(

@@ -111,42 +111,31 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @rule(number=workers)
     def fetch(self, number: int) -> None:
-        """Put a fetch into the channel, if there is room."""
+        """Put a fetch that is judged into the channel, if there is room."""
         worker = self.workers[number]
-        if len(worker.channel) < 3:
-            worker.channel.append(worker.fetcher.fetch())
+        if len(worker.channel) < 4:
+            worker.channel.append(worker.judging(worker.fetcher.fetch()))
 
     @rule(number=workers)
     def fetch_and_count(self, number: int) -> None:
         """What a worker does all the time."""
         self.fetch(number)
-        self.count_one(self.workers[number])
-
-    @rule(number=workers)
-    def judge(self, number: int) -> None:
-        """Judge a fetch, while one before it is still being counted, perhaps."""
-        self.judge_one(self.workers[number])
-
-    def judge_one(self, worker: Worker) -> None:
-        """Judge the eldest fetch of the channel, if there is room for the verdicts."""
-        if worker.channel and len(worker.judged) < 3:
-            worker.judged.append(worker.judging(worker.channel.pop(0)))
+        self.count_all(self.workers[number])
 
     @rule(number=workers)
     def count(self, number: int) -> None:
-        """Judge a fetch and count what is judged."""
-        self.count_one(self.workers[number])
+        """Count what is in the channel."""
+        self.count_all(self.workers[number])
 
-    def count_one(self, worker: Worker) -> None:
-        """Count all fetches that are judged, the eldest of the channel among them."""
-        self.judge_one(worker)
-        if worker.judged:
-            taken, worker.judged = worker.judged, []
+    def count_all(self, worker: Worker) -> None:
+        """See ``count``."""
+        if worker.channel:
+            taken, worker.channel = worker.channel, []
             worker.aggregator(taken)
 
     @rule(number=workers, point=st.sampled_from(POINTS))
-    def crash_while_counting(self, number: int, point: str) -> None:
-        """Kill -9 between two steps of a flush."""
+    def crash_while_working(self, number: int, point: str) -> None:
+        """Kill -9 between two steps of a fetch or a flush."""
 
         def die(name: str) -> None:
             if name == point:
@@ -154,14 +143,14 @@ class ExactlyOnce(RuleBasedStateMachine):
 
         self.world.at_point = die
         try:
-            self.count_one(self.workers[number])
+            self.fetch_and_count(number)
         except CrashError:
             self.crash(number)
         finally:
             self.world.at_point = lambda _: None
 
     @rule(number=workers, other=workers, point=st.sampled_from(POINTS), rounds=st.integers(1, 3), told=st.booleans())
-    def freeze_while_counting(self, number: int, other: int, point: str, rounds: int, told: bool) -> None:
+    def freeze_while_working(self, number: int, other: int, point: str, rounds: int, told: bool) -> None:
         """A worker stands still between two steps while another takes its partitions over; then it goes on."""
         if number == other:
             return
@@ -174,20 +163,18 @@ class ExactlyOnce(RuleBasedStateMachine):
                 self.hand(partition, other, told)
             for _ in range(rounds):
                 self.fetch(other)
-                self.count_one(self.workers[other])
+                self.count_all(self.workers[other])
 
         self.world.at_point = stand_still
         try:
-            self.count_one(self.workers[number])
+            self.fetch_and_count(number)
         finally:
             self.world.at_point = lambda _: None
 
     @rule(number=workers)
     def hold(self, number: int) -> None:
         """The channel is full: nothing is fetched, the group is served, and then it goes on."""
-        fetcher = self.workers[number].fetcher
-        fetcher.keep_alive()
-        fetcher.resume()
+        self.workers[number].fetcher.keep_alive()
 
     @rule(number=workers, partition=partitions, told=st.booleans())
     def lose_while_holding(self, number: int, partition: int, told: bool) -> None:
@@ -196,17 +183,14 @@ class ExactlyOnce(RuleBasedStateMachine):
         fetcher.keep_alive()
         self.hand(partition, (number + 1) % WORKERS, told)
         fetcher.keep_alive()
-        fetcher.resume()
         self.hand(partition, number, told)
 
     @rule(number=workers, partition=partitions)
     def lose_while_judged_events_wait(self, number: int, partition: int) -> None:
         """A partition is given away and comes back before what was read of it is counted; then it is read again."""
-        worker = self.workers[number]
         for to in (number, (number + 1) % WORKERS, number):
             self.hand(partition, to, told=True)
             self.fetch(number)
-            self.judge_one(worker)
 
     # Servers
 
@@ -258,13 +242,13 @@ class ExactlyOnce(RuleBasedStateMachine):
         for log in self.world.broker.logs:
             sightings: list[tuple[str, int]] = []
             for message in log:
-                if message.content == b"garbage":
+                if message.value() == b"garbage":
                     continue
-                event = read(message.content)
-                horizon = message.time - int(HORIZON_S * 1000)
+                event = read(message.value() or b"")
+                horizon = message.timestamp()[1] - int(HORIZON_S * 1000)
                 if all(number != event["event_id"] or time < horizon for number, time in sightings):
                     kept.append(event)
-                sightings.append((event["event_id"], message.time))
+                sightings.append((event["event_id"], message.timestamp()[1]))
         return kept
 
     def teardown(self) -> None:
@@ -281,13 +265,13 @@ class ExactlyOnce(RuleBasedStateMachine):
                     break
             # Whatever zombies still have in hand changes nothing any more.
             for number, worker in enumerate(self.workers):
-                while worker.channel or worker.judged:
-                    self.count_one(worker)
+                self.count_all(worker)
                 self.fetch_and_count(number)
             self.fetch_and_count(0)
             assert world.store.counts == self.expected()
             assert world.store.durations == naive_durations(self.kept(), SETTINGS.window_ms)
-            garbage = {(m.number, m.at) for log in world.broker.logs for m in log if m.content == b"garbage"}
+            logs = world.broker.logs
+            garbage = {(m.partition(), m.offset()) for log in logs for m in log if m.value() == b"garbage"}
             assert world.letters.places == garbage
             assert {number: one.next_offset for number, one in world.store.progress.items()} == ends
             assert {key: tally for key, tally in world.hot.counts.items() if any(tally)} == world.store.counts

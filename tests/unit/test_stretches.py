@@ -21,7 +21,7 @@ def fetch(*of: Assigned, start: int, names: list[object] = NAMES) -> JudgedFetch
     """A fetch with ten records of each of these partitions."""
     events = Events(names, NONE, NONE, NONE, NONE, NONE)  # type: ignore[arg-type]
     verdicts = [(one, Judged(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
-    return JudgedFetch(verdicts, [], newly_assigned=False, taken_s=0.0)
+    return JudgedFetch(verdicts, [], newly_assigned=False, is_full=False, taken_s=0.0)
 
 
 def shape(fetches: list[JudgedFetch]) -> list[dict[int, list[int]]]:

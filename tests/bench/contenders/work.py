@@ -28,6 +28,7 @@ TUNED = {
     "fetch.queue.backoff.ms": 2,
     "fetch.wait.max.ms": 10,
     "queued.max.messages.kbytes": 65_536,
+    "queued.min.messages": 20_000,
 }
 """librdkafka's properties in the bare loop: those of funnelwatch's intake."""
 
