@@ -14,7 +14,7 @@ import logging
 import time
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -160,14 +160,14 @@ class Fetcher:
         """Sort messages by the assignment that they belong to, before the next call may change the assignment."""
         if not messages:
             return
+        numbers: Iterable[Any] = map(Message.partition, messages)
         if any(map(Message.error, messages)):
-            places = [cast("int", one.partition()) if one.error() is None else NO_RECORD for one in messages]
-        else:
-            places = cast("list[int]", list(map(Message.partition, messages)))
+            numbers = (one.partition() if one.error() is None else NO_RECORD for one in messages)
+        places = np.fromiter(numbers, np.int64, len(messages))
         # Messages of a partition come in rows.
         begins = np.flatnonzero(np.diff(places, prepend=NO_RECORD - 1)).tolist()
         for begin, end in pairwise((*begins, len(messages))):
-            row, partition = messages[begin:end], places[begin]
+            row, partition = messages[begin:end], int(places[begin])
             if partition == NO_RECORD:
                 for message in row:
                     self._on_error(message, cast("KafkaError", message.error()))

@@ -126,9 +126,9 @@ process alone, from its first record on."""
 
 STAGES = """\
 `make bench-stages`: what a worker does, one thing after the other on one thread, by processor time of that thread. In a
-worker two threads share it: the intake, which judges as well, and the counting. They are Python's, so that of what they do
-only what numpy and librdkafka do, and waiting, goes on at the same time. Flushes are of one fetch each here; in a backlog a
-worker joins them."""
+worker two threads share it: the intake, which judges as well, and the counting. They are Python's, so that of what
+they do only what numpy and librdkafka do, and waiting, goes on at the same time. Flushes are of one fetch each here; in
+a backlog a worker joins them."""
 
 LATENCY = """\
 `make bench-latency`, while events come at an even rate, the last one a share of the most that `make bench` has counted.

@@ -1,0 +1,70 @@
+"""What the intake does with a fetch, and while it has to wait."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from schemas.codec import Reason, RegistryUnavailable, Undecodable
+from stream.counting import Judge, Record, RecordBatch, Records
+from stream.duplicates import SeenIds
+from stream.fetch import Assigned, Fetch
+from stream.judging import Judging
+from stream.outage import StoppedError
+from stream.validation import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def judging(decode: Callable[[bytes | None], dict[str, Any]], kept: list[str], stopping: threading.Event) -> Judging:
+    """With a list that says how often the group was served."""
+    return Judging(
+        judge=Judge(decode, {}, Limits(300_000, 10**11), 10**6),
+        dead_letters=Letters(),  # type: ignore[arg-type]
+        stopping=stopping,
+        keep_alive=lambda: kept.append("kept"),
+        now_ms=lambda: 0,
+    )
+
+
+class Letters:
+    """Dead letters that Kafka takes at once."""
+
+    def send(self, partition: int, refused: list[Any]) -> None:
+        """Taken."""
+
+
+def fetch() -> Fetch:
+    """Of one record."""
+    records = Records.of([Record(7, b"key", b"value", 1)])
+    return Fetch([(Assigned(0, "id", 7, 7, SeenIds(600_000)), RecordBatch(0, 7, 8, records))])
+
+
+def test_the_group_is_served_while_the_registry_is_away() -> None:
+    """After each try; then all is judged, and of what was refused only the place and the reason are kept."""
+    kept: list[str] = []
+
+    def decode(value: bytes | None) -> dict[str, Any]:
+        if len(kept) < 3:
+            raise RegistryUnavailable("away")
+        raise Undecodable(Reason.INVALID_AVRO, "x" * 10_000)
+
+    ((_, verdict),) = judging(decode, kept, threading.Event())(fetch()).verdicts
+    assert kept == ["kept"] * 3
+    (refused,) = verdict.refused
+    assert (refused.record, refused.reason, refused.detail) == (Record(7, None, None, 1), Reason.INVALID_AVRO, "")
+
+
+def test_a_worker_that_stops_does_not_wait() -> None:
+    """What was fetched is read again by whoever comes next."""
+    stopping = threading.Event()
+    stopping.set()
+
+    def decode(value: bytes | None) -> dict[str, Any]:
+        raise RegistryUnavailable("away")
+
+    with pytest.raises(StoppedError):
+        judging(decode, [], stopping)(fetch())
