@@ -21,8 +21,8 @@ demo: $(INSTALLED)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help
 test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length (ARGS="kill --seed 7", ARGS="all --short")
-	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all)
+drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 20 min (ARGS="kill --seed 7")
+	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all --at-once 2)
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)

@@ -9,12 +9,12 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from funnelwatch.program import PROGRAM
 from funnelwatch.settings import Settings
 from producers.collector.keys import hash_of
 from producers.topics import ensure_topics
@@ -107,7 +107,7 @@ class Collector:
 @contextlib.contextmanager
 def collector(settings: Settings, log: Path, *args: str, **more: Any) -> Iterator[Collector]:
     """Run a collector that listens on a free port; ``more`` names settings to be different."""
-    command = [sys.executable, "-c", "from funnelwatch.cli.main import main; main()", "collector", "--port", "0", *args]
+    command = [*PROGRAM, "collector", "--port", "0", *args]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment(settings, **more), stdout=out, stderr=out)
     try:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
 from funnelwatch.cli.commands import cli
+from funnelwatch.program import PROGRAM
 from funnelwatch.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
-
-PROGRAM = (sys.executable, "-c", "from funnelwatch.cli.main import main; main()")
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from deploy.embedded.errors import StackError
+from funnelwatch.drills.at_once import run_at_once
 from funnelwatch.drills.catalog import DRILLS
 from funnelwatch.drills.drill import DrillError, run_drill
 from funnelwatch.drills.plan import Plan, short
@@ -19,6 +20,8 @@ from funnelwatch.drills.traffic import TrafficError
 from producers.topics import KafkaUnreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.embedded.stack import Kafka
 
 INTERRUPTED = 130
@@ -49,6 +52,7 @@ def list_drills(context: click.Context, _parameter: click.Parameter, wanted: boo
     help="Guarantees are those of Apache Kafka.",
 )
 @click.option("--short", "is_short", is_flag=True, help="Few events and faults, short times: some seconds a drill.")
+@click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="How many run at the same time.")
 @click.option("--keep", is_flag=True, help="Leave the folder with the workers' logs, and say where it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a drill on stdout.")
 def drill(
@@ -60,6 +64,7 @@ def drill(
     workers: int | None,
     kafka: str,
     is_short: bool,
+    at_once: int,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -74,16 +79,20 @@ def drill(
     Examples:
       funnelwatch drill kill --seed 7
       funnelwatch drill all --short
+      funnelwatch drill all --at-once 2
       funnelwatch drill redis database --events 50000 --json
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
+    chosen = list(DRILLS) if ALL in names else list(dict.fromkeys(names))
+    if at_once > 1 and len(chosen) > 1:
+        _end(_at_once(chosen, at_once))
+        return
     plan = Plan(seed=seed)
     if is_short:
         plan = short(plan)
     given: dict[str, Any] = {"events": events, "faults": faults, "workers": workers}
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
-    chosen = list(DRILLS) if ALL in names else list(dict.fromkeys(names))
     failed = []
     try:
         with Servers(cast("Kafka", kafka), _say, keep=keep) as servers:
@@ -97,9 +106,29 @@ def drill(
         sys.exit(INTERRUPTED)
     except (StackError, DrillError, TrafficError, KafkaUnreachable) as error:
         raise click.ClickException(str(error)) from error
+    _end(failed)
+
+
+def _end(failed: Sequence[str]) -> None:
     if failed:
         click.echo(f"not as promised: {', '.join(failed)}", err=True)
         sys.exit(1)
+
+
+def _at_once(names: Sequence[str], count: int) -> list[str]:
+    """Run drills at the same time, each with this command's options; those that failed."""
+    context = click.get_current_context()
+    options = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if isinstance(parameter, click.Option) and parameter.name != "at_once" and value not in (None, False):
+            options += [parameter.opts[-1]] if parameter.is_flag else [parameter.opts[-1], str(value)]
+    try:
+        codes = run_at_once(names, options, count, _say, click.echo)
+    except KeyboardInterrupt:
+        click.echo("interrupted; everything is ended", err=True)
+        sys.exit(INTERRUPTED)
+    return [name for name in names if codes[name]]
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:

@@ -12,6 +12,7 @@ import webbrowser
 from typing import TYPE_CHECKING, BinaryIO
 
 from deploy.embedded.ports import HOST, free_ports
+from funnelwatch.program import PROGRAM
 from funnelwatch.settings import Settings
 from funnelwatch.supervisor import end_with_parent
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 START_S = 90.0
 STOP_S = 10.0
-PROGRAM = (sys.executable, "-c", "from funnelwatch.cli.main import main; main()")
 
 
 class Board:

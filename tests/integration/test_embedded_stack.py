@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -20,6 +19,7 @@ from deploy.embedded.errors import StackError
 from deploy.embedded.ports import HOST
 from deploy.embedded.state import ServiceState, StackState
 from funnelwatch.cli.stack import topics_are_new
+from funnelwatch.program import PROGRAM
 from tests.integration.test_embedded_faults import program
 from tests.stack import wait_until
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import psutil
 
     from deploy.embedded.stack import Stack
-
-PROGRAM = [sys.executable, "-c", "from funnelwatch.cli.main import main; main()"]
 
 
 def quiet(line: str) -> None:

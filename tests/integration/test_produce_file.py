@@ -7,12 +7,12 @@ import gzip
 import json
 import signal
 import subprocess
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.program import PROGRAM
 from producers.simulator import Simulator
 from producers.topics import ensure_topics
 from tests.ecom import ecom_counts, ecom_path
@@ -41,7 +41,7 @@ def run(settings: Settings, *arguments: str, given: bytes = b"", code: int = 0) 
 
 def command(*arguments: str) -> list[str]:
     """The installed entry point's own function, in this interpreter."""
-    return [sys.executable, "-c", "from funnelwatch.cli.main import main; main()", *arguments]
+    return [*PROGRAM, *arguments]
 
 
 def simulated() -> list[dict[str, Any]]:
