@@ -45,6 +45,8 @@ def load_rules(path: Path | None = None, declared: Declared | None = None) -> Ru
         raise RuleFileError(f"{path}: {what}; right would be a folder of alert rules, or one rule file")
     rules: list[NamedRule] = []
     for file in files:
+        if file.exists() and not file.is_file():
+            raise RuleFileError(f"{file}: is no file; right would be a file of alert rules")
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -110,22 +110,24 @@ class _Run:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C come between two events only: else one may be on its way and not counted as taken."""
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
+        """Let Ctrl-C and SIGTERM come between two events only: else one may be on its way and not counted as taken."""
+        untouched = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        ours = {number: own for number, own in untouched.items() if signal.getsignal(number) is own}
+        if threading.current_thread() is not threading.main_thread():
+            ours = {}
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             if not self._taking:
                 raise KeyboardInterrupt
             self._interrupted = True
 
-        signal.signal(signal.SIGINT, interrupt)
+        for number in ours:
+            signal.signal(number, interrupt)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number, before in ours.items():
+                signal.signal(number, before)
 
     def put(self, value: bytes, key: str, progress: Callable[[int], None] | None) -> None:
         """Take one event, as soon as there is room."""

@@ -48,12 +48,12 @@ def _kafka(context: Context, kafka: str, port: int, started: Callable[[ServiceSt
     except CancelledError:
         raise
     except StackError as error:
+        reason = str(error).rstrip(".")
         if kafka == "apache":
-            raise StackError(f"Apache Kafka cannot run: {error}. Repair that, or use --kafka tansu.") from error
+            raise StackError(f"Apache Kafka cannot run: {reason}. Repair that, or use --kafka tansu.") from error
         if had_data or apache_kafka.has_data(context.data_dir):
             raise StackError(
-                f"The topics in {context.data_dir} are Apache Kafka's, and it cannot run: {error}. Repair that, or go "
+                f"The topics in {context.data_dir} are Apache Kafka's, and it cannot run: {reason}. Repair that, or go "
                 "on without these topics with --kafka tansu."
             ) from error
-        reason = str(error).rstrip(".")
     return launch(tansu.choose(context, f"Apache Kafka is not possible: {reason}"), port, started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,13 @@ def test_check_of_the_shipped_rules_is_clean_and_machine_readable() -> None:
     result = CliRunner().invoke(command, ["check", "--json"])
 
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"ok": True, "rules": 5, "faults": []})
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe would be waited for, for ever."""
+    os.mkfifo(tmp_path / "pipe.yml")
+    with pytest.raises(RuleFileError, match=r"pipe\.yml: is no file"):
+        load_rules(tmp_path)
 
 
 def test_show_of_an_unknown_rule_names_the_known_ones() -> None:
