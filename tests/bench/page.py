@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.bench import goals
 from tests.bench.growth import shares
 from tests.bench.latency.__main__ import SEEN_IN
 from tests.bench.latency.delays import KEPT
@@ -166,13 +167,21 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], str], ...] = (
 )
 
 
+GOALS = """\
+What was aimed at, against what has been measured, by the figures below. Speeds are ratios within one run of `make
+bench`."""
+
+
 def page(figures_in: Path) -> str:
     """The page, from the figures that there are."""
     text = ["# Benchmarks", "", "Written by `make bench-page` from the figures in `docs/benchmarks/`; do not edit."]
+    paths = {name: figures_in / f"{name}.json" for name, _, _, _ in SECTIONS}
+    found = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
     for name, title, render, words in SECTIONS:
-        path = figures_in / f"{name}.json"
-        figures = render(json.loads(path.read_text())) if path.exists() else "Not measured yet."
-        text += ["", f"## {title}", "", words, "", figures]
+        if name == "stages":
+            text += ["", "## Against the goals", "", GOALS, "", goals.table(found)]
+            text += ["", goals.why(found[name])] if name in found else []
+        text += ["", f"## {title}", "", words, "", render(found[name]) if name in found else "Not measured yet."]
     return "\n".join(text) + "\n"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.bench import growth as growth_bench
 from tests.bench import producer as producer_bench
+from tests.bench.goals import table as goals_table
 from tests.bench.latency import __main__ as latency_bench
 from tests.bench.page import growth, latency, page, producer
 
@@ -49,6 +50,25 @@ def test_delays_stand_beside_the_rate_reached_and_what_was_not_kept_up_with_is_t
     printed = latency_bench.table(results)
     assert "NOT KEPT UP WITH: the lag grew by 4.5 s" in printed
     assert "(asked for 1,000: the load could not make more)" in printed
+
+
+def test_goals_are_met_or_missed_by_what_was_measured() -> None:
+    """Of too few delays the longest counts; what was not measured is not there."""
+    rates = {"bare consume loop": 1_000, "funnelwatch": 500, "Faust, take": 10, "Bytewax": 100, "Quix Streams": 50}
+    speed = {"results": [{"contender": name, "per_second": rate} for name, rate in rates.items()]}
+    delays = {"results": [at_rate(1_000, 1_000, kept_up=True), at_rate(20_000, 20_000, kept_up=True)]}
+    sizes = (("100 series, 5 windows", 100, 300), ("10,000 series", 80, 500), ("10 times the backlog", 100, 401))
+    cases = [{"case": name, "per_second": rate, "memory_mb": size} for name, rate, size in sizes]
+    assert goals_table({"speed": speed, "latency": delays, "growth": {"results": cases}}).splitlines()[2:] == [
+        "| times as fast as Faust, take | 60 | 50 | **missed** |",
+        "| times as fast as Bytewax | 6 | 5.00 | **missed** |",
+        "| share of the bare loop | 0.45 | 0.50 | met |",
+        "| 20,000 events/s, event in Redis, p99, ms | 500 | 20 | met |",
+        "| 20,000 events/s, alert on its topic, max, ms | 1,000 | 1,800 | **missed** |",
+        "| 10,000 series, share of the events/s with 100 | 0.8 | 0.80 | met |",
+        "| memory at any backlog, MB | 400 | 401 | **missed** |",
+    ]
+    assert goals_table({"speed": speed}).count("\n") == 4
 
 
 def test_growth_is_told_as_a_share_of_the_first_row_with_the_rows_of_history() -> None:

@@ -1,0 +1,84 @@
+"""What was aimed at, what has been measured, and, where it was missed, the figures that say why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.speed.__main__ import BARE, OURS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LATENCY_RATE = 20_000
+MOST_MB = 400
+
+Figures = dict[str, Any]
+Goal = tuple[str, str, float, bool]
+"""What, how the goal is written, what was measured, whether that is enough."""
+
+
+def table(figures: Mapping[str, Figures]) -> str:
+    """The goals of which there are figures, by what has been measured: speed, latency, growth."""
+    lines = ["| | goal | measured | |", "|---|---:|---:|---|"]
+    lines += [
+        f"| {what} | {goal} | {_figure(found)} | {'met' if met else '**missed**'} |"
+        for what, goal, found, met in _goals(figures)
+    ]
+    return "\n".join(lines)
+
+
+def _figure(found: float) -> str:
+    return f"{found:,.0f}" if found >= 10 else f"{found:.2f}"
+
+
+def _goals(figures: Mapping[str, Figures]) -> Iterator[Goal]:
+    if "speed" in figures:
+        rates = {one["contender"]: one["per_second"] for one in figures["speed"]["results"]}
+        own = rates[OURS]
+        for name, goal in (("Faust, table", 60.0), ("Faust, take", 60.0), ("Kafka Streams", 1.0)):
+            if name in rates:
+                yield f"times as fast as {name}", f"{goal:g}", own / rates[name], own / rates[name] >= goal
+        peers = {name: rates[name] for name in ("Quix Streams", "Bytewax") if name in rates}
+        if peers:
+            fastest = max(peers, key=lambda name: peers[name])
+            yield f"times as fast as {fastest}", "6", own / peers[fastest], own / peers[fastest] >= 6
+        yield "share of the bare loop", "0.45", own / rates[BARE], own / rates[BARE] >= 0.45
+    if "latency" in figures:
+        yield from _delays(figures["latency"])
+    if "growth" in figures:
+        cases = {one["case"]: one for one in figures["growth"]["results"]}
+        first = next(iter(figures["growth"]["results"]))
+        if (many := cases.get("10,000 series")) and many["per_second"]:
+            share = many["per_second"] / first["per_second"]
+            yield "10,000 series, share of the events/s with 100", "0.8", share, share >= 0.8
+        backlogs = [one for one in cases.values() if one["case"].startswith(("100 series", "10 times"))]
+        most = max(one["memory_mb"] for one in backlogs)
+        yield "memory at any backlog, MB", f"{MOST_MB}", most, most <= MOST_MB
+
+
+def _delays(found: Figures) -> Iterator[Goal]:
+    """Of few delays there is no p99; the longest is more than it would be."""
+    for one in found["results"]:
+        if one["asked"] == LATENCY_RATE and one["kept_up"]:
+            for name, what, goal in (("redis", "event in Redis", 500), ("alert", "alert on its topic", 1_000)):
+                seen = one["seen"][name]
+                which = "max" if seen["p99"] is None else "p99"
+                yield f"{LATENCY_RATE:,} events/s, {what}, {which}, ms", f"{goal:,}", seen[which], seen[which] <= goal
+
+
+def why(stages: Figures) -> str:
+    """Why the bare loop is out of reach: what each part of an event's work takes."""
+    cpu = {one["stage"]: one["cpu_us"] for one in stages["results"]}
+    ours = sum(one["cpu_us"] for one in stages["results"] if one["thread"] != "librdkafka")
+    left = cpu["consume"] / 0.45 - cpu["consume"]
+    more = {name: f"{us:.2f}" for name, us in cpu.items()}
+    return (
+        f"Of the {ours:.2f} µs that an event takes on Python's threads (next section) the bare loop has the first, "
+        f"{more['consume']} for `Consumer.consume`, which makes a Python object of each message. 0.45 of its speed "
+        f"would leave {left:.2f} µs for all else, since only one thread has the interpreter at a time. To take the "
+        f"messages apart, by six calls of a method for each, is {more['take apart']} of that; to decode them "
+        f"{more['decode']}, duplicates {more['duplicates']}, checks {more['check']}, adding up {more['tally']}, the "
+        f"databases {cpu['flush'] + cpu['copy']:.2f}. What is left to be gained is in the first two: a consumer that "
+        "hands over columns instead of objects, which confluent-kafka does not have. More workers are the way to more "
+        "events a second: each has an interpreter of its own."
+    )
