@@ -7,8 +7,8 @@ INSTALLED := $(VENV)/.installed
 # What funnelwatch is measured against, in an environment of its own.
 PEERS := .venv-peers
 ARGS ?=
-# Most of a test's time is waiting for servers: two processes at once, a test file in one of them.
-PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Most of a test's time is waiting for servers: three processes at once, a test file in one of them.
+PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test drill drill-short bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
 
