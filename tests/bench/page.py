@@ -180,7 +180,7 @@ def page(figures_in: Path) -> str:
     for name, title, render, words in SECTIONS:
         if name == "stages":
             text += ["", "## Against the goals", "", GOALS, "", goals.table(found)]
-            text += ["", goals.why(found[name])] if name in found else []
+            text += ["", "Where a goal is missed:", "", goals.why(found)]
         text += ["", f"## {title}", "", words, "", render(found[name]) if name in found else "Not measured yet."]
     return "\n".join(text) + "\n"
 
