@@ -155,14 +155,18 @@ def table(report: dict[str, Any]) -> str:
         threads[one["thread"]] = threads.get(one["thread"], 0.0) + one["cpu_us"]
     each = ", ".join(f"{thread} {us:.2f}" for thread, us in threads.items())
     total = f"{sum(threads.values()):.2f} µs an event: {each}."
-    return "\n".join(lines) + f"\n\n{total} {report['events']:,} events, flushes: {report['flushes']}."
+    return (
+        "\n".join(lines)
+        + f"\n\n{total} {report['events']:,} events, {report['series']:,} series, flushes: {report['flushes']}."
+    )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--events", default=1_000_000, show_default=True, help="How many events the topic has.")
+@click.option("--series", default=100, show_default=True, help="About so many series occur.")
 @click.option("--quick", is_flag=True, help="5,000 events: whether it works.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures into this file.")
-def main(events: int, quick: bool, json_path: Path | None) -> None:
+def main(events: int, series: int, quick: bool, json_path: Path | None) -> None:
     r"""Tell what a worker spends an event's time on.
 
     \b
@@ -189,7 +193,7 @@ def main(events: int, quick: bool, json_path: Path | None) -> None:
             data_dir=folder,
         ).model_copy(update=own_topics(unique))
         ensure_topics(settings)
-        fill(settings, {settings.events_topic: events})
+        fill(settings, {settings.events_topic: events}, series=series)
         gc.set_threshold(200_000, 20, 20)
         consume(settings, events, clocks)
         flushes = count(settings, events, clocks)
@@ -198,6 +202,7 @@ def main(events: int, quick: bool, json_path: Path | None) -> None:
     said = STAGES | {LIBRDKAFKA: (LIBRDKAFKA, "fetching, decompressing, queueing, on threads of its own")}
     report |= {
         "events": events,
+        "series": series,
         "flushes": flushes,
         "results": [
             {"stage": name, "thread": thread, "what": what, "cpu_us": round(clocks.spent[name] / events * 1e6, 3)}
