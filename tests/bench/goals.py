@@ -93,8 +93,8 @@ OTHERS = """\
   its own. Load, broker and databases want the same two cores here, and six runs within half an hour gave a p99 from 474
   to 1,485 ms, as the machine was more or less its own.
 - *10,000 series*: each event of a flush has nearly a row of its own, and a success one more for its duration, so rows
-  are the bound. By `make bench-stages ARGS="--series 10000 --json /dev/null"`, on the same machine and day, writing them
-  takes 3.00 µs of Python's an event where it took 0.15, and their copy in Redis 2.08 where it took 0.05; intake, judging
-  and adding up are 2.15 instead of 1.89. PostgreSQL's own work for the rows comes on top.
+  are the bound. By `make bench-stages ARGS="--series 10000 --json /dev/null"`, on the same machine and day, writing
+  them takes 3.00 µs of Python's an event where it took 0.15, and their copy in Redis 2.08 where it took 0.05; intake,
+  judging and adding up are 2.15 instead of 1.89. PostgreSQL's own work for the rows comes on top.
 - *Memory*: of a long backlog the ids are remembered, two generations of up to a million for each partition, at 32
   bytes: 256 MB for four partitions. Without duplicate removal the memory is what the first table shows."""
