@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help
 test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 20 min (ARGS="kill --seed 7")
+drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 15 min (ARGS="kill --seed 7")
 	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all --at-once 2)
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
@@ -48,8 +48,9 @@ bench-growth: $(INSTALLED)  ## throughput and memory against series, backlog, wo
 bench-producer: $(INSTALLED)  ## what emitting costs an app, with Kafka there and away, 1 min
 	@$(BIN)/python -m tests.bench.producer --json docs/benchmarks/producer.json $(ARGS)
 
-bench-stages: $(INSTALLED)  ## where an event's time goes in a worker, 1 min
+bench-stages: $(INSTALLED)  ## where an event's time goes in a worker, with 100 and 10,000 series, 2 min
 	@$(BIN)/python -m tests.bench.stages --json docs/benchmarks/stages.json $(ARGS)
+	@$(BIN)/python -m tests.bench.stages --json docs/benchmarks/stages_10000.json $(ARGS) --series 10000
 
 bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured last
 	@$(BIN)/python -m tests.bench.page

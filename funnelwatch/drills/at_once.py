@@ -45,6 +45,8 @@ def run_at_once(
             start_new_session=True,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - one call of libc, no lock is taken
         )
+        if stopped.is_set():  # since it was looked at
+            process.terminate()
         assert process.stderr is not None
         assert process.stdout is not None
         for line in process.stderr:

@@ -68,12 +68,17 @@ def _delays(found: Figures) -> Iterator[Goal]:
 
 
 def why(figures: Mapping[str, Figures]) -> str:
-    """Why goals are missed, by the figures of the stages and the others."""
-    return (fill(_bare(figures["stages"]), 118, subsequent_indent="  ") + "\n" if "stages" in figures else "") + OTHERS
+    """Why goals are missed, by the figures of the stages and what is known beside them."""
+    reasons = [DELAYS, MEMORY]
+    if "stages" in figures:
+        reasons.insert(0, _bare(figures["stages"]))
+        if "stages_10000" in figures:
+            reasons.append(_rows(figures["stages"], figures["stages_10000"]))
+    return "\n".join(fill(one.strip(), 118, subsequent_indent="  ") for one in reasons)
 
 
 def _bare(stages: Figures) -> str:
-    cpu = {one["stage"]: one["cpu_us"] for one in stages["results"]}
+    cpu = _cpu_us(stages)
     ours = sum(one["cpu_us"] for one in stages["results"] if one["thread"] != "librdkafka")
     left = cpu["consume"] / 0.45 - cpu["consume"]
     us = {name: f"{spent:.2f}" for name, spent in cpu.items()}
@@ -85,16 +90,30 @@ messages apart, by six calls of a method for each, and to free them is {us["take
 {us["decode"]}, duplicates {us["duplicates"]}, checks {us["check"]}, adding up {us["tally"]}, the databases
 {cpu["flush"] + cpu["copy"]:.2f}. What is left to be gained is in the first two: a consumer that hands over columns
 instead of objects, which confluent-kafka does not have. More workers are the way to more events a second: each has an
-interpreter of its own.""".strip()
+interpreter of its own."""
 
 
-OTHERS = """\
-- *Delays at 20,000 events/s*: an event waits for up to 0.25 s until its fetch is over, and then for the flush before
-  its own. Load, broker and databases want the same two cores here, and six runs within half an hour gave a p99 from 474
-  to 1,485 ms, as the machine was more or less its own.
-- *10,000 series*: each event of a flush has nearly a row of its own, and a success one more for its duration, so rows
-  are the bound. By `make bench-stages ARGS="--series 10000 --json /dev/null"`, on the same machine and day, writing
-  them takes 3.00 µs of Python's an event where it took 0.15, and their copy in Redis 2.08 where it took 0.05; intake,
-  judging and adding up are 2.15 instead of 1.89. PostgreSQL's own work for the rows comes on top.
+def _rows(few: Figures, many: Figures) -> str:
+    before, after = _cpu_us(few), _cpu_us(many)
+    rows = ("flush", "copy")
+    others = [sum(us for name, us in cpu.items() if name not in (*rows, "librdkafka")) for cpu in (before, after)]
+    return f"""
+- *{many["series"]:,} series*: each event of a flush has nearly a row of its own, and a success one more for its
+duration, so rows are the bound. By `make bench-stages` writing them takes {after["flush"]:.2f} µs of Python's an event
+where it takes {before["flush"]:.2f} with {few["series"]}, and their copy in Redis {after["copy"]:.2f} where it takes
+{before["copy"]:.2f}; all else is {others[1]:.2f} instead of {others[0]:.2f}. PostgreSQL's own work for the rows comes
+on top."""
+
+
+def _cpu_us(stages: Figures) -> dict[str, float]:
+    return {one["stage"]: one["cpu_us"] for one in stages["results"]}
+
+
+DELAYS = """
+- *Delays at 20,000 events/s*: an event waits for up to 0.25 s (`FUNNELWATCH_FLUSH_INTERVAL_S`) until its fetch is over,
+and then for the flush before its own. Load, broker and databases want the same two cores here, so that the longest
+delays differ from run to run by more than the goal is missed by."""
+
+MEMORY = """
 - *Memory*: of a long backlog the ids are remembered, two generations of up to a million for each partition, at 32
-  bytes: 256 MB for four partitions. Without duplicate removal the memory is what the first table shows."""
+bytes: 256 MB for four partitions. Without duplicate removal the memory is what the first table shows."""

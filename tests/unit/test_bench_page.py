@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.bench import growth as growth_bench
 from tests.bench import producer as producer_bench
 from tests.bench.goals import table as goals_table
+from tests.bench.goals import why
 from tests.bench.latency import __main__ as latency_bench
 from tests.bench.page import growth, latency, page, producer
 
@@ -69,6 +70,31 @@ def test_goals_are_met_or_missed_by_what_was_measured() -> None:
         "| memory at any backlog, MB | 400 | 401 | **missed** |",
     ]
     assert goals_table({"speed": speed}).count("\n") == 4
+
+
+def test_why_a_goal_is_missed_is_told_by_what_the_stages_take() -> None:
+    """What is left beside the bare loop's part; what rows cost with many series; nothing of what was not measured."""
+    names = ("consume", "take apart", "decode", "check", "duplicates", "tally", "flush", "copy")
+    few, many = (
+        {
+            "series": series,
+            "results": [
+                {"stage": name, "thread": "intake", "cpu_us": rows if name in ("flush", "copy") else 0.45}
+                for name in names
+            ]
+            + [{"stage": "librdkafka", "thread": "librdkafka", "cpu_us": 9.0}],
+        }
+        for series, rows in ((100, 0.1), (10_000, 2.5))
+    )
+    told = " ".join(why({"stages": few, "stages_10000": many}).split())
+    assert "of the 2.90 µs that an event takes" in told
+    assert "would leave 0.55 µs for all else" in told
+    assert "the databases 0.20" in told
+    assert "10,000 series*" in told
+    assert "takes 2.50 µs of Python's an event where it takes 0.10 with 100" in told
+    assert "all else is 2.70 instead of 2.70" in told
+    assert "10,000 series" not in why({"stages": few})
+    assert "bare loop" not in why({})
 
 
 def test_growth_is_told_as_a_share_of_the_first_row_with_the_rows_of_history() -> None:
