@@ -42,7 +42,7 @@ def shows_drop(seen: Seen) -> bool:
 
 def _rates(seen: Seen) -> Table:
     table = Table(expand=True, box=None, pad_edge=False)
-    table.add_column("shown 1 to 2 min ago", ratio=2, no_wrap=True)
+    table.add_column("1 to 2 min ago", ratio=2, no_wrap=True)
     for os in OSES:
         table.add_column(os, ratio=3)
     for step in steps():
