@@ -116,12 +116,15 @@ async def collect(request: Request) -> AsciiJson:
     state = request.app.state
     settings, access = state.settings, state.access
     key = access.enter(request, EVENTS)
-    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s)
-    sent = parse_events(body, settings.collector_max_events)
-    access.spend(key, len(sent.events))
+    turns = state.turns
+    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s, turns)
+    charged = access.charge_body(key, len(body))
+    async with turns.turn():
+        sent = parse_events(body, settings.collector_max_events)
+    access.charge_events(key, len(sent.events) - charged)
     now, user_agent = now_ms(), request.headers.get("user-agent", "")
     skew_ms = 0 if sent.sent_at is None else now - sent.sent_at
-    checked = [state.checks.complete(event, user_agent, skew_ms, now) for event in sent.events]
-    said = await answer(state.delivery, EVENTS, checked, settings.max_value_bytes)
+    checked = await turns.map(lambda event: state.checks.complete(event, user_agent, skew_ms, now), sent.events)
+    said = await answer(state.delivery, turns, EVENTS, checked, settings.max_value_bytes)
     headers = {"Retry-After": str(int(RETRY_S))} if said.undelivered else None
     return AsciiJson(said.model_dump(exclude_none=True), said.status, headers)
