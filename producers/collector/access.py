@@ -114,4 +114,9 @@ def secret(request: Request) -> str | None:
                 return base64.b64decode(value, validate=True).decode().partition(":")[2] or None
             except (binascii.Error, UnicodeDecodeError):
                 return None
-    return request.query_params.get("key") or request.query_params.get("p")
+    return first_parameter(request, "key") or first_parameter(request, "p")
+
+
+def first_parameter(request: Request, name: str) -> str | None:
+    """The first value of a query parameter, as InfluxDB reads it; None where there is none."""
+    return next(iter(request.query_params.getlist(name)), None)

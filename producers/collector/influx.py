@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from producers.collector.access import first_parameter
 from producers.collector.body import read_body
 from producers.collector.events import KEY_PARAMETER, RETRY_S
 from producers.collector.intake import Fault
@@ -47,8 +48,8 @@ OPENAPI: dict[str, Any] = {
         {
             "name": "precision",
             "in": "query",
-            "schema": {"enum": sorted(PRECISIONS)},
-            "description": "Of timestamps; ns.",
+            "schema": {"enum": ["", *sorted(PRECISIONS)], "default": "ns"},
+            "description": "Unit of timestamps; empty: ns. Of several the first counts, as in InfluxDB.",
         },
         KEY_PARAMETER,
     ],
@@ -97,9 +98,10 @@ async def _write(request: Request) -> tuple[Answer, list[int]]:
     state = request.app.state
     settings, access = state.settings, state.access
     key: ApiKey = access.enter(request, LINES)
-    precision = request.query_params.get("precision", "ns")
+    precision = first_parameter(request, "precision") or "ns"
     if precision not in PRECISIONS:
-        raise Problem(400, f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}", close=True)
+        right = ", ".join(PRECISIONS)
+        raise Problem(400, f"precision: {precision[:50]!r} is not one of {right}, or empty for ns", close=True)
     turns, most = state.turns, settings.collector_max_events
     body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s, turns)
     charged = access.charge_body(key, len(body))

@@ -21,7 +21,8 @@ PRECISIONS: Final = {
     "n": NS,
     "us": 1_000,
     "u": 1_000,
-    "µ": 1_000,
+    "µ": 1_000,  # U+00B5, the micro sign
+    "\N{GREEK SMALL LETTER MU}": 1_000,
     "ms": 1_000_000,
     "s": 1_000_000_000,
     "m": 60_000_000_000,
