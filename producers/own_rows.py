@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from producers.mapper import Refused, line_id
 from producers.times import to_ms
 from schemas.files import SCHEMAS
+from schemas.whole import whole_event, whole_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> lis
     event["ts"] = _time(event.get("ts"))
     if isinstance(event.get("duration_ms"), str):
         event["duration_ms"] = _whole(event["duration_ms"])
-    return [event]
+    return [whole_event(event, rounded_ts=True)]
 
 
 def _time(value: Any) -> Any:
@@ -64,7 +65,7 @@ def _time(value: Any) -> Any:
 
 
 def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise Refused("BAD_FIELD", f"duration_ms: {text!r} is not a whole number") from None
+    found = whole_text(text, rounded=True)
+    if not isinstance(found, int):
+        raise Refused("BAD_FIELD", f"duration_ms: {text[:50]!r} is not a number of milliseconds")
+    return found

@@ -17,6 +17,7 @@ from schemas.events import fault, new_event_id
 from schemas.files import SCHEMAS
 from schemas.fit import misfit
 from schemas.metrics import fault as metric_fault
+from schemas.whole import whole, whole_event, whole_metric
 from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Checks:
 
     def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
         """The event with all its fields, if a worker would count it."""
-        event = {"funnel": "sign_up", **event}
+        event = {"funnel": "sign_up", **whole_event(event, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
             return _fault(wrong)
         event = {**DEFAULTS, **event}
@@ -133,7 +134,7 @@ class Checks:
 
         How many names and series there may be is known to the workers only; they refuse what is beyond.
         """
-        sample = {"dimensions": {}, "value": 1, **sample}
+        sample = {"dimensions": {}, "value": 1, **whole_metric(sample, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["Metric"], sample) or metric_fault(sample):
             return _fault(wrong)
         ahead = sample["ts"] - now_ms
@@ -155,7 +156,7 @@ DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"][
 def _time(given: Any) -> Any:
     """Milliseconds since the epoch where a text is a time with its zone (ISO 8601); else what was given."""
     if not isinstance(given, str):
-        return given
+        return whole(given, rounded=True)
     try:
         moment = datetime.fromisoformat(given)
     except ValueError:
