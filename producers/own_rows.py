@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from producers.mapper import Refused, line_id
-from producers.times import to_ms
+from producers.times import parse_instant_ms
 from schemas.files import SCHEMAS
 from schemas.whole import whole_event, whole_text
 
@@ -58,10 +57,13 @@ def _time(value: Any) -> Any:
         raise Refused("NO_TIME", "ts: is missing or empty")
     if not isinstance(value, str):
         return value
+    found = whole_text(value, rounded=True)
+    if isinstance(found, int):
+        return found
     try:
-        return int(value) if value.lstrip("-").isdecimal() else to_ms(datetime.fromisoformat(value))
-    except (ValueError, OverflowError):
-        raise Refused("BAD_TIME", f"ts: {value!r} is neither ms since the epoch nor ISO 8601") from None
+        return parse_instant_ms(value)
+    except (ValueError, OverflowError) as error:
+        raise Refused("BAD_TIME", f"ts: {value[:50]!r} is neither ms since the epoch nor ISO 8601: {error}") from None
 
 
 def _whole(text: str) -> int:
