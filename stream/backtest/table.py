@@ -66,6 +66,11 @@ def header(path: Path, line: bytes, needed: Sequence[str], optional: Sequence[st
     return {name: names.index(name) for name in (*needed, *optional) if name in names}
 
 
+def width(line: bytes) -> int:
+    """How many columns a first line that ``header`` took has."""
+    return len(next(csv.reader([line.decode()])))
+
+
 def moment(text: str) -> int:
     """A time in ISO 8601, or a number of seconds or ms, in ms since the epoch; without a zone it is UTC.
 
