@@ -17,10 +17,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from schemas.texts import legible, legible_lines
 from sinks.alerts.answer import Answer, Outcome, post_json
 from sinks.alerts.bound import Bound
 from sinks.alerts.kind import Kind, Span, address, listed
-from sinks.alerts.texts import TEXT_CHARACTERS, headline, legible, legible_lines, link, moment, summary
+from sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
 """Alerts in one request of a reminder."""

@@ -20,9 +20,9 @@ from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from schemas.texts import legible
 from sinks.alerts import metrics
 from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.texts import legible
 from sinks.timescale.database import is_outage
 from sinks.timescale.notifications import Result
 
@@ -142,8 +142,12 @@ class Lane:
                     self._wake.wait(pause_s)
         finally:
             metrics.HOLDS.labels(self.route.name).set(0)
-            self._sender.shutdown()
-            self._store.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let the route go; a lane that was started does so when it ends."""
+        self._sender.shutdown()
+        self._store.close()
 
     def _pause(self, pause_s: float) -> None:
         """Wait, without losing the route to the database's limit for idle sessions."""

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from schemas.texts import cut
 from sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
 from sinks.alerts.bound import Bound
 from sinks.alerts.kind import Kind, Span, listed
-from sinks.alerts.texts import annotation, cut, details, headline, link, summary
+from sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
     import ssl

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from schemas.texts import cut, legible
 from sinks.alerts.answer import Answer, post_json
 from sinks.alerts.bound import Bound
 from sinks.alerts.kind import Kind, address
-from sinks.alerts.texts import annotation, cut, details, headline, legible, link, moment, summary
+from sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

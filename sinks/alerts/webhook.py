@@ -15,10 +15,11 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, Field
 
+from schemas.texts import legible
 from sinks.alerts.answer import Answer, post
 from sinks.alerts.bound import Bound
 from sinks.alerts.kind import Kind, address
-from sinks.alerts.texts import headline, legible, link
+from sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
