@@ -103,6 +103,8 @@ class Lane:
         self._unnoted: Result | None = None
         self._logged = ("", 0.0)
         self._sender = ThreadPoolExecutor(1, f"send {route.name}")
+        for outcome in ("sent", "refused", "given_up", "unanswered"):
+            metrics.DECIDED.labels(route.name, outcome)  # a counter that begins at 1 has not risen, to Prometheus
         self._thread = threading.Thread(target=self._run, name=f"lane {route.name}")
 
     def start(self) -> None:

@@ -183,6 +183,7 @@ class Incidents:
             "alert_id": incident.alert_id,
             "sequence": incident.sequence,
             "steps": sorted({member["step"] for member in members}),
+            "series": [{"step": member["step"], "dimensions": member["dimensions"]} for member in members],
             "annotations": {**alert["annotations"], "also_at": also},
         }
         incident = incident.but(payload={**incident.payload, "message": alert})

@@ -228,6 +228,30 @@ def test_a_new_route_is_told_what_fires_and_not_what_is_over(
     assert outcomes(connect, "later")[2:] == [("over", 0, "superseded"), ("over", 1, "history")]
 
 
+def test_a_route_is_not_told_what_was_over_before_its_notifier_came_back(
+    settings: Settings, connect: Callable[[], Database]
+) -> None:
+    """Away for longer than an incident: only what still fires is news; what it had told before is resolved."""
+    with receiving(anything) as receiver:
+        publish(settings, alert(alert_id="told"))
+        with notifying(settings, [hook(receiver.url)]):
+            wait_until(lambda: receiver.taken, "it is told")
+        publish(
+            settings,
+            alert(alert_id="over"),
+            alert("resolved", alert_id="over", sequence=1),
+            alert("resolved", alert_id="told", sequence=1),
+            alert(alert_id="muted"),
+            alert(alert_id="muted", sequence=1, silenced_by="4"),
+            alert(alert_id="burns"),
+        )
+        with notifying(settings, [hook(receiver.url)]):
+            wait_until(lambda: len(receiver.taken) >= 3, "the rest is told")
+            wait_until(lambda: not NotificationQueue(connect()).waiting(), "nothing waits")
+    expected = [("burns", 0, "firing"), ("told", 0, "firing"), ("told", 1, "resolved")]
+    assert sorted(said(receiver.taken)) == expected
+
+
 def test_killed_between_sending_and_noting_it_says_it_again_with_the_same_key_and_nothing_else(
     settings: Settings, tmp_path: Path
 ) -> None:
