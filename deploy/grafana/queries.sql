@@ -3,15 +3,21 @@
 SELECT CASE
     WHEN
         ${__to} - ${__from} <= 6 * 3600000::bigint
-        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = 'windows'), '-infinity')
+        AND to_timestamp(${__from} / 1000.0) > coalesce(
+            max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = 'windows'), '-infinity'
+        )
         THEN 'conversion'
     WHEN
         ${__to} - ${__from} <= 3 * 86400000::bigint
-        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = '5m'), '-infinity')
+        AND to_timestamp(${__from} / 1000.0) > coalesce(
+            max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = '5m'), '-infinity'
+        )
         THEN 'conversion_5m'
     WHEN
         ${__to} - ${__from} <= 62 * 86400000::bigint
-        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = '1h'), '-infinity')
+        AND to_timestamp(${__from} / 1000.0) > coalesce(
+            max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = '1h'), '-infinity'
+        )
         THEN 'conversion_1h'
     ELSE 'conversion_1d'
 END

@@ -18,6 +18,7 @@ from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
 from funnelwatch.cli.doctor_progress import check_progress
+from funnelwatch.cli.doctor_retention import check_retention
 from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
 from funnelwatch.settings import Settings, explain
@@ -68,6 +69,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     if all(one.level != "FAILED" for one in servers):
         yield from check_rights(settings)
         yield from check_progress(settings)
+        yield from check_retention(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 
