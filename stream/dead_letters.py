@@ -44,6 +44,7 @@ class DeadLetters:
             settings.kafka(
                 **{
                     "client.id": "funnelwatch-dead-letters",
+                    "log_level": 0,
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",

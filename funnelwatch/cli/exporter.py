@@ -8,9 +8,10 @@ import threading
 from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 
 from funnelwatch.cli.faults import Span, clear_faults
+from funnelwatch.process_metrics import process_registry
 from funnelwatch.settings import load_settings
 from sinks.exporter.collector import FunnelCollector
 from sinks.timescale.database import Database, is_outage
@@ -41,7 +42,7 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     with clear_faults(settings):
         migrate(database, settings.window_ms)
     store = TotalsStore(database)
-    registry = CollectorRegistry(auto_describe=False)
+    registry = process_registry()
     registry.register(FunnelCollector(lambda: store.read(over_ms / 1000), is_outage, max_series))
     wanted = settings.exporter_port if port is None else port
     try:
