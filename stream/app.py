@@ -31,7 +31,7 @@ from stream.contacts import BEAT_EVERY_S
 from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
-from stream.servers import REDIS, servers
+from stream.servers import DATABASE, KAFKA, REDIS, servers
 from stream.window_parts import Assembler, is_plausible
 
 if TYPE_CHECKING:
@@ -445,22 +445,24 @@ class Contact(Service):
 
     @Service.task
     async def _kafka(self) -> None:
-        await self._regularly("kafka", parts.contacts.ask_kafka)
+        await self._regularly("kafka", KAFKA, parts.contacts.ask_kafka)
 
     @Service.task
     async def _database(self) -> None:
-        await self._regularly("database", parts.contacts.ask_database)
+        await self._regularly("database", DATABASE, parts.contacts.ask_database)
 
     @Service.task
     async def _redis(self) -> None:
-        await self._regularly("redis", parts.contacts.ask_redis)
+        await self._regularly("redis", REDIS, parts.contacts.ask_redis)
 
-    async def _regularly(self, thread: str, ask: Callable[[], None]) -> None:
+    async def _regularly(self, thread: str, server: str, ask: Callable[[], None]) -> None:
         while not self.should_stop:
             try:
                 await threads.run(thread, ask)
+                servers.done(f"{server}: contact")
             except Exception as error:  # noqa: BLE001 - whatever it is, the server has not answered, and that is told
-                log.debug("no contact: %s", error)
+                if not servers.reachable(server):
+                    servers.failed(f"{server}: contact", error)
             await self.sleep(BEAT_EVERY_S)
 
     async def on_stop(self) -> None:

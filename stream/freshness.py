@@ -69,9 +69,7 @@ class FunnelSeen:
     now_ms: int
     closed_through_ms: int | None = None
     closed_at_ms: int | None = None
-    published_ms: int | None = None
-    judged_ms: int | None = None
-    judged_at_ms: int | None = None
+    counted_since_ms: int | None = None
     unjudged_since_ms: int | None = None
 
 
@@ -134,6 +132,10 @@ def _no_worker(funnel: FunnelSeen, workers: Sequence[WorkerSeen]) -> Freshness |
 
 def _not_closing(funnel: FunnelSeen, stale_ms: int) -> Freshness | None:
     now, closed = funnel.now_ms, funnel.closed_through_ms
+    counted = funnel.counted_since_ms
+    if closed is None and counted is not None and now - counted > stale_ms:
+        message = f"No window has ever closed, though events are counted since {clock(counted, now)}"
+        return Freshness("stale", Why.NOT_CLOSING, counted, message)
     if closed is None:
         return Freshness("unknown", Why.NO_WINDOW, None, f"No window of {funnel.funnel} is complete yet")
     if now - closed <= stale_ms:

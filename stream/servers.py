@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import redis
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
@@ -162,6 +162,8 @@ def _waiting(outage: _Outage, server: str) -> str:
 
 def one_line(error: Exception) -> str:
     """An error's text without line breaks; its type where it has no text."""
+    if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
+        return str(error.args[0].str())
     return " ".join(str(error).split()) or type(error).__name__
 
 

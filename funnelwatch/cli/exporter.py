@@ -17,6 +17,7 @@ from sinks.exporter.collector import FunnelCollector
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.migrations import migrate
 from sinks.timescale.totals import TotalsStore
+from stream.freshness import stale_after_ms
 
 
 @click.command()
@@ -41,9 +42,11 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     database = Database(settings.timescale_url, application="funnelwatch exporter")
     with clear_faults(settings):
         migrate(database, settings.window_ms)
-    store = TotalsStore(database)
+    store = TotalsStore(database, settings.events_topic)
     registry = process_registry()
-    registry.register(FunnelCollector(lambda: store.read(over_ms / 1000), is_outage, max_series))
+    registry.register(
+        FunnelCollector(lambda: store.read(over_ms / 1000), is_outage, max_series, stale_after_ms(settings))
+    )
     wanted = settings.exporter_port if port is None else port
     try:
         server, thread = start_http_server(wanted, settings.web_host, registry)

@@ -15,9 +15,11 @@ CREATE TABLE worker_heartbeats (
 COMMENT ON TABLE worker_heartbeats IS 'One row per worker process. A worker updates seen_at every 5 seconds; fault says what is wrong with it, null: nothing. ended_at is set when it ends on purpose.';
 
 ALTER TABLE funnel_progress
+    ADD COLUMN counted_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     ADD COLUMN closed_at timestamptz,
     ADD COLUMN published_window timestamptz,
     ADD COLUMN unjudged_since timestamptz;
+COMMENT ON COLUMN funnel_progress.counted_since IS 'When an event of the funnel was counted first, wall clock.';
 COMMENT ON COLUMN funnel_progress.closed_at IS 'When closed_through last moved, wall clock.';
 COMMENT ON COLUMN funnel_progress.published_window IS 'The newest window that was published to the detector.';
 COMMENT ON COLUMN funnel_progress.unjudged_since IS 'When a window was published while everything before it was judged, wall clock.';

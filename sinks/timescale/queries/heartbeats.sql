@@ -38,9 +38,7 @@ SELECT
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms,
     (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
     (extract(epoch FROM p.closed_at) * 1000)::bigint AS closed_at_ms,
-    (extract(epoch FROM p.published_window) * 1000)::bigint AS published_ms,
-    (extract(epoch FROM d.last_window) * 1000)::bigint AS judged_ms,
-    (extract(epoch FROM d.judged_at) * 1000)::bigint AS judged_at_ms,
+    (extract(epoch FROM p.counted_since) * 1000)::bigint AS counted_since_ms,
     CASE
         WHEN p.published_window > coalesce(d.last_window, '-infinity'::timestamptz)
             THEN (extract(epoch FROM greatest(p.unjudged_since, d.judged_at)) * 1000)::bigint
@@ -48,3 +46,7 @@ SELECT
 FROM funnel_progress AS p
 LEFT JOIN detector_progress AS d ON d.funnel = p.funnel
 ORDER BY p.funnel;
+
+-- name: has_progress
+-- Whether the tables of funnelwatch are there.
+SELECT to_regclass('stream_progress') IS NOT NULL AS there;
