@@ -96,6 +96,8 @@ def test_a_task_that_another_worker_does_by_now_is_not_waited_for_for_ever(seen:
     assert seen.waiting()
     clock.now += 60
     assert seen.waiting() == []
+    seen.failed("closing", KAFKA_AWAY)
+    assert seen.waiting()[0].startswith("waits for Kafka since 0 s (closing)")
 
 
 def test_a_server_is_reachable_only_for_as_long_as_it_answers(seen: Servers, clock: Clock) -> None:
