@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from funnelwatch.cli.showing import clock
 from sinks.timescale.rates import DIMENSIONS
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 
     from sinks.timescale.rates import Basis, Dimension, Rate, Scope
     from stream.freshness import Freshness
+
+
+FORMULA: Final = re.compile(r"\s*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
+"""The begin of a formula, also in full width; and of what moves into the next cell."""
+NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +138,25 @@ def _row(rate: Rate, by: Sequence[Dimension]) -> dict[str, Any]:
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows with a header; empty where there is no value."""
+    """Rows with a header; empty where there is no value.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it; numbers are as they are.
+    """
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(out, lineterminator="\n")
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in chain([columns], ([one.get(column) for column in columns] for one in rows)):
+        cells = [plain_cell(cell) for cell in row]
+        # Before Python 3.13 a carriage return alone is not quoted, and begins a row in a spreadsheet.
+        (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
     return out.getvalue()
+
+
+def plain_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection"): a text gets an apostrophe before it.
+
+    Texts come from events, which anybody may send. A text that is a number, such as ``-1``, is none.
+    """
+    if not isinstance(value, str) or NUMBER.fullmatch(value):
+        return value
+    return f"'{value}" if FORMULA.match(value) else value

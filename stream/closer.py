@@ -73,6 +73,7 @@ class Closer:
         self._active: dict[str, tuple[int, ActiveSeries]] = {}
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-closer",
                     "log_level": 0,  # stream.servers logs outages, once for all clients
@@ -80,7 +81,7 @@ class Closer:
                     "linger.ms": 5,
                     "compression.type": "lz4",
                     "delivery.timeout.ms": 30_000,
-                }
+                },
             )
         )
 

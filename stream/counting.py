@@ -269,8 +269,11 @@ class Judge:
         verdicts = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
         series, ts, durations = self._series.of_columns(columns), numbers["ts"], numbers["duration_ms"]
         good = (series >= 0) & (verdicts >= 0) & (columns.sizes <= self.max_value_bytes)
-        good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= now_ms - self.limits.max_age_ms)
+        good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= self.limits.oldest_ms(now_ms))
         good &= (durations == NONE) | (durations >= 0) & (durations <= self.limits.max_age_ms)
+        if self.limits.horizon.from_ms is not None:
+            # A verification is added to the window of its impression as well.
+            good &= (durations == NONE) | (ts - durations >= self.limits.dropped_ms)
         for name in ("event_id", "sign_up_session_id"):
             lengths = columns.texts[name].lengths
             good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)

@@ -20,8 +20,10 @@ from deploy.embedded.kafka_jars import cache, damage
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_progress import check_progress
+from funnelwatch.cli.doctor_retention import check_retention
+from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.settings import Settings, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,9 +65,8 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ValidationError as error:
-        for fault in error.errors():
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
-            yield Finding("settings", "FAILED", f"{name}: {fault['msg']}", "Set it right; see docs/settings.md.")
+        for sentence in explain(error):
+            yield Finding("settings", "FAILED", sentence, "Set it right; see docs/settings.md.")
         return
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)
@@ -78,7 +79,9 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     if all(one.level != "FAILED" for one in database):
         yield from check_pipeline(settings)
     if all(one.level != "FAILED" for one in servers):
+        yield from check_rights(settings)
         yield from check_progress(settings)
+        yield from check_retention(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 

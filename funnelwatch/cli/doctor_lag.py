@@ -143,7 +143,7 @@ class _Group:
     def __init__(self, settings: Settings, group: str, topic: str) -> None:
         self._topic = topic
         more = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True}
-        self._consumer = Consumer({"log_level": 0, **settings.kafka(**more)})
+        self._consumer = Consumer({"log_level": 0, **settings.kafka("consumer", **more)})
 
     def look(self) -> Look:
         # All topics, not this one: some brokers make a topic that they are asked for.

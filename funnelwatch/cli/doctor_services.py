@@ -11,6 +11,9 @@ import redis
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.embedded.kafka_client import admin
+from funnelwatch.kafka_config import KafkaConfigError
+from funnelwatch.settings import PREFIX
+from stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +54,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding("kafka", "FAILED", message, advice)
         return
     yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {settings.kafka_bootstrap_servers}")
+    yield check_worker_connection(settings)
     for name in (
         settings.events_topic,
         settings.metrics_topic,
@@ -63,6 +67,19 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         else:
             advice = "A worker makes it when it starts: `funnelwatch worker`."
             yield Finding("topic", "warning", f"{name} does not exist", advice)
+
+
+def check_worker_connection(settings: Settings) -> Finding:
+    """Check the connection of Faust, which speaks to Kafka through another client than everything else."""
+    try:
+        fault = connection_fault(settings, TIMEOUT_S)
+    except KafkaConfigError as error:
+        advice = "A worker does not start with it; every other command can use it."
+        return Finding("kafka (worker)", "FAILED", f"{PREFIX}KAFKA_CONFIG: {error}", advice)
+    if fault is not None:
+        advice = f"Other clients connect: see that {PREFIX}KAFKA_CONFIG is complete without librdkafka's defaults."
+        return Finding("kafka (worker)", "FAILED", f"a worker cannot connect: {fault}", advice)
+    return Finding("kafka (worker)", "ok", "a worker can connect and log in")
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:

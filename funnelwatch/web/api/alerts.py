@@ -39,6 +39,13 @@ class AskedAlerts(Asked):
     limit: int = Field(100, ge=1, le=MOST_ALERTS, description="The newest so many.")
 
 
+class AlertSeries(BaseModel):
+    """A series that an incident has reached."""
+
+    step: str
+    dimensions: dict[str, str]
+
+
 class AlertRow(BaseModel):
     """One message of an alert, as it was published (schemas/alert.avsc says what each field means)."""
 
@@ -69,6 +76,7 @@ class AlertRow(BaseModel):
     labels: dict[str, str]
     annotations: dict[str, str]
     steps: list[str] = []
+    series: list[AlertSeries] = []
     silenced_by: str = ""
 
 
@@ -83,7 +91,7 @@ class AlertsAnswer(Told):
 def alerts(request: Request, asked: Annotated[AskedAlerts, Query()]) -> Response:
     """Messages of alerts, newest first, as they were published; the fields are those of `schemas/alert.avsc`.
 
-    In CSV `dimensions`, `labels`, `annotations` and `steps` are JSON.
+    In CSV `dimensions`, `labels`, `annotations`, `steps` and `series` are JSON.
     """
     now = now_ms()
     wanted = asked.model_dump(include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"})

@@ -8,12 +8,13 @@ FROM stream_progress
 WHERE topic = %(topic)s;
 
 -- name: try_closer_lock
--- Become the one closer; held until the session ends or lets go.
-SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s, 0)) AS locked;
+-- Become the one closer; held until the session ends or lets go. As every lock here, it is of these tables: another schema
+-- of the database may count a topic of the same name.
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS locked;
 
 -- name: release_closer_lock
 -- Let another worker close.
-SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, 0)) AS released;
+SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS released;
 
 -- name: funnels
 -- Every funnel and how far its windows are closed.
@@ -26,7 +27,7 @@ ORDER BY funnel;
 
 -- name: wait_for_flushes
 -- Wait for the flushes under way, and hold others off until this transaction ends.
-SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch closing', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch closing', to_regclass('deployment')::oid::bigint));
 
 -- name: start_closing
 -- From now on an event for a window before this is late.
