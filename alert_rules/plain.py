@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+S = TypeVar("S", bound="Sequence[Any]")
 
 LONGEST_NAME = 100
 """Characters of a funnel, step or value: an event with a longer one is rejected, so a rule for it would never match."""
@@ -53,7 +56,20 @@ def a_text(value: str) -> str:
     return value
 
 
-def once(values: tuple[T, ...]) -> tuple[T, ...]:
+def a_line(value: str) -> str:
+    """The text, if it is not empty and is one line; the message does not repeat it, since it may be a secret.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not value:
+        raise ValueError("is empty")
+    if value != value.strip() or not value.isprintable():
+        raise ValueError("begins or ends with a space, or has a character that nobody sees")
+    return value
+
+
+def once(values: S) -> S:
     """The values, if none stands twice.
 
     Raises:
@@ -95,3 +111,6 @@ Whole = Annotated[int, BeforeValidator(a_whole_number)]
 
 Text = Annotated[str, AfterValidator(a_text)]
 """The name of a funnel or step, or a value of a dimension."""
+
+Line = Annotated[str, AfterValidator(a_line)]
+"""A text of one line, such as a host or a key."""
