@@ -73,12 +73,14 @@ class Detection:
         self._told_fault: str | None = None
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-detector",
+                    "log_level": 0,
                     "enable.idempotence": True,
                     "linger.ms": 0,
                     "delivery.timeout.ms": 30_000,
-                }
+                },
             )
         )
 
@@ -236,12 +238,14 @@ class Detection:
     def publish(self, funnel: str) -> list[dict[str, Any]]:
         """Publish what is in a funnel's outbox; done once Kafka has acknowledged it."""
         outbox = self._alerts.outbox(funnel)
+        metrics.OUTBOX.labels(funnel).set(len(outbox))
         if not outbox:
             return []
         point("alerts_saved")
         self.send(outbox)
         point("alerts_published")
         self._alerts.published(outbox)
+        metrics.OUTBOX.labels(funnel).set(0)
         for alert in outbox:
             metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()
             log.warning(

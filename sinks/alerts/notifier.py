@@ -191,11 +191,11 @@ class Notifier:
         except Exception as error:
             if not is_outage(error):
                 raise
+            for route in self._lanes:
+                metrics.note_waiting(route, None, 0.0)
             return
         for route in self._lanes:
-            number, oldest_s = waiting.get(route, (0, 0.0))
-            metrics.WAITING.labels(route).set(number)
-            metrics.OLDEST.labels(route).set(oldest_s)
+            metrics.note_waiting(route, *waiting.get(route, (0, 0.0)))
 
     def _patiently(self, what: str, operation: Callable[[], T]) -> T:
         return until_done(operation, what=what, is_outage=_passes, stopping=self._stopping)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.alert_view import with_iso_times
-from funnelwatch.web.api.asked import MOMENT, Asked, Name, answer, moment, moment_field, once, two_forms
+from funnelwatch.web.api.asked import MOMENT, Asked, Name, Told, answer, moment, moment_field, once, two_forms
 from schemas.events import now_ms
 from sinks.timescale.alerts import AlertStore
 
@@ -80,7 +80,7 @@ class AlertRow(BaseModel):
     silenced_by: str = ""
 
 
-class AlertsAnswer(BaseModel):
+class AlertsAnswer(Told):
     """Messages of alerts, newest first."""
 
     alerts: list[AlertRow]

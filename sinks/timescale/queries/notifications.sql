@@ -26,7 +26,7 @@ RETURNING route;
 
 -- name: hold_route
 -- One notifier has a route at a time, as long as its session lasts.
-SELECT pg_try_advisory_lock(hashtextextended('funnelwatch notify ' || %(route)s, 0)) AS held;
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch notify ' || %(route)s, to_regclass('deployment')::oid::bigint)) AS held;
 
 -- name: still_here
 -- Something to say, so that the session does not count as idle.
