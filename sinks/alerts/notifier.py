@@ -181,7 +181,8 @@ class Notifier:
             resolved = alert["state"] == "resolved"
             if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
                 over = resolved and published_ms < self._since[route.name]
-                wanted.append(Queued(route.name, only_if_known=resolved, noted_as="history" if over else None))
+                known = resolved and not (route.tells_resolved_alone and decided is Verdict.TELL)
+                wanted.append(Queued(route.name, only_if_known=known, noted_as="history" if over else None))
             elif decided is not Verdict.HEARTBEAT:
                 metrics.PASSED.labels(route.name, str(decided)).inc()
                 if resolved or decided is Verdict.SILENCED:  # what waits of the alert is no longer to be told
