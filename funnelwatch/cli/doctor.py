@@ -17,6 +17,7 @@ from alert_rules.loader import RuleFileError, load_rules
 from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.doctor_retention import check_retention
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
@@ -69,6 +70,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     if all(one.level != "FAILED" for one in servers):
         yield from check_progress(settings)
         yield from check_retention(settings)
+        yield from check_jobs(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 

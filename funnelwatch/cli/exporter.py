@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from funnelwatch.cli.faults import Span, clear_faults
 from funnelwatch.settings import load_settings
 from sinks.exporter.collector import FunnelCollector
+from sinks.exporter.jobs import JobsCollector
 from sinks.timescale.database import Database, is_outage
+from sinks.timescale.jobs import read_jobs
 from sinks.timescale.migrations import migrate
 from sinks.timescale.totals import TotalsStore
 
@@ -42,6 +44,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
         migrate(database, settings.window_ms)
     store = TotalsStore(database)
     registry = CollectorRegistry(auto_describe=False)
+    jobs = Database(settings.timescale_url, application="funnelwatch exporter")
+    registry.register(JobsCollector(lambda: read_jobs(jobs)))
     registry.register(FunnelCollector(lambda: store.read(over_ms / 1000), is_outage, max_series))
     wanted = settings.exporter_port if port is None else port
     try:
@@ -63,3 +67,4 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     thread.join()
     server.server_close()
     database.close()
+    jobs.close()
