@@ -170,6 +170,7 @@ class Judged:
         accepted: what is to be counted.
         refused: what is for the dead letters.
         duplicates: the offsets of what was counted before.
+        oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
     """
 
     partition: int
@@ -179,6 +180,7 @@ class Judged:
     accepted: Events
     refused: list[Refused]
     duplicates: Ints
+    oldest_log_time: int | None = None
 
 
 def joined(parts: Sequence[Judged]) -> Judged:
@@ -194,6 +196,7 @@ def joined(parts: Sequence[Judged]) -> Judged:
         Events.joined([one.accepted for one in parts]),
         [refused for one in parts for refused in one.refused],
         np.concatenate([one.duplicates for one in parts]),
+        min((one.oldest_log_time for one in parts if one.oldest_log_time is not None), default=None),
     )
 
 
@@ -249,6 +252,7 @@ class Judge:
             events.where(new),
             refused,
             events.offsets[~new],
+            int(records.timestamps.min()) if records.timestamps.size else None,
         )
 
     @cached_property

@@ -21,6 +21,8 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
+from sinks.timescale.freshness import FreshnessStore
+from sinks.timescale.heartbeats import HeartbeatStore
 from sinks.timescale.materializing import materialize
 from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
@@ -32,6 +34,7 @@ from sinks.timescale.silences import SilenceStore
 from stream.aggregate import Aggregator
 from stream.clock import wall_clock_ms
 from stream.closer import Closer
+from stream.contacts import Contacts
 from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
@@ -136,7 +139,7 @@ class Parts:
     @cached_property
     def admin(self) -> AdminClient:
         """Kafka's administration."""
-        return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin"}))
+        return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin", "log_level": 0}))
 
     def topic_id(self, topic: str = "") -> str:
         """Kafka's id of a topic, by default that of the events, now: it tells it from an earlier one of its name.
@@ -277,6 +280,18 @@ class Parts:
             send=self.detection.send,
         )
 
+    @cached_property
+    def contacts(self) -> Contacts:
+        """Regular contact with the servers, and this worker's heartbeat."""
+        database = self._database("heartbeat")
+        return Contacts(
+            settings=self.settings,
+            admin=lambda: self.admin,
+            heartbeats=HeartbeatStore(database),
+            freshness=FreshnessStore(database, self.settings.events_topic),
+            assigned=lambda: len(self.fetcher.assigned) if "fetcher" in vars(self) else 0,
+        )
+
     def silent_clients(self) -> list[str]:
         """What those clients of Kafka are for that get no answer now, of those that there are. From any thread."""
         silent = []
@@ -292,7 +307,7 @@ class Parts:
 
     def kafka_answers(self) -> bool:
         """Whether a client that is made for the question gets an answer."""
-        client = AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-look"}))
+        client = AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-look", "log_level": 0}))
         try:
             return bool(client.list_topics(self.settings.events_topic, timeout=LOOK_TIMEOUT_S).brokers)
         except KafkaException:

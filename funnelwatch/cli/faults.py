@@ -17,7 +17,7 @@ from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
 from sinks.timescale.database import Database
-from sinks.timescale.migrations import WindowLengthError
+from sinks.timescale.migrations import UnusableDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +72,15 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(
             f"{database} has no tables of funnelwatch yet. A worker makes them when it starts: `funnelwatch worker`"
         ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise click.ClickException(
+            f"{database} does not let this user do that: {one_line(error)}. Use a user that may (docs/running.md)"
+        ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise click.ClickException(
+            f"{database} takes no writes now: {one_line(error)}. It is a replica, or an administrator has made it read "
+            f"only; name the primary in {variable}, or try again later"
+        ) from error
     except psycopg.Error as error:
         raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
     except redis.RedisError as error:
@@ -81,7 +90,7 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         where = settings.kafka_bootstrap_servers
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
-    except (KafkaUnreachable, RegistryUnavailable, WindowLengthError, FunnelsFileError) as error:
+    except (KafkaUnreachable, RegistryUnavailable, UnusableDatabaseError, FunnelsFileError) as error:
         raise click.ClickException(str(error)) from error
 
 

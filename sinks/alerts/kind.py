@@ -38,6 +38,12 @@ def address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("is no address of the web")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("has a space, a line break or a character that an address writes as %XX")
+    try:
+        parts.port  # noqa: B018 - raises
+    except ValueError:
+        raise ValueError("has a port that is none") from None
     return value
 
 
@@ -76,7 +82,12 @@ class Kind(Checked):
 
     name: str = Field(description="a name of its own, such as on-call")
     when: When = Field(When(), description="a map of filters such as {severity: critical}")
-    timeout: Span = Field(10.0, gt=0, le=20, description="a span such as 10s, at most 20s")
+    timeout: Span = Field(
+        10.0,
+        gt=0,
+        le=20,
+        description="a span such as 10s, at most 20s: for a whole delivery, whatever the receiver does",
+    )
     give_up_after: Span = Field(86_400.0, gt=0, description="a span such as 24h")
 
     @field_validator("name")
@@ -91,9 +102,14 @@ class Kind(Checked):
         """How often everything that fires is said again, s; None: never."""
         return None
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the receiver takes a repeated message for the same one, so that nobody sees it twice."""
+        return False
+
     @abstractmethod
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
-        """Say one message; never raises for what the other side does.
+        """Say one message within ``timeout``; never raises for what the other side does.
 
         Saying it again is harmless or recognizable by a key (`docs/notify.md`): a notifier that is killed between
         sending and noting that it did says it again.

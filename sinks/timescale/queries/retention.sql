@@ -127,7 +127,7 @@ SELECT (extract(epoch FROM now()) * 1000)::bigint AS now_ms;
 
 -- name: lock_archive
 -- One worker moves counts into archives at a time; the others do not wait for it.
-SELECT pg_try_advisory_xact_lock(hashtextextended('funnelwatch archive', 0)) AS locked;
+SELECT pg_try_advisory_xact_lock(hashtextextended('funnelwatch archive', to_regclass('deployment')::oid::bigint)) AS locked;
 
 -- name: oldest_day
 -- The first day that has windows, by funnel, so that an index finds it.
