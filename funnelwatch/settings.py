@@ -11,10 +11,15 @@ import json
 from functools import lru_cache
 from math import ceil, inf
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.redaction import know_address, know_config, redacted, revealed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STACK_FILE = "stack.json"
 """In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
@@ -37,28 +42,37 @@ class StackFileSource(PydanticBaseSettingsSource):
         data_dir = Path(self.current_state.get("data_dir") or Settings.model_fields["data_dir"].default)
         try:
             stack = json.loads((data_dir / STACK_FILE).read_text())
-            return {name.removeprefix(PREFIX).lower(): value for name, value in stack["env"].items()}
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+            found = {name.removeprefix(PREFIX).lower(): value for name, value in stack["env"].items()}
+            found["kafka_config"] = json.loads(found.get("kafka_config", "{}"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+        if self.current_state.get("kafka_bootstrap_servers", "") not in ("", found.get("kafka_bootstrap_servers")):
+            del found["kafka_config"]  # another Kafka must not get the password of this one
+        return found
 
 
 class Settings(BaseSettings):
     """The settings of one process; immutable, so that a test makes its own with ``Settings(name=value)``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # Where things are
     data_dir: Path = Field(Path(".funnelwatch"), description="Folder of the embedded stack: its data, logs and state.")
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    kafka_config: dict[str, str] = Field(
+    kafka_config: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="More librdkafka properties for every client, as JSON: security.protocol, sasl.* and the like.",
     )
-    schema_registry_url: str = Field("", description="Confluent schema registry; empty: Avro single-object encoding.")
-    timescale_url: str = Field(
-        "postgresql://postgres@127.0.0.1:5432/funnelwatch", description="TimescaleDB or PostgreSQL 15 or later."
+    schema_registry_url: SecretStr = Field(
+        SecretStr(""), description="Confluent schema registry; empty: Avro single-object encoding."
     )
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis, for the hot copy of recent windows.")
+    timescale_url: SecretStr = Field(
+        SecretStr("postgresql://postgres@127.0.0.1:5432/funnelwatch"),
+        description="TimescaleDB or PostgreSQL 15 or later.",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, for the hot copy of recent windows."
+    )
     redis_prefix: str = Field("fw", description="First part of every Redis key.")
 
     # Topics
@@ -91,7 +105,9 @@ class Settings(BaseSettings):
     # The collector
     collector_host: str = Field("127.0.0.1", description="Address that the collector binds to.")
     collector_port: int = Field(8086, ge=0, description="Port of the collector; 0: a free one.")
-    collector_keys: str = Field("", description="API keys of the collector, NAME:SHA256, comma separated.")
+    collector_keys: SecretStr = Field(
+        SecretStr(""), description="API keys of the collector, NAME:SHA256, comma separated."
+    )
     collector_keys_path: Path | None = Field(None, description="YAML file of more API keys of the collector.")
     collector_origins: str = Field("*", description="Web origins that may send events, comma separated; *: any.")
     collector_trusted_proxies: str = Field(
@@ -169,6 +185,27 @@ class Settings(BaseSettings):
                 )
         return self
 
+    def model_post_init(self, context: Any, /) -> None:
+        """No text that this process prints shows a secret from now on."""
+        for address in (self.timescale_url, self.redis_url, self.schema_registry_url):
+            know_address(address)
+        know_config(self.kafka_config)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values; secrets may be given as text."""
+        values = dict(update or {})
+        for name in SECRETS & values.keys():
+            value = values[name]
+            values[name] = _secret(value) if isinstance(value, str | SecretStr) else dict_of_secrets(value)
+        copy = super().model_copy(update=values, deep=deep)
+        copy.model_post_init(None)
+        return copy
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables by which another process has these settings, secrets included."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {f"{PREFIX}{name.upper()}": as_text(value) for name, value in values.items() if value is not None}
+
     @property
     def window_ms(self) -> int:
         """Length of a window in milliseconds."""
@@ -176,7 +213,47 @@ class Settings(BaseSettings):
 
     def kafka(self, **more: Any) -> dict[str, Any]:
         """Librdkafka properties of a client: the brokers, the user's own properties, and ``more``."""
-        return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_config, **more}
+        own = {name: revealed(value) for name, value in self.kafka_config.items()}
+        return {"bootstrap.servers": self.kafka_bootstrap_servers, **own, **more}
+
+
+SECRETS = frozenset({"kafka_config", "schema_registry_url", "timescale_url", "redis_url", "collector_keys"})
+"""Settings that are, or hold, secrets: they cannot be printed."""
+
+
+def _secret(value: str | SecretStr) -> SecretStr:
+    return SecretStr(revealed(value))
+
+
+def dict_of_secrets(values: Mapping[str, str | SecretStr]) -> dict[str, SecretStr]:
+    """Properties whose values cannot be printed."""
+    return {name: _secret(value) for name, value in values.items()}
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as an environment variable has it; secrets are revealed."""
+    if isinstance(value, dict):
+        return json.dumps({name: revealed(one) for name, one in value.items()})
+    return revealed(value) if isinstance(value, SecretStr) else str(value)
+
+
+def explain(error: ValidationError) -> list[str]:
+    """A line for each setting that has a wrong value: its name and what is wrong, and no value of another setting.
+
+    The value itself is told, except of a setting that is a secret.
+    """
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False):
+        message = redacted(fault["msg"].removeprefix("Value error, "))
+        name = str(fault["loc"][0]).lower() if fault["loc"] else ""
+        if not name:  # said by a check of several settings, which names them
+            lines.append(message)
+        elif name in SECRETS:
+            part = f" ({fault['loc'][1]})" if len(fault["loc"]) > 1 else ""
+            lines.append(f"{PREFIX}{name.upper()}{part}: {message}; its value is a secret and is not shown")
+        else:
+            lines.append(f"{PREFIX}{name.upper()}: {message}, not {redacted(repr(fault['input']))}")
+    return lines
 
 
 @lru_cache(maxsize=1)

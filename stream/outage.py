@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import RegistryUnavailable
+from schemas.redaction import error_text
 from sinks.timescale.database import is_outage
 from stream import metrics
 
@@ -63,7 +64,7 @@ def until_done(
                 since = now
             if not reported or now - reported >= REPORT_EVERY_S:
                 reported = now
-                log.warning("%s: waiting, since %.0f s: %s", what, now - since, _one_line(error))
+                log.warning("%s: waiting, since %.0f s: %s", what, now - since, error_text(error))
             if on_retry:
                 on_retry()
             if stopping.wait(pause):
@@ -103,7 +104,3 @@ class Patience:
 
 def _is_away(error: Exception) -> bool:
     return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from deploy.embedded import ports
 from deploy.embedded.stack import Kafka, Stack
 from funnelwatch.settings import PREFIX, Settings
+from schemas import redaction
 from tests import extension
 from tests.stack import Servers, drop_database, make_database, plan, servers
 
@@ -95,6 +96,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def said(used: Servers) -> str:
     """One line on servers that were used."""
     return f"servers used: {used.kafka}; {used.database}"
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> None:
+    """A word that is a password in one test is an ordinary one in the next."""
+    redaction.forget()
 
 
 @pytest.fixture(autouse=True)

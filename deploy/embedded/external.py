@@ -36,7 +36,8 @@ def kafka_config(environ: Mapping[str, str]) -> dict[str, str]:
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise StackError(f"{PREFIX}KAFKA_CONFIG is a JSON object of librdkafka properties, not {text!r}") from error
+        # What it is instead may hold passwords.
+        raise StackError(f"{PREFIX}KAFKA_CONFIG is a JSON object of librdkafka properties") from error
 
 
 def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
@@ -48,8 +49,9 @@ def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
     for service, url in addresses.items():
         wrong = fault(service, url, config, PROBE_S)
         if wrong is not None:
+            where = state(service, url).shown_url
             raise StackError(
-                f"{VARIABLES[service]} names {url}, which does not answer: {wrong}. Start that server, or unset the "
+                f"{VARIABLES[service]} names {where}, which does not answer: {wrong}. Start that server, or unset the "
                 "variable to have one started here."
             )
 

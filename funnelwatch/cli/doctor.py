@@ -19,7 +19,7 @@ from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
 from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.settings import Settings, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,9 +56,8 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ValidationError as error:
-        for fault in error.errors():
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
-            yield Finding("settings", "FAILED", f"{name}: {fault['msg']}", "Set it right; see docs/settings.md.")
+        for fault in explain(error):
+            yield Finding("settings", "FAILED", fault, "Set it right; see docs/settings.md.")
         return
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)

@@ -13,10 +13,11 @@ import re
 from collections.abc import Mapping, Sequence  # noqa: TC003
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from schemas.redaction import revealed
 from sinks.alerts.answer import Answer, Outcome, post_json
-from sinks.alerts.kind import Kind, Span, address, listed
+from sinks.alerts.kind import Address, Kind, Secret, Span, listed
 from sinks.alerts.texts import headline, link, moment, summary
 
 AT_ONCE = 500
@@ -27,11 +28,11 @@ class Alertmanager(Kind):
     """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
 
     kind: Literal["alertmanager"]
-    url: Annotated[list[Annotated[str, AfterValidator(address)]], BeforeValidator(listed)] = Field(
+    url: Annotated[list[Address], BeforeValidator(listed)] = Field(
         min_length=1, description="an address such as http://alertmanager:9093, or a list of all of a cluster"
     )
     username: str = Field("", description="a user's name, for basic authentication")
-    password: str = Field("", description="their password")
+    password: Secret = Field(SecretStr(""), description="their password")
     labels: dict[str, str] = Field({}, description="a map of labels that every alert gets")
     resend: Span = Field(60.0, ge=1, description="a span such as 1m")
     valid_for: Span = Field(300.0, description="a span such as 5m")
@@ -98,8 +99,10 @@ class Alertmanager(Kind):
     def _post(self, alerts: list[dict[str, Any]]) -> Answer:
         headers = {}
         if self.username:
-            login = f"{self.username}:{self.password}".encode()
+            login = f"{self.username}:{revealed(self.password)}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
-        answers = [post_json(f"{url.rstrip('/')}/api/v2/alerts", alerts, self.timeout, headers) for url in self.url]
+        answers = [
+            post_json(f"{revealed(url).rstrip('/')}/api/v2/alerts", alerts, self.timeout, headers) for url in self.url
+        ]
         # As Prometheus: one that has taken it tells the others of its cluster.
         return next((answer for answer in answers if answer.outcome is Outcome.SENT), answers[0])

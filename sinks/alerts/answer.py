@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from schemas.redaction import redacted, revealed
+from schemas.web_client import without_login
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import SecretStr
 
 READ_BYTES = 10_000
 """Of an answer this much is read: it is for a person, in the log."""
@@ -40,6 +45,10 @@ class Answer:
     text: str
     retry_after_s: float | None = None
 
+    def __post_init__(self) -> None:
+        """No answer shows a secret, whatever the other side repeats: it is logged, stored and printed."""
+        object.__setattr__(self, "text", redacted(self.text))
+
 
 OF_THE_MESSAGE = frozenset({400, 413, 422})
 """HTTP statuses by which the message is to blame. Others, such as 401 or 404, blame the route: a person mends it."""
@@ -55,23 +64,24 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-def post_json(url: str, body: Any, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer:
+def post_json(url: str | SecretStr, body: Any, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer:
     """POST a JSON document; see ``post``."""
     return post(url, json.dumps(body, separators=(",", ":")).encode(), timeout_s, headers)
 
 
-def post(url: str, body: bytes, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer:
+def post(url: str | SecretStr, body: bytes, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer:
     """POST a body, JSON unless the headers say otherwise; never raises for what the other side does.
 
     Args:
-        url: http or https, checked when the routes were read.
+        url: http or https, checked when the routes were read; a login in it is sent as basic authentication.
         body: what to send.
         timeout_s: for connecting, and for each read, s.
         headers: more headers.
     """
-    sent = {"Content-Type": "application/json", "User-Agent": "funnelwatch-notify", **(headers or {})}
-    request = urllib.request.Request(url, body, sent, method="POST")  # noqa: S310 - checked: http or https
     try:
+        bare, login = without_login(revealed(url))
+        sent = {"Content-Type": "application/json", "User-Agent": "funnelwatch-notify", **login, **(headers or {})}
+        request = urllib.request.Request(bare, body, sent, method="POST")  # noqa: S310 - checked: http or https
         with _OPENER.open(request, timeout=timeout_s) as response:
             return Answer(Outcome.SENT, _said(response.status, response.read(READ_BYTES)))
     except urllib.error.HTTPError as error:

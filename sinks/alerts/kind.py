@@ -6,12 +6,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence  # noqa: TC003
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
 from producers.times import parse_span_ms
+from schemas.redaction import know, know_address
+from schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from sinks.alerts.answer import Answer
@@ -29,16 +30,31 @@ def seconds(value: Any) -> Any:
     return parse_span_ms(value) / 1000 if isinstance(value, str) else value
 
 
-def address(value: str) -> str:
-    """The address, if it is one of http or https.
+def address(value: SecretStr) -> SecretStr:
+    """The address, if it is one of http or https; whoever knows a webhook's address can send to it.
 
     Raises:
         ValueError: it is not.
     """
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no address of the web")
+    try:
+        without_login(value)
+    except ValueError:
+        raise ValueError("is no address of the web") from None
+    know_address(value, whole=True)
     return value
+
+
+def secret(value: SecretStr) -> SecretStr:
+    """A secret, which no text shows from now on."""
+    know(value)
+    return value
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+"""An address of the web, which may be a secret."""
+
+Secret = Annotated[SecretStr, AfterValidator(secret)]
+"""A key, password or header."""
 
 
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(listed)]
@@ -51,7 +67,7 @@ Span = Annotated[float, BeforeValidator(seconds)]
 class Checked(BaseModel):
     """A part of the file: what nobody reads is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class When(Checked):

@@ -10,10 +10,11 @@ from email.utils import format_datetime, parseaddr
 from pathlib import Path  # noqa: TC003 - pydantic looks at it
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from schemas.redaction import revealed
 from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.kind import Kind, listed
+from sinks.alerts.kind import Kind, Secret, listed
 from sinks.alerts.texts import cut, details, headline, link, summary
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Email(Kind):
     tls: Literal["starttls", "tls", "none"] = Field("starttls", description="starttls, tls or none")
     ca_file: Path | None = Field(None, description="a file of certificates to trust instead of the system's")
     username: str = Field("", description="a user's name, where the server wants one")
-    password: str = Field("", description="their password, such as ${SMTP_PASSWORD}")
+    password: Secret = Field(SecretStr(""), description="their password, such as ${SMTP_PASSWORD}")
     sender: Mailbox = Field(alias="from", description="an address such as funnelwatch@example.com")
     to: Annotated[list[Mailbox], BeforeValidator(listed)] = Field(
         min_length=1, description="an address such as on-call@example.com, or a list of them"
@@ -60,7 +61,7 @@ class Email(Kind):
         try:
             with self._session() as session:
                 if self.username:
-                    session.login(self.username, self.password)
+                    session.login(self.username, revealed(self.password))
                 refused = session.send_message(message)
         except smtplib.SMTPRecipientsRefused as error:
             return _of_codes(error.recipients)

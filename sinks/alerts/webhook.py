@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, SecretStr
 
+from schemas.redaction import revealed
 from sinks.alerts.answer import Answer, post
-from sinks.alerts.kind import Kind, address
+from sinks.alerts.kind import Address, Kind, Secret
 from sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
@@ -29,17 +30,20 @@ class Webhook(Kind):
     """One endpoint."""
 
     kind: Literal["webhook"]
-    url: Annotated[str, AfterValidator(address)] = Field(description="an address such as https://host/path")
-    secret: str = Field("", description="what both sides know, such as ${WEBHOOK_SECRET}; empty: not signed")
-    headers: dict[str, str] = Field({}, description="a map of more headers")
+    url: Address = Field(description="an address such as https://host/path")
+    secret: Secret = Field(
+        SecretStr(""), description="what both sides know, such as ${WEBHOOK_SECRET}; empty: not signed"
+    )
+    headers: dict[str, Secret] = Field({}, description="a map of more headers")
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base."""
         document = {"version": 1, "headline": headline(alert), "link": link(alert), "alert": dict(alert)}
         body = json.dumps(document, separators=(",", ":")).encode()
-        headers = {**self.headers, DELIVERY: f"{alert['alert_id']}/{alert['sequence']}"}
+        own = {name: revealed(value) for name, value in self.headers.items()}
+        headers = {**own, DELIVERY: f"{alert['alert_id']}/{alert['sequence']}"}
         if self.secret:
-            headers[SIGNATURE] = signature(self.secret, now_ms // 1000, body)
+            headers[SIGNATURE] = signature(revealed(self.secret), now_ms // 1000, body)
         return post(self.url, body, self.timeout, headers)
 
 

@@ -11,6 +11,8 @@ from sinks.timescale.database import Connection, Database, Row, run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import SecretStr
+
 HELD_S = 60.0
 """The server ends the session of a lane that was frozen for so long, s, and another notifier may take its route."""
 
@@ -89,7 +91,7 @@ class LaneStore:
         route: the route's name.
     """
 
-    def __init__(self, url: str, route: str) -> None:
+    def __init__(self, url: str | SecretStr, route: str) -> None:
         self._database = Database(url, application=f"funnelwatch notify {route}"[:63], idle_session_s=HELD_S)
         self._route = {"route": route}
         self._held: Connection | None = None

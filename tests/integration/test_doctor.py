@@ -15,6 +15,7 @@ from deploy.embedded.kafka_client import admin
 from funnelwatch.cli import doctor as doctor_module
 from funnelwatch.cli.doctor import check_folder, check_programs, check_python, doctor
 from funnelwatch.cli.doctor_services import check_database, check_kafka, check_redis, check_registry
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,8 @@ NOWHERE = "127.0.0.1:9"
 def environ(settings: Settings, **more: str) -> dict[str, str]:
     """The environment of a command that is to have these settings."""
     names = ["data_dir", "kafka_bootstrap_servers", "timescale_url", "redis_url", "events_topic", "consumer_group"]
-    return {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names} | more
+    wanted = {f"FUNNELWATCH_{name.upper()}" for name in [*names, "kafka_config"]}
+    return {name: value for name, value in settings.environment().items() if name in wanted} | more
 
 
 def test_with_everything_there_nothing_has_failed(settings: Settings) -> None:
@@ -89,7 +91,7 @@ def test_topics_and_the_lag_of_the_workers_are_told(settings: Settings) -> None:
 def test_the_tables_are_looked_for(settings: Settings) -> None:
     """Once the table of the progress is there, the warning is gone."""
     assert [finding.level for finding in check_database(settings)] == ["ok", "warning"]
-    with psycopg.connect(settings.timescale_url) as session:
+    with psycopg.connect(revealed(settings.timescale_url)) as session:
         session.execute("CREATE TABLE stream_progress (topic text)")
     findings = list(check_database(settings))
     assert [finding.level for finding in findings] == ["ok", "ok"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import psycopg
 
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from tests.bench.contenders.work import Key, Task
 from tests.stack import wait_until
@@ -118,7 +119,7 @@ def ours(race: Race, workers: int = 1, **settings: object) -> Took:
             seconds,
             sum(usage.cpu_s for usage in usages),
             max(usage.memory_mb for usage in usages),
-            _ours(own.timescale_url, race.since_ms),
+            _ours(revealed(own.timescale_url), race.since_ms),
             before,
         )
     finally:
@@ -133,14 +134,14 @@ def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], 
     def run(race: Race) -> Took:
         own = race.settings
         if writes:
-            with psycopg.connect(own.timescale_url) as connection:
+            with psycopg.connect(revealed(own.timescale_url)) as connection:
                 connection.execute(TABLE)
         task = Task(
             own.kafka_bootstrap_servers,
             own.events_topic,
             own.topic_partitions,
             own.consumer_group,
-            own.timescale_url,
+            revealed(own.timescale_url),
             race.events,
             str(race.folder),
         )
@@ -222,7 +223,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _theirs(settings: Settings) -> dict[Key, int]:
-    with psycopg.connect(settings.timescale_url) as connection:
+    with psycopg.connect(revealed(settings.timescale_url)) as connection:
         rows = connection.execute("SELECT * FROM counts").fetchall()
     return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}
 
