@@ -13,10 +13,11 @@ from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.redaction import know_address, know_config, redacted, revealed
+from schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,51 @@ PREFIX = "FUNNELWATCH_"
 
 KEPT_LONGER_DAYS = 7
 """Windows are kept longer by this than an event may be old when it is read: it is counted later, after an outage."""
+
+
+ENCODE = "in names and passwords percent-encode @ / : ? # % and spaces"
+
+
+def _read_database(address: str) -> None:
+    """See that PostgreSQL's client can read an address.
+
+    Raises:
+        ValueError: it cannot; the message has no part of the address.
+    """
+    try:
+        import psycopg  # noqa: PLC0415 - an app that only produces events names no database
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - likewise
+    except ImportError:
+        return
+    try:
+        conninfo_to_dict(address)
+    except (psycopg.Error, UnicodeError):
+        raise ValueError(
+            f"is no address of PostgreSQL; right would be postgresql://user@host:5432/name; {ENCODE}"
+        ) from None
+
+
+def _read_redis(address: str) -> None:
+    """See that Redis's client can read an address; raises as above."""
+    try:
+        from redis.connection import parse_url  # noqa: PLC0415 - likewise
+    except ImportError:
+        return
+    try:
+        parse_url(address)
+    except ValueError:
+        raise ValueError(f"is no address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
+
+
+def _read_registry(address: str) -> None:
+    """See that the schema registry's client can read an address; raises as above."""
+    try:
+        without_login(address)
+    except ValueError:
+        raise ValueError(f"is no address of the web; right would be http://host:8081; {ENCODE}") from None
+
+
+READERS = {"timescale_url": _read_database, "redis_url": _read_redis, "schema_registry_url": _read_registry}
 
 
 class StackFileSource(PydanticBaseSettingsSource):
@@ -164,6 +210,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the stack file."""
         return init_settings, env_settings, StackFileSource(settings_cls)
+
+    @field_validator("timescale_url", "redis_url", "schema_registry_url")
+    @classmethod
+    def _can_be_read(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """An address that its client cannot read is told at once, and not repeated."""
+        if value:
+            READERS[str(info.field_name)](revealed(value))
+        return value
 
     @model_validator(mode="after")
     def _outlive(self) -> Self:

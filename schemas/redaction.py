@@ -33,6 +33,8 @@ CLEAN = re.compile(
 """An address whose parts can be told apart for certain: after the user and password no ``@`` comes again."""
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 BROKER = re.compile(HOST)
+PLACE = re.compile(rf"(?:{HOST}(?:/\w*)?)?")
+"""An address without a scheme and a login, or none."""
 CONNINFO_SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 CONNINFO_VALUE = re.compile(r"[\w.,:/-]+")
 
@@ -127,7 +129,7 @@ def shown(address: str | SecretStr) -> str:
     """
     text = revealed(address).strip()
     if SCHEME.match(text) is None:
-        return _shown_conninfo(text) if "=" in text else HIDDEN if text else ""
+        return _shown_conninfo(text) if "=" in text else text if PLACE.fullmatch(text) else HIDDEN
     clean = CLEAN.fullmatch(text)
     if clean is None:
         return f"{text.partition('://')[0]}://{HIDDEN}"
