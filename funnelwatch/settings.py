@@ -11,11 +11,12 @@ import json
 from functools import lru_cache
 from math import ceil, inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from funnelwatch import kafka_config as kafka_properties
 from schemas.redaction import know_address, know_config, redacted, revealed
 from schemas.web_client import without_login
 
@@ -26,6 +27,9 @@ STACK_FILE = "stack.json"
 """In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
 
 PREFIX = "FUNNELWATCH_"
+
+STACK_LOGIN = "stack_login"
+"""Among the values that sources give: librdkafka properties by which a client logs in to the embedded Kafka."""
 
 KEPT_LONGER_DAYS = 7
 """Windows are kept longer by this than an event may be old when it is read: it is counted later, after an outage."""
@@ -48,9 +52,8 @@ def _read_database(address: str) -> None:
     try:
         conninfo_to_dict(address)
     except (psycopg.Error, UnicodeError):
-        raise ValueError(
-            f"is no address of PostgreSQL; right would be postgresql://user@host:5432/name; {ENCODE}"
-        ) from None
+        right = "postgresql://user@host:5432/name"
+        raise ValueError(f"is no address of PostgreSQL; right would be {right}; {ENCODE}") from None
 
 
 def _read_redis(address: str) -> None:
@@ -60,7 +63,7 @@ def _read_redis(address: str) -> None:
     except ImportError:
         return
     try:
-        parse_url(address)
+        parse_url(address)  # type: ignore[no-untyped-call]
     except ValueError:
         raise ValueError(f"is no address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
 
@@ -89,25 +92,26 @@ class StackFileSource(PydanticBaseSettingsSource):
         try:
             stack = json.loads((data_dir / STACK_FILE).read_text())
             found = {name.removeprefix(PREFIX).lower(): value for name, value in stack["env"].items()}
-            found["kafka_config"] = json.loads(found.get("kafka_config", "{}"))
+            found[STACK_LOGIN] = json.loads(found.pop("kafka_config", "{}"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
         if self.current_state.get("kafka_bootstrap_servers", "") not in ("", found.get("kafka_bootstrap_servers")):
-            del found["kafka_config"]  # another Kafka must not get the password of this one
+            del found[STACK_LOGIN]  # another Kafka must not get the password of this one
         return found
 
 
 class Settings(BaseSettings):
     """The settings of one process; immutable, so that a test makes its own with ``Settings(name=value)``."""
 
+    # An error must not print what was set: it may be a password.
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # Where things are
     data_dir: Path = Field(Path(".funnelwatch"), description="Folder of the embedded stack: its data, logs and state.")
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    kafka_config: dict[str, SecretStr] = Field(
+    kafka_config: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
-        description="More librdkafka properties for every client, as JSON: security.protocol, sasl.* and the like.",
+        description="More librdkafka properties for every Kafka client: security.protocol, sasl.*, ssl.* and others.",
     )
     schema_registry_url: SecretStr = Field(
         SecretStr(""), description="Confluent schema registry; empty: Avro single-object encoding."
@@ -219,6 +223,27 @@ class Settings(BaseSettings):
             READERS[str(info.field_name)](revealed(value))
         return value
 
+    @field_validator("kafka_config", mode="before")
+    @classmethod
+    def _check_kafka_config(cls, value: object) -> Mapping[str, str]:
+        """Read librdkafka's properties and reject those that no client can use."""
+        return value if isinstance(value, StackLogin) else kafka_properties.parse(_without_secrets(value))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _log_in_to_the_stack(cls, values: Any) -> Any:
+        """Add the login of the embedded Kafka to the user's own properties, which win."""
+        if not isinstance(values, dict) or STACK_LOGIN not in values:
+            return values
+        values = dict(values)
+        login, own = values.pop(STACK_LOGIN), values.get("kafka_config")
+        if not own:
+            return values | {"kafka_config": StackLogin(login)}
+        try:
+            return values | {"kafka_config": {**login, **kafka_properties.parse(_without_secrets(own))}}
+        except kafka_properties.KafkaConfigError:
+            return values  # which the check of the setting itself reports
+
     @model_validator(mode="after")
     def _outlive(self) -> Self:
         """Nothing is dropped that an event may still come for, nor a rollup before what it is made of."""
@@ -265,10 +290,32 @@ class Settings(BaseSettings):
         """Length of a window in milliseconds."""
         return self.window_s * 1000
 
-    def kafka(self, **more: Any) -> dict[str, Any]:
-        """Librdkafka properties of a client: the brokers, the user's own properties, and ``more``."""
-        own = {name: revealed(value) for name, value in self.kafka_config.items()}
-        return {"bootstrap.servers": self.kafka_bootstrap_servers, **own, **more}
+    def kafka(self, role: kafka_properties.Role = "any", /, **more: Any) -> dict[str, Any]:
+        """Return the librdkafka properties of a client: ``more``, and the user's own, which win; secrets revealed.
+
+        Args:
+            role: decides which of the user's properties the client takes; "any": those that every client takes.
+            more: the properties of this client. Those in ``kafka_config.OURS`` cannot be among the user's.
+        """
+        own = kafka_properties.properties(role, self.revealed_kafka_config)
+        return {"bootstrap.servers": self.kafka_bootstrap_servers, **more, **own}
+
+    @property
+    def revealed_kafka_config(self) -> dict[str, str]:
+        """The user's librdkafka properties, secrets revealed."""
+        return {name: revealed(value) for name, value in self.kafka_config.items()}
+
+
+class StackLogin(dict[str, str]):
+    """Properties that ``funnelwatch up`` has written, which need no check."""
+
+
+def _without_secrets(value: object) -> object:
+    return {name: _plain(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 SECRETS = frozenset({"kafka_config", "schema_registry_url", "timescale_url", "redis_url", "collector_keys"})
@@ -292,7 +339,7 @@ def as_text(value: Any) -> str:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """A line for each setting that has a wrong value: its name and what is wrong, and no value of another setting.
+    """Say which settings are wrong, a sentence for each, and no value of another setting.
 
     The value itself is told, except of a setting that is a secret.
     """
@@ -304,7 +351,7 @@ def explain(error: ValidationError) -> list[str]:
             lines.append(message)
         elif name in SECRETS:
             part = f" ({fault['loc'][1]})" if len(fault["loc"]) > 1 else ""
-            lines.append(f"{PREFIX}{name.upper()}{part}: {message}; its value is a secret and is not shown")
+            lines.append(f"{PREFIX}{name.upper()}{part}: {message}")
         else:
             lines.append(f"{PREFIX}{name.upper()}: {message}, not {redacted(repr(fault['input']))}")
     return lines

@@ -8,11 +8,8 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from pydantic import ValidationError
-
 from alert_rules.loader import RuleFileError
 from funnelwatch.funnels import FunnelsFileError
-from funnelwatch.settings import explain
 from schemas import redacted_output
 from schemas.redaction import redacted
 
@@ -24,8 +21,6 @@ def main() -> None:
         from stream.app import app  # noqa: PLC0415 - reads settings, rules and funnels as it is imported
     except (RuleFileError, FunnelsFileError) as error:
         fail(f"Error: {error}")
-    except ValidationError as error:
-        fail("\n".join(f"Error: {fault}" for fault in explain(error)))
     app.main()
 
 

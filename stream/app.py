@@ -18,7 +18,6 @@ from confluent_kafka import KafkaException
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from funnelwatch.settings import load_settings
 from schemas import redacted_output
 from schemas.codec import Decoder, RegistryUnavailable, Undecodable
 from schemas.redaction import redacted
@@ -26,11 +25,13 @@ from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.batch_channel import BatchChannel, backlog
+from stream.broker_credentials import broker_addresses
 from stream.clock import wall_clock_ms
 from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
 from stream.window_parts import Assembler, is_plausible
+from stream.worker_settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 redacted_output.install()
-settings = load_settings()
+settings, credentials = read_settings()
 parts = Parts(settings)
 
 CLOSER_EVERY_S = 0.25
@@ -134,7 +135,8 @@ class FunnelwatchApp(faust.App):
 
 app = FunnelwatchApp(
     settings.consumer_group,
-    broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+    broker=[f"kafka://{address}" for address in broker_addresses(settings)],
+    broker_credentials=credentials,
     store="memory://",
     topic_disable_leader=True,
     topic_allow_declare=False,

@@ -73,13 +73,14 @@ class Closer:
         self._active: dict[str, tuple[int, ActiveSeries]] = {}
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-closer",
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",
                     "delivery.timeout.ms": 30_000,
-                }
+                },
             )
         )
 

@@ -42,6 +42,7 @@ class DeadLetters:
         self._topic = settings.dead_letters_topic
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-dead-letters",
                     "enable.idempotence": True,
@@ -50,7 +51,7 @@ class DeadLetters:
                     # What the events topic let through is not refused on this side.
                     "message.max.bytes": 500_000_000,
                     "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                }
+                },
             )
         )
 

@@ -72,12 +72,13 @@ class Detection:
         self._told_fault: str | None = None
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-detector",
                     "enable.idempotence": True,
                     "linger.ms": 0,
                     "delivery.timeout.ms": 30_000,
-                }
+                },
             )
         )
 

@@ -97,6 +97,7 @@ class Fetcher:
         session_ms = int(settings.session_timeout_s * 1000)
         self._consumer = Consumer(
             settings.kafka(
+                "consumer",
                 **{
                     "group.id": f"{settings.consumer_group}-{role}",
                     "client.id": "funnelwatch-intake",
@@ -117,7 +118,7 @@ class Fetcher:
                     "queued.min.messages": 20_000,
                     # A topic that is made while we wait is noticed soon.
                     "topic.metadata.refresh.interval.ms": 30_000,
-                }
+                },
             ),
             logger=log,
         )

@@ -1,7 +1,7 @@
 """Runs every command there is, each in a process of its own, and keeps what it prints.
 
-``python -m tests.every_command FOLDER [brief]`` with the settings to be tried in its environment. The commands are found by
-walking click's tree, so a new one is run as well. Each is forked from this process, which has imported them all.
+``python -m tests.every_command FOLDER [brief]`` with the settings to be tried in its environment. The commands are
+found by walking click's tree, so a new one is run as well. Each is forked from this process, which has imported all.
 """
 
 from __future__ import annotations

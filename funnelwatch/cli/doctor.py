@@ -56,8 +56,8 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ValidationError as error:
-        for fault in explain(error):
-            yield Finding("settings", "FAILED", fault, "Set it right; see docs/settings.md.")
+        for sentence in explain(error):
+            yield Finding("settings", "FAILED", sentence, "Set it right; see docs/settings.md.")
         return
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)

@@ -11,8 +11,11 @@ import redis
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from deploy.embedded.kafka_client import admin
+from funnelwatch.kafka_config import KafkaConfigError
+from funnelwatch.settings import PREFIX
 from schemas.codec import Registry, RegistryUnavailable
 from schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
+from stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +58,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding("kafka", "FAILED", message, advice)
         return
     yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {where}")
+    yield check_worker_connection(settings)
     for name in (
         settings.events_topic,
         settings.metrics_topic,
@@ -72,6 +76,19 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         yield _lag(settings, [TopicPartition(settings.events_topic, number) for number in events.partitions])
 
 
+def check_worker_connection(settings: Settings) -> Finding:
+    """Check the connection of Faust, which speaks to Kafka through another client than everything else."""
+    try:
+        fault = connection_fault(settings, TIMEOUT_S)
+    except KafkaConfigError as error:
+        advice = "A worker does not start with it; every other command can use it."
+        return Finding("kafka (worker)", "FAILED", f"{PREFIX}KAFKA_CONFIG: {error}", advice)
+    if fault is not None:
+        advice = f"Other clients connect: see that {PREFIX}KAFKA_CONFIG is complete without librdkafka's defaults."
+        return Finding("kafka (worker)", "FAILED", f"a worker cannot connect: {fault}", advice)
+    return Finding("kafka (worker)", "ok", "a worker can connect and log in")
+
+
 def _lag(settings: Settings, partitions: list[TopicPartition]) -> Finding:
     """How far the committed offsets are from the ends.
 
@@ -79,7 +96,9 @@ def _lag(settings: Settings, partitions: list[TopicPartition]) -> Finding:
     (confluent-kafka 2.16) while the cluster sets up its group coordinator.
     """
     group = settings.consumer_group
-    consumer = Consumer({"log_level": 0, **settings.kafka(**{"group.id": group, "enable.auto.commit": False})})
+    consumer = Consumer(
+        {"log_level": 0, **settings.kafka("consumer", **{"group.id": group, "enable.auto.commit": False})}
+    )
     try:
         lag = 0
         unread = True

@@ -149,7 +149,7 @@ class Watch:
         """A consumer of all partitions of a topic from their beginning, in no group."""
         consumer = Consumer(
             self._settings.kafka(
-                **{"group.id": "funnelwatch-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
+                "consumer", **{"group.id": "funnelwatch-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
             )
         )
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions

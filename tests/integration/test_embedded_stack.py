@@ -222,7 +222,7 @@ def test_another_kafka_is_refused_while_one_runs(own_stack: Callable[..., Stack]
 
 
 def test_the_commands_print_what_they_promise(own_stack: Callable[..., Stack], tmp_path: Path) -> None:
-    """`up --env` prints only the export line of the data folder, in which the passwords are; `status` has exit code 0 when up and 3 when not, `down` ends it."""
+    """`up --env` prints no password but where they are; `status` has exit code 0 when up and 3 when not."""
     stack = own_stack()
     with command(stack, "up", "--kafka", "tansu", "--env") as up:
         exports, progress = up.communicate(timeout=120)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 import redis
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from funnelwatch.settings import Settings
+from funnelwatch.settings import Settings, explain
 from schemas import redacted_output
 from schemas.redaction import (
     error_text,
@@ -123,7 +123,7 @@ def test_brokers_are_shown_unless_they_hold_a_login() -> None:
 @pytest.mark.parametrize("address", SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_errors_of_libraries_do_not_show_the_password(address: str) -> None:
     """Neither of the database's nor of Redis's, which repeat parts of an address that they cannot read."""
-    Settings(timescale_url=address, redis_url=address)
+    know_address(address)
     said = []
     try:
         psycopg.connect(address, connect_timeout=2, host="127.0.0.1", port=1).close()
@@ -222,6 +222,22 @@ def test_the_secrets_of_settings_cannot_be_printed() -> None:
     assert SECRET in revealed(settings.redis_url)
     assert settings.kafka()["sasl.password"] == SECRET
     assert settings.environment()["FUNNELWATCH_REDIS_URL"] == f"redis://:{SECRET}@other/0"
+
+
+@pytest.mark.parametrize("address", SPELLINGS.values(), ids=SPELLINGS.keys())
+@pytest.mark.parametrize("name", ["timescale_url", "redis_url", "schema_registry_url"])
+def test_an_address_that_cannot_be_read_is_told_without_it(name: str, address: str) -> None:
+    """The error names the setting, and what is right; whatever can be read is taken as it is."""
+    printed = ""
+    try:
+        settings = Settings(**{name: address})  # type: ignore[arg-type]
+    except ValidationError as error:
+        [fault] = explain(error)
+        printed = f"{fault} {error} {error!r}"
+    else:
+        assert revealed(getattr(settings, name)) == address
+    assert SECRET not in printed
+    assert not printed or printed.startswith(f"FUNNELWATCH_{name.upper()}: is no address of ")
 
 
 def test_connections_do_not_print_their_address() -> None:
