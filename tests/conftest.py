@@ -153,6 +153,7 @@ def settings(stack: Servers, database_url: str, tmp_path: Path) -> Settings:
     return Settings(
         data_dir=tmp_path,
         kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
+        kafka_config=stack.kafka_config,
         timescale_url=database_url,
         redis_url=stack.redis_url,
         redis_prefix=unique,

@@ -24,6 +24,7 @@ from deploy.embedded.kafka_client import admin
 from deploy.embedded.passwords import FOLDER, password
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from deploy.embedded.server import Context
@@ -60,9 +61,12 @@ class ClosedKafka(ApacheKafka):
         return self._login(MECHANISM, CLIENT, self._client)
 
     def after_start(self, port: int) -> bool:
-        """Set the users where the data have none, and write kcat's file of properties."""
-        lines = [f"{name}={value}" for name, value in self.config().items()]
-        private.write(self.context.data_dir / FOLDER / "kcat.conf", "\n".join([*lines, ""]))
+        """Set the users where the data have none, and write the files by which kcat and Java's clients log in."""
+        own, folder = self.config(), self.context.data_dir / FOLDER
+        private.write(folder / "kcat.conf", _lines(own))
+        login = f'{JAAS}.scram.ScramLoginModule required username="{CLIENT}" password="{self._client}";'
+        java = {name: own[name] for name in ("security.protocol", "sasl.mechanism")} | {"sasl.jaas.config": login}
+        private.write(folder / "client.properties", _lines({"bootstrap.servers": self.url(port), **java}))
         if self._has_users():
             return False
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
@@ -117,6 +121,10 @@ class ClosedKafka(ApacheKafka):
             scram={CLIENT: self._client, NODE: self._node},
             client=self.config() if has_users else self._login("PLAIN", NODE, self._node),
         )
+
+
+def _lines(properties: Mapping[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
 def choose(context: Context) -> ClosedKafka:

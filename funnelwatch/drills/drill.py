@@ -220,6 +220,7 @@ def _prepare(run: Run) -> None:
         **{
             "data_dir": folder,
             "kafka_bootstrap_servers": servers.url("kafka"),
+            "kafka_config": servers.state.services["kafka"].config,
             "redis_url": servers.url("redis"),
             "timescale_url": servers.make_database(name),
             "schema_registry_url": registry,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def test_the_servers_of_the_test_run_answer(stack: Servers) -> None:
     """All three addresses of the session fixture serve."""
-    assert fault("kafka", stack.kafka_bootstrap_servers, {}, 30.0) is None
+    assert fault("kafka", stack.kafka_bootstrap_servers, stack.kafka_config, 30.0) is None
     assert fault("postgres", stack.timescale_url, {}, 30.0) is None
     assert fault("redis", stack.redis_url, {}, 30.0) is None
 

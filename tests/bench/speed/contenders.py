@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import psutil
 import psycopg
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from funnelwatch.settings import Settings
+
 
 PROGRAMS = Path(__file__).parents[1] / "contenders"
 TABLE = """
@@ -128,6 +130,20 @@ def ours(race: Race, workers: int = 1, **settings: object) -> Took:
         database.close()
 
 
+def logins(settings: Settings) -> dict[str, str]:
+    """The passwords for a program in Java, which reads no librdkafka properties."""
+    own = settings.revealed_kafka_config
+    found = {"PGPASSWORD": unquote(urlsplit(revealed(settings.timescale_url)).password or "")}
+    if own:
+        login = f'username="{own["sasl.username"]}" password="{own["sasl.password"]}"'
+        found |= {
+            "KAFKA_PROTOCOL": own["security.protocol"],
+            "KAFKA_MECHANISM": own["sasl.mechanism"],
+            "KAFKA_JAAS": f"org.apache.kafka.common.security.scram.ScramLoginModule required {login};",
+        }
+    return found
+
+
 def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], Took]:
     """A program that keeps the contract of ``tests.bench.contenders.work``."""
 
@@ -138,6 +154,7 @@ def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], 
                 connection.execute(TABLE)
         task = Task(
             own.kafka_bootstrap_servers,
+            own.revealed_kafka_config,
             own.events_topic,
             own.topic_partitions,
             own.consumer_group,
@@ -150,7 +167,7 @@ def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], 
             process = subprocess.Popen(
                 command,
                 cwd=PROGRAMS,
-                env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS)},
+                env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS), **logins(own)},
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
