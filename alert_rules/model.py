@@ -100,6 +100,12 @@ class NamedRule(BaseModel):
     funnel: str = Field("*", min_length=1, description="the name of a funnel, or '*' for every funnel")
     for_ms: Duration = Field(0, ge=0, alias="for", description="a duration such as 0s or 2m")
     keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
+    resolve_without_data_ms: Duration = Field(
+        3_600_000,
+        gt=0,
+        alias="resolve_without_data",
+        description="a duration after which a firing alert whose series has ended resolves, such as 1h",
+    )
     severity: Severity = Field("warning", description="info, warning or critical")
     labels: dict[str, str] = Field(default_factory=dict, description="a map of names to texts")
     annotations: dict[str, str] = Field(default_factory=dict, description="a text with fields such as {{ step }}")

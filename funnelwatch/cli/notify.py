@@ -16,6 +16,7 @@ from funnelwatch.cli.showing import clock, printable
 from funnelwatch.settings import Settings, load_settings
 from producers.times import iso
 from schemas.events import now_ms
+from sinks.alerts import metrics
 from sinks.alerts.answer import Outcome
 from sinks.alerts.notifier import Notifier
 from sinks.alerts.routes import RoutesFileError, load_routes
@@ -58,7 +59,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
     port = settings.notify_port if web_port is None else web_port
     if port:
         try:
-            start_http_server(port, settings.web_host)
+            start_http_server(port, settings.web_host, metrics.REGISTRY)
         except OSError as error:
             raise click.ClickException(
                 f"port {port} of {settings.web_host}: {error.strerror}; choose another with --web-port"

@@ -6,12 +6,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence  # noqa: TC003
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
 from producers.times import parse_span_ms
-from schemas.redaction import know, know_address
+from schemas.redaction import know, know_address, revealed
 from schemas.web_client import without_login
 
 if TYPE_CHECKING:
@@ -36,10 +37,17 @@ def address(value: SecretStr) -> SecretStr:
     Raises:
         ValueError: it is not.
     """
+    text = revealed(value)
     try:
-        without_login(value)
+        urlsplit(text).port  # noqa: B018 - raises
+    except ValueError:
+        raise ValueError("has a port that is none") from None
+    try:
+        without_login(text)
     except ValueError:
         raise ValueError("is no address of the web") from None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has a space, a line break or a character that an address writes as %XX")
     know_address(value, whole=True)
     return value
 
@@ -92,7 +100,12 @@ class Kind(Checked):
 
     name: str = Field(description="a name of its own, such as on-call")
     when: When = Field(When(), description="a map of filters such as {severity: critical}")
-    timeout: Span = Field(10.0, gt=0, le=20, description="a span such as 10s, at most 20s")
+    timeout: Span = Field(
+        10.0,
+        gt=0,
+        le=20,
+        description="a span such as 10s, at most 20s: for a whole delivery, whatever the receiver does",
+    )
     give_up_after: Span = Field(86_400.0, gt=0, description="a span such as 24h")
 
     @field_validator("name")
@@ -107,9 +120,14 @@ class Kind(Checked):
         """How often everything that fires is said again, s; None: never."""
         return None
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the receiver takes a repeated message for the same one, so that nobody sees it twice."""
+        return False
+
     @abstractmethod
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
-        """Say one message; never raises for what the other side does.
+        """Say one message within ``timeout``; never raises for what the other side does.
 
         Saying it again is harmless or recognizable by a key (`docs/notify.md`): a notifier that is killed between
         sending and noting that it did says it again.

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from stream import outage
+from stream import outage, servers
 from stream.outage import StoppedError, until_done
 
 
@@ -48,7 +48,7 @@ def test_an_outage_is_waited_out_and_told_once(caplog: pytest.LogCaptureFixture)
         on_retry=lambda: retries.append(1),
     )
     assert (answer, server.calls, len(retries)) == ("answer", 5, 4)
-    told = [record for record in caplog.records if record.name == outage.log.name]
+    told = [record for record in caplog.records if record.name == servers.log.name]
     assert [record.getMessage().split(",")[0] for record in told] == [
         "Server: waiting",
         "Server: works again",
