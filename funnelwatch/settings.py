@@ -13,70 +13,36 @@ from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from funnelwatch import kafka_config as kafka_properties
-from schemas.redaction import know_address, know_config, redacted, revealed
-from schemas.web_client import without_login
+from funnelwatch.setting_values import (
+    PREFIX,
+    READERS,
+    SECRETS,
+    StackLogin,
+    as_text,
+    dict_of_secrets,
+    explain,
+    secret,
+    without_secrets,
+)
+from schemas.redaction import know_address, know_config, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = ["PREFIX", "STACK_FILE", "Settings", "explain", "load_settings"]
+
 STACK_FILE = "stack.json"
 """In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
-
-PREFIX = "FUNNELWATCH_"
 
 STACK_LOGIN = "stack_login"
 """Among the values that sources give: librdkafka properties by which a client logs in to the embedded Kafka."""
 
 KEPT_LONGER_DAYS = 7
 """Windows are kept longer by this than an event may be old when it is read: it is counted later, after an outage."""
-
-
-ENCODE = "in names and passwords percent-encode @ / : ? # % and spaces"
-
-
-def _read_database(address: str) -> None:
-    """See that PostgreSQL's client can read an address.
-
-    Raises:
-        ValueError: it cannot; the message has no part of the address.
-    """
-    try:
-        import psycopg  # noqa: PLC0415 - an app that only produces events names no database
-        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - likewise
-    except ImportError:
-        return
-    try:
-        conninfo_to_dict(address)
-    except (psycopg.Error, UnicodeError):
-        right = "postgresql://user@host:5432/name"
-        raise ValueError(f"is no address of PostgreSQL; right would be {right}; {ENCODE}") from None
-
-
-def _read_redis(address: str) -> None:
-    """See that Redis's client can read an address; raises as above."""
-    try:
-        from redis.connection import parse_url  # noqa: PLC0415 - likewise
-    except ImportError:
-        return
-    try:
-        parse_url(address)  # type: ignore[no-untyped-call]
-    except ValueError:
-        raise ValueError(f"is no address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
-
-
-def _read_registry(address: str) -> None:
-    """See that the schema registry's client can read an address; raises as above."""
-    try:
-        without_login(address)
-    except ValueError:
-        raise ValueError(f"is no address of the web; right would be http://host:8081; {ENCODE}") from None
-
-
-READERS = {"timescale_url": _read_database, "redis_url": _read_redis, "schema_registry_url": _read_registry}
 
 
 class StackFileSource(PydanticBaseSettingsSource):
@@ -230,7 +196,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_kafka_config(cls, value: object) -> Mapping[str, str]:
         """Read librdkafka's properties and reject those that no client can use."""
-        return value if isinstance(value, StackLogin) else kafka_properties.parse(_without_secrets(value))
+        return value if isinstance(value, StackLogin) else kafka_properties.parse(without_secrets(value))
 
     @model_validator(mode="before")
     @classmethod
@@ -243,7 +209,7 @@ class Settings(BaseSettings):
         if not own:
             return values | {"kafka_config": StackLogin(login)}
         try:
-            return values | {"kafka_config": {**login, **kafka_properties.parse(_without_secrets(own))}}
+            return values | {"kafka_config": {**login, **kafka_properties.parse(without_secrets(own))}}
         except kafka_properties.KafkaConfigError:
             return values  # which the check of the setting itself reports
 
@@ -269,8 +235,11 @@ class Settings(BaseSettings):
 
     def model_post_init(self, context: Any, /) -> None:
         """No text that this process prints shows a secret from now on."""
+        brokers = [one.strip() for one in self.kafka_bootstrap_servers.split(",")]
         for address in (self.timescale_url, self.redis_url, self.schema_registry_url):
             know_address(address)
+        for place in (self.grafana_url, *brokers):
+            know_address(place)
         know_config(self.kafka_config)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -278,7 +247,7 @@ class Settings(BaseSettings):
         values = dict(update or {})
         for name in SECRETS & values.keys():
             value = values[name]
-            values[name] = _secret(value) if isinstance(value, str | SecretStr) else dict_of_secrets(value)
+            values[name] = secret(value) if isinstance(value, str | SecretStr) else dict_of_secrets(value)
         copy = super().model_copy(update=values, deep=deep)
         copy.model_post_init(None)
         return copy
@@ -307,57 +276,6 @@ class Settings(BaseSettings):
     def revealed_kafka_config(self) -> dict[str, str]:
         """The user's librdkafka properties, secrets revealed."""
         return {name: revealed(value) for name, value in self.kafka_config.items()}
-
-
-class StackLogin(dict[str, str]):
-    """Properties that ``funnelwatch up`` has written, which need no check."""
-
-
-def _without_secrets(value: object) -> object:
-    return {name: _plain(one) for name, one in value.items()} if isinstance(value, dict) else value
-
-
-def _plain(value: object) -> object:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
-SECRETS = frozenset({"kafka_config", "schema_registry_url", "timescale_url", "redis_url", "collector_keys"})
-"""Settings that are, or hold, secrets: they cannot be printed."""
-
-
-def _secret(value: str | SecretStr) -> SecretStr:
-    return SecretStr(revealed(value))
-
-
-def dict_of_secrets(values: Mapping[str, str | SecretStr]) -> dict[str, SecretStr]:
-    """Properties whose values cannot be printed."""
-    return {name: _secret(value) for name, value in values.items()}
-
-
-def as_text(value: Any) -> str:
-    """A setting's value as an environment variable has it; secrets are revealed."""
-    if isinstance(value, dict):
-        return json.dumps({name: revealed(one) for name, one in value.items()})
-    return revealed(value) if isinstance(value, SecretStr) else str(value)
-
-
-def explain(error: ValidationError) -> list[str]:
-    """Say which settings are wrong, a sentence for each, and no value of another setting.
-
-    The value itself is told, except of a setting that is a secret.
-    """
-    lines = []
-    for fault in error.errors(include_url=False, include_context=False):
-        message = redacted(fault["msg"].removeprefix("Value error, "))
-        name = str(fault["loc"][0]).lower() if fault["loc"] else ""
-        if not name:  # said by a check of several settings, which names them
-            lines.append(message)
-        elif name in SECRETS:
-            part = f" ({fault['loc'][1]})" if len(fault["loc"]) > 1 else ""
-            lines.append(f"{PREFIX}{name.upper()}{part}: {message}")
-        else:
-            lines.append(f"{PREFIX}{name.upper()}: {message}, not {redacted(repr(fault['input']))}")
-    return lines
 
 
 @lru_cache(maxsize=1)

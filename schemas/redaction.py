@@ -23,7 +23,7 @@ HIDDEN = "***"
 
 HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Za-z:.%]+\])(?::\d{0,5})?"
 CLEAN = re.compile(
-    rf"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    rf"(?P<scheme>[a-z][a-z0-9+._-]*)://"
     rf"(?:(?P<user>[^@/?#:\s]*)(?P<password>:[^@/?#\s]*)?@)?"
     rf"(?P<hosts>(?:{HOST}(?:,{HOST})*)?)"
     rf"(?P<path>(?:/[^?#@\s]*)?)"
@@ -31,7 +31,7 @@ CLEAN = re.compile(
     re.IGNORECASE,
 )
 """An address whose parts can be told apart for certain: after the user and password no ``@`` comes again."""
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+SCHEME = re.compile(r"[a-z][a-z0-9+._-]*://", re.IGNORECASE)
 BROKER = re.compile(HOST)
 PLACE = re.compile(rf"(?:{HOST}(?:/\w*)?)?")
 """An address without a scheme and a login, or none."""
@@ -144,7 +144,7 @@ def shown_origin(address: str | SecretStr) -> str:
 
 def shown_brokers(brokers: str) -> str:
     """Kafka's addresses as they may be printed: ``host:port``, comma separated; anything else is hidden."""
-    return ",".join(one if BROKER.fullmatch(one) else HIDDEN for one in map(str.strip, brokers.split(",")) if one)
+    return ",".join(one if BROKER.fullmatch(one) else shown(one) for one in map(str.strip, brokers.split(",")) if one)
 
 
 def _shown_user(clean: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
+from deploy.embedded import tansu
 from deploy.embedded.errors import StackError
 from deploy.embedded.stack import Kafka, ServiceStatus, Stack
 from deploy.embedded.state import SERVICES
@@ -72,6 +73,9 @@ def up(kafka: str, as_env: bool) -> None:
         return
     for service in SERVICES:
         click.echo(f"{service:<9} {state.services[service].shown_url}")
+    for one in state.services.values():
+        if one.is_open and not one.external:
+            tell(f"{one.program} {tansu.OPEN}; Apache Kafka, with Java 17 and Maven, asks for one")
 
 
 def topics_are_new(before: ServiceState | None, now: ServiceState) -> bool:
