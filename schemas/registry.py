@@ -6,22 +6,27 @@ raises ``RegistryUnavailable``, on which a caller pauses and tries again.
 
 from __future__ import annotations
 
-import base64
 import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from typing import TYPE_CHECKING, Any
+
+from schemas.redaction import know_address, revealed, shown
+from schemas.web_client import Unanswered, ask, without_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pydantic import SecretStr
 
 MAX_ID = 2**31 - 1
 """The registry's ids are Java ints; asked for a larger one it answers as if the address were wrong."""
 
 SCHEMA_NOT_FOUND = 40403
 """The registry's own code for an id that it does not have; a plain 404 may come from a proxy on the way."""
+
+OK = 200
+DENIED = (401, 403)
 
 REFUSED = (409, 422)
 """Incompatible with the earlier version of the subject; not a valid schema."""
@@ -58,16 +63,18 @@ class Registry:
         ValueError: the address is not http or https.
     """
 
-    def __init__(self, url: str, timeout_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"schema registry {url!r} is no address; right would be 'http://host:8081'")
-        host = parts.netloc.rpartition("@")[2]
-        self.url = urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
-        if parts.username:
-            user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-            self._headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+    def __init__(
+        self, url: str | SecretStr, timeout_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        know_address(url)
+        try:
+            bare, login = without_login(revealed(url).strip())
+        except ValueError:
+            raise ValueError(
+                f"schema registry {shown(url)!r} is no address; right would be 'http://host:8081'"
+            ) from None
+        self.url = bare.partition("?")[0].rstrip("/")
+        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json", **login}
         self._timeout_s = timeout_s
         self._clock = clock
         self._known: dict[int, Any] = {}
@@ -110,6 +117,25 @@ class Registry:
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
         return int(answer["id"])
 
+    def ping(self) -> None:
+        """See that it answers this user.
+
+        Raises:
+            RegistryUnavailable: it does not; the message has the reason.
+        """
+        path = "/subjects"
+        try:
+            reply = ask(self.url + path, timeout_s=self._timeout_s, headers=self._headers)
+        except Unanswered as error:
+            raise RegistryUnavailable(str(error)) from None
+        if reply.status in DENIED:
+            raise RegistryUnavailable(
+                f"{self.url} denies access: HTTP {reply.status}; a login stands in the address, percent-encoded: "
+                "https://user:password@host"
+            )
+        if reply.status != OK:
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}")
+
     def _schema_now(self, schema_id: int) -> Any:
         path = f"/schemas/ids/{schema_id}"
         status, answer = self._ask(path)
@@ -127,19 +153,14 @@ class Registry:
 
     def _ask(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of an answer; a client's error is an answer too, a server's is an outage."""
-        request = urllib.request.Request(self.url + path, body, self._headers)  # noqa: S310 - checked: http or https
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310 - likewise
-                status, text = response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, text = error.code, error.read()
-        except OSError as error:
-            raise RegistryUnavailable(f"{self.url} does not answer: {error}") from error
+            reply = ask(self.url + path, timeout_s=self._timeout_s, headers=self._headers, body=body)
+        except Unanswered as error:
+            raise RegistryUnavailable(str(error)) from None
         try:
-            answer = json.loads(text)
+            answer = json.loads(reply.body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}, and no JSON object")
-        return status, answer
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}, and no JSON object")
+        return reply.status, answer

@@ -19,7 +19,9 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from producers.log_throttle import throttle_root
+from schemas import redacted_output
 from schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from schemas.redaction import redacted
 from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+redacted_output.install()
 settings, credentials = read_settings()
 parts = Parts(settings)
 
@@ -505,12 +508,13 @@ async def healthz(web: Any, request: Any) -> Any:
 
 def _said(fault: str | None) -> dict[str, Any]:
     # A broken edit of the rules takes no worker out of service: the rules before it go on.
+    fault, rules_fault = (redacted(one) if one else one for one in (fault, parts.rules.fault))
     waiting = servers.waiting()
     return {
         "ok": fault is None and not waiting,
         "fault": fault,
         "waiting": waiting,
-        "rules_fault": parts.rules.fault,
+        "rules_fault": rules_fault,
     }
 
 

@@ -10,10 +10,11 @@ import click
 import psycopg
 import uvicorn
 
-from funnelwatch.cli.faults import database_fault, without_password
+from funnelwatch.cli.faults import database_fault
 from funnelwatch.settings import load_settings
 from funnelwatch.web.app import API, create_app
 from funnelwatch.web.security import LOOPBACK
+from schemas.redaction import shown
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -113,7 +114,7 @@ def _tell_outage(app: FastAPI, settings: Settings) -> None:
     except psycopg.errors.UndefinedTable:
         click.echo("the database has no tables of funnelwatch yet; `funnelwatch worker` makes them", err=True)
     except psycopg.Error as error:
-        where = without_password(settings.timescale_url)
+        where = shown(settings.timescale_url)
         click.echo(
             f"waiting: the database at {where} {database_fault(error)}",
             err=True,

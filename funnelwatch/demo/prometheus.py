@@ -21,6 +21,8 @@ from sinks.timescale.totals import TotalsStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import SecretStr
+
 AGREE_WITHIN_S = 60.0
 END_S = 10.0
 MAX_SERIES = 1_000
@@ -43,7 +45,7 @@ class Prometheus:
         folder: for its configuration, data and log; made.
     """
 
-    def __init__(self, program: str, timescale_url: str, folder: Path) -> None:
+    def __init__(self, program: str, timescale_url: str | SecretStr, folder: Path) -> None:
         self._database = Database(timescale_url, application="funnelwatch demo")
         self._store = TotalsStore(self._database)
         registry = CollectorRegistry()

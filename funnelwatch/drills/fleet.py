@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import http
-import json
 import os
 import signal
 import subprocess
@@ -216,11 +215,7 @@ class Fleet:
 def environment(settings: Settings, folder: Path) -> dict[str, str]:
     """The environment in which a worker has exactly these settings, and looks for faults in the folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        if value is not None:
-            env[f"{PREFIX}{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
-    return env | {faults.VARIABLE: str(folder)}
+    return env | settings.environment() | {faults.VARIABLE: str(folder)}
 
 
 def _die_with_parent() -> None:

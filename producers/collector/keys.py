@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from schemas.redaction import revealed
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -85,7 +87,7 @@ def load_keys(settings: Settings) -> Keys:
     Raises:
         KeysError: one of them cannot be used.
     """
-    keys = [_of_pair(pair.strip()) for pair in settings.collector_keys.split(",") if pair.strip()]
+    keys = [_of_pair(pair.strip()) for pair in revealed(settings.collector_keys).split(",") if pair.strip()]
     if settings.collector_keys_path:
         keys += _of_file(settings.collector_keys_path)
     names = [key.name for key in keys]
@@ -105,7 +107,8 @@ def _of_file(path: Path) -> list[ApiKey]:
     except OSError as error:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise KeysError(f"{path}: is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)  # the parser's own text repeats the lines, hashes and all
+        raise KeysError(f"{path}{f':{mark.line + 1}' if mark else ''}: is not YAML") from None
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(keys, list) or not keys:
         raise KeysError(f"{path}: has no keys; right would be 'keys: [{RIGHT}]'")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from deploy.embedded.stack import Stack
+    from deploy.embedded.state import StackState
 
 pytestmark = pytest.mark.skipif(
     not apache_is_wanted(), reason="NOT TESTED: Apache Kafka, because this run is to use another (FUNNELWATCH_TEST_…)"
@@ -81,11 +82,10 @@ def test_a_maven_that_fails_is_quoted_and_auto_takes_tansu(own_stack: Callable[.
 def test_topics_survive_and_old_events_are_kept(own_stack: Callable[..., Stack]) -> None:
     """An event dated ten years back is there after a restart; without Java nobody is given empty topics instead."""
     stack = own_stack("apache")
-    servers = stack.up(quiet).services["kafka"].url
-    produce_old_event(servers)
+    produce_old_event(client_config(stack.up(quiet)))
     stack.down()
-    servers = stack.up(quiet).services["kafka"].url
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "auto.offset.reset": "earliest"})
+    config = client_config(stack.up(quiet))
+    consumer = Consumer({**config, "group.id": "g", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition("old", 0, 0)])
     message = consumer.poll(90)
     consumer.close()
@@ -96,9 +96,15 @@ def test_topics_survive_and_old_events_are_kept(own_stack: Callable[..., Stack])
         own_stack("auto", {"PATH": ""}).up(quiet)
 
 
-def produce_old_event(servers: str) -> None:
+def client_config(state: StackState) -> dict[str, str]:
+    """What a client needs to connect to the stack's Kafka."""
+    kafka = state.services["kafka"]
+    return {"bootstrap.servers": kafka.url, **kafka.config}
+
+
+def produce_old_event(config: dict[str, str]) -> None:
     """One event with a timestamp of ten years ago."""
-    client = admin({"bootstrap.servers": servers})
+    client = admin(config)
     for future in client.create_topics([NewTopic("old", 1, 1)]).values():
         future.result(60)
     errors: list[object] = []
@@ -106,7 +112,7 @@ def produce_old_event(servers: str) -> None:
     def delivered(error: object, message: Message) -> None:
         errors.append(error)
 
-    producer = Producer({"bootstrap.servers": servers, "acks": "all"})
+    producer = Producer({**config, "acks": "all"})
     producer.produce("old", b"old", timestamp=1_795_363_661_000 - TEN_YEARS_MS, on_delivery=delivered)
     assert producer.flush(60) == 0
     assert errors == [None]

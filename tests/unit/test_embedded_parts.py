@@ -15,6 +15,7 @@ from deploy.embedded.ports import HOST, RANGE, free_ports
 from deploy.embedded.stack import Stack
 from deploy.embedded.state import ServiceState, StackState
 from funnelwatch.settings import Settings
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def test_settings_read_the_addresses_of_what_is_up(tmp_path: Path) -> None:
     down.pid = None
     StackState({"redis": running("redis", "redis://127.0.0.1:7/0"), "kafka": down}).save(tmp_path)
     settings = Settings(data_dir=tmp_path)
-    assert settings.redis_url == "redis://127.0.0.1:7/0"
+    assert revealed(settings.redis_url) == "redis://127.0.0.1:7/0"
     assert settings.kafka_bootstrap_servers == Settings.model_fields["kafka_bootstrap_servers"].default
 
 

@@ -22,7 +22,7 @@ FAULTS = {
     "header-that-is-a-number": "5: route a: headers.X-A: input should be a text; right would be a map of more headers",
     "header-with-a-line-break": "5: route a: headers: X-A has a line break or another character that a header cannot ",
     "infinite-span": "5: route a: give_up_after: inf is no span of time; right would be a span such as 24h",
-    "key-twice": '6: YAML: found duplicate key "timeout" with value "2s" (original value: "1s"); right would be well-',
+    "key-twice": '6: YAML: found duplicate key "timeout"; right would be well-formed YAML with each key once',
     "key-with-a-line-break": "4: route a: routing_key: begins or ends with a space, or has a character that nobody se",
     "kind-a-list": "2: route a: kind: ['slack'] is not a kind of route; right would be one of alertmanager, pagerduty",
     "label-empty": "5: route a: labels.team: is empty, which is the same as not being there; right would be a map of ",
