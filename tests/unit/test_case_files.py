@@ -31,7 +31,7 @@ FAULTS = {
     "history-seed-fraction": "3: tests[0].history.seed: input should be a valid integer, not 1.5; right would be a ",
     "history-seed-negative": "3: tests[0].history.seed: input should be greater than or equal to 0; right would be ",
     "history-unknown-field": "3: tests[0].history.weeks: is not a known field; right would be one of daily, days, i",
-    "key-twice": '4: YAML: found duplicate key "funnel" with value "b" (original value: "a"); right would be well-f',
+    "key-twice": '4: YAML: found duplicate key "funnel"; right would be well-f',
     "name-blank": "2: tests[0].name: string should match pattern '\\S'; right would be a sentence that says what is",
     "name-twice": "4: tests[1].name: 'x' stands twice; right would be a name of its own",
     "os-empty": "4: tests[0].series[0].os: is empty; right would be an os",

@@ -86,7 +86,7 @@ FAULTS = {
     "label-alertname": "5: labels.alertname: is set by the alert itself, to the rule's name; another name is yours; r",
     "label-empty": "5: labels.team: is empty, which is the same as not being there; right would be a map of names of ",
     "label-funnel": "5: labels.funnel: is set by the alert itself, to the funnel that is judged; another name is your",
-    "label-key-twice": '7: YAML: found duplicate key "team" with value "b" (original value: "a"); right would be well',
+    "label-key-twice": '7: YAML: found duplicate key "team"; right would be well-f',
     "label-name-no-name": "5: labels.team-name: is not a name of letters, digits and underscores; right would be a ma",
     "label-number": "5: labels.tier: input should be a text, not {'tier': 1}; right would be a map of names of your o",
     "label-os": "5: labels.os: is set by the alert itself, to the os that is judged; another name is yours; right wou",
