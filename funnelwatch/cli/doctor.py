@@ -17,6 +17,7 @@ from alert_rules.loader import RuleFileError, load_rules
 from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_progress import check_progress
@@ -82,6 +83,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from check_rights(settings)
         yield from check_progress(settings)
         yield from check_retention(settings)
+        yield from check_jobs(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 
