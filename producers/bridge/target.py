@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from producers.bridge.deltas import Seen, State, done, plan, records
+from schemas.texts import legible
 
 if TYPE_CHECKING:
     import threading
@@ -136,7 +137,7 @@ class Bridge:
     def _tell(self, text: str) -> None:
         if text not in self._told and len(self._told) < 100:  # noqa: PLR2004 - enough to see what is wrong
             self._told.add(text)
-            log.warning("target %s: %s", self._target.name, text)
+            log.warning("target %s: %s", self._target.name, legible(text, 500))
 
     def _save(self) -> None:
         new = self._file.with_suffix(".new")
