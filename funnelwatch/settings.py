@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     collector_max_events: int = Field(5_000, ge=1, description="Most events (or lines) in one request.")
     collector_max_waiting: int = Field(50_000, ge=1, description="Most events that wait for Kafka; beyond that: 503.")
     collector_max_connections: int = Field(1_000, ge=1, description="Most open connections; beyond that: 503.")
+    collector_max_connections_per_address: int = Field(
+        0, ge=0, description="Most open connections of one address; 0: no limit but that of all connections."
+    )
     collector_delivery_timeout_s: float = Field(10.0, gt=0, description="Kafka must acknowledge within this, s.")
     collector_header_timeout_s: float = Field(10.0, gt=0, description="A request's head must be there after this, s.")
     collector_body_timeout_s: float = Field(20.0, gt=0, description="A request's body must be there after this, s.")

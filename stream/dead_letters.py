@@ -45,6 +45,7 @@ class DeadLetters:
                 "producer",
                 **{
                     "client.id": "funnelwatch-dead-letters",
+                    "log_level": 0,
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",

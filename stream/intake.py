@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sinks.timescale.counts import CountStore
 
 log = logging.getLogger(__name__)
+kafka_log = logging.getLogger("stream.librdkafka")
+"""Of the one client that tells what librdkafka says; the others are silent, since all would say the same."""
 
 CONSUME_AT_ONCE = 2_000
 """Messages asked for in one call: enough to make the call cheap, few enough not to wait for."""
@@ -121,7 +123,7 @@ class Fetcher:
                     "topic.metadata.refresh.interval.ms": 30_000,
                 },
             ),
-            logger=log,
+            logger=kafka_log,
         )
         self._starts = Starts(settings, self._topic, topic_id, store, self._consumer)
         self._consumer.subscribe(
@@ -219,7 +221,7 @@ class Fetcher:
             if partition in self._assigned:
                 self._stop_partition(partition, out_of_range(self._topic, partition))
         elif error.retriable() or error.code() in WAITED_OUT:
-            log.warning("Kafka: waiting: %s", error.str())
+            kafka_log.warning("Kafka: waiting: %s", error.str())
         else:
             raise KafkaException(error)
 
