@@ -117,9 +117,8 @@ def _of_file(path: Path) -> list[ApiKey]:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)  # the parser's own text repeats the lines, hashes and all
-        raise KeysError(
-            f"{path}{f':{mark.line + 1}' if mark else ''}: is not YAML; right would be well-formed YAML with each key once"
-        ) from None
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise KeysError(f"{place}: is not YAML; right would be well-formed YAML with each key once") from None
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(keys, list) or not keys:
         raise KeysError(f"{path}: has no keys; right would be 'keys: [{RIGHT}]'")
