@@ -20,6 +20,7 @@ from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
 from deploy.embedded.passwords import FOLDER
 from deploy.embedded.state import StackState
+from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_progress import check_progress
@@ -86,6 +87,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from check_rights(settings)
         yield from check_progress(settings)
         yield from check_retention(settings)
+        yield from check_jobs(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 

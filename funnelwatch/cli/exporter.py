@@ -15,7 +15,9 @@ from funnelwatch.cli.faults import Span, clear_faults
 from funnelwatch.process_metrics import process_registry
 from funnelwatch.settings import load_settings
 from sinks.exporter.collector import FunnelCollector
+from sinks.exporter.jobs import JobsCollector
 from sinks.timescale.database import is_outage
+from sinks.timescale.jobs import read_jobs
 from sinks.timescale.migrations import check_window_length
 from sinks.timescale.reader import Reader
 from sinks.timescale.totals import TotalsStore
@@ -58,6 +60,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
             click.echo("the database has no tables of funnelwatch yet; `funnelwatch worker` makes them", err=True)
     store = TotalsStore(database, settings.events_topic)
     registry = process_registry()
+    jobs = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
+    registry.register(JobsCollector(lambda: read_jobs(jobs)))
     registry.register(
         FunnelCollector(lambda: store.read(over_ms / 1000), is_unanswered, max_series, stale_after_ms(settings))
     )
@@ -81,3 +85,4 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     thread.join()
     server.server_close()
     database.close()
+    jobs.close()

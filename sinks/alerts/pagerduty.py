@@ -13,7 +13,7 @@ from schemas.redaction import revealed
 from schemas.texts import cut, legible
 from sinks.alerts.answer import Answer, post_json
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Address, Kind, Secret
+from sinks.alerts.kind import Address, Key, Kind
 from sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PagerDuty(Kind):
     """One service of PagerDuty."""
 
     kind: Literal["pagerduty"]
-    routing_key: Secret = Field(min_length=1, description="the integration key of a service, such as ${PAGERDUTY_KEY}")
+    routing_key: Key = Field(description="the integration key of a service, such as ${PAGERDUTY_KEY}")
     url: Address = Field(
         SecretStr("https://events.pagerduty.com/v2/enqueue"),
         description="an address such as https://events.eu.pagerduty.com/v2/enqueue",

@@ -57,7 +57,7 @@ class Webhook(Kind):
     kind: Literal["webhook"]
     url: Address = Field(description="an address such as https://host/path")
     secret: Secret = Field(
-        SecretStr(""), description="what both sides know, such as ${WEBHOOK_SECRET}; empty: not signed"
+        SecretStr(""), description="what both sides know, such as ${WEBHOOK_SECRET}; without it nothing is signed"
     )
     headers: Annotated[dict[str, Secret], AfterValidator(_headers)] = Field(
         {}, description="a map of more headers, such as {X-Team: growth}"
