@@ -56,6 +56,16 @@ def _read_registry(address: str) -> None:
         raise ValueError(f"is no address of the web; right would be http://host:8081; {ENCODE}") from None
 
 
+def read_link(address: str) -> None:
+    """See that an address that is sent to people holds no login.
+
+    Raises:
+        ValueError: it does.
+    """
+    if "@" in address.partition("://")[2].partition("/")[0]:
+        raise ValueError("holds a login, and everybody who gets an alert would get it: leave it out")
+
+
 READERS = {"timescale_url": _read_database, "redis_url": _read_redis, "schema_registry_url": _read_registry}
 
 

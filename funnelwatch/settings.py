@@ -25,6 +25,7 @@ from funnelwatch.setting_values import (
     as_text,
     dict_of_secrets,
     explain,
+    read_link,
     secret,
     without_secrets,
 )
@@ -197,6 +198,13 @@ class Settings(BaseSettings):
     def _check_kafka_config(cls, value: object) -> Mapping[str, str]:
         """Read librdkafka's properties and reject those that no client can use."""
         return value if isinstance(value, StackLogin) else kafka_properties.parse(without_secrets(value))
+
+    @field_validator("grafana_url")
+    @classmethod
+    def _without_login(cls, value: str) -> str:
+        """Links in alerts are for people, who have logins of their own."""
+        read_link(value)
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -30,6 +30,8 @@ MAX_REFERENCES = 100
 
 OK = 200
 DENIED = (401, 403)
+REDIRECTS = range(300, 400)
+"""One that was not followed: to another scheme, or of a request that registers a schema."""
 
 REFUSED = (409, 422)
 """Incompatible with the earlier version of the subject; not a valid schema."""
@@ -133,8 +135,8 @@ class Registry:
             raise RegistryUnavailable(str(error)) from None
         if reply.status in DENIED:
             raise RegistryUnavailable(
-                f"{self.url} denies access: HTTP {reply.status}; a login stands in the address, percent-encoded: "
-                "https://user:password@host"
+                f"{self.url} denies access: HTTP {reply.status}; name a user and a password that it knows in the "
+                "address, before the host and percent-encoded"
             )
         if reply.status != OK:
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}")
@@ -185,6 +187,8 @@ class Registry:
             reply = ask(self.url + path, timeout_s=self._timeout_s, headers=self._headers, body=body)
         except Unanswered as error:
             raise RegistryUnavailable(str(error)) from None
+        if reply.status in REDIRECTS:
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}: it is elsewhere; name that address")
         try:
             answer = json.loads(reply.body)
         except ValueError:

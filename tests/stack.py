@@ -53,6 +53,8 @@ class Servers:
     """Name and version, as "apache-kafka 4.1.0"."""
     database: str
     timescaledb: bool
+    data_dir: Path | None = None
+    """Of the embedded stack; None: it is none."""
 
     @property
     def tansu(self) -> bool:
@@ -121,6 +123,7 @@ def _embedded() -> Iterator[Servers]:
             services["kafka"].program,
             f"{services['postgres'].program} ({', '.join(services['postgres'].notes)})",
             bool(state.timescaledb),
+            data_dir,
         )
     finally:
         stack.down(purge=True)

@@ -6,14 +6,14 @@ import json
 import shutil
 import subprocess
 import time
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from deploy.embedded.ports import HOST, free_port
+from schemas.web_client import Unanswered, ask
 from sinks.exporter.collector import FunnelCollector
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.totals import TotalsStore
@@ -96,10 +96,12 @@ class Prometheus:
     def _rates(self) -> dict[str, float]:
         try:
             page = f"{self._url}/api/v1/query?{urlencode({'query': RATE})}"
-            with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 - it is ours
-                result = json.load(answer)["data"]["result"]
-        except (urllib.error.URLError, OSError):
+            reply = ask(page, timeout_s=5)
+        except Unanswered:
             return {}
+        if reply.status != HTTPStatus.OK:
+            return {}
+        result = json.loads(reply.body)["data"]["result"]
         return {one["metric"]["step"]: float(one["value"][1]) for one in result}
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ import psutil
 
 from deploy.embedded.ports import HOST, free_port
 from funnelwatch.settings import PREFIX, Settings
+from schemas.web_client import Unanswered, ask
 from stream import faults
 
 if TYPE_CHECKING:
@@ -168,9 +168,8 @@ class Fleet:
     def ready(self, worker: Worker) -> bool:
         """Whether it says at /readyz that it does its part."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{worker.port}/readyz", timeout=10) as answer:
-                return bool(answer.status == http.HTTPStatus.OK)
-        except OSError:
+            return ask(f"http://{HOST}:{worker.port}/readyz", timeout_s=10).status == http.HTTPStatus.OK
+        except Unanswered:
             return False
 
     def memory(self) -> dict[int, int]:

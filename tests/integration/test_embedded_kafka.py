@@ -13,7 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from deploy.embedded import apache_kafka, kafka_jars
 from deploy.embedded.errors import PortTakenError, StackError, UnusableError
 from deploy.embedded.java import find_java
-from deploy.embedded.kafka_client import admin
+from deploy.embedded.kafka_client import admin, brokers
 from deploy.embedded.ports import HOST
 from deploy.embedded.server import Context, failure
 from tests.stack import apache_is_wanted
@@ -80,11 +80,16 @@ def test_a_maven_that_fails_is_quoted_and_auto_takes_tansu(own_stack: Callable[.
 
 
 def test_topics_survive_and_old_events_are_kept(own_stack: Callable[..., Stack]) -> None:
-    """An event dated ten years back is there after a restart; without Java nobody is given empty topics instead."""
+    """Ten years old, after a restart and with other users; without Java nobody is given empty topics instead."""
     stack = own_stack("apache")
-    produce_old_event(client_config(stack.up(quiet)))
+    before = client_config(stack.up(quiet))
+    produce_old_event(before)
     stack.down()
+    # As data of an earlier version, which know no users.
+    (stack.data_dir / "kafka" / "users").unlink()
+    (stack.data_dir / "passwords" / "kafka").unlink()
     config = client_config(stack.up(quiet))
+    assert brokers({**before, "bootstrap.servers": config["bootstrap.servers"]}, 5.0) == 0
     consumer = Consumer({**config, "group.id": "g", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition("old", 0, 0)])
     message = consumer.poll(90)
