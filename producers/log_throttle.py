@@ -15,7 +15,7 @@ EVERY_S = 30.0
 CONNECTION = re.compile(
     r"FAIL|ALLBROKERSDOWN|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect|Unable to update metadata"
     r"|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat|Connection|not ready"
-    r"|Topic .* not found in cluster metadata"
+    r"|Kafka does not answer|Topic .* not found in cluster metadata"
 )
 """Marks lines that only repeat that a broker cannot be reached: of these one in half a minute is logged."""
 
@@ -25,11 +25,15 @@ class LogThrottle(logging.Filter):
 
     Args:
         loggers: first parts of the names of the loggers that are throttled.
+        only_connection: leave lines alone that are not about reaching a broker: for loggers of our own.
         monotonic: the clock, s.
     """
 
-    def __init__(self, *loggers: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *loggers: str, only_connection: bool = False, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
+        self._only_connection = only_connection
         self._loggers = loggers
         self._monotonic = monotonic
         self._passed: dict[str, float] = {}
@@ -42,7 +46,7 @@ class LogThrottle(logging.Filter):
         text = record.getMessage()
         if CONNECTION.search(text):
             key = "connection"
-        elif record.levelno >= logging.WARNING:
+        elif record.levelno >= logging.WARNING and not self._only_connection:
             key = f"{record.name} {record.msg}" if record.args else f"{record.name} {text[:60]}"
         else:
             return True
@@ -56,8 +60,8 @@ class LogThrottle(logging.Filter):
         return True
 
 
-def throttle_root(*loggers: str) -> None:
+def throttle_root(*loggers: str, only_connection: bool = False) -> None:
     """Throttle these loggers at every handler of the root logger; a second call changes nothing."""
     for handler in logging.getLogger().handlers:
         if not any(isinstance(one, LogThrottle) for one in handler.filters):
-            handler.addFilter(LogThrottle(*loggers))
+            handler.addFilter(LogThrottle(*loggers, only_connection=only_connection))

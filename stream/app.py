@@ -472,9 +472,14 @@ class Contact(Service):
         await threads.run("database", parts.contacts.end)
 
 
+def _away() -> list[str]:
+    """Servers without which nothing is counted, and that do not answer; counting goes on without Redis."""
+    return [server for server in servers.away() if server != REDIS]
+
+
 def _sentence() -> str | None:
     """What is wrong with this worker, in its own words; None if nothing is."""
-    fault = health.fault(_stopped(), away=bool(servers.away()))
+    fault = health.fault(_stopped(), away=bool(_away()))
     return "; ".join([*([fault] if fault else []), *servers.waiting()]) or None
 
 
@@ -488,14 +493,13 @@ async def readyz(web: Any, request: Any) -> Any:
     """200 while the worker does its part; 503 while it joins, is not healthy, or waits for Kafka or the database."""
     changed = parts.fetcher.changed_s if "fetcher" in vars(parts) else None
     fault = health.unready(changed, _stopped())
-    away = [server for server in servers.away() if server != REDIS]
-    return web.json(_said(fault), status=200 if fault is None and not away else 503)
+    return web.json(_said(fault), status=200 if fault is None and not _away() else 503)
 
 
 @app.page("/healthz")
 async def healthz(web: Any, request: Any) -> Any:
     """503 when a restart may help; 200 otherwise, also while a server is away: "ok" and "waiting" tell of that."""
-    fault = health.fault(_stopped(), away=bool(servers.away()))
+    fault = health.fault(_stopped(), away=bool(_away()))
     return web.json(_said(fault), status=200 if fault is None else 503)
 
 

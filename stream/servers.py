@@ -103,7 +103,11 @@ class Servers:
         self.on_failure(what)
         now, server, text = self._monotonic(), server_of(error, what), one_line(error)
         with self._lock:
-            outage = self._outages.setdefault(server, _Outage(now, text))
+            outage = self._outages.get(server)
+            if outage is not None:
+                self._forget(outage, now)
+            if outage is None or not outage.tasks:
+                outage = self._outages[server] = _Outage(now, text)
             outage.error = text
             task = outage.tasks.setdefault(what, _Task(now, now))
             task.last = now

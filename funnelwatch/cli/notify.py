@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 from funnelwatch.cli.faults import clear_faults, opened
 from funnelwatch.cli.showing import clock, printable
 from funnelwatch.settings import Settings, load_settings
+from producers.log_throttle import throttle_root
 from producers.times import iso
 from schemas.events import now_ms
 from sinks.alerts import metrics
@@ -56,6 +57,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
         return
     routes = _loaded(_named(ctx.obj))
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    throttle_root("sinks.alerts.notifier", only_connection=True)
     port = settings.notify_port if web_port is None else web_port
     if port:
         try:

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence  # noqa: TC003
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from alert_rules.labels import checked_route_labels
 from schemas.texts import legible, legible_lines
 from sinks.alerts.answer import Answer, Outcome, post_json
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, Span, address, listed
+from sinks.alerts.kind import Filter, Kind, Secret, Span, address
 from sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
@@ -33,19 +34,24 @@ class Alertmanager(Kind):
     """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
 
     kind: Literal["alertmanager"]
-    url: Annotated[list[Annotated[str, AfterValidator(address)]], BeforeValidator(listed)] = Field(
-        min_length=1, description="an address such as http://alertmanager:9093, or a list of all of a cluster"
+    url: Annotated[list[Annotated[str, AfterValidator(address)]], *Filter] = Field(
+        description="an address such as http://alertmanager:9093, or a list of all of a cluster"
     )
-    username: str = Field("", description="a user's name, for basic authentication")
-    password: str = Field("", description="their password")
-    labels: dict[str, str] = Field({}, description="a map of labels that every alert gets")
+    username: Secret = Field("", description="a user's name, for basic authentication")
+    password: Secret = Field("", description="their password")
+    labels: Annotated[dict[str, str], AfterValidator(checked_route_labels)] = Field(
+        {}, description="a map of labels that every alert gets, such as {team: growth}"
+    )
     resend: Span = Field(60.0, ge=1, description="a span such as 1m")
-    valid_for: Span = Field(300.0, description="a span such as 5m")
+    valid_for: Span = Field(300.0, le=366 * 86_400, description="a span such as 5m")
 
     @model_validator(mode="after")
     def _outlives_a_reminder(self) -> Self:
         if self.valid_for < 2 * self.resend:
             raise ValueError("valid_for: is less than twice resend: one reminder that is lost would resolve the alert")
+        if bool(self.username) != bool(self.password):
+            missing = "username" if self.password else "password"
+            raise ValueError(f"{missing}: is missing; neither does anything without the other")
         return self
 
     @property

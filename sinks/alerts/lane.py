@@ -185,7 +185,7 @@ class Lane:
         metrics.HOLDS.labels(self.route.name).set(held)
         if not held:
             return STANDBY_S
-        waiting = self._store.next()
+        waiting = self._store.next(resolved_alone=self.route.tells_resolved_alone)
         if waiting is not None:
             return self._send(waiting)
         if self.route.resend_s is not None and time.monotonic() >= self._remind_at:

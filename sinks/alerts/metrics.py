@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 from prometheus_client import Counter, Gauge
 
 from funnelwatch.process_metrics import process_registry
+from stream.servers import DATABASE, KAFKA, servers
 
 REGISTRY = process_registry()
 """Only a notifier shows it."""
@@ -42,6 +44,24 @@ LAST = Gauge(
 HOLDS = Gauge(
     "funnelwatch_notify_holds", "1 while this notifier, and no other, serves the route.", ["route"], registry=REGISTRY
 )
+
+CONTACT = Gauge(
+    "funnelwatch_notify_last_contact_age_seconds",
+    "Time since a server answered this notifier, or since its start if it never did, s.",
+    ["server"],
+    registry=REGISTRY,
+)
+_started = time.monotonic()
+
+
+def contact_age_s(server: str) -> float:
+    """How long ago a server answered this process; since its start where it never did, s."""
+    silent_s = servers.silent_s(server)
+    return time.monotonic() - _started if math.isnan(silent_s) else silent_s
+
+
+for _server in (KAFKA, DATABASE):
+    CONTACT.labels(_server).set_function(partial(contact_age_s, _server))
 
 _waits_since: dict[str, float] = {}
 

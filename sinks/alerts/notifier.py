@@ -7,6 +7,7 @@ special case. Any number of notifiers may run: all of them queue, each message o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from sinks.timescale.database import Database, is_outage
 from sinks.timescale.migrations import migrate
 from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
 from stream.outage import StoppedError, until_done
+from stream.servers import DATABASE, KAFKA, servers
 from stream.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ASK_KAFKA_EVERY_S = 10.0
 COUNT_EVERY = 10
 """Of the moments without a new message (some five a second) this many pass until what waits is counted anew."""
 
@@ -123,6 +126,7 @@ class Notifier:
             quiet = quiet + 1 if message is None else 0
             if quiet % COUNT_EVERY == 1:
                 self._count()
+                self._ask_kafka(reader)
 
     def _start(self) -> set[str]:
         migrate(self._database, self._settings.window_ms)
@@ -177,7 +181,8 @@ class Notifier:
             resolved = alert["state"] == "resolved"
             if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
                 over = resolved and published_ms < self._since[route.name]
-                wanted.append(Queued(route.name, only_if_known=resolved, noted_as="history" if over else None))
+                known = resolved and not (route.tells_resolved_alone and decided is Verdict.TELL)
+                wanted.append(Queued(route.name, only_if_known=known, noted_as="history" if over else None))
             elif decided is not Verdict.HEARTBEAT:
                 metrics.PASSED.labels(route.name, str(decided)).inc()
                 if resolved or decided is Verdict.SILENCED:  # what waits of the alert is no longer to be told
@@ -193,8 +198,17 @@ class Notifier:
             for route in self._lanes:
                 metrics.note_waiting(route, None, 0.0)
             return
+        servers.answered(DATABASE)
         for route in self._lanes:
             metrics.note_waiting(route, *waiting.get(route, (0, 0.0)))
+
+    def _ask_kafka(self, reader: TopicReader) -> None:
+        """Note now and then that Kafka answers: no message may as well mean that it does not."""
+        if servers.silent_s(KAFKA) < ASK_KAFKA_EVERY_S:
+            return
+        with contextlib.suppress(KafkaException):
+            reader.partitions()
+            servers.answered(KAFKA)
 
     def _patiently(self, what: str, operation: Callable[[], T]) -> T:
         return until_done(operation, what=what, is_outage=_passes, stopping=self._stopping)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
 from schemas.texts import cut, legible
 from sinks.alerts.answer import Answer, post_json
 from sinks.alerts.bound import Bound
@@ -30,7 +31,7 @@ class PagerDuty(Kind):
     """One service of PagerDuty."""
 
     kind: Literal["pagerduty"]
-    routing_key: str = Field(min_length=1, description="the integration key of a service, such as ${PAGERDUTY_KEY}")
+    routing_key: Line = Field(description="the integration key of a service, such as ${PAGERDUTY_KEY}")
     url: Annotated[str, AfterValidator(address)] = Field(
         "https://events.pagerduty.com/v2/enqueue",
         description="an address such as https://events.eu.pagerduty.com/v2/enqueue",

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 from schemas.texts import legible
 from sinks.alerts.answer import Answer, post
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, address
+from sinks.alerts.kind import Kind, Secret, address
 from sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Webhook(Kind):
 
     kind: Literal["webhook"]
     url: Annotated[str, AfterValidator(address)] = Field(description="an address such as https://host/path")
-    secret: str = Field("", description="what both sides know, such as ${WEBHOOK_SECRET}; empty: not signed")
+    secret: Secret = Field(
+        "", description="what both sides know, such as ${WEBHOOK_SECRET}; without it nothing is signed"
+    )
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(
         {}, description="a map of more headers, such as {X-Team: growth}"
     )

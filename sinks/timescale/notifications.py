@@ -132,11 +132,16 @@ class LaneStore:
         if self._held is not None:
             self._database.query("still_here")
 
-    def next(self) -> Waiting | None:
-        """What is to be sent next; None: nothing waits."""
+    def next(self, *, resolved_alone: bool = False) -> Waiting | None:
+        """What is to be sent next; None: nothing waits.
+
+        Args:
+            resolved_alone: send that an alert resolved also where its firing was not sent.
+        """
         with self._database.transaction() as cursor:
             run(cursor, "supersede", self._route)
-            run(cursor, "pass_over_resolved", self._route)
+            if not resolved_alone:
+                run(cursor, "pass_over_resolved", self._route)
             rows = run(cursor, "next_notification", self._route)
         return Waiting(**rows[0]) if rows else None
 

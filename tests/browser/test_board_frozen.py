@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from playwright.sync_api import expect
 
 from tests.board_server import BoardServer
 from tests.chromium import MISSING, NAMED, chromium, find_chromium
-from tests.command import run
+from tests.command import PROGRAM, environment, run
 from tests.repeating import repeating
 from tests.stack import wait_until
 from tests.traffic import STEPS, event, prepared, produce
@@ -58,11 +59,14 @@ def rates(server: BoardServer, form: str = "json") -> tuple[str, Any]:
 
 def findings(settings: Settings) -> tuple[int, dict[str, list[str]]]:
     """The doctor's exit code, and the messages of its findings by level."""
-    done = run(settings, "doctor", "--json")
+    # In a process of its own: it uses asyncio, and the browser's loop runs in this thread.
+    env = {**os.environ, **environment(settings)}
+    done = subprocess.run([*PROGRAM, "doctor", "--json"], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
     found: dict[str, list[str]] = {}
     for one in json.loads(done.stdout):
         found.setdefault(one["level"], []).append(one["message"])
-    return done.exit_code, found
+    return done.returncode, found
 
 
 def test_a_frozen_worker_is_seen_on_every_surface_and_its_return_as_well(settings: Settings, page: Page) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,8 +105,12 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
         wait_until(lambda: settled(one), "all is well")
         before = metrics(one)
         assert before['funnelwatch_last_success_age_seconds{what="flush"}'] < 60
-        assert before["funnelwatch_event_to_flush_seconds_count"] > 0
+        for name in ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count"):
+            assert before[f"funnelwatch_{name}"] > 0, name
+        assert before["funnelwatch_counting_busy_seconds_total"] > 0
+        assert before["funnelwatch_redis_rebuild_ratio"] == 1
         assert before["process_resident_memory_bytes"] > 0
+        assert answers_with(port, "process_open_fds", "funnelwatch_workers_alive 1.0")
         wait_until(lambda: not firing(url), "nothing fires")
         assert healthy(one)
 
@@ -142,12 +147,20 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
         wait_until(lambda: {"FunnelwatchDown", "FunnelwatchNoWorker"} <= firing(url), "the dead worker is told", 180)
 
 
+def answers_with(port: int, *words: str) -> bool:
+    """Whether the exporter's page has these words."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
+        page = answer.read().decode()
+    return all(word in page for word in words)
+
+
 def settled(one: Worker) -> bool:
     """Whether it has counted something, has closed windows, and knows all its servers."""
     found = metrics(one)
     reachable = all(found.get(f"funnelwatch_{name}_reachable") == 1 for name in ("kafka", "database", "redis"))
     age = found.get("funnelwatch_closed_through_age_seconds", float("nan"))
-    return bool(reachable and found.get("funnelwatch_event_to_flush_seconds_count") and age < 15)
+    counts = ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count")
+    return bool(reachable and all(found.get(f"funnelwatch_{name}") for name in counts) and age < 15)
 
 
 def healthy(one: Worker) -> bool:

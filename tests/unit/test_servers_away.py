@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
@@ -19,9 +20,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from producers.log_throttle import LogThrottle
 from sinks.alerts import metrics as notifier_metrics
+from stream import metrics
 from stream.ages import Ages
+from stream.detect import Detection
 from stream.health import Health, Standstill
 from stream.servers import DATABASE, KAFKA, REDIS, Servers, server_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[2]
 KAFKA_AWAY = KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker"))
@@ -90,6 +96,8 @@ def test_a_task_that_another_worker_does_by_now_is_not_waited_for_for_ever(seen:
     assert seen.waiting()
     clock.now += 60
     assert seen.waiting() == []
+    seen.failed("closing", KAFKA_AWAY)
+    assert seen.waiting()[0].startswith("waits for Kafka since 0 s (closing)")
 
 
 def test_a_server_is_reachable_only_for_as_long_as_it_answers(seen: Servers, clock: Clock) -> None:
@@ -249,6 +257,39 @@ def test_what_a_route_has_waited_ages_while_the_database_is_away() -> None:
     assert (waiting._value.get(), oldest.collect()[0].samples[0].value) == (0, 0)
     notifier_metrics.note_waiting("aging", None, 0.0)
     assert math.isnan(oldest.collect()[0].samples[0].value)
+
+
+class Outbox:
+    """Alerts that were saved and not published."""
+
+    waiting = 3
+
+    def outbox(self, funnel: str) -> list[dict[str, Any]]:
+        """What is in it."""
+        return [{"state": "firing", "reason": "FIRST_DROP", "step": "A", "dimensions": {}, "funnel": funnel}] * 3
+
+    def published(self, alerts: Sequence[dict[str, Any]]) -> None:
+        """Take them out."""
+        self.waiting -= len(alerts)
+
+
+def test_the_outbox_shows_what_kafka_has_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three messages while Kafka is away, none once it has acknowledged them."""
+    detection = Detection.__new__(Detection)
+    outbox = Outbox()
+    detection._alerts = cast("Any", outbox)
+
+    def away(_: object) -> None:
+        raise KAFKA_AWAY
+
+    monkeypatch.setattr(detection, "send", away)
+    shown = metrics.OUTBOX.labels("outbox")
+    with pytest.raises(KafkaException):
+        detection.publish("outbox")
+    assert shown._value.get() == 3
+    monkeypatch.setattr(detection, "send", lambda _: None)
+    detection.publish("outbox")
+    assert (shown._value.get(), outbox.waiting) == (0, 0)
 
 
 SHOWN = """
