@@ -10,6 +10,7 @@ import redis
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.embedded.kafka_client import admin
+from funnelwatch.cli.faults import explain_database
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX
 from schemas.codec import Registry, RegistryUnavailable
@@ -109,7 +110,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
             extension = session.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
             tables = session.execute("SELECT to_regclass('stream_progress') IS NOT NULL").fetchone()
     except psycopg.Error as error:
-        advice = START.format(variable="FUNNELWATCH_TIMESCALE_URL")
+        _, advice = explain_database(error, "FUNNELWATCH_TIMESCALE_URL")
         yield Finding("database", "FAILED", f"{shown(settings.timescale_url)}: {error_text(error)}", advice)
         return
     name = f"PostgreSQL {version // 10_000}.{version % 10_000}"

@@ -95,21 +95,27 @@ def clear_faults(settings: Settings) -> Iterator[None]:
 
 
 def database_fault(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
-    """What an error of the database means and what to do; only a server that does not answer is to be started.
+    """One line on an error of the database: what it means, in whose words, and what to do; see ``explain_database``."""
+    what, advice = explain_database(error, variable)
+    return f"{what}: {one_line(error)}. {advice}"
+
+
+def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
+    """What an error of the database means, and what to do; only a server that does not answer is to be started.
 
     Args:
         error: as psycopg raised it; one that the server has sent has an SQLSTATE.
         variable: names the database.
     """
     state, words = error.sqlstate or "", one_line(error)
-    for prefix, (what, advice) in REFUSALS.items():
+    for prefix, found in REFUSALS.items():
         if state.startswith(prefix):
-            return f"{what}: {words}. {advice}"
+            return found
     if not state and REFUSED_LOGIN in words and COMING_UP not in words:
-        return f"refuses the connection: {words}. See that user, password and database are right in {variable}"
+        return "refuses the connection", f"See that user, password and database are right in {variable}"
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and state[:2] in {"", "08", "57"}:
-        return f"does not answer: {words}. {START.format(variable=variable)}"
-    return f"refuses this: {words}. Is {variable} right?"
+        return "does not answer", START.format(variable=variable)
+    return "refuses this", f"Is {variable} right?"
 
 
 @contextmanager
