@@ -28,6 +28,7 @@ from stream.clock import wall_clock_ms
 from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
+from stream.web import GuardedWeb
 from stream.window_parts import Assembler, is_plausible
 
 if TYPE_CHECKING:
@@ -115,6 +116,10 @@ class FunnelwatchApp(faust.App):
         """Faust looks at its topics when it starts, so they must be there by then."""
         await threads.run("count", parts.prepare)
         await super().on_start()
+
+    def _new_web(self) -> GuardedWeb:
+        """The pages, behind limits."""
+        return GuardedWeb(self)
 
     def _create_directories(self) -> None:
         """Faust makes folders for tables in whatever folder the worker is started in; we have no tables."""

@@ -8,10 +8,11 @@ import threading
 from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from funnelwatch.cli.faults import Span, clear_faults
 from funnelwatch.settings import load_settings
+from funnelwatch.web.serving import MetricsServer
 from sinks.exporter.collector import FunnelCollector
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.migrations import migrate
@@ -45,7 +46,7 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     registry.register(FunnelCollector(lambda: store.read(over_ms / 1000), is_outage, max_series))
     wanted = settings.exporter_port if port is None else port
     try:
-        server, thread = start_http_server(wanted, settings.web_host, registry)
+        server = MetricsServer(settings, wanted, registry)
     except OSError as error:
         raise click.ClickException(
             f"port {wanted} of {settings.web_host}: {error.strerror}; choose another with --port"
@@ -57,9 +58,7 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    click.echo(f"http://{settings.web_host}:{server.server_port}/metrics", err=True)
+    click.echo(f"http://{settings.web_host}:{server.port}/metrics", err=True)
     ended.wait()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.stop()
     database.close()
