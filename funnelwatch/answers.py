@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sinks.timescale.rates import Basis, Dimension, Rate, Scope
+    from stream.freshness import Freshness
 
 
 FORMULA: Final = re.compile(r"\s*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
@@ -60,6 +61,7 @@ class Answer:
         closed_through: windows that start before this are complete; None while none is.
         rates: by step in the funnel's order, then by dimensions, then by time.
         found: whether anything is counted in the range; else ``rates`` are zeros of declared steps, or none.
+        freshness: whether windows close and are judged; None: it was not asked.
     """
 
     question: Question
@@ -69,6 +71,15 @@ class Answer:
     closed_through: int | None
     rates: Sequence[Rate]
     found: bool
+    freshness: Freshness | None = None
+
+    @property
+    def old(self) -> str | None:
+        """Why these figures are old or nobody knows whether they are; None if they are current, or complete anyway."""
+        through = self.closed_through
+        if self.freshness is None or self.freshness.state == "fresh":
+            return None
+        return None if through is not None and self.question.until_ms <= through else self.freshness.message
 
     @property
     def open_ms(self) -> int:
@@ -97,6 +108,7 @@ class Answer:
             "window_s": self.window_ms / 1000,
             "complete_through": None if self.closed_through is None else clock(self.closed_through),
             "includes_open_windows": self.open_ms > 0,
+            **({} if self.freshness is None else {"freshness": self.freshness.as_object()}),
             "rows": self.rows(),
         }
 

@@ -14,9 +14,11 @@ from funnelwatch.answers import Answer, Question
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
 from producers.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
+from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.rates import Level, Rate, RateStore
 from sinks.timescale.retention import kept_from
 from sinks.timescale.timers import timers
+from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,7 +101,9 @@ def ask(database: Database, settings: Settings, question: Question) -> Answer:
     starts = range(meant.start, meant.end, every) if every else None
     wanted = declared if scope.step is None and not question.by else ()
     rows = in_order(found, declared, wanted, starts)
-    return Answer(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found))
+    store = FreshnessStore(database, settings.events_topic)
+    fresh = store.of(scope.funnel, stale_after_ms(settings, meant.window_ms))
+    return Answer(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
 
 
 def ask_timers(database: Database, settings: Settings, question: Question) -> tuple[Range, list[Timer]]:

@@ -11,10 +11,12 @@ import json
 from functools import lru_cache
 from math import ceil, inf
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from funnelwatch import kafka_config as kafka_properties
 
 STACK_FILE = "stack.json"
 """In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
@@ -45,14 +47,15 @@ class StackFileSource(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """The settings of one process; immutable, so that a test makes its own with ``Settings(name=value)``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    # An error must not print what was set: it may be a password.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # Where things are
     data_dir: Path = Field(Path(".funnelwatch"), description="Folder of the embedded stack: its data, logs and state.")
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    kafka_config: dict[str, str] = Field(
+    kafka_config: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
-        description="More librdkafka properties for every client, as JSON: security.protocol, sasl.* and the like.",
+        description="More librdkafka properties for every Kafka client: security.protocol, sasl.*, ssl.* and others.",
     )
     schema_registry_url: str = Field("", description="Confluent schema registry; empty: Avro single-object encoding.")
     timescale_url: str = Field(
@@ -171,6 +174,12 @@ class Settings(BaseSettings):
         """Arguments win over the environment, the environment over the stack file."""
         return init_settings, env_settings, StackFileSource(settings_cls)
 
+    @field_validator("kafka_config", mode="before")
+    @classmethod
+    def _check_kafka_config(cls, value: object) -> dict[str, str]:
+        """Read librdkafka's properties and reject those that no client can use."""
+        return kafka_properties.parse(value)
+
     @model_validator(mode="after")
     def _outlive(self) -> Self:
         """Nothing is dropped that an event may still come for, nor a rollup before what it is made of."""
@@ -196,9 +205,24 @@ class Settings(BaseSettings):
         """Length of a window in milliseconds."""
         return self.window_s * 1000
 
-    def kafka(self, **more: Any) -> dict[str, Any]:
-        """Librdkafka properties of a client: the brokers, the user's own properties, and ``more``."""
-        return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_config, **more}
+    def kafka(self, role: kafka_properties.Role = "any", /, **more: Any) -> dict[str, Any]:
+        """Return the librdkafka properties of a client: ``more``, and the user's own, which win.
+
+        Args:
+            role: decides which of the user's properties the client takes; "any": those that every client takes.
+            more: the properties of this client. Those in ``kafka_config.OURS`` cannot be among the user's.
+        """
+        own = kafka_properties.properties(role, self.kafka_config)
+        return {"bootstrap.servers": self.kafka_bootstrap_servers, **more, **own}
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Say which settings are wrong, a sentence for each, without their values: a value may be a password."""
+    return [
+        (f"{PREFIX}{str(fault['loc'][0]).upper()}: " if fault["loc"] else "")
+        + fault["msg"].removeprefix("Value error, ")
+        for fault in error.errors(include_input=False, include_url=False)
+    ]
 
 
 @lru_cache(maxsize=1)

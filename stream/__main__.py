@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from pydantic import ValidationError
-
 from alert_rules.loader import RuleFileError
 from funnelwatch.funnels import FunnelsFileError
 
@@ -20,8 +18,6 @@ def main() -> None:
         from stream.app import app  # noqa: PLC0415 - reads settings, rules and funnels as it is imported
     except (RuleFileError, FunnelsFileError) as error:
         fail(f"Error: {error}")
-    except ValidationError as error:
-        fail(f"Error: settings: {error}")
     app.main()
 
 

@@ -9,7 +9,7 @@ import click
 import psycopg
 import uvicorn
 
-from funnelwatch.cli.faults import one_line, without_password
+from funnelwatch.cli.faults import database_fault, without_password
 from funnelwatch.settings import load_settings
 from funnelwatch.web.app import API, create_app
 from funnelwatch.web.hosts import names_of
@@ -94,7 +94,6 @@ def _tell_outage(app: FastAPI, settings: Settings) -> None:
     except psycopg.Error as error:
         where = without_password(settings.timescale_url)
         click.echo(
-            f"waiting: the database at {where} does not answer: {one_line(error)}. `funnelwatch up` starts one here; "
-            "FUNNELWATCH_TIMESCALE_URL says where it is",
+            f"waiting: the database at {where} {database_fault(error)}",
             err=True,
         )

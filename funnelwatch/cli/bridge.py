@@ -14,6 +14,7 @@ from funnelwatch import FunnelProducer
 from funnelwatch.settings import load_settings
 from producers.bridge.mapping import BridgeFileError, load_targets
 from producers.bridge.target import Bridge, StateFileError
+from producers.log_throttle import throttle_root
 from schemas.events import now_ms
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -45,6 +46,7 @@ def bridge(file: Path, folder: Path | None, *, check: bool) -> None:
         return
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    throttle_root("funnelwatch.producer", "funnelwatch.topics")
     folder = folder or settings.data_dir / "bridge"
     folder.mkdir(parents=True, exist_ok=True)
     producers = [FunnelProducer(settings, when_full="block") for _ in targets]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from funnelwatch.settings import PREFIX
+from funnelwatch.settings import explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,9 +82,8 @@ def run(args: Sequence[str] | None = None) -> None:
     try:
         cli.main(args=args, prog_name="funnelwatch")
     except ValidationError as error:
-        for fault in error.errors():
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else error.title
-            click.echo(f"Error: {name}: {fault['msg']}, not {fault['input']!r}", err=True)
+        for sentence in explain(error):
+            click.echo(f"Error: {sentence}", err=True)
         sys.exit(2)
     except UnicodeEncodeError as error:
         if error.reason != "surrogates not allowed":

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
 import redis
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from deploy.embedded.kafka_client import admin
+from funnelwatch.kafka_config import KafkaConfigError
+from funnelwatch.settings import PREFIX
+from stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,19 +30,21 @@ NOT_YET = {
 """What a cluster answers about groups in its first moments."""
 OLDEST_DATABASE = 150_000
 
+Level = Literal["ok", "warning", "unknown", "FAILED"]
+
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at."""
 
     name: str
-    level: Literal["ok", "warning", "FAILED"]
+    level: Level
     message: str
     advice: str = ""
 
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
-    """The brokers answer, the topics are there, and how far the workers are behind."""
+    """The brokers answer, and the topics are there."""
     client = admin(settings.kafka())
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
@@ -50,6 +54,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding("kafka", "FAILED", message, advice)
         return
     yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {settings.kafka_bootstrap_servers}")
+    yield check_worker_connection(settings)
     for name in (
         settings.events_topic,
         settings.metrics_topic,
@@ -62,46 +67,19 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         else:
             advice = "A worker makes it when it starts: `funnelwatch worker`."
             yield Finding("topic", "warning", f"{name} does not exist", advice)
-    events = cluster.topics.get(settings.events_topic)
-    if events is not None:
-        yield _lag(settings, [TopicPartition(settings.events_topic, number) for number in events.partitions])
 
 
-def _lag(settings: Settings, partitions: list[TopicPartition]) -> Finding:
-    """How far the committed offsets are from the ends.
-
-    A consumer is asked, which never joins the group: the admin client's calls for this were seen to crash the process
-    (confluent-kafka 2.16) while the cluster sets up its group coordinator.
-    """
-    group = settings.consumer_group
-    consumer = Consumer({"log_level": 0, **settings.kafka(**{"group.id": group, "enable.auto.commit": False})})
+def check_worker_connection(settings: Settings) -> Finding:
+    """Check the connection of Faust, which speaks to Kafka through another client than everything else."""
     try:
-        lag = 0
-        unread = True
-        for one in _committed(consumer, partitions):
-            first, end = consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)
-            unread = unread and one.offset < 0
-            lag += max(0, end - (one.offset if one.offset >= 0 else first))
-    except KafkaException as error:
-        advice = "See that this user may read the group and the topic."
-        return Finding("consumer group", "warning", f"{group}: its lag cannot be told: {error.args[0].str()}", advice)
-    finally:
-        consumer.close()
-    if unread:
-        return Finding("consumer group", "ok", f"{group} has not read {settings.events_topic} yet")
-    return Finding("consumer group", "ok", f"{group} is {lag} event(s) behind on {settings.events_topic}")
-
-
-def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-    """The committed offsets; waits while the cluster sets up the group's coordinator."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            return consumer.committed(partitions, timeout=TIMEOUT_S)
-        except KafkaException as error:
-            if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        fault = connection_fault(settings, TIMEOUT_S)
+    except KafkaConfigError as error:
+        advice = "A worker does not start with it; every other command can use it."
+        return Finding("kafka (worker)", "FAILED", f"{PREFIX}KAFKA_CONFIG: {error}", advice)
+    if fault is not None:
+        advice = f"Other clients connect: see that {PREFIX}KAFKA_CONFIG is complete without librdkafka's defaults."
+        return Finding("kafka (worker)", "FAILED", f"a worker cannot connect: {fault}", advice)
+    return Finding("kafka (worker)", "ok", "a worker can connect and log in")
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:

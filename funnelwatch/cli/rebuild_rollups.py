@@ -8,6 +8,7 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.settings import load_settings
+from sinks.timescale.refreshing import Patience, RefreshBusyError
 from sinks.timescale.retention import refresh
 
 
@@ -21,13 +22,18 @@ def rollups(to_json: bool) -> None:
     no worker are run. On plain PostgreSQL what is not materialized is added up at each query, so this changes how fast
     they are, never the numbers.
 
+    A job of the database that is refreshing the same is waited for, up to 10 minutes.
+
     \b
     Examples:
       funnelwatch rebuild rollups
       funnelwatch rebuild rollups --json
     """
     with opened(load_settings()) as database:
-        refresh(database)
+        try:
+            refresh(database, Patience(tell=lambda what: click.echo(what, err=True)))
+        except RefreshBusyError as error:
+            raise click.ClickException(f"the rollups are not all up to date: {error}") from error
     if to_json:
         click.echo(json.dumps({"refreshed": True}))
     else:

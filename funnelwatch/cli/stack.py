@@ -82,13 +82,16 @@ def topics_are_new(before: ServiceState | None, now: ServiceState) -> bool:
 def status(as_json: bool) -> None:
     r"""Tell what the embedded stack runs, where, and why that; exit code 3 if something is down.
 
+    The last line says whether workers live and figures are current; `funnelwatch doctor` says more of that.
+
     \b
     Examples:
       funnelwatch status
       funnelwatch status --json
     """
+    settings = load_settings()
     try:
-        services = Stack(load_settings().data_dir).status()
+        services = Stack(settings.data_dir).status()
     except StackError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -96,6 +99,8 @@ def status(as_json: bool) -> None:
     else:
         for one in services:
             click.echo(_as_text(one))
+        if all(one.up for one in services):
+            click.echo(f"{'pipeline':<9} {importlib.import_module('funnelwatch.cli.current').pipeline_line(settings)}")
     if not all(one.up for one in services):
         if not as_json:
             tell("Start what is down with `funnelwatch up`.")

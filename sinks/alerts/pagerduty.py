@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from schemas.texts import cut, legible
 from sinks.alerts.answer import Answer, post_json
+from sinks.alerts.bound import Bound
 from sinks.alerts.kind import Kind, address
-from sinks.alerts.texts import cut, details, headline, link, moment, summary
+from sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +24,14 @@ Severity = Literal["critical", "error", "warning", "info"]
 SUMMARY_CHARACTERS = 1024
 """Longer summaries are refused by PagerDuty."""
 
+ANNOTATIONS = 20
+
 
 class PagerDuty(Kind):
     """One service of PagerDuty."""
 
     kind: Literal["pagerduty"]
-    routing_key: str = Field(min_length=1, description="the integration key of a service, such as ${PAGERDUTY_KEY}")
+    routing_key: Line = Field(description="the integration key of a service, such as ${PAGERDUTY_KEY}")
     url: Annotated[str, AfterValidator(address)] = Field(
         "https://events.pagerduty.com/v2/enqueue",
         description="an address such as https://events.eu.pagerduty.com/v2/enqueue",
@@ -35,9 +40,14 @@ class PagerDuty(Kind):
         {}, description="a map from a rule's severity to critical, error, warning or info"
     )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """See the base. PagerDuty goes by the key."""
+        return True
+
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base. The same message twice is the same incident, once: PagerDuty goes by the key."""
-        return post_json(self.url, self.event(alert), self.timeout)
+        return post_json(self.url, self.event(alert), Bound(self.timeout))
 
     def event(self, alert: Mapping[str, Any]) -> dict[str, Any]:
         """The event of a message."""
@@ -47,20 +57,25 @@ class PagerDuty(Kind):
         event |= {
             "event_action": "trigger",
             "payload": {
-                "summary": cut(f"{headline(alert)}: {summary(alert)}", SUMMARY_CHARACTERS),
-                "source": f"funnelwatch/{alert['funnel']}",
+                "summary": cut(" ".join(f"{headline(alert)}: {summary(alert)}".split()), SUMMARY_CHARACTERS),
+                "source": f"funnelwatch/{legible(alert['funnel'])}",
                 "severity": self._severity(alert["severity"]),
                 "timestamp": moment(alert["started_at"]),
-                "component": alert["step"],
-                "group": alert["funnel"],
-                "class": alert["rule"],
-                "custom_details": {**alert["annotations"], **details(alert)},
+                "component": legible(alert["step"]),
+                "group": legible(alert["funnel"]),
+                "class": legible(alert["rule"]),
+                "custom_details": {**self._annotations(alert), **details(alert)},
             },
             "client": "funnelwatch",
         }
         if link(alert):
             event |= {"client_url": link(alert), "links": [{"href": link(alert), "text": "Dashboard"}]}
         return event
+
+    @staticmethod
+    def _annotations(alert: Mapping[str, Any]) -> dict[str, str]:
+        """So many and so long that PagerDuty, which takes half a megabyte, takes the event."""
+        return {legible(name): annotation(alert, name) for name in list(alert["annotations"])[:ANNOTATIONS]}
 
     def _severity(self, severity: str) -> Severity:
         known: dict[str, Severity] = {"critical": "critical", "warning": "warning", "info": "info"}

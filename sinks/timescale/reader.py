@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Reader(Database):
     """A ``Database`` whose transactions are read only and whose statements end after a while.
 
-    It acts as the role ``funnelwatch_reader`` where that exists and the login may: then nothing else can be read
-    either, whatever is asked.
+    It acts as the role ``funnelwatch_reader`` where that exists, may read these tables, and the login is a member:
+    then nothing else can be read either, whatever is asked. A login that has SELECT itself needs no such role.
 
     Args:
         url: where it is.
@@ -30,5 +30,6 @@ class Reader(Database):
     def prepare(self, connection: Connection) -> None:
         """Bind a new connection to reading."""
         super().prepare(connection)
+        connection.execute(QUERIES["keep_search_path"])
         connection.execute(QUERIES["become_reader"])
         connection.execute(QUERIES["only_read"], {"statement_ms": str(self._statement_ms)})

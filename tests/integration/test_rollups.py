@@ -14,6 +14,7 @@ from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, run
 from sinks.timescale.migrations import migrate
 from sinks.timescale.rates import Scope
+from sinks.timescale.refreshing import follow_dropped
 from sinks.timescale.retention import LEVELS, RELATIONS, Retention, archive, refresh, set_retention
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import COUNTS, DAY_MS, SMS, at, rows
@@ -50,9 +51,17 @@ def by_hand(*parts: Mapping[tuple[int, str, str, str, str], list[int]], level: s
 
 @pytest.fixture
 def keep_all_again(either: Database) -> Iterator[None]:
-    """The other tests of this file find everything kept."""
+    """The other tests of this file find everything kept, and nothing dropped."""
     yield
-    set_retention(either, Retention())
+    forget_dropped(either)
+
+
+def forget_dropped(database: Database) -> None:
+    """Let the database believe that it has always kept everything."""
+    set_retention(database, Retention())
+    with database.transaction() as cursor:
+        cursor.execute("UPDATE retention SET dropped_before = NULL")
+    follow_dropped(database)
 
 
 def test_late_events_and_backfills_are_in_every_level_after_a_refresh(either: Database, funnel: str) -> None:
@@ -183,6 +192,7 @@ def test_each_level_has_its_policies_once_however_often_it_is_migrated(extended:
             for level, end in (("1d", "2 days"), ("1h", "03:00:00"), ("5m", "01:00:00"))
         ),
     ]
+    forget_dropped(extended)
     for _ in range(2):
         assert migrate(extended, MINUTE_MS) == []
         set_retention(extended, Retention())
@@ -201,8 +211,12 @@ def test_a_refresh_begins_where_nothing_is_dropped_yet(extended: Database) -> No
         for level, start in (("5m", "29 days"), ("1h", "59 days"), ("1d", "99 days")):
             assert found[f"{what}_{level}", "policy_refresh_continuous_aggregate"]["start_offset"] == start
         assert (f"{what}_1d", "policy_retention") not in found
+    # What was dropped meanwhile stays dropped: nothing more goes, and nothing begins earlier.
     set_retention(extended, Retention())
-    assert not [row for row in rows(extended, JOBS) if row["start_offset"] or row["drop_after"]]
+    assert not [row for row in rows(extended, JOBS) if row["drop_after"]]
+    assert {row["start_offset"] for row in rows(extended, JOBS)} == {None, "28 days", "58 days", "98 days"}
+    forget_dropped(extended)
+    assert not [row for row in rows(extended, JOBS) if row["start_offset"]]
 
 
 def test_counts_are_added_in_a_compressed_chunk(extended: Database, funnel: str) -> None:

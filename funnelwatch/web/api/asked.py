@@ -13,10 +13,14 @@ from funnelwatch.asking import MOST_SPANS, moment_ms
 from funnelwatch.web.problems import TITLES, Problem, ProblemError, wrong
 from producers.times import SPAN, parse_span_ms
 from schemas.events import now_ms
+from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.rates import Basis, Dimension, Scope
+from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stream.freshness import Freshness
 
 Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A name as events have them: anything but what a database cannot hold."""
@@ -60,6 +64,23 @@ def every_field() -> Any:
         examples=["5m"],
         json_schema_extra=SPAN_SCHEMA,
     )
+
+
+class FreshnessRow(BaseModel):
+    """Whether figures are current; only "fresh" says that all is well."""
+
+    state: Literal["fresh", "stale", "unknown"] = Field(
+        description="stale: no worker is alive, or windows are not closed or not judged. unknown: nobody can tell."
+    )
+    reason: str = Field(description="One word for programs, such as no_worker, not_closing, behind, not_judged.")
+    since: str | None = Field(description="Since when; null where that is not known.")
+    message: str = Field(description="One sentence for people.")
+
+
+class Told(BaseModel):
+    """What every answer has."""
+
+    freshness: FreshnessRow
 
 
 class Asked(BaseModel):
@@ -151,16 +172,27 @@ def two_forms(what: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": f"The {what}.", "content": {CSV: {"schema": {"type": "string"}}}}}
 
 
-def answer(request: Request, asked: Asked, content: Any, as_csv: Callable[[], str], name: str) -> Response:
+def answer(request: Request, asked: Asked, content: dict[str, Any], as_csv: Callable[[], str], name: str) -> Response:
     """The answer in the form that was asked for.
 
     Raises:
         ProblemError: neither form is acceptable to the client.
     """
-    if (asked.format or accepted(request.headers.get("accept", "*/*"))) == "csv":
-        headers = {"Content-Disposition": f'inline; filename="{name}.csv"', "Vary": "Accept"}
+    form = asked.format or accepted(request.headers.get("accept", "*/*"))
+    fresh = content.get("freshness") or _freshness(request, getattr(asked, "funnel", None)).as_object()
+    headers = {"Vary": "Accept", "Funnelwatch-Freshness": str(fresh["state"])}
+    if form == "csv":
+        headers["Content-Disposition"] = f'inline; filename="{name}.csv"'
         return Response(as_csv(), media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
-    return JSONResponse(content, headers={"Vary": "Accept"})
+    return JSONResponse({**content, "freshness": fresh}, headers=headers)
+
+
+def _freshness(request: Request, funnel: str | None) -> Freshness:
+    settings = request.app.state.settings
+    found: Freshness = request.app.state.pool.run(
+        lambda database: FreshnessStore(database, settings.events_topic).of(funnel, stale_after_ms(settings))
+    )
+    return found
 
 
 def accepted(header: str) -> Literal["json", "csv"]:

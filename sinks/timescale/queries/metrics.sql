@@ -4,7 +4,7 @@ UPDATE stream_progress SET holds = 'metrics' WHERE topic = %(topic)s AND holds <
 
 -- name: lock_metric_series
 -- One worker admits new series at a time.
-SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch metric series', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch metric series', to_regclass('deployment')::oid::bigint));
 
 -- name: metric_series_of
 -- The series that these names have.

@@ -1,0 +1,18 @@
+"""Files that only the user who runs the stack may read."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file with mode 0600, also where one with another mode was; readers see the old or the new content."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:  # noqa: PTH123
+        output.write(text)
+    temporary.replace(file)
