@@ -163,10 +163,29 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("127.0.0.1", description="Address that a worker's health and metrics bind to.")
     web_port: int = Field(6066, ge=0, description="Port of the first worker's health and metrics; 0: a free one.")
+    web_hosts: str = Field(
+        "",
+        description="Host names that worker, exporter and notifier answer to beside addresses, localhost and their "
+        "own, comma separated; *: any.",
+    )
+    web_max_connections: int = Field(
+        250, ge=1, description="Most open connections of a board, exporter, notifier or worker."
+    )
+    web_max_connections_per_address: int = Field(
+        100, ge=0, description="The same of one address; 0: no limit but that of all. Behind a proxy all are its."
+    )
+    web_header_timeout_s: float = Field(
+        10.0, gt=0, description="A request's head must be there after this, of the same servers, s."
+    )
     board_host: str = Field("127.0.0.1", description="Address that the board and the query API bind to.")
     board_port: int = Field(8060, ge=0, description="Port of the board and the query API; 0: a free one.")
     board_hosts: str = Field(
-        "", description="Host names that the board answers to beside its own, comma separated; for a proxy before it."
+        "",
+        description="Host names that the board answers to beside addresses, localhost and its own, comma separated; "
+        "*: any.",
+    )
+    board_max_pages_per_address: int = Field(
+        50, ge=1, description="Most pages of the board that one address has open. Behind a proxy all are its."
     )
     notify_path: Path | None = Field(None, description="YAML file of the routes on which alerts are told.")
     notify_port: int = Field(6091, ge=0, description="Port of the notifier's metrics; 0: none.")

@@ -34,6 +34,7 @@ from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
 from stream.servers import DATABASE, KAFKA, REDIS, servers
+from stream.web import GuardedWeb
 from stream.window_parts import Assembler, is_plausible
 from stream.worker_settings import read_settings
 
@@ -130,6 +131,10 @@ class FunnelwatchApp(faust.App):
         throttle_root(*NOISY)
         await threads.run("count", parts.prepare)
         await super().on_start()
+
+    def _new_web(self) -> GuardedWeb:
+        """The pages, behind limits."""
+        return GuardedWeb(self)
 
     def _create_directories(self) -> None:
         """Faust makes folders for tables in whatever folder the worker is started in; we have no tables."""
