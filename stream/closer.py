@@ -183,7 +183,7 @@ class Closer:
 
     def _revise(self, progress: FunnelProgress) -> int:
         """Publish windows of one funnel again that late events have changed."""
-        if progress.closed_through is None:
+        if progress.closed_through is None or not progress.has_late:
             return 0
         funnel, window_ms = progress.funnel, self._settings.window_ms
         settle_s = self._settings.late_settle_s

@@ -115,7 +115,6 @@ class Fetcher:
                     "heartbeat.interval.ms": max(100, session_ms // 5),
                     # By default a full queue makes the fetcher rest for a second; measured, that costs a factor of 5.
                     "fetch.queue.backoff.ms": 2,
-                    "fetch.wait.max.ms": 10,
                     "queued.max.messages.kbytes": 65_536,
                     # By default 100,000 a partition: no event comes sooner for it, and each has memory of its own.
                     "queued.min.messages": 20_000,

@@ -44,6 +44,7 @@ from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
 from stream.outage import until_done
 from stream.overseer import Overseer
+from stream.remembered import Remembered
 from stream.validation import DAY_MS, Horizon, Limits
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METADATA_TIMEOUT_S = 10.0
+
+PARTITIONS_KEPT_S = 10.0
+"""A partition that is added to a topic is noticed within this by whoever closes windows, s; by librdkafka in 30 s."""
 
 LOOK_TIMEOUT_S = 3.0
 CLIENTS = {
@@ -151,14 +155,15 @@ class Parts:
         described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=METADATA_TIMEOUT_S)
         return str(described[topic].result().topic_id)
 
-    def partitions(self) -> int:
-        """How many partitions the events topic has now.
-
-        Raises:
-            KafkaException: Kafka cannot be asked.
-        """
+    @cached_property
+    def partitions(self) -> Callable[[], int]:
+        """How many partitions the events topic has; several threads ask several times a second."""
         topic = self.settings.events_topic
-        return len(self.admin.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic].partitions)
+
+        def ask() -> int:
+            return len(self.admin.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic].partitions)
+
+        return Remembered(ask, PARTITIONS_KEPT_S)
 
     @cached_property
     def fetcher(self) -> Fetcher:

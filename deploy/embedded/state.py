@@ -55,7 +55,7 @@ class ServiceState:
     @property
     def is_open(self) -> bool:
         """Whether it serves whoever comes, as servers of earlier versions of funnelwatch do, and Tansu always."""
-        return not self.config if self.service == "kafka" else urlsplit(self.url).password is None
+        return "sasl.username" not in self.config if self.service == "kafka" else urlsplit(self.url).password is None
 
     @property
     def shown_url(self) -> str:

@@ -55,6 +55,10 @@ class TansuServer(Server):
             {"RUST_LOG": "warn"},
         )
 
+    def config(self) -> dict[str, str]:
+        """Tansu answers a fetch when the wait is over, not when a record comes, so that a long wait delays records."""
+        return {"fetch.wait.max.ms": "10"}
+
     def answers(self, port: int) -> bool:
         """Whether it tells its brokers."""
         return brokers({"bootstrap.servers": self.url(port)}, 2.0) > 0

@@ -31,11 +31,15 @@ class PartitionWatermark:
 
 @dataclass(frozen=True, slots=True)
 class FunnelProgress:
-    """Windows that start before ``closed_through`` (ms) have been published; None while none has."""
+    """Windows that start before ``closed_through`` (ms) have been published; None while none has.
+
+    ``has_late`` says whether late events have changed windows since these were published.
+    """
 
     funnel: str
     closing_through: int | None
     closed_through: int | None
+    has_late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class ClosingStore:
     def funnels(self) -> list[FunnelProgress]:
         """Every funnel that was ever counted."""
         return [
-            FunnelProgress(row["funnel"], row["closing_through_ms"], row["closed_through_ms"])
+            FunnelProgress(row["funnel"], row["closing_through_ms"], row["closed_through_ms"], row["has_late"])
             for row in self._database.query("funnels")
         ]
 

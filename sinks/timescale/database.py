@@ -125,8 +125,8 @@ class Database:
             raise
 
     def query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """The rows of a named query, in a transaction of its own."""
-        with self.transaction() as cursor:
+        """The rows of a named query, which is one statement: the server commits it without BEGIN and COMMIT."""
+        with self.outside_transaction() as cursor:
             return run(cursor, name, parameters)
 
     def close(self) -> None:

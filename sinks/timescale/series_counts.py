@@ -72,7 +72,7 @@ class SeriesCounts:
                 length = max(HOUR_MS, min(2 * length, length * MANY // len(chunk.starts), DAY_MS))
 
     def _chunk(self, scope: dict[str, str | int]) -> History | None:
-        with self._database.transaction() as cursor:
+        with self._database.outside_transaction() as cursor:
             rows = cursor.execute(QUERIES["packed_counts"], scope, binary=True).fetchall()
         if not rows:
             return None

@@ -17,12 +17,13 @@ SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s,
 SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS released;
 
 -- name: funnels
--- Every funnel and how far its windows are closed.
+-- Every funnel, how far its windows are closed, and whether late events have changed windows that are not published again.
 SELECT
     funnel,
     (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms,
-    (extract(epoch FROM closed_through) * 1000)::bigint AS closed_through_ms
-FROM funnel_progress
+    (extract(epoch FROM closed_through) * 1000)::bigint AS closed_through_ms,
+    EXISTS (SELECT 1 FROM late_windows AS l WHERE l.funnel = p.funnel AND NOT l.published) AS has_late
+FROM funnel_progress AS p
 ORDER BY funnel;
 
 -- name: wait_for_flushes
