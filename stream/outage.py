@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import RegistryUnavailable
-from sinks.timescale.database import is_outage
+from sinks.timescale.errors import is_outage
 from stream import metrics
 
 if TYPE_CHECKING:
@@ -87,8 +87,15 @@ class Patience:
         self._stopping = stopping
         self._meanwhile = meanwhile
 
-    def __call__(self, what: str, operation: Callable[[], T]) -> T:
+    def __call__(
+        self, what: str, operation: Callable[[], T], *, is_away: Callable[[Exception], bool] | None = None
+    ) -> T:
         """The operation's result; retries are counted under ``what``.
+
+        Args:
+            what: a name for the log and the metric, "PostgreSQL: flush".
+            operation: what to do; must be idempotent.
+            is_away: whether an error is one to wait out; None: ``is_server_away``.
 
         Raises:
             StoppedError: the worker stops before the operation has succeeded.
@@ -98,10 +105,13 @@ class Patience:
             metrics.RETRIES.labels(what).inc()
             self._meanwhile()
 
-        return until_done(operation, what=what, is_outage=_is_away, stopping=self._stopping, on_retry=on_retry)
+        return until_done(
+            operation, what=what, is_outage=is_away or is_server_away, stopping=self._stopping, on_retry=on_retry
+        )
 
 
-def _is_away(error: Exception) -> bool:
+def is_server_away(error: Exception) -> bool:
+    """Whether the database, Kafka or the schema registry is away."""
     return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)
 
 

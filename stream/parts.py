@@ -33,6 +33,7 @@ from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
 from stream.intake import Fetcher
+from stream.isolation import Isolation
 from stream.judging import Judging
 from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
@@ -179,6 +180,7 @@ class Parts:
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
             stopping=self.stopping,
+            isolation=Isolation(settings, partial(DeadLetters, settings), Decoder("FunnelEvent", self.registry)),
         )
 
     @cached_property

@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 from confluent_kafka import KafkaException
 
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
@@ -18,6 +19,7 @@ from sinks.alerts import metrics
 from sinks.alerts.lane import Lane
 from sinks.alerts.matching import Verdict, verdict
 from sinks.timescale.database import Database, is_outage
+from sinks.timescale.errors import ErrorKind, kind_of
 from sinks.timescale.migrations import migrate
 from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
 from stream.outage import StoppedError, until_done
@@ -156,7 +158,15 @@ class Notifier:
             return
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
-            for route in self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted)):
+            try:
+                new = self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted))
+            except psycopg.Error as error:
+                # Anybody may write to the topic: a message that the database rejects must not stop those behind it.
+                if kind_of(error) is not ErrorKind.DATA:
+                    raise
+                log.error("passed over, the database rejects it: alert %s: %s", alert["alert_id"], error)  # noqa: TRY400
+                return
+            for route in new:
                 self._lanes[route].wake()
 
     def _wanted(self, alert: dict[str, Any], published_ms: int) -> list[Queued]:
