@@ -19,6 +19,7 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
+from sinks.timescale.keeping import forget_alerts
 from sinks.timescale.materializing import materialize
 from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
@@ -220,12 +221,13 @@ class Parts:
 
     @cached_property
     def upkeep(self) -> Callable[[], None]:
-        """What archives and materializes counts on plain PostgreSQL."""
+        """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago."""
         database = self._database("upkeep")
 
         def once() -> None:
             archive(database, wall_clock_ms())
             materialize(database, wall_clock_ms(), go_on=lambda: not self.stopping.is_set())
+            forget_alerts(database, wall_clock_ms(), self.settings.keep_alerts_days, self.settings.max_age_days)
 
         return once
 

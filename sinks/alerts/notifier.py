@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+DAY_MS = 86_400_000
+
 COUNT_EVERY = 10
 """Of the moments without a new message (some five a second) this many pass until what waits is counted anew."""
 
@@ -69,6 +71,7 @@ class Notifier:
             route.name: Lane(route, LaneStore(settings.timescale_url, route.name), now_ms, backoff) for route in routes
         }
         self._since: dict[str, int] = {}
+        self._now_ms = now_ms
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -171,7 +174,12 @@ class Notifier:
 
     def _wanted(self, alert: dict[str, Any], published_ms: int) -> list[Queued]:
         wanted = []
+        forgotten_ms = self._forgotten_ms()
         for route in self._routes:
+            if published_ms < forgotten_ms and self._since[route.name] < forgotten_ms:
+                # What was sent of it may be deleted: queued again it would be sent again.
+                metrics.PASSED.labels(route.name, "too_old").inc()
+                continue
             decided = verdict(route.when, alert)
             if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
                 over = alert["state"] == "resolved" and published_ms < self._since[route.name]
@@ -179,6 +187,11 @@ class Notifier:
             elif decided is not Verdict.HEARTBEAT:
                 metrics.PASSED.labels(route.name, str(decided)).inc()
         return wanted
+
+    def _forgotten_ms(self) -> int:
+        """The log may lack what is older, ms: workers delete it after ``keep_alerts_days``, by clocks of their own."""
+        days = self._settings.keep_alerts_days
+        return self._now_ms() - (days - 1) * DAY_MS if days else 0
 
     def _count(self) -> None:
         try:

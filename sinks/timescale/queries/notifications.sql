@@ -72,14 +72,11 @@ WHERE route = %(route)s AND alert_id = %(alert_id)s AND sequence = %(sequence)s;
 
 -- name: told_firing
 -- The alerts that fire as far as a route was told.
-SELECT alert
-FROM (
-    SELECT DISTINCT ON (alert_id) alert
-    FROM notifications
-    WHERE route = %(route)s AND outcome = 'sent'
-    ORDER BY alert_id, sequence DESC
-) AS told
-WHERE alert ->> 'state' = 'firing';
+SELECT n.alert
+FROM told_alerts AS t
+INNER JOIN notifications AS n ON n.route = t.route AND n.alert_id = t.alert_id AND n.sequence = t.sequence
+WHERE t.route = %(route)s AND t.firing
+ORDER BY t.alert_id;
 
 -- name: waiting_notifications
 -- How many messages each route has still to tell, and for how long the oldest has waited.
