@@ -37,8 +37,8 @@ SELECT
         'alert_id', 'many-' || n, 'sequence', s, 'funnel', 'many',
         'silenced_by', CASE WHEN n %% 2 = 0 THEN '1' ELSE '' END,
         'state', CASE WHEN s = 2 AND n > 10 THEN 'resolved' ELSE 'firing' END,
-        'started_at', %(now)s - n * 600000, 'window_start', %(now)s - n * 600000 + s * 60000,
-        'window_end', %(now)s - n * 600000 + (s + 1) * 60000
+        'started_at', %(now)s - n::bigint * 600000, 'window_start', %(now)s - n::bigint * 600000 + s * 60000,
+        'window_end', %(now)s - n::bigint * 600000 + (s + 1) * 60000
     ),
     now()
 FROM generate_series(1, %(alerts)s) AS n, generate_series(0, 2) AS s

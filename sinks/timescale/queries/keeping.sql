@@ -21,7 +21,8 @@ WITH old AS (
     SELECT n.route, n.alert_id, n.sequence
     FROM notifications AS n
     WHERE
-        n.decided_at < %(before)s
+        n.outcome IS NOT NULL
+        AND n.decided_at < %(before)s
         AND NOT EXISTS (
             SELECT FROM told_alerts AS t WHERE t.route = n.route AND t.alert_id = n.alert_id AND t.firing
         )
