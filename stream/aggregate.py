@@ -23,6 +23,7 @@ from sinks.redis.hot import IncompleteError, Outage
 from sinks.timescale.counts import MisplacedError
 from sinks.timescale.errors import ErrorKind, kind_of
 from stream import metrics
+from stream.ages import ages
 from stream.clock import wall_clock_ms
 from stream.counting import Judged, joined
 from stream.faults import point
@@ -33,7 +34,9 @@ from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from prometheus_client import Histogram
 
     from funnelwatch.settings import Settings
     from sinks.redis.hot import HotCopy
@@ -47,6 +50,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOUR_MS = 3_600_000
+
+
+def observe_delays(histogram: Histogram, oldest: Iterable[int | None], now_ms: int) -> None:
+    """Note how long ago the oldest records were written to Kafka, by its timestamps (ms)."""
+    for log_time in oldest:
+        if log_time is not None:
+            histogram.observe(max(0, now_ms - log_time) / 1000)
 
 
 class Aggregator:
@@ -203,9 +213,13 @@ class Aggregator:
                     pending[error.partition] = (assigned, verdict, trimmed)
                 continue
             metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
+            ages.succeeded("flush")
+            oldest = [verdict.oldest_log_time for _, verdict, _ in pending.values()]
+            observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
             point("committed")
             self._account(pending, flushed)
-            self._copy(flushed.totals, now_ms)
+            if self._copy(flushed.totals, now_ms):
+                observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
             point("copied")
             self._commit({counts.partition: counts.next_offset for counts in batches})
             point("offsets_committed")
@@ -230,9 +244,10 @@ class Aggregator:
         metrics.LATE.inc(flushed.late)
         metrics.FLUSH_EVENTS.observe(accepted)
 
-    def _copy(self, totals: Counts, now_ms: int) -> None:
+    def _copy(self, totals: Counts, now_ms: int) -> bool:
+        """Whether Redis has the totals now."""
         if self._redis_owed:
-            return
+            return False
         try:
             self._hot.write(totals, now_ms)
         except IncompleteError:
@@ -242,6 +257,7 @@ class Aggregator:
             log.warning("Redis: counts go on without it: %s", error)
             metrics.RETRIES.labels("Redis").inc()
             self._redis_owed = True
+        return not self._redis_owed
 
     def _settle_redis(self) -> None:
         """Copy the hot windows to Redis again, if that is owed; where it fails, once more after a second."""
@@ -255,13 +271,16 @@ class Aggregator:
             self._redis_next_try = time.monotonic() + 1.0
         else:
             self._redis_owed = False
+            metrics.REBUILD_PROGRESS.set(1)
             log.info("Redis: the hot copy is rebuilt, %s series of windows", copied)
 
     def _hot_rows(self, now_ms: int) -> Iterator[tuple[int, Series, Tally]]:
         """The rows of the hot windows, newest first, an hour at a time, so that memory holds no more."""
         until = now_ms + int(self._settings.max_future_s * 1000) + self._settings.window_ms
         oldest = self._hot.oldest(now_ms)
+        span = until - oldest
         while until > oldest:
+            metrics.REBUILD_PROGRESS.set(1 - (until - oldest) / span)
             begin = max(oldest, until - HOUR_MS)
             yield from self._store.read(begin, until)
             until = begin

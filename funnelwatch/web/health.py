@@ -9,10 +9,12 @@ import psycopg
 import redis
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
 from funnelwatch.cli.faults import one_line
+from funnelwatch.process_metrics import process_registry
 from funnelwatch.web.pool import BusyError
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +26,7 @@ class Metrics:
     """What this server tells of itself; names and labels are part of the public interface."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         self.requests = Counter(
             "funnelwatch_board_requests_total",
             "Requests answered, by route and status.",
@@ -108,7 +110,9 @@ def _fault_of_database(request: Request) -> str | None:
 
 
 def _fault_of_redis(request: Request) -> str | None:
-    client = redis.Redis.from_url(request.app.state.settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    client = redis.Redis.from_url(
+        revealed(request.app.state.settings.redis_url), socket_timeout=2, socket_connect_timeout=2
+    )
     try:
         client.ping()
     except redis.RedisError as error:

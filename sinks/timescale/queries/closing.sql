@@ -36,10 +36,19 @@ SET closing_through = greatest(closing_through, to_timestamp(%(through_ms)s / 10
 WHERE funnel = %(funnel)s;
 
 -- name: finish_closing
--- The windows before this have been published.
-UPDATE funnel_progress
-SET closed_through = greatest(closed_through, to_timestamp(%(through_ms)s / 1000.0))
-WHERE funnel = %(funnel)s;
+-- The windows before this have been published; the newest of them that had anything to judge, if one had.
+UPDATE funnel_progress AS p
+SET
+    closed_through = greatest(p.closed_through, to_timestamp(%(through_ms)s / 1000.0)),
+    closed_at = clock_timestamp(),
+    published_window = greatest(p.published_window, to_timestamp(%(published_ms)s / 1000.0)),
+    unjudged_since = CASE
+        WHEN %(published_ms)s::bigint IS NULL THEN p.unjudged_since
+        WHEN (SELECT d.last_window FROM detector_progress AS d WHERE d.funnel = p.funnel) >= p.published_window
+            THEN clock_timestamp()
+        ELSE coalesce(p.unjudged_since, clock_timestamp())
+    END
+WHERE p.funnel = %(funnel)s;
 
 -- name: next_window
 -- The first window at or after a time that has counts.
