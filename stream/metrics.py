@@ -16,6 +16,14 @@ METRIC_SAMPLES = Counter(
     "funnelwatch_metric_samples_total", "Samples of counters and timers, by what became of them.", ["outcome"]
 )
 RETRIES = Counter("funnelwatch_retries_total", "Attempts that an outage made fail, by what was tried.", ["what"])
+REDIS_FAULT = Gauge("funnelwatch_redis_fault", "1 while Redis cannot be used and counting goes on without it, else 0.")
+CACHE_INCOMPLETE = Gauge(
+    "funnelwatch_cache_incomplete",
+    "1 while Redis lacks counts that this worker knows of, else 0; readers use the database.",
+)
+CACHE_COPIED = Counter(
+    "funnelwatch_cache_copied_total", "Series of windows that this worker copied from the database to Redis."
+)
 LAG = Gauge("funnelwatch_lag_records", "Records that are not fetched yet, by partition.", ["partition"])
 STANDSTILL = Gauge(
     "funnelwatch_standstill_seconds", "Longest time for which a partition has had unread records and was not read."

@@ -15,6 +15,7 @@ from producers.topics import KafkaUnreachable, ensure_topics
 from schemas.codec import Decoder, Registry
 from sinks.redis.hot import HotCopy
 from sinks.timescale.alerts import AlertStore
+from sinks.timescale.cache import CacheSource
 from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
@@ -27,6 +28,8 @@ from sinks.timescale.retention import Retention, archive, set_retention
 from sinks.timescale.series_counts import SeriesCounts
 from sinks.timescale.silences import SilenceStore
 from stream.aggregate import Aggregator
+from stream.cache_debt import CacheDebt
+from stream.cache_rebuild import CacheRebuild
 from stream.clock import wall_clock_ms
 from stream.closer import Closer
 from stream.counting import Judge
@@ -175,10 +178,31 @@ class Parts:
         return Aggregator(
             settings=settings,
             store=CountStore(self._database("aggregate"), settings.duplicate_horizon_s),
-            hot=HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s),
+            hot=self._hot_copy(),
+            debt=self.cache_debt,
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
             stopping=self.stopping,
+        )
+
+    def _hot_copy(self) -> HotCopy:
+        settings = self.settings
+        return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+
+    @cached_property
+    def cache_debt(self) -> CacheDebt:
+        """What the cache in Redis lacks."""
+        return CacheDebt()
+
+    @cached_property
+    def cache_rebuild(self) -> CacheRebuild:
+        """What makes the cache in Redis complete."""
+        return CacheRebuild(
+            settings=self.settings,
+            source=CacheSource(self._database("cache", CLOSER_IDLE_S)),
+            hot=self._hot_copy(),
+            debt=self.cache_debt,
+            assigned=self.fetcher.assignments,
         )
 
     @cached_property
