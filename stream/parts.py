@@ -25,8 +25,10 @@ from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.pipeline import PipelineStore
 from sinks.timescale.retention import Retention, archive, set_retention
+from sinks.timescale.series import SeriesStore
 from sinks.timescale.series_counts import SeriesCounts
 from sinks.timescale.silences import SilenceStore
+from stream.admission import SeriesLimits
 from stream.aggregate import Aggregator
 from stream.cache_debt import CacheDebt
 from stream.cache_rebuild import CacheRebuild
@@ -41,7 +43,7 @@ from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
 from stream.outage import until_done
 from stream.overseer import Overseer
-from stream.validation import DAY_MS, Limits
+from stream.validation import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,8 +159,9 @@ class Parts:
         return Judge(
             decode=Decoder("FunnelEvent", self.registry),
             funnels=self.funnels,
-            limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+            limits=Limits.of(settings),
             max_value_bytes=settings.max_value_bytes,
+            admit=SeriesStore(self._database("series"), self.funnels, SeriesLimits.of(settings)).admit,
         )
 
     @cached_property
@@ -221,7 +224,7 @@ class Parts:
             fetcher=self.metric_fetcher,
             judge=MetricJudge(
                 decode=Decoder("Metric", self.registry),
-                limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+                limits=Limits.of(settings),
                 max_value_bytes=settings.max_value_bytes,
             ),
             store=MetricStore(self._database("metrics"), settings.duplicate_horizon_s),
@@ -238,6 +241,7 @@ class Parts:
             partitions=self.partitions,
             registry=self.registry,
             stopping=self.stopping,
+            declared=self.funnels,
         )
 
     @cached_property
@@ -262,6 +266,7 @@ class Parts:
             alerts=AlertStore(database),
             silences=SilenceStore(database),
             registry=self.registry,
+            declared=self.funnels,
         )
 
     @cached_property
