@@ -45,6 +45,9 @@ HOUR_MS = 3_600_000
 ROWS_AT_ONCE = 2_000
 """About so many series of windows are copied in a step: enough to be quick, few enough to stop soon."""
 
+MOST_EMPTY_WINDOWS = 8
+"""So many windows are read at once while none has had a series yet."""
+
 CHECK_EVERY_S = 5.0
 """The marks are compared this often, so that a Redis that was emptied or restored is noticed without events."""
 
@@ -57,7 +60,10 @@ LONGEST_REST_S = 0.5
 
 @dataclass(slots=True)
 class _Copy:
-    """A copy of all hot windows that is under way; windows from ``until`` on are done."""
+    """A copy of all hot windows that is under way; windows from ``until`` on are done.
+
+    ``windows`` are copied in the next step; ``densest`` is the most series that a window had so far.
+    """
 
     epoch: str
     number: int
@@ -65,6 +71,7 @@ class _Copy:
     until: int
     oldest: int
     windows: int = 1
+    densest: int = 0
     copied: int = 0
 
 
@@ -113,7 +120,9 @@ class CacheRebuild:
 
         Outages of Redis and of the database are tried again.
         """
-        began = self._monotonic()
+        began = time.thread_time()
+        if not self._assigned() and self._debt.settled and self._copy is None:
+            return RETRY_S  # it counts nothing, and whoever counts sees to Redis
         try:
             try:
                 pause = self._step()
@@ -136,8 +145,8 @@ class CacheRebuild:
         finally:
             metrics.CACHE_INCOMPLETE.set(not (self._debt.settled and self._debt.connected))
         self._works()
-        # Half of the time is the counting's, also where the interpreter runs one thread at a time.
-        return pause or min(LONGEST_REST_S, self._monotonic() - began)
+        # The interpreter runs one thread at a time: as long as this one has had it, the others have it.
+        return pause or min(LONGEST_REST_S, time.thread_time() - began)
 
     def close(self) -> None:
         """Let the lock and the connections go; what is not copied is copied by whoever comes next."""
@@ -179,6 +188,7 @@ class CacheRebuild:
         debt = self._debt
         mine = self._assigned()
         if not debt.connected:
+            self._hot.probe()
             self._hot.learn_repairs()
         before = self._hot.state()
         counted = self._source.counted(self._settings.events_topic)
@@ -287,9 +297,9 @@ class CacheRebuild:
         metrics.CACHE_COPIED.inc(len(rows))
         copy.copied += len(rows)
         copy.until = begin
-        longest = max(1, HOUR_MS // self._settings.window_ms)
-        more = copy.windows * 2 if len(rows) <= ROWS_AT_ONCE // 2 else copy.windows * ROWS_AT_ONCE // len(rows)
-        copy.windows = max(1, min(longest, more))
+        copy.densest = max(copy.densest, -(-len(rows) // copy.windows))
+        most = ROWS_AT_ONCE // copy.densest if copy.densest else MOST_EMPTY_WINDOWS
+        copy.windows = max(1, min(copy.windows * 2, most, HOUR_MS // self._settings.window_ms))
         if begin > copy.oldest:
             self._hot.tell_whole(copy.epoch, copy.number, begin)
             return

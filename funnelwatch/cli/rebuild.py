@@ -54,8 +54,7 @@ def redis_copy(to_json: bool) -> None:
     r"""Remove the hot copy in Redis and copy the hot windows from the database again.
 
     Safe while workers run: they go on counting, and one that finds the copy gone rebuilds it as well. Only keys of
-    this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, readers of Redis see less than is
-    counted, never more.
+    this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, the board reads the database.
 
     \b
     Examples:

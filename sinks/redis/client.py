@@ -11,6 +11,7 @@ may be left out, and ``?sentinel_password=`` gives the Sentinels' own password.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -63,6 +64,39 @@ def connect(url: str, *, timeout_s: float = 5.0, connect_timeout_s: float = 2.0)
         raise
     client.close()
     return cast("Client", RedisCluster.from_url(url, **bounds))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server tells of itself; empty and 0 where its user may not ask.
+
+    Attributes:
+        kind: "Redis" or "Redis Cluster".
+        version: its version.
+        max_memory: its limit, bytes; 0: none.
+        policy: what it does when its memory is full.
+    """
+
+    kind: str
+    version: str = ""
+    max_memory: int = 0
+    policy: str = ""
+
+
+def server_of(client: Client) -> ServerInfo:
+    """What the server at the other end is; of a cluster one of its nodes."""
+    is_cluster = isinstance(client, RedisCluster)
+    more: dict[str, Any] = {"target_nodes": RedisCluster.RANDOM} if is_cluster else {}
+    try:
+        found = client.info(**more)
+    except redis.exceptions.NoPermissionError:
+        return ServerInfo("Redis")
+    return ServerInfo(
+        "Redis Cluster" if is_cluster else "Redis",
+        str(found.get("redis_version", "")),
+        int(found.get("maxmemory", 0)),
+        str(found.get("maxmemory_policy", "noeviction")),
+    )
 
 
 def _is_cluster(client: Client) -> bool:

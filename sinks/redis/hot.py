@@ -34,6 +34,7 @@ from sinks.redis.keys import (
     epoch_key,
     field_names,
     parse_field,
+    probe_key,
     repairs_key,
     whole_key,
 )
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     Read = Callable[[int, int, str], Iterable[tuple[int, Series, Tally]]]
 
 RAISE_COUNTS = (files(__package__) / "raise_counts.lua").read_text()
+PROBE = (files(__package__) / "probe.lua").read_text()
 SET_MARKS = (files(__package__) / "set_marks.lua").read_text()
 
 FIELDS_AT_ONCE = 5_000
@@ -96,6 +98,14 @@ class HotCopy:
     @cached_property
     def _set_marks(self) -> Any:
         return self.client.register_script(SET_MARKS)
+
+    def probe(self) -> None:
+        """Try whether counts can be written, by something that goes after a second.
+
+        Raises:
+            redis.RedisError, OSError: they cannot.
+        """
+        self.client.register_script(PROBE)(keys=[probe_key(self._prefix)])
 
     def oldest(self, now_ms: int) -> int:
         """Windows that start before this are not hot, ms."""

@@ -7,6 +7,7 @@
 | ``{PREFIX}:copies`` | string | how many copies of all hot windows were begun |
 | ``{PREFIX}:whole`` | string | epoch, number of the copy, and the start (ms) from which on every window is complete |
 | ``{PREFIX}:copied:TOPIC`` | hash | partition to the mark up to which its counts are here (``Mark``) |
+| ``{PREFIX}:probe`` | hash | nothing, for a second: somebody has tried whether counts can be written |
 | ``{PREFIX}:counts:FUNNEL:WINDOW`` | hash | the tallies of one window, WINDOW its start in ms |
 
 A field of the last hash is the series and the count's name, JSON, so that no value of a dimension can be mistaken for
@@ -79,6 +80,11 @@ def whole_key(prefix: str) -> str:
 def copied_key(prefix: str, topic: str) -> str:
     """The key of the marks of a topic's partitions."""
     return f"{_tag(prefix)}:copied:{topic}"
+
+
+def probe_key(prefix: str) -> str:
+    """The key that tries whether counts can be written."""
+    return f"{_tag(prefix)}:probe"
 
 
 def counts_key(prefix: str, funnel: str, window_ms: int) -> str:

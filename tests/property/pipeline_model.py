@@ -272,6 +272,10 @@ class Hot:
             self.counts[key] = [max(pair) for pair in zip(shown, tally, strict=True)]
         return continued
 
+    def probe(self) -> None:
+        """See ``HotCopy.probe``."""
+        self._guard()
+
     def learn_repairs(self) -> None:
         """Nothing is repaired here."""
         self._guard()

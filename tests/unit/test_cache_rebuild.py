@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from stream.model import Counts
     from tests.property.pipeline_model import Worker
 
-SERIES = 100
-WINDOWS = 300
+SERIES = 20
+WINDOWS = 120
+ROWS_AT_ONCE = 100
 WINDOW_MS = SETTINGS.window_ms
 LATEST = START - START % WINDOW_MS - WINDOW_MS
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    """Two partitions, and counts of 300 windows of 100 series in the database; Redis is empty."""
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Two partitions, and counts of 120 windows of 20 series in the database; Redis is empty; steps are small."""
+    monkeypatch.setattr(cache_rebuild, "ROWS_AT_ONCE", ROWS_AT_ONCE)
     world = World(2)
     world.store.start("events", "t", {0: 0, 1: 0})
     for at in range(WINDOWS):
@@ -93,7 +95,7 @@ def copy_all(world: World, *workers: Worker) -> None:
 def test_a_flush_writes_its_own_rows_only_however_much_the_cache_lacks(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a start with 30,000 rows to copy a flush is counted and in Redis before the first of them is."""
+    """After a start with 2,400 rows to copy a flush is counted and in Redis before the first of them is."""
     worker = started(world, 0, 1)
     written = rows_copied(world, monkeypatch)
     for _ in range(10):
@@ -145,7 +147,7 @@ def test_a_step_is_bounded_however_many_series_a_window_has(world: World, monkey
     """No write of the rebuild is much larger than it should be, so that it stops soon when it is asked to."""
     written = rows_copied(world, monkeypatch)
     copy_all(world, started(world, 0, 1))
-    assert max(written) <= 2 * cache_rebuild.ROWS_AT_ONCE
+    assert max(written) <= 2 * ROWS_AT_ONCE
     assert sum(written) == SERIES * WINDOWS
 
 
