@@ -6,6 +6,8 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
+from schemas.texts import legible
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,6 +17,8 @@ FIELDS = (
     "lost_conversions", "started_at", "window_start", "window_end", "where",
 )  # fmt: skip
 """What a text may name. Rates and drop are percentages, times ISO 8601 UTC, scope is "os=iOS" or "all"."""
+
+FIELD_CHARACTERS = 1_000
 
 PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]*)\s*\}\}")
 
@@ -36,5 +40,8 @@ def check_template(text: str) -> None:
 
 
 def render(text: str, fields: Mapping[str, str]) -> str:
-    """The text with its placeholders filled; a field without a value is empty."""
-    return PLACEHOLDER.sub(lambda match: fields.get(match[1], ""), text)
+    """The text with its placeholders filled; a field without a value is empty.
+
+    Line breaks and control characters of a value, which an app has sent, are shown as escapes.
+    """
+    return PLACEHOLDER.sub(lambda match: legible(fields.get(match[1], ""), FIELD_CHARACTERS), text)

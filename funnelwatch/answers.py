@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from funnelwatch.cli.showing import clock
 from sinks.timescale.rates import DIMENSIONS
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sinks.timescale.rates import Basis, Dimension, Rate, Scope
+    from stream.freshness import Freshness
+
+
+FORMULA: Final = re.compile(r"\s*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
+"""The begin of a formula, also in full width; and of what moves into the next cell."""
+NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Answer:
         closed_through: windows that start before this are complete; None while none is.
         rates: by step in the funnel's order, then by dimensions, then by time.
         found: whether anything is counted in the range; else ``rates`` are zeros of declared steps, or none.
+        freshness: whether windows close and are judged; None: it was not asked.
     """
 
     question: Question
@@ -62,6 +71,15 @@ class Answer:
     closed_through: int | None
     rates: Sequence[Rate]
     found: bool
+    freshness: Freshness | None = None
+
+    @property
+    def old(self) -> str | None:
+        """Why these figures are old or nobody knows whether they are; None if they are current, or complete anyway."""
+        through = self.closed_through
+        if self.freshness is None or self.freshness.state == "fresh":
+            return None
+        return None if through is not None and self.question.until_ms <= through else self.freshness.message
 
     @property
     def open_ms(self) -> int:
@@ -90,6 +108,7 @@ class Answer:
             "window_s": self.window_ms / 1000,
             "complete_through": None if self.closed_through is None else clock(self.closed_through),
             "includes_open_windows": self.open_ms > 0,
+            **({} if self.freshness is None else {"freshness": self.freshness.as_object()}),
             "rows": self.rows(),
         }
 
@@ -119,9 +138,25 @@ def _row(rate: Rate, by: Sequence[Dimension]) -> dict[str, Any]:
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows with a header; empty where there is no value."""
+    """Rows with a header; empty where there is no value.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it; numbers are as they are.
+    """
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(out, lineterminator="\n")
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in chain([columns], ([one.get(column) for column in columns] for one in rows)):
+        cells = [plain_cell(cell) for cell in row]
+        # Before Python 3.13 a carriage return alone is not quoted, and begins a row in a spreadsheet.
+        (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
     return out.getvalue()
+
+
+def plain_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection"): a text gets an apostrophe before it.
+
+    Texts come from events, which anybody may send. A text that is a number, such as ``-1``, is none.
+    """
+    if not isinstance(value, str) or NUMBER.fullmatch(value):
+        return value
+    return f"'{value}" if FORMULA.match(value) else value

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from funnelwatch.answers import Answer, Question
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
-from producers.times import SPAN, iso, parse_span_ms, parse_time_ms
+from producers.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
+from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.rates import Level, Rate, RateStore
 from sinks.timescale.retention import kept_from
 from sinks.timescale.timers import timers
+from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,7 +101,9 @@ def ask(database: Database, settings: Settings, question: Question) -> Answer:
     starts = range(meant.start, meant.end, every) if every else None
     wanted = declared if scope.step is None and not question.by else ()
     rows = in_order(found, declared, wanted, starts)
-    return Answer(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found))
+    store = FreshnessStore(database, settings.events_topic)
+    fresh = store.of(scope.funnel, stale_after_ms(settings, meant.window_ms))
+    return Answer(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
 
 
 def ask_timers(database: Database, settings: Settings, question: Question) -> tuple[Range, list[Timer]]:
@@ -139,7 +143,7 @@ def meant_range(database: Database, settings: Settings, question: Question) -> R
     start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
     level = level_of(start, question.every_ms, kept_from(database, question.now_ms))
     if length := BUCKETS_MS.get(level):
-        start, end = start - start % (question.every_ms or length), end + -end % length
+        start, end = floor_ms(start, question.every_ms or length), end + -end % length
     if question.closed:
         end = closed_end(start, end, closed_through)
     return Range(start, end, window_ms, closed_through, level)
@@ -155,14 +159,17 @@ def moment_ms(text: str, now_ms: int) -> int:
         moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
         iso(moment)  # what no calendar has is refused here
     except (ValueError, OverflowError, OSError) as error:
+        cause = error.__cause__ or error
         raise ValueError(
-            f"{text!r} is neither a span (90s, 15m, 1h, 7d) nor a time (now, 2026-11-22T10:00:00Z)"
+            f"{text[:50]!r} is neither a span (90s, 15m, 1h, 7d) nor a time (now, 2026-11-22T10:00:00Z): {cause}"
         ) from error
     return moment
 
 
 def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | None) -> tuple[int, int]:
     """The range of whole windows, ``[start, end)``, that holds a range; it starts with a whole span of ``every_ms``.
+
+    Spans of whole weeks begin on Mondays, others at multiples of their length since 1970-01-01, UTC.
 
     Raises:
         BadQuestionError: it is empty, the span is no multiple of the window, or there are too many of it.
@@ -175,7 +182,7 @@ def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | No
     if every_ms is not None and (every_ms <= 0 or every_ms % window_ms):
         raise BadQuestionError("every", f"must be a multiple of the window, which is {window_ms / 1000:g} s")
     step = every_ms or window_ms
-    start = since_ms - since_ms % step
+    start = floor_ms(since_ms, step)
     end = until_ms + -until_ms % window_ms
     if every_ms and (end - start) / every_ms > MOST_SPANS:
         raise BadQuestionError("every", f"more than {MOST_SPANS:,} spans; take a longer one or a shorter range")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
+from producers.csv_records import CsvRecords
 from producers.mapper import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_LINE = 4_000_000
@@ -24,6 +25,28 @@ memory."""
 
 CSV_SUFFIXES = {".csv", ".tsv"}
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
+BOM = b"\xef\xbb\xbf"
+HEAD_BYTES = 4_096
+DELIMITERS = (",", "\t", ";", "|")
+OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive or a workbook; right would be plain or gzip: unzip -p FILE, or save it as CSV",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; right would be plain or gzip: zstdcat FILE | funnelwatch produce -",
+    b"BZh": "compressed with bzip2; right would be plain or gzip: bzcat FILE | funnelwatch produce -",
+    b"\xfd7zXZ": "compressed with xz; right would be plain or gzip: xzcat FILE | funnelwatch produce -",
+    b"PAR1": "Parquet; right would be CSV or JSON Lines",
+    b"Obj\x01": "an Avro file; right would be CSV or JSON Lines",
+    b"SQLite format 3": "a database; right would be CSV or JSON Lines",
+    GZIP_MAGIC: "gzip within gzip; right would be gzip once: zcat FILE | funnelwatch produce -",
+    b"\xff\xfe": "UTF-16; right would be UTF-8: iconv -f UTF-16 -t UTF-8 FILE",
+    b"\xfe\xff": "UTF-16; right would be UTF-8: iconv -f UTF-16 -t UTF-8 FILE",
+    b"\0\0\xfe\xff": "UTF-32; right would be UTF-8: iconv -f UTF-32 -t UTF-8 FILE",
+}
+"""What a file is by its first bytes, and what to do."""
+SEPARATOR = re.compile(r"sep=.", re.IGNORECASE)
+"""A first line by which Excel says what separates fields."""
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""What stands for bytes that are no UTF-8."""
+NO_UTF8 = "right would be UTF-8: iconv -f LATIN1 -t UTF-8 FILE"
 
 
 class UnreadableFile(Exception):  # noqa: N818 - what it is
@@ -50,23 +73,33 @@ class InputFile:
     Attributes:
         name: for messages.
         size: bytes on disk, for progress; None where it is unknown.
+        note: what a person should know though nothing is refused, such as that there are no rows.
+
+    Raises:
+        UnreadableFile: it is of a format that is not read here; the message says what to do.
     """
 
     def __init__(self, name: str, raw: IO[bytes], size: int | None) -> None:
         self.name = name
         self.size = size
-        self._raw = _Counting(raw)
-        buffered = io.BufferedReader(self._raw)
-        zipped = buffered.peek(2)[:2] == GZIP_MAGIC
-        self._data = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=buffered))) if zipped else buffered
-        suffixes = {suffix.lower() for suffix in Path(name).suffixes}
-        self._comma = "\t" if ".tsv" in suffixes else ","
+        self.note: str | None = None
+        self._raw = data = _Headed(raw)
         try:
-            self._is_csv = not suffixes & JSON_SUFFIXES and (
-                bool(suffixes & CSV_SUFFIXES) or self._data.peek(64).lstrip()[:1] not in (b"{", b"")
-            )
+            if data.head()[:2] == GZIP_MAGIC:
+                data = _Headed(cast("IO[bytes]", gzip.GzipFile(fileobj=io.BufferedReader(data))))
+            head = data.head()
         except (OSError, EOFError, zlib.error) as error:
             raise UnreadableFile(f"{name}: {error}") from error
+        _check_format(name, head)
+        suffixes = {suffix.lower() for suffix in Path(name).suffixes}
+        self._tabs = ".tsv" in suffixes
+        text = head.removeprefix(BOM).lstrip()
+        self._is_csv = not suffixes & JSON_SUFFIXES and (
+            bool(suffixes & CSV_SUFFIXES) or text[:1] not in (b"{", b"[", b"")
+        )
+        if not self._is_csv and b"\r" in head.rstrip(b"\r") and b"\n" not in head:
+            data.carriage_returns = True
+        self._data = io.BufferedReader(data)
 
     @property
     def read_bytes(self) -> int:
@@ -77,48 +110,105 @@ class InputFile:
         """The rows, in order.
 
         Raises:
-            UnreadableFile: the file ends in the middle (gzip), or the disk fails; the rows before it were yielded.
+            UnreadableFile: the file ends in the middle (gzip), or the disk fails; the rows before it were yielded. Or
+                it is no CSV and no JSON Lines from its first row on.
         """
+        count = 0
         try:
-            yield from self._csv_rows() if self._is_csv else self._json_rows()
+            for row in self._csv_rows() if self._is_csv else self._json_rows():
+                count += 1
+                yield row
         except (OSError, EOFError, zlib.error) as error:
             raise UnreadableFile(f"{self.name}: {error}") from error
+        empty = self.note or f"{self.name}: is empty"
+        self.note = None if count else empty
 
     def _json_rows(self) -> Iterator[Row]:
-        number = 0
+        number, first = 0, True
         while line := self._data.readline(MAX_LINE + 1):
             number += 1
             if len(line) > MAX_LINE:
                 while line and not line.endswith(b"\n"):
                     line = self._data.readline(MAX_LINE)
                 yield Row(number, None, Refused("TOO_LONG", f"longer than {MAX_LINE} bytes"))
-            elif line.strip():
+                continue
+            line = line.removeprefix(BOM) if number == 1 else line
+            if line.strip():
+                if first:
+                    self._check_json(number, line)
+                first = False
                 yield _json_row(number, line)
 
+    def _check_json(self, number: int, line: bytes) -> None:
+        """Refuse a file that holds one JSON value over many lines."""
+        text = line.strip()
+        if text.startswith(b"["):
+            what = "is a JSON array; right would be JSON Lines, an object a line: jq -c '.[]' FILE"
+            raise UnreadableFile(f"{self.name}:{number}: {what}")
+        if text == b"{":
+            what = "begins a JSON object of many lines; right would be JSON Lines, an object a line: jq -c . FILE"
+            raise UnreadableFile(f"{self.name}:{number}: {what}")
+
     def _csv_rows(self) -> Iterator[Row]:
-        csv.field_size_limit(MAX_LINE)
         # Bytes that are no UTF-8 become lone surrogates: the encoder refuses the row, not the whole file.
         text = io.TextIOWrapper(self._data, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        reader = csv.reader(text, delimiter=self._comma)
-        try:
-            names = next(reader, None)
-        except csv.Error as error:
-            raise UnreadableFile(f"{self.name}: its first line is no CSV header: {error}") from error
-        if names is None:
+        lines = _bounded_lines(text)
+        before = 0
+        for first in lines:
+            if first.strip("\r\n \t") and not SEPARATOR.fullmatch(first.strip()):
+                break
+            before += 1
+        else:
             return
-        while True:
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Row(reader.line_num, None, Refused("NO_CSV", str(error)))
-                continue
-            if len(values) == len(names):
-                yield Row(reader.line_num, dict(zip(names, values, strict=True)))
-            elif values:
-                fault = f"{len(values)} values for {len(names)} columns"
-                yield Row(reader.line_num, None, Refused("NO_CSV", fault))
+        names, delimiter = self._header(first, before + 1)
+        records = CsvRecords(lines, delimiter, line=before + 1)
+        records.width = len(names)
+        self.note = f"{self.name}: has a header and no rows"
+        for record in records:
+            if record.fault:
+                reason = "TOO_LONG" if record.fault.startswith("longer") else "NO_CSV"
+                yield Row(record.line, None, Refused(reason, record.fault))
+            elif any("\0" in value for value in record.values):
+                yield Row(record.line, None, Refused("NO_CSV", "has a NUL character"))
+            elif len(record.values) == len(names):
+                yield Row(record.line, dict(zip(names, record.values, strict=True)))
+            elif record.values:
+                fault = f"{len(record.values)} values for {len(names)} columns"
+                yield Row(record.line, None, Refused("NO_CSV", fault))
+
+    def _header(self, line: str, number: int) -> tuple[list[str], str]:
+        """The names of the columns, and what separates them: what makes the most columns.
+
+        Raises:
+            UnreadableFile: it is no header.
+        """
+        place = f"{self.name}:{number}"
+        found: tuple[list[str], str] = ([], ",")
+        fault = None
+        for delimiter in ("\t", *DELIMITERS) if self._tabs else DELIMITERS:
+            record = CsvRecords([line], delimiter).next()
+            assert record is not None
+            fault = record.fault or fault
+            if len(record.values) > len(found[0]):
+                found = record.values, delimiter
+        names, delimiter = found
+        if fault and len(names) <= 1:
+            raise UnreadableFile(f"{place}: is no CSV header: {fault}")
+        if any(UNDECODED.search(name) for name in names):
+            raise UnreadableFile(f"{place}: the header is not UTF-8; {NO_UTF8}")
+        if "\0" in line:
+            raise UnreadableFile(f"{place}: the header has a NUL character; is it text?")
+        twice = next((name for name in names if name and names.count(name) > 1), None)
+        if twice is not None:
+            raise UnreadableFile(
+                f"{place}: the column {twice!r} stands twice; right would be a name of its own for each"
+            )
+        return names, delimiter
+
+
+def has_foreign_bytes(values: Mapping[str, Any]) -> bool:
+    """Whether a row of CSV has bytes that are no UTF-8."""
+    return any(isinstance(value, str) and UNDECODED.search(value) for value in values.values())
 
 
 @contextmanager
@@ -139,9 +229,38 @@ def open_input(path: str) -> Iterator[InputFile]:
         yield InputFile(path, raw, Path(path).stat().st_size)
 
 
+def _check_format(name: str, head: bytes) -> None:
+    """Refuse what is neither CSV nor JSON Lines, by its first bytes.
+
+    Raises:
+        UnreadableFile: says what to do.
+    """
+    known = next((text for magic, text in OTHER_FORMATS.items() if head.startswith(magic)), None)
+    if known is not None:
+        raise UnreadableFile(f"{name}: is {known}".replace("FILE", name if name != "-" else "FILE"))
+    start = head[:64]
+    if len(start) > 2 and (not any(start[1::2]) or not any(start[0::2])):  # noqa: PLR2004 - every other byte is zero
+        raise UnreadableFile(f"{name}: is UTF-16; right would be UTF-8: iconv -f UTF-16LE -t UTF-8")
+
+
+def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Lines with their ends; of one that is too long only the begin."""
+    while line := text.readline(MAX_LINE + 1):
+        rest = line
+        while len(rest) > MAX_LINE and not rest.endswith(("\n", "\r")):
+            rest = text.readline(MAX_LINE + 1)
+        yield line
+
+
 def _json_row(number: int, line: bytes) -> Row:
     try:
         values = json.loads(line)
+    except UnicodeDecodeError as error:
+        return Row(number, None, Refused("NO_JSON", f"is not UTF-8 ({error}); {NO_UTF8}"))
+    except json.JSONDecodeError as error:
+        goes_on = error.pos >= len(error.doc.rstrip()) and line.rstrip().endswith((b"{", b"[", b",", b":"))
+        hint = "; does it go on in the next line? Right would be an object a line: jq -c . FILE" if goes_on else ""
+        return Row(number, None, Refused("NO_JSON", f"{error}{hint}"))
     except (ValueError, RecursionError) as error:
         return Row(number, None, Refused("NO_JSON", str(error)))
     if not isinstance(values, dict):
@@ -149,20 +268,44 @@ def _json_row(number: int, line: bytes) -> Row:
     return Row(number, values)
 
 
-class _Counting(io.RawIOBase):
-    """Bytes of a stream, counted as they are read."""
+class _Headed(io.RawIOBase):
+    """Bytes of a stream, counted as they are read, whose first ones can be looked at.
+
+    Attributes:
+        count: bytes read so far.
+        carriage_returns: whether lines end with a carriage return alone, which is made a line feed.
+    """
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
+        self._head = b""
         self.count = 0
+        self.carriage_returns = False
+
+    def head(self) -> bytes:
+        """The first bytes: a line that is not blank, or ``HEAD_BYTES``; of a pipe it waits for no more."""
+        while len(self._head) < HEAD_BYTES and b"\n" not in self._head.removeprefix(BOM).lstrip():
+            chunk = self._read(HEAD_BYTES)
+            if not chunk:
+                break
+            self._head += chunk
+        return self._head
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        chunk = (
-            self._raw.read1(len(buffer)) if isinstance(self._raw, io.BufferedReader) else self._raw.read(len(buffer))
-        )
+        if self._head:
+            chunk, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        else:
+            chunk = self._read(len(buffer))
+        if self.carriage_returns:
+            chunk = chunk.replace(b"\r", b"\n")
         buffer[: len(chunk)] = chunk
-        self.count += len(chunk)
         return len(chunk)
+
+    def _read(self, size: int) -> bytes:
+        read = getattr(self._raw, "read1", self._raw.read)
+        chunk: bytes = read(size)
+        self.count += len(chunk)
+        return chunk

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from producers.files import Row, open_input
+from producers.files import NO_UTF8, Row, has_foreign_bytes, open_input
 from producers.mapper import Refused
 from schemas.codec import Encoder
 from schemas.events import fault
@@ -35,6 +35,7 @@ class Account:
         refused: refused rows by reason.
         examples: the first refused rows of each reason, as ``file:line: fault``.
         read_bytes: bytes read of the files on disk.
+        notes: what a person should know of files of which nothing was refused, such as that one is empty.
     """
 
     lines: int = 0
@@ -43,6 +44,7 @@ class Account:
     refused: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     read_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def refuse(self, place: str, refused: Refused) -> None:
         """Note a refused row."""
@@ -78,6 +80,8 @@ def events_of(paths: Sequence[str], to_events: ToEvents, account: Account) -> It
                 account.events += len(events)
                 yield from events
             before += file.read_bytes
+            if file.note:
+                account.notes.append(file.note)
 
 
 def _checked(row: Row, to_events: ToEvents) -> list[dict[str, Any]]:
@@ -93,7 +97,8 @@ def _checked(row: Row, to_events: ToEvents) -> list[dict[str, Any]]:
         try:
             _encode(event)  # the quickest full check of types there is
         except ValueError as error:
-            raise Refused("BAD_FIELD", str(error)) from error
+            hint = f"; the file is not UTF-8; {NO_UTF8}" if has_foreign_bytes(row.values) else ""
+            raise Refused("BAD_FIELD", f"{error}{hint}") from error
         if wrong := fault(event):
             raise Refused("BAD_FIELD", wrong)
     return events

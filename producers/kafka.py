@@ -31,4 +31,4 @@ def producer_properties(settings: Settings, buffer_events: int, delivery_timeout
         "queue.buffering.max.kbytes": 1_048_576,
         "delivery.timeout.ms": int(delivery_timeout_s * 1000),
     }
-    return {**properties, **settings.kafka()}
+    return settings.kafka("producer", **properties)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from producers.times import to_ms
+from producers.times import parse_instant_ms, to_ms
 from schemas.events import Phase
 
 if TYPE_CHECKING:
@@ -139,11 +139,15 @@ def _time_reader(time: Time) -> Callable[[Map[str, Any]], int]:
             raise Refused("NO_TIME", f"{time.column}: is missing or empty")
         try:
             if scale:
-                return round(float(given) * scale)
+                return round(float(str(given)) * scale)  # the text, so that a boolean is no number
             text = str(given)
-            at = datetime.fromisoformat(text) if time.format == "iso" else datetime.strptime(text, time.format)  # noqa: DTZ007 - the zone comes next
+            if time.format == "iso":
+                return parse_instant_ms(text, zone)
+            at = datetime.strptime(text, time.format)  # noqa: DTZ007 - the zone comes next
             return to_ms(at if at.tzinfo else at.replace(tzinfo=zone))
-        except (ValueError, OverflowError, TypeError):
-            raise Refused("BAD_TIME", f"{time.column}: {given!r} is not of the format {time.format}") from None
+        except (ValueError, OverflowError, TypeError) as error:
+            shown = repr(given)[:100]
+            fault = f"{time.column}: {shown} is not of the format {time.format}: {error}"
+            raise Refused("BAD_TIME", fault) from None
 
     return read

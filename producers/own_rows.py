@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from producers.mapper import Refused, line_id
-from producers.times import to_ms
+from producers.times import parse_instant_ms
 from schemas.files import SCHEMAS
+from schemas.whole import whole_event, whole_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> lis
     event["ts"] = _time(event.get("ts"))
     if isinstance(event.get("duration_ms"), str):
         event["duration_ms"] = _whole(event["duration_ms"])
-    return [event]
+    return [whole_event(event, rounded_ts=True)]
 
 
 def _time(value: Any) -> Any:
@@ -57,14 +57,17 @@ def _time(value: Any) -> Any:
         raise Refused("NO_TIME", "ts: is missing or empty")
     if not isinstance(value, str):
         return value
+    found = whole_text(value, rounded=True)
+    if isinstance(found, int):
+        return found
     try:
-        return int(value) if value.lstrip("-").isdecimal() else to_ms(datetime.fromisoformat(value))
-    except (ValueError, OverflowError):
-        raise Refused("BAD_TIME", f"ts: {value!r} is neither ms since the epoch nor ISO 8601") from None
+        return parse_instant_ms(value)
+    except (ValueError, OverflowError) as error:
+        raise Refused("BAD_TIME", f"ts: {value[:50]!r} is neither ms since the epoch nor ISO 8601: {error}") from None
 
 
 def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise Refused("BAD_FIELD", f"duration_ms: {text!r} is not a whole number") from None
+    found = whole_text(text, rounded=True)
+    if not isinstance(found, int):
+        raise Refused("BAD_FIELD", f"duration_ms: {text[:50]!r} is not a number of milliseconds")
+    return found

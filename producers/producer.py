@@ -19,6 +19,7 @@ from producers.step import StepShown
 from schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
 from schemas.metrics import Metric, MetricKind, series_name
 from schemas.metrics import fault as metric_fault
+from schemas.whole import whole_event, whole_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +139,7 @@ class FunnelProducer:
             RuntimeError: the producer is closed.
         """
         given = event.record() if isinstance(event, FunnelEvent) else event or {}
-        record = {"funnel": "sign_up", **self._defaults, **given, **fields}
+        record = whole_event({"funnel": "sign_up", **self._defaults, **given, **fields})
         if "event_id" not in record:
             record["event_id"] = new_event_id()
         if "ts" not in record:
@@ -177,7 +178,7 @@ class FunnelProducer:
             **fields: fields of ``Metric``. Absent ones take their defaults: a random event_id, ts now, value 1.
         """
         given = metric.record() if isinstance(metric, Metric) else metric or {}
-        record = {"value": 1, **given, **fields}
+        record = whole_metric({"value": 1, **given, **fields})
         if "event_id" not in record:
             record["event_id"] = new_event_id()
         if "ts" not in record:

@@ -1,12 +1,37 @@
-"""Points in time and spans as people type them."""
+"""Points in time and spans as people and programs write them."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from typing import Final
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+EPOCH: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+SECONDS_DIGITS, MS_DIGITS = range(9, 12), range(12, 15)
+"""A number of so many digits counts seconds (1973 to 5138), or milliseconds (1973 to 5138) since the epoch."""
+
+LOST_PLUS: Final = re.compile(r"(.*:[0-9.,]+) ([0-9]{2}:?[0-9]{2})", re.ASCII)
+"""A time whose offset lost its plus: in the query of an address, a plus that is not encoded is a space."""
+
+
+WEEK_MS: Final = UNITS_MS["w"]
+FIRST_MONDAY_MS: Final = -3 * UNITS_MS["d"]
+"""Monday, 1969-12-29, UTC."""
+
+
+def origin_ms(every_ms: int) -> int:
+    """The time from which spans of a length are counted, ms: spans of whole weeks begin on Mondays (ISO 8601).
+
+    Others begin at multiples of their length since 1970-01-01. It is never after 1970-01-01.
+    """
+    return FIRST_MONDAY_MS if every_ms % WEEK_MS == 0 else 0
+
+
+def floor_ms(moment_ms: int, every_ms: int) -> int:
+    """The begin of the span that a moment lies in, ms."""
+    return moment_ms - (moment_ms - origin_ms(every_ms)) % every_ms
 
 
 def parse_span_ms(text: str) -> int:
@@ -25,10 +50,10 @@ def parse_span_ms(text: str) -> int:
 
 
 def parse_time_ms(text: str, now_ms: int) -> int:
-    """A point in time: now, -8d, +10m, or ISO 8601 (UTC where it names no zone), in ms since the epoch.
+    """A point in time: now, -8d, +10m, or what ``parse_instant_ms`` takes (UTC where it names no zone), in ms.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none; the message names the cause.
     """
     text = text.strip()
     if text == "now":
@@ -36,10 +61,43 @@ def parse_time_ms(text: str, now_ms: int) -> int:
     if text[:1] in ("-", "+"):
         return now_ms + (-1 if text[0] == "-" else 1) * parse_span_ms(text[1:])
     try:
+        return parse_instant_ms(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{text[:50]!r} is no time: {error}; right would be now, -8d, +10m or 2026-11-22T10:00:00"
+        ) from error
+
+
+def parse_instant_ms(text: str, zone: tzinfo | None = UTC) -> int:
+    """A point in time as data has it, in ms since the epoch.
+
+    Taken are ISO 8601, with any fraction of a second (rounded to ms), ``z`` for ``Z``, and a space for the plus of its
+    offset; a date alone, which is its midnight; and seconds or milliseconds since the epoch, by their digits.
+
+    Args:
+        text: the time.
+        zone: of a time that names none; None: such a time is refused.
+
+    Raises:
+        ValueError: it is none; the message is the cause alone.
+    """
+    text = text.strip()
+    if number := EPOCH.fullmatch(text):
+        if len(number[1]) in SECONDS_DIGITS:
+            return round(float(text) * 1000)
+        if len(number[1]) in MS_DIGITS:
+            return round(float(text))
+    if lost := LOST_PLUS.fullmatch(text):
+        text = f"{lost[1]}+{lost[2]}"
+    if text.endswith("z"):
+        text = f"{text[:-1]}Z"
+    try:
         time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time; right would be now, -8d, +10m or 2026-11-22T10:00:00") from None
-    return to_ms(time)
+    except ValueError as error:
+        raise ValueError(_cause(text, str(error))) from None
+    if time.tzinfo is None and zone is None:
+        raise ValueError("it names no time zone, and needs a Z or an offset such as +02:00 at its end")
+    return to_ms(time if time.tzinfo else time.replace(tzinfo=zone))
 
 
 def to_ms(time: datetime) -> int:
@@ -51,3 +109,12 @@ def to_ms(time: datetime) -> int:
 def iso(ms: int) -> str:
     """Ms since the epoch as ISO 8601, UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _cause(text: str, error: str) -> str:
+    """Why a text is no time, in words for whoever wrote it."""
+    if not text:
+        return "it is empty"
+    if EPOCH.fullmatch(text):
+        return "a number is taken with 10 digits (seconds since the epoch) or 13 (milliseconds)"
+    return "it is not in ISO 8601" if error.startswith("Invalid isoformat") else error

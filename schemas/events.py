@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.files import SCHEMAS
 from schemas.fit import misfit
+from schemas.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,9 @@ class FunnelEvent:
     contexts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse an event that would be refused later."""
+        """Refuse an event that would be refused later; ``duration_ms`` is rounded."""
+        for name, value in (("ts", whole(self.ts)), ("duration_ms", whole(self.duration_ms, rounded=True))):
+            object.__setattr__(self, name, value)
         record = self.record()
         if wrong := misfit(SCHEMAS["FunnelEvent"], record) or fault(record):
             raise ValueError(wrong)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from schemas.events import new_event_id, now_ms
 from schemas.files import SCHEMAS
 from schemas.fit import misfit
+from schemas.whole import whole_metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +61,9 @@ class Metric:
     event_id: str = field(default_factory=new_event_id)
 
     def __post_init__(self) -> None:
-        """Refuse a sample that would be refused later."""
+        """Refuse a sample that would be refused later; the value of a timer is rounded."""
+        for name, value in whole_metric({"ts": self.ts, "value": self.value, "kind": self.kind}).items():
+            object.__setattr__(self, name, value)
         record = self.record()
         if wrong := misfit(SCHEMAS["Metric"], record) or fault(record):
             raise ValueError(wrong)

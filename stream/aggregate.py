@@ -23,6 +23,7 @@ from sinks.redis.hot import Outage
 from sinks.redis.state import IncompleteError, RepairedError
 from sinks.timescale.counts import MisplacedError
 from stream import metrics
+from stream.ages import ages
 from stream.clock import wall_clock_ms
 from stream.counting import Judged, joined
 from stream.faults import point
@@ -32,7 +33,9 @@ from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prometheus_client import Histogram
 
     from funnelwatch.settings import Settings
     from sinks.redis.hot import HotCopy
@@ -44,6 +47,13 @@ if TYPE_CHECKING:
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
 
 log = logging.getLogger(__name__)
+
+
+def observe_delays(histogram: Histogram, oldest: Iterable[int | None], now_ms: int) -> None:
+    """Note how long ago the oldest records were written to Kafka, by its timestamps (ms)."""
+    for log_time in oldest:
+        if log_time is not None:
+            histogram.observe(max(0, now_ms - log_time) / 1000)
 
 
 class Aggregator:
@@ -142,9 +152,13 @@ class Aggregator:
                     pending[error.partition] = (assigned, verdict, trimmed)
                 continue
             metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
+            ages.succeeded("flush")
+            oldest = [verdict.oldest_log_time for _, verdict, _ in pending.values()]
+            observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
             point("committed")
             self._account(pending, flushed)
-            self._copy(batches, topic_id, flushed, now_ms)
+            if self._copy(batches, topic_id, flushed, now_ms):
+                observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
             point("copied")
             self._commit({counts.partition: counts.next_offset for counts in batches})
             point("offsets_committed")
@@ -165,8 +179,8 @@ class Aggregator:
         metrics.LATE.inc(flushed.late)
         metrics.FLUSH_EVENTS.observe(accepted)
 
-    def _copy(self, batches: Sequence[PartitionCounts], topic_id: str, flushed: Flushed, now_ms: int) -> None:
-        """Write a flush to Redis, or leave it to be copied; takes one call at the most that is not answered."""
+    def _copy(self, batches: Sequence[PartitionCounts], topic_id: str, flushed: Flushed, now_ms: int) -> bool:
+        """Write a flush to Redis, or leave it to be copied; whether Redis has it now."""
         skipped = [batch for batch in batches if batch.partition in flushed.skipped]
         if skipped:
             # By whom they were counted is not known: perhaps by a flush of ours whose answer was lost, and then its
@@ -175,7 +189,7 @@ class Aggregator:
         written = [batch for batch in batches if batch.partition not in flushed.skipped]
         if not self._debt.connected:
             self._owe(written, topic_id, now_ms)
-            return
+            return False
         marks = self._debt.marks(written, topic_id)
         try:
             if not self._hot.write(flushed.totals, now_ms, marks):
@@ -192,6 +206,9 @@ class Aggregator:
             log.debug("Redis: not written: %s", explain(error))
             metrics.RETRIES.labels("Redis").inc()
             self._disconnect(written, topic_id, now_ms)
+        else:
+            return not skipped
+        return False
 
     def _owe(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
         oldest = self._hot.oldest(now_ms)

@@ -18,17 +18,25 @@ from confluent_kafka import KafkaException
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from funnelwatch.settings import load_settings
+from producers.log_throttle import throttle_root
+from schemas import redacted_output
 from schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from schemas.redaction import redacted
 from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
+from stream.ages import ages
 from stream.batch_channel import BatchChannel, backlog
+from stream.broker_credentials import broker_addresses
 from stream.clock import wall_clock_ms
+from stream.contacts import BEAT_EVERY_S
 from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
+from stream.servers import DATABASE, KAFKA, REDIS, servers
+from stream.web import GuardedWeb
 from stream.window_parts import Assembler, is_plausible
+from stream.worker_settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +46,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-settings = load_settings()
+redacted_output.install()
+settings, credentials = read_settings()
 parts = Parts(settings)
 
 CLOSER_EVERY_S = 0.25
@@ -72,6 +81,12 @@ DEAD_AFTER_S = 15.0
 READY_AFTER_S = 3.0
 LOOK_EVERY_S = 5.0
 
+ASKED = ("kafka", "database", "redis")
+"""Servers that are asked regularly, each on a thread of its own."""
+
+NOISY = ("aiokafka", "faust", "mode", "stream.librdkafka", "funnelwatch.topics")
+"""Loggers that write a line per retry while Kafka is away."""
+
 
 class Threads:
     """One thread for each kind of blocking work, so that none waits for another."""
@@ -79,7 +94,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "count", "cache", "metrics", "close", "detect", "look", "upkeep")
+            for name in ("intake", "count", "cache", "metrics", "close", "detect", "look", "upkeep", *ASKED)
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -114,8 +129,13 @@ class FunnelwatchApp(faust.App):
 
     async def on_start(self) -> None:
         """Faust looks at its topics when it starts, so they must be there by then."""
+        throttle_root(*NOISY)
         await threads.run("count", parts.prepare)
         await super().on_start()
+
+    def _new_web(self) -> GuardedWeb:
+        """The pages, behind limits."""
+        return GuardedWeb(self)
 
     def _create_directories(self) -> None:
         """Faust makes folders for tables in whatever folder the worker is started in; we have no tables."""
@@ -132,7 +152,8 @@ class FunnelwatchApp(faust.App):
 
 app = FunnelwatchApp(
     settings.consumer_group,
-    broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+    broker=[f"kafka://{address}" for address in broker_addresses(settings)],
+    broker_credentials=credentials,
     store="memory://",
     topic_disable_leader=True,
     topic_allow_declare=False,
@@ -175,6 +196,8 @@ class Intake(Service):
         while not self.should_stop:
             health.fetching()
             fetch = await threads.run("intake", parts.fetcher.fetch)
+            if fetch:
+                ages.succeeded("fetch")
             metrics.STOPPED.set(len(parts.fetcher.stopped))
             if fetch or time.monotonic() - handed_over >= SAY_SOMETHING_EVERY_S:
                 try:
@@ -213,6 +236,7 @@ async def aggregate(stream: Any) -> None:
     async for first in stream:
         together = await backlog(stream, first)
         health.begin("counting")
+        ages.busy(True)
         try:
             await threads.run("count", parts.aggregator, together)
         except StoppedError:
@@ -221,6 +245,8 @@ async def aggregate(stream: Any) -> None:
             log.exception("counting failed; the worker stops, and nothing is lost")
             await app.crash(error)
             raise
+        finally:
+            ages.busy(False)
         health.end("counting")
 
 
@@ -288,11 +314,12 @@ class Closing(Service):
         while not self.should_stop:
             try:
                 await threads.run("close", parts.closer.round)
+                servers.done("closing")
             except Exception as error:  # noqa: BLE001 - told apart below
                 if not is_outage(error) and not isinstance(error, KafkaException | RegistryUnavailable):
                     await self.crash(error)
                     return
-                log.warning("closing: waiting: %s", error)
+                servers.failed("closing", error)
             await self.sleep(CLOSER_EVERY_S)
 
 
@@ -306,11 +333,12 @@ class Upkeep(Service):
             await self.sleep(UPKEEP_EVERY_S)
             try:
                 await threads.run("upkeep", parts.upkeep)
+                servers.done("upkeep of counts")
             except Exception as error:  # noqa: BLE001 - told apart below
                 if not is_outage(error):
                     await self.crash(error)
                     return
-                log.warning("upkeep of counts: waiting: %s", error)
+                servers.failed("upkeep of counts", error)
 
 
 @app.agent(windows, name="detect", concurrency=1)
@@ -353,12 +381,14 @@ def _judge(decode: Decoder, assembler: Assembler, values: list[bytes]) -> None:
     complete = [window for value in values if (window := _window(decode, assembler, value))]
     if not complete:
         return
-    until_done(
-        lambda: parts.detection(complete),
-        what="detect",
-        is_outage=_is_to_be_tried_again,
-        stopping=parts.stopping,
-    )
+    with metrics.JUDGING_SECONDS.time():
+        until_done(
+            lambda: parts.detection(complete),
+            what="detect",
+            is_outage=_is_to_be_tried_again,
+            stopping=parts.stopping,
+        )
+    ages.succeeded("judge")
 
 
 def _is_to_be_tried_again(error: Exception) -> bool:
@@ -393,10 +423,11 @@ class Alerting(Service):
             await self.sleep(ALERTING_EVERY_S)
             try:
                 await threads.run("detect", _between_windows)
+                servers.done("alerting")
             except Exception as error:
                 # As in judging, a fault of ours must not stop the counting; the heartbeat that stays away tells of it.
                 if is_detect_outage(error):
-                    log.warning("alerting: waiting: %s", error)
+                    servers.failed("alerting", error)
                 else:
                     log.exception("alerting failed; it is tried again")
 
@@ -431,7 +462,6 @@ class Watchdog(Service):
             health.standstill.unknown()
         else:
             health.standstill.look(time.monotonic(), places)
-        metrics.STANDSTILL.set(health.standstill.longest_s)
         metrics.ASSIGNED.set(len(parts.fetcher.assigned))
         dead = await threads.run("look", dead_client.look, time.monotonic(), await _silent(), parts.kafka_answers)
         if why := dead or health.must_exit():
@@ -448,18 +478,65 @@ def _stopped() -> list[str]:
     return [why for one in fetchers for why in one.stopped.values()]
 
 
+@app.service
+class Contact(Service):
+    """Asks each server regularly, and writes the worker's heartbeat."""
+
+    @Service.task
+    async def _kafka(self) -> None:
+        await self._regularly("kafka", KAFKA, parts.contacts.ask_kafka)
+
+    @Service.task
+    async def _database(self) -> None:
+        await self._regularly("database", DATABASE, parts.contacts.ask_database)
+
+    @Service.task
+    async def _redis(self) -> None:
+        await self._regularly("redis", REDIS, parts.contacts.ask_redis)
+
+    async def _regularly(self, thread: str, server: str, ask: Callable[[], None]) -> None:
+        while not self.should_stop:
+            try:
+                await threads.run(thread, ask)
+                servers.done(f"{server}: contact")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the server has not answered, and that is told
+                if not servers.reachable(server):
+                    servers.failed(f"{server}: contact", error)
+            await self.sleep(BEAT_EVERY_S)
+
+    async def on_stop(self) -> None:
+        """Tell others that this worker ends on purpose."""
+        await threads.run("database", parts.contacts.end)
+
+
+def _away() -> list[str]:
+    """Servers without which nothing is counted, and that do not answer; counting goes on without Redis."""
+    return [server for server in servers.away() if server != REDIS]
+
+
+def _sentence() -> str | None:
+    """What is wrong with this worker, in its own words; None if nothing is."""
+    fault = health.fault(_stopped(), away=bool(_away()))
+    return "; ".join([*([fault] if fault else []), *servers.waiting()]) or None
+
+
+parts.contacts.sentence = _sentence
+ages.lag = lambda: parts.fetcher.lag() if "fetcher" in vars(parts) else {}
+ages.standstill_s = lambda: health.standstill.longest_at(time.monotonic())
+
+
 @app.page("/readyz")
 async def readyz(web: Any, request: Any) -> Any:
-    """200 while the worker does its part, 503 and a sentence while it joins, and while it is not healthy."""
+    """200 while the worker does its part; 503 while it joins, is not healthy, or waits for Kafka or the database."""
     changed = parts.fetcher.changed_s if "fetcher" in vars(parts) else None
     fault = health.unready(changed, _stopped())
-    return web.json(_said(fault), status=200 if fault is None else 503)
+    return web.json(_said(fault), status=200 if fault is None and not _away() else 503)
 
 
 @app.page("/healthz")
 async def healthz(web: Any, request: Any) -> Any:
-    """200 while the worker gets on, 503 and a sentence when it does not."""
-    fault = health.fault(_stopped())
+    """503 when a restart may help; 200 otherwise, also while a server is away: "ok" and "waiting" tell of that."""
+    fault = health.fault(_stopped(), away=bool(_away()))
     return web.json(_said(fault), status=200 if fault is None else 503)
 
 
@@ -467,13 +544,18 @@ def _said(fault: str | None) -> dict[str, Any]:
     # A broken edit of the rules takes no worker out of service: the rules before it go on.
     # Neither does Redis: counting goes on without it.
     redis_fault = parts.cache_rebuild.fault if "cache_rebuild" in vars(parts) else None
-    return {"ok": fault is None, "fault": fault, "rules_fault": parts.rules.fault, "redis_fault": redis_fault}
+    fault, rules_fault, redis_fault = (redacted(one) if one else one for one in (fault, parts.rules.fault, redis_fault))
+    waiting = servers.waiting()
+    return {
+        "ok": fault is None and not waiting,
+        "fault": fault,
+        "waiting": waiting,
+        "rules_fault": rules_fault,
+        "redis_fault": redis_fault,
+    }
 
 
 @app.page("/metrics")
 async def metrics_page(web: Any, request: Any) -> Any:
     """The worker's metrics, for Prometheus."""
-    if "fetcher" in vars(parts):
-        for partition, lag in parts.fetcher.lag().items():
-            metrics.LAG.labels(partition).set(lag)
-    return Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

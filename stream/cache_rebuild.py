@@ -26,7 +26,7 @@ from sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
 from sinks.timescale.database import is_outage
 from stream import metrics
 from stream.clock import wall_clock_ms
-from stream.outage import REPORT_EVERY_S
+from stream.servers import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TASK = "Redis: cache"
 HOUR_MS = 3_600_000
 
 ROWS_AT_ONCE = 2_000
@@ -62,7 +63,8 @@ LONGEST_REST_S = 0.5
 class _Copy:
     """A copy of all hot windows that is under way; windows from ``until`` on are done.
 
-    ``windows`` are copied in the next step; ``densest`` is the most series that a window had so far.
+    ``begun`` is where a copy begins now; ``windows`` are copied in the next step; ``densest`` is the most series that a
+    window had so far.
     """
 
     epoch: str
@@ -70,6 +72,7 @@ class _Copy:
     counted: list[PartitionPlace]
     until: int
     oldest: int
+    begun: int
     windows: int = 1
     densest: int = 0
     copied: int = 0
@@ -112,7 +115,6 @@ class CacheRebuild:
         self._verified: dict[int, object] = {}
         self._check_at = 0.0
         self._behind = 0
-        self._reported: float | None = None
         self.fault: str | None = None
 
     def step(self) -> float:
@@ -152,6 +154,7 @@ class CacheRebuild:
         """Let the lock and the connections go; what is not copied is copied by whoever comes next."""
         self._source.close()
         self._hot.close()
+        servers.done(TASK)
 
     def _step(self) -> float:
         debt = self._debt
@@ -273,7 +276,7 @@ class CacheRebuild:
             return False
         if is_served and state.whole_from < NOTHING_YET_MS:
             counted = self._began[2] if self._began[:2] == (epoch, state.copied) else []
-            self._copy = _Copy(epoch, state.copied, counted, state.whole_from, oldest)
+            self._copy = _Copy(epoch, state.copied, counted, state.whole_from, oldest, self._until())
             self._debt.serve(everything)
         else:
             number = self._hot.begin_copy(epoch)
@@ -281,7 +284,7 @@ class CacheRebuild:
             counted = [(one, place.topic_id, place.offset) for one, place in places.items()]
             self._hot.set_marks("begun", counted, epoch)
             self._began = epoch, number, counted
-            self._copy = _Copy(epoch, number, counted, self._until(), oldest)
+            self._copy = _Copy(epoch, number, counted, self._until(), oldest, self._until())
             self._debt.begin_everything()
         return True
 
@@ -297,6 +300,7 @@ class CacheRebuild:
         metrics.CACHE_COPIED.inc(len(rows))
         copy.copied += len(rows)
         copy.until = begin
+        metrics.REBUILD_PROGRESS.set(1 - (begin - copy.oldest) / max(1, copy.begun - copy.oldest))
         copy.densest = max(copy.densest, -(-len(rows) // copy.windows))
         most = ROWS_AT_ONCE // copy.densest if copy.densest else MOST_EMPTY_WINDOWS
         copy.windows = max(1, min(copy.windows * 2, most, HOUR_MS // self._settings.window_ms))
@@ -341,16 +345,15 @@ class CacheRebuild:
         self._hot.close()
         self.fault = explain(error)
         metrics.REDIS_FAULT.set(1)
-        now = self._monotonic()
-        if self._reported is None or now - self._reported >= REPORT_EVERY_S:
-            self._reported = now
-            log.warning("Redis: counting goes on without it: %s", self.fault)
+        servers.failed(TASK, error)
 
     def _works(self) -> None:
         metrics.REDIS_FAULT.set(0)
+        if self._debt.settled and self._debt.connected and self._copy is None:
+            metrics.REBUILD_PROGRESS.set(1)
         if self.fault is not None:
-            self.fault = self._reported = None
-            log.warning("Redis: works again")
+            self.fault = None
+            servers.done(TASK)
 
 
 def _is_ahead(place: Place | None, mark: Mark) -> bool:

@@ -13,7 +13,6 @@ as the next revision, since more may have changed meanwhile. Readers keep the hi
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -21,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemas.codec import Encoder
 from stream import metrics
 from stream.active import ActiveSeries
+from stream.ages import ages
 from stream.clock import wall_clock_ms
 from stream.faults import point
 from stream.watermark import topic_watermark
@@ -75,13 +75,15 @@ class Closer:
         self._active: dict[str, tuple[int, ActiveSeries]] = {}
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-closer",
+                    "log_level": 0,  # stream.servers logs outages, once for all clients
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",
                     "delivery.timeout.ms": 30_000,
-                }
+                },
             )
         )
 
@@ -102,7 +104,7 @@ class Closer:
         with self._store.sole_closer(self._settings.events_topic) as sole:
             if not sole:
                 self._active.clear()
-                metrics.WATERMARK_AGE.set(math.nan)
+                ages.closes_no_more()
                 return 0
             now_ms = self._now_ms()
             watermark = topic_watermark(
@@ -113,8 +115,8 @@ class Closer:
             )
             if watermark is None:
                 return 0
-            metrics.WATERMARK.set(watermark / 1000)
-            metrics.WATERMARK_AGE.set((now_ms - watermark) / 1000)
+            ages.watermark(watermark)
+            ages.succeeded("close")
             through = last_closed(watermark, self._settings.window_ms)
             published = 0
             # Declared funnels first, so that invented names do not delay them.
@@ -155,7 +157,8 @@ class Closer:
             point("closing")
             self._publish(closed)
             point("windows_published")
-            self._store.finish_closing(funnel, end)
+            newest = closed[-1].window_start if closed else None
+            self._store.finish_closing(funnel, end, newest)
             self._active[funnel] = (end, active)
             published += len(closed)
             metrics.WINDOWS.labels(funnel).inc(len(closed))

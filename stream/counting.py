@@ -171,6 +171,7 @@ class Judged:
         accepted: what is to be counted.
         refused: what is for the dead letters.
         duplicates: the offsets of what was counted before.
+        oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
     """
 
     partition: int
@@ -180,6 +181,7 @@ class Judged:
     accepted: Events
     refused: list[Refused]
     duplicates: Ints
+    oldest_log_time: int | None = None
 
 
 def joined(parts: Sequence[Judged]) -> Judged:
@@ -195,6 +197,7 @@ def joined(parts: Sequence[Judged]) -> Judged:
         Events.joined([one.accepted for one in parts]),
         [refused for one in parts for refused in one.refused],
         np.concatenate([one.duplicates for one in parts]),
+        min((one.oldest_log_time for one in parts if one.oldest_log_time is not None), default=None),
     )
 
 
@@ -252,6 +255,7 @@ class Judge:
             events.where(new),
             refused,
             events.offsets[~new],
+            int(records.timestamps.min()) if records.timestamps.size else None,
         )
 
     @cached_property
@@ -268,8 +272,11 @@ class Judge:
         verdicts = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
         series, ts, durations = self._series.of_columns(columns), numbers["ts"], numbers["duration_ms"]
         good = (series >= 0) & (verdicts >= 0) & (columns.sizes <= self.max_value_bytes)
-        good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= now_ms - self.limits.max_age_ms)
+        good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= self.limits.oldest_ms(now_ms))
         good &= (durations == NONE) | (durations >= 0) & (durations <= self.limits.max_age_ms)
+        if self.limits.horizon.from_ms is not None:
+            # A verification is added to the window of its impression as well.
+            good &= (durations == NONE) | (ts - durations >= self.limits.dropped_ms)
         for name in ("event_id", "sign_up_session_id"):
             lengths = columns.texts[name].lengths
             good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)

@@ -42,15 +42,17 @@ class DeadLetters:
         self._topic = settings.dead_letters_topic
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-dead-letters",
+                    "log_level": 0,
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",
                     # What the events topic let through is not refused on this side.
                     "message.max.bytes": 500_000_000,
                     "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                }
+                },
             )
         )
 

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from alert_rules.instruments import instruments
 from schemas.codec import Encoder
+from schemas.texts import legible
 from stream import metrics
 from stream.clock import wall_clock_ms
 from stream.detector.advice import advised
@@ -74,12 +75,14 @@ class Detection:
         self._told_fault: str | None = None
         self._producer = Producer(
             settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-detector",
+                    "log_level": 0,
                     "enable.idempotence": True,
                     "linger.ms": 0,
                     "delivery.timeout.ms": 30_000,
-                }
+                },
             )
         )
 
@@ -235,22 +238,25 @@ class Detection:
                 detector.learn(block)
         detector.restore(states.values())
         self._last[funnel] = last
-        log.info("funnel %s: detector begins at window %s", funnel, until)
+        log.info("funnel %s: detector begins at window %s", legible(funnel), until)
         return detector
 
     def publish(self, funnel: str) -> list[dict[str, Any]]:
         """Publish what is in a funnel's outbox; done once Kafka has acknowledged it."""
         outbox = self._alerts.outbox(funnel)
+        metrics.OUTBOX.labels(funnel).set(len(outbox))
         if not outbox:
             return []
         point("alerts_saved")
         self.send(outbox)
         point("alerts_published")
         self._alerts.published(outbox)
+        metrics.OUTBOX.labels(funnel).set(0)
         for alert in outbox:
             metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()
             log.warning(
-                "ALERT %s %s: %s %s %s%s", alert["state"], alert["reason"], funnel, alert["step"], alert["dimensions"],
+                "ALERT %s %s: %s %s %s%s",
+                alert["state"], alert["reason"], legible(funnel), legible(alert["step"]), alert["dimensions"],
                 f" (muted by silence {silence})" if (silence := alert.get("silenced_by")) else "",
             )  # fmt: skip
         return outbox

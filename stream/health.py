@@ -6,6 +6,7 @@ logs are handed in, with the time at which they were true; the clock is an argum
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ class Standstill:
         self._after_s = after_s
         self._stands: dict[Name, _Stand] = {}
         self._now = 0.0
+        self._known = False
 
     def look(self, now: float, places: Mapping[Name, tuple[int, int]]) -> None:
         """Take note of where this worker's partitions are.
@@ -43,7 +45,7 @@ class Standstill:
             places: position (the next offset to be read) and end of the log, of every partition that the worker has.
                 One that is not named is forgotten: it was given away, or nobody could say.
         """
-        self._now = now
+        self._now, self._known = now, True
         stands: dict[Name, _Stand] = {}
         for name, (position, end) in places.items():
             if position >= end:
@@ -55,6 +57,13 @@ class Standstill:
     def unknown(self) -> None:
         """Nobody could say where the logs end, a broker is away: whatever stands still has a reason."""
         self._stands = {}
+        self._known = False
+
+    def longest_at(self, now: float) -> float:
+        """The longest standstill by the last look, at this monotonic time, s; NaN where nobody could say."""
+        if not self._known:
+            return math.nan
+        return max((now - stand.since for stand in self._stands.values()), default=0.0)
 
     @property
     def longest_s(self) -> float:
@@ -140,17 +149,18 @@ class Health:
         """The intake is about to ask Kafka."""
         self._fetched = self._monotonic()
 
-    def fault(self, stopped: Iterable[str]) -> str | None:
+    def fault(self, stopped: Iterable[str], *, away: bool = False) -> str | None:
         """What is wrong, in a sentence; None if nothing is.
 
         Args:
             stopped: of each partition that cannot go on without a person, why.
+            away: whether a server is unreachable: then waiting is no fault of this worker, and a restart cannot help.
         """
         now = self._monotonic()
-        for what, since in self._busy.items():
-            if now - since > self._after_s:
+        for what, since in list(self._busy.items()):
+            if now - since > self._after_s and not away:
                 return f"{what} has waited for {now - since:.0f} s"
-        if self._fetched is not None and now - self._fetched > self._after_s:
+        if self._fetched is not None and now - self._fetched > self._after_s and not away:
             return (
                 f"the intake has not come back from Kafka or from starting a partition for {now - self._fetched:.0f} s"
             )

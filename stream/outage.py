@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import KafkaException
 
 from schemas.codec import RegistryUnavailable
 from sinks.timescale.database import is_outage
-from stream import metrics
+from stream.servers import servers
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-REPORT_EVERY_S = 30.0
 
 
 class StoppedError(Exception):
@@ -50,28 +45,23 @@ def until_done(
         StoppedError: the worker stops before the operation has succeeded.
     """
     pause = FIRST_PAUSE_S
-    since: float | None = None
-    reported = 0.0
+    failed = False
     while True:
         try:
             result = operation()
         except Exception as error:
             if not is_outage(error):
                 raise
-            now = time.monotonic()
-            if since is None:
-                since = now
-            if not reported or now - reported >= REPORT_EVERY_S:
-                reported = now
-                log.warning("%s: waiting, since %.0f s: %s", what, now - since, _one_line(error))
+            failed = True
+            servers.failed(what, error)
             if on_retry:
                 on_retry()
             if stopping.wait(pause):
                 raise StoppedError(what) from error
             pause = min(pause * 2, LONGEST_PAUSE_S)
         else:
-            if since is not None:
-                log.warning("%s: works again, after %.1f s", what, time.monotonic() - since)
+            if failed:
+                servers.done(what)
             return result
 
 
@@ -93,17 +83,8 @@ class Patience:
         Raises:
             StoppedError: the worker stops before the operation has succeeded.
         """
-
-        def on_retry() -> None:
-            metrics.RETRIES.labels(what).inc()
-            self._meanwhile()
-
-        return until_done(operation, what=what, is_outage=_is_away, stopping=self._stopping, on_retry=on_retry)
+        return until_done(operation, what=what, is_outage=_is_away, stopping=self._stopping, on_retry=self._meanwhile)
 
 
 def _is_away(error: Exception) -> bool:
     return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from alert_rules.live import LiveRules
 from funnelwatch.funnels import load_funnels
+from producers.times import iso
 from producers.topics import KafkaUnreachable, ensure_topics
 from schemas.codec import Decoder, Registry
 from sinks.redis.hot import HotCopy
@@ -20,11 +22,14 @@ from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
+from sinks.timescale.freshness import FreshnessStore
+from sinks.timescale.heartbeats import HeartbeatStore
 from sinks.timescale.materializing import materialize
 from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.pipeline import PipelineStore
-from sinks.timescale.retention import Retention, archive, set_retention
+from sinks.timescale.refreshing import RefreshBusyError, follow_dropped
+from sinks.timescale.retention import Retention, archive, countable_from, set_retention
 from sinks.timescale.series import SeriesStore
 from sinks.timescale.series_counts import SeriesCounts
 from sinks.timescale.silences import SilenceStore
@@ -34,6 +39,7 @@ from stream.cache_debt import CacheDebt
 from stream.cache_rebuild import CacheRebuild
 from stream.clock import wall_clock_ms
 from stream.closer import Closer
+from stream.contacts import Contacts
 from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
@@ -43,12 +49,14 @@ from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
 from stream.outage import until_done
 from stream.overseer import Overseer
-from stream.validation import Limits
+from stream.validation import Horizon, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from funnelwatch.settings import Settings
+
+log = logging.getLogger(__name__)
 
 METADATA_TIMEOUT_S = 10.0
 
@@ -84,6 +92,7 @@ class Parts:
         self.rules = LiveRules(settings.rules_path)
         self.funnels = load_funnels(settings.funnels_path)
         self.registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
+        self.horizon, self.metrics_horizon = Horizon(), Horizon()
         self._databases: list[Database] = []
 
     def prepare(self) -> None:
@@ -103,7 +112,7 @@ class Parts:
         until_done(
             lambda: self._prepare_database(database),
             what="PostgreSQL: migrations",
-            is_outage=is_outage,
+            is_outage=lambda error: is_outage(error) or isinstance(error, RefreshBusyError),
             stopping=self.stopping,
         )
 
@@ -111,10 +120,19 @@ class Parts:
         settings = self.settings
         migrate(database, settings.window_ms)
         declare(database, self.funnels)
-        set_retention(
-            database,
-            Retention(settings.keep_windows_days, settings.keep_5m_days, settings.keep_1h_days, settings.keep_1d_days),
+        kept = Retention(
+            settings.keep_windows_days, settings.keep_5m_days, settings.keep_1h_days, settings.keep_1d_days
         )
+        for level in set_retention(database, kept):
+            log.info("retention: %s are kept for another time from now on: %s", level, kept)
+        self._move_horizons(database)
+
+    def _move_horizons(self, database: Database) -> None:
+        """Refuse from now on what would be added to counts that are dropped."""
+        events_from, metrics_from = countable_from(database, wall_clock_ms())
+        if events_from is not None and self.horizon.from_ms is None:
+            log.info("retention: events before %s are refused: their counts may be dropped", iso(events_from))
+        self.horizon.from_ms, self.metrics_horizon.from_ms = events_from, metrics_from
 
     def _database(self, role: str, idle_session_s: float = 0.0) -> Database:
         database = Database(
@@ -126,7 +144,7 @@ class Parts:
     @cached_property
     def admin(self) -> AdminClient:
         """Kafka's administration."""
-        return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin"}))
+        return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin", "log_level": 0}))
 
     def topic_id(self, topic: str = "") -> str:
         """Kafka's id of a topic, by default that of the events, now: it tells it from an earlier one of its name.
@@ -159,10 +177,13 @@ class Parts:
         return Judge(
             decode=Decoder("FunnelEvent", self.registry),
             funnels=self.funnels,
-            limits=Limits.of(settings),
+            limits=self._limits(self.horizon),
             max_value_bytes=settings.max_value_bytes,
             admit=SeriesStore(self._database("series"), self.funnels, SeriesLimits.of(settings)).admit,
         )
+
+    def _limits(self, horizon: Horizon) -> Limits:
+        return Limits.of(self.settings, horizon)
 
     @cached_property
     def judging(self) -> Judging:
@@ -224,7 +245,7 @@ class Parts:
             fetcher=self.metric_fetcher,
             judge=MetricJudge(
                 decode=Decoder("Metric", self.registry),
-                limits=Limits.of(settings),
+                limits=self._limits(self.metrics_horizon),
                 max_value_bytes=settings.max_value_bytes,
             ),
             store=MetricStore(self._database("metrics"), settings.duplicate_horizon_s),
@@ -246,10 +267,12 @@ class Parts:
 
     @cached_property
     def upkeep(self) -> Callable[[], None]:
-        """What archives and materializes counts on plain PostgreSQL."""
+        """What archives and materializes counts on plain PostgreSQL, and keeps refreshes within what is not dropped."""
         database = self._database("upkeep")
 
         def once() -> None:
+            follow_dropped(database)
+            self._move_horizons(database)
             archive(database, wall_clock_ms())
             materialize(database, wall_clock_ms(), go_on=lambda: not self.stopping.is_set())
 
@@ -285,6 +308,18 @@ class Parts:
             send=self.detection.send,
         )
 
+    @cached_property
+    def contacts(self) -> Contacts:
+        """Regular contact with the servers, and this worker's heartbeat."""
+        database = self._database("heartbeat")
+        return Contacts(
+            settings=self.settings,
+            admin=lambda: self.admin,
+            heartbeats=HeartbeatStore(database),
+            freshness=FreshnessStore(database, self.settings.events_topic),
+            assigned=lambda: len(self.fetcher.assigned) if "fetcher" in vars(self) else 0,
+        )
+
     def silent_clients(self) -> list[str]:
         """What those clients of Kafka are for that get no answer now, of those that there are. From any thread."""
         silent = []
@@ -300,7 +335,7 @@ class Parts:
 
     def kafka_answers(self) -> bool:
         """Whether a client that is made for the question gets an answer."""
-        client = AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-look"}))
+        client = AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-look", "log_level": 0}))
         try:
             return bool(client.list_topics(self.settings.events_topic, timeout=LOOK_TIMEOUT_S).brokers)
         except KafkaException:

@@ -59,10 +59,11 @@ class TopicReader:
         self.topic = topic
         self._consumer = Consumer(
             settings.kafka(
+                "consumer",
                 **{
                     "client.id": "funnelwatch-reader",
                     # librdkafka wants a name; with assigned partitions nothing is ever joined or committed.
-                    "group.id": f"funnelwatch-reader-{uuid.uuid4().hex}",
+                    "group.id": f"{settings.consumer_group}-reader-{uuid.uuid4().hex}",
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "enable.partition.eof": True,
@@ -72,7 +73,7 @@ class TopicReader:
                     "fetch.queue.backoff.ms": 10,
                     "error_cb": lambda error: log.debug("Kafka: %s", error.str()),
                     "log_level": 0,
-                }
+                },
             )
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ MAX_ID_LENGTH = 500
 """Characters in an id."""
 
 DAY_MS = 86_400_000
+
+NOTHING_DROPPED_MS = -(2**62)
+"""Before every event."""
 
 IDS = ("event_id", "sign_up_session_id")
 NAMES = ("funnel", "step", "os")
@@ -59,28 +62,50 @@ class RefusedError(ValueError):
         super().__init__(f"{reason}: {detail}")
 
 
+@dataclass(slots=True)
+class Horizon:
+    """The time before which nothing can be counted any more, since retention has dropped the counts, ms; None: none.
+
+    Moved on while events are validated, from another thread.
+    """
+
+    from_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a single event must keep to.
+    """Which events are accepted.
 
     Attributes:
-        max_future_ms: how far its time may be ahead of the wall clock, ms.
-        max_age_ms: how far it may be behind.
+        max_future_ms: how far ahead of the wall clock an event may be, ms.
+        max_age_ms: how far behind it, ms.
+        horizon: before this nothing is counted, however large ``max_age_ms`` is.
         accepts_undeclared: whether a funnel that nobody declared is counted.
     """
 
     max_future_ms: int
     max_age_ms: int
+    horizon: Horizon = field(default_factory=Horizon, compare=False)
     accepts_undeclared: bool = True
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings, horizon: Horizon | None = None) -> Limits:
         """Those of the settings."""
         return cls(
             int(settings.max_future_s * 1000),
             int(settings.max_age_days * DAY_MS),
+            horizon or Horizon(),
             settings.undeclared_funnels == "accept",
         )
+
+    def oldest_ms(self, now_ms: int) -> int:
+        """The oldest time that an event may have, ms."""
+        return max(now_ms - self.max_age_ms, self.dropped_ms)
+
+    @property
+    def dropped_ms(self) -> int:
+        """Counts before this are dropped, ms."""
+        return self.horizon.from_ms or NOTHING_DROPPED_MS
 
 
 def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: int) -> None:
@@ -152,6 +177,17 @@ def check_time(ts: int, limits: Limits, now_ms: int) -> None:
             Refusal.TOO_OLD,
             f"ts is {-ahead / DAY_MS:.0f} days old, more than {limits.max_age_ms / DAY_MS:g}; is it in milliseconds?",
         )
+    _check_dropped("ts", ts, limits, now_ms)
+
+
+def _check_dropped(what: str, moment: int, limits: Limits, now_ms: int) -> None:
+    """Raise ``RefusedError`` if retention has dropped the counts that would be added to."""
+    if moment < limits.dropped_ms:
+        raise RefusedError(
+            Refusal.TOO_OLD,
+            f"{what} is {(now_ms - moment) / DAY_MS:.0f} days old, and counts older than "
+            f"{(now_ms - limits.dropped_ms) / DAY_MS:.0f} days were dropped (FUNNELWATCH_KEEP_WINDOWS_DAYS)",
+        )
 
 
 def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:
@@ -159,3 +195,5 @@ def _check_times(event: Mapping[str, Any], limits: Limits, now_ms: int) -> None:
     duration = event["duration_ms"]
     if duration is not None and not 0 <= duration <= limits.max_age_ms:
         raise RefusedError(Refusal.BAD_DURATION, f"duration_ms is {duration}")
+    if event["phase"] == "POST_VERIFICATION" and duration is not None:
+        _check_dropped("the impression that it answers (ts - duration_ms)", event["ts"] - duration, limits, now_ms)

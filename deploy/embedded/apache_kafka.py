@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import uuid
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deploy.embedded import java, kafka_jars, process
-from deploy.embedded.errors import UnusableError
+from deploy.embedded import kafka_jars, private, process
 from deploy.embedded.kafka_client import brokers
 from deploy.embedded.ports import HOST, free_port
 from deploy.embedded.server import Context, Server, failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 CONFIG = """\
@@ -20,9 +22,9 @@ CONFIG = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=BROKER://{host}:{port}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={listeners},CONTROLLER://{host}:{controller_port}
+advertised.listeners={listeners}
+listener.security.protocol.map={protocols}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={folder}/log
@@ -60,6 +62,31 @@ rootLogger.appenderRef.out.ref = out
 """
 
 FORMAT_TIMEOUT_S = 60.0
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True)
+class Security:
+    """Who may connect to a broker, and how; by default anybody on this machine.
+
+    Attributes:
+        protocols: security protocol of each listener. BROKER is the one on the server's own port; CONTROLLER is the one
+            on which the node speaks to itself.
+        ports: the port of each further listener in ``protocols``.
+        properties: more properties of the broker, such as ``listener.name.broker.sasl.enabled.mechanisms`` or
+            ``authorizer.class.name``; they win over those above.
+        scram: name to password of users that are created when the storage is formatted, for SCRAM-SHA-256 and -512.
+        client: librdkafka properties with which a client connects to BROKER.
+    """
+
+    protocols: Mapping[str, str] = field(default_factory=lambda: {"BROKER": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"})
+    ports: Mapping[str, int] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    scram: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(default_factory=dict)
+
+
+OPEN = Security()
 
 
 class ApacheKafka(Server):
@@ -69,24 +96,33 @@ class ApacheKafka(Server):
     grace_s = 20.0
     start_s = 90.0
 
-    def __init__(self, context: Context, java_binary: Path, jars: Path, why: str) -> None:
+    def __init__(self, context: Context, java_binary: Path, jars: Path, why: str, security: Security = OPEN) -> None:
         """``jars`` is the folder of Kafka's jars."""
         super().__init__(context, f"apache-kafka {kafka_jars.VERSION}", why)
         self.java = java_binary
         self.jars = jars
+        self.security = security
         self.folder = context.data_dir / "kafka"
 
     def prepare(self) -> None:
         """Format the storage, the first time."""
+        private.folder(self.folder)
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(LOG_CONFIG)
         if has_data(self.context.data_dir):
             return
         config = self._configure(free_port())
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-        command = self._java("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config))
+        users = [
+            part
+            for name, password in self.security.scram.items()
+            for mechanism in SCRAM
+            for part in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
+        arguments = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config), *users]
         offset = self.log.stat().st_size if self.log.exists() else 0
-        code = process.run(command, self.log, self.context.cancel, FORMAT_TIMEOUT_S)
+        with self._argument_file(arguments) as file:
+            code = process.run(self._java(f"@{file}"), self.log, self.context.cancel, FORMAT_TIMEOUT_S)
         if code != 0:
             raise failure(self, offset, f"could not format its storage (exit code {code})")
 
@@ -96,16 +132,38 @@ class ApacheKafka(Server):
 
     def answers(self, port: int) -> bool:
         """Whether its broker is part of the cluster."""
-        return brokers({"bootstrap.servers": self.url(port)}, 2.0) > 0
+        return brokers({"bootstrap.servers": self.url(port), **self.security.client}, 2.0) > 0
 
     def url(self, port: int) -> str:
         """Bootstrap servers."""
         return f"{HOST}:{port}"
 
     def _configure(self, port: int) -> Path:
+        security = self.security
+        ports = {"BROKER": port, **security.ports}
+        text = CONFIG.format(
+            host=HOST,
+            listeners=",".join(f"{name}://{HOST}:{number}" for name, number in ports.items()),
+            protocols=",".join(f"{name}:{protocol}" for name, protocol in security.protocols.items()),
+            controller_port=free_port(),
+            folder=self.folder,
+        )
+        # Of a name that occurs twice Java takes the last.
+        text += "".join(f"{name}={_escaped(value)}\n" for name, value in security.properties.items())
         config = self.folder / "server.properties"
-        config.write_text(CONFIG.format(host=HOST, port=port, controller_port=free_port(), folder=self.folder))
+        private.write(config, text)
         return config
+
+    @contextlib.contextmanager
+    def _argument_file(self, arguments: Sequence[str]) -> Iterator[Path]:
+        """Provide a file of arguments for Java: passwords on a command line would be visible to every user."""
+        file = self.folder / "arguments"
+        quoted = ('"{}"'.format(one.replace("\\", "\\\\").replace('"', '\\"')) for one in arguments)
+        private.write(file, "\n".join(quoted))
+        try:
+            yield file
+        finally:
+            file.unlink()
 
     def _java(self, main: str, *args: str) -> process.Command:
         return process.Command(
@@ -126,20 +184,12 @@ class ApacheKafka(Server):
         )
 
 
+def _escaped(text: str) -> str:
+    """Write a value as Java reads it back from a properties file."""
+    text = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return "".join(sign if sign.isascii() else f"\\u{ord(sign):04x}" for sign in text)
+
+
 def has_data(data_dir: Path) -> bool:
     """Whether an Apache Kafka has run on this data folder."""
     return (data_dir / "kafka" / "log" / "meta.properties").exists()
-
-
-def choose(context: Context) -> ApacheKafka:
-    """Apache Kafka, if this machine can run it; fetches it the first time.
-
-    Raises:
-        UnusableError: Java is missing or too old, or Kafka cannot be fetched.
-    """
-    binary = java.find_java(context.environ)
-    folder = kafka_jars.jars(context, binary)
-    version = java.java_version(binary)
-    if version is None:
-        raise UnusableError(f"{binary} does not run any more")
-    return ApacheKafka(context, binary, folder, f"Java {version} is there")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from deploy.embedded.errors import StackError
 from deploy.embedded.probe import fault
 from deploy.embedded.state import VARIABLES, ServiceState, StackState
+from funnelwatch.kafka_config import KafkaConfigError, parse, properties
 from funnelwatch.settings import PREFIX
 
 if TYPE_CHECKING:
@@ -27,16 +27,15 @@ def named(environ: Mapping[str, str], recorded: StackState) -> dict[str, str]:
 
 
 def kafka_config(environ: Mapping[str, str]) -> dict[str, str]:
-    """More librdkafka properties, from FUNNELWATCH_KAFKA_CONFIG.
+    """Read the librdkafka properties in FUNNELWATCH_KAFKA_CONFIG that a client takes which only asks.
 
     Raises:
-        StackError: it is not a JSON object.
+        StackError: they cannot be used.
     """
-    text = environ.get(f"{PREFIX}KAFKA_CONFIG") or "{}"
     try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise StackError(f"{PREFIX}KAFKA_CONFIG is a JSON object of librdkafka properties, not {text!r}") from error
+        return properties("any", parse(environ.get(f"{PREFIX}KAFKA_CONFIG", "")))
+    except KafkaConfigError as error:
+        raise StackError(f"{PREFIX}KAFKA_CONFIG: {error}") from error
 
 
 def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
@@ -48,8 +47,9 @@ def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
     for service, url in addresses.items():
         wrong = fault(service, url, config, PROBE_S)
         if wrong is not None:
+            where = state(service, url).shown_url
             raise StackError(
-                f"{VARIABLES[service]} names {url}, which does not answer: {wrong}. Start that server, or unset the "
+                f"{VARIABLES[service]} names {where}, which does not answer: {wrong}. Start that server, or unset the "
                 "variable to have one started here."
             )
 

@@ -9,6 +9,7 @@ import redis
 from confluent_kafka import KafkaException
 
 from deploy.embedded.kafka_client import admin
+from schemas.redaction import error_text
 from sinks.redis.client import connect, explain
 
 if TYPE_CHECKING:
@@ -32,5 +33,5 @@ def fault(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: fl
     except (redis.RedisError, OSError) as error:
         return explain(error)
     except (psycopg.Error, ValueError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return error_text(error)
     return None

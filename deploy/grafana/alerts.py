@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 AT_ITS_TIME = (
     f"/d/{parts.STEP_UID}?var-funnel=${{__data.fields.funnel}}&var-step=${{__data.fields.step}}"
+    "&var-os=${__data.fields.of_os}&var-browser=${__data.fields.of_browser}"
+    "&var-app_version=${__data.fields.of_app_version}"
     "&from=${__data.fields.from_ms}&to=${__data.fields.to_ms}"
 )
-"""The dashboard of the alert's step, from an hour before the drop to an hour after it was over."""
+"""The dashboard of the alert's step and dimensions, from an hour before the drop to an hour after it was over."""
 
 
 def alerts() -> Dashboard:
@@ -30,12 +32,21 @@ def alerts() -> Dashboard:
     ).time("now-7d", "now")
     out_of_sight = [DynamicConfigValue(id_val="custom.hidden", value=True)]
     history = (
-        parts.rows("Alerts", "started: begin of the drop; fired: when it was known.", "alerts_table", height=12)
+        parts.rows(
+            "Alerts",
+            "Each at its worst moment. started: begin of the drop; fired: when it was known.",
+            "alerts_table",
+            height=12,
+        )
         .data_links([DashboardLink("Show the step at this time").url(AT_ITS_TIME)])
-        .override_by_regexp("/^(funnel|from_ms|to_ms)$/", out_of_sight)
+        .override_by_regexp("/^(funnel|of_.*|from_ms|to_ms)$/", out_of_sight)
     )
     return (
-        made.with_panel(parts.number("Firing now", "Alerts that are not resolved.", "alerts_firing", parts.COUNT))
+        made.with_panel(
+            parts.number(
+                "Firing now", "Alerts that are not resolved.", "alerts_firing", parts.COUNT, bad_from=[(1, "red")]
+            )
+        )
         .with_panel(
             parts.rows("Lost", "Expected minus seen successes, by step.", "alerts_lost", width=18, height=5),
         )

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from sinks.timescale.queries import parse_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DATABASE: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="funnelwatch")
 METRICS: Final = models.DataSourceRef(type_val="prometheus", uid="funnelwatch-metrics")
@@ -125,13 +125,20 @@ def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
     )
 
 
+def _level() -> dashboard.QueryVariable:
+    """The hidden level, out of the URL: an old one beside a new range would have panels read 130,000 rows."""
+    made = _variable("level", "Level", "level").hide(models.VariableHide.HIDE_VARIABLE)
+    made._internal.skip_url_sync = True  # noqa: SLF001 - the builder has no method for it
+    return made
+
+
 def _several(name: str, label: str, query: str) -> dashboard.QueryVariable:
     everything = models.VariableOption(selected=True, text=["All"], value=["$__all"])
     return _variable(name, label, query).multi(True).include_all(True).current(everything)
 
 
-VARIABLES: Final = {
-    "level": lambda: _variable("level", "Level", "level").hide(models.VariableHide.HIDE_VARIABLE),
+VARIABLES: Final[dict[str, Callable[[], dashboard.QueryVariable]]] = {
+    "level": _level,
     "funnel": lambda: _variable("funnel", "Funnel", "funnels"),
     "steps": lambda: _several("step", "Step", "steps"),
     "step": lambda: _variable("step", "Step", "steps"),
@@ -147,7 +154,8 @@ P = TypeVar("P", timeseries.Panel, table.Panel, stat.Panel)
 
 
 def _placed(panel: P, title: str, text: str, *, width: int, height: int) -> P:
-    return panel.title(title).description(text).span(width).height(height).no_value(NO_DATA)
+    placed = panel.title(title).description(text).span(width).height(height).no_value(NO_DATA)
+    return placed.thresholds(_thresholds("text"))
 
 
 def _asking(panel: P, queries: Sequence[str], form: str) -> P:
@@ -180,7 +188,7 @@ def _styled(panel: timeseries.Panel, unit: str) -> timeseries.Panel:
         .min(0)
         .line_width(2)
         .fill_opacity(0)
-        .show_points(common_models.VisibilityMode.NEVER)
+        .show_points(common_models.VisibilityMode.AUTO)
         .span_nulls(False)
         .legend(
             common.VizLegendOptions()
@@ -200,11 +208,27 @@ def rows(title: str, text: str, query: str, *, width: int = 24, height: int = 8)
     return panel.override_by_regexp("/rate|survival|reached/", [rate, digits])
 
 
-def number(title: str, text: str, query: str, unit: str, *, width: int = 6) -> stat.Panel:
-    """One number, or one a row."""
+def number(
+    title: str, text: str, query: str, unit: str, *, width: int = 6, bad_from: Sequence[tuple[float, str]] = ()
+) -> stat.Panel:
+    """One number, or one a row: green, and from each of some values on another colour; without values, of no colour."""
     panel = _asking(_placed(stat.Panel(), title, text, width=width, height=5), [query], "table").unit(unit)
     each_row = common.ReduceDataOptions().values(True)  # or Grafana shows the last only
-    return panel.graph_mode(common_models.BigValueGraphMode.NONE).reduce_options(each_row)
+    panel = panel.graph_mode(common_models.BigValueGraphMode.NONE).reduce_options(each_row)
+    if not bad_from:
+        plain = dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("text")
+        return panel.thresholds(_thresholds("text")).color_scheme(plain)
+    return panel.thresholds(_thresholds("green", *bad_from))
+
+
+def _thresholds(base: str, *steps: tuple[float, str]) -> dashboard.ThresholdsConfig:
+    """Grafana's own default is red from 80 on, whatever the number means."""
+    first = models.Threshold(value=None, color=base)
+    return (
+        dashboard.ThresholdsConfig()
+        .mode(models.ThresholdsMode.ABSOLUTE)
+        .steps([first, *(models.Threshold(value=value, color=colour) for value, colour in steps)])
+    )
 
 
 def dashed(panel: timeseries.Panel, pattern: str) -> timeseries.Panel:

@@ -30,6 +30,7 @@ def pipeline() -> Dashboard:
                 "closed_age",
                 parts.SECONDS,
                 width=8,
+                bad_from=[(300, "orange"), (900, "red")],
             )
         )
         .with_panel(parts.number("Records", "Since the tables were made.", "dealt", parts.COUNT, width=16))

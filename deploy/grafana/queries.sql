@@ -3,15 +3,21 @@
 SELECT CASE
     WHEN
         ${__to} - ${__from} <= 6 * 3600000::bigint
-        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = 'windows'), '-infinity')
+        AND to_timestamp(${__from} / 1000.0) > coalesce(
+            max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = 'windows'), '-infinity'
+        )
         THEN 'conversion'
     WHEN
         ${__to} - ${__from} <= 3 * 86400000::bigint
-        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = '5m'), '-infinity')
+        AND to_timestamp(${__from} / 1000.0) > coalesce(
+            max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = '5m'), '-infinity'
+        )
         THEN 'conversion_5m'
     WHEN
         ${__to} - ${__from} <= 62 * 86400000::bigint
-        AND to_timestamp(${__from} / 1000.0) > coalesce(now() - max(keep) FILTER (WHERE level = '1h'), '-infinity')
+        AND to_timestamp(${__from} / 1000.0) > coalesce(
+            max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = '1h'), '-infinity'
+        )
         THEN 'conversion_1h'
     ELSE 'conversion_1d'
 END
@@ -100,54 +106,94 @@ ORDER BY d.position NULLS LAST, c.step;
 
 -- name: rate_by_step
 -- The rate of each step over time, of closed windows.
-SELECT window_start AS time, step AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
-ORDER BY 1, 2;
-
--- name: expected_by_step
--- What the rate of each step was at the same time of the four weeks before.
-SELECT
-    past.window_start + week * INTERVAL '7 days' AS time,
-    past.step || ' (expected)' AS metric,
-    sum(past.successes)::double precision / nullif(sum(past.impressions), 0) AS expected
-FROM generate_series(1, 4) AS week
-CROSS JOIN LATERAL (
-    SELECT window_start, step, sum(impressions) AS impressions, sum(successes) AS successes
+WITH counted AS (
+    SELECT window_start AS time, step AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
     FROM ${level:raw}
     WHERE
-        window_start >= $__timeFrom()::timestamptz - week * INTERVAL '7 days'
-        AND window_start < $__timeTo()::timestamptz - week * INTERVAL '7 days'
+        $__timeFilter(window_start)
+        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
         AND funnel = ${funnel:sqlstring}
         AND step = ANY (ARRAY[${step:sqlstring}]::text[])
         AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
         AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
         AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-    GROUP BY window_start, step
-) AS past
-GROUP BY 1, 2
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, rate FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
+ORDER BY 1, 2;
+
+-- name: expected_by_step
+-- What the rate of each step was at the same time of the four weeks before.
+WITH counted AS (
+    SELECT
+        past.window_start + week * INTERVAL '7 days' AS time,
+        past.step || ' (expected)' AS metric,
+        sum(past.successes)::double precision / nullif(sum(past.impressions), 0) AS expected
+    FROM generate_series(1, 4) AS week
+    CROSS JOIN LATERAL (
+        SELECT window_start, step, sum(impressions) AS impressions, sum(successes) AS successes
+        FROM ${level:raw}
+        WHERE
+            window_start >= $__timeFrom()::timestamptz - week * INTERVAL '7 days'
+            AND window_start < $__timeTo()::timestamptz - week * INTERVAL '7 days'
+            AND funnel = ${funnel:sqlstring}
+            AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+            AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+            AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+            AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+        GROUP BY window_start, step
+    ) AS past
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, expected FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: impressions_by_step
 -- How many were shown each step over time.
-SELECT window_start AS time, step AS metric, sum(impressions)::bigint AS impressions
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+WITH counted AS (
+    SELECT window_start AS time, step AS metric, sum(impressions)::bigint AS impressions
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, impressions FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, 0
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
+UNION ALL
+SELECT next - level_width('${level:raw}'), metric, 0
+FROM neighbours
+WHERE next > time + 2 * level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: totals_by_os
@@ -215,146 +261,234 @@ ORDER BY 1, 3 DESC, 2;
 
 -- name: rate_by_os
 -- The rate over time by os, of closed windows.
-SELECT window_start AS time, or_none(os) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+WITH counted AS (
+    SELECT window_start AS time, or_none(os) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, rate FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: rate_by_browser
 -- The rate over time by browser, of closed windows.
-SELECT window_start AS time, or_none(browser) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+WITH counted AS (
+    SELECT window_start AS time, or_none(browser) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, rate FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: rate_by_app_version
 -- The rate over time by app_version, of closed windows.
-SELECT window_start AS time, or_none(app_version) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+WITH counted AS (
+    SELECT window_start AS time, or_none(app_version) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, rate FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: rate_with_interval
 -- The rate over time with its 95 % interval, of closed windows.
-SELECT
-    window_start AS time,
-    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
-    wilson_low(sum(successes), sum(impressions)) AS low,
-    wilson_high(sum(successes), sum(impressions)) AS high
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1
+WITH counted AS (
+    SELECT
+        window_start AS time,
+        sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
+        wilson_low(sum(successes), sum(impressions)) AS low,
+        wilson_high(sum(successes), sum(impressions)) AS high
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (ORDER BY time) AS next FROM counted
+)
+
+SELECT time, rate, low, high FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), NULL, NULL, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1;
 
 -- name: verdicts
 -- What became of those who were shown the step: successes, failures, and who is still without a verdict.
-SELECT
-    window_start AS time,
-    sum(successes)::bigint AS successes,
-    sum(failures)::bigint AS failures,
-    greatest(sum(impressions) - sum(successes) - sum(failures), 0)::bigint AS "no verdict"
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1
+WITH counted AS (
+    SELECT
+        window_start AS time,
+        sum(successes)::bigint AS successes,
+        sum(failures)::bigint AS failures,
+        greatest(sum(impressions) - sum(successes) - sum(failures), 0)::bigint AS "no verdict"
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (ORDER BY time) AS next FROM counted
+)
+
+SELECT time, successes, failures, "no verdict" FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), 0, 0, 0
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
+UNION ALL
+SELECT next - level_width('${level:raw}'), 0, 0, 0
+FROM neighbours
+WHERE next > time + 2 * level_width('${level:raw}')
 ORDER BY 1;
 
 -- name: cohort_rate
 -- Of those shown the step at a time, how many made it, whenever that was; mature windows only.
-SELECT window_start AS time, sum(cohort_successes)::double precision / nullif(sum(impressions), 0) AS "cohort rate"
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND window_start + (SELECT d.window_ms * INTERVAL '1 millisecond' + d.maturity FROM deployment AS d)
-    <= (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1
+WITH counted AS (
+    SELECT window_start AS time, sum(cohort_successes)::double precision / nullif(sum(impressions), 0) AS "cohort rate"
+    FROM ${level:raw}
+    WHERE
+        $__timeFilter(window_start)
+        AND window_start + (SELECT d.window_ms * INTERVAL '1 millisecond' + d.maturity FROM deployment AS d)
+        <= (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
+        AND funnel = ${funnel:sqlstring}
+        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (ORDER BY time) AS next FROM counted
+)
+
+SELECT time, "cohort rate" FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1;
 
 -- name: time_to_convert
 -- Quantiles of how long the successes of a step took; of the level's histograms, which are simply added up.
-SELECT
-    window_start AS time,
-    duration_quantile(0.5, octaves, slots) AS p50,
-    duration_quantile(0.9, octaves, slots) AS p90,
-    duration_quantile(0.99, octaves, slots) AS p99
-FROM (
+WITH counted AS (
     SELECT
-        window_start,
-        array_agg(octave ORDER BY octave) AS octaves,
-        array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave) AS slots
+        window_start AS time,
+        duration_quantile(0.5, octaves, slots) AS p50,
+        duration_quantile(0.9, octaves, slots) AS p90,
+        duration_quantile(0.99, octaves, slots) AS p99
     FROM (
         SELECT
             window_start,
-            octave,
-            sum(n0)::bigint AS n0,
-            sum(n1)::bigint AS n1,
-            sum(n2)::bigint AS n2,
-            sum(n3)::bigint AS n3,
-            sum(n4)::bigint AS n4,
-            sum(n5)::bigint AS n5,
-            sum(n6)::bigint AS n6,
-            sum(n7)::bigint AS n7
+            array_agg(octave ORDER BY octave) AS octaves,
+            array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave) AS slots
         FROM (
-            SELECT * FROM window_durations WHERE '${level:raw}' = 'conversion'
-            UNION ALL
-            SELECT * FROM durations_5m WHERE '${level:raw}' = 'conversion_5m'
-            UNION ALL
-            SELECT * FROM durations_1h WHERE '${level:raw}' = 'conversion_1h'
-            UNION ALL
-            SELECT * FROM durations_1d WHERE '${level:raw}' = 'conversion_1d'
-        ) AS histograms
-        WHERE
-            $__timeFilter(window_start)
-            AND funnel = ${funnel:sqlstring}
-            AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-            AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-            AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-            AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-        GROUP BY 1, 2
-    ) AS octaves_of_a_time
-    GROUP BY 1
-) AS histograms_of_a_time
+            SELECT
+                window_start,
+                octave,
+                sum(n0)::bigint AS n0,
+                sum(n1)::bigint AS n1,
+                sum(n2)::bigint AS n2,
+                sum(n3)::bigint AS n3,
+                sum(n4)::bigint AS n4,
+                sum(n5)::bigint AS n5,
+                sum(n6)::bigint AS n6,
+                sum(n7)::bigint AS n7
+            FROM (
+                SELECT * FROM window_durations WHERE '${level:raw}' = 'conversion'
+                UNION ALL
+                SELECT * FROM durations_5m WHERE '${level:raw}' = 'conversion_5m'
+                UNION ALL
+                SELECT * FROM durations_1h WHERE '${level:raw}' = 'conversion_1h'
+                UNION ALL
+                SELECT * FROM durations_1d WHERE '${level:raw}' = 'conversion_1d'
+            ) AS histograms
+            WHERE
+                $__timeFilter(window_start)
+                AND funnel = ${funnel:sqlstring}
+                AND step = ANY (ARRAY[${step:sqlstring}]::text[])
+                AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
+                AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
+                AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+            GROUP BY 1, 2
+        ) AS octaves_of_a_time
+        GROUP BY 1
+    ) AS histograms_of_a_time
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (ORDER BY time) AS next FROM counted
+)
+
+SELECT time, p50, p90, p99 FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), NULL, NULL, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1;
 
 -- name: alerts_firing
@@ -376,7 +510,7 @@ GROUP BY step
 ORDER BY 3 DESC, 1;
 
 -- name: alerts_table
--- The alerts of the range, newest first; from_ms and to_ms are what a link shows.
+-- The alerts of the range, newest first, each at its worst; of_os to to_ms are what a link shows.
 SELECT
     started_at,
     fired_at,
@@ -393,6 +527,9 @@ SELECT
     summary,
     silenced_by AS silence,
     funnel,
+    CASE WHEN os = '' THEN 'All' ELSE os END AS of_os,
+    CASE WHEN browser = '' THEN 'All' ELSE browser END AS of_browser,
+    CASE WHEN app_version = '' THEN 'All' ELSE app_version END AS of_app_version,
     (extract(epoch FROM started_at - INTERVAL '1 hour') * 1000)::bigint AS from_ms,
     (extract(epoch FROM coalesce(resolved_at + INTERVAL '1 hour', $__timeTo()::timestamptz)) * 1000)::bigint AS to_ms
 FROM alert_history
@@ -444,86 +581,110 @@ ORDER BY topic, partition;
 
 -- name: events_per_second
 -- Events by their own time, a second.
-SELECT
-    window_start AS time,
-    funnel AS metric,
-    sum(impressions + successes + failures)::double precision / CASE '${level:raw}'
-        WHEN 'conversion_1d' THEN 86400
-        WHEN 'conversion_1h' THEN 3600
-        WHEN 'conversion_5m' THEN 300
-        ELSE (SELECT d.window_ms / 1000.0 FROM deployment AS d)
-    END AS "events/s"
-FROM ${level:raw}
-WHERE $__timeFilter(window_start)
-GROUP BY 1, 2
+WITH counted AS (
+    SELECT
+        window_start AS time,
+        funnel AS metric,
+        sum(impressions + successes + failures)::double precision / extract(epoch FROM level_width('${level:raw}'))::double precision AS "events/s"
+    FROM ${level:raw}
+    WHERE $__timeFilter(window_start)
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, "events/s" FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, 0
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
+UNION ALL
+SELECT next - level_width('${level:raw}'), metric, 0
+FROM neighbours
+WHERE next > time + 2 * level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: counters
 -- Counters by their own time, a second.
-SELECT
-    time,
-    name AS metric,
-    sum(total)::double precision / CASE '${level:raw}'
-        WHEN 'conversion_1d' THEN 86400
-        WHEN 'conversion_1h' THEN 3600
-        WHEN 'conversion_5m' THEN 300
-        ELSE (SELECT d.window_ms / 1000.0 FROM deployment AS d)
-    END AS "a second"
-FROM (
+WITH counted AS (
     SELECT
-        date_bin(
-            CASE '${level:raw}'
-                WHEN 'conversion_1d' THEN INTERVAL '1 day'
-                WHEN 'conversion_1h' THEN INTERVAL '1 hour'
-                WHEN 'conversion_5m' THEN INTERVAL '5 minutes'
-                ELSE (SELECT d.window_ms * INTERVAL '1 millisecond' FROM deployment AS d)
-            END,
-            window_start,
-            TIMESTAMPTZ '2000-01-01 00:00:00Z'
-        ) AS time,
-        name,
-        total
-    FROM metrics
-    WHERE kind = 'COUNTER' AND $__timeFilter(window_start)
-) AS counted
-GROUP BY 1, 2
+        time,
+        name AS metric,
+        sum(total)::double precision / extract(epoch FROM level_width('${level:raw}'))::double precision AS "a second"
+    FROM (
+        SELECT
+            date_bin(
+                level_width('${level:raw}'),
+                window_start,
+                TIMESTAMPTZ '2000-01-01 00:00:00Z'
+            ) AS time,
+            name,
+            total
+        FROM metrics
+        WHERE kind = 'COUNTER' AND $__timeFilter(window_start)
+    ) AS counted
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, "a second" FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, 0
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
+UNION ALL
+SELECT next - level_width('${level:raw}'), metric, 0
+FROM neighbours
+WHERE next > time + 2 * level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: timers
 -- What 90 % of a timer's samples took less than, ms.
-SELECT
-    time,
-    metric,
-    duration_quantile(
-        0.9, array_agg(octave ORDER BY octave), array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave)
-    ) AS p90
-FROM (
+WITH counted AS (
     SELECT
-        date_bin(
-            CASE '${level:raw}'
-                WHEN 'conversion_1d' THEN INTERVAL '1 day'
-                WHEN 'conversion_1h' THEN INTERVAL '1 hour'
-                WHEN 'conversion_5m' THEN INTERVAL '5 minutes'
-                ELSE (SELECT d.window_ms * INTERVAL '1 millisecond' FROM deployment AS d)
-            END,
-            d.window_start,
-            TIMESTAMPTZ '2000-01-01 00:00:00Z'
-        ) AS time,
-        s.name AS metric,
-        d.octave,
-        sum(d.n0)::bigint AS n0,
-        sum(d.n1)::bigint AS n1,
-        sum(d.n2)::bigint AS n2,
-        sum(d.n3)::bigint AS n3,
-        sum(d.n4)::bigint AS n4,
-        sum(d.n5)::bigint AS n5,
-        sum(d.n6)::bigint AS n6,
-        sum(d.n7)::bigint AS n7
-    FROM metric_durations AS d INNER JOIN metric_series AS s ON s.series = d.series
-    WHERE $__timeFilter(d.window_start)
-    GROUP BY 1, 2, 3
-) AS octaves
-GROUP BY 1, 2
+        time,
+        metric,
+        duration_quantile(
+            0.9, array_agg(octave ORDER BY octave), array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave)
+        ) AS p90
+    FROM (
+        SELECT
+            date_bin(
+                level_width('${level:raw}'),
+                d.window_start,
+                TIMESTAMPTZ '2000-01-01 00:00:00Z'
+            ) AS time,
+            s.name AS metric,
+            d.octave,
+            sum(d.n0)::bigint AS n0,
+            sum(d.n1)::bigint AS n1,
+            sum(d.n2)::bigint AS n2,
+            sum(d.n3)::bigint AS n3,
+            sum(d.n4)::bigint AS n4,
+            sum(d.n5)::bigint AS n5,
+            sum(d.n6)::bigint AS n6,
+            sum(d.n7)::bigint AS n7
+        FROM metric_durations AS d INNER JOIN metric_series AS s ON s.series = d.series
+        WHERE $__timeFilter(d.window_start)
+        GROUP BY 1, 2, 3
+    ) AS octaves
+    GROUP BY 1, 2
+),
+
+neighbours AS (
+    SELECT *, lead(time) OVER (PARTITION BY metric ORDER BY time) AS next FROM counted
+)
+
+SELECT time, metric, p90 FROM counted
+UNION ALL
+SELECT time + level_width('${level:raw}'), metric, NULL
+FROM neighbours
+WHERE next > time + level_width('${level:raw}')
 ORDER BY 1, 2;
 
 -- name: revised

@@ -14,7 +14,9 @@ from funnelwatch import FunnelProducer
 from funnelwatch.settings import load_settings
 from producers.bridge.mapping import BridgeFileError, load_targets
 from producers.bridge.target import Bridge, StateFileError
+from producers.log_throttle import throttle_root
 from schemas.events import now_ms
+from schemas.redaction import shown
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -41,10 +43,11 @@ def bridge(file: Path, folder: Path | None, *, check: bool) -> None:
         raise click.ClickException(str(error)) from error
     if check:
         for target in targets:
-            click.echo(f"{target.name}: {target.url} every {target.every:g} s, {len(target.maps)} maps")
+            click.echo(f"{target.name}: {shown(target.url)} every {target.every:g} s, {len(target.maps)} maps")
         return
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    throttle_root("funnelwatch.producer", "funnelwatch.topics")
     folder = folder or settings.data_dir / "bridge"
     folder.mkdir(parents=True, exist_ok=True)
     producers = [FunnelProducer(settings, when_full="block") for _ in targets]

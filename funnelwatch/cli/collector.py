@@ -11,6 +11,7 @@ from funnelwatch.funnels import FunnelsFileError
 from funnelwatch.settings import load_settings
 from producers.collector.keys import KeysError, hash_of, load_keys, new_key
 from producers.collector.line_mapping import LinesFileError
+from producers.log_throttle import throttle_root
 
 
 @click.command()
@@ -37,6 +38,7 @@ def collector(host: str | None, port: int | None, open_to_all: bool) -> None:
     given = {"collector_host": host, "collector_port": port}
     settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    throttle_root("funnelwatch.producer", "funnelwatch.topics")
     try:
         required = load_keys(settings).required
         if not required and not open_to_all:

@@ -11,7 +11,7 @@ import psycopg
 
 from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of, reason_option, since_option
 from funnelwatch.cli.dead_letter_view import as_record, draw_letters, draw_summary, one_letter
-from funnelwatch.cli.faults import moment_ms
+from funnelwatch.cli.faults import database_fault, moment_ms
 from funnelwatch.cli.replaying import replay
 from funnelwatch.funnels import load_funnels
 from funnelwatch.settings import Settings, load_settings
@@ -133,8 +133,8 @@ def _replayed(settings: Settings) -> set[RecordPlace]:
     database = Database(settings.timescale_url, application="funnelwatch cli")
     try:
         return ReplayStore(database).replayed()
-    except psycopg.Error:
-        click.echo("the database does not answer: which letters were replayed is not known", err=True)
+    except psycopg.Error as error:
+        click.echo(f"which letters were replayed is not known: the database {database_fault(error)}", err=True)
         return set()
     finally:
         database.close()

@@ -17,7 +17,7 @@ from rich.live import Live
 from deploy.embedded.errors import StackError
 from funnelwatch.demo.plan import Plan
 from funnelwatch.demo.run import Demo, DemoError
-from funnelwatch.demo.screen import render
+from funnelwatch.demo.screen import render, shows_drop
 from funnelwatch.demo.traffic import TrafficError
 from funnelwatch.demo.watch import Seen
 from funnelwatch.settings import load_settings
@@ -45,15 +45,24 @@ INTERRUPTED = 130
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the result on stdout.")
 @click.option("--window", "window_s", type=click.IntRange(10, 300), help="Length of a window, s.")
+@click.option("--keep", is_flag=True, help="Leave data and logs in the data folder at the end.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Save the screen as SVG at the alert.")
 def demo(
-    *, kafka: str, workers: int, exit_when_done: bool, as_json: bool, window_s: int | None, picture: Path | None
+    *,
+    kafka: str,
+    workers: int,
+    exit_when_done: bool,
+    as_json: bool,
+    window_s: int | None,
+    keep: bool,
+    picture: Path | None,
 ) -> None:
     r"""See the whole pipeline at work: history, live traffic, an incident, its alert, recovery.
 
-    Starts Kafka, PostgreSQL, Redis, workers and a board of its own under the data folder, all on 127.0.0.1, and ends
-    them again. Eight days of history are backfilled first, so that the detector knows what to expect. The exit code is
-    1 if an event was lost or counted twice, or if no alert came.
+    Starts Kafka, PostgreSQL, Redis, workers and a board of its own under the data folder, all on 127.0.0.1. At the end
+    it stops them and removes their data; a demo that fails leaves data and logs for a look. Eight days of history are
+    backfilled first, so that the detector knows what to expect. The exit code is 1 if an event was lost or counted
+    twice, or if no alert came.
 
     \b
     Examples:
@@ -76,7 +85,7 @@ def demo(
             screen = render("funnelwatch demo", run.happening, seen, produced, run.per_second)
             if console.is_terminal:
                 live.update(screen, refresh=True)
-            if picture and not picture.exists() and run.alerts("firing"):
+            if picture and not picture.exists() and run.alerts("firing") and shows_drop(seen):
                 save(screen, picture)
 
         run = Demo(
@@ -87,17 +96,20 @@ def demo(
             say=say,
             draw=draw,
             browse=console.is_terminal and not exit_when_done,
+            keep=keep,
         )
         result: dict[str, Any] | None = None
         interrupted = False
         try:
             run.run(forever=not exit_when_done)
             result = run.result()
+            run.keep = keep or not result["ok"]
         except KeyboardInterrupt:
             interrupted = True
             say("Ending …")
         except (StackError, DemoError, TrafficError, KafkaUnreachable) as error:
-            raise click.ClickException(str(error)) from error
+            run.keep = True
+            raise click.ClickException(f"{error}\nData and logs of this demo stay in {data_dir}") from error
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)

@@ -14,12 +14,20 @@ import click
 from pydantic import ValidationError
 
 from alert_rules.loader import RuleFileError, load_rules
+from deploy.embedded import process
 from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
+from deploy.embedded.passwords import FOLDER
+from deploy.embedded.state import StackState
+from funnelwatch.cli.doctor_jobs import check_jobs
+from funnelwatch.cli.doctor_lag import check_lag
+from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_progress import check_progress
+from funnelwatch.cli.doctor_retention import check_retention
+from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.settings import STACK_FILE, Settings, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,12 +35,17 @@ if TYPE_CHECKING:
 
 LITTLE_DISK_BYTES = 1_000_000_000
 PYTHON = (3, 11)
+BAD = ("FAILED", "unknown")
+"""Levels with which the exit code is 1: what nobody knows is not ok."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of findings.")
 def doctor(as_json: bool) -> None:
-    r"""Check settings, services, data folder and programs, and say what to do; exit code 1 if something failed.
+    r"""Check settings, services, workers, data folder and programs, and say what to do.
+
+    Exit code 1 if something failed or is not known: also if no worker is alive, a consumer group falls behind, or
+    windows are not closed or not judged any more.
 
     \b
     Examples:
@@ -46,7 +59,7 @@ def doctor(as_json: bool) -> None:
             click.echo(_line(finding))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
-    if any(finding.level == "FAILED" for finding in findings):
+    if any(finding.level in BAD for finding in findings):
         sys.exit(1)
 
 
@@ -56,17 +69,25 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ValidationError as error:
-        for fault in error.errors():
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
-            yield Finding("settings", "FAILED", f"{name}: {fault['msg']}", "Set it right; see docs/settings.md.")
+        for sentence in explain(error):
+            yield Finding("settings", "FAILED", sentence, "Set it right; see docs/settings.md.")
         return
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)
+    yield from check_stack(settings.data_dir)
     yield check_rules(settings.rules_path)
-    servers = [*check_kafka(settings), *check_registry(settings), *check_database(settings)]
+    kafka, database = [*check_kafka(settings)], [*check_database(settings)]
+    servers = [*kafka, *check_registry(settings), *database]
     yield from servers
+    if all(one.level != "FAILED" for one in kafka):
+        yield from check_lag(settings)
+    if all(one.level != "FAILED" for one in database):
+        yield from check_pipeline(settings)
     if all(one.level != "FAILED" for one in servers):
+        yield from check_rights(settings)
         yield from check_progress(settings)
+        yield from check_retention(settings)
+        yield from check_jobs(settings)
     yield from check_redis(settings)
     yield from check_programs(environ, settings.data_dir.absolute())
 
@@ -95,6 +116,25 @@ def check_folder(data_dir: Path) -> Iterator[Finding]:
         yield Finding("data folder", "warning", f"{data_dir}: only {free / 1e6:.0f} MB are free", advice)
     else:
         yield Finding("data folder", "ok", f"{data_dir} can be written, {free / 1e9:.0f} GB are free")
+
+
+def check_stack(data_dir: Path) -> Iterator[Finding]:
+    """The embedded servers ask for passwords, and nobody else can read these."""
+    running = StackState.load(data_dir).services.values()
+    for one in running:
+        if one.is_open and not one.external and process.alive(one.pid, one.created):
+            advice = (
+                "Apache Kafka asks for one: install Java 17 and Maven, and run `funnelwatch down` and `up`."
+                if one.program.startswith("tansu")
+                else "Run `funnelwatch up`: it starts it again, with a password."
+            )
+            message = f"{one.program} at {one.shown_url} asks for no password: every user of this machine can use it"
+            yield Finding("embedded stack", "warning", message, advice)
+    secret = [data_dir / STACK_FILE, *sorted((data_dir / FOLDER).glob("*"))]
+    readable = [str(file) for file in secret if file.exists() and file.stat().st_mode & 0o077]
+    if readable:
+        message = f"other users can read passwords in {', '.join(readable)}"
+        yield Finding("embedded stack", "warning", message, "Run chmod 600 on them, or `funnelwatch up` again.")
 
 
 def check_rules(path: Path | None) -> Finding:
@@ -132,7 +172,7 @@ def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Findi
 
 
 def _line(finding: Finding) -> str:
-    colour = {"ok": "green", "warning": "yellow", "FAILED": "red"}[finding.level]
+    colour = {"ok": "green", "warning": "yellow", "unknown": "magenta", "FAILED": "red"}[finding.level]
     advice = f" {finding.advice}" if finding.advice else ""
     end = "." if finding.advice and finding.message[-1] not in ".?!" else ""
     return f"{click.style(f'{finding.level:<8}', fg=colour)}{finding.name:<16}{finding.message}{end}{advice}"

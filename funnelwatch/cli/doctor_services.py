@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import time
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from deploy.embedded.kafka_client import admin
-from funnelwatch.cli.faults import without_password
+from funnelwatch.cli.faults import explain_database
+from funnelwatch.kafka_config import KafkaConfigError
+from funnelwatch.settings import PREFIX
+from schemas.codec import Registry, RegistryUnavailable
 from schemas.events import now_ms
+from schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from sinks.redis.client import explain, server_of
 from sinks.redis.hot import HotCopy, Outage
+from stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,28 +34,35 @@ NOT_YET = {
 """What a cluster answers about groups in its first moments."""
 OLDEST_DATABASE = 150_000
 
+Level = Literal["ok", "warning", "unknown", "FAILED"]
+
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at."""
 
     name: str
-    level: Literal["ok", "warning", "FAILED"]
+    level: Level
     message: str
     advice: str = ""
 
+    def __post_init__(self) -> None:
+        """No finding shows a secret, whatever error it is made of."""
+        object.__setattr__(self, "message", redacted(self.message))
+
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
-    """The brokers answer, the topics are there, and how far the workers are behind."""
-    client = admin(settings.kafka())
+    """The brokers answer, and the topics are there."""
+    client, where = admin(settings.kafka()), shown_brokers(settings.kafka_bootstrap_servers)
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        message = f"no broker answers at {settings.kafka_bootstrap_servers}: {error.args[0].str()}"
+        message = f"no broker answers at {where}: {error.args[0].str()}"
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         yield Finding("kafka", "FAILED", message, advice)
         return
-    yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {settings.kafka_bootstrap_servers}")
+    yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {where}")
+    yield check_worker_connection(settings)
     for name in (
         settings.events_topic,
         settings.metrics_topic,
@@ -65,75 +75,45 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         else:
             advice = "A worker makes it when it starts: `funnelwatch worker`."
             yield Finding("topic", "warning", f"{name} does not exist", advice)
-    events = cluster.topics.get(settings.events_topic)
-    if events is not None:
-        yield _lag(settings, [TopicPartition(settings.events_topic, number) for number in events.partitions])
 
 
-def _lag(settings: Settings, partitions: list[TopicPartition]) -> Finding:
-    """How far the committed offsets are from the ends.
-
-    A consumer is asked, which never joins the group: the admin client's calls for this were seen to crash the process
-    (confluent-kafka 2.16) while the cluster sets up its group coordinator.
-    """
-    group = settings.consumer_group
-    consumer = Consumer({"log_level": 0, **settings.kafka(**{"group.id": group, "enable.auto.commit": False})})
+def check_worker_connection(settings: Settings) -> Finding:
+    """Check the connection of Faust, which speaks to Kafka through another client than everything else."""
     try:
-        lag = 0
-        unread = True
-        for one in _committed(consumer, partitions):
-            first, end = consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)
-            unread = unread and one.offset < 0
-            lag += max(0, end - (one.offset if one.offset >= 0 else first))
-    except KafkaException as error:
-        advice = "See that this user may read the group and the topic."
-        return Finding("consumer group", "warning", f"{group}: its lag cannot be told: {error.args[0].str()}", advice)
-    finally:
-        consumer.close()
-    if unread:
-        return Finding("consumer group", "ok", f"{group} has not read {settings.events_topic} yet")
-    return Finding("consumer group", "ok", f"{group} is {lag} event(s) behind on {settings.events_topic}")
-
-
-def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-    """The committed offsets; waits while the cluster sets up the group's coordinator."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            return consumer.committed(partitions, timeout=TIMEOUT_S)
-        except KafkaException as error:
-            if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        fault = connection_fault(settings, TIMEOUT_S)
+    except KafkaConfigError as error:
+        advice = "A worker does not start with it; every other command can use it."
+        return Finding("kafka (worker)", "FAILED", f"{PREFIX}KAFKA_CONFIG: {error}", advice)
+    if fault is not None:
+        advice = f"Other clients connect: see that {PREFIX}KAFKA_CONFIG is complete without librdkafka's defaults."
+        return Finding("kafka (worker)", "FAILED", f"a worker cannot connect: {fault}", advice)
+    return Finding("kafka (worker)", "ok", "a worker can connect and log in")
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
     """The schema registry answers, where one is set."""
-    url = settings.schema_registry_url
-    if not url:
+    if not settings.schema_registry_url:
         yield Finding("schema registry", "ok", "none is set: events carry the fingerprint of their schema")
         return
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/subjects", timeout=TIMEOUT_S):  # noqa: S310 - the user's own URL
-            pass
-    except (OSError, ValueError) as error:
+        Registry(settings.schema_registry_url, timeout_s=TIMEOUT_S).ping()
+    except (RegistryUnavailable, ValueError) as error:
         advice = "Start it, or set FUNNELWATCH_SCHEMA_REGISTRY_URL to where it is, or to nothing."
-        reason = getattr(error, "reason", error)
-        yield Finding("schema registry", "FAILED", f"{url} does not answer: {reason}", advice)
+        yield Finding("schema registry", "FAILED", str(error), advice)
     else:
-        yield Finding("schema registry", "ok", f"{url} answers")
+        yield Finding("schema registry", "ok", f"{shown(settings.schema_registry_url)} answers")
 
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     """The database answers, is recent enough, and has its tables."""
     try:
-        with psycopg.connect(settings.timescale_url, connect_timeout=round(TIMEOUT_S)) as session:
+        with psycopg.connect(revealed(settings.timescale_url), connect_timeout=round(TIMEOUT_S)) as session:
             version = session.info.server_version
             extension = session.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
             tables = session.execute("SELECT to_regclass('stream_progress') IS NOT NULL").fetchone()
     except psycopg.Error as error:
-        advice = START.format(variable="FUNNELWATCH_TIMESCALE_URL")
-        yield Finding("database", "FAILED", " ".join(str(error).split()), advice)
+        _, advice = explain_database(error, "FUNNELWATCH_TIMESCALE_URL")
+        yield Finding("database", "FAILED", f"{shown(settings.timescale_url)}: {error_text(error)}", advice)
         return
     name = f"PostgreSQL {version // 10_000}.{version % 10_000}"
     if version < OLDEST_DATABASE:
@@ -150,7 +130,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 def check_redis(settings: Settings) -> Iterator[Finding]:
     """Redis can be used, for a single server, a cluster or by Sentinels, and does not throw windows away."""
-    where = without_password(settings.redis_url)
+    where = shown(settings.redis_url)
     hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
     try:
         hot.probe()

@@ -8,14 +8,28 @@ import threading
 from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry, start_http_server
+import psycopg
 
 from funnelwatch.cli.faults import Span, clear_faults
+from funnelwatch.process_metrics import process_registry
 from funnelwatch.settings import load_settings
+from funnelwatch.web.serving import MetricsServer
 from sinks.exporter.collector import FunnelCollector
-from sinks.timescale.database import Database, is_outage
-from sinks.timescale.migrations import migrate
+from sinks.exporter.jobs import JobsCollector
+from sinks.timescale.database import is_outage
+from sinks.timescale.jobs import read_jobs
+from sinks.timescale.migrations import check_window_length
+from sinks.timescale.reader import Reader
 from sinks.timescale.totals import TotalsStore
+from stream.freshness import stale_after_ms
+
+STATEMENT_S = 30.0
+"""A statement of a scrape that takes longer is ended, s."""
+
+
+def is_unanswered(error: Exception) -> bool:
+    """Whether a scrape shows ``funnelwatch_exporter_up`` 0: the database is away, or no worker has made the tables."""
+    return is_outage(error) or isinstance(error, psycopg.errors.UndefinedTable)
 
 
 @click.command()
@@ -28,7 +42,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     r"""Show funnel counts to Prometheus at /metrics: counters, histograms of durations, current rates.
 
     Everything is read from the database at each scrape, so a restart is not noticed, and several of these show the
-    same. While the database is away, funnelwatch_exporter_up is 0 and nothing else is shown. Ends with Ctrl-C.
+    same. While the database is away or has no tables yet, funnelwatch_exporter_up is 0 and nothing else is shown. It
+    makes no tables and writes nothing: a login that may only read is enough. Ends with Ctrl-C.
 
     \b
     Example:
@@ -37,15 +52,22 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     """
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    database = Database(settings.timescale_url, application="funnelwatch exporter")
+    database = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
     with clear_faults(settings):
-        migrate(database, settings.window_ms)
-    store = TotalsStore(database)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(FunnelCollector(lambda: store.read(over_ms / 1000), is_outage, max_series))
+        try:
+            check_window_length(database, settings.window_ms)
+        except psycopg.errors.UndefinedTable:
+            click.echo("the database has no tables of funnelwatch yet; `funnelwatch worker` makes them", err=True)
+    store = TotalsStore(database, settings.events_topic)
+    registry = process_registry()
+    jobs = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
+    registry.register(JobsCollector(lambda: read_jobs(jobs)))
+    registry.register(
+        FunnelCollector(lambda: store.read(over_ms / 1000), is_unanswered, max_series, stale_after_ms(settings))
+    )
     wanted = settings.exporter_port if port is None else port
     try:
-        server, thread = start_http_server(wanted, settings.web_host, registry)
+        server = MetricsServer(settings, wanted, registry)
     except OSError as error:
         raise click.ClickException(
             f"port {wanted} of {settings.web_host}: {error.strerror}; choose another with --port"
@@ -57,9 +79,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    click.echo(f"http://{settings.web_host}:{server.server_port}/metrics", err=True)
+    click.echo(f"http://{settings.web_host}:{server.port}/metrics", err=True)
     ended.wait()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.stop()
     database.close()
+    jobs.close()

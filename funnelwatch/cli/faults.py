@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 import psycopg
@@ -16,9 +15,10 @@ from funnelwatch.funnels import FunnelsFileError
 from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
+from schemas.redaction import error_text, shown, shown_brokers
 from sinks.redis.client import explain
 from sinks.timescale.database import Database
-from sinks.timescale.migrations import WindowLengthError
+from sinks.timescale.migrations import UnusableDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,25 @@ if TYPE_CHECKING:
     from funnelwatch.settings import Settings
 
 START = "Start it (`funnelwatch up` starts one here), or set {variable} to where it is"
+
+
+REFUSALS = {
+    "40": ("is busy", "Another session was in the way: run this again"),
+    "55P03": ("is busy", "Another session was in the way: run this again in a moment"),
+    "55006": ("is busy", "Another session uses what is wanted: run this again in a moment"),
+    "57014": ("ended this for taking too long", "Ask for less, or raise statement_timeout of this user"),
+    "53100": ("has no space left", "Make room on its disk"),
+    "53300": ("takes no more connections", "Raise max_connections, or end what is not needed"),
+    "53": ("is at one of its limits", "Its log says more"),
+}
+"""SQLSTATE, or how it begins, to what it means and what to do. The server answers: it need not be started."""
+
+REFUSED_LOGIN = "FATAL:"
+COMING_UP = "the database system is"
+"""Stands in the words of a server that lets nobody in; psycopg has no SQLSTATE of a failed connection.
+
+``COMING_UP`` stands in those of one that is starting up, shutting down or recovering.
+"""
 
 
 class Span(click.ParamType):
@@ -47,27 +66,57 @@ class Span(click.ParamType):
 @contextmanager
 def clear_faults(settings: Settings) -> Iterator[None]:
     """Turn what servers and settings do wrong into a ``ClickException``."""
-    database, variable = f"the database at {without_password(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
+    database, variable = f"the database at {shown(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
     try:
         yield
     except psycopg.errors.UndefinedTable as error:
         raise click.ClickException(
             f"{database} has no tables of funnelwatch yet. A worker makes them when it starts: `funnelwatch worker`"
         ) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        advice = START.format(variable=variable)
-        raise click.ClickException(f"{database} does not answer: {one_line(error)}. {advice}") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise click.ClickException(
+            f"{database} does not let this user do that: {one_line(error)}. Use a user that may (docs/running.md)"
+        ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise click.ClickException(
+            f"{database} takes no writes now: {one_line(error)}. It is a replica, or an administrator has made it read "
+            f"only; name the primary in {variable}, or try again later"
+        ) from error
     except psycopg.Error as error:
-        raise click.ClickException(f"{database}: {one_line(error)}. Is {variable} right?") from error
+        raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
     except redis.RedisError as error:
-        where, advice = without_password(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
+        where, advice = shown(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
         raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
     except KafkaException as error:
-        where = settings.kafka_bootstrap_servers
+        where = shown_brokers(settings.kafka_bootstrap_servers)
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
-    except (KafkaUnreachable, RegistryUnavailable, WindowLengthError, FunnelsFileError) as error:
+    except (KafkaUnreachable, RegistryUnavailable, UnusableDatabaseError, FunnelsFileError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def database_fault(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
+    """One line on an error of the database: what it means, in whose words, and what to do; see ``explain_database``."""
+    what, advice = explain_database(error, variable)
+    return f"{what}: {one_line(error)}. {advice}"
+
+
+def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
+    """What an error of the database means, and what to do; only a server that does not answer is to be started.
+
+    Args:
+        error: as psycopg raised it; one that the server has sent has an SQLSTATE.
+        variable: names the database.
+    """
+    state, words = error.sqlstate or "", one_line(error)
+    for prefix, found in REFUSALS.items():
+        if state.startswith(prefix):
+            return found
+    if not state and REFUSED_LOGIN in words and COMING_UP not in words:
+        return "refuses the connection", f"See that user, password and database are right in {variable}"
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and state[:2] in {"", "08", "57"}:
+        return "does not answer", START.format(variable=variable)
+    return "refuses this", f"Is {variable} right?"
 
 
 @contextmanager
@@ -93,14 +142,6 @@ def moment_ms(text: str, now_ms: int) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-def without_password(url: str) -> str:
-    """An address as it may be shown."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
-
-
 def one_line(error: Exception) -> str:
-    """An error's text without line breaks and closing full stop."""
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+    """An error's text without secrets, line breaks and closing full stop."""
+    return error_text(error).rstrip(".")

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from funnelwatch.asking import BadQuestionError, NothingThereError
+from funnelwatch.cli.current import warn
 from funnelwatch.cli.faults import Span, moment_ms, opened
 from funnelwatch.cli.showing import clock, console, printable
 from funnelwatch.metric_asking import WHO_SENDS, MetricQuestion, ask_metrics, parse_only
@@ -77,6 +78,7 @@ def metrics(
     with opened(settings) as database:
         try:
             answer = ask_metrics(database, settings, question)
+            warning = warn(database, settings, "")
         except BadQuestionError as error:
             raise click.UsageError(f"--{error.parameter}: {error.message}") from error
         except NothingThereError as error:
@@ -90,6 +92,8 @@ def metrics(
         click.echo(answer.as_csv(), nl=False)
     else:
         _draw(answer)
+    if warning:
+        click.echo(warning, err=True)
 
 
 def _chosen(only: dict[str, str]) -> str:

@@ -117,8 +117,11 @@ def _produce(events: Iterator[dict[str, Any]], account: Account, size: int | Non
 
 
 def _summary(account: Account, outcome: Produced | None, *, as_json: bool, to_stderr: bool) -> None:
+    for note in account.notes:
+        click.echo(f"note: {note}", err=True)
     if as_json:
         counts = asdict(account) | {"refused": dict(account.refused)}
+        del counts["notes"]
         click.echo(json.dumps({**counts, **(asdict(outcome) if outcome else {})}), err=to_stderr)
         return
     refused = account.refused.total()

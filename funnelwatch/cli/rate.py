@@ -103,6 +103,8 @@ def rate(
         click.echo(json.dumps(answer.as_object(), indent=2))
     elif to_csv:
         click.echo(answer.as_csv(), nl=False)
+        if answer.old:
+            click.echo(f"! {answer.old}.", err=True)
     else:
         draw(answer)
 

@@ -39,12 +39,12 @@ def draw(answer: Answer) -> None:
         table.add_row(*(Text(cell) for cell in cells), Text(bar(rate.rate), style="green"))
     out.print(table)
     for line in remarks(answer):
-        out.print(Text(line, style="dim"))
+        out.print(Text(line, style="bold yellow" if line.startswith("!") else "dim"))
 
 
 def remarks(answer: Answer) -> list[str]:
     """What to know about the numbers."""
-    lines = []
+    lines = [f"! {answer.old}."] if answer.old else []
     if answer.closed_through is None:
         lines.append("No window of this funnel is complete yet: these counts still grow.")
     elif answer.open_ms:

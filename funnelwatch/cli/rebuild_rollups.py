@@ -8,7 +8,21 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.settings import load_settings
+from sinks.timescale.refreshing import Patience, RefreshBusyError
 from sinks.timescale.retention import refresh
+
+
+class _Teller:
+    """Tells on stderr what is new."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, what: str) -> None:
+        """Tell it, unless that was told last."""
+        if what != self._told:
+            click.echo(what, err=True)
+            self._told = what
 
 
 @click.command()
@@ -21,13 +35,18 @@ def rollups(to_json: bool) -> None:
     no worker are run. On plain PostgreSQL what is not materialized is added up at each query, so this changes how fast
     they are, never the numbers.
 
+    A job of the database that is refreshing the same is waited for, up to 10 minutes.
+
     \b
     Examples:
       funnelwatch rebuild rollups
       funnelwatch rebuild rollups --json
     """
     with opened(load_settings()) as database:
-        refresh(database)
+        try:
+            refresh(database, Patience(tell=_Teller()))
+        except RefreshBusyError as error:
+            raise click.ClickException(f"the rollups are not all up to date: {error}") from error
     if to_json:
         click.echo(json.dumps({"refreshed": True}))
     else:

@@ -92,7 +92,12 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
         found = _find(settings, database, range_ms)
         if not to_json:
             _show(found)
-        written = _write(database, settings, found, ask=not yes) if found.series and not dry_run else 0
+        written = 0
+        if found.series and not dry_run:
+            if not yes:
+                click.confirm(f"Correct {found.series:,} series of windows?", abort=True, err=True)
+            _check_retention(database, range_ms[0])  # counting and asking may have taken hours
+            written = _write(database, settings, found)
         hot = 0 if dry_run else _repair_hot_copy(settings, database, found)
     if to_json:
         click.echo(json.dumps(_as_json(found, written=written, hot=hot, dry_run=dry_run), indent=2))
@@ -141,10 +146,8 @@ def _find(settings: Settings, database: Database, range_ms: tuple[int, int]) -> 
     )
 
 
-def _write(database: Database, settings: Settings, found: Repair, *, ask: bool) -> int:
+def _write(database: Database, settings: Settings, found: Repair) -> int:
     """Write the correction; how many closed windows will be published again."""
-    if ask:
-        click.confirm(f"Correct {found.series:,} series of windows?", abort=True, err=True)
     store = RepairStore(database)
     try:
         return store.correct(settings.events_topic, found.range_ms, found.snapshot, found.changes, found.durations)

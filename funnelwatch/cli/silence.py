@@ -122,7 +122,9 @@ def _moment(text: str, option: str, now: int) -> int:
         moment = parse_time_ms(text, now)
         iso(moment)
     except (ValueError, OverflowError, OSError) as error:
-        raise click.BadParameter(f"{text!r} is no time such as 2026-11-22T10:00:00Z", param_hint=option) from error
+        raise click.BadParameter(
+            f"{text[:50]!r} is no time such as 2026-11-22T10:00:00Z: {error}", param_hint=option
+        ) from error
     return moment
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 
 import click
 
 from alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.funnels import FunnelsFileError, load_funnels
-from funnelwatch.settings import load_settings
+from funnelwatch.kafka_config import KafkaConfigError
+from funnelwatch.settings import PREFIX, load_settings
 from funnelwatch.supervisor import Supervisor
+from stream.broker_credentials import broker_credentials
 
 
 @click.command()
@@ -37,6 +40,11 @@ def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
         load_funnels(settings.funnels_path)
     except (RuleFileError, FunnelsFileError) as error:
         raise click.ClickException(str(error)) from error
+    try:
+        broker_credentials(settings.revealed_kafka_config)
+    except KafkaConfigError as error:
+        click.echo(f"Error: {PREFIX}KAFKA_CONFIG: {error}", err=True)
+        sys.exit(2)
     supervisor = Supervisor(
         processes,
         web_port=settings.web_port if web_port is None else web_port,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from funnelwatch.demo.watch import Watch
 from funnelwatch.settings import Settings
 from funnelwatch.supervisor import Supervisor
 from producers.topics import ensure_topics
+from schemas.redaction import shown
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
@@ -55,6 +57,7 @@ class Demo:
         say: told each new thing that happens, a line at a time, from any thread.
         draw: called about twice a second while it runs.
         browse: open the board in this desktop's browser, if it has one.
+        keep: leave data and logs in the folder at the end.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Demo:
         say: Callable[[str], None],
         draw: Callable[[Demo], None],
         browse: bool = False,
+        keep: bool = False,
     ) -> None:
         self._data_dir = data_dir
         self._kafka = kafka
@@ -75,6 +79,7 @@ class Demo:
         self._say = say
         self._draw = draw
         self._browse = browse
+        self.keep = keep
         self.board_url: str | None = None
         self._began = time.monotonic()
         self._told = 0
@@ -112,14 +117,14 @@ class Demo:
         self._now("Starting Kafka, PostgreSQL and Redis …")
         stack = Stack(self._data_dir, self._kafka)
         stack.down(purge=True)
-        self._cleanup.callback(stack.down)
+        self._cleanup.callback(self._remove, stack)
         self.stack = stack.up(self._say)
         environment = self._plan.environment | self.stack.env
         settings = Settings(
             data_dir=self._data_dir,
             **{name.removeprefix("FUNNELWATCH_").lower(): value for name, value in environment.items()},  # type: ignore[arg-type]
         )
-        self._say(hints(self._data_dir, settings.timescale_url))
+        self._say(hints(self._data_dir, shown(settings.timescale_url).replace(":***@", "@")))
         ensure_topics(settings)
         self._check_empty(settings)
         self._start_board(environment)
@@ -266,8 +271,16 @@ class Demo:
         }
 
     def close(self) -> None:
-        """End everything that was started."""
+        """End everything that was started; remove its data and logs unless ``keep`` is set by now."""
         self._cleanup.close()
+
+    def _remove(self, stack: Stack) -> None:
+        stack.down(purge=not self.keep)
+        if not self.keep:
+            shutil.rmtree(self._data_dir / "prometheus", ignore_errors=True)
+            for folder in (self._data_dir, self._data_dir.parent):
+                with suppress(OSError):  # something of somebody else's is in it
+                    folder.rmdir()
 
     def alerts(self, state: str) -> list[Received]:
         """The alerts about the incident's step, since it began, in that state."""

@@ -35,30 +35,39 @@ def render(title: str, happening: str, seen: Seen, produced: int, per_second: fl
     )
 
 
+def shows_drop(seen: Seen) -> bool:
+    """Whether a rate is red."""
+    return any(_is_bad(*_rate_and_usual(seen, step, os)) for step in steps() for os in OSES)
+
+
 def _rates(seen: Seen) -> Table:
     table = Table(expand=True, box=None, pad_edge=False)
-    table.add_column("conversion now", ratio=2, no_wrap=True)
+    table.add_column("1 to 2 min ago", ratio=2, no_wrap=True)
     for os in OSES:
         table.add_column(os, ratio=3)
     for step in steps():
-        cells = []
-        for os in OSES:
-            shown, won = seen.rates.get((step, os), (0, 0))
-            base_shown, base_won = seen.expected.get((step, os), (0, 0))
-            expected = base_won / base_shown if base_shown else None
-            cells.append(_cell(won / shown if shown else None, expected))
-        table.add_row(step, *cells)
+        table.add_row(step, *(_cell(*_rate_and_usual(seen, step, os)) for os in OSES))
     return table
 
 
-def _cell(rate: float | None, expected: float | None) -> Text:
+def _rate_and_usual(seen: Seen, step: str, os: str) -> tuple[float | None, float | None]:
+    shown, won = seen.rates.get((step, os), (0, 0))
+    base_shown, base_won = seen.expected.get((step, os), (0, 0))
+    return won / shown if shown else None, base_won / base_shown if base_shown else None
+
+
+def _is_bad(rate: float | None, usual: float | None) -> bool:
+    return rate is not None and usual is not None and rate < NOTICEABLE * usual
+
+
+def _cell(rate: float | None, usual: float | None) -> Text:
     if rate is None:
         return Text("·" * BAR + "   no data", style="dim")
-    bad = expected is not None and rate < NOTICEABLE * expected
+    bad = _is_bad(rate, usual)
     filled = min(BAR, round(rate * BAR))
     text = Text("█" * filled + "░" * (BAR - filled) + f" {rate:4.0%}", style="red" if bad else "green")
-    if expected is not None:
-        text.append(f" of {expected:.0%}" + (" ▼" if bad else ""), style="bold red" if bad else "dim")
+    if usual is not None:
+        text.append(f" (usual {usual:.0%})" + (" ▼" if bad else ""), style="bold red" if bad else "dim")
     return text
 
 
@@ -108,5 +117,6 @@ To look further while it runs, in another terminal:
   funnelwatch rate --step VERIFY_SMS_CODE --by os --since 15m
   funnelwatch alerts --follow                               # subscribe to funnel.alerts
   funnelwatch dead-letters list                             # what was refused, and why
-  psql '{timescale_url}' -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
+  PGPASSFILE={data_dir}/passwords/pgpass psql '{timescale_url}' \
+    -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
 """  # noqa: S608 - text for a person

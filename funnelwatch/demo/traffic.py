@@ -145,7 +145,7 @@ class Traffic:
             encode({**good, "ts": self.start_ms + 10 * DAY_MS}),
             encode({**good, "ts": self.start_ms // 1000}),
         ]
-        producer = Producer(self._settings.kafka(**{"enable.idempotence": True}))
+        producer = Producer(self._settings.kafka("producer", **{"enable.idempotence": True}))
         for number in range(self._plan.garbage):
             producer.produce(self._settings.events_topic, kinds[number % len(kinds)], f"garbage {number}")
         if producer.flush(30):

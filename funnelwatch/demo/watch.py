@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FUNNEL = "sign_up"
 OSES = ("iOS", "Android", "Desktop")
 SHOWN_WINDOWS = 2
+MATURE_MS = 60_000
+"""Nearly every success has come so long after its impression: until then a cohort's rate still grows."""
 
 Rates = dict[tuple[str, str], tuple[int, int]]
 """Step and os to impressions and successes."""
@@ -99,12 +101,9 @@ class Watch:
         seen.closed_through = progress[0]["closed_through_ms"] if progress else None
         judged = self._database.query("detector_progress", {"funnel": FUNNEL})
         seen.judged_through = judged[0]["last_window_ms"] if judged else None
-        window_ms = self._settings.window_ms
-        now = time.time_ns() // 1_000_000
-        latest = now - now % window_ms
-        windows = [latest - i * window_ms for i in range(1, SHOWN_WINDOWS + 1)]
+        windows = mature_windows(seen.closed_through, self._settings.window_ms)
         seen.rates = _by_step_and_os(
-            (series.step, series.os, tally.impressions, tally.successes)
+            (series.step, series.os, tally.impressions, tally.cohort_successes)
             for tallies in self._hot.read_many(FUNNEL, windows).values()
             for series, tally in tallies.items()
         )
@@ -118,7 +117,7 @@ class Watch:
         """Keep the rates of the whole history as what is to be expected."""
         rows = self._counts.read(0, until_ms, FUNNEL)
         self.seen.expected = _by_step_and_os(
-            (series.step, series.os, tally.impressions, tally.successes) for _, series, tally in rows
+            (series.step, series.os, tally.impressions, tally.cohort_successes) for _, series, tally in rows
         )
 
     def dead_letters(self) -> int:
@@ -149,7 +148,7 @@ class Watch:
         """A consumer of all partitions of a topic from their beginning, in no group."""
         consumer = Consumer(
             self._settings.kafka(
-                **{"group.id": "funnelwatch-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
+                "consumer", **{"group.id": "funnelwatch-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
             )
         )
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -172,6 +171,19 @@ class Watch:
                     known.add((alert["alert_id"], alert["sequence"]))
                     self.seen.alerts.append(Received(alert, time.time()))
         consumer.close()
+
+
+def mature_windows(closed_through_ms: float | None, window_ms: int) -> list[int]:
+    """Starts of the newest windows whose impressions have had MATURE_MS to convert; none before a window has closed.
+
+    Successes counted by their own time belong to earlier impressions: right after a change of traffic their quotient
+    is no rate, and may exceed 1.
+    """
+    if closed_through_ms is None:
+        return []
+    end = int(closed_through_ms) - MATURE_MS
+    latest = end - end % window_ms
+    return [latest - i * window_ms for i in range(1, SHOWN_WINDOWS + 1)]
 
 
 def _by_step_and_os(rows: Any) -> Rates:

@@ -25,13 +25,14 @@ def everything(settings: Settings, topic: str) -> Iterator[Message]:
     """
     consumer = Consumer(
         settings.kafka(
+            "consumer",
             **{
                 "group.id": "funnelwatch-drill-reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "log_level": 0,
-            }
+            },
         )
     )
     try:

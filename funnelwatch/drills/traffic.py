@@ -124,6 +124,7 @@ class Traffic:
     def _producer(self) -> Producer:
         return Producer(
             self._settings.kafka(
+                "producer",
                 **{
                     "client.id": "funnelwatch-drill",
                     "enable.idempotence": True,
@@ -132,7 +133,7 @@ class Traffic:
                     "partitioner": "murmur2_random",
                     "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
                     "log_level": 0,
-                }
+                },
             )
         )
 

@@ -9,9 +9,10 @@ import psycopg
 import redis
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
 from funnelwatch.cli.faults import one_line
+from funnelwatch.process_metrics import process_registry
 from funnelwatch.web.pool import BusyError
 from sinks.redis.client import connect, explain
 
@@ -25,7 +26,7 @@ class Metrics:
     """What this server tells of itself; names and labels are part of the public interface."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         self.requests = Counter(
             "funnelwatch_board_requests_total",
             "Requests answered, by route and status.",

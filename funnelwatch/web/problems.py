@@ -128,6 +128,8 @@ def _outage(error: Exception) -> str:
             return "the database has no tables of funnelwatch yet; a worker makes them when it starts"
         case psycopg.errors.InsufficientPrivilege():
             return f"the database does not let this server read: {one_line(error)}"
+        case psycopg.OperationalError() if (error.sqlstate or "")[:2] in {"40", "53", "55"}:
+            return "the database is busy; ask again in a moment"
         case _ if is_outage(error):
             return "the database does not answer"
     raise error

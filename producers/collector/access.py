@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ANYBODY = ApiKey("anybody", "")
 """Who asks where no keys are configured."""
 
+BYTES_OF_AN_EVENT = 1_000
+"""A body is charged as one event for so many bytes before it is parsed: what it holds is not known yet."""
+
 HOW = "right would be the header 'Authorization: Bearer KEY', or ?key=KEY"
 
 
@@ -45,8 +48,8 @@ class Access:
             use: what it wants to send: "events" or "lines".
 
         Raises:
-            Problem: too many requests from this address (429), no key or a wrong one (401), a page or a use that it
-                is not for (403).
+            Problem: too many requests from this address or events with this key (429), no key or a wrong one (401), a
+                page or a use that it is not for (403).
         """
         address = request.client.host if request.client else "?"
         if wait_s := self._by_address.wait_s(address, 1, time.monotonic()):
@@ -66,17 +69,33 @@ class Access:
             raise Problem(403, f"the API key {key.name} is for {', '.join(key.use)}, not for {use}", close=True)
         if key.origins and origin not in key.origins:
             raise Problem(403, f"the API key {key.name} is not for {origin or 'requests without Origin'}", close=True)
+        if wait_s := self._by_key.ask_s(key.name, time.monotonic()):
+            raise self._too_many(key, wait_s, close=True)
         return key
 
-    def spend(self, key: ApiKey, events: int) -> None:
-        """Count events against what the key may send.
+    def charge_body(self, key: ApiKey, size: int) -> int:
+        """Charge a body before it is parsed, by its bytes: one that cannot be parsed costs work too.
+
+        Returns:
+            The events it was charged for.
 
         Raises:
-            Problem: it has sent too many (429); none of these are taken.
+            Problem: the key has sent too many events (429); the body is not parsed.
         """
+        events = 1 + size // BYTES_OF_AN_EVENT
         if wait_s := self._by_key.wait_s(key.name, events, time.monotonic()):
-            LIMITED.labels("key").inc()
-            raise Problem(429, f"too many events with the API key {key.name}", retry_after_s=wait_s)
+            raise self._too_many(key, wait_s)
+        return events
+
+    def charge_events(self, key: ApiKey, events: int) -> None:
+        """Charge the events of a body beyond those it was charged for by its bytes."""
+        if events > 0:
+            self._by_key.owe(key.name, events, time.monotonic())
+
+    @staticmethod
+    def _too_many(key: ApiKey, wait_s: float, *, close: bool = False) -> Problem:
+        LIMITED.labels("key").inc()
+        return Problem(429, f"too many events with the API key {key.name}", retry_after_s=wait_s, close=close)
 
 
 def secret(request: Request) -> str | None:
@@ -95,4 +114,9 @@ def secret(request: Request) -> str | None:
                 return base64.b64decode(value, validate=True).decode().partition(":")[2] or None
             except (binascii.Error, UnicodeDecodeError):
                 return None
-    return request.query_params.get("key") or request.query_params.get("p")
+    return first_parameter(request, "key") or first_parameter(request, "p")
+
+
+def first_parameter(request: Request, name: str) -> str | None:
+    """The first value of a query parameter, as InfluxDB reads it; None where there is none."""
+    return next(iter(request.query_params.getlist(name)), None)

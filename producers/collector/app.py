@@ -20,6 +20,7 @@ from producers.collector.line_mapper import LineMapper
 from producers.collector.line_mapping import load_line_mapping
 from producers.collector.metrics import IN_FLIGHT, REQUESTS
 from producers.collector.problem import Problem
+from producers.collector.turns import Turns
 from producers.collector.user_agent import platform_and_browser
 from producers.topics import KafkaUnreachable, ensure_topics
 
@@ -62,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.access = Access(settings, load_keys(settings))
     app.state.checks = Checks(settings, load_funnels(settings.funnels_path))
+    app.state.turns = Turns()
     app.state.lines = LineMapper(load_line_mapping(settings.lines_path), app.state.checks)
     app.include_router(health.router)
     app.include_router(events.router)

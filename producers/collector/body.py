@@ -13,25 +13,32 @@ from producers.collector.problem import Problem
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from producers.collector.turns import Turns
+
 GZIP = 16 + zlib.MAX_WBITS
 DRAIN_TIMES = 8
 """Of a body that is too large, so many times the limit is read and thrown away, so that the sender reads the answer."""
+UNPACK_BYTES = 8_192
+"""Packed bytes that are unpacked before the event loop serves others: a block can cost much and unpack to nothing."""
+MOST_MEMBERS = 100
+"""Gzip members of one body; a client makes one, and each costs as much as kilobytes of data."""
 
 
-async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
+async def read_body(request: Request, most: int, timeout_s: float, turns: Turns) -> bytes:
     """The whole body, unpacked where Content-Encoding says gzip.
 
     Args:
         request: whose body.
         most: bytes, both as sent and unpacked.
         timeout_s: it must be there by then, in seconds.
+        turns: for the work of unpacking.
 
     Raises:
         Problem: it is too large (413), too slow (408), packed otherwise (415), or is not what it says (400).
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
     if encoding not in ("identity", "gzip"):
-        raise Problem(415, f"Content-Encoding: {encoding!r} is not known; right would be gzip or none", close=True)
+        raise Problem(415, f"Content-Encoding: {encoding[:50]!r} is not known; right would be gzip or none", close=True)
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most * DRAIN_TIMES:
         raise Problem(413, _too_large(f"{announced} bytes", most), close=True)
@@ -42,7 +49,10 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
         raise Problem(408, f"the body was not complete after {timeout_s:g} s", close=True) from None
     except ClientDisconnect:
         raise Problem(400, "the connection was closed before the body was complete", close=True) from None
-    return _gunzip(raw, most) if encoding == "gzip" else raw
+    if encoding != "gzip":
+        return raw
+    async with turns.turn():
+        return await _gunzip(raw, most)
 
 
 async def _read(request: Request, most: int) -> bytes:
@@ -59,20 +69,37 @@ async def _read(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _gunzip(raw: bytes, most: int) -> bytes:
-    """Unpack, all members, and stop at the limit: a small body can unpack to gigabytes."""
+async def _gunzip(raw: bytes, most: int) -> bytes:
+    """Unpack all members in slices, and stop at the limits: a small body can unpack to gigabytes.
+
+    A slice is small, since zlib copies what follows a member, and a body can have a member every 20 bytes.
+    """
     out = bytearray()
-    while raw:
-        unpacker = zlib.decompressobj(GZIP)
-        try:
-            out += unpacker.decompress(raw, most + 1 - len(out))
-        except zlib.error as error:
-            raise Problem(400, f"the body is not gzip, as Content-Encoding says: {error}") from None
-        if len(out) > most:
-            raise Problem(413, _too_large(f"more than {most} bytes unpacked", most))
-        if not unpacker.eof:
-            raise Problem(400, "the body ends in the middle of its gzip data")
-        raw = unpacker.unused_data.lstrip(b"\0")
+    members = 0
+    unpacker = None
+    for begin in range(0, len(raw), UNPACK_BYTES):
+        await asyncio.sleep(0)
+        part = raw[begin : begin + UNPACK_BYTES]
+        while part:
+            if unpacker is None:
+                part = part.lstrip(b"\0") if members else part  # zeros may pad the end of a member
+                if not part:
+                    break
+                members += 1
+                if members > MOST_MEMBERS:
+                    raise Problem(413, f"the body has more than {MOST_MEMBERS} gzip members; pack it as one")
+                unpacker = zlib.decompressobj(GZIP)
+            try:
+                out += unpacker.decompress(part, most + 1 - len(out))
+            except zlib.error as error:
+                raise Problem(400, f"the body is not gzip, as Content-Encoding says: {error}") from None
+            if len(out) > most:
+                raise Problem(413, _too_large(f"more than {most} bytes unpacked", most))
+            part = unpacker.unused_data
+            if unpacker.eof:
+                unpacker = None
+    if unpacker is not None:
+        raise Problem(400, "the body ends in the middle of its gzip data")
     return bytes(out)
 
 

@@ -35,10 +35,14 @@ EVENT_SCHEMA: dict[str, Any] = {
         "browser": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
         "app_version": {"type": "string", "maxLength": 100},
         "ts": {
-            "oneOf": [{"type": "integer"}, {"type": "string", "format": "date-time"}],
-            "description": "When it happened: milliseconds since the epoch, or ISO 8601; absent: now.",
+            "oneOf": [{"type": "number"}, {"type": "string", "format": "date-time"}],
+            "description": "When it happened: milliseconds since the epoch, rounded, or ISO 8601; absent: now.",
         },
-        "duration_ms": {"type": ["integer", "null"], "minimum": 0},
+        "duration_ms": {
+            "type": ["number", "null"],
+            "minimum": 0,
+            "description": "Of a POST_VERIFICATION: milliseconds since its impression, rounded.",
+        },
         "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 }
@@ -50,7 +54,12 @@ METRIC_SCHEMA: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "pattern": "^[A-Za-z_:][A-Za-z0-9_:]*$", "maxLength": 100},
         "kind": {"enum": ["COUNTER", "TIMER"]},
-        "value": {"type": "integer", "minimum": 0, "default": 1, "description": "The increment, or milliseconds."},
+        "value": {
+            "type": "number",
+            "minimum": 0,
+            "default": 1,
+            "description": "The increment, a whole number (3 or 3.0); or milliseconds, rounded.",
+        },
         "dimensions": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 8},
         "ts": EVENT_SCHEMA["properties"]["ts"],
         "event_id": EVENT_SCHEMA["properties"]["event_id"],
@@ -69,7 +78,7 @@ BODY_SCHEMA: dict[str, Any] = {
             "properties": {
                 "events": EVENTS_SCHEMA,
                 "sent_at": {
-                    "oneOf": [{"type": "integer"}, {"type": "string", "format": "date-time"}],
+                    "oneOf": [{"type": "number"}, {"type": "string", "format": "date-time"}],
                     "description": "The sender's clock when it sends; what it is off by is added to every ts.",
                 },
             },
@@ -116,12 +125,15 @@ async def collect(request: Request) -> AsciiJson:
     state = request.app.state
     settings, access = state.settings, state.access
     key = access.enter(request, EVENTS)
-    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s)
-    sent = parse_events(body, settings.collector_max_events)
-    access.spend(key, len(sent.events))
+    turns = state.turns
+    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s, turns)
+    charged = access.charge_body(key, len(body))
+    async with turns.turn():
+        sent = parse_events(body, settings.collector_max_events)
+    access.charge_events(key, len(sent.events) - charged)
     now, user_agent = now_ms(), request.headers.get("user-agent", "")
     skew_ms = 0 if sent.sent_at is None else now - sent.sent_at
-    checked = [state.checks.complete(event, user_agent, skew_ms, now) for event in sent.events]
-    said = await answer(state.delivery, EVENTS, checked, settings.max_value_bytes)
+    checked = await turns.map(lambda event: state.checks.complete(event, user_agent, skew_ms, now), sent.events)
+    said = await answer(state.delivery, turns, EVENTS, checked, settings.max_value_bytes)
     headers = {"Retry-After": str(int(RETRY_S))} if said.undelivered else None
     return AsciiJson(said.model_dump(exclude_none=True), said.status, headers)

@@ -1,42 +1,68 @@
-"""uvicorn's protocol with an end to patience, and with no more connections than there may be.
+"""uvicorn's protocol with limits against slow and many clients, for every server that uvicorn runs here.
 
-uvicorn limits how long a connection may be idle between requests, not how long a request's head may take, so that a
-client that sends a byte now and then (slow loris) would keep its connection for ever.
+uvicorn limits how long a connection may be idle between requests, not how long a request's head may take: a client that
+sends a byte now and then (slow loris) would keep its connection for ever. Nor does uvicorn limit the connections of one
+address, or the chunks of a body, each of which costs as much as kilobytes of data.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from producers.collector.connections import COME_AGAIN, ConnectionLimits, Connections, fitting, too_slow
+
 if TYPE_CHECKING:
     import asyncio
 
-CLOSING = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+FREE_CHUNKS = 1_000
+BYTES_OF_A_CHUNK = 64
+"""Beyond ``FREE_CHUNKS``, the chunks of a body must have so many bytes on average."""
 
 
 class Guarded(H11Protocol):
     """One connection.
 
     Attributes:
-        header_timeout_s: a request's head must be complete so many seconds after its first byte, and the first one so
-            many seconds after connecting.
-        most_connections: who comes beyond that is told to come again.
+        others: all open connections of the server.
     """
 
-    header_timeout_s: float
-    most_connections: int
+    others: Connections
     _patience: asyncio.TimerHandle | None = None
+    _idle_since: float = 0.0
+    _chunks: int = 0
+    _chunk_bytes: int = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next_event = self.conn.next_event
+        self.conn.next_event = self._counted_event  # type: ignore[method-assign]
+
+    @property
+    def address(self) -> str:
+        """Of the client."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When it began to wait for a request; None while one is answered."""
+        return self._idle_since if self._between_requests() else None
+
+    def turn_away(self) -> None:
+        """Tell the client to come again, and hang up."""
+        self._stop_waiting()
+        self._hang_up(COME_AGAIN)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request, or hang up where there are too many."""
+        """Begin to wait for a request, or hang up where there are too many connections."""
         super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
-            self._refuse(503, "Service Unavailable", "too many connections", "Retry-After: 5\r\n")
-        else:
+        self._idle_since = self.loop.time()
+        if self.others.enter(self):
             self._begin_to_wait()
+        else:
+            self._hang_up(COME_AGAIN)
 
     def data_received(self, data: bytes) -> None:
         """Wait no longer where a request has begun."""
@@ -50,8 +76,33 @@ class Guarded(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for."""
+        self.others.leave(self)
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """The connection is idle from now on."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer to what is no HTTP, unless an answer has begun: then only hang up."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def _counted_event(self) -> Any:
+        """The next event of the connection; a body in too many small chunks is an error of the client."""
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._chunk_bytes = 0
+        elif isinstance(event, h11.Data) and event.chunk_end:
+            self._chunks += 1
+            self._chunk_bytes += len(event.data)
+            if self._chunks > FREE_CHUNKS + self._chunk_bytes // BYTES_OF_A_CHUNK:
+                raise h11.RemoteProtocolError("the body has too many small chunks")
+        return event
 
     def _between_requests(self) -> bool:
         """Whether no request is being answered; what has come is part of a head, or of a body nobody reads."""
@@ -59,7 +110,7 @@ class Guarded(H11Protocol):
 
     def _begin_to_wait(self) -> None:
         if self._patience is None and not self.transport.is_closing():
-            self._patience = self.loop.call_later(self.header_timeout_s, self._lose_patience)
+            self._patience = self.loop.call_later(self.others.limits.header_timeout_s, self._lose_patience)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:
@@ -68,22 +119,16 @@ class Guarded(H11Protocol):
 
     def _lose_patience(self) -> None:
         self._patience = None
-        if self.transport.is_closing() or not self._between_requests():
-            return
-        if self.conn.our_state is h11.IDLE:
-            what = f"the head of the request was not complete after {self.header_timeout_s:g} s"
-            self._refuse(408, "Request Timeout", what)
-        else:
-            self.transport.close()
+        if not self.transport.is_closing() and self._between_requests():
+            self._hang_up(too_slow(self.others.limits.header_timeout_s))
 
-    def _refuse(self, status: int, phrase: str, what: str, headers: str = "") -> None:
-        """Answer without waiting for a request, and hang up."""
-        head = f"HTTP/1.1 {status} {phrase}\r\n{headers}{CLOSING}Content-Length: {len(what)}\r\n\r\n"
-        self.transport.write((head + what).encode())
+    def _hang_up(self, answer: bytes) -> None:
+        """Answer without waiting for a request, unless an answer was given before; and close the connection."""
+        if self.conn.our_state is h11.IDLE:
+            self.transport.write(answer)
         self.transport.close()
 
 
-def guarded(header_timeout_s: float, most_connections: int) -> type[asyncio.Protocol]:
-    """A protocol class for uvicorn's ``http``, with these limits."""
-    limits = {"header_timeout_s": header_timeout_s, "most_connections": most_connections}
-    return type("GuardedWithLimits", (Guarded,), limits)
+def guarded(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+    """A protocol class for uvicorn's ``http``, for one server with these limits."""
+    return type("GuardedWithLimits", (Guarded,), {"others": Connections(fitting(limits))})

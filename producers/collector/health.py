@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
+from producers.collector.metrics import REGISTRY
 from producers.collector.problem import Problem
 
 READY_S = 2.0
@@ -35,4 +36,4 @@ async def readyz(request: Request) -> str:
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics() -> Response:
     """For Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

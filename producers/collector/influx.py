@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from producers.collector.access import first_parameter
 from producers.collector.body import read_body
 from producers.collector.events import KEY_PARAMETER, RETRY_S
 from producers.collector.intake import Fault
 from producers.collector.keys import LINES
-from producers.collector.lines import PRECISIONS, BadLine, parse_lines
+from producers.collector.lines import PRECISIONS, BadLine, parse_point, split_lines
 from producers.collector.problem import AsciiJson, Problem
 from producers.collector.service import answer
 from schemas.events import now_ms
@@ -46,8 +48,8 @@ OPENAPI: dict[str, Any] = {
         {
             "name": "precision",
             "in": "query",
-            "schema": {"enum": sorted(PRECISIONS)},
-            "description": "Of timestamps; ns.",
+            "schema": {"enum": ["", *sorted(PRECISIONS)], "default": "ns"},
+            "description": "Unit of timestamps; empty: ns. Of several the first counts, as in InfluxDB.",
         },
         KEY_PARAMETER,
     ],
@@ -96,26 +98,35 @@ async def _write(request: Request) -> tuple[Answer, list[int]]:
     state = request.app.state
     settings, access = state.settings, state.access
     key: ApiKey = access.enter(request, LINES)
-    precision = request.query_params.get("precision", "ns")
+    precision = first_parameter(request, "precision") or "ns"
     if precision not in PRECISIONS:
-        raise Problem(400, f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}", close=True)
-    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s)
+        right = ", ".join(PRECISIONS)
+        raise Problem(400, f"precision: {precision[:50]!r} is not one of {right}, or empty for ns", close=True)
+    turns, most = state.turns, settings.collector_max_events
+    body = await read_body(request, settings.collector_max_body_bytes, settings.collector_body_timeout_s, turns)
+    charged = access.charge_body(key, len(body))
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise Problem(400, f"the body is not UTF-8: {error}") from None
-    points = list(parse_lines(text, PRECISIONS[precision]))
-    if len(points) > settings.collector_max_events:
-        raise Problem(413, f"{len(points)} lines at once are more than {settings.collector_max_events}")
-    access.spend(key, len(points))
+    async with turns.turn():
+        lines = list(islice(split_lines(text), most + 1))
+    if len(lines) > most:
+        raise Problem(413, f"more than {most} lines at once; send fewer at once")
+    access.charge_events(key, len(lines) - charged)
     now = now_ms()
-    made: list[tuple[int, dict[str, Any] | Fault]] = []
-    for number, point in points:
-        one = Fault("", point.message) if isinstance(point, BadLine) else state.lines.map(point, now)
-        if one is not None:
-            made.append((number, one))
-    said = await answer(state.delivery, LINES, [one for _, one in made], settings.max_value_bytes)
-    return said, [number for number, _ in made]
+
+    def make(line: str) -> dict[str, Any] | Fault | None:
+        point = parse_point(line, PRECISIONS[precision])
+        made: dict[str, Any] | Fault | None = (
+            Fault("", point.message) if isinstance(point, BadLine) else state.lines.map(point, now)
+        )
+        return made
+
+    made = await turns.map(make, (line for _, line in lines))
+    kept = [(number, one) for (number, _), one in zip(lines, made, strict=True) if one is not None]
+    said = await answer(state.delivery, turns, LINES, [one for _, one in kept], settings.max_value_bytes)
+    return said, [number for number, _ in kept]
 
 
 def _said(outcome: tuple[Answer, list[int]]) -> Response:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from producers.collector.problem import Problem
 from producers.collector.user_agent import platform_and_browser
+from producers.times import parse_instant_ms
 from schemas.events import fault, new_event_id
 from schemas.files import SCHEMAS
 from schemas.fit import misfit
 from schemas.metrics import fault as metric_fault
+from schemas.whole import whole, whole_event, whole_metric
 from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def parse_events(body: bytes, most: int) -> Sent:
             raise Problem(400, f"{unknown[0]}: is not known beside events; right would be sent_at, or nothing")
         sent_at, content = _time(content.get("sent_at")), content["events"]
         if sent_at is not None and type(sent_at) is not int:
-            raise Problem(400, f"sent_at: {sent_at!r} is not a time; right would be Date.now(), in milliseconds")
+            fault = _no_time("sent_at", sent_at) if isinstance(sent_at, str) else None
+            said = fault.message if fault else f"{sent_at!r} is not a time; right would be Date.now(), in milliseconds"
+            raise Problem(400, f"sent_at: {said}")
     events = content if isinstance(content, list) else [content] if isinstance(content, dict) else None
     if not events:
         raise Problem(400, f"the body has no events; right would be {RIGHT}")
@@ -101,6 +104,8 @@ class Checks:
         if not isinstance(given, dict):
             return Fault("", f"{str(given)[:100]!r} is not an event; right would be an object of fields")
         ts = _time(given.get("ts"))
+        if isinstance(ts, str):
+            return _no_time("ts", ts)
         event = {"funnel": "sign_up", **given, "ts": now_ms if ts is None else ts}
         if type(ts) is int:
             event["ts"] = ts + skew_ms
@@ -118,7 +123,7 @@ class Checks:
 
     def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
         """The event with all its fields, if a worker would count it."""
-        event = {"funnel": "sign_up", **event}
+        event = {"funnel": "sign_up", **whole_event(event, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
             return _fault(wrong)
         event = {**DEFAULTS, **event}
@@ -133,7 +138,7 @@ class Checks:
 
         How many names and series there may be is known to the workers only; they refuse what is beyond.
         """
-        sample = {"dimensions": {}, "value": 1, **sample}
+        sample = {"dimensions": {}, "value": 1, **whole_metric(sample, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["Metric"], sample) or metric_fault(sample):
             return _fault(wrong)
         ahead = sample["ts"] - now_ms
@@ -155,9 +160,20 @@ DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"][
 def _time(given: Any) -> Any:
     """Milliseconds since the epoch where a text is a time with its zone (ISO 8601); else what was given."""
     if not isinstance(given, str):
-        return given
+        return whole(given, rounded=True)
     try:
-        moment = datetime.fromisoformat(given)
-    except ValueError:
+        return parse_instant_ms(given, zone=None)
+    except (ValueError, OverflowError):
         return given
-    return given if moment.tzinfo is None else round(moment.timestamp() * 1000)
+
+
+def _no_time(field: str, text: str) -> Fault:
+    """Why a text is no time."""
+    try:
+        parse_instant_ms(text, zone=None)
+    except (ValueError, OverflowError) as error:
+        cause = str(error)
+    else:
+        cause = "no calendar has it"
+    right = "Date.now(), or like 2026-11-22T10:00:00Z"
+    return Fault(field, f"{text[:50]!r} is not a time: {cause}; right would be {right}")

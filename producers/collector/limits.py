@@ -33,6 +33,19 @@ class RateLimit:
         self._full = max(1.0, rate * BURST_S)
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
+    def ask_s(self, sender: str, now: float) -> float:
+        """The seconds until a sender may send anything; 0: now. Nothing is taken."""
+        bucket = self._buckets.get(sender)
+        if not self._rate or bucket is None:
+            return 0.0
+        tokens = bucket.tokens + (now - bucket.at) * self._rate
+        return max(0.0, (1.0 - tokens) / self._rate)
+
+    def owe(self, sender: str, tokens: float, now: float) -> None:
+        """Take ``tokens``, whether they are there or not: the sender waits for them later."""
+        if self.wait_s(sender, 0, now) == 0 and self._rate:
+            self._buckets[sender].tokens -= tokens
+
     def wait_s(self, sender: str, tokens: float, now: float) -> float:
         """Take ``tokens``; 0 where they were taken, else the seconds until anything is there, and nothing was taken.
 

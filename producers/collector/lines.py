@@ -21,7 +21,8 @@ PRECISIONS: Final = {
     "n": NS,
     "us": 1_000,
     "u": 1_000,
-    "µ": 1_000,
+    "µ": 1_000,  # U+00B5, the micro sign
+    "\N{GREEK SMALL LETTER MU}": 1_000,
     "ms": 1_000_000,
     "s": 1_000_000_000,
     "m": 60_000_000_000,
@@ -31,17 +32,24 @@ PRECISIONS: Final = {
 
 Value = float | int | bool | str
 
-# A comment; or the series up to the first space that is not escaped, where a quote means nothing, then fields and time,
+PASSED_OVER: Final = re.compile(r"(?: [\ \t\r\n]++ | \#[^\n]*+ )*+", re.VERBOSE)
+"""Blank lines, comments, and the space before a line."""
+
+# The series up to the first space that is not escaped, where a quote means nothing, then fields and time,
 # where what is quoted after a "=" may hold anything. Possessive, so that no line takes long to end.
 LINE: Final = re.compile(
     r"""
-    (?: \#[^\n]*+
-      | (?: \\[^\n] | [^\\\n ] | \\ )*+
-        (?: \\[^\n] | ="(?: \\[\s\S] | [^"\\] )*+" | [^\n] )*+
-    )
+    (?: \\[^\n] | [^\\\n ] | \\ )*+
+    (?: \\[^\n] | ="(?: \\[\s\S] | [^"\\] )*+" | [^\n] )*+
     """,
     re.VERBOSE,
 )
+SERIES_KEY: Final = re.compile(r"(?: \\[^\n] | [^\\\n\ ] | \\ )*+", re.VERBOSE)
+"""Measurement and tags: up to the first space that is not escaped."""
+TAG: Final = re.compile(r"(?<!\\),")
+MOST_KEY: Final = 65_535
+"""Characters of measurement and tags, as InfluxDB limits their bytes."""
+MOST_TAGS: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,21 @@ class BadLine:
     message: str
 
 
+def split_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a body that are neither blank nor comments, unparsed, each with its number, from 1."""
+    at, number = 0, 1
+    while True:
+        passed_over = PASSED_OVER.match(text, at)
+        begin = passed_over.end() if passed_over else at
+        number += text.count("\n", at, begin)
+        if begin == len(text):
+            return
+        found = LINE.match(text, begin)
+        at = max(found.end() if found else len(text), begin + 1)
+        yield number, text[begin:at].rstrip("\r")
+        number += text.count("\n", begin, at)
+
+
 def parse_lines(text: str, unit_ns: int) -> Iterator[tuple[int, Point | BadLine]]:
     """The points of a body, each with the number of its line, from 1; blank lines and comments are passed over.
 
@@ -81,27 +104,37 @@ def parse_lines(text: str, unit_ns: int) -> Iterator[tuple[int, Point | BadLine]
         text: the body.
         unit_ns: of its timestamps, one of ``PRECISIONS``.
     """
-    at, number = 0, 1
-    while at < len(text):
-        if text[at] in " \t\r\n":
-            number += text[at] == "\n"
-            at += 1
-            continue
-        found = LINE.match(text, at)
-        end = found.end() if found else len(text)
-        line = text[at:end].rstrip("\r")
-        if not line.startswith("#"):
-            yield number, _parse(line, unit_ns)
-        number += text.count("\n", at, end)
-        at = max(end, at + 1)
+    return ((number, parse_point(line, unit_ns)) for number, line in split_lines(text))
 
 
-def _parse(line: str, unit_ns: int) -> Point | BadLine:
+def parse_point(line: str, unit_ns: int) -> Point | BadLine:
+    """The point of one line.
+
+    Args:
+        line: as ``split_lines`` gives it.
+        unit_ns: of its timestamp.
+    """
+    if fault := _too_much(line):
+        return _bad(line, fault)
     try:
         parsed = parse_line(line)
     except (LineFormatError, ValueError, OverflowError) as error:
-        shown = line if len(line) <= 100 else f"{line[:100]}…"  # noqa: PLR2004 - as much as a person reads
-        return BadLine(f"unable to parse '{shown}': {str(error).rstrip('.')}")
+        return _bad(line, str(error).rstrip("."))
     exact = None if parsed["time"] is None else parsed["time"] * unit_ns
     ts = None if exact is None else exact // PRECISIONS["ms"]
     return Point(parsed["measurement"], parsed["tags"], parsed["fields"], ts, exact)
+
+
+def _too_much(line: str) -> str | None:
+    """Why a line is not given to the parser, whose time grows with the square of the number of tags."""
+    key = SERIES_KEY.match(line)
+    length = key.end() if key else 0
+    if length > MOST_KEY:
+        return f"the measurement and tags have {length} characters, more than {MOST_KEY}"
+    tags = len(TAG.findall(line, 0, length))
+    return f"there are {tags} tags, more than {MOST_TAGS}" if tags > MOST_TAGS else None
+
+
+def _bad(line: str, why: str) -> BadLine:
+    shown = line if len(line) <= 100 else f"{line[:100]}…"  # noqa: PLR2004 - as much as a person reads
+    return BadLine(f"unable to parse '{shown}': {why}")

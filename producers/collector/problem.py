@@ -9,6 +9,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+LONGEST_DETAIL = 2_000
+"""Characters of a detail: it quotes what a sender sent."""
+
 
 class AsciiJson(JSONResponse):
     """JSON in ASCII: what a sender gave as the name of a field may be what UTF-8 cannot hold."""
@@ -38,6 +41,7 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
         close: bool = False,
         headers: dict[str, str] | None = None,
     ) -> None:
+        detail = detail if len(detail) <= LONGEST_DETAIL else f"{detail[:LONGEST_DETAIL]}…"
         super().__init__(status, detail)
         self.status = status
         self.detail = detail

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from producers.collector.app import create_app
+from producers.collector.connections import BACKLOG, ConnectionLimits
 from producers.collector.delivery import GRACE_S
 from producers.collector.guard import guarded
 
@@ -51,11 +52,19 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> bool:
     Returns:
         Whether it served; False where it could not listen, which uvicorn has logged.
     """
+    proxies = frozenset(proxy.strip() for proxy in settings.collector_trusted_proxies.split(",") if proxy.strip())
+    limits = ConnectionLimits(
+        settings.collector_header_timeout_s,
+        settings.collector_max_connections,
+        settings.collector_max_connections_per_address,
+        proxies,
+    )
     config = uvicorn.Config(
         create_app(settings),
         host=settings.collector_host,
         port=settings.collector_port,
-        http=guarded(settings.collector_header_timeout_s, settings.collector_max_connections),
+        http=guarded(limits),
+        backlog=BACKLOG,
         ws="none",
         log_level=settings.log_level.lower(),
         access_log=False,

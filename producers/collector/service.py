@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from producers.collector.delivery import Delivery, Message
+    from producers.collector.turns import Turns
 
 logger = logging.getLogger("funnelwatch.collector")
 
@@ -48,11 +49,18 @@ class Answer(BaseModel):
         return 503 if self.undelivered else 400 if self.refused else 200
 
 
-async def answer(delivery: Delivery, way: str, checked: Sequence[Checked | Fault], most_bytes: int) -> Answer:
+LONGEST_MESSAGE = 300
+"""Characters of what an answer says of one event: it quotes what was sent."""
+
+
+async def answer(
+    delivery: Delivery, turns: Turns, way: str, checked: Sequence[Checked | Fault], most_bytes: int
+) -> Answer:
     """Deliver the good ones, and say what became of each.
 
     Args:
         delivery: to Kafka.
+        turns: for the work of encoding.
         way: how they came, for the metrics.
         checked: whole events and samples (which have a kind), or what is wrong with them.
         most_bytes: a larger event would be refused by the workers.
@@ -60,11 +68,15 @@ async def answer(delivery: Delivery, way: str, checked: Sequence[Checked | Fault
     answers: list[EventAnswer] = []
     sent: list[EventAnswer] = []
     messages: list[Message] = []
-    for index, one in enumerate(checked):
-        if isinstance(one, Fault):
-            answers.append(_refused(index, one))
+
+    def encode(one: Checked | Fault) -> tuple[Checked, Message] | Fault:
+        return one if isinstance(one, Fault) else (one, delivery.metric(one) if "kind" in one else delivery.event(one))
+
+    for index, encoded in enumerate(await turns.map(encode, checked)):
+        if isinstance(encoded, Fault):
+            answers.append(_refused(index, encoded))
             continue
-        message = delivery.metric(one) if "kind" in one else delivery.event(one)
+        one, message = encoded
         if len(message.value) > most_bytes:
             wrong = Fault("contexts", f"the event has {len(message.value)} bytes, more than {most_bytes}")
             answers.append(_refused(index, wrong, one["event_id"]))
@@ -88,7 +100,12 @@ async def answer(delivery: Delivery, way: str, checked: Sequence[Checked | Fault
 
 
 def _refused(index: int, fault: Fault, event_id: str | None = None) -> EventAnswer:
-    return EventAnswer(index=index, outcome="refused", event_id=event_id, field=fault.field, message=fault.message)
+    field, message = _cut(fault.field), _cut(fault.message)
+    return EventAnswer(index=index, outcome="refused", event_id=event_id, field=field, message=message)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
 def _first(answers: Sequence[EventAnswer]) -> str:

@@ -10,42 +10,61 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Mapping, Sequence  # noqa: TC003
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from alert_rules.labels import checked_route_labels
+from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from schemas.redaction import revealed
+from schemas.texts import legible, legible_lines
 from sinks.alerts.answer import Answer, Outcome, post_json
-from sinks.alerts.kind import Kind, Span, address, listed
-from sinks.alerts.texts import headline, link, moment, summary
+from sinks.alerts.bound import Bound
+from sinks.alerts.kind import Address, Filter, Kind, Secret, Span
+from sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
 """Alerts in one request of a reminder."""
+
+LABEL_CHARACTERS = 1_000
 
 
 class Alertmanager(Kind):
     """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
 
     kind: Literal["alertmanager"]
-    url: Annotated[list[Annotated[str, AfterValidator(address)]], BeforeValidator(listed)] = Field(
-        min_length=1, description="an address such as http://alertmanager:9093, or a list of all of a cluster"
+    url: Annotated[list[Address], *Filter] = Field(
+        description="an address such as http://alertmanager:9093, or a list of all of a cluster"
     )
-    username: str = Field("", description="a user's name, for basic authentication")
-    password: str = Field("", description="their password")
-    labels: dict[str, str] = Field({}, description="a map of labels that every alert gets")
+    username: Line = Field("", description="a user's name, for basic authentication")
+    password: Secret = Field(SecretStr(""), description="their password")
+    labels: Annotated[dict[str, str], AfterValidator(checked_route_labels)] = Field(
+        {}, description="a map of labels that every alert gets, such as {team: growth}"
+    )
     resend: Span = Field(60.0, ge=1, description="a span such as 1m")
-    valid_for: Span = Field(300.0, description="a span such as 5m")
+    valid_for: Span = Field(300.0, le=366 * 86_400, description="a span such as 5m")
 
     @model_validator(mode="after")
     def _outlives_a_reminder(self) -> Self:
         if self.valid_for < 2 * self.resend:
             raise ValueError("valid_for: is less than twice resend: one reminder that is lost would resolve the alert")
+        if bool(self.username) != bool(self.password):
+            missing = "username" if self.password else "password"
+            raise ValueError(f"{missing}: is missing; neither does anything without the other")
         return self
 
     @property
     def resend_s(self) -> float | None:
         """See the base."""
         return self.resend
+
+    @property
+    def is_repeatable(self) -> bool:
+        """See the base. Alertmanager goes by the labels."""
+        return True
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base. What fires in Alertmanager is resolved under the labels that it fires under."""
@@ -60,8 +79,10 @@ class Alertmanager(Kind):
     def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> Answer:
         """See the base."""
         answer = Answer(Outcome.SENT, "nothing fires")
+        until = time.monotonic() + self.timeout
         for begin in range(0, len(alerts), AT_ONCE):
-            answer = self._post([self._firing(alert, now_ms) for alert in alerts[begin : begin + AT_ONCE]])
+            batch = [self._firing(alert, now_ms) for alert in alerts[begin : begin + AT_ONCE]]
+            answer = self._post(batch, max(until - time.monotonic(), 0.1))
             if answer.outcome is not Outcome.SENT:
                 break
         return answer
@@ -77,7 +98,7 @@ class Alertmanager(Kind):
             "funnel": alert["funnel"],
             "step": alert["step"],
         }
-        return {re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII): value for name, value in labels.items() if value}
+        return {_label(name): legible(value, LABEL_CHARACTERS) for name, value in labels.items() if value}
 
     def _firing(self, alert: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         return self._record(alert, self._labels(alert), now_ms + int(self.valid_for * 1000))
@@ -89,17 +110,29 @@ class Alertmanager(Kind):
         texts = {"summary": summary(alert), "description": headline(alert), **alert["annotations"]}
         record = {
             "labels": dict(labels),
-            "annotations": {re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII): text for name, text in texts.items()},
+            "annotations": {_label(name): legible_lines(text, TEXT_CHARACTERS) for name, text in texts.items()},
             "startsAt": moment(alert["started_at"]),
             "endsAt": moment(ends_at),
         }
         return record | ({"generatorURL": link(alert)} if link(alert) else {})
 
-    def _post(self, alerts: list[dict[str, Any]]) -> Answer:
+    def _post(self, alerts: list[dict[str, Any]], timeout_s: float | None = None) -> Answer:
+        """Tell all members side by side: one that is slow takes no time from the others."""
         headers = {}
         if self.username:
-            login = f"{self.username}:{self.password}".encode()
+            login = f"{self.username}:{revealed(self.password)}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
-        answers = [post_json(f"{url.rstrip('/')}/api/v2/alerts", alerts, self.timeout, headers) for url in self.url]
+
+        def post(url: SecretStr) -> Answer:
+            page = f"{revealed(url).rstrip('/')}/api/v2/alerts"
+            return post_json(page, alerts, Bound(timeout_s or self.timeout), headers)
+
+        with ThreadPoolExecutor(len(self.url)) as threads:
+            answers = list(threads.map(post, self.url))
         # As Prometheus: one that has taken it tells the others of its cluster.
         return next((answer for answer in answers if answer.outcome is Outcome.SENT), answers[0])
+
+
+def _label(name: str) -> str:
+    """The name of a label or annotation with the characters that Alertmanager takes."""
+    return re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -13,11 +12,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from schemas.redaction import redacted
+from schemas.web_client import without_login
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic import SecretStr
+
+    from sinks.alerts.bound import Bound
+
 READ_BYTES = 10_000
 """Of an answer this much is read: it is for a person, in the log."""
+
+BODY_S = 1.0
+"""The status decides; the body behind it, which is for a person, may take this long, s."""
 
 SHOWN = 300
 
@@ -29,7 +38,9 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """The other side says that the message itself is wrong: to send it again would change nothing."""
     LATER = "later"
-    """The route is of no use now: outage, too many requests, wrong credentials."""
+    """The route is of no use now: outage, too many requests, wrong credentials. The receiver has not taken it."""
+    UNANSWERED = "unanswered"
+    """All was sent and no answer came: the receiver may have the message, and may get it twice if it is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +51,14 @@ class Answer:
     text: str
     retry_after_s: float | None = None
 
+    def __post_init__(self) -> None:
+        """No answer shows a secret, whatever the other side repeats: it is logged, stored and printed."""
+        object.__setattr__(self, "text", redacted(self.text))
 
-OF_THE_MESSAGE = frozenset({400, 413, 422})
-"""HTTP statuses by which the message is to blame. Others, such as 401 or 404, blame the route: a person mends it."""
+
+OF_THE_ROUTE = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 423, 424, 425, 426, 429})
+"""HTTP statuses below 500 that blame the route (key, address, quota, moment): a person or time mends it. The others
+from 400 on blame the message: the same again would be refused again."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -52,46 +68,100 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+class _Plain(http.client.HTTPConnection):
+    """A connection that keeps to the bound of a delivery, and notes when the request has left."""
+
+    def __init__(self, host: str, bound: Bound, **more: Any) -> None:
+        super().__init__(host, **more)
+        self._bound = bound
+        self._create_connection = bound.connect
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        self._bound.is_sent = True
+        return super().getresponse()
 
 
-def post_json(url: str, body: Any, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer:
+class _Secure(http.client.HTTPSConnection):
+    """The same over TLS."""
+
+    def __init__(self, host: str, bound: Bound, **more: Any) -> None:
+        context = bound.tls()
+        context.set_alpn_protocols(["http/1.1"])  # as http.client does for a context of its own
+        super().__init__(host, context=context, **more)
+        self._bound = bound
+        self._create_connection = bound.connect
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        self._bound.is_sent = True
+        return super().getresponse()
+
+
+class _HTTP(urllib.request.HTTPHandler):
+    def __init__(self, bound: Bound) -> None:
+        super().__init__()
+        self._bound = bound
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Plain, req, bound=self._bound)  # type: ignore[arg-type] # any callable will do
+
+
+class _HTTPS(urllib.request.HTTPSHandler):
+    def __init__(self, bound: Bound) -> None:
+        super().__init__()
+        self._bound = bound
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Secure, req, bound=self._bound)  # type: ignore[arg-type] # any callable will do
+
+
+def post_json(url: str | SecretStr, body: Any, bound: Bound, headers: Mapping[str, str] | None = None) -> Answer:
     """POST a JSON document; see ``post``."""
-    return post(url, json.dumps(body, separators=(",", ":")).encode(), timeout_s, headers)
+    return post(url, json.dumps(body, separators=(",", ":")).encode(), bound, headers)
 
 
-def post(url: str, body: bytes, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer:
+def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, str] | None = None) -> Answer:
     """POST a body, JSON unless the headers say otherwise; never raises for what the other side does.
 
     Args:
-        url: http or https, checked when the routes were read.
+        url: http or https, checked when the routes were read; a login in it is sent as basic authentication.
         body: what to send.
-        timeout_s: for connecting, and for each read, s.
+        bound: what it may take from the name's resolution to the last byte of the answer.
         headers: more headers.
     """
-    sent = {"Content-Type": "application/json", "User-Agent": "funnelwatch-notify", **(headers or {})}
-    request = urllib.request.Request(url, body, sent, method="POST")  # noqa: S310 - checked: http or https
+    bare, login = without_login(url)
+    sent = {"Content-Type": "application/json", "User-Agent": "funnelwatch-notify", **login, **(headers or {})}
+    request = urllib.request.Request(bare, body, sent, method="POST")  # noqa: S310 - checked: http or https
+    opener = urllib.request.build_opener(_NoRedirect, _HTTP(bound), _HTTPS(bound))
     try:
-        with _OPENER.open(request, timeout=timeout_s) as response:
-            return Answer(Outcome.SENT, _said(response.status, response.read(READ_BYTES)))
+        with opener.open(request) as response:
+            return Answer(Outcome.SENT, _said(response.status, _beginning(response, bound)))
     except urllib.error.HTTPError as error:
         with error:
-            text = _said(error.code, _rest(error))
+            text = _said(error.code, _beginning(error, bound))
             wait_s = retry_after(error.headers.get("Retry-After"), time.time())
-        return Answer(Outcome.REFUSED if error.code in OF_THE_MESSAGE else Outcome.LATER, text, wait_s)
-    except (OSError, http.client.HTTPException, ssl.SSLError, ValueError) as error:
-        return Answer(Outcome.LATER, f"{type(error).__name__}: {error}")
+        is_final = http.HTTPStatus.BAD_REQUEST <= error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
+        is_final = is_final and error.code not in OF_THE_ROUTE
+        return Answer(Outcome.REFUSED if is_final else Outcome.LATER, text, wait_s)
+    except (OSError, http.client.HTTPException) as error:
+        return no_answer(error, bound)
+
+
+def no_answer(error: Exception, bound: Bound) -> Answer:
+    """The answer where none came."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    text = f"{type(reason).__name__}: {reason}"[:SHOWN]
+    return Answer(Outcome.UNANSWERED if bound.is_sent else Outcome.LATER, text)
 
 
 def retry_after(value: str | None, now_s: float) -> float | None:
     """The seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3: seconds or a date); None: nothing."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isascii() and value.strip().isdigit():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -99,8 +169,13 @@ def _said(status: int, body: bytes) -> str:
     return f"{status} {' '.join(body.decode(errors='replace').split())[:SHOWN]}".strip()
 
 
-def _rest(error: urllib.error.HTTPError) -> bytes:
+def _beginning(response: Any, bound: Bound) -> bytes:
+    """As much of an answer's body as a person needs, if it comes soon; the status has decided already."""
+    bound.shorten(BODY_S)
+    found = b""
     try:
-        return error.read(READ_BYTES)
-    except (OSError, http.client.HTTPException):
-        return b""
+        while len(found) < READ_BYTES and (part := response.read1(READ_BYTES - len(found))):
+            found += part
+    except (OSError, http.client.HTTPException, ValueError):
+        pass
+    return found

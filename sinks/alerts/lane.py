@@ -4,7 +4,9 @@ A lane waits for nobody but its own route. What an attempt could not deliver sta
 each time, and goes on with what was tried least, so that one message that the other side chokes on holds no other up.
 
 Delivery is at least once: a notifier that is killed after the other side took a message and before that is noted sends
-it again. What is sent carries a key by which the other side knows it again (docs/notify.md).
+it again. What is sent carries a key by which the other side knows it again (docs/notify.md). Every attempt is noted
+before it begins, has one bound in time, and its result is noted however long the database is away meanwhile: a receiver
+that is slow, or takes messages without an answer, gets the same one a few times at most (``UNANSWERED_PAUSES_S``).
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ import logging
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from schemas.texts import legible
 from sinks.alerts import metrics
 from sinks.alerts.answer import Answer, Outcome
 from sinks.timescale.database import is_outage
+from sinks.timescale.notifications import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,19 +32,33 @@ if TYPE_CHECKING:
     from sinks.alerts.kind import Kind
     from sinks.timescale.notifications import LaneStore, Waiting
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
 """How often a lane looks when nobody has told it of something new, s."""
 
 KEEP_EVERY_S = 20.0
-"""How often a lane that pauses tells the database that it still has its route, s."""
+"""How often a lane that pauses or sends tells the database that it still has its route, s."""
 
 OUTAGE_S = 5.0
 """The database is tried again after at most this, s: it is ours, and nobody asked for patience."""
 
 STANDBY_S = 5.0
 """How often a lane whose route another notifier has tries to take it, s."""
+
+UNANSWERED_PAUSES_S = (60.0, 900.0, 14_400.0)
+"""A message of which all was sent and that was not answered is sent again after these, s, and then no more."""
+
+TRY_AGAIN_S = 60.0
+"""What was given up is tried again after this, s, while its alert still fires."""
+
+LOG_EVERY_S = 1_800.0
+"""A route that goes on failing for the same reason is logged this often, s."""
+
+
+ANSWER_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,12 @@ class Lane:
         self._stopping = threading.Event()
         self._failures = 0
         self._remind_at = 0.0
+        self._try_again_at = 0.0
+        self._unnoted: Result | None = None
+        self._logged = ("", 0.0)
+        self._sender = ThreadPoolExecutor(1, f"send {route.name}")
+        for outcome in ("sent", "refused", "given_up", "unanswered"):
+            metrics.DECIDED.labels(route.name, outcome)  # a counter that begins at 1 has not risen, to Prometheus
         self._thread = threading.Thread(target=self._run, name=f"lane {route.name}")
 
     def start(self) -> None:
@@ -121,64 +147,132 @@ class Lane:
                     self._wake.wait(pause_s)
         finally:
             metrics.HOLDS.labels(self.route.name).set(0)
-            self._store.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let the route go; a lane that was started does so when it ends."""
+        self._sender.shutdown()
+        self._store.close()
 
     def _pause(self, pause_s: float) -> None:
         """Wait, without losing the route to the database's limit for idle sessions."""
         until = time.monotonic() + pause_s
         while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, KEEP_EVERY_S)):
+            self._keep()
+
+    def _keep(self) -> None:
+        """Tell the database that this lane lives, if it answers; a delivery under way goes on whatever comes of it."""
+        try:
+            self._store.keep()
+        except Exception as error:
+            if not is_outage(error):
+                log.exception("route %s: unexpected", self.route.name)
+
+    def _while_kept(self, send: Callable[[], T]) -> T:
+        """The result of a delivery; the lane keeps its route meanwhile, so that no other notifier sends the same."""
+        sending = self._sender.submit(send)
+        while True:
             try:
-                self._store.keep()
-            except Exception as error:
-                if not is_outage(error):
-                    raise
+                return sending.result(KEEP_EVERY_S)
+            except NotYetError:
+                if sending.done():
+                    return sending.result()
+                self._keep()
 
     def step(self) -> float:
         """Send one message, or a reminder that is due; how long to pause then, s."""
+        if self._unnoted is not None:  # it counts, whoever has the route by now
+            self._store.note(self._unnoted)
+            self._unnoted = None
         held = self._store.hold()
         metrics.HOLDS.labels(self.route.name).set(held)
         if not held:
             return STANDBY_S
-        waiting = self._store.next()
+        waiting = self._store.next(resolved_alone=self.route.tells_resolved_alone)
         if waiting is not None:
             return self._send(waiting)
         if self.route.resend_s is not None and time.monotonic() >= self._remind_at:
             return self._remind(self.route.resend_s)
+        if time.monotonic() >= self._try_again_at:
+            self._try_again_at = time.monotonic() + TRY_AGAIN_S / 2
+            if again := self._store.try_given_up_again(TRY_AGAIN_S):
+                log.warning("route %s: tries %d alerts again that still fire", self.route.name, len(again))
+                return 0.0
         return IDLE_S
 
     def _send(self, waiting: Waiting) -> float:
         name, alert = self.route.name, waiting.alert
         said = f"route {name}: {alert['alert_id']} {alert['sequence']} ({alert['state']} {alert['rule']})"
-        try:
-            answer = self.route.deliver(alert, waiting.previous, self._now_ms())
-        except Exception as error:  # a fault of ours in one message must not hold the others up
-            log.exception("%s: unexpected", said)
-            answer = Answer(Outcome.LATER, f"{type(error).__name__}: {error}")
-        if answer.outcome is Outcome.LATER and waiting.age_s < self.route.give_up_after:
-            self._store.note(alert, None, answer.text)
-            pause_s = self._failed(answer)
-            log.warning("%s: not now, again in %.1f s or later: %s", said, pause_s, answer.text)
-            return pause_s
-        outcome = "given_up" if answer.outcome is Outcome.LATER else str(answer.outcome)
-        self._store.note(alert, outcome, answer.text)
-        metrics.DECIDED.labels(name, outcome).inc()
-        if answer.outcome is Outcome.LATER:
-            log.error("%s: given up after %.0f s: %s", said, waiting.age_s, answer.text)
-            return self._failed(answer)
-        self._failures = 0
+        said = legible(said, 300)
+        attempt = self._store.begin(alert)
+        if attempt is None:
+            return 0.0
+        answer = self._deliver(waiting, said)
+        text = legible(answer.text, ANSWER_CHARACTERS)
+        unanswered = answer.outcome is Outcome.UNANSWERED
+        outcome, pause_s = self._decide(waiting, answer)
+        lane_pause_s = self._tell(answer, outcome, pause_s, f"{said}:", waiting.age_s)
+        self._unnoted = Result(alert, attempt, outcome, text, unanswered, pause_s)
+        self._store.note(self._unnoted)
+        self._unnoted = None
+        return lane_pause_s
+
+    def _tell(self, answer: Answer, outcome: str | None, pause_s: float, said: str, age_s: float) -> float:
+        """Count and log what came of an attempt; how long to pause then, s."""
+        text = legible(answer.text, ANSWER_CHARACTERS)
+        if outcome is not None:
+            metrics.DECIDED.labels(self.route.name, outcome).inc()
+        if answer.outcome is Outcome.SENT:
+            self._failures, self._logged = 0, ("", 0.0)
+            metrics.LAST.labels(self.route.name).set(self._now_ms() / 1000)
+            log.info("%s sent: %s", said, text)
+            return 0.0
         if answer.outcome is Outcome.REFUSED:
-            log.error("%s: refused for good: %s", said, answer.text)
-        else:
-            metrics.LAST.labels(name).set(self._now_ms() / 1000)
-            log.info("%s: sent: %s", said, answer.text)
-        return 0.0
+            self._failures = 0
+            log.error("%s refused for good: %s", said, text)
+            return 0.0
+        lane_pause_s = self._failed(answer)
+        if outcome is not None:
+            log.error("%s %s after %.0f s: %s", said, outcome.replace("_", " "), age_s, text)
+        elif self._is_news(text):
+            log.warning("%s not now, again in %.1f s or later: %s", said, max(pause_s, lane_pause_s), text)
+        return lane_pause_s
+
+    def _deliver(self, waiting: Waiting, said: str) -> Answer:
+        try:
+            return self._while_kept(lambda: self.route.deliver(waiting.alert, waiting.previous, self._now_ms()))
+        except (MemoryError, OSError, RuntimeError) as error:  # this machine is short of something
+            log.exception("%s: unexpected", said)
+            return Answer(Outcome.LATER, f"{type(error).__name__}: {error}")
+        except Exception as error:  # a bug: the same message would fail again, and others must go on
+            log.exception("%s: unexpected", said)
+            return Answer(Outcome.REFUSED, f"{type(error).__name__}: {error}")
+
+    def _decide(self, waiting: Waiting, answer: Answer) -> tuple[str | None, float]:
+        """What a message is done with, None while it is tried again; and the pause until it is, s."""
+        if answer.outcome in {Outcome.SENT, Outcome.REFUSED}:
+            return str(answer.outcome), 0.0
+        if answer.outcome is Outcome.UNANSWERED and not self.route.is_repeatable:
+            if waiting.unanswered >= len(UNANSWERED_PAUSES_S) or waiting.age_s >= self.route.give_up_after:
+                return "unanswered", 0.0
+            return None, UNANSWERED_PAUSES_S[waiting.unanswered]
+        return (None if waiting.age_s < self.route.give_up_after else "given_up"), 0.0
+
+    def _is_news(self, text: str) -> bool:
+        """Whether a failure is to be logged: another than before, or the same after a while."""
+        before, at = self._logged
+        if text == before and time.monotonic() - at < LOG_EVERY_S:
+            return False
+        self._logged = (text, time.monotonic())
+        return True
 
     def _remind(self, every_s: float) -> float:
         firing = self._store.firing()
-        answer = self.route.remind(firing, self._now_ms())
+        answer = self._while_kept(lambda: self.route.remind(firing, self._now_ms()))
         if answer.outcome is not Outcome.SENT:
             pause_s = min(self._failed(answer), every_s)
-            log.warning("route %s: reminder of %d alerts: %s", self.route.name, len(firing), answer.text)
+            if self._is_news(answer.text):
+                log.warning("route %s: reminder of %d alerts: %s", self.route.name, len(firing), legible(answer.text))
             return pause_s
         self._failures = 0
         self._remind_at = time.monotonic() + every_s

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import smtplib
-import ssl
+import socket
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic looks at it
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.kind import Kind, listed
-from sinks.alerts.texts import cut, details, headline, link, summary
+from alert_rules.plain import Line, Whole
+from schemas.redaction import revealed
+from schemas.texts import cut
+from sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
+from sinks.alerts.bound import Bound
+from sinks.alerts.kind import Filter, Kind, Secret, Span
+from sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 SUBJECT_CHARACTERS = 200
+ID_CHARACTERS = 300
+QUIT_S = 1.0
+"""A server that has taken the message may take this long to say good-bye, s."""
+OWN_NAME_S = 2.0
+READY = 220
 PERMANENT = 500
 """SMTP reply codes from here on (RFC 5321, 4.2.1) say that the same again would be refused again."""
 
 
 def _mailbox(value: str) -> str:
-    if "@" not in parseaddr(value)[1] or "\n" in value:
+    local, _, domain = parseaddr(value)[1].rpartition("@")
+    if not local or not domain or not value.isprintable() or " " in local + domain:
         raise ValueError("is no address of a mailbox")
     return value
 
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("is no file that can be read here")
+    return path
+
+
+def _port(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+Port = Annotated[Whole, BeforeValidator(_port)]
+"""A whole number, or its text, which an environment variable gives."""
 
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 
@@ -37,38 +64,55 @@ class Email(Kind):
     """Some people's mailboxes."""
 
     kind: Literal["email"]
-    host: str = Field(min_length=1, description="the mail server, such as smtp.example.com")
-    port: int = Field(587, ge=1, le=65_535, description="its port, 1 to 65535")
+    host: Line = Field(description="the mail server, such as smtp.example.com")
+    port: Port = Field(587, ge=1, le=65_535, description="its port, 1 to 65535")
     tls: Literal["starttls", "tls", "none"] = Field("starttls", description="starttls, tls or none")
-    ca_file: Path | None = Field(None, description="a file of certificates to trust instead of the system's")
-    username: str = Field("", description="a user's name, where the server wants one")
-    password: str = Field("", description="their password, such as ${SMTP_PASSWORD}")
+    ca_file: Annotated[Path, AfterValidator(_file)] | None = Field(
+        None, description="a file of certificates to trust instead of the system's"
+    )
+    username: Line = Field("", description="a user's name, where the server wants one")
+    password: Secret = Field(SecretStr(""), description="their password, such as ${SMTP_PASSWORD}")
     sender: Mailbox = Field(alias="from", description="an address such as funnelwatch@example.com")
-    to: Annotated[list[Mailbox], BeforeValidator(listed)] = Field(
-        min_length=1, description="an address such as on-call@example.com, or a list of them"
+    to: Annotated[list[Mailbox], *Filter] = Field(
+        description="an address such as on-call@example.com, or a list of them"
+    )
+
+    timeout: Span = Field(
+        120.0, gt=0, le=300, description="a span such as 2m, at most 5m: for a whole delivery; mail servers are slow"
     )
 
     @model_validator(mode="after")
     def _no_password_in_the_clear(self) -> Self:
         if self.username and self.tls == "none":
             raise ValueError("tls: is none, and the password would be sent in the clear")
+        if bool(self.username) != bool(self.password):
+            missing = "username" if self.password else "password"
+            raise ValueError(f"{missing}: is missing; neither does anything without the other")
+        if self.ca_file and self.tls == "none":
+            raise ValueError("ca_file: does nothing where tls is none")
         return self
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base. A message that is sent twice has the same Message-ID, by which mail programs show it once."""
         message = self.message(alert, now_ms)
+        bound = Bound(self.timeout)
+        session: _Session | None = None
         try:
-            with self._session() as session:
-                if self.username:
-                    session.login(self.username, self.password)
-                refused = session.send_message(message)
+            session = self._session(bound)
+            if self.username:
+                session.login(self.username, revealed(self.password))
+            refused = session.send_message(message)
+            session.leave()
         except smtplib.SMTPRecipientsRefused as error:
             return _of_codes(error.recipients)
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             text = f"{error.smtp_code} {_text(error.smtp_error)}"
             return Answer(Outcome.REFUSED if error.smtp_code >= PERMANENT else Outcome.LATER, text)
         except (smtplib.SMTPException, OSError) as error:
-            return Answer(Outcome.LATER, f"{type(error).__name__}: {error}")
+            return no_answer(error, bound)
+        finally:
+            if session is not None:
+                session.close()
         if refused:
             return Answer(Outcome.SENT, f"accepted, but not for {_of_codes(refused).text}")
         return Answer(Outcome.SENT, "250 accepted")
@@ -81,35 +125,90 @@ class Email(Kind):
         message["To"] = ", ".join(self.to)
         message["Date"] = format_datetime(datetime.fromtimestamp(now_ms / 1000, UTC))
         domain = parseaddr(self.sender)[1].rpartition("@")[2]
-        thread = f"<{alert['alert_id']}.{self.name}@{domain}>"
-        message["Message-ID"] = f"<{alert['alert_id']}.{alert['sequence']}.{self.name}@{domain}>"
+        alert_id = re.sub(r"[^A-Za-z0-9._-]", "_", alert["alert_id"])[:ID_CHARACTERS]
+        thread = f"<{alert_id}.{self.name}@{domain}>"
+        message["Message-ID"] = f"<{alert_id}.{alert['sequence']}.{self.name}@{domain}>"
         message["In-Reply-To"] = thread
         message["References"] = thread
         message["Auto-Submitted"] = "auto-generated"
-        lines = [summary(alert), alert["annotations"].get("look_first", ""), link(alert)]
+        lines = [summary(alert), annotation(alert, "look_first"), link(alert)]
         table = [f"{name + ':':<18}{value}" for name, value in details(alert).items()]
         message.set_content("\n\n".join(filter(None, [*lines, "\n".join(table)])) + "\n")
         return message
 
-    def _session(self) -> smtplib.SMTP:
-        context = ssl.create_default_context(cafile=self.ca_file and str(self.ca_file))
-        if self.tls == "tls":
-            return smtplib.SMTP_SSL(self.host, self.port, timeout=self.timeout, context=context)
-        session = smtplib.SMTP(self.host, self.port, timeout=self.timeout)
-        if self.tls == "starttls":
-            try:
+    def _session(self, bound: Bound) -> _Session:
+        context = bound.tls(str(self.ca_file) if self.ca_file else None) if self.tls != "none" else None
+        session = _Session(bound, context if self.tls == "tls" else None)
+        try:
+            session.begin(self.host, self.port)
+            if self.tls == "starttls":
                 session.starttls(context=context)
-            except BaseException:
-                session.close()
-                raise
+        except BaseException:
+            session.close()
+            raise
         return session
+
+
+class _Session(smtplib.SMTP):
+    """A session that keeps to the bound of a delivery, and notes when the whole message has left."""
+
+    def __init__(self, bound: Bound, context: ssl.SSLContext | None) -> None:
+        super().__init__(local_hostname=_own_name())
+        self._bound = bound
+        self._context = context
+
+    def begin(self, host: str, port: int) -> None:
+        """Connect, and wait for the server's greeting.
+
+        Raises:
+            smtplib.SMTPConnectError: it is none.
+        """
+        code, said = self.connect(host, port)
+        if code != READY:
+            raise smtplib.SMTPConnectError(code, said)
+
+    def _get_socket(self, host: str, port: int, _timeout: float) -> socket.socket:
+        sock = self._bound.connect((host, port))
+        self._host = host  # the name that the certificate must have
+        if self._context is None:
+            return sock
+        try:
+            return self._context.wrap_socket(sock, server_hostname=host)
+        except BaseException:
+            sock.close()
+            raise
+
+    def send(self, s: Any) -> None:
+        """See the base. Only a message ends like this; no command does."""
+        super().send(s)
+        end = b"\r\n.\r\n" if isinstance(s, bytes) else "\r\n.\r\n"
+        self._bound.is_sent = self._bound.is_sent or s.endswith(end)
+
+    def leave(self) -> None:
+        """Say good-bye; the message is taken, whatever comes back."""
+        self._bound.shorten(QUIT_S)
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            self.quit()
+
+
+@cache
+def _own_name() -> str:
+    """The name by which this machine greets a server; an address where its own name cannot be resolved soon."""
+    name = socket.gethostname()
+    if "." not in name:
+        try:
+            name = Bound(OWN_NAME_S).resolve(name, 0)[0][4][0]
+        except OSError:
+            name = "127.0.0.1"
+        name = f"[IPv6:{name}]" if ":" in name else f"[{name}]"
+    return re.sub(r"[^A-Za-z0-9.:_\[\]-]", "-", name)
 
 
 def _of_codes(recipients: Mapping[str, tuple[int, bytes]]) -> Answer:
     """One answer for recipients of whom each was refused for a reason of its own; later if any may still take it."""
     text = "; ".join(f"{name}: {code} {_text(said)}" for name, (code, said) in recipients.items())
     final = all(code >= PERMANENT for code, _ in recipients.values())
-    return Answer(Outcome.REFUSED if final else Outcome.LATER, text)
+    return Answer(Outcome.REFUSED if final else Outcome.LATER, text[:SHOWN])
 
 
 def _text(said: bytes | str) -> str:

@@ -18,7 +18,10 @@ class Verdict(StrEnum):
 
     TELL = "tell"
     TELL_IF_TOLD = "tell_if_told"
-    """It resolves an alert and the filters do not want it: told all the same where its firing was, else not."""
+    """It resolves an alert and the filters do not want it: told all the same where its firing was, else not.
+
+    That an alert which the filters do want resolved is told nowhere else either; the queue sees to it.
+    """
     HEARTBEAT = "heartbeat"
     SILENCED = "silenced"
     FILTERED = "filtered"

@@ -7,6 +7,7 @@ special case. Any number of notifiers may run: all of them queue, each message o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from schemas.texts import legible
 from sinks.alerts import metrics
 from sinks.alerts.lane import Lane
 from sinks.alerts.matching import Verdict, verdict
@@ -21,6 +23,7 @@ from sinks.timescale.database import Database, is_outage
 from sinks.timescale.migrations import migrate
 from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
 from stream.outage import StoppedError, until_done
+from stream.servers import DATABASE, KAFKA, servers
 from stream.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
 
 if TYPE_CHECKING:
@@ -36,8 +39,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ASK_KAFKA_EVERY_S = 10.0
 COUNT_EVERY = 10
 """Of the moments without a new message (some five a second) this many pass until what waits is counted anew."""
+
+LANES_WAIT_S = 30.0
+"""Lanes of known routes begin after this at the latest, s, while the topic is read."""
 
 
 class Notifier:
@@ -66,6 +73,8 @@ class Notifier:
         self._lanes = {
             route.name: Lane(route, LaneStore(settings.timescale_url, route.name), now_ms, backoff) for route in routes
         }
+        self._lanes_run = False
+        self._starting = threading.Lock()
         self._since: dict[str, int] = {}
         self._stopping = threading.Event()
 
@@ -93,15 +102,19 @@ class Notifier:
 
     def _work(self) -> None:
         new = self._patiently("PostgreSQL: routes", self._start)
-        if not new:
-            self._start_lanes()
-        with TopicReader(self._settings, self._settings.alerts_topic) as reader:
-            # A new route waits until all is read: an alert that is over by then is not told as firing.
-            read = self._patiently("Kafka: the alerts so far", lambda: self._catch_up(reader))
-            log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._lanes))
-            if new:
+        # Lanes wait until all is read: an alert that is over by then, or muted, is not told as firing. While Kafka or
+        # the schema registry is away, what was queued before is told all the same.
+        overdue = threading.Timer(LANES_WAIT_S, self._start_lanes)
+        try:
+            with TopicReader(self._settings, self._settings.alerts_topic) as reader:
+                if not new:
+                    overdue.start()
+                read = self._patiently("Kafka: the alerts so far", lambda: self._catch_up(reader))
+                log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._lanes))
                 self._start_lanes()
-            self._patiently("Kafka: new alerts", lambda: self._follow(reader, read))
+                self._patiently("Kafka: new alerts", lambda: self._follow(reader, read))
+        finally:
+            overdue.cancel()
 
     def _follow(self, reader: TopicReader, read: dict[int, int]) -> None:
         """Queue what comes, until stopped."""
@@ -114,6 +127,7 @@ class Notifier:
             quiet = quiet + 1 if message is None else 0
             if quiet % COUNT_EVERY == 1:
                 self._count()
+                self._ask_kafka(reader)
 
     def _start(self) -> set[str]:
         migrate(self._database, self._settings.window_ms)
@@ -121,8 +135,10 @@ class Notifier:
         return new
 
     def _start_lanes(self) -> None:
-        for lane in self._lanes.values():
-            lane.start()
+        with self._starting:
+            for lane in () if self._lanes_run or self._stopping.is_set() else self._lanes.values():
+                lane.start()
+            self._lanes_run = True
 
     def _catch_up(self, reader: TopicReader) -> dict[int, int]:
         """Queue what the topic has now; partition to the offset that comes next."""
@@ -152,7 +168,7 @@ class Notifier:
             alert = self._patiently("schema registry", lambda: self._decode(value))
         except Undecodable as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            log.warning("passed over, no alert: %s: %s", where, error)
+            log.warning("passed over, no alert: %s: %s", where, legible(str(error)))
             return
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
@@ -163,11 +179,15 @@ class Notifier:
         wanted = []
         for route in self._routes:
             decided = verdict(route.when, alert)
+            resolved = alert["state"] == "resolved"
             if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
-                over = alert["state"] == "resolved" and published_ms < self._since[route.name]
-                wanted.append(Queued(route.name, only_if_told=decided is Verdict.TELL_IF_TOLD, history=over))
+                over = resolved and published_ms < self._since[route.name]
+                known = resolved and not (route.tells_resolved_alone and decided is Verdict.TELL)
+                wanted.append(Queued(route.name, only_if_known=known, noted_as="history" if over else None))
             elif decided is not Verdict.HEARTBEAT:
                 metrics.PASSED.labels(route.name, str(decided)).inc()
+                if resolved or decided is Verdict.SILENCED:  # what waits of the alert is no longer to be told
+                    wanted.append(Queued(route.name, only_if_known=True, noted_as=str(decided)))
         return wanted
 
     def _count(self) -> None:
@@ -176,11 +196,20 @@ class Notifier:
         except Exception as error:
             if not is_outage(error):
                 raise
+            for route in self._lanes:
+                metrics.note_waiting(route, None, 0.0)
             return
+        servers.answered(DATABASE)
         for route in self._lanes:
-            number, oldest_s = waiting.get(route, (0, 0.0))
-            metrics.WAITING.labels(route).set(number)
-            metrics.OLDEST.labels(route).set(oldest_s)
+            metrics.note_waiting(route, *waiting.get(route, (0, 0.0)))
+
+    def _ask_kafka(self, reader: TopicReader) -> None:
+        """Note now and then that Kafka answers: no message may as well mean that it does not."""
+        if servers.silent_s(KAFKA) < ASK_KAFKA_EVERY_S:
+            return
+        with contextlib.suppress(KafkaException):
+            reader.partitions()
+            servers.answered(KAFKA)
 
     def _patiently(self, what: str, operation: Callable[[], T]) -> T:
         return until_done(operation, what=what, is_outage=_passes, stopping=self._stopping)

@@ -5,13 +5,16 @@ https://developer.pagerduty.com/docs/events-api-v2/trigger-events/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, SecretStr
 
+from schemas.redaction import revealed
+from schemas.texts import cut, legible
 from sinks.alerts.answer import Answer, post_json
-from sinks.alerts.kind import Kind, address
-from sinks.alerts.texts import cut, details, headline, link, moment, summary
+from sinks.alerts.bound import Bound
+from sinks.alerts.kind import Address, Key, Kind
+from sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,46 +24,58 @@ Severity = Literal["critical", "error", "warning", "info"]
 SUMMARY_CHARACTERS = 1024
 """Longer summaries are refused by PagerDuty."""
 
+ANNOTATIONS = 20
+
 
 class PagerDuty(Kind):
     """One service of PagerDuty."""
 
     kind: Literal["pagerduty"]
-    routing_key: str = Field(min_length=1, description="the integration key of a service, such as ${PAGERDUTY_KEY}")
-    url: Annotated[str, AfterValidator(address)] = Field(
-        "https://events.pagerduty.com/v2/enqueue",
+    routing_key: Key = Field(description="the integration key of a service, such as ${PAGERDUTY_KEY}")
+    url: Address = Field(
+        SecretStr("https://events.pagerduty.com/v2/enqueue"),
         description="an address such as https://events.eu.pagerduty.com/v2/enqueue",
     )
     severities: dict[str, Severity] = Field(
         {}, description="a map from a rule's severity to critical, error, warning or info"
     )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """See the base. PagerDuty goes by the key."""
+        return True
+
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base. The same message twice is the same incident, once: PagerDuty goes by the key."""
-        return post_json(self.url, self.event(alert), self.timeout)
+        return post_json(self.url, self.event(alert), Bound(self.timeout))
 
     def event(self, alert: Mapping[str, Any]) -> dict[str, Any]:
         """The event of a message."""
-        event: dict[str, Any] = {"routing_key": self.routing_key, "dedup_key": alert["alert_id"]}
+        event: dict[str, Any] = {"routing_key": revealed(self.routing_key), "dedup_key": alert["alert_id"]}
         if alert["state"] == "resolved":
             return {**event, "event_action": "resolve"}
         event |= {
             "event_action": "trigger",
             "payload": {
-                "summary": cut(f"{headline(alert)}: {summary(alert)}", SUMMARY_CHARACTERS),
-                "source": f"funnelwatch/{alert['funnel']}",
+                "summary": cut(" ".join(f"{headline(alert)}: {summary(alert)}".split()), SUMMARY_CHARACTERS),
+                "source": f"funnelwatch/{legible(alert['funnel'])}",
                 "severity": self._severity(alert["severity"]),
                 "timestamp": moment(alert["started_at"]),
-                "component": alert["step"],
-                "group": alert["funnel"],
-                "class": alert["rule"],
-                "custom_details": {**alert["annotations"], **details(alert)},
+                "component": legible(alert["step"]),
+                "group": legible(alert["funnel"]),
+                "class": legible(alert["rule"]),
+                "custom_details": {**self._annotations(alert), **details(alert)},
             },
             "client": "funnelwatch",
         }
         if link(alert):
             event |= {"client_url": link(alert), "links": [{"href": link(alert), "text": "Dashboard"}]}
         return event
+
+    @staticmethod
+    def _annotations(alert: Mapping[str, Any]) -> dict[str, str]:
+        """So many and so long that PagerDuty, which takes half a megabyte, takes the event."""
+        return {legible(name): annotation(alert, name) for name in list(alert["annotations"])[:ANNOTATIONS]}
 
     def _severity(self, severity: str) -> Severity:
         known: dict[str, Severity] = {"critical": "critical", "warning": "warning", "info": "info"}

@@ -42,5 +42,6 @@ def sample(state: str, now_ms: int) -> dict[str, Any]:
         "where_value": "5.2.0",
         "where_share": 0.8,
         "steps": ["VERIFY_SMS_CODE"],
+        "series": [{"step": "VERIFY_SMS_CODE", "dimensions": {"os": "iOS"}}],
         "silenced_by": "",
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import re
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
+from schemas.texts import cut
 from sinks.alerts.answer import Answer, post_json
-from sinks.alerts.kind import Kind, address
-from sinks.alerts.texts import cut, details, headline, link, summary
+from sinks.alerts.bound import Bound
+from sinks.alerts.kind import Address, Kind
+from sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,38 +22,52 @@ FIELD_CHARACTERS = 2_000
 FIELDS = 10
 """What Slack takes at most (block kit reference)."""
 
+MENTION = re.compile("(@(?=channel|here|everyone|group)|<(?=[!@#]))", re.IGNORECASE)
+
 
 class Slack(Kind):
     """One channel, which the webhook's address stands for."""
 
     kind: Literal["slack"]
-    url: Annotated[str, AfterValidator(address)] = Field(
+    url: Address = Field(
         description="the webhook's address, such as ${SLACK_URL}, which begins with https://hooks.slack.com/services/"
     )
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base. Slack knows no key: a notifier killed at the wrong moment shows a message twice."""
-        return post_json(self.url, message(alert), self.timeout)
+        return post_json(self.url, message(alert), Bound(self.timeout))
 
 
 def message(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """The message's text, for notifications, and its blocks."""
+    """The message's text, for notifications, and its blocks.
+
+    All that events or rules have written is plain text, in which Slack sees neither mentions nor links nor formats.
+    """
     mark = "✅" if alert["state"] == "resolved" else "🔴" if alert["severity"] == "critical" else "🟠"
-    told = [escaped(summary(alert)), *(escaped(text) for text in [alert["annotations"].get("look_first", "")] if text)]
-    if link(alert):
-        told.append(f"<{escaped(link(alert)).replace('|', '%7C')}|Dashboard>")
-    fields = [f"*{name}*\n{escaped(value)}" for name, value in details(alert).items()]
+    told = "\n".join(filter(None, [summary(alert), annotation(alert, "look_first")]))
+    fields = [f"{name}\n{value}" for name, value in details(alert).items()]
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": cut(f"{mark} {headline(alert)}", HEADER_CHARACTERS)}},
-        {"type": "section", "text": {"type": "mrkdwn", "text": cut("\n".join(told), SECTION_CHARACTERS)}},
-        {
-            "type": "section",
-            "fields": [{"type": "mrkdwn", "text": cut(field, FIELD_CHARACTERS)} for field in fields[:FIELDS]],
-        },
+        {"type": "header", "text": plain(f"{mark} {headline(alert)}", HEADER_CHARACTERS)},
+        {"type": "section", "text": plain(told, SECTION_CHARACTERS)},
+        {"type": "section", "fields": [plain(field, FIELD_CHARACTERS) for field in fields[:FIELDS]]},
     ]
-    return {"text": cut(escaped(headline(alert)), SECTION_CHARACTERS), "blocks": blocks}
+    if link(alert):
+        target = escaped(link(alert)).replace("|", "%7C")
+        blocks.insert(2, {"type": "section", "text": {"type": "mrkdwn", "text": f"<{target}|Dashboard>"}})
+    # The text beside blocks is read as marks: escaped, and formats switched off.
+    return {"text": cut(escaped(headline(alert)), SECTION_CHARACTERS), "mrkdwn": False, "blocks": blocks}
+
+
+def plain(text: str, length: int) -> dict[str, Any]:
+    """A text that Slack shows as it is."""
+    return {"type": "plain_text", "text": cut(unmarked(text), length), "emoji": False}
 
 
 def escaped(text: str) -> str:
     """What Slack would take for its own marks (links, mentions), made plain."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return unmarked(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def unmarked(text: str) -> str:
+    """The text without mentions, also for programs that show a plain text as Slack's marks: nothing is seen of it."""
+    return MENTION.sub("\\1\N{WORD JOINER}", text)

@@ -5,8 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from schemas.texts import legible, legible_lines
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+TEXT_CHARACTERS = 4_000
+LINK_CHARACTERS = 2_000
 
 
 def moment(ms: int) -> str:
@@ -16,16 +22,16 @@ def moment(ms: int) -> str:
 
 def scope(alert: Mapping[str, Any]) -> str:
     """What it is about: ``sign_up VERIFY_SMS_CODE os=iOS``."""
-    steps = "+".join(alert["steps"]) or alert["step"]
-    about = [f"{name}={value}" for name, value in sorted(alert["dimensions"].items())]
-    return " ".join(part for part in (alert["funnel"], steps, *about) if part != "*") or "the pipeline"
+    steps = "+".join(map(legible, alert["steps"])) or legible(alert["step"])
+    about = [f"{legible(name)}={legible(value)}" for name, value in sorted(alert["dimensions"].items())]
+    return " ".join(part for part in (legible(alert["funnel"]), steps, *about) if part != "*") or "the pipeline"
 
 
 def headline(alert: Mapping[str, Any]) -> str:
     """One line that says all that matters: state, severity, rule, scope, rate against what was expected."""
-    state = "RESOLVED" if alert["state"] == "resolved" else f"FIRING {alert['severity']}"
+    state = "RESOLVED" if alert["state"] == "resolved" else f"FIRING {legible(alert['severity'])}"
     numbers = f": {alert['rate']:.1%}, expected {alert['expected_rate']:.1%}" if is_about_rates(alert) else ""
-    return f"{state} {alert['rule']} {scope(alert)}{numbers}"
+    return f"{state} {legible(alert['rule'])} {scope(alert)}{numbers}"
 
 
 def is_about_rates(alert: Mapping[str, Any]) -> bool:
@@ -35,12 +41,21 @@ def is_about_rates(alert: Mapping[str, Any]) -> bool:
 
 def summary(alert: Mapping[str, Any]) -> str:
     """The rule's own sentence, or the headline where it has none."""
-    return str(alert["annotations"].get("summary") or headline(alert))
+    return annotation(alert, "summary") or headline(alert)
+
+
+def annotation(alert: Mapping[str, Any], name: str) -> str:
+    """One of its annotations, which may have several lines; empty where it has none of this name."""
+    return legible_lines(str(alert["annotations"].get(name) or ""), TEXT_CHARACTERS)
 
 
 def details(alert: Mapping[str, Any]) -> dict[str, str]:
     """Name to value of what a person may want to know, in the order in which it is shown."""
-    found = {"reason": alert["reason"], "since": moment(alert["started_at"]), "window": moment(alert["window_start"])}
+    found = {
+        "reason": legible(alert["reason"]),
+        "since": moment(alert["started_at"]),
+        "window": moment(alert["window_start"]),
+    }
     if is_about_rates(alert):
         found |= {
             "rate": f"{alert['rate']:.2%}",
@@ -51,16 +66,11 @@ def details(alert: Mapping[str, Any]) -> dict[str, str]:
         }
         if alert["where_dimension"]:
             share = f"{alert['where_share']:.0%} of the loss"
-            found["where"] = f"{alert['where_dimension']}={alert['where_value']} ({share})"
-    found["alert_id"] = alert["alert_id"]
+            found["where"] = f"{legible(alert['where_dimension'])}={legible(alert['where_value'])} ({share})"
+    found["alert_id"] = legible(alert["alert_id"])
     return found
 
 
 def link(alert: Mapping[str, Any]) -> str:
     """The panel that shows it; empty where ``FUNNELWATCH_GRAFANA_URL`` is not set."""
-    return str(alert["annotations"].get("dashboard") or "")
-
-
-def cut(text: str, length: int) -> str:
-    """A text of at most so many characters."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return legible(str(alert["annotations"].get("dashboard") or ""), LINK_CHARACTERS)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
+from schemas.redaction import revealed
+from schemas.texts import legible
 from sinks.alerts.answer import Answer, post
-from sinks.alerts.kind import Kind, address
+from sinks.alerts.bound import Bound
+from sinks.alerts.kind import Address, Kind, Secret
 from sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
@@ -25,22 +30,48 @@ DELIVERY = "Funnelwatch-Delivery"
 """Header with ``ALERT_ID/SEQUENCE``: the same however often a message is sent, to know it again by."""
 
 
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+OWN = frozenset({"content-length", "content-type", "host", "transfer-encoding", DELIVERY.lower(), SIGNATURE.lower()})
+
+
+def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """The headers, if HTTP can carry them (RFC 9110, 5.5 and 5.6.2).
+
+    Raises:
+        ValueError: it cannot.
+    """
+    for name, secret in headers.items():
+        value = revealed(secret)
+        if not HEADER.fullmatch(name):
+            raise ValueError(f"{legible(name)} is not the name of a header")
+        if name.lower() in OWN:
+            raise ValueError(f"{name} is set by funnelwatch itself")
+        if not value.isascii() or not value.isprintable():
+            raise ValueError(f"{name} has a line break or another character that a header cannot carry")
+    return headers
+
+
 class Webhook(Kind):
     """One endpoint."""
 
     kind: Literal["webhook"]
-    url: Annotated[str, AfterValidator(address)] = Field(description="an address such as https://host/path")
-    secret: str = Field("", description="what both sides know, such as ${WEBHOOK_SECRET}; empty: not signed")
-    headers: dict[str, str] = Field({}, description="a map of more headers")
+    url: Address = Field(description="an address such as https://host/path")
+    secret: Secret = Field(
+        SecretStr(""), description="what both sides know, such as ${WEBHOOK_SECRET}; without it nothing is signed"
+    )
+    headers: Annotated[dict[str, Secret], AfterValidator(_headers)] = Field(
+        {}, description="a map of more headers, such as {X-Team: growth}"
+    )
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
         """See the base."""
         document = {"version": 1, "headline": headline(alert), "link": link(alert), "alert": dict(alert)}
         body = json.dumps(document, separators=(",", ":")).encode()
-        headers = {**self.headers, DELIVERY: f"{alert['alert_id']}/{alert['sequence']}"}
+        own = {name: revealed(value) for name, value in self.headers.items()}
+        headers = {**own, DELIVERY: f"{quote(alert['alert_id'], errors='replace')}/{alert['sequence']}"}
         if self.secret:
-            headers[SIGNATURE] = signature(self.secret, now_ms // 1000, body)
-        return post(self.url, body, self.timeout, headers)
+            headers[SIGNATURE] = signature(revealed(self.secret), now_ms // 1000, body)
+        return post(self.url, body, Bound(self.timeout), headers)
 
 
 def signature(secret: str, timestamp_s: int, body: bytes) -> str:

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from sinks.exporter.folding import Folding, Labels
+from sinks.exporter.freshness import freshness_families
 from sinks.exporter.metrics import buckets, metric_families
 
 if TYPE_CHECKING:
@@ -42,10 +43,18 @@ class FunnelCollector(Collector):
         read: what ``TotalsStore.read`` gives.
         is_outage: whether an error of it is one to be told as ``funnelwatch_exporter_up`` 0.
         max_series: how many series of counters have names of their own; the others are folded.
+        stale_ms: from this age on the newest closed window is too old.
     """
 
-    def __init__(self, read: Callable[[], Totals], is_outage: Callable[[Exception], bool], max_series: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Totals],
+        is_outage: Callable[[Exception], bool],
+        max_series: int,
+        stale_ms: int = 180_000,
+    ) -> None:
         self._read = read
+        self._stale_ms = stale_ms
         self._is_outage = is_outage
         self._folding = Folding(max_series, kept=2)
         self._took_folding = Folding(max_series, kept=2)
@@ -74,6 +83,7 @@ class FunnelCollector(Collector):
         yield from self._counters(read.series)
         yield self._durations(read.durations)
         yield from self._rates(read.latest)
+        yield from freshness_families(read.funnels, read.workers, self._stale_ms)
         yield from metric_families(read.metrics, self._metric_folding, self._never_less)
         limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Series with names of their own, at most.")
         limit.add_metric([], self._folding.limit)

@@ -21,7 +21,11 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from schemas.redaction import error_text, revealed
+
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     Client = redis.Redis
     """A cluster's client is taken for one: the commands that are used here are the same."""
 
@@ -33,13 +37,14 @@ class UrlError(redis.RedisError):
     """The URL cannot be read; the message has no part of it, since it may hold a password."""
 
 
-def connect(url: str, *, timeout_s: float = 5.0, connect_timeout_s: float = 2.0) -> Client:
+def connect(address: str | SecretStr, *, timeout_s: float = 5.0, connect_timeout_s: float = 2.0) -> Client:
     """A client of whatever the URL names; it has been asked what it is.
 
     Raises:
         UrlError: the URL cannot be read.
         redis.RedisError, OSError: nobody answers, or not as Redis does.
     """
+    url = revealed(address)
     bounds: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": connect_timeout_s,
@@ -175,7 +180,7 @@ SENTENCES = (
 
 def explain(error: BaseException) -> str:
     """What is wrong with Redis, in a sentence without a stop; ends with its own words."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    words = error_text(error)
     if isinstance(error, redis.InvalidResponse):
         return f"something that is not Redis answers there ({words})"
     for sign, sentence in SENTENCES:

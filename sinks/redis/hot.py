@@ -45,6 +45,8 @@ from stream.model import Counts, Series, Tally
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pydantic import SecretStr
+
     from sinks.redis.client import Client
 
     Read = Callable[[int, int, str], Iterable[tuple[int, Series, Tally]]]
@@ -75,7 +77,7 @@ class HotCopy:
         topic: the events topic, whose marks are kept; without one no marks are read.
     """
 
-    def __init__(self, url: str, prefix: str, hot_horizon_s: float, topic: str = "") -> None:
+    def __init__(self, url: str | SecretStr, prefix: str, hot_horizon_s: float, topic: str = "") -> None:
         self._url = url
         self._prefix = prefix
         self._topic = topic

@@ -87,9 +87,16 @@ class ClosingStore:
             run(cursor, "wait_for_flushes")
             run(cursor, "start_closing", {"funnel": funnel, "through_ms": through_ms})
 
-    def finish_closing(self, funnel: str, through_ms: int) -> None:
-        """Record that the windows that start before ``through_ms`` are published."""
-        self._database.query("finish_closing", {"funnel": funnel, "through_ms": through_ms})
+    def finish_closing(self, funnel: str, through_ms: int, published_ms: int | None = None) -> None:
+        """Record that the windows that start before ``through_ms`` are published.
+
+        Args:
+            funnel: the funnel.
+            through_ms: see above.
+            published_ms: start of the newest window that was published; None where all were passed over.
+        """
+        parameters = {"funnel": funnel, "through_ms": through_ms, "published_ms": published_ms}
+        self._database.query("finish_closing", parameters)
 
     def next_window(self, funnel: str, from_ms: int) -> int | None:
         """The first window at or after ``from_ms`` with counts; None if there is none."""

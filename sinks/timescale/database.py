@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
+from pydantic import SecretStr
 
+from schemas.redaction import revealed
+from sinks.timescale.errors import is_outage
 from sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+__all__ = ["Connection", "Database", "Row", "is_outage", "run"]
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -22,22 +27,11 @@ IDLE_IN_TRANSACTION_S = 60.0
 Longer than anything of ours waits within a transaction: for Kafka to acknowledge what is replayed, 35 s.
 """
 
-CutOff = psycopg.errors.IdleInTransactionSessionTimeout
-"""How psycopg tells who was frozen for so long; to be tried again like any outage."""
-
 LIMITS = """
 SELECT
     set_config('idle_in_transaction_session_timeout', %s, false),
     set_config('idle_session_timeout', %s, false)
 """
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether to wait and try again: the server is away, full, or chose this transaction as a deadlock's victim.
-
-    Anything else is a fault of ours that waiting does not mend.
-    """
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | CutOff)
 
 
 class Database:
@@ -52,13 +46,13 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        url: str | SecretStr,
         *,
         application: str = "funnelwatch",
         idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
         idle_session_s: float = 0.0,
     ) -> None:
-        self.url = url
+        self.url = SecretStr(revealed(url))
         self._limits = [str(int(idle_in_transaction_s * 1000)), str(int(idle_session_s * 1000))]
         self._application = application
         self._connection: Connection | None = None
@@ -76,7 +70,7 @@ class Database:
         """
         if self._connection is None or self._connection.closed:
             connection = psycopg.connect(
-                self.url,
+                self.url.get_secret_value(),
                 row_factory=dict_row,
                 autocommit=True,
                 connect_timeout=5,
@@ -91,8 +85,9 @@ class Database:
         return self._connection
 
     def prepare(self, connection: Connection) -> None:
-        """Set what a new connection is bound to."""
+        """Set what a new connection is bound to; it finds TimescaleDB's functions in whatever schema they are."""
         connection.execute(LIMITS, self._limits)
+        connection.execute(QUERIES["see_extension"])
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Cursor[Row]]:
@@ -106,8 +101,10 @@ class Database:
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 yield cursor
-        except (psycopg.OperationalError, psycopg.InterfaceError, CutOff):
-            self.close()
+        except psycopg.Error as error:
+            # After an outage the session may be dead, or on a server that has become a replica: the next one is new.
+            if connection.closed or is_outage(error):
+                self.close()
             raise
 
     @contextmanager
@@ -117,11 +114,14 @@ class Database:
         Raises:
             psycopg.Error: the database refused something or went away.
         """
+        connection = self.connection()
         try:
-            with self.connection().cursor() as cursor:
+            with connection.cursor() as cursor:
                 yield cursor
-        except (psycopg.OperationalError, psycopg.InterfaceError, CutOff):
-            self.close()
+        except psycopg.Error as error:
+            # After an outage the session may be dead, or on a server that has become a replica: the next one is new.
+            if connection.closed or is_outage(error):
+                self.close()
             raise
 
     def query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from producers.times import origin_ms
 from sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
 from sinks.timescale.database import Database, run
 from sinks.timescale.rates import WHOLE_RANGE_MS
@@ -158,7 +159,7 @@ class MetricStore:
             by: dimensions to tell apart by; others are added up.
             only: dimensions that must have these values; empty: that a series must not have.
             zeros: tell also what was seen before and has no samples there.
-            every_ms: length of the spans of time to tell apart, which begin at multiples of it since the epoch; a
+            every_ms: length of the spans of time to tell apart, which begin as ``producers.times.floor_ms`` says; a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
         """
@@ -172,6 +173,7 @@ class MetricStore:
             "only": json.dumps({dimension: value for dimension, value in chosen.items() if value}),
             "without": [dimension for dimension, value in chosen.items() if not value],
             "every_ms": every_ms or WHOLE_RANGE_MS,
+            "origin_ms": origin_ms(every_ms or WHOLE_RANGE_MS),
             "limit": limit,
         }
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from sinks.timescale.database import Connection, Database, Row, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydantic import SecretStr
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 HELD_S = 60.0
 """The server ends the session of a lane that was frozen for so long, s, and another notifier may take its route."""
@@ -21,13 +25,13 @@ class Queued:
 
     Attributes:
         route: its name.
-        only_if_told: only where the route has a message of the same alert.
-        history: it is only noted: nobody is told.
+        only_if_known: only where the route has a message of the same alert.
+        noted_as: the message is only noted, with this outcome, and ends what waits of the alert; None: it is sent.
     """
 
     route: str
-    only_if_told: bool = False
-    history: bool = False
+    only_if_known: bool = False
+    noted_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,37 @@ class Waiting:
     Attributes:
         alert: the message.
         attempts: how often it was tried.
-        age_s: how long it has waited, s.
-        previous: what the route told of the same alert before; None: nothing.
+        unanswered: how often all of it was sent and no answer came.
+        age_s: how long ago it was tried first, s.
+        previous: what the receiver has, or may have, of the same alert from before; None: nothing.
     """
 
     alert: dict[str, Any]
     attempts: int
+    unanswered: int
     age_s: float
     previous: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an attempt, as it is noted.
+
+    Attributes:
+        alert: the message.
+        attempt: the attempt's number.
+        outcome: what the message is done with; None: it stays queued.
+        answer: what the receiver said.
+        is_unanswered: all was sent and no answer came.
+        pause_s: the message is not tried again sooner, s.
+    """
+
+    alert: Mapping[str, Any]
+    attempt: int
+    outcome: str | None
+    answer: str
+    is_unanswered: bool = False
+    pause_s: float = 0.0
 
 
 class NotificationQueue:
@@ -62,12 +89,12 @@ class NotificationQueue:
     def queue(self, alert: Mapping[str, Any], wanted: Sequence[Queued]) -> list[str]:
         """Queue a message for some routes, once however often this is called; the routes for which it is new."""
         parameters = {
-            "alert_id": alert["alert_id"],
+            "alert_id": storable(alert["alert_id"]),
             "sequence": alert["sequence"],
-            "alert": json.dumps(alert),
+            "alert": json.dumps(storable(alert)),
             "routes": [one.route for one in wanted],
-            "only_if_told": [one.only_if_told for one in wanted],
-            "history": [one.history for one in wanted],
+            "only_if_known": [one.only_if_known for one in wanted],
+            "noted_as": [one.noted_as for one in wanted],
         }
         return [row["route"] for row in self._database.query("queue_notification", parameters)]
 
@@ -89,7 +116,7 @@ class LaneStore:
         route: the route's name.
     """
 
-    def __init__(self, url: str, route: str) -> None:
+    def __init__(self, url: str | SecretStr, route: str) -> None:
         self._database = Database(url, application=f"funnelwatch notify {route}"[:63], idle_session_s=HELD_S)
         self._route = {"route": route}
         self._held: Connection | None = None
@@ -106,17 +133,42 @@ class LaneStore:
         if self._held is not None:
             self._database.query("still_here")
 
-    def next(self) -> Waiting | None:
-        """What is to be sent next; None: nothing waits."""
+    def next(self, *, resolved_alone: bool = False) -> Waiting | None:
+        """What is to be sent next; None: nothing waits.
+
+        Args:
+            resolved_alone: send that an alert resolved also where its firing was not sent.
+        """
         with self._database.transaction() as cursor:
             run(cursor, "supersede", self._route)
+            if not resolved_alone:
+                run(cursor, "pass_over_resolved", self._route)
             rows = run(cursor, "next_notification", self._route)
         return Waiting(**rows[0]) if rows else None
 
-    def note(self, alert: Mapping[str, Any], outcome: str | None, answer: str) -> None:
-        """Note what came of an attempt; without an outcome the message stays queued."""
-        parameters = {"alert_id": alert["alert_id"], "sequence": alert["sequence"], "outcome": outcome}
-        self._database.query("note_attempt", {**self._route, **parameters, "answer": answer.replace("\0", "")})
+    def begin(self, alert: Mapping[str, Any]) -> int | None:
+        """Note that an attempt begins; its number, None where the message is no longer to be sent."""
+        parameters = {"alert_id": alert["alert_id"], "sequence": alert["sequence"]}
+        rows = self._database.query("begin_attempt", {**self._route, **parameters})
+        return rows[0]["attempts"] if rows else None
+
+    def note(self, result: Result) -> None:
+        """Note what came of an attempt; may be repeated."""
+        parameters = {
+            "alert_id": result.alert["alert_id"],
+            "sequence": result.alert["sequence"],
+            "attempt": result.attempt,
+            "outcome": result.outcome,
+            "answer": storable(result.answer),
+            "unanswered": result.is_unanswered,
+            "pause_s": result.pause_s,
+        }
+        self._database.query("note_attempt", {**self._route, **parameters})
+
+    def try_given_up_again(self, after_s: float) -> list[str]:
+        """Queue anew what was given up this long ago and still fires; the alerts."""
+        rows = self._database.query("try_given_up_again", {**self._route, "after_s": after_s})
+        return [row["alert_id"] for row in rows]
 
     def firing(self) -> list[dict[str, Any]]:
         """The alerts that fire, as far as the route was told."""
@@ -126,3 +178,12 @@ class LaneStore:
         """Let the route and the connection go."""
         self._held = None
         self._database.close()
+
+
+def storable(value: Any) -> Any:
+    """The value without what PostgreSQL does not keep in a text: NUL and halves of surrogate pairs."""
+    if isinstance(value, str):
+        return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {storable(name): storable(part) for name, part in value.items()}
+    return [storable(part) for part in value] if isinstance(value, list) else value

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from producers.times import origin_ms
 from stream.wilson import wilson_interval
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class RateStore:
             to_ms: end, exclusive, ms, UTC.
             by: dimensions to tell apart.
             basis: what dates a success.
-            every_ms: length of the spans of time to tell apart, which begin at multiples of it since the epoch; a
+            every_ms: length of the spans of time to tell apart, which begin as ``producers.times.floor_ms`` says; a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
             level: what is added up: windows, or a rollup where they are not kept any more; range and spans are then
@@ -166,5 +167,6 @@ def scope_parameters(
         "from_ms": from_ms,
         "to_ms": to_ms,
         "every_ms": every_ms or WHOLE_RANGE_MS,
+        "origin_ms": origin_ms(every_ms or WHOLE_RANGE_MS),
         **{f"by_{dimension}": dimension in by for dimension in DIMENSIONS},
     }

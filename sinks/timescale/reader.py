@@ -8,14 +8,16 @@ from sinks.timescale.database import Database
 from sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from sinks.timescale.database import Connection
 
 
 class Reader(Database):
     """A ``Database`` whose transactions are read only and whose statements end after a while.
 
-    It acts as the role ``funnelwatch_reader`` where that exists and the login may: then nothing else can be read
-    either, whatever is asked.
+    It acts as the role ``funnelwatch_reader`` where that exists, may read these tables, and the login is a member:
+    then nothing else can be read either, whatever is asked. A login that has SELECT itself needs no such role.
 
     Args:
         url: where it is.
@@ -23,12 +25,13 @@ class Reader(Database):
         statement_s: a statement that takes longer is ended by the server with ``psycopg.errors.QueryCanceled``, s.
     """
 
-    def __init__(self, url: str, *, application: str, statement_s: float) -> None:
+    def __init__(self, url: str | SecretStr, *, application: str, statement_s: float) -> None:
         super().__init__(url, application=application)
         self._statement_ms = int(statement_s * 1000)
 
     def prepare(self, connection: Connection) -> None:
         """Bind a new connection to reading."""
         super().prepare(connection)
+        connection.execute(QUERIES["keep_search_path"])
         connection.execute(QUERIES["become_reader"])
         connection.execute(QUERIES["only_read"], {"statement_ms": str(self._statement_ms)})

@@ -6,7 +6,10 @@ refresh and drop; on plain PostgreSQL a worker materializes them (``materializin
 into archives that they are made of as well (``archive``). Both answer the same.
 
 No event may come for counts that are dropped already: a continuous aggregate would be made anew from what is left. So
-windows must be kept longer than an event may be old; the settings insist on that.
+windows must be kept longer than an event may be old; the settings insist on that. And because settings change, and
+differ between workers, the database remembers how far back each level was ever dropped (``dropped_before``): nothing
+that is made of the level is refreshed before that, and workers refuse events that would be counted there
+(``countable_from``).
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from typing import TYPE_CHECKING, Final
 from sinks.timescale.database import run
 from sinks.timescale.materializing import materialize
 from sinks.timescale.migrations import has_timescale
+from sinks.timescale.refreshing import DEFAULT_PATIENCE, Patience, refresh_rollups, schedule_refreshes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from psycopg import Cursor
 
@@ -43,6 +47,9 @@ DURATIONS: Final = {"windows": "window_durations", "5m": "durations_5m", "1h": "
 METRICS: Final = ("metric_counts", "metric_durations")
 """Counters and timers, which have no rollups, and are kept as long as windows."""
 
+SHORT_WAIT_S: Final = 30.0
+"""A refresh before a level is kept for less waits for jobs no longer than this; who wants that tries again, s."""
+
 AGED: Final = (
     ("1d", ("forget_1d", "forget_durations_1d")),
     ("1h", ("archive_1h", "archive_durations_1h")),
@@ -62,69 +69,100 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
-    """When a rollup is refreshed, and up to where: what is still being counted is left to be added at each query."""
+class Kept:
+    """What is kept of a level.
 
-    source: str
-    end_offset: str
-    every: str
+    Attributes:
+        days: for how long now; 0: for ever.
+        dropped_ms: what starts before this may have been dropped when it was kept for less, ms; None: nothing was.
+    """
+
+    days: int
+    dropped_ms: int | None
+
+    def whole_from(self, now_ms: int) -> int | None:
+        """The time from which on all of it is there, ms; None: nothing of it was ever dropped for its age.
+
+        A day is spared: what is older than the days goes sooner or later, by one clock or another.
+        """
+        aged = now_ms - (self.days - 1) * DAY_MS if self.days else None
+        return max((at for at in (aged, self.dropped_ms) if at is not None), default=None)
 
 
-REFRESHES: Final[Mapping[str, Refresh]] = {
-    "5m": Refresh("windows", "1 hour", "5 minutes"),
-    "1h": Refresh("5m", "3 hours", "15 minutes"),
-    "1d": Refresh("1h", "2 days", "1 hour"),
-}
-"""As migrations 010 and 016 schedule them."""
-
-
-def set_retention(database: Database, retention: Retention) -> list[str]:
+def set_retention(database: Database, retention: Retention) -> list[Level]:
     """Keep each level for so long from now on; safe to call from many processes at once, and when nothing is new.
+
+    Of several that say different things the last wins. Whatever has been dropped by then stays dropped, and stays
+    noted: a level that is kept for longer again is whole from the same moment on as before.
 
     Returns:
         The levels for which this is new.
+
+    Raises:
+        RefreshBusyError: with TimescaleDB, a job refreshes what has to be rolled up before; nothing is changed yet.
     """
+    kept: dict[Level, int] = dict(zip(LEVELS, astuple(retention), strict=True))
+    with database.transaction() as cursor:
+        extended, before = has_timescale(cursor), _kept(cursor)
+    if extended and any(days and not 0 < before[level].days <= days for level, days in kept.items()):
+        # What no refresh has reached yet would be dropped without ever being rolled up.
+        refresh_rollups(database, Patience(SHORT_WAIT_S))
     with database.transaction() as cursor:
         run(cursor, "lock_migrations")
-        changed: list[str] = [
-            level
-            for level, days in zip(LEVELS, astuple(retention), strict=True)
-            if run(cursor, "set_retention", {"level": level, "days": days})
+        changed = [
+            level for level, days in kept.items() if run(cursor, "set_retention", {"level": level, "days": days})
         ]
-        if has_timescale(cursor):
-            kept = dict(zip(LEVELS, astuple(retention), strict=True))
+        if extended and changed:
             for level in changed:
-                _schedule(cursor, level, kept[level])
+                _schedule_dropping(cursor, level, kept[level])
+            schedule_refreshes(cursor, changed, anew=True)
     return changed
 
 
-def refresh(database: Database) -> None:
-    """Materialize all rollups now, instead of at the next job or round; after a backfill, or where none are run."""
+def refresh(database: Database, patience: Patience = DEFAULT_PATIENCE) -> None:
+    """Materialize all rollups now, instead of at the next job or round; after a backfill, or where none are run.
+
+    Raises:
+        RefreshBusyError: another refresh was in the way for longer than ``patience`` allows.
+    """
     with database.transaction() as cursor:
         extended = has_timescale(cursor)
-        kept = _kept(cursor)
-    if not extended:
+    if extended:
+        refresh_rollups(database, patience)
+    else:
         materialize(database, database.query("database_clock")[0]["now_ms"])
-        return
-    for level, plan in REFRESHES.items():
-        parameters = {"from_days": _whole_from(kept[plan.source]), "end_offset": plan.end_offset}
-        bounds = database.query("refresh_range", parameters)[0]
-        with database.outside_transaction() as cursor:
-            for relations in (RELATIONS, DURATIONS):
-                run(cursor, "refresh", {"relation": relations[level], **bounds})
+
+
+def read_kept(database: Database) -> dict[Level, Kept]:
+    """What is kept of each level, finest first."""
+    with database.transaction() as cursor:
+        kept = _kept(cursor)
+    return {level: kept[level] for level in LEVELS}
 
 
 def kept_from(database: Database, now_ms: int) -> dict[Level, int | None]:
     """Level to the time from which on all of it is there, ms; None: nothing of it was ever dropped for its age."""
-    with database.transaction() as cursor:
-        kept = _kept(cursor)
-    whole = {level: _whole_from(kept[level]) for level in LEVELS}
-    return {level: None if days is None else now_ms - days * DAY_MS for level, days in whole.items()}
+    return {level: kept.whole_from(now_ms) for level, kept in read_kept(database).items()}
 
 
 def windows_kept_from(database: Database, now_ms: int) -> int | None:
     """Windows that start from here on are all there, ms; None: no window was ever dropped for its age."""
     return kept_from(database, now_ms)["windows"]
+
+
+def countable_from(database: Database, now_ms: int) -> tuple[int | None, int | None]:
+    """From when on events, and samples of counters and timers, can still be counted, ms; None: from any time on.
+
+    What is older would be added to counts that are gone. On plain PostgreSQL events of that age are added to what is
+    archived, unless that is forgotten. Two days are spared, so that a refresh reaches every bucket that they change.
+    """
+    with database.transaction() as cursor:
+        extended, kept = has_timescale(cursor), _kept(cursor)
+    windows, events = kept["windows"].whole_from(now_ms), kept["windows" if extended else "1d"].whole_from(now_ms)
+    return (
+        None if events is None else events + 2 * DAY_MS,
+        None if windows is None else windows + 2 * DAY_MS,
+    )
 
 
 def archive(database: Database, now_ms: int) -> int:
@@ -146,13 +184,13 @@ def archive(database: Database, now_ms: int) -> int:
             run(cursor, "counting_ourselves")
             kept = _kept(cursor)
             for level, queries in AGED:
-                for query in queries if kept[level] else ():
-                    run(cursor, query, {"before": today - kept[level] * DAY})
-            if not kept["windows"]:
+                if days := kept[level].days:
+                    _each(cursor, level, queries, today - days * DAY)
+            if not kept["windows"].days:
                 return moved
-            run(cursor, "forget_metrics", {"before": today - kept["windows"] * DAY})
+            end = today - kept["windows"].days * DAY
+            _each(cursor, "windows", ("forget_metrics",), end)
             oldest = run(cursor, "oldest_day")[0]["day"]
-            end = today - kept["windows"] * DAY
             if oldest is None or oldest >= end:
                 return moved
             for query in ("archive_windows", "archive_durations_windows"):
@@ -160,30 +198,21 @@ def archive(database: Database, now_ms: int) -> int:
             moved += 1
 
 
-def _kept(cursor: Cursor[Row]) -> dict[str, int]:
-    """Level to days; 0: for ever."""
-    return {row["level"]: row["days"] or 0 for row in run(cursor, "kept")}
+def _each(cursor: Cursor[Row], level: str, queries: Iterable[str], before: datetime) -> None:
+    """Take what starts before a time from a level, and note that it is gone."""
+    for query in queries:
+        run(cursor, query, {"before": before})
+    run(cursor, "note_dropped", {"level": level, "before": before})
 
 
-def _whole_from(days: int) -> int | None:
-    """How many days back a level that is kept for so long has lost nothing; None: to its beginning."""
-    return days - 1 if days else None
+def _kept(cursor: Cursor[Row]) -> dict[str, Kept]:
+    """Level to what is kept of it."""
+    return {row["level"]: Kept(row["days"] or 0, row["dropped_ms"]) for row in run(cursor, "kept")}
 
 
-def _schedule(cursor: Cursor[Row], level: str, days: int) -> None:
-    """Tell the extension's jobs how long a level is kept, and from where its rollups can be made."""
+def _schedule_dropping(cursor: Cursor[Row], level: Level, days: int) -> None:
+    """Tell the extension's jobs how long a level is kept."""
     for relation in (RELATIONS[level], DURATIONS[level], *(METRICS if level == "windows" else ())):
         run(cursor, "drop_nothing", {"relation": relation})
         if days:
             run(cursor, "drop_after", {"relation": relation, "days": days})
-    for relations in (RELATIONS, DURATIONS):
-        for rollup, plan in REFRESHES.items():
-            if plan.source == level:
-                parameters = {
-                    "relation": relations[rollup],
-                    "from_days": _whole_from(days),
-                    "end_offset": plan.end_offset,
-                    "every": plan.every,
-                }
-                run(cursor, "unschedule_refresh", parameters)
-                run(cursor, "schedule_refresh", parameters)

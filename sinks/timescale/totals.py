@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sinks.timescale.database import Database, Row, run
+from stream.freshness import FunnelSeen, WorkerSeen
 from stream.histogram import bounds
 
 if TYPE_CHECKING:
@@ -89,19 +90,24 @@ class Totals:
         durations: totals of durations.
         latest: counts of the newest closed windows.
         metrics: totals of counters and timers, in the order in which the series came.
+        workers: by their heartbeats.
+        funnels: how far each is closed and judged.
     """
 
     series: list[Row] = field(default_factory=list)
     durations: list[Row] = field(default_factory=list)
     latest: list[Row] = field(default_factory=list)
     metrics: list[Row] = field(default_factory=list)
+    workers: list[WorkerSeen] = field(default_factory=list)
+    funnels: list[FunnelSeen] = field(default_factory=list)
 
 
 class TotalsStore:
     """Reads the totals; for one thread at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, topic: str = "") -> None:
         self._database = database
+        self._topic = topic
 
     def read(self, over_s: float) -> Totals:
         """All totals.
@@ -116,4 +122,6 @@ class TotalsStore:
                 run(cursor, "read_duration_totals"),
                 run(cursor, "latest_counts", {"over_s": over_s}),
                 run(cursor, "read_metric_totals"),
+                [WorkerSeen(**row) for row in run(cursor, "workers", {"topic": self._topic})],
+                [FunnelSeen(**row) for row in run(cursor, "funnels_freshness")],
             )

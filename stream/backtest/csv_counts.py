@@ -8,15 +8,15 @@ by row, which also knows the line of a fault.
 
 from __future__ import annotations
 
-import csv
 import io
 from itertools import chain
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from producers.csv_records import CsvRecords
 from stream.backtest.history import History, by_funnel
-from stream.backtest.table import TableError, header, moment, opened, whole
+from stream.backtest.table import TableError, header, moment, opened, whole, width
 from stream.model import Series
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
         TableError: a fault, with file, line and field.
     """
     with opened(path) as file:
-        reader = _Reader(path, header(path, file.readline(), NEEDED, OPTIONAL))
+        first = file.readline()
+        reader = _Reader(path, header(path, first, NEEDED, OPTIONAL), width(first))
         rest = b""
         while True:
             read = file.read(BLOCK)
@@ -71,8 +72,9 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
 class _Reader:
     """What was read so far."""
 
-    def __init__(self, path: Path, columns: dict[str, int]) -> None:
+    def __init__(self, path: Path, columns: dict[str, int], all_columns: int) -> None:
         self.path = path
+        self.all_columns = all_columns
         self.columns = columns
         self.width = max(columns.values()) + 1
         self.rows = 0
@@ -100,22 +102,22 @@ class _Reader:
 
     def by_row(self, lines: Iterable[str]) -> None:
         """Take in lines with care."""
-        rows = csv.reader(lines)
+        records = CsvRecords(lines, line=self._line)
+        records.width = self.all_columns
         starts, places, tallies = [], [], []
-        try:
-            for row in rows:
-                if not row:
-                    continue
-                try:
-                    start, place, shown, made = self._row(row)
-                except ValueError as error:
-                    raise TableError(f"{self.path}:{self._line + rows.line_num}: {error}") from None
-                starts.append(start)
-                places.append(place)
-                tallies.append((shown, made, made))
-        except csv.Error as error:
-            raise TableError(f"{self.path}:{self._line + rows.line_num}: is no line of CSV: {error}") from None
-        self._line += rows.line_num
+        for record in records:
+            if record.fault:
+                raise TableError(f"{self.path}:{record.line}: is no line of CSV: {record.fault}")
+            if not record.values:
+                continue
+            try:
+                start, place, shown, made = self._row(record.values)
+            except ValueError as error:
+                raise TableError(f"{self.path}:{record.line}: {error}") from None
+            starts.append(start)
+            places.append(place)
+            tallies.append((shown, made, made))
+        self._line = records.line
         if starts:
             self._add(np.array(starts), np.array(places, dtype=np.intp), np.array(tallies, dtype=np.uint32))
 

@@ -17,12 +17,12 @@ start when the first alert that belongs to it is raised: 1 is the first window t
 
 from __future__ import annotations
 
-import csv
 import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stream.backtest.table import TableError, header, moment, opened
+from producers.csv_records import CsvRecords
+from stream.backtest.table import TableError, header, moment, opened, width
 from stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
@@ -154,22 +154,23 @@ def read_incidents(path: Path) -> list[Incident]:
         TableError: a fault, with file, line and field.
     """
     with opened(path) as file:
-        columns = header(path, file.readline(), NEEDED, SCOPE)
+        first = file.readline()
+        columns = header(path, first, NEEDED, SCOPE)
         try:
             text = file.read().decode()
         except UnicodeDecodeError as error:
             raise TableError(f"{path}: is not UTF-8: {error}") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
+    records = CsvRecords(io.StringIO(text, newline=""), line=1)
+    records.width = width(first)
     incidents = []
-    try:
-        for row in rows:
-            if any(value.strip() for value in row):
-                try:
-                    incidents.append(_incident(row, columns))
-                except ValueError as error:
-                    raise TableError(f"{path}:{rows.line_num + 1}: {error}") from None
-    except csv.Error as error:
-        raise TableError(f"{path}:{rows.line_num + 1}: is no line of CSV: {error}") from None
+    for record in records:
+        if record.fault:
+            raise TableError(f"{path}:{record.line}: is no line of CSV: {record.fault}")
+        if any(value.strip() for value in record.values):
+            try:
+                incidents.append(_incident(record.values, columns))
+            except ValueError as error:
+                raise TableError(f"{path}:{record.line}: {error}") from None
     return incidents
 
 

@@ -7,8 +7,9 @@ import difflib
 import gzip
 import zlib
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, cast
+
+from producers.times import parse_instant_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,20 +66,23 @@ def header(path: Path, line: bytes, needed: Sequence[str], optional: Sequence[st
     return {name: names.index(name) for name in (*needed, *optional) if name in names}
 
 
+def width(line: bytes) -> int:
+    """How many columns a first line that ``header`` took has."""
+    return len(next(csv.reader([line.decode()])))
+
+
 def moment(text: str) -> int:
-    """A time in ISO 8601, in ms since the epoch; without a zone it is UTC.
+    """A time in ISO 8601, or a number of seconds or ms, in ms since the epoch; without a zone it is UTC.
 
     Raises:
         ValueError: it is none.
     """
     text = text.strip()
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        what = f"{text!r} is no time" if text else "is empty"
+        return parse_instant_ms(text)
+    except ValueError as error:
+        what = f"{text[:50]!r} is no time: {error}" if text else "is empty"
         raise ValueError(f"{what}; right would be ISO 8601, such as 2026-11-22T10:00:00Z") from None
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
 
 
 def whole(text: str) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+from schemas.texts import legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,11 +31,14 @@ def advised(alert: Mapping[str, Any], grafana_url: str) -> dict[str, Any]:
 
 def look_first(alert: Mapping[str, Any]) -> str:
     """What to look at first, in a sentence, by where the loss is."""
-    step = alert["step"]
+    step = legible(alert["step"])
     narrow = dict(alert["dimensions"])
     if alert["where_dimension"]:
         narrow[alert["where_dimension"]] = alert["where_value"]
-    see = f"`funnelwatch rate --funnel {alert['funnel']} --step {step} --since 2h --every 5m --by "
+    narrow = {name: legible(value) for name, value in narrow.items()}
+    # An app has sent these names, and a person pastes the command into a shell.
+    named = f"--funnel {quote(legible(alert['funnel']))} --step {quote(step)}"
+    see = f"`funnelwatch rate {named} --since 2h --every 5m --by "
     if version := narrow.get("app_version"):
         return f"What did app version {version} change at {step}? Its release is the first suspect. {see}app_version`"
     if browser := narrow.get("browser"):
@@ -53,4 +59,4 @@ def dashboard(alert: Mapping[str, Any], grafana_url: str) -> str:
     about = {"funnel": alert["funnel"], "step": alert["step"], **alert["dimensions"]}
     query |= {f"var-{name}": value for name, value in about.items() if value != "*"}
     joint = "&" if "?" in grafana_url else "?"
-    return f"{grafana_url}{joint}{urlencode(query)}"
+    return f"{grafana_url}{joint}{urlencode(query, errors='replace')}"

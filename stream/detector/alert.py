@@ -51,6 +51,7 @@ def alert_message(  # noqa: PLR0917
         "where_value": where.value,
         "where_share": where.share,
         "steps": [],
+        "series": [],
         "silenced_by": "",
     }
     fields = texts(message, sight)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.texts import legible
 from stream.detector.retire import SAID
 from stream.detector.state import AlertState, Reason, State, Transition
 
@@ -173,7 +174,7 @@ class Incidents:
         incident = incident.but(sequence=incident.sequence + 1)
         members = incident.payload["members"].values()
         also = "; ".join(
-            f"{member['step']} {member['rate']:.1%} where {member['expected_rate']:.1%} is expected"
+            f"{legible(member['step'])} {member['rate']:.1%} where {member['expected_rate']:.1%} is expected"
             for member in members
             if member["step"] != alert["step"]
         )
@@ -182,6 +183,7 @@ class Incidents:
             "alert_id": incident.alert_id,
             "sequence": incident.sequence,
             "steps": sorted({member["step"] for member in members}),
+            "series": [{"step": member["step"], "dimensions": member["dimensions"]} for member in members],
             "annotations": {**alert["annotations"], "also_at": also},
         }
         incident = incident.but(payload={**incident.payload, "message": alert})

@@ -19,6 +19,7 @@ import numpy as np
 
 from stream.detector.baseline import WEEK_MS, WEEKS
 from stream.detector.instrument import Finding, advance, minutes, say_again
+from stream.detector.retire import SAID
 from stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class ImpressionsWatch:
         usual = _usual(counts, head, length)
         live = since <= start + counts.window_ms - rule.over_ms - HOUR_MS
         moves = []
-        for dimensions, places in self._groups(rule):
+        groups = self._groups(rule)
+        for dimensions, places in groups:
             key = AlertState(rule.alert, self.funnel, "*", dimensions).key
             before = self.states.get(key, AlertState(rule.alert, self.funnel, "*", dimensions))
             found = self._finding(rule, dimensions, n[places], recent[places], usual[places])
@@ -113,6 +115,20 @@ class ImpressionsWatch:
             if move := advance(rule, before, found, start, start + counts.window_ms):
                 self.states[key] = move.state
                 moves.append(move)
+        return moves + self._forgotten(rule, [dimensions for dimensions, _ in groups], start)
+
+    def _forgotten(self, rule: ImpressionsRule, known: list[dict[str, str]], start: int) -> list[Transition]:
+        """Resolve alerts about a scope that had no event for as long as counts are remembered."""
+        if self.counts.rows * self.counts.window_ms < rule.resolve_without_data_ms:
+            return []
+        moves = []
+        for key, state in list(self.states.items()):
+            if state.rule == rule.alert and state.state in SAID and state.dimensions not in known:
+                what = f"{self.funnel}: no event of this scope is known any more"
+                ended = Finding(False, False, 0.0, 0.0, 0.0, what, "", {}, enough=False, gone=True)
+                if move := advance(rule, state, ended, start, start + self.counts.window_ms):
+                    self.states[key] = move.state
+                    moves.append(move)
         return moves
 
     def _groups(self, rule: ImpressionsRule) -> list[tuple[dict[str, str], list[int]]]:

@@ -52,6 +52,8 @@ class Finding:
     """What `explained` must know; kept with the state."""
     enough: bool = True
     """Whether there is enough to say anything."""
+    gone: bool = False
+    """Whether what it is about has ended."""
 
 
 def advance(
@@ -69,6 +71,7 @@ def advance(
         low=found.usual / max(found.total, 1e-12),
         high=1.0,
         score=0.0,
+        gone=found.gone,
     )
     move = step(rule, before, sight, start, end)
     if not move.changed:

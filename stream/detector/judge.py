@@ -49,6 +49,8 @@ class Sight:
     high: float
     score: float
     recent_baseline: bool = False
+    gone: bool = False
+    """Whether the series has ended."""
 
     @property
     def drop(self) -> float:

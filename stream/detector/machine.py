@@ -3,9 +3,9 @@
 ::
 
     ok -> pending (only with `for`) -> firing -> resolved -> (as ok)
-               |                        |   ^
-               v                        v   |
-               ok                      no_data
+               |                        |   ^       ^
+               v                        v   |       | the series has ended
+               ok                      no_data -----+
 """
 
 from __future__ import annotations
@@ -43,10 +43,8 @@ def step(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int)
         if not sight.alarm:
             return _to(state, Reason.ORDINARY, start, state=State.OK, alert_id="", sequence=-1, started_at=-1)
         return _wait(rule, state, sight, start)
-    if not sight.enough:
-        if state.state is State.NO_DATA:
-            return Step(state, Reason.NO_DATA)
-        return _to(state, Reason.NO_DATA, start, state=State.NO_DATA)
+    if sight.gone or not sight.enough:
+        return _starve(state, sight, start, end)
     return _burn(rule, state, sight, start, end)
 
 
@@ -71,6 +69,18 @@ def _wait(rule: NamedRule, state: AlertState, sight: Sight, start: int) -> Step:
     if state.state is State.PENDING:
         return Step(state, Reason.FOR_NOT_REACHED)
     return _to(state, Reason.FOR_NOT_REACHED, start, state=State.PENDING)
+
+
+def _starve(state: AlertState, sight: Sight, start: int, end: int) -> Step:
+    """Firing, and nothing can be said of the rate: has the series ended?"""
+    if sight.gone:
+        # The long stretches still hold the drop; only what comes from now on is judged.
+        ended = state.but(payload={**state.payload, "since": end})
+        return _say(ended, Reason.SERIES_GONE, sight, start, State.RESOLVED)
+    if state.state is State.NO_DATA:
+        return Step(state, Reason.NO_DATA)
+    payload = {**state.payload, "no_data_since": start}
+    return _to(state, Reason.NO_DATA, start, state=State.NO_DATA, payload=payload)
 
 
 def _burn(  # noqa: PLR0911

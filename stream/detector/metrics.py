@@ -6,13 +6,14 @@ is on time to be counted. What comes later is counted, and not judged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alert_rules.metrics import MetricThresholdRule
 from stream.detector.instrument import Finding, advance, minutes, say_again
 from stream.detector.pipeline import EVERY_FUNNEL
-from stream.detector.state import AlertState
+from stream.detector.retire import SAID
+from stream.detector.state import AlertState, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -53,14 +54,28 @@ class MetricWatch:
         """What changes with the window that ends at ``end`` (ms); looks by name of the rule."""
         moves = []
         for rule in self.rules:
-            for look in looks.get(rule.alert, ()):
+            seen = looks.get(rule.alert, ())
+            goes_on = not rule.by or any(look.samples for look in seen)
+            for look in (*seen, *self._absent(rule, seen)):
                 found = finding(rule, look)
                 blank = AlertState(rule.alert, EVERY_FUNNEL, "*", dict(look.dimensions))
                 before = self.states.get(blank.key, blank)
+                if before.state is State.NO_DATA and not found.enough and goes_on:
+                    since = before.payload.get("no_data_since", before.last_window)
+                    found = replace(found, gone=end - since >= rule.resolve_without_data_ms)
                 if (move := advance(rule, before, found, end - self._window_ms, end)) is not None:
                     self.states[blank.key] = move.state
                     moves.append(move)
         return moves
+
+    def _absent(self, rule: MetricRules, seen: Sequence[MetricLook]) -> list[MetricLook]:
+        """A look without samples for each series that fires and is not known any more."""
+        known = {tuple(sorted(look.dimensions.items())) for look in seen}
+        return [
+            MetricLook(state.dimensions, 0, None)
+            for state in self.states.values()
+            if state.rule == rule.alert and state.state in SAID and tuple(sorted(state.dimensions.items())) not in known
+        ]
 
     def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
         """Say the last message of an alert once more, for this reason; None if the alert is over."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
 from stream.detector.instrument import Finding, advance, minutes, say_again
+from stream.detector.retire import SAID
 from stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class PipelineWatch:
             elif isinstance(rule, SilentRule):
                 for number in range(look.expected):
                     moves += self._move(rule, look.now, {"partition": str(number)}, self._silent(rule, look, number))
+                moves += self._gone(rule, look)
             elif isinstance(rule, WatermarkRule):
                 moves += self._move(rule, look.now, {}, self._stuck(rule, look))
         if not self._samples or look.now - self._samples[-1][0] >= MINUTE_MS:
@@ -105,6 +107,17 @@ class PipelineWatch:
             return []
         self.states[blank.key] = move.state
         return [move]
+
+    def _gone(self, rule: SilentRule, look: Look) -> list[Transition]:
+        """Resolve alerts about partitions that the topic no longer has."""
+        partitions = {str(number) for number in range(look.expected)}
+        moves = []
+        for state in list(self.states.values()):
+            if state.rule == rule.alert and state.state in SAID and state.dimensions["partition"] not in partitions:
+                what = f"partition {state.dimensions['partition']} of the events topic no longer exists"
+                ended = Finding(False, False, 0.0, 0.0, 0.0, what, "", {}, enough=False, gone=True)
+                moves += self._move(rule, look.now, state.dimensions, ended)
+        return moves
 
     def _note(self, look: Look) -> None:
         """Since when each partition stands, and when it was last busy."""

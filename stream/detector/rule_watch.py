@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stream.detector.absence import Absence
 from stream.detector.alert import alert_message
 from stream.detector.correction import corrected, told, what_was_told
 from stream.detector.judge import QUIET_REASONS, DropJudge, Judge, Sight, StretchJudge
@@ -48,13 +50,14 @@ class RuleWatch:
         """Those of them that are not quiet."""
         self._waiting: dict[tuple[str, tuple[tuple[str, str], ...]], AlertState] = {}
         self._columns: list[Column] = []
+        self._absence = Absence(panel.counts, rule.resolve_without_data_ms, max(rule.min_impressions, 1))
         self._mine = np.zeros(0, dtype=bool)
         self._since = np.zeros(0, dtype=np.int64)
         """From when on the windows of each column may be judged, ms; -1 where all may."""
 
     def restore(self, state: AlertState) -> None:
         """Take up a state; its series need not have been seen yet."""
-        self._waiting[state.step, tuple(sorted(state.dimensions.items()))] = state
+        self._waiting[_key(state)] = state
         for column in self._columns:
             self._adopt(column)
 
@@ -110,7 +113,11 @@ class RuleWatch:
             if judge is None:
                 judge = self._judge(look)
                 alarming = np.flatnonzero((judge.alarm & self._mine).any(axis=1))
-            busy = row if self._awake else int(next(iter(alarming[np.searchsorted(alarming, row) :]), rows))
+            busy = (
+                row
+                if self._awake or self._orphans()
+                else int(next(iter(alarming[np.searchsorted(alarming, row) :]), rows))
+            )
             if busy > row:
                 self._count(reasons, judge.reasons[row:busy, self._mine])
             if busy < rows:
@@ -145,7 +152,7 @@ class RuleWatch:
         self._count(reasons, judge.reasons[row, quiet])
         sights = {self._columns[place]: self._sight(judge, row, place, end) for place in sorted(places)}
         held = self._held_back(sights, look, row)
-        transitions = []
+        transitions = self._judge_orphans(head, revision)
         for column, sight in sights.items():
             before = self.states.get(column) or self._blank(column)
             if column in held or self._is_explained(column, before, sight, end):
@@ -184,7 +191,44 @@ class RuleWatch:
         if state is None:
             return judge.sight(row, place, 0.0, 0)
         age = max(1, (end - state.started_at) // self.panel.counts.window_ms)
-        return judge.sight(row, place, state.payload.get("drop", 0.0), age)
+        sight = judge.sight(row, place, state.payload.get("drop", 0.0), age)
+        if state.state not in SAID:
+            return sight
+        head = self.panel.counts.row_of(end) - 1
+        gone = self._absence.is_gone(state, place, self._funnel(self._columns[place].level), head)
+        return replace(sight, gone=True) if gone else sight
+
+    def _funnel(self, level: tuple[str, ...]) -> list[int]:
+        """The columns that add up to the funnel."""
+        return [place for column, place in self.panel.counts.columns.items() if column.level == level]
+
+    def _orphans(self) -> list[AlertState]:
+        """States of alerts that fire about a series of which no remembered window has any event."""
+        return [state for state in self._waiting.values() if state.state in SAID]
+
+    def _judge_orphans(self, head: int, revision: int) -> list[Transition]:
+        """Resolve what fires about a series that is not known any more."""
+        start = self.panel.counts.start_of(head)
+        transitions = []
+        for state in self._orphans():
+            if self._absence.is_gone(state, None, self._funnel(self.rule.by[0]), head):
+                after = state.but(
+                    state=State.RESOLVED,
+                    reason=Reason.SERIES_GONE,
+                    sequence=state.sequence + 1,
+                    last_window=start,
+                    payload={**state.payload, "revision": revision},
+                )
+                self._waiting[_key(after)] = after
+                transitions.append(Transition(after, self._farewell(after, start)))
+        return transitions
+
+    def _farewell(self, state: AlertState, start: int) -> dict[str, Any] | None:
+        """The last message about a series that has ended: with the numbers that were published before."""
+        if "told" not in state.payload:
+            return None
+        _, sight, lost, _ = what_was_told(state)
+        return alert_message(self.rule, state, sight, start, start + self.panel.counts.window_ms, lost, Where())
 
     def _held_back(self, sights: dict[Column, Sight], look: Look, row: int) -> dict[Column, Column]:
         """The alarming series that another level already tells, or is about to."""
@@ -225,6 +269,8 @@ class RuleWatch:
         counts = self.panel.counts
         head = look.first + row
         start = counts.start_of(head)
+        if state.reason is Reason.SERIES_GONE and (message := self._farewell(state, start)):
+            return state, message
         windows = (start - state.started_at) // counts.window_ms + 1
         lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), look, row)[column]
         where = Where()
@@ -285,3 +331,8 @@ class RuleWatch:
     def _blank(self, column: Column) -> AlertState:
         """The state of a series that never left ``ok``."""
         return AlertState(self.rule.alert, self.funnel, column.step, column.dimensions)
+
+
+def _key(state: AlertState) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What tells a series of a rule apart."""
+    return state.step, tuple(sorted(state.dimensions.items()))

@@ -29,6 +29,11 @@ CONTINUITY = 0.5
 """Added to a count below what is expected: the tail of a whole number begins half a step above it."""
 TAU_SEASONAL = 0.01
 TAU_RECENT = 0.03
+STEADY = 0.95
+"""A recovery is discounted by the noise of this rate where the rate is higher."""
+TOLERATED = 4.5
+"""So many deviations of the expectation itself are tolerated by the second score (`beyond_tolerance`): the threshold of
+the shipped rule, so that the second score exceeds the first one only where the first one fails, at rates near 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,14 @@ class Scan:
     z: Floats
     scale: Floats
     """What z is divided by."""
+    beyond: Floats
+    """How far below the lowest tolerated rate, in ordinary deviations; -inf where it is not below."""
 
     @property
     def score(self) -> Floats:
         """How far below expectation, in ordinary deviations, comparable between scales."""
-        score: Floats = self.z / self.scale + ALLOWANCE.reshape(-1, *(1,) * (self.z.ndim - 1))
+        larger = np.maximum(self.z / self.scale, self.beyond)
+        score: Floats = larger + ALLOWANCE.reshape(-1, *(1,) * (self.z.ndim - 1))
         return score
 
     @property
@@ -69,7 +77,7 @@ class Scan:
 
     def at(self, row: int, column: int) -> Scan:
         """The numbers of one row and column: shape (scales,)."""
-        parts = (self.impressions, self.successes, self.expected, self.variance, self.z, self.scale)
+        parts = (self.impressions, self.successes, self.expected, self.variance, self.z, self.scale, self.beyond)
         return Scan(*(part[:, row, column] for part in parts))
 
 
@@ -125,7 +133,51 @@ def scan(  # noqa: PLR0917
     whole = np.minimum(seen + CONTINUITY, np.maximum(seen, expected))
     z = deviance_root(whole, total, expected, share) * np.sqrt(binomial / np.maximum(variance, 1e-12))
     scale = np.sqrt(estimates.sigma[:, None] ** 2 + base * expected**2 / np.maximum(variance, 1e-12))
-    return Scan(total, seen, expected, variance, z, scale)
+    # The average of n - 1 over the impressions: how much the overdispersion of one window multiplies its variance.
+    crowd = estimates.rho * clumped / np.maximum(plain, 1e-12)
+    beyond = beyond_tolerance(total, whole, expected, crowd, ends, base) / estimates.sigma[:, None]
+    return Scan(total, seen, expected, variance, z, scale, beyond)
+
+
+def beyond_tolerance(  # noqa: PLR0917
+    total: Floats, seen: Floats, expected: Floats, crowd: Floats, ends: Floats, base: Floats
+) -> Floats:
+    """How far the successes lie below the lowest rate that is still tolerated, in its ordinary deviations.
+
+    The expectation may be off by ``sqrt(base)`` in proportion to itself. The first score adds that error to the
+    variance. Where the rate is (nearly) 1, binomial variance is (nearly) 0, the error is many deviations, and no drop,
+    not even one to nothing, exceeds it. Here the error shifts the null hypothesis instead: z tests against the rate
+    that is TOLERATED times the error lower, with the variance of that rate.
+
+    Lagging success adds ``ends`` to the variance, which is symmetric while the binomial part is skew. The third
+    cumulant of the sum is that of the binomial part alone, so of the skewness correction in the deviance, taken
+    relative to the whole variance, the square of the binomial share holds (Cornish-Fisher, first order).
+
+    Args:
+        total: impressions of each stretch; all arrays have the shape (scales, rows, columns).
+        seen: successes, continuity included.
+        expected: successes.
+        crowd: overdispersion: the variance is 1 + crowd times the binomial one.
+        ends: impressions whose success may fall to either side of an end of the stretch.
+        base: squares of the relative error of the expectation.
+
+    Returns:
+        -inf where the successes do not lie below what is tolerated.
+    """
+    tolerated = expected * (1.0 - TOLERATED * np.sqrt(base))
+    result = np.full(expected.shape, -np.inf)
+    some = (tolerated > seen) & (total > 0)
+    if not some.any():
+        return result
+    n, x, mean, more = total[some], seen[some], tolerated[some], crowd[some]
+    rate = mean / n
+    binomial = mean * (1.0 - rate)
+    skew = binomial * (1.0 + more)
+    variance = skew + rate**2 * ends[some]
+    root = deviance_root(x, n, mean, more / (1.0 + more)) * np.sqrt(binomial / variance)
+    plain = (mean - x) / np.sqrt(variance)
+    result[some] = plain + (skew / variance) ** 2 * (root - plain)
+    return result
 
 
 def stretches(parts: Floats, rows: int) -> Floats:
@@ -188,6 +240,7 @@ def recovery(found: Scan, drop: float) -> Floats:
     rate = np.clip(expected / np.maximum(n, 1e-12), 1e-6, 1.0 - 1e-6)
     lower = rate * (1.0 - min(max(drop, 0.01), 0.99))
     ratio = x * np.log(rate / lower) + (n - x) * np.log((1.0 - rate) / (1.0 - lower))
-    over = np.maximum(found.variance / np.maximum(n * rate * (1.0 - rate), 1e-12), 1.0)
+    # Lagging success has a variance of its own, which must not outweigh everything beside a binomial one of nearly 0.
+    over = np.maximum(found.variance / np.maximum(n * rate * (1.0 - np.minimum(rate, STEADY)), 1e-12), 1.0)
     result: Floats = np.where(n > 0, ratio / over, 0.0)
     return result

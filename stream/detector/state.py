@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """A counter or timer is on the wrong side of its rule's limit."""
     SILENCE_ENDED = "SILENCE_ENDED"
     """It still fires, and a silence had muted what was said last."""
+    SERIES_GONE = "SERIES_GONE"
+    """The series has ended while its alert fired: no data for ``resolve_without_data`` while the funnel went on."""
     RULE_REMOVED = "RULE_REMOVED"
     """The rule was removed, or does not judge this series any more, while the alert was firing."""
 

@@ -65,5 +65,6 @@ def heartbeat(now: int, every_ms: int, rules_version: str) -> dict[str, Any]:
         "where_value": "",
         "where_share": 0.0,
         "steps": [],
+        "series": [],
         "silenced_by": "",
     }

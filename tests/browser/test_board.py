@@ -56,6 +56,7 @@ def world(browser: Browser, stack: Servers, tmp_path_factory: pytest.TempPathFac
         Settings(
             data_dir=tmp_path_factory.mktemp("board"),
             kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
+            kafka_config=stack.kafka_config,
             timescale_url=url,
             redis_url=stack.redis_url,
             redis_prefix=unique,
@@ -137,7 +138,7 @@ def test_the_funnel_stands_there_with_its_rates_expected_ones_and_states(page: P
         expect(step(page, name).locator(".card .chip")).to_have_text(re.compile("[●◣▼] (As expected|Low|Alert)"))
         assert step(page, name).locator(".os-name").all_inner_texts() == ["Android", "Desktop", "iOS"]
         expect(step(page, name).locator("svg.spark .rate")).to_have_count(3)
-    expect(page.locator("#link")).to_contain_text("Live")
+    expect(page.locator("#link")).to_contain_text("Connected; figures are old")
 
 
 def test_numbers_move_without_a_reload_when_a_window_closes(page: Page, world: World) -> None:
@@ -164,11 +165,25 @@ def test_an_alert_appears_with_its_where_and_leaves_when_it_is_over(page: Page, 
     expect(page.locator("#verdict-title")).to_have_text(f"{SMS} on iOS is below what is expected")
     expect(step(page, SMS)).to_have_attribute("data-state", "alert")
     expect(step(page, SMS).locator('.os[data-state="alert"] .os-name')).to_have_text("iOS")
-    expect(page).to_have_title(re.compile("^▼ 1 "))
+    expect(page).to_have_title(re.compile("^▼ 1 ⚠ old figures · "))
     expect(shaded).to_have_count(len(world.alerts))
     world.alert(name, 1, state="resolved", reason="RECOVERED", window_end=world.now)
     expect(entry).to_contain_text("Resolved")
     expect(step(page, SMS)).not_to_have_attribute("data-state", "alert")
+
+
+def test_figures_that_are_old_have_a_banner_and_are_not_called_as_expected(page: Page) -> None:
+    """These are 12 minutes old: banner and title say so with the time, the sentence says that nothing is known."""
+    banner = page.locator("#freshness")
+    expect(banner).to_have_attribute("data-state", "stale")
+    expect(banner).to_contain_text(
+        re.compile(
+            r"(Windows are complete only up to|No window has closed since) \d\d:\d\d:\d\d .*: these figures are old"
+        )
+    )
+    expect(page.locator("#verdict-title")).to_have_text("Not known: these figures are old")
+    expect(page.locator("#verdict")).to_have_attribute("data-state", "stale")
+    expect(page).to_have_title(re.compile("^⚠ old figures · "))
 
 
 def test_filters_choose_what_is_counted_and_stand_in_the_address(page: Page, world: World, server: BoardServer) -> None:
@@ -206,7 +221,7 @@ def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, world: W
     expect(page.locator("#time-table caption")).to_have_count(1)
     expect(page.locator("#focus option", has_text=HOSTILE)).to_have_count(1)
     assert page.locator("main img, main script, main b").count() == 0
-    expect(page).to_have_title(f"{funnel} \u2013 funnelwatch")
+    expect(page).to_have_title(f"⚠ old figures · {funnel} \u2013 funnelwatch")
 
 
 def test_it_says_that_it_has_lost_the_server_and_goes_on_when_that_is_back(
@@ -216,12 +231,13 @@ def test_it_says_that_it_has_lost_the_server_and_goes_on_when_that_is_back(
     page = watched.page
     assert server.stop() == 0
     expect(page.locator("#link")).to_have_text(re.compile(r"Reconnecting… numbers are \d+ s old"))
-    expect(page.locator("body")).to_have_class("stale")
+    expect(page.locator("body")).to_have_class(re.compile(r"\bstale\b"))
+    expect(page.locator("#freshness")).to_contain_text("The board's server has not answered for")
     world.go_on()
     world.go_on()
     server.start()
-    expect(page.locator("#link")).to_contain_text("Live")
-    expect(page.locator("body")).not_to_have_class("stale")
+    expect(page.locator("#link")).to_contain_text("Connected")
+    expect(page.locator("body")).not_to_have_class(re.compile(r"\bstale\b"))
     shows(page, world.rates())
     assert all("net::ERR_" in one for one in watched.complaints)
     watched.complaints.clear()

@@ -65,7 +65,9 @@ def test_the_board_binds_to_this_machine_answers_and_ends_cleanly(settings: Sett
         assert "default-src 'self'" in headers["content-security-policy"]
         status, _, body = get(f"{url}healthz", Host="elsewhere.example")
         assert (status, "FUNNELWATCH_BOARD_HOSTS" in body) == (400, True)
-        assert 'funnelwatch_board_requests_total{route="/healthz",status="200"} 1.0' in get(f"{url}metrics")[2]
+        shown = get(f"{url}metrics")[2]
+        assert 'funnelwatch_board_requests_total{route="/healthz",status="200"} 1.0' in shown
+        assert "process_resident_memory_bytes" in shown
         process.send_signal(ending)
         assert process.wait(60) in {0, -ending}
         assert process.stderr is not None

@@ -15,11 +15,12 @@ from funnelwatch.cli import rebuild_progress
 from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.new_topics import count_on
 from producers.topics import ensure_topics
+from schemas.events import now_ms
 from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale.counts import CountStore, TopicRecreatedError
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
-from sinks.timescale.retention import Retention, set_retention
+from sinks.timescale.retention import Retention, archive, set_retention
 from stream.model import Series, Tally
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
@@ -278,11 +279,15 @@ def test_rollups_are_materialized_now(settings: Settings) -> None:
     assert "are up to date" in succeed(settings, "rebuild", "rollups")
 
 
-def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings) -> None:
-    """Their sums are in the rollups still, and would be there twice."""
+@pytest.mark.parametrize("afterwards", [None, Retention(), Retention(windows=90)])
+def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings, afterwards: Retention | None) -> None:
+    """Their sums are in the rollups still, and would be there twice; also when more is kept afterwards."""
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
         set_retention(database, Retention(windows=30))
+        if afterwards is not None:
+            archive(database, now_ms())
+            set_retention(database, afterwards)
     result = run(settings, "rebuild", "windows", "--from", "31d", "--to", "now", "--dry-run")
     assert result.exit_code == 1
     assert "are not kept (FUNNELWATCH_KEEP_WINDOWS_DAYS), only their sums: choose a later --from" in result.output

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
 import os
 import random
 import socket
@@ -153,6 +155,45 @@ def test_a_body_that_says_it_is_huge_is_refused_unread(short: Collector) -> None
     answer = until_closed(connection)
     assert answer.startswith("HTTP/1.1 413")
     assert "99999999999 bytes" in answer
+
+
+def test_a_body_in_tiny_chunks_is_cut(short: Collector) -> None:
+    """Each chunk costs as much as kilobytes of data; chunks of a proper size are taken."""
+    head = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+    event = json.dumps(GOOD).encode()
+    tiny, proper = connect(short), connect(short)
+    tiny.sendall(head + b"1\r\n \r\n" * 3_000)
+    assert until_closed(tiny).startswith("HTTP/1.1 400")
+    chunk = f"{len(event):x}\r\n".encode() + event + b"\r\n"
+    proper.sendall(head + b"1\r\n \r\n" * 900 + chunk + b"0\r\n\r\n")
+    assert proper.recv(65_536).startswith(b"HTTP/1.1 200")
+    proper.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "encoding", "status"),
+    [
+        ("/v1/events", gzip.compress(b"") * 900, "gzip", 413),
+        ("/api/v2/write", b"a\n" * 9_000, "", 413),
+        ("/api/v2/write", b"\n" * 19_000, "", 204),
+        ("/v1/events", b"1" * 19_000, "", 400),
+    ],
+)
+def test_a_body_of_much_work_is_answered(short: Collector, path: str, body: bytes, encoding: str, status: int) -> None:
+    """With a problem, by its limits."""
+    reply = short.ask("POST", f"{path}?key={KEY}", body, **({"Content_Encoding": encoding} if encoding else {}))
+    assert reply.status == status, reply.text
+
+
+def test_who_comes_while_all_connections_wait_is_answered(short: Collector) -> None:
+    """In the place of the one that has been waiting longest for a request."""
+    half_open = [connect(short) for _ in range(3 * MOST_CONNECTIONS)]
+    for connection in half_open:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"GET /hea")
+    assert short.ask("GET", "/healthz").status == 200
+    for connection in half_open:
+        connection.close()
 
 
 def test_a_bomb_is_not_unpacked(short: Collector) -> None:

@@ -46,3 +46,4 @@ def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(t
     assert all(alert["dimensions"] in ({}, {"os": "iOS"}) for alert in live)
     assert live[-1]["state"] == "resolved"
     assert run.left_over() == []
+    assert not (tmp_path / ".funnelwatch").exists(), "data of the demo stays behind"

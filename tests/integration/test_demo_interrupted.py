@@ -27,4 +27,5 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(tmp_path: Path, moment: str)
     finally:
         run.process.kill()
     assert run.left_over() == []
+    assert not (tmp_path / ".funnelwatch").exists()
     assert "Traceback" not in run.err.read_text()

@@ -14,7 +14,14 @@ from confluent_kafka.cimpl import NewTopic
 from deploy.embedded.kafka_client import admin
 from funnelwatch.cli import doctor as doctor_module
 from funnelwatch.cli.doctor import check_folder, check_programs, check_python, doctor
+from funnelwatch.cli.doctor_lag import check_lag
+from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_services import check_database, check_kafka, check_redis, check_registry
+from schemas.redaction import revealed
+from sinks.timescale.database import Database
+from sinks.timescale.heartbeats import HeartbeatStore
+from sinks.timescale.migrations import migrate
+from tests.filling import MINUTE_MS, count_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +37,8 @@ NOWHERE = "127.0.0.1:9"
 def environ(settings: Settings, **more: str) -> dict[str, str]:
     """The environment of a command that is to have these settings."""
     names = ["data_dir", "kafka_bootstrap_servers", "timescale_url", "redis_url", "events_topic", "consumer_group"]
-    return {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names} | more
+    wanted = {f"FUNNELWATCH_{name.upper()}" for name in [*names, "kafka_config"]}
+    return {name: value for name, value in settings.environment().items() if name in wanted} | more
 
 
 def test_with_everything_there_nothing_has_failed(settings: Settings) -> None:
@@ -68,7 +76,7 @@ def test_a_setting_that_cannot_be_read_is_a_finding() -> None:
 
 
 def test_topics_and_the_lag_of_the_workers_are_told(settings: Settings) -> None:
-    """Three events are there and one has been read: two behind."""
+    """Three events are there and one has been read: two behind, by the group that counts events, and no failure yet."""
     client = admin(settings.kafka())
     for future in client.create_topics([NewTopic(settings.events_topic, 1, 1)]).values():
         future.result(60)
@@ -76,20 +84,53 @@ def test_topics_and_the_lag_of_the_workers_are_told(settings: Settings) -> None:
     for _ in range(3):
         producer.produce(settings.events_topic, b"event")
         assert producer.flush(60) == 0  # each in a batch of its own: Tansu tells the last batch's first offset
-    told = [finding.message for finding in check_kafka(settings)]
-    assert f"{settings.events_topic}: 1 partition(s)" in told
-    assert f"{settings.consumer_group} has not read {settings.events_topic} yet" in told
-    consumer = Consumer(settings.kafka(**{"group.id": settings.consumer_group}))
+    assert f"{settings.events_topic}: 1 partition(s)" in [finding.message for finding in check_kafka(settings)]
+    group = f"{settings.consumer_group}-events"
+    (unread,) = check_lag(settings)
+    assert unread.message.startswith(f"{group} has not read {settings.events_topic} yet: 3 record(s) wait, the oldest")
+    consumer = Consumer(settings.kafka(**{"group.id": group}))
     consumer.commit(offsets=[TopicPartition(settings.events_topic, 0, 1)], asynchronous=False)
     consumer.close()
-    told = [finding.message for finding in check_kafka(settings)]
-    assert f"{settings.consumer_group} is 2 event(s) behind on {settings.events_topic}" in told
+    (behind,) = check_lag(settings)
+    assert behind.message.startswith(f"{group} is 2 record(s) behind on {settings.events_topic}")
+
+
+def test_a_lag_that_cannot_be_told_is_unknown_and_not_ok(settings: Settings) -> None:
+    """No broker answers: a word of its own, for each group."""
+    away = settings.model_copy(update={"kafka_bootstrap_servers": NOWHERE})
+    found = list(check_lag(away, lambda _: None))
+    assert [one.level for one in found] == ["unknown"] * 3
+    assert f"the lag of {settings.consumer_group}-events on {settings.events_topic} is not known" in found[0].message
+
+
+def test_counts_without_a_live_worker_are_a_failure(settings: Settings) -> None:
+    """None has ever run; then tables and counts, and still none; its windows are old as well."""
+    (none_yet,) = check_pipeline(settings)
+    assert (none_yet.level, none_yet.message) == ("warning", "no worker has run on this database yet")
+    database = Database(settings.timescale_url)
+    migrate(database, settings.window_ms)
+    (no_counts,) = check_pipeline(settings)
+    assert (no_counts.level, no_counts.message) == ("warning", "no worker has run yet")
+    long_ago = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
+    count_in(database, {(long_ago, "A", "iOS", "", ""): (10, 9, 1)}, closed_through=long_ago + MINUTE_MS)
+    HeartbeatStore(database).beat("w", settings.events_topic, "host", 7, assigned=4, fault="it is STOPPED")
+    worker, windows = check_pipeline(settings)
+    assert (worker.level, worker.message) == ("FAILED", "worker host (7) says: it is STOPPED")
+    assert (windows.level, "Windows are complete only up to 2023-11-14" in windows.message) == ("FAILED", True)
+    HeartbeatStore(database).end("w")
+    worker, _ = check_pipeline(settings)
+    assert (worker.level, worker.message) == ("FAILED", "no worker is alive: host (7) ended 0 s ago")
+    with database.transaction() as cursor:
+        cursor.execute("DROP TABLE worker_heartbeats")
+    (unknown,) = check_pipeline(settings)
+    assert unknown.level == "unknown"
+    database.close()
 
 
 def test_the_tables_are_looked_for(settings: Settings) -> None:
     """Once the table of the progress is there, the warning is gone."""
     assert [finding.level for finding in check_database(settings)] == ["ok", "warning"]
-    with psycopg.connect(settings.timescale_url) as session:
+    with psycopg.connect(revealed(settings.timescale_url)) as session:
         session.execute("CREATE TABLE stream_progress (topic text)")
     findings = list(check_database(settings))
     assert [finding.level for finding in findings] == ["ok", "ok"]

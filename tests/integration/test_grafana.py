@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,35 @@ def rate(tally: list[int]) -> float:
     return tally[1] / tally[0]
 
 
+def counted(rows: list[Row]) -> list[Row]:
+    """Without the rows that only break or drop a line where windows are missing."""
+    keys = {"time", "metric"}
+    return [row for row in rows if any(value for name, value in row.items() if name not in keys)]
+
+
+@pytest.mark.parametrize("level", ["conversion", "conversion_5m"])
+def test_no_line_is_drawn_across_missing_windows(filled: Database, level: str) -> None:
+    """A rate is unknown in the window after the last one; a count is 0 from there to the window before the next."""
+    found = rows_of(filled, "funnel", level)
+    width = RANGES[level][2]
+    windows = sorted({ByHand(level).bucket(key) for key in ByHand(level).counts})
+    closed = [window for window in windows if window < CLOSED]
+    after = [one + width for one, other in pairwise(closed) if other > one + width]
+    rates = [row for row in found["Rate by step A"] if row["metric"] == "pay"]
+    assert after
+    assert [row["time"] for row in rows_in_order(rates)] == [at(one) for one in sorted({*closed, *after})]
+    assert [row["time"] for row in rows_in_order(rates) if row["rate"] is None] == [at(one) for one in after]
+    ends = {end for one, other in pairwise(windows) if other > one + width for end in (one + width, other - width)}
+    shown = [row for row in found["Shown A"] if row["metric"] == "pay"]
+    assert [row["time"] for row in rows_in_order(shown) if row["impressions"] == 0] == [at(one) for one in sorted(ends)]
+
+
+def rows_in_order(rows: list[Row]) -> list[Row]:
+    """The rows, which the query must have in the order of time."""
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+    return rows
+
+
 @pytest.mark.parametrize("level", RANGES)
 def test_the_funnel_shows_what_adding_up_by_hand_gives(filled: Database, level: str) -> None:
     """Totals of steps with survival, rates over time, what is expected, and each dimension."""
@@ -231,10 +261,10 @@ def test_the_funnel_shows_what_adding_up_by_hand_gives(filled: Database, level: 
         for step, last in zip(STEPS, before, strict=True)
     ]
     over_time = hand.sums(lambda key: (at(hand.bucket(key)), key[1]))
-    assert {(row["time"], row["metric"]): row["rate"] for row in found["Rate by step A"]} == {
+    assert {(row["time"], row["metric"]): row["rate"] for row in counted(found["Rate by step A"])} == {
         place: rate(tally) for place, tally in over_time.items() if place[0] < at(CLOSED)
     }
-    assert {(row["time"], row["metric"]): row["impressions"] for row in found["Shown A"]} == {
+    assert {(row["time"], row["metric"]): row["impressions"] for row in counted(found["Shown A"])} == {
         place: tally[0] for place, tally in over_time.items()
     }
     for title, column, place in (
@@ -261,6 +291,7 @@ def test_expected_is_the_rate_at_the_same_time_of_the_four_weeks_before(filled: 
             kept = expected.setdefault((at(bucket + weeks * WEEK_MS), f"{step} (expected)"), [0] * 5)
             kept[:] = [a + b for a, b in zip(kept, tally, strict=True)]
     found = rows_of(filled, "funnel", level)["Rate by step B"]
+    found = counted(found)
     assert {(row["time"], row["metric"]): row["expected"] for row in found} == {
         place: rate(tally) for place, tally in expected.items()
     }
@@ -273,22 +304,22 @@ def test_a_step_is_taken_apart_as_by_hand(filled: Database, level: str) -> None:
     hand = ByHand(level, ("pay",))
     over_time = hand.sums(lambda key: at(hand.bucket(key)))
     closed = {time: tally for time, tally in over_time.items() if time < at(CLOSED)}
-    assert {row["time"]: row["rate"] for row in found["Rate A"]} == {
+    assert {row["time"]: row["rate"] for row in counted(found["Rate A"])} == {
         time: rate(tally) for time, tally in closed.items()
     }
-    for row in found["Rate A"]:
+    for row in counted(found["Rate A"]):
         interval = wilson_interval(over_time[row["time"]][1], over_time[row["time"]][0])
         assert (row["low"], row["high"]) == pytest.approx(interval)
-    assert {row["time"]: (row["successes"], row["failures"], row["no verdict"]) for row in found["Verdicts A"]} == {
-        time: (*tally[1:3], max(tally[0] - tally[1] - tally[2], 0)) for time, tally in over_time.items()
-    }
+    assert {
+        row["time"]: (row["successes"], row["failures"], row["no verdict"]) for row in counted(found["Verdicts A"])
+    } == {time: (*tally[1:3], max(tally[0] - tally[1] - tally[2], 0)) for time, tally in over_time.items()}
     mature = at(CLOSED - 3 * MINUTE_MS)
-    assert {row["time"]: row["cohort rate"] for row in found["Cohort rate A"]} == {
+    assert {row["time"]: row["cohort rate"] for row in counted(found["Cohort rate A"])} == {
         time: tally[3] / tally[0] for time, tally in over_time.items() if time <= mature
     }
     for title, place in (("OS", 2), ("browser", 3), ("app version", 4)):
         by = hand.sums(lambda key, place=place: (at(hand.bucket(key)), key[place] or "(none)"))
-        assert {(row["time"], row["metric"]): row["rate"] for row in found[f"Rate by {title} A"]} == {
+        assert {(row["time"], row["metric"]): row["rate"] for row in counted(found[f"Rate by {title} A"])} == {
             group: rate(tally) for group, tally in by.items() if group[0] < at(CLOSED)
         }
 
@@ -297,6 +328,7 @@ def test_a_step_is_taken_apart_as_by_hand(filled: Database, level: str) -> None:
 def test_time_to_convert_is_that_of_all_successes_of_a_time_together(filled: Database, level: str) -> None:
     """Quantiles of the values of all series, not means of quantiles; within an eighth."""
     found = rows_of(filled, "step", level, step=["pay"], os=["iOS"])["Time to convert A"]
+    found = counted(found)
     hand = ByHand(level, ("pay",))
     values: dict[datetime, list[int]] = {}
     for key in hand.counts:
@@ -366,6 +398,11 @@ def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None
         ("pay", "iOS", "resolved", at(T + 2 * MINUTE_MS)),
     ]
     firing, over = found["Alerts A"]
+    assert [(row["of_os"], row["of_browser"], row["of_app_version"]) for row in (firing, over)] == [
+        ("All", "All", "All"),
+        ("iOS", "All", "All"),
+    ]
+    assert over["summary"] == "message 0", "the recovery hides the drop"
     assert (over["from_ms"], over["to_ms"]) == (T + MINUTE_MS - HOUR_MS, T + 2 * MINUTE_MS + HOUR_MS)
     assert (firing["from_ms"], firing["to_ms"]) == (T + 2 * MINUTE_MS - HOUR_MS, RANGES["conversion"][1])
     assert [row["firing"] for row in found["Firing now A"]] == [1]
@@ -382,7 +419,7 @@ def test_alerts_shade_the_time_of_their_drop(filled: Database, name: str) -> Non
     """A region an alert, of the steps that are shown; one that fires goes on to the end of the range."""
     shown = rows_of(filled, name, "conversion", step=["pay"])["Alerts (annotation)"]
     assert [(row["time"], row["timeend"]) for row in shown] == [(at(T + MINUTE_MS), at(T + 2 * MINUTE_MS))]
-    assert shown[0]["text"] == "warning: pay on iOS. message 1"
+    assert shown[0]["text"] == "warning: pay on iOS. message 0"
     firing = rows_of(filled, name, "conversion", step=["done"])["Alerts (annotation)"]
     assert [row["timeend"] for row in firing] == [at(RANGES["conversion"][1])]
 
@@ -393,9 +430,9 @@ def test_the_pipeline_shows_what_was_counted(filled: Database, level: str) -> No
     found = rows_of(filled, "pipeline", level)
     hand = ByHand(level)
     events = {bucket: sum(tally[:3]) for bucket, tally in hand.sums(lambda key: at(hand.bucket(key))).items()}
-    assert {row["time"]: row["events/s"] for row in found["Events A"] if row["metric"] == FUNNEL} == pytest.approx(
-        {bucket: number / (hand.width / 1000) for bucket, number in events.items()}
-    )
+    assert {
+        row["time"]: row["events/s"] for row in counted(found["Events A"]) if row["metric"] == FUNNEL
+    } == pytest.approx({bucket: number / (hand.width / 1000) for bucket, number in events.items()})
     sums: dict[int, int] = {}
     for window, total in ((T, 30), (T + MINUTE_MS, 12)):
         bucket = window - window % hand.width
@@ -409,7 +446,7 @@ def test_the_pipeline_shows_what_was_counted(filled: Database, level: str) -> No
 
 
 def test_where_a_level_is_no_longer_kept_the_next_is_shown(filled: Database) -> None:
-    """An hour of last year is shown by the hour if nothing finer is there."""
+    """An hour of last year is shown by the hour if nothing finer is there, whatever is kept by now."""
     document = dashboard("pipeline")
     view = View(T - 365 * DAY_MS, T - 365 * DAY_MS + HOUR_MS)
     with filled.transaction() as cursor:
@@ -417,4 +454,11 @@ def test_where_a_level_is_no_longer_kept_the_next_is_shown(filled: Database) -> 
     view.choose(filled, document, {})
     with filled.transaction() as cursor:
         cursor.execute("UPDATE retention SET keep = NULL")
+        cursor.execute(
+            "UPDATE retention SET dropped_before = now() - INTERVAL '90 days' WHERE level IN ('windows', '5m')"
+        )
+    assert view.chosen["level"] == ["conversion_1h"]
+    view.choose(filled, document, {})
+    with filled.transaction() as cursor:
+        cursor.execute("UPDATE retention SET dropped_before = NULL")
     assert view.chosen["level"] == ["conversion_1h"]

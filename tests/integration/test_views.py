@@ -225,7 +225,7 @@ def test_the_history_has_one_row_an_alert(either: Database, funnel: str) -> None
         "where_dimension": "app_version",
         "where_value": "5.2.0",
         "where_share": 0.9,
-        "summary": "message 2",
+        "summary": "message 1",
         "steps": [PHONE, SMS],
         "silenced_by": "",
     }

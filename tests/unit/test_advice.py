@@ -63,3 +63,11 @@ def test_the_link_of_what_is_about_everything_names_nothing() -> None:
     made = advised(alert(funnel="*", step="*"), "https://grafana.example/d/funnel")
 
     assert "var-" not in made["annotations"]["dashboard"]
+
+
+def test_a_command_to_paste_into_a_shell_runs_nothing_that_an_app_has_named() -> None:
+    """The names come from events; line breaks and control characters of them are shown as escapes."""
+    made = advised(alert(funnel="f; reboot #", step="A$(reboot)\n`reboot`"), "")["annotations"]["look_first"]
+
+    assert "--funnel 'f; reboot #' --step 'A$(reboot)\\n`reboot`' --since" in made
+    assert made.isprintable()

@@ -12,13 +12,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from prometheus_client import REGISTRY
 from ruamel.yaml import YAML
 
 from deploy.grafana.__main__ import DOCS, documents, pictures
 from deploy.grafana.alerts import AT_ITS_TIME
 from deploy.grafana.parts import SQL
 from stream import metrics
+from stream.ages import LABELS, ages
 from tests.grafana import FOLDER, NAMES, dashboard, queries
 
 GRAFANA = FOLDER.parent
@@ -112,11 +112,11 @@ def sources(part: Any) -> set[tuple[str, str]]:
 
 def test_every_metric_that_is_asked_for_is_one_that_workers_have() -> None:
     """With its labels: a renamed metric must not leave an empty panel."""
-    assert metrics.LAG
+    assert ages
     known: dict[str, set[str]] = {}
-    for collector in list(REGISTRY._collector_to_names):
-        for name in REGISTRY._collector_to_names[collector]:
-            known[name] = {*getattr(collector, "_labelnames", ()), "le"}
+    for collector in list(metrics.REGISTRY._collector_to_names):
+        for name in metrics.REGISTRY._collector_to_names[collector]:
+            known[name] = {*getattr(collector, "_labelnames", LABELS.get(name, ())), "le"}
     expressions = [
         (target["expr"], target["legendFormat"])
         for panel in dashboard("pipeline")["panels"]
@@ -131,13 +131,33 @@ def test_every_metric_that_is_asked_for_is_one_that_workers_have() -> None:
         assert labels <= known[metric], expression
 
 
+def test_no_colour_comes_from_grafanas_own_thresholds() -> None:
+    """These are green below 80 and red above: "1 firing" was green and "accepted 1.9 Mil" red."""
+    panels = {panel["title"]: panel for name in NAMES for panel in dashboard(name)["panels"]}
+    steps = {title: panel["fieldConfig"]["defaults"]["thresholds"]["steps"] for title, panel in panels.items()}
+
+    assert [(one["value"], one["color"]) for one in steps["Firing now"]] == [(None, "green"), (1.0, "red")]
+    assert [one["color"] for one in steps["Records"]] == ["text"]
+    assert panels["Records"]["fieldConfig"]["defaults"]["color"] == {"mode": "fixed", "fixedColor": "text"}
+    assert [one["color"] for one in steps["Newest closed window"]] == ["green", "orange", "red"]
+    assert all(one[0]["value"] is None for one in steps.values())
+    assert not [title for title, one in steps.items() if any(step["value"] == 80 for step in one)]
+
+
+def test_a_url_cannot_ask_for_another_level_than_the_range_calls_for() -> None:
+    """The variable is hidden, out of the URL, and asked for again with every range."""
+    for name in NAMES:
+        [level] = [one for one in dashboard(name)["templating"]["list"] if one["name"] == "level"]
+        assert (level["skipUrlSync"], level["hide"], level["refresh"]) == (True, 2, 2)
+
+
 def test_an_alert_links_to_its_step_at_its_time() -> None:
     """The link names a dashboard that is there, variables that it has, and columns that the table has."""
     path, _, given = AT_ITS_TIME.partition("?")
     step = dashboard("step")
     assert path == f"/d/{step['uid']}"
     variables = {variable["name"] for variable in step["templating"]["list"]}
-    assert set(re.findall(r"var-(\w+)=", given)) <= variables
+    assert set(re.findall(r"var-(\w+)=", given)) == variables - {"level"}
     columns = set(re.findall(r"__data\.fields\.(\w+)", given))
     assert all(re.search(rf"\b{column}\b", SQL["alerts_table"]) for column in columns)
     [table] = [panel for panel in dashboard("alerts")["panels"] if panel["title"] == "Alerts"]

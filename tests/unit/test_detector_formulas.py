@@ -38,6 +38,13 @@ def slow_deviance_root(x: float, n: float, e: float, clumped: float = 0.0) -> fl
     return math.copysign(math.sqrt(max(0.0, 2 * blend)), e - x) if e != x else 0.0
 
 
+def slow_beyond(seen: float, total: float, expected: float, base: float, clumped: float) -> float:
+    """How far below the tolerated rate, without lag; ``clumped`` is the share of overdispersion in the variance."""
+    mean = expected * (1 - 4.5 * math.sqrt(base))
+    whole = min(seen + 0.5, max(seen, expected))
+    return slow_deviance_root(whole, total, mean, clumped) * math.sqrt(1 - clumped) if whole < mean else -math.inf
+
+
 @given(
     n=st.lists(st.integers(0, 300), min_size=LONGEST + 1, max_size=LONGEST + 1),
     p=st.floats(0.05, 0.95),
@@ -72,7 +79,8 @@ def test_the_scan_equals_the_formulas_series_by_series(
         z = root * math.sqrt(expected * (1 - p) / variance)
         scale = math.sqrt(1.2**2 + base * expected**2 / variance)
         allowance = 0.5 * (math.sqrt(2 * math.log(43_200)) - math.sqrt(2 * math.log(43_200 / k)))
-        assert found.score[place, 0, 0] == pytest.approx(z / scale + allowance, rel=1e-6, abs=1e-5)
+        beyond = slow_beyond(seen, total, expected, base, clumped) / 1.2
+        assert found.score[place, 0, 0] == pytest.approx(max(z / scale, beyond) + allowance, rel=1e-6, abs=1e-5)
         assert found.drop[place, 0, 0] == pytest.approx(1 - seen / expected, abs=1e-9)
 
 

@@ -17,12 +17,13 @@ W = 60_000
 
 
 def sight(what: str) -> Sight:
-    """What a window shows: ``-`` ordinary, ``!`` a drop, ``*`` a worse one, ``ok`` recovered, ``?`` no data."""
+    """A window: ``-`` ordinary, ``!`` a drop, ``*`` a worse one, ``ok`` recovered, ``?`` no data, ``x`` series gone."""
     made = {"!": 60.0, "*": 20.0}.get(what, 80.0)
     return Sight(
         alarm=what in "!*",
         recovered=int(what == "ok"),
-        enough=what != "?",
+        enough=what not in "?x",
+        gone=what == "x",
         windows=1,
         impressions=100.0,
         successes=made,
@@ -70,6 +71,15 @@ CASES = {
         "! ? ? ! ok", "firing/FIRST_DROP+ no_data/NO_DATA no_data/NO_DATA firing/STILL_FIRING resolved/RECOVERED+"
     ),
     "recovery after no data is said": Case("! ? ok", "firing/FIRST_DROP+ no_data/NO_DATA resolved/RECOVERED+"),
+    "a series that has ended resolves its alert": Case(
+        "! ? x ?", "firing/FIRST_DROP+ no_data/NO_DATA resolved/SERIES_GONE+ resolved/ORDINARY"
+    ),
+    "a series that ends while long stretches still alarm resolves as well": Case(
+        "! x", "firing/FIRST_DROP+ resolved/SERIES_GONE+"
+    ),
+    "a series that comes back after its end begins a new alert": Case(
+        "! x !", "firing/FIRST_DROP+ resolved/SERIES_GONE+ firing/FIRST_DROP+"
+    ),
     "no data while pending is forgotten": Case("! ?", "pending/FOR_NOT_REACHED ok/ORDINARY", pending="2m"),
     "much worse is said, but not too soon": Case(
         "! * * * * * * * * * * *",

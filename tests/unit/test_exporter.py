@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,6 +13,7 @@ from sinks.exporter.collector import FunnelCollector
 from sinks.exporter.folding import Folding
 from sinks.timescale.database import is_outage
 from sinks.timescale.totals import Totals
+from stream.freshness import FunnelSeen, WorkerSeen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +71,32 @@ def test_counts_durations_and_rates_are_shown() -> None:
     assert of(shown, "funnelwatch_funnel_conversion_rate") == [0.75]
     assert of(shown, "funnelwatch_funnel_closed_through_seconds") == [90]
     assert of(shown, "funnelwatch_exporter_up") == [1]
+
+
+def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> None:
+    """Fresh, old and not judged funnels; live, silent and ill workers; an exporter that sees none shows 0 workers."""
+    now = 1_795_716_900_000
+    funnels = [
+        FunnelSeen("fresh", now, closed_through_ms=now - 60_000),
+        FunnelSeen("old", now, closed_through_ms=now - 720_000),
+        FunnelSeen("unjudged", now, closed_through_ms=now - 60_000, unjudged_since_ms=now - 150_000),
+    ]
+    well = WorkerSeen("a", 7, "1", 4, None, ended=False, seen_ms=now, age_s=1)
+    shown = exporting(lambda: Totals(workers=[well, replace(well, age_s=99)], funnels=funnels))()
+    stale = {labels: value for (name, labels), value in shown.items() if name == "funnelwatch_funnel_stale"}
+    assert stale == {
+        (("funnel", "fresh"), ("reason", "fresh")): 0,
+        (("funnel", "old"), ("reason", "not_closing")): 1,
+        (("funnel", "unjudged"), ("reason", "not_judged")): 1,
+    }
+    assert of(shown, "funnelwatch_funnel_unjudged_seconds", funnel="unjudged") == [150]
+    assert (of(shown, "funnelwatch_workers_alive"), of(shown, "funnelwatch_workers_faulty")) == ([1], [0])
+    ill = exporting(lambda: Totals(workers=[replace(well, fault="it waits")], funnels=funnels))()
+    assert of(ill, "funnelwatch_workers_faulty") == [1]
+    assert of(ill, "funnelwatch_funnel_stale", funnel="fresh") == [1]
+    nobody = exporting(lambda: Totals(workers=[replace(well, age_s=99)], funnels=funnels))()
+    assert of(nobody, "funnelwatch_workers_alive") == [0]
+    assert of(nobody, "funnelwatch_funnel_stale", reason="no_worker") == [1, 1, 1]
 
 
 def test_a_funnel_without_recent_windows_has_no_rate_and_no_error() -> None:

@@ -224,3 +224,17 @@ def test_no_series_is_told_by_two_alerts_at_once(windows: list[tuple[list[tuple[
         else:
             open_.pop(subject, None)
     assert bool(open_) == bool(fires)
+
+
+def test_an_incident_names_each_of_its_series_with_the_values_that_it_is_judged_by() -> None:
+    """A silence for one os must not mute the step that dropped on all of them."""
+    world = World()
+    world.window(0, "B!")
+    world.window(1, "A/iOS! C!")
+
+    assert world.said[0].get("series", []) == []
+    assert world.said[1]["series"] == [
+        {"step": "B", "dimensions": {}},
+        {"step": "A", "dimensions": {"os": "iOS"}},
+        {"step": "C", "dimensions": {}},
+    ]

@@ -161,6 +161,7 @@ ELSEWHERE = {
     Reason.CORRECTED: "test_correction",
     Reason.SILENCE_ENDED: "test_grouping",
     Reason.RULE_REMOVED: "test_live_rules",
+    Reason.SERIES_GONE: "test_absence",
     Reason.IMPRESSIONS_COLLAPSED: "test_impressions",
     Reason.DEAD_LETTERS_RISE: "test_pipeline_watch",
     Reason.PARTITION_SILENT: "test_pipeline_watch",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stream.detector.silence import Silence, muted, silence_of
+from stream.detector.silence import Silence, muted, silence_of, silences_of
 
 
 def alert(**changes: Any) -> dict[str, Any]:
@@ -57,3 +57,61 @@ def test_of_several_silences_the_one_that_lasts_longest_is_named() -> None:
     silences = [Silence(1, 0, 20, rule="Drop"), Silence(2, 0, 30, os="iOS"), Silence(3, 0, 40, os="Android")]
 
     assert muted(alert(), silences, 5)["silenced_by"] == "2"
+
+
+def incident(*series: str) -> dict[str, Any]:
+    """An incident of several series, such as ``A`` or ``B/iOS``."""
+    members = []
+    for one in series:
+        step, _, system = one.partition("/")
+        members.append({"step": step, "dimensions": {"os": system} if system else {}})
+    steps = sorted({member["step"] for member in members})
+    return alert(step=members[0]["step"], dimensions=members[0]["dimensions"], steps=steps, series=members)
+
+
+TOGETHER: dict[str, tuple[dict[str, Any], list[dict[str, str]], str]] = {
+    "one for each step": (incident("A", "B"), [{"step": "A"}, {"step": "B"}], "1,2"),
+    "one for each step, said in another order": (incident("A", "B"), [{"step": "B"}, {"step": "A"}], "1,2"),
+    "a step that nobody silenced": (incident("A", "B", "C"), [{"step": "A"}, {"step": "B"}], ""),
+    "a step and an os": (incident("A", "B/iOS"), [{"step": "A"}, {"os": "iOS"}], "1,2"),
+    "an os of a step that is about every os": (incident("A/iOS", "B"), [{"os": "iOS"}], ""),
+    "steps of the leader's os, one of them in all": (incident("A/iOS", "B"), [{"os": "iOS"}, {"step": "B"}], "1,2"),
+    "a step by two silences, each for one os": (
+        incident("A"),
+        [{"step": "A", "os": "iOS"}, {"step": "A", "os": "a"}],
+        "",
+    ),
+    "the wrong funnel for one step": (incident("A", "B"), [{"step": "A"}, {"step": "B", "funnel": "g"}], ""),
+    "one that covers all is enough": (incident("A", "B"), [{"step": "A"}, {"step": "B"}, {"rule": "Drop"}], "3"),
+    "an alert from before incidents had series": (alert(steps=["A", "B"]), [{"step": "A"}, {"step": "B"}], "1,2"),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_silences_mute_an_incident_when_together_they_cover_each_of_its_series(name: str) -> None:
+    """No series is left over, by step or by os."""
+    message, matchers, expected = TOGETHER[name]
+    silences = [Silence(number, 0, 10, **one) for number, one in enumerate(matchers, 1)]  # type: ignore[arg-type]
+
+    assert muted(message, silences, 5)["silenced_by"] == expected
+    assert muted({**message, "state": "resolved"}, silences, 5)["silenced_by"] == ""
+
+
+def test_an_incident_is_muted_while_all_of_its_silences_last() -> None:
+    """One begins later and one ends earlier: it is told before and after."""
+    silences = [Silence(1, 0, 20, step="A"), Silence(2, 10, 40, step="B"), Silence(3, 15, 30, step="A")]
+
+    names = {now: muted(incident("A", "B"), silences, now)["silenced_by"] for now in (0, 9, 10, 15, 20, 29, 30, 40)}
+
+    assert names == {0: "", 9: "", 10: "1,2", 15: "3,2", 20: "3,2", 29: "3,2", 30: "", 40: ""}
+    first = silence_of(incident("A", "B"), silences, 15)
+    assert first is not None
+    assert (first.id, [one.id for one in silences_of(incident("A", "B"), silences, 9)]) == (3, [])
+
+
+def test_an_incident_that_widens_beyond_its_silences_is_told() -> None:
+    """Both steps that dropped first are silenced; the third that joins is news."""
+    silences = [Silence(1, 0, 10, step="A"), Silence(2, 0, 10, step="B")]
+
+    assert muted(incident("A", "B"), silences, 5)["silenced_by"] == "1,2"
+    assert muted(incident("A", "B", "C"), silences, 5)["silenced_by"] == ""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stream.counting import Judge
-from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
+from stream.validation import DAY_MS, Horizon, Limits, Refusal, RefusedError, check, check_time
 from tests.traffic import event
 
 NOW = 1_700_000_000_000
@@ -70,6 +70,40 @@ def test_an_event_beyond_them_is_refused_with_a_reason_and_a_sentence(
         check(good() | changes, FUNNELS, LIMITS, NOW)
     assert caught.value.reason is reason
     assert said in caught.value.detail
+
+
+DROPPED = Limits(1_000, DAY_MS, Horizon(NOW - DAY_MS // 2))
+"""Counts of more than half a day ago are dropped."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({"ts": NOW - DAY_MS // 2}, True),
+        ({"ts": NOW - DAY_MS // 2 - 1}, False),
+        (VERIFIED | {"ts": NOW - 10, "duration_ms": DAY_MS // 2 - 10}, True),
+        (VERIFIED | {"ts": NOW - 10, "duration_ms": DAY_MS // 2 - 9}, False),
+        ({"ts": NOW - 10, "duration_ms": DAY_MS // 2}, True),
+        ({"ts": NOW - DAY_MS - 1}, False),
+    ],
+)
+def test_what_would_be_added_to_dropped_counts_is_too_old(changes: dict[str, Any], fits: bool) -> None:
+    """Whatever the largest age is: an event's own window, and that of the impression that it answers."""
+    if fits:
+        check(good() | changes, FUNNELS, DROPPED, NOW)
+        return
+    with pytest.raises(RefusedError) as caught:
+        check(good() | changes, FUNNELS, DROPPED, NOW)
+    assert caught.value.reason is Refusal.TOO_OLD
+
+
+def test_a_horizon_moves_while_events_are_judged() -> None:
+    """The judge asks for it anew each time; the sentence names the setting."""
+    limits = Limits(1_000, DAY_MS)
+    check_time(NOW - DAY_MS, limits, NOW)
+    limits.horizon.from_ms = NOW - DAY_MS // 2
+    with pytest.raises(RefusedError, match=r"counts older than 0 days were dropped \(FUNNELWATCH_KEEP_WINDOWS_DAYS"):
+        check_time(NOW - DAY_MS, limits, NOW)
 
 
 def test_a_value_that_is_too_large_is_refused_unread() -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.alert_view import with_iso_times
-from funnelwatch.web.api.asked import MOMENT, Asked, Name, answer, moment, moment_field, once, two_forms
+from funnelwatch.web.api.asked import MOMENT, Asked, Name, Told, answer, moment, moment_field, once, two_forms
 from schemas.events import now_ms
 from sinks.timescale.alerts import AlertStore
 
@@ -37,6 +37,13 @@ class AskedAlerts(Asked):
     since: str | None = moment_field(None, f"Of windows that end not before: {MOMENT}.")
     until: str | None = moment_field(None, "And before this; as since.")
     limit: int = Field(100, ge=1, le=MOST_ALERTS, description="The newest so many.")
+
+
+class AlertSeries(BaseModel):
+    """A series that an incident has reached."""
+
+    step: str
+    dimensions: dict[str, str]
 
 
 class AlertRow(BaseModel):
@@ -69,10 +76,11 @@ class AlertRow(BaseModel):
     labels: dict[str, str]
     annotations: dict[str, str]
     steps: list[str] = []
+    series: list[AlertSeries] = []
     silenced_by: str = ""
 
 
-class AlertsAnswer(BaseModel):
+class AlertsAnswer(Told):
     """Messages of alerts, newest first."""
 
     alerts: list[AlertRow]
@@ -83,7 +91,7 @@ class AlertsAnswer(BaseModel):
 def alerts(request: Request, asked: Annotated[AskedAlerts, Query()]) -> Response:
     """Messages of alerts, newest first, as they were published; the fields are those of `schemas/alert.avsc`.
 
-    In CSV `dimensions`, `labels`, `annotations` and `steps` are JSON.
+    In CSV `dimensions`, `labels`, `annotations`, `steps` and `series` are JSON.
     """
     now = now_ms()
     wanted = asked.model_dump(include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"})

@@ -11,12 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from funnelwatch.answers import Question
 from funnelwatch.asking import MOST_SPANS, moment_ms
 from funnelwatch.web.problems import TITLES, Problem, ProblemError, wrong
-from producers.times import parse_span_ms
+from producers.times import SPAN, parse_span_ms
 from schemas.events import now_ms
+from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.rates import Basis, Dimension, Scope
+from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stream.freshness import Freshness
 
 Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A name as events have them: anything but what a database cannot hold."""
@@ -25,13 +29,19 @@ JSON, CSV = "application/json", "text/csv"
 FORMS = (JSON, CSV)
 
 
-MOMENT = "a span back from now (`90s`, `15m`, `1h`, `7d`), `now`, or ISO 8601 (UTC where it names no zone)"
+MOMENT = (
+    "a span back from now (`90s`, `15m`, `1h`, `7d`), `now`, ISO 8601 (UTC where it names no zone), or seconds or "
+    "milliseconds since the epoch"
+)
 LONGEST_TIME = 64
 SPAN_PATTERN = r"\d{1,9}(\.\d{1,3})?[smhdw]"
 DATE_PATTERN = r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-TIME_PATTERN = r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,3})?Z"
+TIME_PATTERN = r"[Tt ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?([Zz]|[ +-]([01]\d|2[0-3]):?[0-5]\d)?"
+EPOCH_PATTERN = r"\d{9,14}(\.\d{1,6})?"
 SPAN_SCHEMA: dict[str, Any] = {"pattern": f"^{SPAN_PATTERN}$"}
-MOMENT_SCHEMA: dict[str, Any] = {"pattern": f"^(now|{SPAN_PATTERN}|{DATE_PATTERN}({TIME_PATTERN})?)$"}
+MOMENT_SCHEMA: dict[str, Any] = {
+    "pattern": f"^(now|[ +-]?{SPAN_PATTERN}|{DATE_PATTERN}({TIME_PATTERN})?|{EPOCH_PATTERN})$"
+}
 """For the description of the API. Whether a text is a time its parser says, in words that a person understands."""
 
 
@@ -49,10 +59,28 @@ def every_field() -> Any:
     return Field(
         None,
         max_length=LONGEST_TIME,
-        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them.",
+        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them. "
+        "Whole weeks begin on Mondays, others at multiples of the span since 1970-01-01, UTC.",
         examples=["5m"],
         json_schema_extra=SPAN_SCHEMA,
     )
+
+
+class FreshnessRow(BaseModel):
+    """Whether figures are current; only "fresh" says that all is well."""
+
+    state: Literal["fresh", "stale", "unknown"] = Field(
+        description="stale: no worker is alive, or windows are not closed or not judged. unknown: nobody can tell."
+    )
+    reason: str = Field(description="One word for programs, such as no_worker, not_closing, behind, not_judged.")
+    since: str | None = Field(description="Since when; null where that is not known.")
+    message: str = Field(description="One sentence for people.")
+
+
+class Told(BaseModel):
+    """What every answer has."""
+
+    freshness: FreshnessRow
 
 
 class Asked(BaseModel):
@@ -102,11 +130,13 @@ class AskedRange(AskedScope):
 
 
 def moment(parameter: str, text: str, now_ms: int) -> int:
-    """A point in time, ms.
+    """A point in time, ms; a space before a span is its plus, which was not encoded.
 
     Raises:
         ProblemError: it is none.
     """
+    if text.startswith(" ") and SPAN.fullmatch(text[1:]):
+        text = f"+{text[1:]}"
     try:
         return moment_ms(text, now_ms)
     except ValueError as error:
@@ -142,16 +172,27 @@ def two_forms(what: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": f"The {what}.", "content": {CSV: {"schema": {"type": "string"}}}}}
 
 
-def answer(request: Request, asked: Asked, content: Any, as_csv: Callable[[], str], name: str) -> Response:
+def answer(request: Request, asked: Asked, content: dict[str, Any], as_csv: Callable[[], str], name: str) -> Response:
     """The answer in the form that was asked for.
 
     Raises:
         ProblemError: neither form is acceptable to the client.
     """
-    if (asked.format or accepted(request.headers.get("accept", "*/*"))) == "csv":
-        headers = {"Content-Disposition": f'inline; filename="{name}.csv"', "Vary": "Accept"}
+    form = asked.format or accepted(request.headers.get("accept", "*/*"))
+    fresh = content.get("freshness") or _freshness(request, getattr(asked, "funnel", None)).as_object()
+    headers = {"Vary": "Accept", "Funnelwatch-Freshness": str(fresh["state"])}
+    if form == "csv":
+        headers["Content-Disposition"] = f'inline; filename="{name}.csv"'
         return Response(as_csv(), media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
-    return JSONResponse(content, headers={"Vary": "Accept"})
+    return JSONResponse({**content, "freshness": fresh}, headers=headers)
+
+
+def _freshness(request: Request, funnel: str | None) -> Freshness:
+    settings = request.app.state.settings
+    found: Freshness = request.app.state.pool.run(
+        lambda database: FreshnessStore(database, settings.events_topic).of(funnel, stale_after_ms(settings))
+    )
+    return found
 
 
 def accepted(header: str) -> Literal["json", "csv"]:

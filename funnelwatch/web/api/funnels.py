@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
-from funnelwatch.web.api.asked import Asked, answer, once, two_forms
+from funnelwatch.web.api.asked import Asked, Told, answer, once, two_forms
 from sinks.timescale.rates import Known, RateStore
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class FunnelRow(BaseModel):
     complete_through: str | None = Field(description="Windows that start before this are complete; null: none is.")
 
 
-class FunnelsAnswer(BaseModel):
+class FunnelsAnswer(Told):
     """Every funnel that is declared or has counts."""
 
     funnels: list[FunnelRow]

@@ -11,7 +11,18 @@ from pydantic import BaseModel, Field
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.showing import clock
 from funnelwatch.metric_asking import MetricAnswer, MetricQuestion, ask_metrics, parse_only
-from funnelwatch.web.api.asked import MOMENT, Asked, answer, every_field, moment, moment_field, once, span, two_forms
+from funnelwatch.web.api.asked import (
+    MOMENT,
+    Asked,
+    Told,
+    answer,
+    every_field,
+    moment,
+    moment_field,
+    once,
+    span,
+    two_forms,
+)
 from funnelwatch.web.problems import wrong
 from schemas.events import now_ms
 from schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
@@ -65,7 +76,7 @@ class MetricRow(BaseModel):
     p99_ms: float | None = Field(None, description="99 of 100 took no longer.")
 
 
-class OneMetric(BaseModel):
+class OneMetric(Told):
     """What a counter or timer comes to; `funnelwatch metrics NAME --json` prints the same."""
 
     name: str
@@ -86,7 +97,7 @@ class KnownRow(BaseModel):
     dimensions: dict[str, list[str]] = Field(description="Of each dimension the values that were seen.")
 
 
-class AllMetrics(BaseModel):
+class AllMetrics(Told):
     """Every counter and timer that there is."""
 
     metrics: list[KnownRow]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.answers import as_csv
 from funnelwatch.asking import ask
-from funnelwatch.web.api.asked import AskedRange, answer, once, two_forms
+from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
 from sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class RateRow(CountRow):
     high: float | None = Field(description="Its upper end.")
 
 
-class Counted(BaseModel):
+class Counted(Told):
     """What was asked for."""
 
     funnel: str

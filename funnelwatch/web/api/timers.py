@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from funnelwatch.answers import as_csv
 from funnelwatch.asking import ask_timers
 from funnelwatch.cli.showing import clock
-from funnelwatch.web.api.asked import AskedRange, answer, once, two_forms
+from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class TimerRow(BaseModel):
     p99_ms: float = Field(description="99 of 100 took no longer.")
 
 
-class TimersAnswer(BaseModel):
+class TimersAnswer(Told):
     """Times to convert, and what they were asked for."""
 
     funnel: str

@@ -12,6 +12,7 @@ import psycopg
 import redis
 from confluent_kafka import KafkaException
 
+from funnelwatch.web.board.current import current
 from funnelwatch.web.board.hot import Hot, HotReader
 from funnelwatch.web.board.lag import LogEnds
 from funnelwatch.web.board.record import Record, RecordReader
@@ -20,6 +21,7 @@ from funnelwatch.web.board.view import alerts_message, health_message, history_m
 from funnelwatch.web.board.windows import Windows
 from funnelwatch.web.pool import BusyError
 from schemas.events import now_ms
+from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +37,8 @@ MOST_QUESTIONS = 40
 HOT_EVERY_S = 1.0
 RECORD_EVERY_S = 2.0
 ENDS_EVERY_S = 5.0
+SILENT_MS = 15_000
+"""A server that has neither answered nor failed for this long hangs."""
 
 OUTAGES = (psycopg.Error, redis.RedisError, OSError, BusyError)
 
@@ -52,8 +56,11 @@ class Hub:
     """
 
     def __init__(self, settings: Settings, database: Callable[[], AbstractContextManager[Database]]) -> None:
+        self._settings = settings
         self._lock = threading.Lock()
         self._watching: Counter[Question] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._most_of_address = settings.board_max_pages_per_address
         self._hot = HotReader(settings, database, now_ms)
         self._ends = LogEnds(settings)
         self._windows: dict[Question, Windows] = {}
@@ -86,23 +93,31 @@ class Hub:
             close=self._ends.close,
         )
 
-    def admit(self, question: Question) -> None:
+    def admit(self, question: Question, address: str = "") -> None:
         """Whether there is room for one more.
 
+        Args:
+            question: what the page shows.
+            address: the client's.
+
         Raises:
-            FullError: too many pages are open, or too many different views.
+            FullError: too many pages are open, also of this address, or too many different views.
         """
         with self._lock:
+            if address and self._addresses[address] >= self._most_of_address:
+                raise FullError(f"{self._most_of_address} pages of your address are open, and there may be no more; "
+                                "close one, or raise FUNNELWATCH_BOARD_MAX_PAGES_PER_ADDRESS")  # fmt: skip
             if self._watching.total() >= MOST_CLIENTS:
                 raise FullError(f"{MOST_CLIENTS} pages are open, and there may be no more; close one")
             if question not in self._watching and len(self._watching) >= MOST_QUESTIONS:
                 raise FullError(f"{MOST_QUESTIONS} different views are open, and there may be no more; close one")
 
     @contextmanager
-    def watch(self, question: Question) -> Iterator[None]:
-        """Keep looking for this question's sake."""
+    def watch(self, question: Question, address: str = "") -> Iterator[None]:
+        """Keep looking for this question's sake, on a page of this address."""
         with self._lock:
             self._watching[question] += 1
+            self._addresses[address] += 1
             for source in (self.record, self.hot, self.ends):
                 source.start()
         try:
@@ -110,6 +125,9 @@ class Hub:
         finally:
             with self._lock:
                 self._watching[question] -= 1
+                self._addresses[address] -= 1
+                if not self._addresses[address]:
+                    del self._addresses[address]
                 if not self._watching[question]:
                     del self._watching[question]
                     self._windows.pop(question, None)
@@ -122,10 +140,12 @@ class Hub:
         faults = {"TimescaleDB": self.record.fault, "Redis": hot.fault if hot else None, "Kafka": self.ends.fault}
         if not hot and self.hot.fault:
             faults["Redis"] = self.hot.fault
+        for name, source in (("TimescaleDB", self.record), ("Redis", self.hot), ("Kafka", self.ends)):
+            faults[name] = faults[name] or source.silence(now_ms(), SILENT_MS)
         if question in record.slow and not self.record.fault:
             faults["TimescaleDB"] = "the time line takes too long; choose a shorter one."
         versions = self.version
-        parts = {"health": self._json("health", question, versions, lambda: self._health(record, faults))}
+        parts = {"health": self._json("health", question, versions, lambda: self._health(question, record, faults))}
         closed = record.closed_through.get(question.funnel)
         if record.at_ms and (hot is not None or closed is None):
             parts["now"] = self._json(
@@ -159,8 +179,18 @@ class Hub:
         for source in (self.record, self.hot, self.ends):
             source.stop()
 
-    def _health(self, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
-        return health_message(record, self.ends.answer, faults)
+    def _health(self, question: Question, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
+        answered = {"Kafka": self.ends.answered_ms, "Redis": None}
+        fresh = current(
+            record,
+            question.funnel,
+            faults,
+            answered,
+            now_ms(),
+            stale_ms=stale_after_ms(self._settings, record.window_ms),
+            lag_known=bool(self.ends.answer) and not self.ends.fault,
+        )
+        return {**health_message(record, self.ends.answer, faults), "freshness": fresh.as_object()}
 
     def _questions(self) -> list[Question]:
         with self._lock:

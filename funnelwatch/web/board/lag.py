@@ -29,7 +29,10 @@ class LogEnds:
             self._consumer = Consumer(
                 {
                     "log_level": 0,
-                    **self._settings.kafka(**{"group.id": "funnelwatch-board", "enable.auto.commit": False}),
+                    **self._settings.kafka(
+                        "consumer",
+                        **{"group.id": f"{self._settings.consumer_group}-board", "enable.auto.commit": False},
+                    ),
                 }
             )
         topic = self._settings.events_topic

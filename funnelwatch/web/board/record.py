@@ -10,6 +10,7 @@ import psycopg
 
 from funnelwatch.web.board.expected import Ordinary, Place, expected_rates, needed
 from sinks.timescale.closing import IDLE_VALID_S
+from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.rates import Dimension, RateStore
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from funnelwatch.web.board.question import Question
     from sinks.timescale.database import Database, Row
     from sinks.timescale.rates import Rate
+    from stream.freshness import FunnelSeen, WorkerSeen
 
 BY_OS: tuple[Dimension, ...] = ("os",)
 MOST_ALERTS = 50
@@ -74,6 +76,8 @@ class Record:
         alerts: newest first, of the funnels that are watched.
         histories: the time lines.
         slow: the questions whose time line took too long, the last time that it was asked for.
+        workers: by their heartbeats.
+        funnels: how far each funnel is closed and judged.
     """
 
     window_ms: int
@@ -84,6 +88,8 @@ class Record:
     progress: Progress = field(default_factory=Progress)
     histories: dict[Question, History] = field(default_factory=dict)
     slow: frozenset[Question] = frozenset()
+    workers: tuple[WorkerSeen, ...] = ()
+    funnels: dict[str, FunnelSeen] = field(default_factory=dict)
 
 
 class RecordReader:
@@ -116,7 +122,7 @@ class RecordReader:
         questions = tuple(self._asked())
         funnels = frozenset(question.funnel for question in questions)
         with self._database() as database:
-            rates = RateStore(database)
+            rates, freshness = RateStore(database), FreshnessStore(database, self._topic)
             window_ms = rates.window_ms() or self._last.window_ms
             closed = {row["funnel"]: row["closed_through_ms"] for row in database.query("funnels")}
             record = replace(
@@ -135,6 +141,8 @@ class RecordReader:
                     if (history := self._in_time(rates, question, window_ms, closed.get(question.funnel)))
                 },
                 slow=frozenset(self._slow),
+                workers=tuple(freshness.workers()),
+                funnels={one.funnel: one for one in freshness.funnels()},
                 at_ms=self._now_ms(),
             )
         for kept in (self._read, self._slow):

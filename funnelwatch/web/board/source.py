@@ -53,6 +53,8 @@ class Source(Generic[T]):
         self._thread: threading.Thread | None = None
         self.answer = first
         self.fault: str | None = None
+        self.answered_ms: int | None = None
+        """When a look succeeded last, Unix time, ms."""
         self.version = 0
         """Grows with every look."""
         self.looking = False
@@ -72,6 +74,12 @@ class Source(Generic[T]):
         if self._thread is not None:
             self._thread.join(STOP_S)
 
+    def silence(self, now_ms: int, after_ms: int) -> str | None:
+        """A sentence if the last look that succeeded is older than that and none has failed since: the server hangs."""
+        if self.answered_ms is None or self.fault is not None or now_ms - self.answered_ms <= after_ms:
+            return None
+        return f"no answer for {(now_ms - self.answered_ms) // 1000} s"
+
     def _run(self) -> None:
         try:
             self._go_on()
@@ -90,7 +98,7 @@ class Source(Generic[T]):
             began = time.monotonic()
             try:
                 self.answer = self._look()
-                self.fault = None
+                self.fault, self.answered_ms = None, time.time_ns() // 1_000_000
             except Exception as error:
                 if not isinstance(error, self._faults):
                     logger.exception("%s: a fault of this program", self._name)

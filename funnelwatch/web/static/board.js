@@ -12,9 +12,12 @@ import { TimeLine } from "./timeline.js";
 
 const id = (name) => document.getElementById(name);
 const seen = { now: null, history: null, alerts: [], health: null };
+const SILENT_MS = 20_000; // the server looks at the pipeline every two seconds
 let link = "connecting";
 let offset = 0; // the server's clock minus ours, ms
 let beaten = null;
+let looked = null; // when the server told last how the pipeline is
+let shown = "";
 
 const serverNow = () => Date.now() + offset;
 const filters = new Filters(document.querySelector(".filters"), () => {
@@ -57,9 +60,42 @@ function standing(alert) {
     : `${percent(alert.rate)}, ${percent(alert.expected)} expected`;
 }
 
+/** How current the figures are: the server's word, or that there is none. Only "fresh" is good. */
+function freshness() {
+  const silent = performance.now() - (link === "lost" ? beaten ?? 0 : looked ?? 0);
+  if (link === "lost") {
+    return { state: "stale", reason: "link", message: `The board's server has not answered for ${lasting(silent)}: these figures are old` };
+  }
+  if (looked == null) return { state: "unknown", reason: "waiting", message: "" };
+  if (silent > SILENT_MS) {
+    return { state: "unknown", reason: "silent", message: `The board's server has not looked at the pipeline for ${lasting(silent)}: nobody knows whether these figures are current` };
+  }
+  return seen.health.freshness;
+}
+
+const UNSURE = {
+  not_judged: "Nothing is judged: alerts may be missing",
+  worker_fault: "Not known: a worker says that something is wrong",
+  unreachable: "Not known: a server does not answer",
+  silent: "Not known: the board's server does not answer",
+  waiting: "Waiting for the state of the pipeline …",
+};
+
+/** The banner above all figures. */
+function banner(fresh) {
+  const place = id("freshness");
+  place.hidden = fresh.state === "fresh" || fresh.reason === "waiting";
+  place.dataset.state = fresh.state;
+  say(place.querySelector(".glyph"), fresh.state === "stale" ? "⚠" : "?");
+  say(id("freshness-words"), `${fresh.message}.`);
+  document.body.classList.toggle("old", !place.hidden);
+}
+
 /** One sentence that can be read from across the room. */
 function verdict() {
   const { now } = seen;
+  const fresh = freshness();
+  banner(fresh);
   const firing = seen.alerts.filter((alert) => alert.state === "firing" && !alert.silenced);
   const place = id("verdict");
   let [state, glyph, title, more] = ["waiting", "…", "Waiting for the first numbers …", ""];
@@ -75,6 +111,9 @@ function verdict() {
       title = ofConversion(first) ? `${about(first)} is below what is expected` : `${about(first)}: ${first.summary}`;
       const others = firing.length > 1 ? `and ${firing.length - 1} more alert${firing.length > 2 ? "s" : ""}` : "";
       more = [ofConversion(first) ? standing(first) : "", whereOf(first), others].filter(Boolean).join(" · ");
+    } else if (fresh.state !== "fresh") {
+      [state, glyph] = [fresh.state === "stale" ? "stale" : "unsure", fresh.state === "stale" ? "⚠" : "?"];
+      title = UNSURE[fresh.reason] ?? "Not known: these figures are old";
     } else if (low.length) {
       [state, glyph] = ["low", STATES.low.glyph];
       title = `${low.map((cell) => named(cell.step)).join(", ")} ${low.length > 1 ? "are" : "is"} low`;
@@ -92,15 +131,22 @@ function verdict() {
   const span = now?.from == null ? "" : `Rates of ${clock(now.from)} to ${clock(now.to)} UTC`;
   say(id("verdict-more"), [more, span].filter(Boolean).join(" · "));
   const open = firing.length ? `▼ ${firing.length} ` : "";
-  document.title = `${open}${filters.get("funnel")} – funnelwatch`;
+  const old = { stale: "⚠ old figures · ", unknown: fresh.reason === "waiting" ? "" : "? not known · " }[fresh.state] ?? "";
+  document.title = `${open}${old}${filters.get("funnel")} – funnelwatch`;
 }
 
 /** The link, and how old what is shown is; every second. */
 function tick() {
   const old = beaten == null ? null : performance.now() - beaten;
-  const words = { live: "Live", connecting: "Connecting…", lost: "Reconnecting…" };
+  const fresh = freshness();
+  const live = { fresh: "Live", stale: "Connected; figures are old", unknown: "Connected" }[fresh.state];
+  const words = { live, connecting: "Connecting…", lost: "Reconnecting…" };
   const age = link === "lost" && old != null ? ` numbers are ${lasting(old)} old` : "";
-  id("link").dataset.state = link;
+  id("link").dataset.state = link === "live" && fresh.state !== "fresh" ? "unsure" : link;
+  if (shown !== fresh.state + fresh.message) {
+    shown = fresh.state + fresh.message;
+    verdict();
+  }
   say(id("link-word"), `${words[link]}${age}`);
   document.body.classList.toggle("stale", link === "lost");
   if (seen.health) showHealth(id("health"), seen.health, seen.now, serverNow());
@@ -131,6 +177,7 @@ const on = {
   },
   health(message) {
     seen.health = message;
+    looked = performance.now();
     showFaults(id("warnings"), message.faults);
   },
 };

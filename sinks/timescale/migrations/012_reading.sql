@@ -13,21 +13,8 @@ BEGIN
         CREATE ROLE funnelwatch_reader NOLOGIN;
     END IF;
 EXCEPTION
-    -- Another database of this server was faster, or we may not make roles: then whoever may grants what is below.
+    -- Another database of this server was faster, or this user may not make roles: an administrator makes it, and the next
+    -- worker that starts grants it what is for reading (query grant_reading).
     WHEN duplicate_object OR unique_violation OR insufficient_privilege THEN NULL;
-END
-$$;
-
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'funnelwatch_reader') THEN
-        GRANT USAGE ON SCHEMA public TO funnelwatch_reader;
-        GRANT SELECT ON
-            window_counts, counts_5m, counts_1h, counts_1d,
-            conversion, conversion_5m, conversion_1h, conversion_1d,
-            declared_steps, funnel_steps, cohort_conversion, alert_messages, alert_history,
-            deployment, retention, stream_progress, funnel_progress, late_windows
-        TO funnelwatch_reader;
-    END IF;
 END
 $$;

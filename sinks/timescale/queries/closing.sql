@@ -8,12 +8,13 @@ FROM stream_progress
 WHERE topic = %(topic)s;
 
 -- name: try_closer_lock
--- Become the one closer; held until the session ends or lets go.
-SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s, 0)) AS locked;
+-- Become the one closer; held until the session ends or lets go. As every lock here, it is of these tables: another schema
+-- of the database may count a topic of the same name.
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS locked;
 
 -- name: release_closer_lock
 -- Let another worker close.
-SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, 0)) AS released;
+SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS released;
 
 -- name: funnels
 -- Every funnel and how far its windows are closed.
@@ -26,7 +27,7 @@ ORDER BY funnel;
 
 -- name: wait_for_flushes
 -- Wait for the flushes under way, and hold others off until this transaction ends.
-SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch closing', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch closing', to_regclass('deployment')::oid::bigint));
 
 -- name: start_closing
 -- From now on an event for a window before this is late.
@@ -35,10 +36,19 @@ SET closing_through = greatest(closing_through, to_timestamp(%(through_ms)s / 10
 WHERE funnel = %(funnel)s;
 
 -- name: finish_closing
--- The windows before this have been published.
-UPDATE funnel_progress
-SET closed_through = greatest(closed_through, to_timestamp(%(through_ms)s / 1000.0))
-WHERE funnel = %(funnel)s;
+-- The windows before this have been published; the newest of them that had anything to judge, if one had.
+UPDATE funnel_progress AS p
+SET
+    closed_through = greatest(p.closed_through, to_timestamp(%(through_ms)s / 1000.0)),
+    closed_at = clock_timestamp(),
+    published_window = greatest(p.published_window, to_timestamp(%(published_ms)s / 1000.0)),
+    unjudged_since = CASE
+        WHEN %(published_ms)s::bigint IS NULL THEN p.unjudged_since
+        WHEN (SELECT d.last_window FROM detector_progress AS d WHERE d.funnel = p.funnel) >= p.published_window
+            THEN clock_timestamp()
+        ELSE coalesce(p.unjudged_since, clock_timestamp())
+    END
+WHERE p.funnel = %(funnel)s;
 
 -- name: next_window
 -- The first window at or after a time that has counts.

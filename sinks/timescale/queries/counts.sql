@@ -71,7 +71,7 @@ ON CONFLICT DO NOTHING;
 -- No funnel begins to close until this transaction ends. A queue, unlike FOR SHARE, in which the closer could wait for ever.
 -- And as counting_ourselves.
 SELECT
-    pg_advisory_xact_lock_shared(hashtextextended('funnelwatch closing', 0)),
+    pg_advisory_xact_lock_shared(hashtextextended('funnelwatch closing', to_regclass('deployment')::oid::bigint)),
     set_config('funnelwatch.counting', 'on', true);
 
 -- name: closing_funnels

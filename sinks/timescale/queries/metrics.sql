@@ -4,7 +4,7 @@ UPDATE stream_progress SET holds = 'metrics' WHERE topic = %(topic)s AND holds <
 
 -- name: lock_metric_series
 -- One worker admits new series at a time.
-SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch metric series', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch metric series', to_regclass('deployment')::oid::bigint));
 
 -- name: metric_series_of
 -- The series that these names have.
@@ -108,7 +108,8 @@ counted AS (
     SELECT
         w.name,
         w.dimensions,
-        (extract(epoch FROM c.window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint AS start_ms,
+        ((extract(epoch FROM c.window_start) * 1000)::bigint - %(origin_ms)s::bigint) / %(every_ms)s::bigint * %(every_ms)s::bigint
+            + %(origin_ms)s::bigint AS start_ms,
         sum(c.samples)::bigint AS samples,
         sum(c.total)::bigint AS total
     FROM wanted AS w INNER JOIN metric_counts AS c ON c.series = w.series
@@ -122,7 +123,8 @@ octaves AS (
     SELECT
         w.name,
         w.dimensions,
-        (extract(epoch FROM d.window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint AS start_ms,
+        ((extract(epoch FROM d.window_start) * 1000)::bigint - %(origin_ms)s::bigint) / %(every_ms)s::bigint * %(every_ms)s::bigint
+            + %(origin_ms)s::bigint AS start_ms,
         d.octave,
         ARRAY[sum(d.n0), sum(d.n1), sum(d.n2), sum(d.n3), sum(d.n4), sum(d.n5), sum(d.n6), sum(d.n7)]::bigint[] AS slots
     FROM wanted AS w INNER JOIN metric_durations AS d ON d.series = w.series

@@ -2,6 +2,10 @@
 -- One process migrates at a time; held until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch migrations', 0));
 
+-- name: migrations_kept
+-- A row if the table of migrations is there: who may not make tables may run what needs no new ones.
+SELECT 1 AS yes WHERE to_regclass('schema_migrations') IS NOT NULL;
+
 -- name: create_migrations
 -- The table that remembers which migrations have been run.
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -18,10 +22,11 @@ SELECT name FROM schema_migrations;
 INSERT INTO schema_migrations (name) VALUES (%(name)s);
 
 -- name: timescale_available
--- A row if this server has the extension loaded, so that a database can have it.
+-- A row if this server has the extension loaded, so that a database can have it. Its settings tell: who is no superuser may
+-- not read shared_preload_libraries.
 SELECT 1 AS yes
-FROM pg_available_extensions
-WHERE name = 'timescaledb' AND current_setting('shared_preload_libraries') LIKE '%%timescaledb%%';
+FROM pg_available_extensions AS e
+WHERE e.name = 'timescaledb' AND EXISTS (SELECT FROM pg_settings AS s WHERE s.name LIKE 'timescaledb.%%');
 
 -- name: timescale_installed
 -- A row if this database has the extension.
@@ -30,6 +35,15 @@ SELECT extversion FROM pg_extension WHERE extname = 'timescaledb';
 -- name: create_timescale
 -- Give this database the extension.
 CREATE EXTENSION IF NOT EXISTS timescaledb;
+
+-- name: where_tables_go
+-- The schema in which tables are made, the user, and whether that user may make them there; a null schema: there is none.
+SELECT
+    current_schema() AS schema,
+    current_user AS role,
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+    current_setting('search_path') AS search_path,
+    current_database() AS database;
 
 -- name: set_window_length
 -- Remember the length of a window, the first time.

@@ -12,7 +12,7 @@ ORDER BY partition;
 
 -- name: try_overseer_lock
 -- Become the one that watches the pipeline; held until the session ends.
-SELECT pg_try_advisory_lock(hashtextextended('funnelwatch overseer ' || %(topic)s, 0)) AS locked;
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch overseer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS locked;
 
 -- name: have_overseer_lock
 -- Whether this session holds it already.
@@ -23,5 +23,5 @@ SELECT EXISTS (
         locktype = 'advisory'
         AND pid = pg_backend_pid()
         AND granted
-        AND (classid::bigint << 32) + objid::bigint = hashtextextended('funnelwatch overseer ' || %(topic)s, 0)
+        AND (classid::bigint << 32) + objid::bigint = hashtextextended('funnelwatch overseer ' || %(topic)s, to_regclass('deployment')::oid::bigint)
 ) AS held;

@@ -1,7 +1,8 @@
 -- name: rates
 -- Counts of a level in [from, to), added up by the chosen dimensions (the others are empty) and by spans of every_ms.
 SELECT
-    ((extract(epoch FROM window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint) AS start_ms,
+    (((extract(epoch FROM window_start) * 1000)::bigint - %(origin_ms)s::bigint) / %(every_ms)s::bigint * %(every_ms)s::bigint
+        + %(origin_ms)s::bigint) AS start_ms,
     step,
     CASE WHEN %(by_os)s THEN os ELSE '' END AS os,
     CASE WHEN %(by_browser)s THEN browser ELSE '' END AS browser,

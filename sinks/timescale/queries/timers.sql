@@ -16,7 +16,8 @@ FROM (
         ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] AS slots
     FROM (
         SELECT
-            ((extract(epoch FROM window_start) * 1000)::bigint / %(every_ms)s::bigint * %(every_ms)s::bigint)
+            (((extract(epoch FROM window_start) * 1000)::bigint - %(origin_ms)s::bigint) / %(every_ms)s::bigint * %(every_ms)s::bigint
+                + %(origin_ms)s::bigint)
                 AS start_ms,
             step,
             CASE WHEN %(by_os)s THEN os ELSE '' END AS os,

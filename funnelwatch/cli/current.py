@@ -1,0 +1,36 @@
+"""Whether figures are current, for commands that show them or the servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from funnelwatch.cli.faults import one_line
+from sinks.timescale.database import Database
+from sinks.timescale.freshness import FreshnessStore
+from stream.freshness import stale_after_ms
+
+if TYPE_CHECKING:
+    from funnelwatch.settings import Settings
+
+
+def pipeline_line(settings: Settings) -> str:
+    """State and sentence of the pipeline as a whole; asks the database."""
+    database = Database(settings.timescale_url, application="funnelwatch cli")
+    try:
+        store = FreshnessStore(database, settings.events_topic)
+        if not store.tables():
+            return "not started: no worker has run on this database yet (`funnelwatch worker`)"
+        found = store.of(None, stale_after_ms(settings))
+    except psycopg.Error as error:
+        return f"unknown: {one_line(error)}"
+    finally:
+        database.close()
+    return f"{found.state}: {found.message}"
+
+
+def warn(database: Database, settings: Settings, why: str) -> str | None:
+    """A line for stderr if figures are not current; None if they are."""
+    found = FreshnessStore(database, settings.events_topic).of(None, stale_after_ms(settings))
+    return None if found.state == "fresh" else f"! {why}{found.message}."

@@ -1,0 +1,66 @@
+"""Whether what a page shows is current: pure. The page shows its words above all figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stream.freshness import Freshness, Why, aged, clock, freshness, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from funnelwatch.web.board.record import Record
+
+
+def current(
+    record: Record,
+    funnel: str,
+    faults: Mapping[str, str | None],
+    answered_ms: Mapping[str, int | None],
+    now_ms: int,
+    *,
+    stale_ms: int,
+    lag_known: bool,
+) -> Freshness:
+    """How current the figures of a funnel are, as far as this server can tell.
+
+    Args:
+        record: what the database said last.
+        funnel: which is shown.
+        faults: by server why it does not answer; None: it does.
+        answered_ms: by server when it answered last; None: never.
+        now_ms: this server's clock.
+        stale_ms: from this age on the newest closed window is too old.
+        lag_known: whether Kafka says where its logs end.
+    """
+    if fault := faults.get("TimescaleDB"):
+        return unreachable("The database", fault, record.at_ms or None, now_ms)
+    seen = record.funnels.get(funnel)
+    if seen is None:
+        message = f"Nothing of {funnel} was ever counted" if record.at_ms else "The database has not been read yet"
+        return Freshness("unknown", Why.NO_WINDOW, None, message)
+    found = freshness(*aged(seen, record.workers, max(0, now_ms - record.at_ms)), stale_ms)
+    if found.state != "fresh":
+        return found
+    return _others_away(faults, answered_ms, now_ms, seen.closed_through_ms or 0, lag_known=lag_known) or found
+
+
+def _others_away(
+    faults: Mapping[str, str | None],
+    answered_ms: Mapping[str, int | None],
+    now_ms: int,
+    through_ms: int,
+    *,
+    lag_known: bool,
+) -> Freshness | None:
+    if fault := faults.get("Kafka"):
+        return unreachable("Kafka", fault, answered_ms.get("Kafka"), now_ms)
+    if fault := faults.get("Redis"):
+        through = clock(through_ms, now_ms)
+        message = f"{fault.rstrip('.')}: these figures come from the database, complete up to {through}"
+        return Freshness("unknown", Why.UNREACHABLE, answered_ms.get("Redis"), message)
+    if not lag_known:
+        return Freshness(
+            "unknown", Why.UNREACHABLE, None, "The lag is not known: Kafka has not said where its logs end"
+        )
+    return None

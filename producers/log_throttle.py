@@ -1,0 +1,67 @@
+"""Throttles what Kafka clients log while Kafka is away: one line in half a minute instead of one per retry."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY_S = 30.0
+
+CONNECTION = re.compile(
+    r"FAIL|ALLBROKERSDOWN|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect|Unable to update metadata"
+    r"|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat|Connection|not ready"
+    r"|Kafka does not answer|Topic .* not found in cluster metadata"
+)
+"""Marks lines that only repeat that a broker cannot be reached: of these one in half a minute is logged."""
+
+
+class LogThrottle(logging.Filter):
+    """A filter for handlers or loggers; lets other loggers pass.
+
+    Args:
+        loggers: first parts of the names of the loggers that are throttled.
+        only_connection: leave lines alone that are not about reaching a broker: for loggers of our own.
+        monotonic: the clock, s.
+    """
+
+    def __init__(
+        self, *loggers: str, only_connection: bool = False, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._only_connection = only_connection
+        self._loggers = loggers
+        self._monotonic = monotonic
+        self._passed: dict[str, float] = {}
+        self._dropped: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is logged; adds how many like it were not."""
+        if not any(record.name == name or record.name.startswith(f"{name}.") for name in self._loggers):
+            return True
+        text = record.getMessage()
+        if CONNECTION.search(text):
+            key = "connection"
+        elif record.levelno >= logging.WARNING and not self._only_connection:
+            key = f"{record.name} {record.msg}" if record.args else f"{record.name} {text[:60]}"
+        else:
+            return True
+        now = self._monotonic()
+        if now - self._passed.get(key, float("-inf")) < EVERY_S:
+            self._dropped[key] = self._dropped.get(key, 0) + 1
+            return False
+        self._passed[key] = now
+        if dropped := self._dropped.pop(key, 0):
+            record.msg, record.args = f"{text} (and {dropped} lines like it)", ()
+        return True
+
+
+def throttle_root(*loggers: str, only_connection: bool = False) -> None:
+    """Throttle these loggers at every handler of the root logger; a second call changes nothing."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(one, LogThrottle) for one in handler.filters):
+            handler.addFilter(LogThrottle(*loggers, only_connection=only_connection))
