@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 MAX_ID = 2**31 - 1
 """The registry's ids are Java ints; asked for a larger one it answers as if the address were wrong."""
 
-SCHEMA_NOT_FOUND = 40403
-"""The registry's own code for an id that it does not have; a plain 404 may come from a proxy on the way."""
+NOT_FOUND = (40401, 40402, 40403)
+"""The registry's own codes for a subject, a version and an id that it does not have; a plain 404 may be a proxy's."""
+
+MAX_REFERENCES = 100
+"""A schema refers to at most this many others, directly and through others."""
 
 OK = 200
 DENIED = (401, 403)
@@ -79,14 +82,14 @@ class Registry:
         self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json", **login}
         self._timeout_s = timeout_s
         self._clock = clock
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, list[Any]] = {}
         self._unknown: dict[int, tuple[float, str]] = {}
 
-    def schema(self, schema_id: int) -> Any:
-        """The schema of that id, as parsed JSON.
+    def schemas(self, schema_id: int) -> list[Any]:
+        """Return the schema of that id as parsed JSON, after the schemas that it refers to; each follows its own.
 
         Raises:
-            UnknownSchemaId: there is none, or it is not Avro.
+            UnknownSchemaId: there is none, it is not Avro, or it refers to one for which that is so.
             RegistryUnavailable: the registry cannot be asked now.
         """
         if schema_id in self._known:
@@ -95,14 +98,14 @@ class Registry:
         if schema_id > MAX_ID or self._clock() < until:
             raise UnknownSchemaId(why or f"{schema_id} is larger than any id of a registry")
         try:
-            schema = self._schema_now(schema_id)
+            schemas = self._schemas_now(schema_id)
         except UnknownSchemaId as error:
             if len(self._unknown) >= UNKNOWN_KEPT:
                 self._unknown.pop(next(iter(self._unknown)))
             self._unknown[schema_id] = self._clock() + UNKNOWN_KEPT_S, str(error)
             raise
-        self._known[schema_id] = schema
-        return schema
+        self._known[schema_id] = schemas
+        return schemas
 
     def register(self, subject: str, schema: Any) -> int:
         """The id of a schema under a subject; registered if it is new.
@@ -138,20 +141,45 @@ class Registry:
         if reply.status != OK:
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}")
 
-    def _schema_now(self, schema_id: int) -> Any:
-        path = f"/schemas/ids/{schema_id}"
+    def _schemas_now(self, schema_id: int) -> list[Any]:
+        found: dict[tuple[str, str], Any] = {}
+        own = self._one(f"schema {schema_id}", f"/schemas/ids/{schema_id}", found)
+        return [*found.values(), own]
+
+    def _one(self, what: str, path: str, found: dict[tuple[str, str], Any]) -> Any:
+        """Return the schema at a path; what it refers to is added to ``found``, by subject and version."""
         status, answer = self._ask(path)
-        if answer.get("error_code") == SCHEMA_NOT_FOUND:
-            raise UnknownSchemaId(f"{self.url} has no schema {schema_id}")
+        if answer.get("error_code") in NOT_FOUND:
+            raise UnknownSchemaId(f"{self.url} has no {what}")
         if "schema" not in answer:
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
-        kind = answer.get("schemaType", "AVRO")
+        kind = answer.get("schemaType") or "AVRO"
         if kind != "AVRO":
-            raise UnknownSchemaId(f"schema {schema_id} of {self.url} is {kind}, not Avro")
+            raise UnknownSchemaId(f"{what} of {self.url} is {kind}, not Avro")
         try:
-            return json.loads(answer["schema"])
+            schema = json.loads(answer["schema"])
         except (TypeError, ValueError) as error:
-            raise UnknownSchemaId(f"schema {schema_id} of {self.url} is not JSON") from error
+            raise UnknownSchemaId(f"{what} of {self.url} is not JSON") from error
+        for reference in answer.get("references") or ():
+            self._refer(what, reference, found)
+        return schema
+
+    def _refer(self, what: str, reference: Any, found: dict[tuple[str, str], Any]) -> None:
+        try:
+            name = str(reference["subject"]), str(reference["version"])
+        except (TypeError, KeyError) as error:
+            raise UnknownSchemaId(f"{what} of {self.url} has a reference without subject and version") from error
+        if name in found:
+            return
+        if len(found) >= MAX_REFERENCES:
+            raise UnknownSchemaId(f"{what} of {self.url} refers to more than {MAX_REFERENCES} schemas")
+        found[name] = None  # so that a circle ends
+        subject, version = (urllib.parse.quote(part, safe="") for part in name)
+        # A version that was deleted is still referred to.
+        path = f"/subjects/{subject}/versions/{version}?deleted=true"
+        schema = self._one(f"version {name[1]} of subject {name[0]}, to which {what} refers,", path, found)
+        del found[name]
+        found[name] = schema  # behind those that it refers to
 
     def _ask(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of an answer; a client's error is an answer too, a server's is an outage."""

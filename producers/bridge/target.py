@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from producers.bridge.deltas import Seen, State, done, plan, records
 from schemas.redaction import error_text, know_address, shown
+from schemas.texts import legible
 from schemas.web_client import Unanswered, ask
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Bridge:
     def _tell(self, text: str) -> None:
         if text not in self._told and len(self._told) < 100:  # noqa: PLR2004 - enough to see what is wrong
             self._told.add(text)
-            log.warning("target %s: %s", self._target.name, text)
+            log.warning("target %s: %s", self._target.name, legible(text, 500))
 
     def _save(self) -> None:
         new = self._file.with_suffix(".new")

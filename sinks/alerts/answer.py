@@ -85,7 +85,9 @@ class _Secure(http.client.HTTPSConnection):
     """The same over TLS."""
 
     def __init__(self, host: str, bound: Bound, **more: Any) -> None:
-        super().__init__(host, context=bound.tls(), **more)
+        context = bound.tls()
+        context.set_alpn_protocols(["http/1.1"])  # as http.client does for a context of its own
+        super().__init__(host, context=context, **more)
         self._bound = bound
         self._create_connection = bound.connect
 
