@@ -132,7 +132,8 @@ def parse_yaml(text: str, name: str) -> Any:
         return YAML(typ="rt").load(io.StringIO(text))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problem = (error.problem or "is broken").split("\n")[0]
+        # Of a key that stands twice the parser tells both values, which may be secrets.
+        problem = (error.problem or "is broken").split("\n")[0].partition(" with value ")[0]
         raise RuleFileError(
             f"{name}:{line}: YAML: {problem}; right would be well-formed YAML with each key once"
         ) from None

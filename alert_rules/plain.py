@@ -46,7 +46,7 @@ def a_text(value: str) -> str:
         ValueError: it is empty or too long, begins or ends with a space, or has characters that nobody sees.
     """
     if not value:
-        raise ValueError("is empty")
+        raise ValueError("'' is empty")
     if len(value) > LONGEST_NAME:
         raise ValueError(f"has {len(value)} characters; an event with more than {LONGEST_NAME} is rejected")
     if value != value.strip():

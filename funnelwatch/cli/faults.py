@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 import psycopg
@@ -16,6 +15,7 @@ from funnelwatch.funnels import FunnelsFileError
 from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
+from schemas.redaction import error_text, shown, shown_brokers
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import UnusableDatabaseError
 
@@ -65,7 +65,7 @@ class Span(click.ParamType):
 @contextmanager
 def clear_faults(settings: Settings) -> Iterator[None]:
     """Turn what servers and settings do wrong into a ``ClickException``."""
-    database, variable = f"the database at {without_password(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
+    database, variable = f"the database at {shown(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
     try:
         yield
     except psycopg.errors.UndefinedTable as error:
@@ -84,10 +84,10 @@ def clear_faults(settings: Settings) -> Iterator[None]:
     except psycopg.Error as error:
         raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
     except redis.RedisError as error:
-        where, advice = without_password(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
+        where, advice = shown(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
         raise click.ClickException(f"Redis at {where} does not answer: {one_line(error)}. {advice}") from error
     except KafkaException as error:
-        where = settings.kafka_bootstrap_servers
+        where = shown_brokers(settings.kafka_bootstrap_servers)
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
     except (KafkaUnreachable, RegistryUnavailable, UnusableDatabaseError, FunnelsFileError) as error:
@@ -141,14 +141,6 @@ def moment_ms(text: str, now_ms: int) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-def without_password(url: str) -> str:
-    """An address as it may be shown."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
-
-
 def one_line(error: Exception) -> str:
-    """An error's text without line breaks and closing full stop."""
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+    """An error's text without secrets, line breaks and closing full stop."""
+    return error_text(error).rstrip(".")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from schemas.texts import legible
 from sinks.alerts import metrics
 from sinks.alerts.lane import Lane
 from sinks.alerts.matching import Verdict, verdict
@@ -167,7 +168,7 @@ class Notifier:
             alert = self._patiently("schema registry", lambda: self._decode(value))
         except Undecodable as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            log.warning("passed over, no alert: %s: %s", where, error)
+            log.warning("passed over, no alert: %s: %s", where, legible(str(error)))
             return
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
