@@ -6,19 +6,34 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
 from alert_rules.model import DIMENSIONS, Duration, Severity
 from alert_rules.notation import expand
+from alert_rules.plain import Number, Text, Whole, in_words, some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 Values = Annotated[tuple[float | None, ...], BeforeValidator(expand)]
 VALUES = "values of consecutive windows, such as 200x30, 200-20x5 or _x3"
-Step = Annotated[str, Field(min_length=1, description="the name of a step")]
+
+
+def unrounded(value: object) -> object:
+    """A whole number as its text; another number would lose digits: 1.10 is 1.1 to YAML.
+
+    Raises:
+        ValueError: it is another number.
+    """
+    if isinstance(value, float):
+        raise ValueError(f"{value} is a number to YAML; a text stands in quotes")  # noqa: TRY004 - pydantic's own error
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Given = Annotated[Text, BeforeValidator(unrounded)]
+Step = Annotated[Given, Field(description="the name of a step")]
 
 
 def no_alerts(value: object) -> object:
@@ -29,27 +44,35 @@ def no_alerts(value: object) -> object:
 class Part(BaseModel):
     """Strict, and with descriptions for its faults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class HistoryPart(Part):
     """What was before the first window: the same every day."""
 
-    days: float = Field(21, gt=0, le=28, description="a number of days up to 28, such as 21")
-    impressions: float = Field(200, ge=0, description="impressions of a window, on the mean, such as 200")
-    rate: float = Field(0.8, ge=0, le=1, description="successes per impression, from 0 to 1, such as 0.8")
-    daily: float = Field(0, ge=0, le=1, description="how far the impressions rise and fall in a day, such as 0.5")
-    overdispersion: float = Field(0, ge=0, lt=1, description="of the rate, such as 0.003; needs a seed")
-    seed: int | None = Field(None, description="a whole number: counts are drawn by chance from it, not even")
+    days: Number = Field(21, gt=0, le=28, description="a number of days up to 28, such as 21")
+    impressions: Number = Field(200, ge=0, description="impressions of a window, on the mean, such as 200")
+    rate: Number = Field(0.8, ge=0, le=1, description="successes per impression, from 0 to 1, such as 0.8")
+    daily: Number = Field(0, ge=0, le=1, description="how far the impressions rise and fall in a day, such as 0.5")
+    overdispersion: Number = Field(0, ge=0, lt=1, description="of the rate, such as 0.003; needs a seed")
+    seed: Whole | None = Field(
+        None, ge=0, description="a whole number from 0: counts are drawn by chance from it, not even"
+    )
+
+    @model_validator(mode="after")
+    def _drawn_by_chance(self) -> HistoryPart:
+        if self.overdispersion and self.seed is None:
+            raise ValueError("overdispersion: does nothing without a seed, by which the counts are drawn")
+        return self
 
 
 class SeriesPart(Part):
     """One input series."""
 
     step: Step
-    os: str = Field("", description="an os")
-    browser: str = Field("", description="a browser")
-    app_version: str = Field("", description="an app version")
+    os: Given = Field("", description="an os")
+    browser: Given = Field("", description="a browser")
+    app_version: Given = Field("", description="an app version")
     impressions: Values = Field((), description=VALUES)
     successes: Values | None = Field(None, description=VALUES)
     rate: Values | None = Field(None, description=f"{VALUES} from 0 to 1; or successes")
@@ -59,6 +82,15 @@ class SeriesPart(Part):
     def _one_of_two(self) -> SeriesPart:
         if self.impressions and (self.successes is None) == (self.rate is None):
             raise ValueError("needs either successes or rate, to its impressions")
+        given = "rate" if self.successes is None else "successes"
+        values = self.rate if self.successes is None else self.successes
+        if not self.impressions and values is not None:
+            raise ValueError(f"{given}: stands without impressions")
+        if values is not None and len(values) != len(self.impressions):
+            raise ValueError(
+                f"{given}: has {len(values)} values where impressions has {len(self.impressions)}; "
+                f"one for each window, with _ where there is none"
+            )
         if self.rate is not None and any(value is not None and value > 1 for value in self.rate):
             raise ValueError("rate: a value is above 1")
         return self
@@ -69,35 +101,37 @@ class EventPart(Part):
 
     at: Duration = Field(ge=0, description="a duration since the first window, such as 90s")
     step: Step
-    os: str = Field("", description="an os")
-    browser: str = Field("", description="a browser")
-    app_version: str = Field("", description="an app version")
+    os: Given = Field("", description="an os")
+    browser: Given = Field("", description="a browser")
+    app_version: Given = Field("", description="an app version")
     phase: Literal["IMPRESSION", "POST_VERIFICATION"] = Field(description="IMPRESSION or POST_VERIFICATION")
     status: Literal["SUCCESS", "FAILURE"] | None = Field(None, description="SUCCESS or FAILURE, of a POST_VERIFICATION")
     duration: Duration = Field(0, ge=0, description="a duration since the impression, such as 20s")
-    times: int = Field(1, ge=1, description="a whole number from 1")
+    times: Whole = Field(1, ge=1, description="a whole number from 1")
 
     @model_validator(mode="after")
     def _status_of_a_verification(self) -> EventPart:
         if (self.phase == "POST_VERIFICATION") != (self.status is not None):
             raise ValueError("status: a POST_VERIFICATION has one, an IMPRESSION has none")
+        if self.duration and self.phase == "IMPRESSION":
+            raise ValueError("duration: an IMPRESSION has none")
         return self
 
 
 class AlertPart(Part):
     """One expected alert; what is left out may be anything, except that a dimension left out is not there."""
 
-    alert: str = Field(min_length=1, description="the name of a rule")
+    alert: Given = Field(description="the name of a rule")
     step: Step
-    os: str | None = Field(None, description="an os")
-    browser: str | None = Field(None, description="a browser")
-    app_version: str | None = Field(None, description="an app version")
+    os: Given | None = Field(None, description="an os")
+    browser: Given | None = Field(None, description="a browser")
+    app_version: Given | None = Field(None, description="an app version")
     state: Literal["pending", "firing", "resolved", "no_data"] = Field(
         "firing", description="pending, firing, resolved or no_data"
     )
     severity: Severity | None = Field(None, description="info, warning or critical")
-    reason: str | None = Field(None, description="a reason, such as FIRST_DROP")
-    labels: dict[str, str] | None = Field(None, description="a map of names to texts")
+    reason: Given | None = Field(None, description="a reason, such as FIRST_DROP")
+    labels: Annotated[dict[str, str], AfterValidator(some)] | None = Field(None, description="a map of names to texts")
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -113,6 +147,14 @@ class ExpectPart(Part):
         description="none, or a list of alerts such as {alert: ConversionDrop, step: VERIFY_SMS_CODE, state: firing}"
     )
 
+    @model_validator(mode="after")
+    def _each_once(self) -> ExpectPart:
+        about = [(one.alert, one.step, one.dimensions) for one in self.alerts]
+        twice = next((alert for number, alert in enumerate(about) if alert in about[:number]), None)
+        if twice is not None:
+            raise ValueError(f"alerts: {twice[0]} of {twice[1]} stands twice for the same series")
+        return self
+
 
 def iso_time(value: object) -> object:
     """YAML reads a time as one; it is wanted as text."""
@@ -122,14 +164,16 @@ def iso_time(value: object) -> object:
 class CasePart(Part):
     """One test."""
 
-    name: str = Field(min_length=1, description="a sentence that says what is to be")
-    funnel: str = Field("sign_up", min_length=1, description="the name of a funnel")
+    name: str = Field(pattern=r"\S", description="a sentence that says what is to be")
+    funnel: Given = Field("sign_up", description="the name of a funnel")
     start: Annotated[str, BeforeValidator(iso_time)] = Field(
         "2026-01-05T12:00:00Z", description="the start of the first window, such as 2026-01-05T12:00:00Z"
     )
     history: HistoryPart | None = Field(None, description="a map such as {days: 21, impressions: 200, rate: 0.8}")
-    series: tuple[SeriesPart, ...] = Field((), description="a list of series such as {step: A, impressions: 200x30}")
-    events: tuple[EventPart, ...] = Field(
+    series: Annotated[tuple[SeriesPart, ...], AfterValidator(some)] = Field(
+        (), description="a list of series such as {step: A, impressions: 200x30, rate: 0.8x30}"
+    )
+    events: Annotated[tuple[EventPart, ...], AfterValidator(some)] = Field(
         (), description="a list of events such as {at: 90s, step: A, phase: IMPRESSION}"
     )
     expect: tuple[ExpectPart, ...] = Field(min_length=1, description="a list such as {at: 12m, alerts: none}")
@@ -145,7 +189,7 @@ class CasePart(Part):
 class CaseFile(Part):
     """One file."""
 
-    rules: str | None = Field(None, description="a rule file or folder, by its path from this file")
+    rules: Given | None = Field(None, description="a rule file or folder, by its path from this file")
     window: Duration = Field(60_000, ge=1000, le=86_400_000, description="a duration from 1s to 1d, such as 1m")
     tests: tuple[CasePart, ...] = Field(min_length=1, description="a list of tests")
 
@@ -178,10 +222,45 @@ def load_cases(path: Path) -> Cases:
     except ValidationError as error:
         # A field that nobody knows is most often the misspelt one that is missing.
         fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        loc = fault["loc"]
+        loc = tuple(part for part in fault["loc"] if part != "[key]")
         line, place = line_of(document, loc), place_of(loc) or "tests"
         raise RuleFileError(f"{path}:{line}: {place}: {_told(fault, loc)}") from None
+    for at, what, right in _contradictions(content):
+        raise RuleFileError(f"{path}:{line_of(document, at)}: {place_of(at)}: {what}; right would be {right}")
     return Cases(path, content, tuple(line_of(document, ["tests", number]) for number in range(len(content.tests))))
+
+
+def _contradictions(content: CaseFile) -> Iterator[tuple[list[str | int], str, str]]:
+    """What does not go together: where, what is wrong, and what would be right."""
+    names: list[str] = []
+    for number, test in enumerate(content.tests):
+        loc: list[str | int] = ["tests", number]
+        if test.name in names:
+            yield [*loc, "name"], f"{test.name!r} stands twice", "a name of its own"
+        names.append(test.name)
+        for place, expected in enumerate(test.expect):
+            if expected.at % content.window:
+                right = f"a multiple of {content.window / 1000:g} s"
+                yield [*loc, "expect", place, "at"], "no window ends then", right
+        for place, event in enumerate(test.events):
+            if event.at >= test.expect[-1].at:
+                right = "a time before, or an expectation after it"
+                yield [*loc, "events", place, "at"], "is after the last time that something is expected at", right
+        yield from _unequal(test, loc)
+
+
+def _unequal(test: CasePart, loc: list[str | int]) -> Iterator[tuple[list[str | int], str, str]]:
+    """Series of a test that stand twice, or have fewer windows than others."""
+    windows = max((len(one.impressions) for one in test.series), default=0)
+    seen = []
+    for place, one in enumerate(test.series):
+        about = (one.step, one.os, one.browser, one.app_version)
+        if about in seen:
+            yield [*loc, "series", place], "stands twice", "one series for each step, os, browser and app version"
+        seen.append(about)
+        if one.impressions and len(one.impressions) != windows:
+            what = f"has {len(one.impressions)} values where another series of the test has {windows}"
+            yield [*loc, "series", place, "impressions"], what, "one for each window, with _ where there is none"
 
 
 def _told(fault: Any, loc: Sequence[str | int]) -> str:
@@ -193,7 +272,7 @@ def _told(fault: Any, loc: Sequence[str | int]) -> str:
         return f"is not a known field; right would be {near[0] if near else 'one of ' + ', '.join(names)}"
     if fault["type"] == "missing":
         return f"is missing; right would be {description}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = in_words(fault["msg"])
     return f"{message[0].lower()}{message[1:]}" + (f"; right would be {description}" if description else "")
 
 

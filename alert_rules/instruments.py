@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from alert_rules.model import DIMENSIONS, Duration, Level, NamedRule, ordered_levels, parse_levels
+from alert_rules.plain import Number, Whole  # noqa: TC001 - pydantic looks at it
 
 if TYPE_CHECKING:
     from alert_rules.model import Rules
@@ -48,9 +49,9 @@ class ImpressionsRule(InstrumentRule):
     by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
         ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
     )
-    below: float = Field(0.2, gt=0, lt=1, description="a share of the usual impressions from 0 to 1, such as 0.2")
+    below: Number = Field(0.2, gt=0, lt=1, description="a share of the usual impressions from 0 to 1, such as 0.2")
     over_ms: Duration = Field(600_000, gt=0, alias="over", description="a duration such as 10m")
-    min_expected: int = Field(300, ge=1, description="how many impressions must be usual, such as 300")
+    min_expected: Whole = Field(300, ge=1, description="how many impressions must be usual, such as 300")
 
     _ordered = field_validator("by")(ordered_levels)
 
@@ -59,10 +60,10 @@ class DeadLettersRule(PipelineRule):
     """A share of the records is refused that is far above the usual one."""
 
     signal: Literal["dead_letters"] = Field(description=SIGNALS)
-    above: float = Field(0.05, gt=0, lt=1, description="a share of all records from 0 to 1, such as 0.05")
-    times: float = Field(5.0, ge=1, description="how many times the usual share, such as 5")
+    above: Number = Field(0.05, gt=0, lt=1, description="a share of all records from 0 to 1, such as 0.05")
+    times: Number = Field(5.0, ge=1, description="how many times the usual share, such as 5")
     over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
-    min_refused: int = Field(100, ge=1, description="how many records must be refused, such as 100")
+    min_refused: Whole = Field(100, ge=1, description="how many records must be refused, such as 100")
 
 
 class SilentRule(PipelineRule):
@@ -70,7 +71,7 @@ class SilentRule(PipelineRule):
 
     signal: Literal["silent"] = Field(description=SIGNALS)
     over_ms: Duration = Field(900_000, gt=0, alias="over", description="a duration such as 15m")
-    min_expected: int = Field(200, ge=1, description="how many records the partition would usually have, such as 200")
+    min_expected: Whole = Field(200, ge=1, description="how many records the partition would usually have, such as 200")
 
 
 class WatermarkRule(PipelineRule):

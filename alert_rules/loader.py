@@ -15,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from alert_rules.instruments import INSTRUMENTS, SIGNALS
 from alert_rules.metrics import METRIC_KINDS
 from alert_rules.model import KINDS, NamedRule, Rule, Rules
+from alert_rules.plain import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent
 """The folder of the rules that come with funnelwatch."""
+
+SHOWN = 200
+"""Characters of a value in a message."""
 
 
 class RuleFileError(ValueError):
@@ -69,10 +73,15 @@ def parse_rules(
         RuleFileError: as `load_rules`.
     """
     document = parse_yaml(text, name)
+    if isinstance(document, dict) and any(difflib.get_close_matches(str(key), ["groups"]) for key in document):
+        _only(document, [], {"groups"}, document, name)  # a misspelt key is named, not what is missing for it
     groups = _list(document, ["groups"], name, "groups: [{name: sign_up, rules: [...]}]")
+    _only(document, [], {"groups"}, document, name)
     rules: list[NamedRule] = []
+    names: set[str] = set()
     for number, group in enumerate(groups):
         _only(group, ["groups", number], {"name", "rules"}, document, name)
+        _name_of_group(group, ["groups", number, "name"], names, document, name)
         count = len(_list(document, ["groups", number, "rules"], name, "a list of rules"))
         for index in range(count):
             loc: list[str | int] = ["groups", number, "rules", index]
@@ -84,6 +93,18 @@ def parse_rules(
                 raise _fault(document, [*loc, "step"], name, *unknown)
             rules.append(rule)
     return rules
+
+
+def _name_of_group(group: Any, loc: list[str | int], names: set[str], document: Any, name: str) -> None:
+    """Refuse a group's name that is none, or stands twice; a group needs none."""
+    if "name" not in group:
+        return
+    given, right = group["name"], "a name of its own, such as sign_up"
+    if not isinstance(given, str) or not given.strip():
+        raise _fault(document, loc, name, "is empty" if not given else f"is {_kind(given)}, not a text", right)
+    if given in names:
+        raise _fault(document, loc, name, f"{given} stands twice", right)
+    names.add(given)
 
 
 def _unknown_step(rule: NamedRule, declared: Declared) -> tuple[str, str] | None:
@@ -111,7 +132,8 @@ def parse_yaml(text: str, name: str) -> Any:
         return YAML(typ="rt").load(io.StringIO(text))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problem = (error.problem or "is broken").split("\n")[0]
+        # Of a key that stands twice the parser tells both values, which may be secrets.
+        problem = (error.problem or "is broken").split("\n")[0].partition(" with value ")[0]
         raise RuleFileError(
             f"{name}:{line}: YAML: {problem}; right would be well-formed YAML with each key once"
         ) from None
@@ -132,17 +154,26 @@ def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
         return model.model_validate(plain(written))
     except ValidationError as error:
         fault = error.errors()[0]
-        field = str(fault["loc"][0])
-        message = fault["msg"].removeprefix("Value error, ")
+        message = in_words(fault["msg"])
+        if fault["loc"]:
+            field = str(fault["loc"][0])
+        else:  # said by the model about one of its fields
+            field, _, message = message.partition(": ")
         if fault["type"] == "missing":
             raise _fault(document, [*loc, field], name, "is missing", _fields(model)[field]) from None
         if fault["type"] != "value_error":
-            message = f"{message[0].lower()}{message[1:]}, not {plain(written[field])!r}"
-        place = [*loc, *fault["loc"]]
+            message = f"{message[0].lower()}{message[1:]}, not {_shown(plain(written[field]))}"
+        place = [*loc, *(part for part in fault["loc"] or (field,) if part != "[key]")]
         inner, _, rest = message.partition(": ")
         if isinstance(written.get(field), dict) and inner in written[field]:
             place, message = [*place, inner], rest
         raise _fault(document, place, name, message, _fields(model)[field]) from None
+
+
+def _shown(value: Any) -> str:
+    """A value as a person wrote it, or its beginning."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _model(written: dict[Any, Any], document: Any, loc: list[str | int], name: str) -> type[NamedRule]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from alert_rules.model import UNITS, Duration, NamedRule
+from alert_rules.plain import Number, Text, Whole, once, some
 from schemas.metrics import DIMENSION, NAME
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ class MetricRule(NamedRule):
 
     metric: Annotated[str, AfterValidator(_metric)] = Field(description="the name of a counter or timer: sms_sent")
     value: Literal["total", "samples", "mean", "p50", "p90", "p99"] = Field("total", description=VALUES)
-    by: tuple[DimensionName, ...] = Field((), description="a list of dimensions that are judged apart, such as [os]")
-    where: dict[DimensionName, str] = Field(
+    by: Annotated[tuple[DimensionName, ...], AfterValidator(once), AfterValidator(some)] = Field(
+        (), description="a list of dimensions that are judged apart, such as [os]; all together: no by"
+    )
+    where: dict[DimensionName, Text] = Field(
         default_factory=dict, description="a map of dimensions to the values that are judged, such as {os: iOS}"
     )
     over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
-    min_samples: int = Field(0, ge=0, description="how many samples there must be, such as 20")
+    min_samples: Whole = Field(0, ge=0, description="how many samples there must be, such as 20")
 
     @field_validator("funnel")
     @classmethod
@@ -48,6 +51,13 @@ class MetricRule(NamedRule):
         if funnel != "*":
             raise ValueError("is not what a counter or timer belongs to")
         return funnel
+
+    @model_validator(mode="after")
+    def _labels_of_its_own(self) -> Self:
+        for name in self.labels:
+            if name in self.by:
+                raise ValueError(f"labels: {name} is a dimension of by, and the alert sets it itself")
+        return self
 
     @property
     def needed(self) -> int:
@@ -59,8 +69,8 @@ class MetricThresholdRule(MetricRule):
     """The value over the last stretch of time is below, or above, a fixed number."""
 
     kind: Literal["threshold"] = Field(description="threshold or change")
-    below: float | None = Field(None, ge=0, description="a number, such as 10")
-    above: float | None = Field(None, ge=0, validate_default=True, description="a number; or below, not both")
+    below: Number | None = Field(None, gt=0, description="a number above 0, such as 10")
+    above: Number | None = Field(None, ge=0, validate_default=True, description="a number; or below, not both")
 
     @field_validator("above")
     @classmethod
@@ -75,8 +85,8 @@ class MetricChangeRule(MetricRule):
     offset_ms: Duration = Field(
         604_800_000, gt=0, le=3 * UNITS["w"], alias="offset", description="a duration up to 3w, such as 1w"
     )
-    drop: float | None = Field(None, gt=0, lt=1, description="a share of the earlier value from 0 to 1, such as 0.5")
-    rise: float | None = Field(
+    drop: Number | None = Field(None, gt=0, lt=1, description="a share of the earlier value from 0 to 1, such as 0.5")
+    rise: Number | None = Field(
         None, gt=0, validate_default=True, description="a share of the earlier value, such as 0.5; or drop, not both"
     )
 

@@ -15,13 +15,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from alert_rules.templates import check_template
+from alert_rules.labels import checked_annotations, checked_labels
+from alert_rules.plain import Number, Text, Whole, once
 
 DIMENSIONS = ("os", "browser", "app_version")
 """What a rule may judge by, widest first."""
 
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-DURATION = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+DURATION = re.compile(r"(?=\d)(\d+w)?(\d+d)?(\d+h)?(\d+m(?!s))?(\d+s)?(\d+ms)?", re.ASCII)
+PART = re.compile(r"(\d+)(ms|s|m|h|d|w)", re.ASCII)
+
+LONGEST_MS = 366 * UNITS["d"]
 
 Level = tuple[str, ...]
 
@@ -29,28 +33,46 @@ Level = tuple[str, ...]
 def parse_duration(value: object) -> int:
     """Milliseconds of a duration written as Prometheus does: ``90s``, ``2m``, ``1h30m``; ``0`` needs no unit.
 
+    Each unit may stand once, the larger ones first.
+
     Raises:
         ValueError: it is not such a duration.
     """
     if value == 0 and not isinstance(value, bool):
         return 0
-    text = str(value)
-    if not isinstance(value, str) or not text or DURATION.sub("", text):
+    if not isinstance(value, str) or not DURATION.fullmatch(value):
         raise ValueError(f"{value!r} is not a duration")
-    return sum(int(number) * UNITS[unit] for number, unit in DURATION.findall(text))
+    span = sum(int(number) * UNITS[unit] for number, unit in PART.findall(value))
+    if span > LONGEST_MS:
+        raise ValueError(f"{value!r} is longer than a year")
+    return span
 
 
 def parse_levels(value: object) -> object:
-    """The levels of ``by``: ``[os]`` is one level, ``[[], [os]]`` two; ``[]`` is everything together."""
-    if isinstance(value, list) and all(isinstance(part, list) for part in value) and value:
+    """The levels of ``by``: ``[os]`` is one level, ``[[], [os]]`` two; ``[[]]`` is everything together.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if value == []:
+        raise ValueError("is empty; everything together is [[]], or no by")
+    if isinstance(value, list) and all(isinstance(part, list) for part in value):
         return tuple(tuple(level) for level in value)
     return (tuple(value),) if isinstance(value, list) else value
 
 
 def parse_steps(value: object) -> object:
-    """The steps: ``all`` is every step, each judged on its own."""
+    """The steps: ``all`` is every step, each judged on its own.
+
+    Raises:
+        ValueError: there is none, or ``all`` is one of several.
+    """
     if value == "all":
         return ()
+    if value == []:
+        raise ValueError("is empty: the rule would judge nothing")
+    if isinstance(value, list) and "all" in value:
+        raise ValueError("all is every step and stands alone")
     return (value,) if isinstance(value, str) else value
 
 
@@ -96,8 +118,10 @@ class NamedRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
-    alert: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of letters, digits and underscores")
-    funnel: str = Field("*", min_length=1, description="the name of a funnel, or '*' for every funnel")
+    alert: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100, description="a name of letters, digits and underscores"
+    )
+    funnel: Text = Field("*", description="the name of a funnel, or '*' for every funnel")
     for_ms: Duration = Field(0, ge=0, alias="for", description="a duration such as 0s or 2m")
     keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
     resolve_without_data_ms: Duration = Field(
@@ -107,18 +131,19 @@ class NamedRule(BaseModel):
         description="a duration after which a firing alert whose series has ended resolves, such as 1h",
     )
     severity: Severity = Field("warning", description="info, warning or critical")
-    labels: dict[str, str] = Field(default_factory=dict, description="a map of names to texts")
-    annotations: dict[str, str] = Field(default_factory=dict, description="a text with fields such as {{ step }}")
+    labels: Annotated[dict[str, str], AfterValidator(checked_labels)] = Field(
+        default_factory=dict, description="a map of names of your own to texts, such as {team: sign_up}"
+    )
+    annotations: Annotated[dict[str, str], AfterValidator(checked_annotations)] = Field(
+        default_factory=dict, description="a text with fields such as {{ step }}"
+    )
 
-    @field_validator("annotations", "labels")
+    @field_validator("alert")
     @classmethod
-    def _known_placeholders(cls, texts: dict[str, str]) -> dict[str, str]:
-        for name, text in texts.items():
-            try:
-                check_template(text)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-        return texts
+    def _not_the_heartbeat(cls, alert: str) -> str:
+        if alert == "Watchdog":
+            raise ValueError("Watchdog is the name of the alerting's own heartbeat")
+        return alert
 
     @property
     def version(self) -> str:
@@ -130,7 +155,7 @@ class NamedRule(BaseModel):
 class BaseRule(NamedRule):
     """What every kind of rule about conversion has."""
 
-    steps: Annotated[tuple[str, ...], BeforeValidator(parse_steps)] = Field(
+    steps: Annotated[tuple[Text, ...], BeforeValidator(parse_steps), AfterValidator(once)] = Field(
         (), alias="step", description="all, the name of a step, or a list of names"
     )
     by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
@@ -140,7 +165,7 @@ class BaseRule(NamedRule):
     maturity_ms: Duration = Field(
         120_000, ge=0, alias="maturity", description="a duration within which nearly every success has come, such as 2m"
     )
-    min_impressions: int = Field(8, ge=1, description="a whole number from 1, such as 8")
+    min_impressions: Whole = Field(8, ge=1, description="a whole number from 1, such as 8")
 
     _ordered = field_validator("by")(ordered_levels)
 
@@ -153,8 +178,8 @@ class DropRule(BaseRule):
     """Conversion has dropped below what is ordinary for the series at this time of the week."""
 
     kind: Literal["drop"] = Field("drop", description="drop, threshold or change")
-    score: float = Field(4.5, gt=0, le=100, description="a number above 0, such as 4.5 (higher: later, fewer alarms)")
-    min_drop: float = Field(0.05, ge=0, lt=1, description="a share of the expected rate from 0 to 1, such as 0.05")
+    score: Number = Field(4.5, gt=0, le=100, description="a number above 0, such as 4.5 (higher: later, fewer alarms)")
+    min_drop: Number = Field(0.05, ge=0, lt=1, description="a share of the expected rate from 0 to 1, such as 0.05")
     baseline: Literal["auto", "seasonal", "recent"] = Field("auto", description="auto, seasonal or recent")
 
 
@@ -162,7 +187,7 @@ class ThresholdRule(BaseRule):
     """The rate over the last stretch of time is below a fixed number."""
 
     kind: Literal["threshold"] = Field(description="drop, threshold or change")
-    below: float = Field(gt=0, le=1, description="a rate from 0 to 1, such as 0.6")
+    below: Number = Field(gt=0, le=1, description="a rate from 0 to 1, such as 0.6")
     over_ms: Remembered = Field(300_000, gt=0, alias="over", description="a duration up to 3w, such as 5m")
 
 
@@ -170,7 +195,7 @@ class ChangeRule(BaseRule):
     """The rate over the last stretch of time is lower, by a share, than over the same stretch some time ago."""
 
     kind: Literal["change"] = Field(description="drop, threshold or change")
-    drop: float = Field(gt=0, lt=1, description="a share of the earlier rate from 0 to 1, such as 0.2")
+    drop: Number = Field(gt=0, lt=1, description="a share of the earlier rate from 0 to 1, such as 0.2")
     over_ms: Remembered = Field(300_000, gt=0, alias="over", description="a duration up to 3w, such as 5m")
     offset_ms: Remembered = Field(604_800_000, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
 

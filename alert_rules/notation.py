@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 
 NUMBER = r"\d+(?:\.\d+)?"
-PART = re.compile(rf"(?P<absent>_)(?:x(?P<gap>\d+))?|(?P<first>{NUMBER})(?:(?P<step>[+-]{NUMBER})?x(?P<more>\d+))?")
+PART = re.compile(
+    rf"(?P<absent>_)(?:x(?P<gap>\d{{1,9}}))?|(?P<first>{NUMBER})(?:(?P<step>[+-]{NUMBER})?x(?P<more>\d{{1,9}}))?",
+    re.ASCII,
+)
 MOST = 100_000
+LARGEST = 1e12
 
 
 def expand(text: object) -> tuple[float | None, ...]:
@@ -26,13 +30,15 @@ def expand(text: object) -> tuple[float | None, ...]:
         match = PART.fullmatch(part)
         if match is None:
             raise ValueError(f"{part!r} is no value")
+        if len(values) + int(match["gap"] or match["more"] or 0) >= MOST:
+            raise ValueError(f"{part!r}: more than {MOST:,} values")
         if match["absent"]:
             values += [None] * int(match["gap"] or 1)
         else:
             first, step = float(match["first"]), float(match["step"] or 0)
             values += [first + step * number for number in range(int(match["more"] or 0) + 1)]
-        if len(values) > MOST:
-            raise ValueError(f"{part!r}: more than {MOST:,} values")
+    if any(value is not None and value > LARGEST for value in values):
+        raise ValueError(f"a value is above {LARGEST:,.0f}")
     if any(value is not None and value < 0 for value in values):
         raise ValueError("a value is below 0")
     return tuple(values)

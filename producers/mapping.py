@@ -10,10 +10,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from alert_rules.plain import Text, Whole, in_words
 from schemas.events import Phase, Status
 
 if TYPE_CHECKING:
@@ -31,7 +41,7 @@ class MappingFileError(ValueError):
 class Strict(BaseModel):
     """A part of the file; a key that it does not know is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 Name = Annotated[str, Field(min_length=1)]
@@ -56,6 +66,9 @@ class Column(Strict):
     def _one_source(self) -> Self:
         if (self.column is None) == (self.value is None):
             raise ValueError("must have either column or value; right would be '{column: NAME}' or '{value: iOS}'")
+        if self.value is not None and (self.values or self.default):
+            useless = "values" if self.values else "default"
+            raise ValueError(f"{useless}: does nothing beside value; right would be '{{column: NAME, {useless}: …}}'")
         return self
 
 
@@ -116,7 +129,7 @@ class Made(Strict):
         status: SUCCESS or FAILURE of a POST_VERIFICATION.
     """
 
-    step: Name
+    step: Text
     phase: Phase
     status: Status | None = None
 
@@ -127,6 +140,13 @@ class Made(Strict):
         if self.phase is Phase.POST_VERIFICATION and not self.status:
             raise ValueError("status: is missing; a POST_VERIFICATION needs SUCCESS or FAILURE")
         return self
+
+
+def _made_once(made: list[Made]) -> list[Made]:
+    for number, one in enumerate(made):
+        if one in made[:number]:
+            raise ValueError(f"makes the same event twice, of {one.step}; right would be each once")
+    return made
 
 
 class Mapping(Strict):
@@ -149,7 +169,7 @@ class Mapping(Strict):
             first. A session costs about 1 kB.
     """
 
-    funnel: Name
+    funnel: Text
     session_id: AsColumn
     ts: Annotated[Time, BeforeValidator(_time)]
     event_id: AsColumn | None = None
@@ -158,10 +178,10 @@ class Mapping(Strict):
     app_version: AsColumn = Column(value="")
     contexts: dict[Name, AsColumn] = {}
     event: AsColumn
-    events: Annotated[dict[str, list[Made]], Field(min_length=1)]
+    events: Annotated[dict[Name, Annotated[list[Made], AfterValidator(_made_once)]], Field(min_length=1)]
     other_events: Literal["refuse", "ignore"] = "refuse"
-    once_per_session: bool = False
-    remember_sessions: Annotated[int, Field(ge=1)] = 100_000
+    once_per_session: Annotated[bool, Field(strict=True)] = False
+    remember_sessions: Annotated[Whole, Field(ge=1)] = 100_000
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -201,7 +221,8 @@ def _plain(node: Any) -> Any:
 
 def _fault(path: Path, content: Any, details: ErrorDetails) -> str:
     """One fault in a line: file, line, field, what is wrong, what would be right."""
-    keys = [part for part in details["loc"] if isinstance(part, int) or not part.startswith("function-")]
+    loc = [part for part in details["loc"] if part != "[key]"]
+    keys = [part for part in loc if isinstance(part, int) or not part.startswith("function-")]
     field = ".".join(map(str, keys)) or "the file"
     return f"{path}:{_line(content, keys)}: {field}: {_words(details, keys)}"
 
@@ -209,14 +230,37 @@ def _fault(path: Path, content: Any, details: ErrorDetails) -> str:
 def _words(details: ErrorDetails, keys: list[int | str]) -> str:
     kind, given = details["type"], details["input"]
     if kind == "missing":
-        return "is missing"
+        return f"is missing; right would be {_right(keys)}"
     if kind == "extra_forbidden":
         parts: dict[str, type[Strict]] = {"ts": Time, "events": Made}
         part = Mapping if len(keys) == 1 else parts.get(str(keys[0]), Column)
         return f"is not known here; right would be one of {', '.join(part.model_fields)}"
     if kind == "value_error":
-        return details["msg"].removeprefix("Value error, ")
-    return f"{given!r} cannot be: {details['msg']}"
+        message = in_words(details["msg"])
+        return message if "right would be" in message else f"{message}; right would be {_right(keys)}"
+    return f"{given!r} cannot be: {in_words(details['msg'])}; right would be {_right(keys)}"
+
+
+RIGHT = {
+    "funnel": "the name of a funnel, such as sign_up",
+    "step": "the name of a step",
+    "phase": "IMPRESSION or POST_VERIFICATION",
+    "status": "SUCCESS or FAILURE",
+    "events": "a map such as {form_shown: [{step: form, phase: IMPRESSION}]}",
+    "values": "a map of texts to texts, such as {ios: iOS}",
+    "contexts": "a map such as {country: COLUMN}",
+    "other_events": "refuse or ignore",
+    "once_per_session": "true or false",
+    "remember_sessions": "a whole number from 1, such as 100000",
+    "ts": "a column, or {column: at, format: ms}",
+    "value": "a text, in quotes where YAML takes it for a number",
+    "default": "a text, in quotes where YAML takes it for a number",
+}
+
+
+def _right(keys: list[int | str]) -> str:
+    """What would be right at a place."""
+    return next((RIGHT[key] for key in reversed(keys) if isinstance(key, str) and key in RIGHT), "the name of a column")
 
 
 def _line(node: Any, keys: list[int | str]) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sinks.timescale.database import is_outage
-from stream.counting import RecordBatch
+from stream.counting import RecordBatch, Records
 from stream.faults import point
 from stream.fetch import Assigned, Fetch
 from stream.outage import StoppedError, until_done
@@ -41,6 +41,7 @@ kafka_log = logging.getLogger("stream.librdkafka")
 CONSUME_AT_ONCE = 2_000
 """Messages asked for in one call: enough to make the call cheap, few enough not to wait for."""
 
+NONE = Records.of([])
 NO_RECORD = -1
 """Stands for the partition of a message that is an error."""
 
@@ -192,10 +193,9 @@ class Fetcher:
         taken, self._piles, self._taken, self._taken_bytes = self._piles, {}, 0, 0
         fetch = Fetch(newly_assigned=self._newly_assigned, is_full=is_full)
         self._newly_assigned = False
-        for assigned, pile in taken.items():
-            if self._assigned.get(assigned.partition) is not assigned:
-                continue  # revoked meanwhile: whoever has it now reads them
-            known, fresh = pile.records().split(assigned.counted_from)
+        # What is revoked meanwhile is left out: whoever has it now reads it.
+        for assigned in self._assigned.values():
+            known, fresh = taken[assigned].records().split(assigned.counted_from) if assigned in taken else (NONE, NONE)
             if len(known):
                 batch = RecordBatch(
                     assigned.partition,
@@ -204,8 +204,9 @@ class Fetcher:
                     known.without(assigned.refused) if assigned.refused else known,
                 )
                 fetch.warm_up.append((assigned, batch))
-            if len(fresh):
-                end = int(fresh.offsets[-1]) + 1
+            # Without records too: then transaction markers, or what compaction has removed, end the partition.
+            if assigned.position > assigned.handed_over:
+                end = assigned.position
                 fetch.batches.append((assigned, RecordBatch(assigned.partition, assigned.handed_over, end, fresh)))
                 assigned.handed_over = end
         fetch.at_end = [assigned for assigned in self._assigned.values() if assigned.at_end]
@@ -215,7 +216,7 @@ class Fetcher:
         partition = message.partition()
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - it has no other name
             if partition in self._assigned:
-                self._assigned[partition].at_end = True
+                self._at_end(self._assigned[partition], message)
         elif error.code() in OUT_OF_RANGE and partition is not None:
             if partition in self._assigned:
                 self._stop_partition(partition, out_of_range(self._topic, partition))
@@ -223,6 +224,18 @@ class Fetcher:
             kafka_log.warning("Kafka: waiting: %s", error.str())
         else:
             raise KafkaException(error)
+
+    @staticmethod
+    def _at_end(assigned: Assigned, message: Message) -> None:
+        """Move on to the end of the log: behind the last record there may be offsets that no record has.
+
+        A transaction ends with a marker, and records of an aborted one are never delivered. The event's offset is the
+        one that librdkafka fetches next; that the last record is counted is no sign that nothing is unread.
+        """
+        assigned.at_end = True
+        end = message.offset()
+        if end is not None and end > assigned.position:
+            assigned.position = end
 
     def _stop_partition(self, partition: int, why: str) -> None:
         self._starts.stop(partition, why)

@@ -9,13 +9,15 @@ from typing import Any
 
 import click
 import psycopg
-from prometheus_client import start_http_server
 
 from funnelwatch.cli.faults import Span, clear_faults
 from funnelwatch.process_metrics import process_registry
 from funnelwatch.settings import load_settings
+from funnelwatch.web.serving import MetricsServer
 from sinks.exporter.collector import FunnelCollector
+from sinks.exporter.jobs import JobsCollector
 from sinks.timescale.database import is_outage
+from sinks.timescale.jobs import read_jobs
 from sinks.timescale.migrations import check_window_length
 from sinks.timescale.reader import Reader
 from sinks.timescale.totals import TotalsStore
@@ -58,12 +60,14 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
             click.echo("the database has no tables of funnelwatch yet; `funnelwatch worker` makes them", err=True)
     store = TotalsStore(database, settings.events_topic)
     registry = process_registry()
+    jobs = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
+    registry.register(JobsCollector(lambda: read_jobs(jobs)))
     registry.register(
         FunnelCollector(lambda: store.read(over_ms / 1000), is_unanswered, max_series, stale_after_ms(settings))
     )
     wanted = settings.exporter_port if port is None else port
     try:
-        server, thread = start_http_server(wanted, settings.web_host, registry)
+        server = MetricsServer(settings, wanted, registry)
     except OSError as error:
         raise click.ClickException(
             f"port {wanted} of {settings.web_host}: {error.strerror}; choose another with --port"
@@ -75,9 +79,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    click.echo(f"http://{settings.web_host}:{server.server_port}/metrics", err=True)
+    click.echo(f"http://{settings.web_host}:{server.port}/metrics", err=True)
     ended.wait()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.stop()
     database.close()
+    jobs.close()

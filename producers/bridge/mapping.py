@@ -23,10 +23,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
+from alert_rules.plain import a_text, in_words
 from producers.times import parse_span_ms
+from schemas.metrics import DIMENSION, NAME
+from schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,17 +52,32 @@ class BridgeFileError(ValueError):
 
 
 def _seconds(value: Any) -> Any:
-    return parse_span_ms(value) / 1000 if isinstance(value, str) else value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no span of time; right would be 5s or 1m")  # noqa: TRY004 - pydantic's own
+    return parse_span_ms(value) / 1000
 
 
-def _address(value: str) -> str:
-    if not re.match(r"https?://[^/]", value):
-        raise ValueError("is no address of the web, such as http://web:8000/metrics")
+def _address(value: SecretStr) -> SecretStr:
+    try:
+        without_login(value)
+    except ValueError:
+        raise ValueError("is no address of the web, such as http://web:8000/metrics") from None
     return value
 
 
 class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _template(value: str) -> str:
+    rest = LABEL.sub("", value)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"{value!r} has braces that are not a label; right would be like '{{platform}}'")
+    return a_text(value)
+
+
+Template = Annotated[str, AfterValidator(_template)]
+"""A text with labels in it."""
 
 
 class EventOf(_Checked):
@@ -58,11 +85,11 @@ class EventOf(_Checked):
 
     phase: Literal["IMPRESSION", "POST_VERIFICATION"]
     status: Literal["SUCCESS", "FAILURE"] | None = None
-    funnel: str = "sign_up"
-    step: str
-    os: str
-    browser: str = ""
-    app_version: str = ""
+    funnel: Template = "sign_up"
+    step: Template
+    os: Template
+    browser: Template = ""
+    app_version: Template = ""
 
     @model_validator(mode="after")
     def _judged(self) -> Self:
@@ -71,17 +98,23 @@ class EventOf(_Checked):
         return self
 
 
+def _name(value: str) -> str:
+    if not NAME.fullmatch(LABEL.sub("x", value)):
+        raise ValueError(f"{value!r} is not the name of a counter; right would be letters, digits, '_' and ':'")
+    return value
+
+
 class CounterOf(_Checked):
     """The counter that an increment is added to."""
 
-    name: str
-    dimensions: dict[str, str] = {}
+    name: Annotated[Template, AfterValidator(_name)]
+    dimensions: dict[Annotated[str, Field(pattern=f"^{DIMENSION.pattern}$")], Template] = {}
 
 
 class Map(_Checked):
     """What the increments of one metric's series mean."""
 
-    metric: str
+    metric: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     where: dict[str, str] = {}
     event: EventOf | None = None
     counter: CounterOf | None = None
@@ -101,9 +134,9 @@ class Target(_Checked):
     """One app."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    url: Annotated[str, AfterValidator(_address)]
-    every: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] = 5.0
-    timeout: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] = 4.0
+    url: Annotated[SecretStr, AfterValidator(_address)]
+    every: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=86_400)] = 5.0
+    timeout: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3_600)] = 4.0
     maps: Annotated[list[Map], Field(min_length=1)]
 
 
@@ -136,11 +169,34 @@ def load_targets(path: Path) -> list[Target]:
         return BridgeFile.model_validate(plain(document)).targets
     except ValidationError as error:
         fault = error.errors()[0]
-        loc, message = list(fault["loc"]), fault["msg"].removeprefix("Value error, ")
-        if message != fault["msg"] and ": " in message:  # said by a model about one of its fields
+        loc, message = list(fault["loc"]), in_words(fault["msg"])
+        if fault["type"] == "value_error" and ": " in message:  # said by a model about one of its fields
             field, _, message = message.partition(": ")
             loc.append(field)
+        loc = [part for part in loc if part != "[key]"]
+        if fault["type"] == "extra_forbidden":
+            message = "is not a known field"
+        if "right would be" not in message:
+            known = next((RIGHT[part] for part in reversed(loc) if isinstance(part, str) and part in RIGHT), None)
+            message = f"{message}; right would be {known or RIGHT['targets']}"
         raise BridgeFileError(f"{path}:{line_of(document, loc)}: {place_of(loc) or 'file'}: {message}") from None
+
+
+RIGHT = {
+    "targets": "a list such as [{name: web, url: http://web:8000/metrics, maps: [...]}], with every and timeout",
+    "name": "a name of letters, digits, '.', '_' and '-', each once",
+    "url": "an address such as http://web:8000/metrics",
+    "every": "a span such as 5s, up to 1d",
+    "timeout": "a span such as 4s, up to 1h",
+    "maps": "a list such as [{metric: shown_total, event: {phase: IMPRESSION, step: '{step}', os: iOS}}]",
+    "metric": "a metric's name as it stands on the page",
+    "where": "a map of labels to texts, such as {env: prod}",
+    "event": "a map with phase, status, funnel, step, os, browser and app_version",
+    "counter": "a map such as {name: sms_sent, dimensions: {os: '{platform}'}}",
+    "phase": "IMPRESSION or POST_VERIFICATION",
+    "status": "SUCCESS or FAILURE",
+    "dimensions": "a map of names to texts, such as {os: '{platform}'}",
+}
 
 
 def filled(text: str, labels: Mapping[str, str]) -> str:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from alert_rules.loader import line_of, plain
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +28,9 @@ EVENTS, LINES = "events", "lines"
 USES = (EVENTS, LINES)
 KEY_PREFIX = "fw_"
 HEX_DIGITS = 64
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+/?")
+"""What a browser sends: a scheme, a host and perhaps a port, in lower case, without a path."""
+
 RIGHT = "{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://app.example']}"
 
 
@@ -85,12 +92,16 @@ def load_keys(settings: Settings) -> Keys:
     Raises:
         KeysError: one of them cannot be used.
     """
-    keys = [_of_pair(pair.strip()) for pair in settings.collector_keys.split(",") if pair.strip()]
+    keys = [_of_pair(pair.strip()) for pair in revealed(settings.collector_keys).split(",") if pair.strip()]
     if settings.collector_keys_path:
         keys += _of_file(settings.collector_keys_path)
     names = [key.name for key in keys]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise KeysError(f"the API key {twice} stands twice; right would be a name of its own for each")
+    hashes = [key.sha256 for key in keys]
+    if same := next((key for number, key in enumerate(keys) if key.sha256 in hashes[:number]), None):
+        other = keys[hashes.index(same.sha256)].name
+        raise KeysError(f"the API keys {other} and {same.name} are the same key; right would be one name for it")
     return Keys(tuple(keys))
 
 
@@ -101,15 +112,27 @@ def _of_pair(pair: str) -> ApiKey:
 
 def _of_file(path: Path) -> list[ApiKey]:
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise KeysError(f"{path}: is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)  # the parser's own text repeats the lines, hashes and all
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise KeysError(f"{place}: is not YAML; right would be well-formed YAML with each key once") from None
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(keys, list) or not keys:
         raise KeysError(f"{path}: has no keys; right would be 'keys: [{RIGHT}]'")
-    return [_key(key, f"{path}: key {number}", RIGHT) for number, key in enumerate(keys, 1)]
+    for name in content:
+        if name != "keys":
+            line = line_of(content, [name])
+            raise KeysError(f"{path}: {name}: is not known; right would be 'keys: [{RIGHT}]' (line {line})")
+    found = []
+    for number, key in enumerate(plain(keys), 1):
+        try:
+            found.append(_key(key, f"{path}: key {number}", RIGHT))
+        except KeysError as error:
+            raise KeysError(f"{error} (line {line_of(content, ['keys', number - 1])})") from None
+    return found
 
 
 def _key(given: Any, place: str, right: str) -> ApiKey:
@@ -119,13 +142,25 @@ def _key(given: Any, place: str, right: str) -> ApiKey:
     name, sha256 = given.get("name"), given.get("sha256")
     if not isinstance(name, str) or not name:
         raise KeysError(f"{place}: has no name; right would be {right}")
+    if name != name.strip() or not name.isprintable():
+        raise KeysError(
+            f"{place}: {name!r}: the name has a space at an end, or a character that nobody sees; right would be web"
+        )
     if not isinstance(sha256, str) or len(sha256) != HEX_DIGITS or set(sha256.lower()) - set("0123456789abcdef"):
         raise KeysError(
             f"{place}: {name}: the hash is not {HEX_DIGITS} hex digits; 'funnelwatch collector-key' makes one"
         )
     use, origins = given.get("use", list(USES)), given.get("origins", [])
-    if not isinstance(use, list) or not use or not set(use) <= set(USES):
-        raise KeysError(f"{place}: {name}: use: {use!r} is not a list of {', '.join(USES)}")
+    if not isinstance(use, list) or not use or any(one not in USES for one in use) or len(set(use)) < len(use):
+        raise KeysError(f"{place}: {name}: use: {use!r} is not a list of {', '.join(USES)}; right would be each once")
     if not isinstance(origins, list) or not all(isinstance(origin, str) for origin in origins):
         raise KeysError(f"{place}: {name}: origins: {origins!r} is not a list like ['https://app.example']")
+    if "origins" in given and not origins:
+        raise KeysError(
+            f"{place}: {name}: origins: is empty; right would be a list, or no origins where any may use it"
+        )
+    if wrong := next((origin for origin in origins if not ORIGIN.fullmatch(origin)), None):
+        raise KeysError(
+            f"{place}: {name}: origins: {wrong!r} is no origin that a browser sends; right would be {RIGHT}"
+        )
     return ApiKey(name, sha256.lower(), tuple(use), tuple(origin.rstrip("/") for origin in origins))

@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
+from alert_rules.plain import in_words, once
 from producers.mapping import Strict
 from schemas.events import FunnelEvent
 
@@ -50,11 +50,20 @@ class Source(Strict):
     def _one(self) -> Self:
         if (self.source is None) == (self.value is None):
             raise ValueError("must have either from or value; right would be '{from: page}' or '{value: iOS}'")
+        if self.value is not None and self.values:
+            raise ValueError("values: does nothing beside value; right would be '{from: page, values: {a: b}}'")
         return self
 
 
 def _source(given: Any) -> Any:
     return {"from": given} if isinstance(given, str) else given
+
+
+def _template(name: str) -> str:
+    rest = PLACEHOLDER.sub("", name)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"{name!r} has braces that are not a placeholder; right would be like '{{measurement}}_total'")
+    return name
 
 
 class Sample(Strict):
@@ -68,11 +77,17 @@ class Sample(Strict):
         leave_out: tags that it is not counted by.
     """
 
-    name: Name
+    name: Annotated[Name, AfterValidator(_template)]
     value: Name = "value"
     unit: Literal["ns", "us", "ms", "s"] = "ms"
-    dimensions: tuple[Name, ...] | None = None
-    leave_out: tuple[Name, ...] = ()
+    dimensions: Annotated[tuple[Name, ...], AfterValidator(once)] | None = None
+    leave_out: Annotated[tuple[Name, ...], AfterValidator(once)] = ()
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Self:
+        if self.dimensions is not None and self.leave_out:
+            raise ValueError("leave_out: does nothing beside dimensions; right would be one of the two")
+        return self
 
 
 class Entry(Strict):
@@ -92,7 +107,7 @@ class Entry(Strict):
     event: dict[str, Annotated[Source, BeforeValidator(_source)]] | None = None
     counter: Sample | None = None
     timer: Sample | None = None
-    ignore: bool = False
+    ignore: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -101,7 +116,13 @@ class Entry(Strict):
             raise ValueError("must have one of event, counter, timer, 'ignore: true'")
         if unknown := sorted(set(self.event or {}) - set(EVENT_FIELDS)):
             raise ValueError(f"event: {unknown[0]} is not a field; right would be one of {', '.join(EVENT_FIELDS)}")
+        if self.counter is not None and "unit" in self.counter.model_fields_set:
+            raise ValueError("counter: unit is of a time, and does nothing here; right would be no unit, or a timer")
         return self
+
+    def hides(self, other: Entry) -> bool:
+        """Whether every line that fits the other one fits this one."""
+        return self.where.items() <= other.where.items() and self.measurement in {"*", other.measurement}
 
     def fits(self, measurement: str, tags: Mapping[str, str]) -> bool:
         """Whether a line is one of these."""
@@ -117,7 +138,7 @@ class LineMapping(Strict):
     """
 
     others: Literal["refuse", "ignore"] = "refuse"
-    lines: tuple[Entry, ...]
+    lines: tuple[Entry, ...] = Field(min_length=1)
 
     def entry(self, measurement: str, tags: Mapping[str, str]) -> Entry | None:
         """The entry of a line; None where there is none."""
@@ -132,19 +153,46 @@ def load_line_mapping(path: Path | None) -> LineMapping:
     """
     path = path or SHIPPED
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise LinesFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise LinesFileError(f"{path}: is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise LinesFileError(f"{path}: is not a mapping; right would be 'lines: [{{measurement: NAME, event: {{}}}}]'")
+    except RuleFileError as error:
+        raise LinesFileError(f"{path}: is not YAML: line {str(error).removeprefix(f'{path}:')}") from error
+    if not isinstance(document, dict):
+        raise LinesFileError(f"{path}: is not a mapping; right would be {RIGHT['lines']}")
     try:
-        return LineMapping.model_validate(content)
+        mapping = LineMapping.model_validate(plain(document))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
-        raise LinesFileError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        loc = [part for part in first["loc"] if part != "[key]"]
+        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
+        message = in_words(first["msg"])
+        if "right would be" not in message:
+            named = [part for part in reversed(loc) if isinstance(part, str) and part in RIGHT]
+            message = f"{message}; right would be {RIGHT[named[0] if named else 'lines']}"
+        raise LinesFileError(f"{path}: {where}: {message} (line {line_of(document, loc)})") from error
+    for number, entry in enumerate(mapping.lines):
+        before = next((place for place, one in enumerate(mapping.lines[:number]) if one.hides(entry)), None)
+        if before is not None:
+            what = f"is never reached: entry {before + 1} takes every line of it; right would be to put it before that"
+            line = line_of(document, ["lines", number])
+            raise LinesFileError(f"{path}: lines.{number + 1}: {what} (line {line})")
+    return mapping
+
+
+RIGHT = {
+    "lines": "'lines: [{measurement: NAME, event: {}}]', with where, event, counter, timer or ignore",
+    "others": "refuse or ignore",
+    "measurement": "a name, in which * stands for any letters",
+    "where": "a map of tags to texts, such as {metric_type: counter}",
+    "event": "a map such as {step: page, os: {value: iOS}}",
+    "counter": "a map such as {name: '{measurement}', value: value}, with dimensions or leave_out",
+    "timer": "a map such as {name: '{measurement}', value: ms, unit: ms}, with dimensions or leave_out",
+    "ignore": "true or false",
+    "unit": "ns, us, ms or s",
+}
 
 
 def name_of(template: str, measurement: str, tags: Mapping[str, str]) -> str:

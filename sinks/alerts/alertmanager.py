@@ -15,12 +15,15 @@ from collections.abc import Mapping, Sequence  # noqa: TC003
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from alert_rules.labels import checked_route_labels
+from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from schemas.redaction import revealed
 from schemas.texts import legible, legible_lines
 from sinks.alerts.answer import Answer, Outcome, post_json
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, Span, address, listed
+from sinks.alerts.kind import Address, Filter, Kind, Secret, Span
 from sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
@@ -33,19 +36,24 @@ class Alertmanager(Kind):
     """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
 
     kind: Literal["alertmanager"]
-    url: Annotated[list[Annotated[str, AfterValidator(address)]], BeforeValidator(listed)] = Field(
-        min_length=1, description="an address such as http://alertmanager:9093, or a list of all of a cluster"
+    url: Annotated[list[Address], *Filter] = Field(
+        description="an address such as http://alertmanager:9093, or a list of all of a cluster"
     )
-    username: str = Field("", description="a user's name, for basic authentication")
-    password: str = Field("", description="their password")
-    labels: dict[str, str] = Field({}, description="a map of labels that every alert gets")
+    username: Line = Field("", description="a user's name, for basic authentication")
+    password: Secret = Field(SecretStr(""), description="their password")
+    labels: Annotated[dict[str, str], AfterValidator(checked_route_labels)] = Field(
+        {}, description="a map of labels that every alert gets, such as {team: growth}"
+    )
     resend: Span = Field(60.0, ge=1, description="a span such as 1m")
-    valid_for: Span = Field(300.0, description="a span such as 5m")
+    valid_for: Span = Field(300.0, le=366 * 86_400, description="a span such as 5m")
 
     @model_validator(mode="after")
     def _outlives_a_reminder(self) -> Self:
         if self.valid_for < 2 * self.resend:
             raise ValueError("valid_for: is less than twice resend: one reminder that is lost would resolve the alert")
+        if bool(self.username) != bool(self.password):
+            missing = "username" if self.password else "password"
+            raise ValueError(f"{missing}: is missing; neither does anything without the other")
         return self
 
     @property
@@ -112,11 +120,12 @@ class Alertmanager(Kind):
         """Tell all members side by side: one that is slow takes no time from the others."""
         headers = {}
         if self.username:
-            login = f"{self.username}:{self.password}".encode()
+            login = f"{self.username}:{revealed(self.password)}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
 
-        def post(url: str) -> Answer:
-            return post_json(f"{url.rstrip('/')}/api/v2/alerts", alerts, Bound(timeout_s or self.timeout), headers)
+        def post(url: SecretStr) -> Answer:
+            page = f"{revealed(url).rstrip('/')}/api/v2/alerts"
+            return post_json(page, alerts, Bound(timeout_s or self.timeout), headers)
 
         with ThreadPoolExecutor(len(self.url)) as threads:
             answers = list(threads.map(post, self.url))

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence  # noqa: TC003
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
+from alert_rules.plain import Text, a_line, some
 from producers.times import parse_span_ms
+from schemas.redaction import know, know_address, revealed
+from schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from sinks.alerts.answer import Answer
@@ -25,29 +28,87 @@ def listed(value: Any) -> Any:
 
 
 def seconds(value: Any) -> Any:
-    """A span's text in seconds; anything else as it is."""
-    return parse_span_ms(value) / 1000 if isinstance(value, str) else value
+    """A span's text in seconds.
+
+    Raises:
+        ValueError: it is none; a number without a unit could be anything.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no span of time")  # noqa: TRY004 - pydantic turns it into its own
+    try:
+        return parse_span_ms(value) / 1000
+    except ValueError as error:
+        raise ValueError(str(error).partition(";")[0]) from None
 
 
-def address(value: str) -> str:
-    """The address, if it is one of http or https.
+def address(value: SecretStr) -> SecretStr:
+    """The address, if it is one of http or https; whoever knows a webhook's address can send to it.
 
     Raises:
         ValueError: it is not.
     """
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no address of the web")
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("has a space, a line break or a character that an address writes as %XX")
+    text = revealed(value)
     try:
-        parts.port  # noqa: B018 - raises
+        urlsplit(text).port  # noqa: B018 - raises
     except ValueError:
         raise ValueError("has a port that is none") from None
+    try:
+        without_login(text)
+    except ValueError:
+        raise ValueError("is no address of the web") from None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has a space, a line break or a character that an address writes as %XX")
+    know_address(value, whole=True)
     return value
 
 
-Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(listed)]
+def each_once(values: list[Any]) -> list[Any]:
+    """The values, if none stands twice; the message does not repeat one, since it may be a secret.
+
+    Raises:
+        ValueError: one does.
+    """
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise ValueError(f"number {number + 1} stands there before")
+    return values
+
+
+Filter = (BeforeValidator(listed), AfterValidator(some), AfterValidator(each_once))
+"""One value, or a list of them, each once; an empty list would fit nothing, or anything."""
+
+
+def secret(value: SecretStr) -> SecretStr:
+    """A secret, which no text shows from now on.
+
+    Raises:
+        ValueError: it is empty: an empty secret is none.
+    """
+    some(revealed(value))
+    know(value)
+    return value
+
+
+def key(value: SecretStr) -> SecretStr:
+    """A secret of one line.
+
+    Raises:
+        ValueError: it is not.
+    """
+    a_line(revealed(value))
+    return secret(value)
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+"""An address of the web, which may be a secret."""
+
+Secret = Annotated[SecretStr, AfterValidator(secret)]
+"""A password or header."""
+
+Key = Annotated[SecretStr, AfterValidator(key)]
+"""A key of one line."""
+
+Names = Annotated[list[Text], *Filter]
 """One name, or a list of them."""
 
 Span = Annotated[float, BeforeValidator(seconds)]
@@ -57,24 +118,20 @@ Span = Annotated[float, BeforeValidator(seconds)]
 class Checked(BaseModel):
     """A part of the file: what nobody reads is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class When(Checked):
     """Which alerts a route tells; what is not named is not asked for."""
 
-    severity: Annotated[list[Severity], BeforeValidator(listed)] = Field(
-        [], description="critical, warning or info, or a list of them"
-    )
+    severity: Annotated[list[Severity], *Filter] = Field([], description="critical, warning or info, or a list of them")
     rule: Names = Field([], description="names of rules")
     funnel: Names = Field([], description="names of funnels")
     step: Names = Field([], description="names of steps; an alert about several steps fits by any of them")
-    dimensions: dict[Literal["os", "browser", "app_version"], Names] = Field(
+    dimensions: Annotated[dict[Literal["os", "browser", "app_version"], Names], AfterValidator(some)] = Field(
         {}, description="a map such as {os: [iOS, Android]}"
     )
-    state: Annotated[list[Literal["firing", "resolved"]], BeforeValidator(listed)] = Field(
-        [], description="firing, resolved, or both"
-    )
+    state: Annotated[list[Literal["firing", "resolved"]], *Filter] = Field([], description="firing, resolved, or both")
 
 
 class Kind(Checked):
@@ -88,7 +145,7 @@ class Kind(Checked):
         le=20,
         description="a span such as 10s, at most 20s: for a whole delivery, whatever the receiver does",
     )
-    give_up_after: Span = Field(86_400.0, gt=0, description="a span such as 24h")
+    give_up_after: Span = Field(86_400.0, gt=0, le=366 * 86_400, description="a span such as 24h")
 
     @field_validator("name")
     @classmethod
@@ -101,6 +158,11 @@ class Kind(Checked):
     def resend_s(self) -> float | None:
         """How often everything that fires is said again, s; None: never."""
         return None
+
+    @property
+    def tells_resolved_alone(self) -> bool:
+        """Whether its filters want nothing but that alerts resolved, so that no firing message ever comes before."""
+        return self.when.state == ["resolved"]
 
     @property
     def is_repeatable(self) -> bool:

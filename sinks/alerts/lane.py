@@ -58,6 +58,9 @@ LOG_EVERY_S = 1_800.0
 """A route that goes on failing for the same reason is logged this often, s."""
 
 
+ANSWER_CHARACTERS = 500
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long to pause after the nth failure in a row: doubling, with jitter, and never less than was asked for.
@@ -158,12 +161,12 @@ class Lane:
             self._keep()
 
     def _keep(self) -> None:
-        """Tell the database that this lane lives, if it answers."""
+        """Tell the database that this lane lives, if it answers; a delivery under way goes on whatever comes of it."""
         try:
             self._store.keep()
         except Exception as error:
             if not is_outage(error):
-                raise
+                log.exception("route %s: unexpected", self.route.name)
 
     def _while_kept(self, send: Callable[[], T]) -> T:
         """The result of a delivery; the lane keeps its route meanwhile, so that no other notifier sends the same."""
@@ -185,7 +188,7 @@ class Lane:
         metrics.HOLDS.labels(self.route.name).set(held)
         if not held:
             return STANDBY_S
-        waiting = self._store.next()
+        waiting = self._store.next(resolved_alone=self.route.tells_resolved_alone)
         if waiting is not None:
             return self._send(waiting)
         if self.route.resend_s is not None and time.monotonic() >= self._remind_at:
@@ -205,28 +208,34 @@ class Lane:
         if attempt is None:
             return 0.0
         answer = self._deliver(waiting, said)
-        text = legible(answer.text, 500)
+        text = legible(answer.text, ANSWER_CHARACTERS)
         unanswered = answer.outcome is Outcome.UNANSWERED
         outcome, pause_s = self._decide(waiting, answer)
+        lane_pause_s = self._tell(answer, outcome, pause_s, f"{said}:", waiting.age_s)
         self._unnoted = Result(alert, attempt, outcome, text, unanswered, pause_s)
         self._store.note(self._unnoted)
         self._unnoted = None
+        return lane_pause_s
+
+    def _tell(self, answer: Answer, outcome: str | None, pause_s: float, said: str, age_s: float) -> float:
+        """Count and log what came of an attempt; how long to pause then, s."""
+        text = legible(answer.text, ANSWER_CHARACTERS)
         if outcome is not None:
-            metrics.DECIDED.labels(name, outcome).inc()
+            metrics.DECIDED.labels(self.route.name, outcome).inc()
         if answer.outcome is Outcome.SENT:
             self._failures, self._logged = 0, ("", 0.0)
-            metrics.LAST.labels(name).set(self._now_ms() / 1000)
-            log.info("%s: sent: %s", said, text)
+            metrics.LAST.labels(self.route.name).set(self._now_ms() / 1000)
+            log.info("%s sent: %s", said, text)
             return 0.0
         if answer.outcome is Outcome.REFUSED:
             self._failures = 0
-            log.error("%s: refused for good: %s", said, text)
+            log.error("%s refused for good: %s", said, text)
             return 0.0
         lane_pause_s = self._failed(answer)
         if outcome is not None:
-            log.error("%s: %s after %.0f s: %s", said, outcome.replace("_", " "), waiting.age_s, text)
+            log.error("%s %s after %.0f s: %s", said, outcome.replace("_", " "), age_s, text)
         elif self._is_news(text):
-            log.warning("%s: not now, again in %.1f s or later: %s", said, max(pause_s, lane_pause_s), text)
+            log.warning("%s not now, again in %.1f s or later: %s", said, max(pause_s, lane_pause_s), text)
         return lane_pause_s
 
     def _deliver(self, waiting: Waiting, said: str) -> Answer:

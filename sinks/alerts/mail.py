@@ -13,12 +13,14 @@ from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic looks at it
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from alert_rules.plain import Line, Whole
+from schemas.redaction import revealed
 from schemas.texts import cut
 from sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, Span, listed
+from sinks.alerts.kind import Filter, Kind, Secret, Span
 from sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
@@ -42,6 +44,19 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("is no file that can be read here")
+    return path
+
+
+def _port(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+Port = Annotated[Whole, BeforeValidator(_port)]
+"""A whole number, or its text, which an environment variable gives."""
+
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 
 
@@ -49,15 +64,17 @@ class Email(Kind):
     """Some people's mailboxes."""
 
     kind: Literal["email"]
-    host: str = Field(min_length=1, description="the mail server, such as smtp.example.com")
-    port: int = Field(587, ge=1, le=65_535, description="its port, 1 to 65535")
+    host: Line = Field(description="the mail server, such as smtp.example.com")
+    port: Port = Field(587, ge=1, le=65_535, description="its port, 1 to 65535")
     tls: Literal["starttls", "tls", "none"] = Field("starttls", description="starttls, tls or none")
-    ca_file: Path | None = Field(None, description="a file of certificates to trust instead of the system's")
-    username: str = Field("", description="a user's name, where the server wants one")
-    password: str = Field("", description="their password, such as ${SMTP_PASSWORD}")
+    ca_file: Annotated[Path, AfterValidator(_file)] | None = Field(
+        None, description="a file of certificates to trust instead of the system's"
+    )
+    username: Line = Field("", description="a user's name, where the server wants one")
+    password: Secret = Field(SecretStr(""), description="their password, such as ${SMTP_PASSWORD}")
     sender: Mailbox = Field(alias="from", description="an address such as funnelwatch@example.com")
-    to: Annotated[list[Mailbox], BeforeValidator(listed)] = Field(
-        min_length=1, description="an address such as on-call@example.com, or a list of them"
+    to: Annotated[list[Mailbox], *Filter] = Field(
+        description="an address such as on-call@example.com, or a list of them"
     )
 
     timeout: Span = Field(
@@ -68,6 +85,11 @@ class Email(Kind):
     def _no_password_in_the_clear(self) -> Self:
         if self.username and self.tls == "none":
             raise ValueError("tls: is none, and the password would be sent in the clear")
+        if bool(self.username) != bool(self.password):
+            missing = "username" if self.password else "password"
+            raise ValueError(f"{missing}: is missing; neither does anything without the other")
+        if self.ca_file and self.tls == "none":
+            raise ValueError("ca_file: does nothing where tls is none")
         return self
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
@@ -78,7 +100,7 @@ class Email(Kind):
         try:
             session = self._session(bound)
             if self.username:
-                session.login(self.username, self.password)
+                session.login(self.username, revealed(self.password))
             refused = session.send_message(message)
             session.leave()
         except smtplib.SMTPRecipientsRefused as error:

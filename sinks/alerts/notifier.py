@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from schemas.texts import legible
 from sinks.alerts import metrics
 from sinks.alerts.lane import Lane
 from sinks.alerts.matching import Verdict, verdict
@@ -167,7 +168,7 @@ class Notifier:
             alert = self._patiently("schema registry", lambda: self._decode(value))
         except Undecodable as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            log.warning("passed over, no alert: %s: %s", where, error)
+            log.warning("passed over, no alert: %s: %s", where, legible(str(error)))
             return
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
@@ -181,7 +182,8 @@ class Notifier:
             resolved = alert["state"] == "resolved"
             if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
                 over = resolved and published_ms < self._since[route.name]
-                wanted.append(Queued(route.name, only_if_known=resolved, noted_as="history" if over else None))
+                known = resolved and not (route.tells_resolved_alone and decided is Verdict.TELL)
+                wanted.append(Queued(route.name, only_if_known=known, noted_as="history" if over else None))
             elif decided is not Verdict.HEARTBEAT:
                 metrics.PASSED.labels(route.name, str(decided)).inc()
                 if resolved or decided is Verdict.SILENCED:  # what waits of the alert is no longer to be told

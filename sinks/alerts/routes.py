@@ -19,11 +19,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import ValidationError
 
 from alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
+from alert_rules.model import Severity
+from alert_rules.plain import in_words
+from schemas.texts import legible
 from sinks.alerts.alertmanager import Alertmanager
 from sinks.alerts.kind import Kind, When
 from sinks.alerts.mail import Email
@@ -109,7 +112,7 @@ class _Place:
     def fault(self, loc: Sequence[str | int], what: str, right: str) -> RoutesFileError:
         """The error for a part of the route, which is named, or numbered where it has no name."""
         called = self.written.get("name") if isinstance(self.written, dict) else None
-        route = called if isinstance(called, str) and called else f"routes[{self.number}]"
+        route = legible(called) if isinstance(called, str) and called else f"routes[{self.number}]"
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
         where = f"{self.file}:{line_of(self.document, ['routes', self.number, *loc])}: route {route}"
         return RoutesFileError(f"{where}: {field + ': ' if field else ''}{what}; right would be {right}")
@@ -124,18 +127,30 @@ def _route(place: _Place) -> Kind:
         what = f"{kind!r} is not a kind of route" if "kind" in written else "is missing"
         raise place.fault(["kind"], what, f"one of {', '.join(KINDS)}")
     try:
-        return KINDS[kind].model_validate(_with_secrets(plain(written), place, []))
+        route = KINDS[kind].model_validate(_with_secrets(plain(written), place, []))
     except ValidationError as error:
         raise _explained(error, KINDS[kind], place) from None
+    if isinstance(route, PagerDuty):
+        known = get_args(Severity)
+        if unknown := next((name for name in route.severities if name not in known), None):
+            raise place.fault(["severities", unknown], "is no severity of a rule", f"one of {', '.join(known)}")
+    return route
 
 
 def _explained(error: ValidationError, model: type[Kind], place: _Place) -> RoutesFileError:
     fault = error.errors()[0]
     loc = [part for part in fault["loc"] if part != "[key]"]
-    message = fault["msg"].removeprefix("Value error, ")
+    message = in_words(fault["msg"])
     if not loc:  # said by the model about one of its fields: "valid_for: is less than …"
         field, _, message = message.partition(": ")
         loc = [field]
+    inner, _, rest = message.partition(": ")
+    if (
+        fault["type"] == "value_error"
+        and isinstance(place.written.get(loc[0]), dict)
+        and inner in place.written[loc[0]]
+    ):
+        loc, message = [*loc, inner], rest
     within = loc[0] == "when" and len(loc) > 1
     fields, known = _fields(When if within else model), str(loc[1] if within else loc[0])
     if fault["type"] == "extra_forbidden":
@@ -166,12 +181,14 @@ def _with_secrets(value: Any, place: _Place, loc: list[str | int]) -> Any:
 def _secret(match: re.Match[str], place: _Place, loc: list[str | int]) -> str:
     name = match[2].strip()
     if not match[1]:
-        if name in place.environ:
+        if place.environ.get(name):
             return place.environ[name]
-        what = f"the environment has no {name}"
+        what = f"{name} is empty in the environment" if name in place.environ else f"the environment has no {name}"
         raise place.fault(loc, what, f"to set {name} where the notifier is started")
     try:
-        return Path(name).read_text(encoding="utf-8").strip()
+        if secret := Path(name).read_text(encoding="utf-8").strip():
+            return secret
+        what = f"{name} is empty"
     except (OSError, UnicodeDecodeError) as error:
         what = f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise place.fault(loc, what, "a file with the secret and nothing else") from None
+    raise place.fault(loc, what, "a file with the secret and nothing else")

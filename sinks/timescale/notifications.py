@@ -12,6 +12,7 @@ from sinks.timescale.database import Connection, Database, Row, run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import SecretStr
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 HELD_S = 60.0
@@ -115,7 +116,7 @@ class LaneStore:
         route: the route's name.
     """
 
-    def __init__(self, url: str, route: str) -> None:
+    def __init__(self, url: str | SecretStr, route: str) -> None:
         self._database = Database(url, application=f"funnelwatch notify {route}"[:63], idle_session_s=HELD_S)
         self._route = {"route": route}
         self._held: Connection | None = None
@@ -132,11 +133,16 @@ class LaneStore:
         if self._held is not None:
             self._database.query("still_here")
 
-    def next(self) -> Waiting | None:
-        """What is to be sent next; None: nothing waits."""
+    def next(self, *, resolved_alone: bool = False) -> Waiting | None:
+        """What is to be sent next; None: nothing waits.
+
+        Args:
+            resolved_alone: send that an alert resolved also where its firing was not sent.
+        """
         with self._database.transaction() as cursor:
             run(cursor, "supersede", self._route)
-            run(cursor, "pass_over_resolved", self._route)
+            if not resolved_alone:
+                run(cursor, "pass_over_resolved", self._route)
             rows = run(cursor, "next_notification", self._route)
         return Waiting(**rows[0]) if rows else None
 

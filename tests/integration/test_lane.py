@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 from deploy.embedded.ports import HOST
 from sinks.alerts import lane as lanes
 from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.kind import Kind
+from sinks.alerts.kind import Kind, When
 from sinks.alerts.lane import Backoff, Lane
 from sinks.alerts.routes import parse_routes
 from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
@@ -92,9 +92,9 @@ def world(settings: Settings, connect: Callable[[], Database]) -> Iterator[World
         lane.close()
 
 
-def fake(**more: Any) -> Fake:
+def fake(*, give_up_after_s: float = 60.0) -> Fake:
     """A receiver that takes everything."""
-    return Fake(name="r", **more)
+    return Fake(name="r").model_copy(update={"give_up_after": give_up_after_s})
 
 
 def steps(lane: Lane, number: int = 6) -> None:
@@ -229,7 +229,7 @@ def test_an_alert_that_still_fires_is_sent_after_its_message_was_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The route is back after days: who is on call learns of what burns, and later that it is over."""
-    receiver = fake(give_up_after=1e-6)
+    receiver = fake(give_up_after_s=1e-6)
     receiver.answer(*[Outcome.LATER] * 2)
     lane = world.lane(receiver)
     world.publish(alert())
@@ -250,7 +250,7 @@ def test_that_it_resolved_is_not_sent_where_its_firing_never_arrived(
 ) -> None:
     """Given up or refused, and over by the time the route is back: neither message is sent, and the log says it."""
     monkeypatch.setattr(lanes, "TRY_AGAIN_S", 0.0)
-    receiver = fake(give_up_after=1e-6)
+    receiver = fake(give_up_after_s=1e-6)
     receiver.answer(outcome, outcome)
     lane = world.lane(receiver)
     world.publish(alert())
@@ -265,7 +265,7 @@ def test_that_it_resolved_is_not_sent_where_its_firing_never_arrived(
 
 def test_an_update_of_an_alert_whose_first_message_was_given_up_is_sent(world: World) -> None:
     """Giving up one message is not giving up the alert: what is said later has its own time."""
-    receiver = fake(give_up_after=1e-6)
+    receiver = fake(give_up_after_s=1e-6)
     receiver.answer(*[Outcome.LATER] * 2)
     lane = world.lane(receiver)
     world.publish(alert())
@@ -294,6 +294,15 @@ def test_that_it_resolved_is_sent_where_its_firing_may_have_arrived(world: World
     world.publish(alert("resolved", alert_id="k", sequence=1))
     steps(lane)
     assert sorted(receiver.got) == [("a", 0, "firing"), ("a", 1, "resolved"), ("k", 1, "resolved")]
+
+
+def test_a_route_that_wants_only_resolved_is_told_of_it(world: World) -> None:
+    """Its filters keep every firing message away: that none was sent says nothing."""
+    receiver = Fake(name="r", when=When(state=["resolved"]))
+    lane = world.lane(receiver)
+    world.queue.queue(alert("resolved", sequence=1), [Queued("r")])
+    steps(lane, 2)
+    assert receiver.got == [("a-1", 1, "resolved")]
 
 
 def test_what_a_silence_or_a_filter_ends_is_not_sent_late(world: World) -> None:

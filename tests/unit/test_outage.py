@@ -42,7 +42,7 @@ def test_an_outage_is_waited_out_and_told_once(caplog: pytest.LogCaptureFixture)
     server = Server(4)
     answer = until_done(
         server,
-        what="Server",
+        what="Broker",  # of no other test: what is told once is told once in a process
         is_outage=is_outage,
         stopping=threading.Event(),
         on_retry=lambda: retries.append(1),
@@ -50,8 +50,8 @@ def test_an_outage_is_waited_out_and_told_once(caplog: pytest.LogCaptureFixture)
     assert (answer, server.calls, len(retries)) == ("answer", 5, 4)
     told = [record for record in caplog.records if record.name == servers.log.name]
     assert [record.getMessage().split(",")[0] for record in told] == [
-        "Server: waiting",
-        "Server: works again",
+        "Broker: waiting",
+        "Broker: works again",
     ]
     assert "refused by nobody" in caplog.text
 

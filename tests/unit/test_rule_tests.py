@@ -75,7 +75,7 @@ def test_what_is_no_list_of_values_is_refused(text: object) -> None:
         expand(text)
 
 
-SERIES = "  series: [{step: A, os: iOS, impressions: 100x9, successes: 80 50x9}]\n"
+SERIES = "  series: [{step: A, os: iOS, impressions: 100x10, successes: 80 50x9}]\n"
 
 
 def test_pending_firing_and_resolved_are_told_apart(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_pending_firing_and_resolved_are_told_apart(tmp_path: Path) -> None:
     text = """
 tests:
 - name: it waits for a minute
-  series: [{step: A, os: iOS, impressions: 100x9, successes: 80x1 50x2 80x9}]
+  series: [{step: A, os: iOS, impressions: 100x14, successes: 80x1 50x2 80x9}]
   expect:
   - {at: 2m, alerts: none}
   - {at: 3m, alerts: [{alert: Low, step: A, os: iOS, state: pending, severity: info}]}

@@ -83,7 +83,7 @@ def test_the_collector_names_a_duration_that_is_none(text: str) -> None:
     assert json.loads(answer)["events"][0]["field"] == "duration_ms"
 
 
-@pytest.mark.parametrize("text", [f"{NOW}.0", f"{NOW}.0000", f"{NOW / 1000}e3", f"{NOW}.2", f'"{NOW}"'])
+@pytest.mark.parametrize("text", [f"{NOW}.0", f"{NOW}.0000", f"{NOW / 1000}e3", f"{NOW}.2", f'"{NOW}"'], ids=range(5))
 def test_the_collector_takes_a_time_as_any_number(text: str) -> None:
     """Of the event, and of the sender's clock."""
     status, (event,), answer = collected(event_text(ts=text))
@@ -154,6 +154,7 @@ def test_a_file_s_duration_that_is_none_is_refused(text: str, tmp_path: Path) ->
         ("s", math.nan, None),
         ("s", "inf", None),
     ],
+    ids=range(8),  # a name with the time in it would be another in each of several test processes
 )
 def test_a_mapping_has_times_as_any_number(unit: str, given: object, expected: int | None, tmp_path: Path) -> None:
     """Seconds or milliseconds."""
