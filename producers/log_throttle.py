@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EVERY_S = 30.0
 
 CONNECTION = re.compile(
-    r"FAIL|ALLBROKERSDOWN|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect|Unable to update metadata"
+    r"FAIL|ALLBROKERSDOWN|brokers are down|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect|Unable to update metadata"
     r"|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat|Connection|not ready"
     r"|Kafka does not answer|Topic .* not found in cluster metadata"
 )
