@@ -11,17 +11,36 @@ import json
 from functools import lru_cache
 from math import ceil, inf
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from funnelwatch import kafka_config as kafka_properties
+from funnelwatch.setting_values import (
+    PREFIX,
+    READERS,
+    SECRETS,
+    StackLogin,
+    as_text,
+    dict_of_secrets,
+    explain,
+    read_link,
+    secret,
+    without_secrets,
+)
+from schemas.redaction import know_address, know_config, revealed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PREFIX", "STACK_FILE", "Settings", "explain", "load_settings"]
 
 STACK_FILE = "stack.json"
 """In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
 
-PREFIX = "FUNNELWATCH_"
+STACK_LOGIN = "stack_login"
+"""Among the values that sources give: librdkafka properties by which a client logs in to the embedded Kafka."""
 
 KEPT_LONGER_DAYS = 7
 """Windows are kept longer by this than an event may be old when it is read: it is counted later, after an outage."""
@@ -39,9 +58,13 @@ class StackFileSource(PydanticBaseSettingsSource):
         data_dir = Path(self.current_state.get("data_dir") or Settings.model_fields["data_dir"].default)
         try:
             stack = json.loads((data_dir / STACK_FILE).read_text())
-            return {name.removeprefix(PREFIX).lower(): value for name, value in stack["env"].items()}
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+            found = {name.removeprefix(PREFIX).lower(): value for name, value in stack["env"].items()}
+            found[STACK_LOGIN] = json.loads(found.pop("kafka_config", "{}"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+        if self.current_state.get("kafka_bootstrap_servers", "") not in ("", found.get("kafka_bootstrap_servers")):
+            del found[STACK_LOGIN]  # another Kafka must not get the password of this one
+        return found
 
 
 class Settings(BaseSettings):
@@ -53,15 +76,20 @@ class Settings(BaseSettings):
     # Where things are
     data_dir: Path = Field(Path(".funnelwatch"), description="Folder of the embedded stack: its data, logs and state.")
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    kafka_config: Annotated[dict[str, str], NoDecode] = Field(
+    kafka_config: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
         description="More librdkafka properties for every Kafka client: security.protocol, sasl.*, ssl.* and others.",
     )
-    schema_registry_url: str = Field("", description="Confluent schema registry; empty: Avro single-object encoding.")
-    timescale_url: str = Field(
-        "postgresql://postgres@127.0.0.1:5432/funnelwatch", description="TimescaleDB or PostgreSQL 15 or later."
+    schema_registry_url: SecretStr = Field(
+        SecretStr(""), description="Confluent schema registry; empty: Avro single-object encoding."
     )
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis, for the hot copy of recent windows.")
+    timescale_url: SecretStr = Field(
+        SecretStr("postgresql://postgres@127.0.0.1:5432/funnelwatch"),
+        description="TimescaleDB or PostgreSQL 15 or later.",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, for the hot copy of recent windows."
+    )
     redis_prefix: str = Field("fw", description="First part of every Redis key.")
 
     # Topics
@@ -94,7 +122,9 @@ class Settings(BaseSettings):
     # The collector
     collector_host: str = Field("127.0.0.1", description="Address that the collector binds to.")
     collector_port: int = Field(8086, ge=0, description="Port of the collector; 0: a free one.")
-    collector_keys: str = Field("", description="API keys of the collector, NAME:SHA256, comma separated.")
+    collector_keys: SecretStr = Field(
+        SecretStr(""), description="API keys of the collector, NAME:SHA256, comma separated."
+    )
     collector_keys_path: Path | None = Field(None, description="YAML file of more API keys of the collector.")
     collector_origins: str = Field("*", description="Web origins that may send events, comma separated; *: any.")
     collector_trusted_proxies: str = Field(
@@ -133,10 +163,29 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("127.0.0.1", description="Address that a worker's health and metrics bind to.")
     web_port: int = Field(6066, ge=0, description="Port of the first worker's health and metrics; 0: a free one.")
+    web_hosts: str = Field(
+        "",
+        description="Host names that worker, exporter and notifier answer to beside addresses, localhost and their "
+        "own, comma separated; *: any.",
+    )
+    web_max_connections: int = Field(
+        250, ge=1, description="Most open connections of a board, exporter, notifier or worker."
+    )
+    web_max_connections_per_address: int = Field(
+        100, ge=0, description="The same of one address; 0: no limit but that of all. Behind a proxy all are its."
+    )
+    web_header_timeout_s: float = Field(
+        10.0, gt=0, description="A request's head must be there after this, of the same servers, s."
+    )
     board_host: str = Field("127.0.0.1", description="Address that the board and the query API bind to.")
     board_port: int = Field(8060, ge=0, description="Port of the board and the query API; 0: a free one.")
     board_hosts: str = Field(
-        "", description="Host names that the board answers to beside its own, comma separated; for a proxy before it."
+        "",
+        description="Host names that the board answers to beside addresses, localhost and its own, comma separated; "
+        "*: any.",
+    )
+    board_max_pages_per_address: int = Field(
+        50, ge=1, description="Most pages of the board that one address has open. Behind a proxy all are its."
     )
     notify_path: Path | None = Field(None, description="YAML file of the routes on which alerts are told.")
     notify_port: int = Field(6091, ge=0, description="Port of the notifier's metrics; 0: none.")
@@ -155,11 +204,41 @@ class Settings(BaseSettings):
         """Arguments win over the environment, the environment over the stack file."""
         return init_settings, env_settings, StackFileSource(settings_cls)
 
+    @field_validator("timescale_url", "redis_url", "schema_registry_url")
+    @classmethod
+    def _can_be_read(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """An address that its client cannot read is told at once, and not repeated."""
+        if value:
+            READERS[str(info.field_name)](revealed(value))
+        return value
+
     @field_validator("kafka_config", mode="before")
     @classmethod
-    def _check_kafka_config(cls, value: object) -> dict[str, str]:
+    def _check_kafka_config(cls, value: object) -> Mapping[str, str]:
         """Read librdkafka's properties and reject those that no client can use."""
-        return kafka_properties.parse(value)
+        return value if isinstance(value, StackLogin) else kafka_properties.parse(without_secrets(value))
+
+    @field_validator("grafana_url")
+    @classmethod
+    def _without_login(cls, value: str) -> str:
+        """Links in alerts are for people, who have logins of their own."""
+        read_link(value)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _log_in_to_the_stack(cls, values: Any) -> Any:
+        """Add the login of the embedded Kafka to the user's own properties, which win."""
+        if not isinstance(values, dict) or STACK_LOGIN not in values:
+            return values
+        values = dict(values)
+        login, own = values.pop(STACK_LOGIN), values.get("kafka_config")
+        if not own:
+            return values | {"kafka_config": StackLogin(login)}
+        try:
+            return values | {"kafka_config": {**login, **kafka_properties.parse(without_secrets(own))}}
+        except kafka_properties.KafkaConfigError:
+            return values  # which the check of the setting itself reports
 
     @model_validator(mode="after")
     def _outlive(self) -> Self:
@@ -181,29 +260,49 @@ class Settings(BaseSettings):
                 )
         return self
 
+    def model_post_init(self, context: Any, /) -> None:
+        """No text that this process prints shows a secret from now on."""
+        brokers = [one.strip() for one in self.kafka_bootstrap_servers.split(",")]
+        for address in (self.timescale_url, self.redis_url, self.schema_registry_url):
+            know_address(address)
+        for place in (self.grafana_url, *brokers):
+            know_address(place)
+        know_config(self.kafka_config)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values; secrets may be given as text."""
+        values = dict(update or {})
+        for name in SECRETS & values.keys():
+            value = values[name]
+            values[name] = secret(value) if isinstance(value, str | SecretStr) else dict_of_secrets(value)
+        copy = super().model_copy(update=values, deep=deep)
+        copy.model_post_init(None)
+        return copy
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables by which another process has these settings, secrets included."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {f"{PREFIX}{name.upper()}": as_text(value) for name, value in values.items() if value is not None}
+
     @property
     def window_ms(self) -> int:
         """Length of a window in milliseconds."""
         return self.window_s * 1000
 
     def kafka(self, role: kafka_properties.Role = "any", /, **more: Any) -> dict[str, Any]:
-        """Return the librdkafka properties of a client: ``more``, and the user's own, which win.
+        """Return the librdkafka properties of a client: ``more``, and the user's own, which win; secrets revealed.
 
         Args:
             role: decides which of the user's properties the client takes; "any": those that every client takes.
             more: the properties of this client. Those in ``kafka_config.OURS`` cannot be among the user's.
         """
-        own = kafka_properties.properties(role, self.kafka_config)
+        own = kafka_properties.properties(role, self.revealed_kafka_config)
         return {"bootstrap.servers": self.kafka_bootstrap_servers, **more, **own}
 
-
-def explain(error: ValidationError) -> list[str]:
-    """Say which settings are wrong, a sentence for each, without their values: a value may be a password."""
-    return [
-        (f"{PREFIX}{str(fault['loc'][0]).upper()}: " if fault["loc"] else "")
-        + fault["msg"].removeprefix("Value error, ")
-        for fault in error.errors(include_input=False, include_url=False)
-    ]
+    @property
+    def revealed_kafka_config(self) -> dict[str, str]:
+        """The user's librdkafka properties, secrets revealed."""
+        return {name: revealed(value) for name, value in self.kafka_config.items()}
 
 
 @lru_cache(maxsize=1)

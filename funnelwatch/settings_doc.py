@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from funnelwatch.settings import PREFIX, Settings
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +28,13 @@ those of the embedded stack in the data folder if one was started (`funnelwatch 
 `funnelwatch doctor` says which setting cannot be read, and whether each service answers.
 """
 
-KINDS = {"int": "whole number", "float": "number", "str": "text", "dict": "JSON object"}
+KINDS = {
+    "SecretStr": "text, a secret",
+    "int": "whole number",
+    "float": "number",
+    "str": "text",
+    "dict": "JSON object, a secret",
+}
 SECTION = re.compile(r"    # (\w.*)")
 FIELD = re.compile(r"    (\w+): ")
 
@@ -57,6 +66,7 @@ def row(name: str) -> str:
     """One setting as a row of the table."""
     field = Settings.model_fields[name]
     default: Any = field.get_default(call_default_factory=True)
+    default = revealed(default) if isinstance(default, SecretStr) else default
     shown = "none" if default is None else "empty" if default in ("", {}) else f"`{default}`"
     limits = "".join(
         f", {word} {getattr(limit, attribute):g}"

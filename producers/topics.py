@@ -10,6 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from schemas.redaction import shown_brokers
+
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
 
@@ -56,7 +58,7 @@ def ensure_topics(settings: Settings, timeout_s: float = 15.0) -> list[str]:
     made = [name for name, topic in wanted.items() if name not in there and _make(admin, topic, settings, end)]
     while wanted.keys() - _there(admin, settings, max(0.1, end - time.monotonic())):
         if time.monotonic() > end:
-            raise KafkaUnreachable(f"Kafka at {settings.kafka_bootstrap_servers} made topics but does not show them")
+            raise KafkaUnreachable(f"Kafka at {_where(settings)} made topics but does not show them")
         time.sleep(LOOK_AGAIN_S)
     return made
 
@@ -67,7 +69,7 @@ def _there(admin: AdminClient, settings: Settings, timeout_s: float) -> set[str]
         topics = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
         raise KafkaUnreachable(
-            f"Kafka at {settings.kafka_bootstrap_servers} does not answer within {timeout_s:.0f} s "
+            f"Kafka at {_where(settings)} does not answer within {timeout_s:.0f} s "
             f"({error.args[0].str()}); start it with 'funnelwatch up', or set FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS"
         ) from error
     return {name for name, topic in topics.items() if topic.error is None and topic.partitions}
@@ -87,10 +89,12 @@ def _make(admin: AdminClient, topic: NewTopic, settings: Settings, end: float) -
             plain = NewTopic(topic.topic, settings.topic_partitions, settings.topic_replication)
             return _make(admin, plain, settings, end)
         raise KafkaUnreachable(
-            f"Kafka at {settings.kafka_bootstrap_servers} does not make the topic {topic.topic}: {error.args[0].str()}"
+            f"Kafka at {_where(settings)} does not make the topic {topic.topic}: {error.args[0].str()}"
         ) from error
     except TimeoutError as error:
-        raise KafkaUnreachable(
-            f"Kafka at {settings.kafka_bootstrap_servers} does not make the topic {topic.topic} in time"
-        ) from error
+        raise KafkaUnreachable(f"Kafka at {_where(settings)} does not make the topic {topic.topic} in time") from error
     return True
+
+
+def _where(settings: Settings) -> str:
+    return shown_brokers(settings.kafka_bootstrap_servers)

@@ -169,7 +169,7 @@ class Plan:
         return columns
 
 
-def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any], hashed: Collection[str]) -> Plan | None:
+def plan_for(writer: Any, reader: Mapping[str, Any], hashed: Collection[str]) -> Plan | None:
     """How to read a writer's records in bulk; None where that takes more than is known here.
 
     Args:
@@ -177,13 +177,15 @@ def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any], hashed: Colle
         reader: ours.
         hashed: the fields of strings whose hashes are wanted.
     """
-    if writer.get("type") != "record" or writer["name"] != reader["name"]:
+    if not isinstance(writer, dict) or writer.get("type") != "record" or writer["name"] != reader["name"]:
         return None
+    named = writer.get("__named_schemas", {})
     wanted = {one["name"]: one for one in reader["fields"]}
     steps = []
     for one in writer["fields"]:
         own = wanted.pop(one["name"], None)
-        step = _step(one["name"], one["type"], one["type"] if own is None else own["type"], hashed)
+        written = _resolved(one["type"], named)
+        step = _step(one["name"], written, written if own is None else own["type"], hashed)
         if step is None:
             return None
         steps.append(step)
@@ -199,6 +201,13 @@ def plan_for(writer: Mapping[str, Any], reader: Mapping[str, Any], hashed: Colle
         elif not _is_map(kind):
             return None
     return Plan(steps, absent)
+
+
+def _resolved(kind: Any, named: Mapping[str, Any]) -> Any:
+    """A type, or the branches of a union, with the schema in the place of a name."""
+    if isinstance(kind, list):
+        return [_resolved(branch, named) for branch in kind]
+    return named.get(kind, kind) if isinstance(kind, str) else kind
 
 
 def _step(name: str, written: Any, read: Any, hashed: Collection[str]) -> Step | None:

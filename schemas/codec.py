@@ -20,6 +20,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from fastavro import schemaless_reader, schemaless_writer
+from fastavro.read import SchemaResolutionError
 
 from schemas.files import SCHEMAS, history, plain, single_object_fingerprint
 from schemas.fit import misfit
@@ -43,6 +44,7 @@ SINGLE_OBJECT = b"\xc3\x01"
 SINGLE_OBJECT_HEADER = 10
 CONFLUENT = b"\x00"
 CONFLUENT_HEADER = 5
+LONGEST_ERROR = 300
 
 
 class Reason(StrEnum):
@@ -52,6 +54,7 @@ class Reason(StrEnum):
     UNKNOWN_FRAMING = "UNKNOWN_FRAMING"
     UNKNOWN_FINGERPRINT = "UNKNOWN_FINGERPRINT"
     UNKNOWN_SCHEMA_ID = "UNKNOWN_SCHEMA_ID"
+    INCOMPATIBLE_SCHEMA = "INCOMPATIBLE_SCHEMA"
     INVALID_AVRO = "INVALID_AVRO"
     TRAILING_BYTES = "TRAILING_BYTES"
 
@@ -154,7 +157,8 @@ class Decoder:
         self._strict = _with_strict_enums(self.reader)
         self._current = SINGLE_OBJECT + single_object_fingerprint(self.reader)
         self._by_fingerprint = {single_object_fingerprint(schema): schema for schema in history(name)}
-        self._by_id: dict[int, dict[str, Any]] = {}
+        self._by_id: dict[int, Any] = {}
+        self._unusable: dict[int, str] = {}
 
     def __call__(self, value: bytes | None) -> dict[str, Any]:
         """The record, with every field of the current schema.
@@ -170,8 +174,8 @@ class Decoder:
         header = SINGLE_OBJECT_HEADER if value[:2] == SINGLE_OBJECT else CONFLUENT_HEADER
         return self._read(value, header, self.writer(value), self.reader)
 
-    def writer(self, value: bytes) -> dict[str, Any]:
-        """The schema that a value, or its header alone, says it was written with.
+    def writer(self, value: bytes) -> Any:
+        """The schema that a value, or its header alone, says it was written with: a dictionary, or a union's list.
 
         Raises:
             Undecodable: it says none that is known.
@@ -190,6 +194,10 @@ class Decoder:
         body.seek(start)
         try:
             record: Any = schemaless_reader(body, writer, reader)
+        except SchemaResolutionError as error:
+            whose = f"schema {struct.unpack_from('>I', value, 1)[0]}" if start == CONFLUENT_HEADER else "its schema"
+            what = f"{whose} ({_name(writer)}) cannot be read as {self.reader['name']}: {_said(error)}"
+            raise Undecodable(Reason.INCOMPATIBLE_SCHEMA, what) from error
         except Exception as error:  # garbage makes fastavro raise whatever its parts do, from EOFError to MemoryError
             raise Undecodable(Reason.INVALID_AVRO, f"{type(error).__name__}: {error}") from error
         if (end := body.tell()) != len(value):
@@ -205,7 +213,7 @@ class Decoder:
             raise Undecodable(Reason.UNKNOWN_FINGERPRINT, f"no schema has the fingerprint {fingerprint.hex()}")
         return self._by_fingerprint[fingerprint]
 
-    def _of_id(self, value: bytes) -> dict[str, Any]:
+    def _of_id(self, value: bytes) -> Any:
         """The schema whose id Confluent-framed bytes name."""
         if len(value) < CONFLUENT_HEADER:
             raise Undecodable(Reason.INVALID_AVRO, f"{len(value)} bytes are less than the header")
@@ -214,19 +222,36 @@ class Decoder:
             return self._by_id[schema_id]
         if self._registry is None:
             raise Undecodable(Reason.UNKNOWN_SCHEMA_ID, f"schema id {schema_id}, and no schema registry is configured")
+        if schema_id in self._unusable:
+            raise Undecodable(Reason.UNKNOWN_SCHEMA_ID, self._unusable[schema_id])
         try:
-            schema = plain(self._registry.schema(schema_id))
+            *references, own = self._registry.schemas(schema_id)
+            schema = plain(own, references)
         except UnknownSchemaId as error:
             raise Undecodable(Reason.UNKNOWN_SCHEMA_ID, str(error)) from error
         except RegistryUnavailable:
             raise
-        except Exception as error:  # what parse_schema raises for a schema with references or none at all
-            raise Undecodable(Reason.UNKNOWN_SCHEMA_ID, f"schema {schema_id} cannot be used: {error}") from error
+        except Exception as error:  # whatever parse_schema raises for what is no schema
+            self._unusable[schema_id] = f"schema {schema_id} cannot be used: {_said(error)}"
+            raise Undecodable(Reason.UNKNOWN_SCHEMA_ID, self._unusable[schema_id]) from error
         self._by_id[schema_id] = schema
         return schema
 
 
 _NO_MAP: dict[str, str] = {}
+
+
+def _name(schema: Any) -> str:
+    """The full name of a schema, or its type where it has none."""
+    if isinstance(schema, list):
+        return f"a union of {', '.join(map(_name, schema))}"
+    return str(schema.get("name", schema.get("type"))) if isinstance(schema, dict) else str(schema)
+
+
+def _said(error: Exception) -> str:
+    """An error in one short line; fastavro quotes whole schemas."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return said if len(said) <= LONGEST_ERROR else f"{said[:LONGEST_ERROR]}…"
 
 
 def _is_a(schema: Any, kind: str) -> bool:

@@ -24,8 +24,12 @@ def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
     return [plain(json.loads(path.read_text())) for path in sorted(paths)]
 
 
-def plain(schema: Any) -> dict[str, Any]:
+def plain(schema: Any, references: Iterable[Any] = ()) -> Any:
     """A schema parsed for reading and writing, without logical types.
+
+    Args:
+        schema: its JSON; of a record a dictionary is returned, of a union a list.
+        references: the JSON of the schemas that it refers to by name; each after those that it refers to itself.
 
     Times stay whole milliseconds: fastavro would make a datetime of each, which is slow and which nothing here wants.
     A logical type changes neither the bytes nor the fingerprint.
@@ -33,8 +37,18 @@ def plain(schema: Any) -> dict[str, Any]:
     Raises:
         fastavro.schema.SchemaParseException: it is no Avro schema.
     """
-    parsed: Any = parse_schema(_without_logical_types(schema))
-    return dict(parsed)
+    named: dict[str, Any] = {}
+    for reference in references:
+        parse_schema(_without_logical_types(reference), named)
+    parsed: Any = parse_schema(_without_logical_types(schema), named)
+    return [_complete(branch, named) for branch in parsed] if isinstance(parsed, list) else _complete(parsed, named)
+
+
+def _complete(parsed: Any, named: Mapping[str, Any]) -> Any:
+    """Make a schema readable that is the name of another."""
+    if isinstance(parsed, str) and parsed in named:
+        return {**named[parsed], "__fastavro_parsed": True, "__named_schemas": named}
+    return dict(parsed) if isinstance(parsed, dict) else parsed
 
 
 def single_object_fingerprint(schema: Any) -> bytes:

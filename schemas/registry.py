@@ -6,22 +6,32 @@ raises ``RegistryUnavailable``, on which a caller pauses and tries again.
 
 from __future__ import annotations
 
-import base64
 import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from typing import TYPE_CHECKING, Any
+
+from schemas.redaction import know_address, revealed, shown
+from schemas.web_client import Unanswered, ask, without_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import SecretStr
+
 MAX_ID = 2**31 - 1
 """The registry's ids are Java ints; asked for a larger one it answers as if the address were wrong."""
 
-SCHEMA_NOT_FOUND = 40403
-"""The registry's own code for an id that it does not have; a plain 404 may come from a proxy on the way."""
+NOT_FOUND = (40401, 40402, 40403)
+"""The registry's own codes for a subject, a version and an id that it does not have; a plain 404 may be a proxy's."""
+
+MAX_REFERENCES = 100
+"""A schema refers to at most this many others, directly and through others."""
+
+OK = 200
+DENIED = (401, 403)
+REDIRECTS = range(300, 400)
+"""One that was not followed: to another scheme, or of a request that registers a schema."""
 
 REFUSED = (409, 422)
 """Incompatible with the earlier version of the subject; not a valid schema."""
@@ -58,26 +68,28 @@ class Registry:
         ValueError: the address is not http or https.
     """
 
-    def __init__(self, url: str, timeout_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"schema registry {url!r} is no address; right would be 'http://host:8081'")
-        host = parts.netloc.rpartition("@")[2]
-        self.url = urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
-        if parts.username:
-            user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-            self._headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+    def __init__(
+        self, url: str | SecretStr, timeout_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        know_address(url)
+        try:
+            bare, login = without_login(revealed(url).strip())
+        except ValueError:
+            raise ValueError(
+                f"schema registry {shown(url)!r} is no address; right would be 'http://host:8081'"
+            ) from None
+        self.url = bare.partition("?")[0].rstrip("/")
+        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json", **login}
         self._timeout_s = timeout_s
         self._clock = clock
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, list[Any]] = {}
         self._unknown: dict[int, tuple[float, str]] = {}
 
-    def schema(self, schema_id: int) -> Any:
-        """The schema of that id, as parsed JSON.
+    def schemas(self, schema_id: int) -> list[Any]:
+        """Return the schema of that id as parsed JSON, after the schemas that it refers to; each follows its own.
 
         Raises:
-            UnknownSchemaId: there is none, or it is not Avro.
+            UnknownSchemaId: there is none, it is not Avro, or it refers to one for which that is so.
             RegistryUnavailable: the registry cannot be asked now.
         """
         if schema_id in self._known:
@@ -86,14 +98,14 @@ class Registry:
         if schema_id > MAX_ID or self._clock() < until:
             raise UnknownSchemaId(why or f"{schema_id} is larger than any id of a registry")
         try:
-            schema = self._schema_now(schema_id)
+            schemas = self._schemas_now(schema_id)
         except UnknownSchemaId as error:
             if len(self._unknown) >= UNKNOWN_KEPT:
                 self._unknown.pop(next(iter(self._unknown)))
             self._unknown[schema_id] = self._clock() + UNKNOWN_KEPT_S, str(error)
             raise
-        self._known[schema_id] = schema
-        return schema
+        self._known[schema_id] = schemas
+        return schemas
 
     def register(self, subject: str, schema: Any) -> int:
         """The id of a schema under a subject; registered if it is new.
@@ -110,36 +122,77 @@ class Registry:
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
         return int(answer["id"])
 
-    def _schema_now(self, schema_id: int) -> Any:
-        path = f"/schemas/ids/{schema_id}"
+    def ping(self) -> None:
+        """See that it answers this user.
+
+        Raises:
+            RegistryUnavailable: it does not; the message has the reason.
+        """
+        path = "/subjects"
+        try:
+            reply = ask(self.url + path, timeout_s=self._timeout_s, headers=self._headers)
+        except Unanswered as error:
+            raise RegistryUnavailable(str(error)) from None
+        if reply.status in DENIED:
+            raise RegistryUnavailable(
+                f"{self.url} denies access: HTTP {reply.status}; name a user and a password that it knows in the "
+                "address, before the host and percent-encoded"
+            )
+        if reply.status != OK:
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}")
+
+    def _schemas_now(self, schema_id: int) -> list[Any]:
+        found: dict[tuple[str, str], Any] = {}
+        own = self._one(f"schema {schema_id}", f"/schemas/ids/{schema_id}", found)
+        return [*found.values(), own]
+
+    def _one(self, what: str, path: str, found: dict[tuple[str, str], Any]) -> Any:
+        """Return the schema at a path; what it refers to is added to ``found``, by subject and version."""
         status, answer = self._ask(path)
-        if answer.get("error_code") == SCHEMA_NOT_FOUND:
-            raise UnknownSchemaId(f"{self.url} has no schema {schema_id}")
+        if answer.get("error_code") in NOT_FOUND:
+            raise UnknownSchemaId(f"{self.url} has no {what}")
         if "schema" not in answer:
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
-        kind = answer.get("schemaType", "AVRO")
+        kind = answer.get("schemaType") or "AVRO"
         if kind != "AVRO":
-            raise UnknownSchemaId(f"schema {schema_id} of {self.url} is {kind}, not Avro")
+            raise UnknownSchemaId(f"{what} of {self.url} is {kind}, not Avro")
         try:
-            return json.loads(answer["schema"])
+            schema = json.loads(answer["schema"])
         except (TypeError, ValueError) as error:
-            raise UnknownSchemaId(f"schema {schema_id} of {self.url} is not JSON") from error
+            raise UnknownSchemaId(f"{what} of {self.url} is not JSON") from error
+        for reference in answer.get("references") or ():
+            self._refer(what, reference, found)
+        return schema
+
+    def _refer(self, what: str, reference: Any, found: dict[tuple[str, str], Any]) -> None:
+        try:
+            name = str(reference["subject"]), str(reference["version"])
+        except (TypeError, KeyError) as error:
+            raise UnknownSchemaId(f"{what} of {self.url} has a reference without subject and version") from error
+        if name in found:
+            return
+        if len(found) >= MAX_REFERENCES:
+            raise UnknownSchemaId(f"{what} of {self.url} refers to more than {MAX_REFERENCES} schemas")
+        found[name] = None  # so that a circle ends
+        subject, version = (urllib.parse.quote(part, safe="") for part in name)
+        # A version that was deleted is still referred to.
+        path = f"/subjects/{subject}/versions/{version}?deleted=true"
+        schema = self._one(f"version {name[1]} of subject {name[0]}, to which {what} refers,", path, found)
+        del found[name]
+        found[name] = schema  # behind those that it refers to
 
     def _ask(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of an answer; a client's error is an answer too, a server's is an outage."""
-        request = urllib.request.Request(self.url + path, body, self._headers)  # noqa: S310 - checked: http or https
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310 - likewise
-                status, text = response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, text = error.code, error.read()
-        except OSError as error:
-            raise RegistryUnavailable(f"{self.url} does not answer: {error}") from error
+            reply = ask(self.url + path, timeout_s=self._timeout_s, headers=self._headers, body=body)
+        except Unanswered as error:
+            raise RegistryUnavailable(str(error)) from None
+        if reply.status in REDIRECTS:
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}: it is elsewhere; name that address")
         try:
-            answer = json.loads(text)
+            answer = json.loads(reply.body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}, and no JSON object")
-        return status, answer
+            raise RegistryUnavailable(f"{self.url}{path}: HTTP {reply.status}, and no JSON object")
+        return reply.status, answer

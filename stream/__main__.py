@@ -10,11 +10,14 @@ from typing import NoReturn
 
 from alert_rules.loader import RuleFileError
 from funnelwatch.funnels import FunnelsFileError
+from schemas import redacted_output
+from schemas.redaction import redacted
 
 
 def main() -> None:
     """Run the app; a wrong setting, rule file or funnels file is a sentence and exit code 2."""
     try:
+        redacted_output.install()
         from stream.app import app  # noqa: PLC0415 - reads settings, rules and funnels as it is imported
     except (RuleFileError, FunnelsFileError) as error:
         fail(f"Error: {error}")
@@ -23,7 +26,7 @@ def main() -> None:
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong, and end as for a wrong command line."""
-    print(message, file=sys.stderr)
+    print(redacted(message), file=sys.stderr)
     sys.exit(2)
 
 

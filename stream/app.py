@@ -19,7 +19,9 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from producers.log_throttle import throttle_root
+from schemas import redacted_output
 from schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from schemas.redaction import redacted
 from sinks.timescale.alerts import OvertakenError
 from sinks.timescale.database import is_outage
 from stream import metrics
@@ -32,6 +34,7 @@ from stream.health import DeadClient, Health
 from stream.outage import StoppedError, until_done
 from stream.parts import Parts
 from stream.servers import DATABASE, KAFKA, REDIS, servers
+from stream.web import GuardedWeb
 from stream.window_parts import Assembler, is_plausible
 from stream.worker_settings import read_settings
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+redacted_output.install()
 settings, credentials = read_settings()
 parts = Parts(settings)
 
@@ -127,6 +131,10 @@ class FunnelwatchApp(faust.App):
         throttle_root(*NOISY)
         await threads.run("count", parts.prepare)
         await super().on_start()
+
+    def _new_web(self) -> GuardedWeb:
+        """The pages, behind limits."""
+        return GuardedWeb(self)
 
     def _create_directories(self) -> None:
         """Faust makes folders for tables in whatever folder the worker is started in; we have no tables."""
@@ -505,12 +513,13 @@ async def healthz(web: Any, request: Any) -> Any:
 
 def _said(fault: str | None) -> dict[str, Any]:
     # A broken edit of the rules takes no worker out of service: the rules before it go on.
+    fault, rules_fault = (redacted(one) if one else one for one in (fault, parts.rules.fault))
     waiting = servers.waiting()
     return {
         "ok": fault is None and not waiting,
         "fault": fault,
         "waiting": waiting,
-        "rules_fault": parts.rules.fault,
+        "rules_fault": rules_fault,
     }
 
 

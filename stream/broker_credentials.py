@@ -54,7 +54,7 @@ FALSE = {"false", "f", "0"}
 
 
 def broker_credentials(config: Mapping[str, str]) -> Credentials | None:
-    """Translate the properties of ``Settings.kafka_config``; None: a plaintext connection without a login.
+    """Translate the properties of ``Settings.revealed_kafka_config``; None: a plaintext connection without a login.
 
     Raises:
         KafkaConfigError: Faust cannot connect in this way; the message names the property.
@@ -91,7 +91,7 @@ def connection_fault(settings: Settings, timeout_s: float) -> str | None:
         KafkaConfigError: Faust cannot connect in this way.
     """
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # else it prints what is returned here
-    auth = credentials_to_aiokafka_auth(broker_credentials(settings.kafka_config))
+    auth = credentials_to_aiokafka_auth(broker_credentials(settings.revealed_kafka_config))
 
     async def connect(address: str) -> str | None:
         host, port, _ = get_ip_port_afi(address)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
+from schemas.redaction import revealed
 from stream.ages import ages
 from stream.servers import DATABASE, KAFKA, REDIS, servers
 
@@ -97,7 +98,7 @@ class Contacts:
         """
         if self._redis is None:
             self._redis = redis.Redis.from_url(
-                self._settings.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+                revealed(self._settings.redis_url), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
             )
         self._redis.ping()
         servers.answered(REDIS)

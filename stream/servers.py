@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
+from schemas.redaction import error_text, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,10 +166,10 @@ def _waiting(outage: _Outage, server: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """An error's text without line breaks; its type where it has no text."""
+    """An error's text without secrets and line breaks; its type where it has no text."""
     if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
-        return str(error.args[0].str())
-    return " ".join(str(error).split()) or type(error).__name__
+        return redacted(str(error.args[0].str()))
+    return error_text(error)
 
 
 servers = Servers()

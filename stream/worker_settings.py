@@ -23,7 +23,7 @@ def read_settings() -> tuple[Settings, Credentials | None]:
     """
     try:
         settings = load_settings()
-        return settings, broker_credentials(settings.kafka_config)
+        return settings, broker_credentials(settings.revealed_kafka_config)
     except ValidationError as error:
         faults = explain(error)
     except KafkaConfigError as error:

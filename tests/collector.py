@@ -37,6 +37,7 @@ def own_settings(stack: Servers, **settings: Any) -> Settings:
     unique = f"t{uuid.uuid4().hex[:12]}"
     given = {
         "kafka_bootstrap_servers": stack.kafka_bootstrap_servers,
+        "kafka_config": stack.kafka_config,
         "collector_keys": f"tests:{hash_of(KEY)}",
         "collector_address_rate": 0,
         "collector_key_rate": 0,

@@ -21,11 +21,8 @@ if TYPE_CHECKING:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Environment variables that make these settings."""
-    given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return {
-        PREFIX + name.upper(): json.dumps(value) if isinstance(value, dict) else str(value)
-        for name, value in given.items()
-    }
+    given = {PREFIX + name.upper() for name in settings.model_fields_set}
+    return {name: value for name, value in settings.environment().items() if name in given}
 
 
 def run(settings: Settings, *args: str, stdin: str | None = None) -> Result:

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from deploy.embedded import ports
 from deploy.embedded.stack import Kafka, Stack
 from funnelwatch.settings import PREFIX, Settings
+from schemas import redaction
 from tests import extension
 from tests.stack import Servers, drop_database, make_database, plan, servers
 
@@ -98,6 +99,12 @@ def said(used: Servers) -> str:
 
 
 @pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> None:
+    """A word that is a password in one test is an ordinary one in the next."""
+    redaction.forget()
+
+
+@pytest.fixture(autouse=True)
 def _signals_as_before() -> Iterator[None]:
     """Fail the test that leaves a signal handled differently: a later one would fail, depending on the order."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -146,6 +153,7 @@ def settings(stack: Servers, database_url: str, tmp_path: Path) -> Settings:
     return Settings(
         data_dir=tmp_path,
         kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
+        kafka_config=stack.kafka_config,
         timescale_url=database_url,
         redis_url=stack.redis_url,
         redis_prefix=unique,

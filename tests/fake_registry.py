@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.parse
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ class FakeRegistry:
     Attributes:
         url: where it answers.
         schemas: by id, as the registry's answer has them.
+        versions: by subject and version, likewise; for references.
         status: answer with this HTTP status, where it is not 200.
         down: the methods that are answered so; GET looks a schema up, POST registers one.
         body: the text of such an answer.
@@ -28,6 +30,7 @@ class FakeRegistry:
     def __init__(self, url: str) -> None:
         self.url = url
         self.schemas: dict[int, dict[str, Any]] = {}
+        self.versions: dict[tuple[str, str], dict[str, Any]] = {}
         self.status = 200
         self.down = {"GET", "POST"}
         self.body = '{"error_code": 50001, "message": "the store is down"}'
@@ -41,6 +44,12 @@ class FakeRegistry:
             return self.status, self.body
         if method == "POST":
             return 200, json.dumps({"id": self._id(json.loads(body))})
+        if path.startswith("/subjects/"):
+            _, _, subject, _, version = map(urllib.parse.unquote, path.partition("?")[0].split("/"))
+            known = any(subject == one for one, _ in self.versions)
+            missing = {"error_code": 40402 if known else 40401, "message": "not found"}
+            found = self.versions.get((subject, version))
+            return (200, json.dumps(found)) if found else (404, json.dumps(missing))
         schema = self.schemas.get(int(path.rpartition("/")[2]))
         return (200, json.dumps(schema)) if schema else (404, '{"error_code": 40403, "message": "Schema not found"}')
 

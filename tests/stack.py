@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FOLDER_PREFIX = "funnelwatch-tests-"
 CONTAINER_TIMEOUT_S = 120.0
 KAFKA_IMAGE = "apache/kafka:4.1.0"
-TIMESCALE_IMAGE = "timescale/timescaledb:2.23.1-pg17"
+TIMESCALE_IMAGE = "timescale/timescaledb:2.24.0-pg17"
 REDIS_IMAGE = "redis:8.2-alpine"
 
 
@@ -44,6 +44,8 @@ class Servers:
     """Where the servers of this test run are, and what they are."""
 
     kafka_bootstrap_servers: str
+    kafka_config: dict[str, str]
+    """How a client logs in to it."""
     timescale_url: str
     """A database of the server; tests make their own beside it."""
     redis_url: str
@@ -51,6 +53,8 @@ class Servers:
     """Name and version, as "apache-kafka 4.1.0"."""
     database: str
     timescaledb: bool
+    data_dir: Path | None = None
+    """Of the embedded stack; None: it is none."""
 
     @property
     def tansu(self) -> bool:
@@ -113,11 +117,13 @@ def _embedded() -> Iterator[Servers]:
         services = state.services
         yield Servers(
             services["kafka"].url,
+            services["kafka"].config,
             services["postgres"].url,
             services["redis"].url,
             services["kafka"].program,
             f"{services['postgres'].program} ({', '.join(services['postgres'].notes)})",
             bool(state.timescaledb),
+            data_dir,
         )
     finally:
         stack.down(purge=True)
@@ -158,7 +164,7 @@ def _docker() -> Iterator[Servers]:
         redis_url = f"redis://{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}/0"
         for service, url in (("kafka", kafka_url), ("postgres", timescale_url), ("redis", redis_url)):
             _wait(service, url)
-        yield Servers(kafka_url, timescale_url, redis_url, KAFKA_IMAGE, TIMESCALE_IMAGE, timescaledb=True)
+        yield Servers(kafka_url, {}, timescale_url, redis_url, KAFKA_IMAGE, TIMESCALE_IMAGE, timescaledb=True)
 
 
 def _docker_fault() -> str | None:

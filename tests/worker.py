@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -30,11 +29,7 @@ START_S = 120.0
 def environment(settings: Settings, **more: Any) -> dict[str, str]:
     """The environment in which a process has these settings, all of them; ``more`` names settings to be different."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    for name in Settings.model_fields:
-        value = more.get(name, getattr(settings, name))
-        if value is not None:
-            env[f"{PREFIX}{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
-    return env
+    return env | settings.model_copy(update=more).environment()
 
 
 @dataclass

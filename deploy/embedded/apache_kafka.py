@@ -8,8 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deploy.embedded import java, kafka_jars, private, process
-from deploy.embedded.errors import UnusableError
+from deploy.embedded import kafka_jars, private, process
 from deploy.embedded.kafka_client import brokers
 from deploy.embedded.ports import HOST, free_port
 from deploy.embedded.server import Context, Server, failure
@@ -107,6 +106,7 @@ class ApacheKafka(Server):
 
     def prepare(self) -> None:
         """Format the storage, the first time."""
+        private.folder(self.folder)
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(LOG_CONFIG)
         if has_data(self.context.data_dir):
@@ -193,17 +193,3 @@ def _escaped(text: str) -> str:
 def has_data(data_dir: Path) -> bool:
     """Whether an Apache Kafka has run on this data folder."""
     return (data_dir / "kafka" / "log" / "meta.properties").exists()
-
-
-def choose(context: Context) -> ApacheKafka:
-    """Apache Kafka, if this machine can run it; fetches it the first time.
-
-    Raises:
-        UnusableError: Java is missing or too old, or Kafka cannot be fetched.
-    """
-    binary = java.find_java(context.environ)
-    folder = kafka_jars.jars(context, binary)
-    version = java.java_version(binary)
-    if version is None:
-        raise UnusableError(f"{binary} does not run any more")
-    return ApacheKafka(context, binary, folder, f"Java {version} is there")

@@ -47,8 +47,9 @@ def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
     for service, url in addresses.items():
         wrong = fault(service, url, config, PROBE_S)
         if wrong is not None:
+            where = state(service, url).shown_url
             raise StackError(
-                f"{VARIABLES[service]} names {url}, which does not answer: {wrong}. Start that server, or unset the "
+                f"{VARIABLES[service]} names {where}, which does not answer: {wrong}. Start that server, or unset the "
                 "variable to have one started here."
             )
 

@@ -22,7 +22,7 @@ LOCK_FILE = "stack.lock"
 LOCK_TIMEOUT_S = 600.0
 LEAST_FREE_BYTES = 300_000_000
 """An empty stack takes about 100 MB; with less than this it would run full at once."""
-OURS = ("kafka", "tansu", "redis", "logs", "cache", "faust")
+OURS = ("kafka", "tansu", "redis", "passwords", "logs", "cache", "faust")
 OTHER_FOLDER = "name another folder with FUNNELWATCH_DATA_DIR"
 
 
@@ -33,7 +33,8 @@ def make(data_dir: Path) -> None:
         StackError: it cannot be.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        # As root PostgreSQL's unprivileged user must pass to its own folder below; nobody else may look around.
+        data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=data_dir):
             pass
     except OSError as error:

@@ -134,7 +134,8 @@ def _maven(context: Context, maven: str, java: Path, folder: Path, repository: P
     ]
     if repository is not None:
         args.insert(1, f"-Dmaven.repo.local={repository}")
-    env = {"PATH": context.environ.get("PATH", ""), "JAVA_HOME": str(java.resolve().parent.parent)}
+    # Unlike a server, Maven ends soon, and needs its user's proxies and options.
+    env = {**context.environ, "JAVA_HOME": str(java.resolve().parent.parent)}
     code = process.run(process.Command(args, folder.parent, env), log, context.cancel, MAVEN_TIMEOUT_S)
     if code != 0:
         said = [line.strip() for line in process.tail(log, offset, 200).splitlines() if "ERROR" in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from deploy.embedded import process
+from deploy.embedded import private, process
+from deploy.embedded.passwords import FOLDER, password
 from deploy.embedded.ports import HOST
 from deploy.embedded.postgres_place import Place, find_place
 from deploy.embedded.postgres_programs import Programs, find_programs
@@ -23,10 +25,17 @@ DATABASE = "funnelwatch"
 USER = "postgres"
 EXTENSION = "timescaledb"
 INITDB_TIMEOUT_S = 120.0
+HBA = """\
+# Written by `funnelwatch up`; changes are lost. For the password whose SHA-256 is {digest}.
+local all all scram-sha-256
+host all all all scram-sha-256
+local replication all scram-sha-256
+host replication all all scram-sha-256
+"""
 
 
 class PostgresServer(Server):
-    """A PostgreSQL that trusts whoever reaches its loopback port."""
+    """A PostgreSQL that asks everybody for a password, whether they come over TCP or a socket."""
 
     service = "postgres"
     stop_signal = signal.SIGINT  # fast shutdown: sessions are ended, data are written
@@ -38,13 +47,18 @@ class PostgresServer(Server):
         super().__init__(context, f"postgresql {programs.version}", programs.why)
         self.place = place
         self.programs = programs
+        self.password = password(context.data_dir, "postgres")
 
     def prepare(self) -> None:
-        """Make the data directory, the first time; an interrupted attempt leaves none."""
+        """Make the data directory, the first time, and set its password; an interrupted attempt leaves none."""
         data = self.place.data
         if (data / "PG_VERSION").exists():
             self._end_orphans()
-            return
+        else:
+            self._initialize(data)
+        self._require_password(data)
+
+    def _initialize(self, data: Path) -> None:
         unfinished = data.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
         offset = self.log.stat().st_size if self.log.exists() else 0
@@ -52,7 +66,7 @@ class PostgresServer(Server):
             self.programs.folder / "initdb",
             f"--pgdata={unfinished}",
             f"--username={USER}",
-            "--auth=trust",
+            "--auth=reject",
             "--encoding=UTF8",
             "--no-locale",
             "--no-instructions",
@@ -63,13 +77,47 @@ class PostgresServer(Server):
             raise failure(self, offset, f"could not make its data directory {data} (initdb: exit code {code})")
         unfinished.rename(data)
 
+    def _require_password(self, data: Path) -> None:
+        """Let nobody in without this stack's password, also on data of earlier versions, which trusted everybody.
+
+        No server runs yet: PostgreSQL sets the password in single-user mode, read from its input. The file of access
+        rules says for which password it was written, so that it is set anew where the password or the file is another.
+        """
+        rules = HBA.format(digest=hashlib.sha256(self.password.encode()).hexdigest())
+        file = data / "pg_hba.conf"
+        if not file.exists() or file.read_text(errors="replace") != rules:
+            self._set_password(data)
+            private.write(file, rules)
+        if self.place.user is not None:
+            os.chown(file, *self.place.user)
+
+    def _set_password(self, data: Path) -> None:
+        offset = self.log.stat().st_size if self.log.exists() else 0
+        args: list[str | Path] = [
+            self.programs.folder / "postgres",
+            "--single",
+            "-D",
+            data,
+            *("-c", "password_encryption=scram-sha-256"),
+            *("-c", "shared_preload_libraries="),
+            *("-c", "log_statement=none"),
+            *("-c", "log_min_error_statement=panic"),
+            "postgres",
+        ]
+        statement = f"ALTER ROLE {USER} PASSWORD '{self.password}'\n".encode()
+        command = process.Command(args, self.place.folder, user=self.place.user, stdin=statement)
+        code = process.run(command, self.log, self.context.cancel, INITDB_TIMEOUT_S)
+        if code != 0 or "ERROR" in process.tail(self.log, offset):
+            raise failure(self, offset, f"could not set the password of its data directory {data} (exit code {code})")
+
     def command(self, port: int) -> process.Command:
-        """No Unix socket: its path may be too long, and loopback serves everybody."""
+        """No Unix socket: its path may be too long, and loopback serves everybody who has the password."""
         options = {
             "listen_addresses": HOST,
             "port": port,
             "unix_socket_directories": "",
             "max_connections": 100,
+            "password_encryption": "scram-sha-256",
             "timezone": "UTC",
             "log_timezone": "UTC",
             "timescaledb.telemetry_level": "off",
@@ -92,7 +140,12 @@ class PostgresServer(Server):
         return self._address(port, DATABASE)
 
     def after_start(self, port: int) -> bool:
-        """Make the database, with TimescaleDB if this server has it; that has to be loaded at the start."""
+        """Write psql's file of passwords, and make the database, with TimescaleDB if this server has it.
+
+        TimescaleDB has to be loaded at the start.
+        """
+        passwords = self.context.data_dir / FOLDER / "pgpass"
+        private.write(passwords, f"{HOST}:{port}:*:{USER}:{self.password}\n")
         with psycopg.connect(self._address(port, "postgres"), autocommit=True) as session:
             if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
                 session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
@@ -115,7 +168,7 @@ class PostgresServer(Server):
         return False
 
     def _address(self, port: int, database: str) -> str:
-        return f"postgresql://{USER}@{HOST}:{port}/{database}"
+        return f"postgresql://{USER}:{self.password}@{HOST}:{port}/{database}"
 
     def _end_orphans(self) -> None:
         """Clear away what a killed server left behind, else the next one refuses to start beside it.

@@ -9,6 +9,7 @@ import redis
 from confluent_kafka import KafkaException
 
 from deploy.embedded.kafka_client import admin
+from schemas.redaction import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,5 +30,5 @@ def fault(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: fl
     except KafkaException as error:
         return f"no broker answered within {timeout_s:.0f} s ({error.args[0].str()})"
     except (psycopg.Error, redis.RedisError, ValueError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return error_text(error)
     return None

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from deploy.embedded import private
 from deploy.embedded.errors import CancelledError, StackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from threading import Event
 
@@ -30,6 +31,9 @@ POLL_S = 0.02
 CLOCK_JITTER_S = 2.0
 """The start time of a process is told relative to the boot time, which moves when the clock is set right."""
 LOG_LIMIT_BYTES = 10_000_000
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What a server may know of the environment of whoever starts it: a server runs for long, and its own users may make it
+tell its environment. Everything else may be a secret."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Servers that this very process started, so that they can be reaped when they end."""
@@ -37,11 +41,13 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Command:
-    """How to run a program: its arguments, what its environment has more, its folder, and as whom."""
+    """How to run a program: its arguments, what its environment has more, its input, its folder, and as whom."""
 
     args: Sequence[str | Path]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    """What it reads; a password goes this way, because everybody sees the arguments of a process."""
     user: tuple[int, int] | None = None
     """uid and gid to change to (only root can); None: stay who we are."""
 
@@ -81,18 +87,21 @@ def run(command: Command, log: Path, cancel: Event, timeout_s: float) -> int:
 
 
 def _popen(command: Command, log: Path, more_env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    env = {**os.environ, **command.env, **more_env}
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    if command.user is not None:
+        env.pop("HOME", None)  # another user's
+    env |= {**command.env, **more_env}
     uid, gid = command.user or (None, None)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
             log.replace(log.with_suffix(".old.log"))
-        with log.open("ab") as output:
+        with private.appending(log) as output, _input(command.stdin) as given:
             return subprocess.Popen(  # noqa: S603 - the arguments are ours
                 [str(arg) for arg in command.args],
                 cwd=command.cwd,
                 env=env,
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -102,6 +111,21 @@ def _popen(command: Command, log: Path, more_env: Mapping[str, str]) -> subproce
             )
     except OSError as error:
         raise StackError(f"{command.args[0]} cannot be run: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _input(content: bytes) -> Iterator[int]:
+    """A file descriptor that has this content, which fits into a pipe's buffer."""
+    if not content:
+        yield subprocess.DEVNULL
+        return
+    read_end, write_end = os.pipe()
+    try:
+        with open(write_end, "wb") as pipe:  # noqa: PTH123 - not a path
+            pipe.write(content)
+        yield read_end
+    finally:
+        os.close(read_end)
 
 
 def alive(pid: int | None, created: float | None) -> psutil.Process | None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from deploy.embedded import private
 from deploy.embedded.errors import StackError
+from deploy.embedded.passwords import password
 from deploy.embedded.ports import HOST
 from deploy.embedded.process import Command
 from deploy.embedded.server import Context, Server
@@ -25,6 +27,7 @@ CONFIG = """\
 bind {host}
 port {port}
 protected-mode yes
+requirepass {password}
 daemonize no
 dir "{folder}"
 # A hot copy that `funnelwatch rebuild redis` restores: a snapshot now and then is enough, and a full disk must not
@@ -49,15 +52,16 @@ class RedisServer(Server):
         super().__init__(context, program, why)
         self.binary = binary
         self.folder = context.data_dir / "redis"
+        self.password = password(context.data_dir, "redis")
 
     def prepare(self) -> None:
         """Make the folder of its snapshot."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.folder(self.folder)
 
     def command(self, port: int) -> Command:
         """Write its configuration for this port."""
-        config = self.folder / "redis.conf"
-        config.write_text(CONFIG.format(host=HOST, port=port, folder=str(self.folder).replace('"', '\\"')))
+        config, folder = self.folder / "redis.conf", str(self.folder).replace('"', '\\"')
+        private.write(config, CONFIG.format(host=HOST, port=port, folder=folder, password=self.password))
         return Command([self.binary, config], self.folder)
 
     def answers(self, port: int) -> bool:
@@ -66,7 +70,7 @@ class RedisServer(Server):
 
     def url(self, port: int) -> str:
         """Database 0."""
-        return f"redis://{HOST}:{port}/0"
+        return f"redis://:{self.password}@{HOST}:{port}/0"
 
 
 def pings(url: str) -> bool:

@@ -83,6 +83,10 @@ class Server(ABC):
     def url(self, port: int) -> str:
         """Its address, as the settings want it."""
 
+    def config(self) -> dict[str, str]:
+        """What a client needs besides the address: librdkafka properties of a Kafka."""
+        return {}
+
     def after_start(self, port: int) -> bool:
         """Set up what needs the running server; returns whether it must be started again for that to take effect."""
         return False
@@ -107,7 +111,7 @@ def launch(server: Server, port: int, started: Callable[[ServiceState], None]) -
             if attempt == PORT_TRIES - 1:
                 raise
             port = free_port()
-    server.context.report(f"{server.program}: ready in {time.monotonic() - begin:.1f} s at {state.url}")
+    server.context.report(f"{server.program}: ready in {time.monotonic() - begin:.1f} s at {state.shown_url}")
     return state
 
 
@@ -126,6 +130,7 @@ def _launch(server: Server, port: int, started: Callable[[ServiceState], None]) 
             created=running.create_time(),
             log=str(server.log),
             notes=server.notes,
+            config=server.config(),
         )
         started(state)
         try:

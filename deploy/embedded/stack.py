@@ -125,7 +125,7 @@ class Stack:
             return ServiceStatus(service, False, "not started", None)
         if not state.external and not process.alive(state.pid, state.created):
             return ServiceStatus(service, False, "ended by itself" if state.pid else "stopped", state)
-        wrong = fault(service, state.url, config if state.external else {}, PROBE_S)
+        wrong = fault(service, state.url, config if state.external else state.config, PROBE_S)
         return ServiceStatus(service, wrong is None, wrong or "", state)
 
     def _kept(self, state: StackState, service: str) -> bool:
@@ -144,7 +144,13 @@ class Stack:
                     f"{recorded.program} runs for this data folder, and --kafka {self.kafka} asks for another: run "
                     "`funnelwatch down` first. Topics are not carried over from one to the other."
                 )
-            wrong = "another server is named" if service in named else fault(service, recorded.url, {}, PROBE_S)
+            wrong: str | None = None
+            if service in named:
+                wrong = "another server is named"
+            elif recorded.is_open and not recorded.program.startswith("tansu"):
+                wrong = "it was started without a password"
+            else:
+                wrong = fault(service, recorded.url, recorded.config, PROBE_S)
             if wrong is not None:
                 report(f"{recorded.program}: ending it ({wrong})")
                 self._end([recorded], lambda line: None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from deploy.embedded import apache_kafka, postgres_server, redis_server, tansu
+from deploy.embedded import apache_kafka, kafka_login, postgres_server, redis_server, tansu
 from deploy.embedded.errors import CancelledError, StackError
 from deploy.embedded.server import Context, launch
 
@@ -44,7 +44,7 @@ def _kafka(context: Context, kafka: str, port: int, started: Callable[[ServiceSt
         return launch(tansu.choose(context, "it was asked for"), port, started)
     had_data = apache_kafka.has_data(context.data_dir)
     try:
-        return launch(apache_kafka.choose(context), port, started)
+        return launch(kafka_login.choose(context), port, started)
     except CancelledError:
         raise
     except StackError as error:

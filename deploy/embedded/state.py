@@ -1,13 +1,18 @@
-"""What the stack of a data folder runs: the file ``stack.json``, which settings and later commands read."""
+"""What the stack of a data folder runs: the file ``stack.json``, which settings and later commands read.
+
+It holds the servers' passwords, so only the user who runs the stack may read it.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from deploy.embedded import private
 from funnelwatch.settings import PREFIX, STACK_FILE
+from schemas.redaction import know_address, know_config, shown, shown_brokers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +24,7 @@ VARIABLES = {
     "redis": f"{PREFIX}REDIS_URL",
 }
 """The environment variable that names each service's address."""
+KAFKA_CONFIG = f"{PREFIX}KAFKA_CONFIG"
 
 
 @dataclass
@@ -37,6 +43,28 @@ class ServiceState:
     """When the process started, epoch seconds; with the pid its identity."""
     log: str = ""
     notes: list[str] = field(default_factory=list)
+    config: dict[str, str] = field(default_factory=dict)
+    """librdkafka properties that a client of this Kafka needs besides its address."""
+
+    def __post_init__(self) -> None:
+        """No text that this process prints shows its secrets."""
+        if self.service != "kafka":
+            know_address(self.url)
+        know_config(self.config)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it serves whoever comes, as servers of earlier versions of funnelwatch do, and Tansu always."""
+        return not self.config if self.service == "kafka" else urlsplit(self.url).password is None
+
+    @property
+    def shown_url(self) -> str:
+        """Its address as it may be printed."""
+        return shown_brokers(self.url) if self.service == "kafka" else shown(self.url)
+
+    def shown(self) -> dict[str, Any]:
+        """What may be printed of it: everything but its secrets."""
+        return {name: value for name, value in asdict(self).items() if name != "config"} | {"url": self.shown_url}
 
     @property
     def external(self) -> bool:
@@ -54,23 +82,20 @@ class StackState:
 
     @property
     def env(self) -> dict[str, str]:
-        """The addresses by environment variable, of the services that are up; what ``up --env`` exports."""
-        return {
-            VARIABLES[name]: self.services[name].url
-            for name in SERVICES
-            if name in self.services and (self.services[name].pid or self.services[name].external)
-        }
+        """Addresses and logins by environment variable, of the services that are up, passwords included."""
+        up = [one for name in SERVICES if (one := self.services.get(name)) and (one.pid or one.external)]
+        found = {VARIABLES[one.service]: one.url for one in up}
+        kafka = next((one for one in up if one.service == "kafka"), None)
+        return found | ({KAFKA_CONFIG: json.dumps(kafka.config)} if kafka and kafka.config else {})
 
     def save(self, data_dir: Path) -> None:
-        """Write ``stack.json`` as a whole or not at all."""
+        """Write ``stack.json`` as a whole or not at all, readable for this user only."""
         content = {
             "env": self.env,
             "timescaledb": self.timescaledb,
             "services": {name: asdict(service) for name, service in self.services.items()},
         }
-        temporary = data_dir / f"{STACK_FILE}.{os.getpid()}"
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(data_dir / STACK_FILE)
+        private.write(data_dir / STACK_FILE, json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, data_dir: Path) -> StackState:

@@ -15,6 +15,10 @@ from deploy.embedded.ports import HOST
 from deploy.embedded.process import Command
 from deploy.embedded.server import Context, Server
 
+OPEN = "asks for no password: every user of this machine can read and write its topics"
+"""Tansu's ``--authentication`` rejects everybody, because a broker in memory starts without users, and nobody can log
+in to create the first one."""
+
 
 class TansuServer(Server):
     """A Tansu broker with its log in memory."""
@@ -27,7 +31,7 @@ class TansuServer(Server):
         super().__init__(context, program, why)
         self.binary = binary
         self.folder = context.data_dir / "tansu"
-        self.notes = ["in memory only: its topics are gone when it stops"]
+        self.notes = ["in memory only: its topics are gone when it stops", OPEN]
 
     def prepare(self) -> None:
         """Make a folder to run in; there are no data."""

@@ -16,6 +16,7 @@ from producers.bridge.mapping import BridgeFileError, load_targets
 from producers.bridge.target import Bridge, StateFileError
 from producers.log_throttle import throttle_root
 from schemas.events import now_ms
+from schemas.redaction import shown
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -42,7 +43,7 @@ def bridge(file: Path, folder: Path | None, *, check: bool) -> None:
         raise click.ClickException(str(error)) from error
     if check:
         for target in targets:
-            click.echo(f"{target.name}: {target.url} every {target.every:g} s, {len(target.maps)} maps")
+            click.echo(f"{target.name}: {shown(target.url)} every {target.every:g} s, {len(target.maps)} maps")
         return
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -11,6 +11,8 @@ import click
 from pydantic import ValidationError
 
 from funnelwatch.settings import explain
+from schemas import redacted_output
+from schemas.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +60,14 @@ class Commands(click.Group):
         mark_blocks(command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was asked for; no message of an error shows a secret."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = redacted(error.message)
+            raise
+
 
 def mark_blocks(command: click.Command) -> None:
     """Give click the character that keeps the lines of an example, which raw docstrings write as two."""
@@ -77,16 +87,17 @@ def cli() -> None:
 
 def run(args: Sequence[str] | None = None) -> None:
     """Run a command; a wrong setting is one clear line and exit code 2, not a traceback."""
+    redacted_output.install()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not in UTF-8 shows ? for a bar
     try:
         cli.main(args=args, prog_name="funnelwatch")
     except ValidationError as error:
-        for sentence in explain(error):
-            click.echo(f"Error: {sentence}", err=True)
+        for fault in explain(error):
+            click.echo(f"Error: {fault}", err=True)
         sys.exit(2)
     except UnicodeEncodeError as error:
         if error.reason != "surrogates not allowed":
             raise
-        click.echo(f"Error: {error.object!r} is no text in UTF-8", err=True)
+        click.echo(f"Error: {redacted(repr(error.object))} is no text in UTF-8", err=True)
         sys.exit(2)

@@ -14,9 +14,12 @@ import click
 from pydantic import ValidationError
 
 from alert_rules.loader import RuleFileError, load_rules
+from deploy.embedded import process
 from deploy.embedded.errors import StackError, UnusableError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
+from deploy.embedded.passwords import FOLDER
+from deploy.embedded.state import StackState
 from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
@@ -24,7 +27,7 @@ from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.doctor_retention import check_retention
 from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
-from funnelwatch.settings import Settings, explain
+from funnelwatch.settings import STACK_FILE, Settings, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,6 +74,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", "every setting can be read")
     yield from check_folder(settings.data_dir)
+    yield from check_stack(settings.data_dir)
     yield check_rules(settings.rules_path)
     kafka, database = [*check_kafka(settings)], [*check_database(settings)]
     servers = [*kafka, *check_registry(settings), *database]
@@ -112,6 +116,25 @@ def check_folder(data_dir: Path) -> Iterator[Finding]:
         yield Finding("data folder", "warning", f"{data_dir}: only {free / 1e6:.0f} MB are free", advice)
     else:
         yield Finding("data folder", "ok", f"{data_dir} can be written, {free / 1e9:.0f} GB are free")
+
+
+def check_stack(data_dir: Path) -> Iterator[Finding]:
+    """The embedded servers ask for passwords, and nobody else can read these."""
+    running = StackState.load(data_dir).services.values()
+    for one in running:
+        if one.is_open and not one.external and process.alive(one.pid, one.created):
+            advice = (
+                "Apache Kafka asks for one: install Java 17 and Maven, and run `funnelwatch down` and `up`."
+                if one.program.startswith("tansu")
+                else "Run `funnelwatch up`: it starts it again, with a password."
+            )
+            message = f"{one.program} at {one.shown_url} asks for no password: every user of this machine can use it"
+            yield Finding("embedded stack", "warning", message, advice)
+    secret = [data_dir / STACK_FILE, *sorted((data_dir / FOLDER).glob("*"))]
+    readable = [str(file) for file in secret if file.exists() and file.stat().st_mode & 0o077]
+    if readable:
+        message = f"other users can read passwords in {', '.join(readable)}"
+        yield Finding("embedded stack", "warning", message, "Run chmod 600 on them, or `funnelwatch up` again.")
 
 
 def check_rules(path: Path | None) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,8 +10,11 @@ import redis
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.embedded.kafka_client import admin
+from funnelwatch.cli.faults import explain_database
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX
+from schemas.codec import Registry, RegistryUnavailable
+from schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
@@ -42,18 +44,22 @@ class Finding:
     message: str
     advice: str = ""
 
+    def __post_init__(self) -> None:
+        """No finding shows a secret, whatever error it is made of."""
+        object.__setattr__(self, "message", redacted(self.message))
+
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
     """The brokers answer, and the topics are there."""
-    client = admin(settings.kafka())
+    client, where = admin(settings.kafka()), shown_brokers(settings.kafka_bootstrap_servers)
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        message = f"no broker answers at {settings.kafka_bootstrap_servers}: {error.args[0].str()}"
+        message = f"no broker answers at {where}: {error.args[0].str()}"
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         yield Finding("kafka", "FAILED", message, advice)
         return
-    yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {settings.kafka_bootstrap_servers}")
+    yield Finding("kafka", "ok", f"{len(cluster.brokers)} broker(s) at {where}")
     yield check_worker_connection(settings)
     for name in (
         settings.events_topic,
@@ -84,31 +90,28 @@ def check_worker_connection(settings: Settings) -> Finding:
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
     """The schema registry answers, where one is set."""
-    url = settings.schema_registry_url
-    if not url:
+    if not settings.schema_registry_url:
         yield Finding("schema registry", "ok", "none is set: events carry the fingerprint of their schema")
         return
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/subjects", timeout=TIMEOUT_S):  # noqa: S310 - the user's own URL
-            pass
-    except (OSError, ValueError) as error:
+        Registry(settings.schema_registry_url, timeout_s=TIMEOUT_S).ping()
+    except (RegistryUnavailable, ValueError) as error:
         advice = "Start it, or set FUNNELWATCH_SCHEMA_REGISTRY_URL to where it is, or to nothing."
-        reason = getattr(error, "reason", error)
-        yield Finding("schema registry", "FAILED", f"{url} does not answer: {reason}", advice)
+        yield Finding("schema registry", "FAILED", str(error), advice)
     else:
-        yield Finding("schema registry", "ok", f"{url} answers")
+        yield Finding("schema registry", "ok", f"{shown(settings.schema_registry_url)} answers")
 
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     """The database answers, is recent enough, and has its tables."""
     try:
-        with psycopg.connect(settings.timescale_url, connect_timeout=round(TIMEOUT_S)) as session:
+        with psycopg.connect(revealed(settings.timescale_url), connect_timeout=round(TIMEOUT_S)) as session:
             version = session.info.server_version
             extension = session.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
             tables = session.execute("SELECT to_regclass('stream_progress') IS NOT NULL").fetchone()
     except psycopg.Error as error:
-        advice = START.format(variable="FUNNELWATCH_TIMESCALE_URL")
-        yield Finding("database", "FAILED", " ".join(str(error).split()), advice)
+        _, advice = explain_database(error, "FUNNELWATCH_TIMESCALE_URL")
+        yield Finding("database", "FAILED", f"{shown(settings.timescale_url)}: {error_text(error)}", advice)
         return
     name = f"PostgreSQL {version // 10_000}.{version % 10_000}"
     if version < OLDEST_DATABASE:
@@ -127,17 +130,20 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
     """Redis answers, and does not throw windows away."""
     try:
         with redis.Redis.from_url(
-            settings.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True
+            revealed(settings.redis_url),
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            decode_responses=True,
         ) as client:
             memory = client.info("memory")
             version = client.info("server").get("redis_version", "")
     except (redis.RedisError, ValueError) as error:
         advice = START.format(variable="FUNNELWATCH_REDIS_URL")
-        yield Finding("redis", "FAILED", f"{settings.redis_url}: {error}", advice)
+        yield Finding("redis", "FAILED", f"{shown(settings.redis_url)}: {error_text(error)}", advice)
         return
     policy = str(memory.get("maxmemory_policy", "noeviction"))
     if int(memory.get("maxmemory", 0)) > 0 and policy != "noeviction":
         message = f"maxmemory-policy is {policy}: windows may be missing when its memory is full"
         yield Finding("redis", "warning", message, "Set maxmemory-policy to noeviction.")
     else:
-        yield Finding("redis", "ok", f"version {version} at {settings.redis_url}, maxmemory-policy {policy}")
+        yield Finding("redis", "ok", f"version {version} at {shown(settings.redis_url)}, maxmemory-policy {policy}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 import psycopg
@@ -16,6 +15,7 @@ from funnelwatch.funnels import FunnelsFileError
 from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
+from schemas.redaction import error_text, shown, shown_brokers
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import UnusableDatabaseError
 
@@ -65,7 +65,7 @@ class Span(click.ParamType):
 @contextmanager
 def clear_faults(settings: Settings) -> Iterator[None]:
     """Turn what servers and settings do wrong into a ``ClickException``."""
-    database, variable = f"the database at {without_password(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
+    database, variable = f"the database at {shown(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
     try:
         yield
     except psycopg.errors.UndefinedTable as error:
@@ -84,10 +84,10 @@ def clear_faults(settings: Settings) -> Iterator[None]:
     except psycopg.Error as error:
         raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
     except redis.RedisError as error:
-        where, advice = without_password(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
+        where, advice = shown(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
         raise click.ClickException(f"Redis at {where} does not answer: {one_line(error)}. {advice}") from error
     except KafkaException as error:
-        where = settings.kafka_bootstrap_servers
+        where = shown_brokers(settings.kafka_bootstrap_servers)
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
     except (KafkaUnreachable, RegistryUnavailable, UnusableDatabaseError, FunnelsFileError) as error:
@@ -95,21 +95,27 @@ def clear_faults(settings: Settings) -> Iterator[None]:
 
 
 def database_fault(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
-    """What an error of the database means and what to do; only a server that does not answer is to be started.
+    """One line on an error of the database: what it means, in whose words, and what to do; see ``explain_database``."""
+    what, advice = explain_database(error, variable)
+    return f"{what}: {one_line(error)}. {advice}"
+
+
+def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
+    """What an error of the database means, and what to do; only a server that does not answer is to be started.
 
     Args:
         error: as psycopg raised it; one that the server has sent has an SQLSTATE.
         variable: names the database.
     """
     state, words = error.sqlstate or "", one_line(error)
-    for prefix, (what, advice) in REFUSALS.items():
+    for prefix, found in REFUSALS.items():
         if state.startswith(prefix):
-            return f"{what}: {words}. {advice}"
+            return found
     if not state and REFUSED_LOGIN in words and COMING_UP not in words:
-        return f"refuses the connection: {words}. See that user, password and database are right in {variable}"
+        return "refuses the connection", f"See that user, password and database are right in {variable}"
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and state[:2] in {"", "08", "57"}:
-        return f"does not answer: {words}. {START.format(variable=variable)}"
-    return f"refuses this: {words}. Is {variable} right?"
+        return "does not answer", START.format(variable=variable)
+    return "refuses this", f"Is {variable} right?"
 
 
 @contextmanager
@@ -135,14 +141,6 @@ def moment_ms(text: str, now_ms: int) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-def without_password(url: str) -> str:
-    """An address as it may be shown."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
-
-
 def one_line(error: Exception) -> str:
-    """An error's text without line breaks and closing full stop."""
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+    """An error's text without secrets, line breaks and closing full stop."""
+    return error_text(error).rstrip(".")

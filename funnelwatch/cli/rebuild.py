@@ -13,6 +13,7 @@ from funnelwatch.cli.rebuild_rollups import rollups
 from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.settings import load_settings
 from schemas.events import now_ms
+from schemas.redaction import shown
 from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale.counts import CountStore
 
@@ -67,7 +68,7 @@ def redis_copy(to_json: bool) -> None:
             except IncompleteError as error:  # somebody removed the copy meanwhile
                 if not left:
                     raise click.ClickException(
-                        f"Redis at {settings.redis_url} loses what is written to it; is it being flushed?"
+                        f"Redis at {shown(settings.redis_url)} loses what is written to it; is it being flushed?"
                     ) from error
     if to_json:
         click.echo(json.dumps({"copied": copied}))

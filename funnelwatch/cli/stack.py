@@ -8,15 +8,16 @@ import shlex
 import signal
 import sys
 import threading
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
+from deploy.embedded import tansu
 from deploy.embedded.errors import StackError
 from deploy.embedded.stack import Kafka, ServiceStatus, Stack
-from deploy.embedded.state import VARIABLES
-from funnelwatch.settings import Settings, load_settings
+from deploy.embedded.state import SERVICES
+from funnelwatch.settings import PREFIX, Settings, load_settings
+from schemas.redaction import redacted
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,7 +29,7 @@ SOMETHING_IS_DOWN = 3
 
 def tell(line: str) -> None:
     """Progress goes to stderr: stdout is for what a program reads."""
-    click.echo(line, err=True)
+    click.echo(redacted(line), err=True)
 
 
 @click.command()
@@ -40,12 +41,15 @@ def tell(line: str) -> None:
     help="Apache Kafka needs Java 17 and Maven; Tansu needs nothing and keeps its topics in memory; auto takes Apache "
     "Kafka where it works and says why where it does not.",
 )
-@click.option("--env", "as_env", is_flag=True, help="Print export lines for the shell instead of the addresses.")
+@click.option("--env", "as_env", is_flag=True, help="Print an export line for the shell instead of the addresses.")
 def up(kafka: str, as_env: bool) -> None:
     r"""Start Kafka, PostgreSQL and Redis on this machine; what runs already is kept.
 
     Data and logs are in the data folder (FUNNELWATCH_DATA_DIR, .funnelwatch by default). A server that is named by
     FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS, FUNNELWATCH_TIMESCALE_URL or FUNNELWATCH_REDIS_URL is used instead of one.
+
+    Each server has a random password, in files that only this user may read (stack.json and passwords/ in the data
+    folder). Commands find them there: in other folders too, once --env has named the data folder to the shell.
 
     \b
     Examples:
@@ -64,9 +68,14 @@ def up(kafka: str, as_env: bool) -> None:
         importlib.import_module("funnelwatch.cli.new_topics").count_on(
             Settings(), tell
         )  # which know by now where the servers are
-    for service, variable in VARIABLES.items():
-        url = state.services[service].url
-        click.echo(f"export {variable}={shlex.quote(url)}" if as_env else f"{service:<9} {url}")
+    if as_env:
+        click.echo(f"export {PREFIX}DATA_DIR={shlex.quote(str(stack.data_dir))}")
+        return
+    for service in SERVICES:
+        click.echo(f"{service:<9} {state.services[service].shown_url}")
+    for one in state.services.values():
+        if one.is_open and not one.external:
+            tell(f"{one.program} {tansu.OPEN}; Apache Kafka, with Java 17 and Maven, asks for one")
 
 
 def topics_are_new(before: ServiceState | None, now: ServiceState) -> bool:
@@ -129,14 +138,14 @@ def down(purge: bool) -> None:
 
 
 def _as_json(one: ServiceStatus) -> dict[str, Any]:
-    return {"up": one.up, "fault": one.fault, **(asdict(one.state) if one.state else {})}
+    return {"up": one.up, "fault": redacted(one.fault), **(one.state.shown() if one.state else {})}
 
 
 def _as_text(one: ServiceStatus) -> str:
-    lines = [f"{one.service:<9} {'up' if one.up else 'DOWN: ' + one.fault}"]
+    lines = [f"{one.service:<9} {'up' if one.up else 'DOWN: ' + redacted(one.fault)}"]
     if one.state is not None:
         process = f", process {one.state.pid}" if one.up and one.state.pid else ""
-        lines[0] += f"  {one.state.program} at {one.state.url}{process}"
+        lines[0] += f"  {one.state.program} at {one.state.shown_url}{process}"
         lines += [f"{'':<9} taken because: {one.state.why}"]
         lines += [f"{'':<9} {note}" for note in one.state.notes]
         lines += [f"{'':<9} log: {one.state.log}"] if one.state.log else []

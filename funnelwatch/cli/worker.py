@@ -41,7 +41,7 @@ def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
     except (RuleFileError, FunnelsFileError) as error:
         raise click.ClickException(str(error)) from error
     try:
-        broker_credentials(settings.kafka_config)
+        broker_credentials(settings.revealed_kafka_config)
     except KafkaConfigError as error:
         click.echo(f"Error: {PREFIX}KAFKA_CONFIG: {error}", err=True)
         sys.exit(2)

@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import webbrowser
+from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO
 
 from deploy.embedded.ports import HOST, free_ports
 from funnelwatch.program import PROGRAM
 from funnelwatch.settings import Settings
 from funnelwatch.supervisor import end_with_parent
+from schemas.web_client import Unanswered, ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,10 +65,11 @@ class Board:
         limit = time.monotonic() + START_S
         while process.poll() is None and time.monotonic() < limit:
             try:
-                with urllib.request.urlopen(f"{url}healthz", timeout=2):  # noqa: S310 - our own address
+                if ask(f"{url}healthz", timeout_s=2).status == HTTPStatus.OK:
                     return process.poll() is None
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+            except Unanswered:
+                pass
+            time.sleep(0.1)
         return False
 
     def stop(self) -> None:

@@ -6,20 +6,22 @@ import json
 import shutil
 import subprocess
 import time
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from deploy.embedded.ports import HOST, free_port
+from schemas.web_client import Unanswered, ask
 from sinks.exporter.collector import FunnelCollector
 from sinks.timescale.database import Database, is_outage
 from sinks.timescale.totals import TotalsStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic import SecretStr
 
 AGREE_WITHIN_S = 60.0
 END_S = 10.0
@@ -43,7 +45,7 @@ class Prometheus:
         folder: for its configuration, data and log; made.
     """
 
-    def __init__(self, program: str, timescale_url: str, folder: Path) -> None:
+    def __init__(self, program: str, timescale_url: str | SecretStr, folder: Path) -> None:
         self._database = Database(timescale_url, application="funnelwatch demo")
         self._store = TotalsStore(self._database)
         registry = CollectorRegistry()
@@ -94,10 +96,12 @@ class Prometheus:
     def _rates(self) -> dict[str, float]:
         try:
             page = f"{self._url}/api/v1/query?{urlencode({'query': RATE})}"
-            with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 - it is ours
-                result = json.load(answer)["data"]["result"]
-        except (urllib.error.URLError, OSError):
+            reply = ask(page, timeout_s=5)
+        except Unanswered:
             return {}
+        if reply.status != HTTPStatus.OK:
+            return {}
+        result = json.loads(reply.body)["data"]["result"]
         return {one["metric"]["step"]: float(one["value"][1]) for one in result}
 
 

@@ -22,6 +22,7 @@ from funnelwatch.demo.watch import Watch
 from funnelwatch.settings import Settings
 from funnelwatch.supervisor import Supervisor
 from producers.topics import ensure_topics
+from schemas.redaction import shown
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
@@ -123,7 +124,7 @@ class Demo:
             data_dir=self._data_dir,
             **{name.removeprefix("FUNNELWATCH_").lower(): value for name, value in environment.items()},  # type: ignore[arg-type]
         )
-        self._say(hints(self._data_dir, settings.timescale_url))
+        self._say(hints(self._data_dir, shown(settings.timescale_url).replace(":***@", "@")))
         ensure_topics(settings)
         self._check_empty(settings)
         self._start_board(environment)

@@ -117,5 +117,6 @@ To look further while it runs, in another terminal:
   funnelwatch rate --step VERIFY_SMS_CODE --by os --since 15m
   funnelwatch alerts --follow                               # subscribe to funnel.alerts
   funnelwatch dead-letters list                             # what was refused, and why
-  psql '{timescale_url}' -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
+  PGPASSFILE={data_dir}/passwords/pgpass psql '{timescale_url}' \
+    -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
 """  # noqa: S608 - text for a person

@@ -11,6 +11,7 @@ import psycopg
 
 from funnelwatch.drills.topics import everything
 from schemas.codec import Decoder
+from schemas.redaction import revealed
 from sinks.redis.hot import HotCopy
 from stream.detector.watchdog import is_heartbeat
 from stream.histogram import bounds
@@ -95,7 +96,7 @@ class Comparison:
 
     def run(self) -> Verdict:
         """The verdict."""
-        with psycopg.connect(self._settings.timescale_url, autocommit=True) as session:
+        with psycopg.connect(revealed(self._settings.timescale_url), autocommit=True) as session:
             counted: dict[Key, list[int]] = {tuple(row[:6]): list(row[6:]) for row in session.execute(COUNTS)}
             self._counts(counted)
             self._durations(session.execute(DURATIONS))

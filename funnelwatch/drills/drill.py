@@ -23,6 +23,7 @@ from funnelwatch.drills.watch import Watch
 from funnelwatch.settings import Settings
 from producers.topics import ensure_topics
 from schemas.codec import Encoder, Registry
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
 
@@ -175,7 +176,7 @@ class Run:
 
     def sql(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         """Rows of a statement on the drill's database."""
-        with psycopg.connect(self.settings.timescale_url, autocommit=True, connect_timeout=5) as session:
+        with psycopg.connect(revealed(self.settings.timescale_url), autocommit=True, connect_timeout=5) as session:
             done = session.execute(statement, parameters)
             return done.fetchall() if done.description else []
 
@@ -219,6 +220,7 @@ def _prepare(run: Run) -> None:
         **{
             "data_dir": folder,
             "kafka_bootstrap_servers": servers.url("kafka"),
+            "kafka_config": servers.state.services["kafka"].config,
             "redis_url": servers.url("redis"),
             "timescale_url": servers.make_database(name),
             "schema_registry_url": registry,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import http
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ import psutil
 
 from deploy.embedded.ports import HOST, free_port
 from funnelwatch.settings import PREFIX, Settings
+from schemas.web_client import Unanswered, ask
 from stream import faults
 
 if TYPE_CHECKING:
@@ -169,9 +168,8 @@ class Fleet:
     def ready(self, worker: Worker) -> bool:
         """Whether it says at /readyz that it does its part."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{worker.port}/readyz", timeout=10) as answer:
-                return bool(answer.status == http.HTTPStatus.OK)
-        except OSError:
+            return ask(f"http://{HOST}:{worker.port}/readyz", timeout_s=10).status == http.HTTPStatus.OK
+        except Unanswered:
             return False
 
     def memory(self) -> dict[int, int]:
@@ -216,11 +214,7 @@ class Fleet:
 def environment(settings: Settings, folder: Path) -> dict[str, str]:
     """The environment in which a worker has exactly these settings, and looks for faults in the folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        if value is not None:
-            env[f"{PREFIX}{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
-    return env | {faults.VARIABLE: str(folder)}
+    return env | settings.environment() | {faults.VARIABLE: str(folder)}
 
 
 def _die_with_parent() -> None:

@@ -12,6 +12,7 @@ from funnelwatch.drills.drill import Drill, DrillError
 from funnelwatch.drills.events import Mix
 from funnelwatch.drills.registry import DrillRegistry
 from schemas.codec import Encoder, Registry
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run
@@ -131,7 +132,7 @@ def _deadlock(run: Run) -> None:
 
 def _deadlock_with_a_flush(run: Run) -> bool:
     """Hold counts that a flush wants, then want the progress that this flush holds; whether the flush gave way."""
-    with psycopg.connect(run.settings.timescale_url, connect_timeout=5) as session:
+    with psycopg.connect(revealed(run.settings.timescale_url), connect_timeout=5) as session:
         # Who has waited for a second looks, once: the flush is to be the first for whom there is a deadlock to see.
         session.execute("SET deadlock_timeout = '4s'")
         session.execute("LOCK TABLE window_counts IN SHARE MODE")

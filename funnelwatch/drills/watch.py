@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
+from schemas.redaction import revealed
 from sinks.redis.hot import HotCopy
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Watch:
     def _connection(self) -> psycopg.Connection[tuple[object, ...]]:
         if self._session is None or self._session.closed:
             self._session = psycopg.connect(
-                self._settings.timescale_url,
+                revealed(self._settings.timescale_url),
                 autocommit=True,
                 connect_timeout=2,
                 application_name="funnelwatch drill watch",

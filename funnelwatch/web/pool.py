@@ -14,6 +14,8 @@ from sinks.timescale.reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pydantic import SecretStr
+
     from sinks.timescale.database import Database
 
 T = TypeVar("T")
@@ -38,7 +40,9 @@ class Pool:
         wait_s: how long to wait for a connection when all are in use, s.
     """
 
-    def __init__(self, url: str, *, application: str = "funnelwatch board", wait_s: float = STATEMENT_S) -> None:
+    def __init__(
+        self, url: str | SecretStr, *, application: str = "funnelwatch board", wait_s: float = STATEMENT_S
+    ) -> None:
         self._url = url
         self._application = application
         self._wait_s = wait_s

@@ -23,12 +23,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
 from alert_rules.plain import a_text, in_words
 from producers.times import parse_span_ms
 from schemas.metrics import DIMENSION, NAME
+from schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,14 +57,16 @@ def _seconds(value: Any) -> Any:
     return parse_span_ms(value) / 1000
 
 
-def _address(value: str) -> str:
-    if not re.match(r"https?://[^/]", value):
-        raise ValueError("is no address of the web, such as http://web:8000/metrics")
+def _address(value: SecretStr) -> SecretStr:
+    try:
+        without_login(value)
+    except ValueError:
+        raise ValueError("is no address of the web, such as http://web:8000/metrics") from None
     return value
 
 
 class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _template(value: str) -> str:
@@ -122,7 +134,7 @@ class Target(_Checked):
     """One app."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    url: Annotated[str, AfterValidator(_address)]
+    url: Annotated[SecretStr, AfterValidator(_address)]
     every: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=86_400)] = 5.0
     timeout: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=3_600)] = 4.0
     maps: Annotated[list[Map], Field(min_length=1)]

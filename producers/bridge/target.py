@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from producers.bridge.deltas import Seen, State, done, plan, records
+from schemas.redaction import error_text, know_address, shown
 from schemas.texts import legible
+from schemas.web_client import Unanswered, ask
 
 if TYPE_CHECKING:
     import threading
@@ -54,6 +55,7 @@ class Bridge:
     """
 
     def __init__(self, target: Target, producer: FunnelProducer, state_file: Path, now_ms: Callable[[], int]) -> None:
+        know_address(target.url)
         self._target = target
         self._producer = producer
         self._file = state_file
@@ -115,14 +117,17 @@ class Bridge:
         return False
 
     def _scrape(self) -> list[Seen]:
-        request = urllib.request.Request(self._target.url, headers={"Accept": "text/plain;version=0.0.4"})  # noqa: S310
+        url, target = self._target.url, shown(self._target.url)
+        headers = {"Accept": "text/plain;version=0.0.4"}
         try:
-            with urllib.request.urlopen(request, timeout=self._target.timeout) as answer:  # noqa: S310 - checked
-                body = answer.read(MAX_BYTES + 1)
-        except (urllib.error.URLError, OSError) as error:
-            raise ScrapeError(f"{self._target.url} does not answer: {error}") from error
+            reply = ask(url, timeout_s=self._target.timeout, headers=headers, most_bytes=MAX_BYTES + 1)
+        except (Unanswered, ValueError) as error:
+            raise ScrapeError(str(error)) from None
+        body = reply.body
+        if reply.status != HTTPStatus.OK:
+            raise ScrapeError(f"{target} does not answer: HTTP {reply.status}")
         if len(body) > MAX_BYTES:
-            raise ScrapeError(f"{self._target.url} has more than {MAX_BYTES} bytes")
+            raise ScrapeError(f"{target} has more than {MAX_BYTES} bytes")
         seen = []
         try:
             for family in text_string_to_metric_families(body.decode()):
@@ -131,7 +136,7 @@ class Bridge:
                     continue
                 seen += [Seen(sample.name, dict(sample.labels), sample.value) for sample in family.samples]
         except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
-            raise ScrapeError(f"{self._target.url} answers with no metrics: {error}") from error
+            raise ScrapeError(f"{target} answers with no metrics: {error_text(error)}") from error
         return seen
 
     def _tell(self, text: str) -> None:

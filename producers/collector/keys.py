@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from alert_rules.loader import line_of, plain
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ def load_keys(settings: Settings) -> Keys:
     Raises:
         KeysError: one of them cannot be used.
     """
-    keys = [_of_pair(pair.strip()) for pair in settings.collector_keys.split(",") if pair.strip()]
+    keys = [_of_pair(pair.strip()) for pair in revealed(settings.collector_keys).split(",") if pair.strip()]
     if settings.collector_keys_path:
         keys += _of_file(settings.collector_keys_path)
     names = [key.name for key in keys]
@@ -115,7 +116,9 @@ def _of_file(path: Path) -> list[ApiKey]:
     except OSError as error:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise KeysError(f"{path}: is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)  # the parser's own text repeats the lines, hashes and all
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise KeysError(f"{place}: is not YAML; right would be well-formed YAML with each key once") from None
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(keys, list) or not keys:
         raise KeysError(f"{path}: has no keys; right would be 'keys: [{RIGHT}]'")

@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence  # noqa: TC003
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from alert_rules.labels import checked_route_labels
+from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from schemas.redaction import revealed
 from schemas.texts import legible, legible_lines
 from sinks.alerts.answer import Answer, Outcome, post_json
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Filter, Kind, Secret, Span, address
+from sinks.alerts.kind import Address, Filter, Kind, Secret, Span
 from sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
@@ -34,11 +36,11 @@ class Alertmanager(Kind):
     """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
 
     kind: Literal["alertmanager"]
-    url: Annotated[list[Annotated[str, AfterValidator(address)]], *Filter] = Field(
+    url: Annotated[list[Address], *Filter] = Field(
         description="an address such as http://alertmanager:9093, or a list of all of a cluster"
     )
-    username: Secret = Field("", description="a user's name, for basic authentication")
-    password: Secret = Field("", description="their password")
+    username: Line = Field("", description="a user's name, for basic authentication")
+    password: Secret = Field(SecretStr(""), description="their password")
     labels: Annotated[dict[str, str], AfterValidator(checked_route_labels)] = Field(
         {}, description="a map of labels that every alert gets, such as {team: growth}"
     )
@@ -118,11 +120,12 @@ class Alertmanager(Kind):
         """Tell all members side by side: one that is slow takes no time from the others."""
         headers = {}
         if self.username:
-            login = f"{self.username}:{self.password}".encode()
+            login = f"{self.username}:{revealed(self.password)}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
 
-        def post(url: str) -> Answer:
-            return post_json(f"{url.rstrip('/')}/api/v2/alerts", alerts, Bound(timeout_s or self.timeout), headers)
+        def post(url: SecretStr) -> Answer:
+            page = f"{revealed(url).rstrip('/')}/api/v2/alerts"
+            return post_json(page, alerts, Bound(timeout_s or self.timeout), headers)
 
         with ThreadPoolExecutor(len(self.url)) as threads:
             answers = list(threads.map(post, self.url))

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from schemas.redaction import redacted
+from schemas.web_client import without_login
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import SecretStr
 
     from sinks.alerts.bound import Bound
 
@@ -45,6 +50,10 @@ class Answer:
     outcome: Outcome
     text: str
     retry_after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """No answer shows a secret, whatever the other side repeats: it is logged, stored and printed."""
+        object.__setattr__(self, "text", redacted(self.text))
 
 
 OF_THE_ROUTE = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 423, 424, 425, 426, 429})
@@ -105,22 +114,23 @@ class _HTTPS(urllib.request.HTTPSHandler):
         return self.do_open(_Secure, req, bound=self._bound)  # type: ignore[arg-type] # any callable will do
 
 
-def post_json(url: str, body: Any, bound: Bound, headers: Mapping[str, str] | None = None) -> Answer:
+def post_json(url: str | SecretStr, body: Any, bound: Bound, headers: Mapping[str, str] | None = None) -> Answer:
     """POST a JSON document; see ``post``."""
     return post(url, json.dumps(body, separators=(",", ":")).encode(), bound, headers)
 
 
-def post(url: str, body: bytes, bound: Bound, headers: Mapping[str, str] | None = None) -> Answer:
+def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, str] | None = None) -> Answer:
     """POST a body, JSON unless the headers say otherwise; never raises for what the other side does.
 
     Args:
-        url: http or https, checked when the routes were read.
+        url: http or https, checked when the routes were read; a login in it is sent as basic authentication.
         body: what to send.
         bound: what it may take from the name's resolution to the last byte of the answer.
         headers: more headers.
     """
-    sent = {"Content-Type": "application/json", "User-Agent": "funnelwatch-notify", **(headers or {})}
-    request = urllib.request.Request(url, body, sent, method="POST")  # noqa: S310 - checked: http or https
+    bare, login = without_login(url)
+    sent = {"Content-Type": "application/json", "User-Agent": "funnelwatch-notify", **login, **(headers or {})}
+    request = urllib.request.Request(bare, body, sent, method="POST")  # noqa: S310 - checked: http or https
     opener = urllib.request.build_opener(_NoRedirect, _HTTP(bound), _HTTPS(bound))
     try:
         with opener.open(request) as response:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence  # noqa: TC003
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
-from alert_rules.plain import Text, some
+from alert_rules.plain import Text, a_line, some
 from producers.times import parse_span_ms
+from schemas.redaction import know, know_address, revealed
+from schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from sinks.alerts.answer import Answer
@@ -39,21 +41,24 @@ def seconds(value: Any) -> Any:
         raise ValueError(str(error).partition(";")[0]) from None
 
 
-def address(value: str) -> str:
-    """The address, if it is one of http or https.
+def address(value: SecretStr) -> SecretStr:
+    """The address, if it is one of http or https; whoever knows a webhook's address can send to it.
 
     Raises:
         ValueError: it is not.
     """
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no address of the web")
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("has a space, a line break or a character that an address writes as %XX")
+    text = revealed(value)
     try:
-        parts.port  # noqa: B018 - raises
+        urlsplit(text).port  # noqa: B018 - raises
     except ValueError:
         raise ValueError("has a port that is none") from None
+    try:
+        without_login(text)
+    except ValueError:
+        raise ValueError("is no address of the web") from None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has a space, a line break or a character that an address writes as %XX")
+    know_address(value, whole=True)
     return value
 
 
@@ -72,11 +77,39 @@ def each_once(values: list[Any]) -> list[Any]:
 Filter = (BeforeValidator(listed), AfterValidator(some), AfterValidator(each_once))
 """One value, or a list of them, each once; an empty list would fit nothing, or anything."""
 
+
+def secret(value: SecretStr) -> SecretStr:
+    """A secret, which no text shows from now on.
+
+    Raises:
+        ValueError: it is empty: an empty secret is none.
+    """
+    some(revealed(value))
+    know(value)
+    return value
+
+
+def key(value: SecretStr) -> SecretStr:
+    """A secret of one line.
+
+    Raises:
+        ValueError: it is not.
+    """
+    a_line(revealed(value))
+    return secret(value)
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+"""An address of the web, which may be a secret."""
+
+Secret = Annotated[SecretStr, AfterValidator(secret)]
+"""A password or header."""
+
+Key = Annotated[SecretStr, AfterValidator(key)]
+"""A key of one line."""
+
 Names = Annotated[list[Text], *Filter]
 """One name, or a list of them."""
-
-Secret = Annotated[str, AfterValidator(some)]
-"""A text that is not empty where it is written: an empty secret is none."""
 
 Span = Annotated[float, BeforeValidator(seconds)]
 """A span such as 30s or 5m, in seconds."""
@@ -85,7 +118,7 @@ Span = Annotated[float, BeforeValidator(seconds)]
 class Checked(BaseModel):
     """A part of the file: what nobody reads is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class When(Checked):

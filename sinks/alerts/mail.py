@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic looks at it
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from alert_rules.plain import Line, Whole
+from schemas.redaction import revealed
 from schemas.texts import cut
 from sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
 from sinks.alerts.bound import Bound
@@ -69,8 +70,8 @@ class Email(Kind):
     ca_file: Annotated[Path, AfterValidator(_file)] | None = Field(
         None, description="a file of certificates to trust instead of the system's"
     )
-    username: Secret = Field("", description="a user's name, where the server wants one")
-    password: Secret = Field("", description="their password, such as ${SMTP_PASSWORD}")
+    username: Line = Field("", description="a user's name, where the server wants one")
+    password: Secret = Field(SecretStr(""), description="their password, such as ${SMTP_PASSWORD}")
     sender: Mailbox = Field(alias="from", description="an address such as funnelwatch@example.com")
     to: Annotated[list[Mailbox], *Filter] = Field(
         description="an address such as on-call@example.com, or a list of them"
@@ -99,7 +100,7 @@ class Email(Kind):
         try:
             session = self._session(bound)
             if self.username:
-                session.login(self.username, self.password)
+                session.login(self.username, revealed(self.password))
             refused = session.send_message(message)
             session.leave()
         except smtplib.SMTPRecipientsRefused as error:

@@ -5,15 +5,15 @@ https://developer.pagerduty.com/docs/events-api-v2/trigger-events/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, SecretStr
 
-from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from schemas.redaction import revealed
 from schemas.texts import cut, legible
 from sinks.alerts.answer import Answer, post_json
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, address
+from sinks.alerts.kind import Address, Key, Kind
 from sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class PagerDuty(Kind):
     """One service of PagerDuty."""
 
     kind: Literal["pagerduty"]
-    routing_key: Line = Field(description="the integration key of a service, such as ${PAGERDUTY_KEY}")
-    url: Annotated[str, AfterValidator(address)] = Field(
-        "https://events.pagerduty.com/v2/enqueue",
+    routing_key: Key = Field(description="the integration key of a service, such as ${PAGERDUTY_KEY}")
+    url: Address = Field(
+        SecretStr("https://events.pagerduty.com/v2/enqueue"),
         description="an address such as https://events.eu.pagerduty.com/v2/enqueue",
     )
     severities: dict[str, Severity] = Field(
@@ -51,7 +51,7 @@ class PagerDuty(Kind):
 
     def event(self, alert: Mapping[str, Any]) -> dict[str, Any]:
         """The event of a message."""
-        event: dict[str, Any] = {"routing_key": self.routing_key, "dedup_key": alert["alert_id"]}
+        event: dict[str, Any] = {"routing_key": revealed(self.routing_key), "dedup_key": alert["alert_id"]}
         if alert["state"] == "resolved":
             return {**event, "event_action": "resolve"}
         event |= {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from schemas.texts import cut
 from sinks.alerts.answer import Answer, post_json
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, address
+from sinks.alerts.kind import Address, Kind
 from sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Slack(Kind):
     """One channel, which the webhook's address stands for."""
 
     kind: Literal["slack"]
-    url: Annotated[str, AfterValidator(address)] = Field(
+    url: Address = Field(
         description="the webhook's address, such as ${SLACK_URL}, which begins with https://hooks.slack.com/services/"
     )
 

@@ -13,12 +13,13 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
+from schemas.redaction import revealed
 from schemas.texts import legible
 from sinks.alerts.answer import Answer, post
 from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Kind, Secret, address
+from sinks.alerts.kind import Address, Kind, Secret
 from sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OWN = frozenset({"content-length", "content-type", "host", "transfer-encoding", DELIVERY.lower(), SIGNATURE.lower()})
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
+def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     """The headers, if HTTP can carry them (RFC 9110, 5.5 and 5.6.2).
 
     Raises:
         ValueError: it cannot.
     """
-    for name, value in headers.items():
+    for name, secret in headers.items():
+        value = revealed(secret)
         if not HEADER.fullmatch(name):
             raise ValueError(f"{legible(name)} is not the name of a header")
         if name.lower() in OWN:
@@ -53,11 +55,11 @@ class Webhook(Kind):
     """One endpoint."""
 
     kind: Literal["webhook"]
-    url: Annotated[str, AfterValidator(address)] = Field(description="an address such as https://host/path")
+    url: Address = Field(description="an address such as https://host/path")
     secret: Secret = Field(
-        "", description="what both sides know, such as ${WEBHOOK_SECRET}; without it nothing is signed"
+        SecretStr(""), description="what both sides know, such as ${WEBHOOK_SECRET}; without it nothing is signed"
     )
-    headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(
+    headers: Annotated[dict[str, Secret], AfterValidator(_headers)] = Field(
         {}, description="a map of more headers, such as {X-Team: growth}"
     )
 
@@ -65,9 +67,10 @@ class Webhook(Kind):
         """See the base."""
         document = {"version": 1, "headline": headline(alert), "link": link(alert), "alert": dict(alert)}
         body = json.dumps(document, separators=(",", ":")).encode()
-        headers = {**self.headers, DELIVERY: f"{quote(alert['alert_id'], errors='replace')}/{alert['sequence']}"}
+        own = {name: revealed(value) for name, value in self.headers.items()}
+        headers = {**own, DELIVERY: f"{quote(alert['alert_id'], errors='replace')}/{alert['sequence']}"}
         if self.secret:
-            headers[SIGNATURE] = signature(self.secret, now_ms // 1000, body)
+            headers[SIGNATURE] = signature(revealed(self.secret), now_ms // 1000, body)
         return post(self.url, body, Bound(self.timeout), headers)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from schemas.redaction import revealed
 from sinks.redis.keys import (
     TALLY_FIELDS,
     counts_key,
@@ -30,6 +31,8 @@ from stream.model import Counts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from pydantic import SecretStr
 
     Read = Callable[[int, int, str], Iterable[tuple[int, Series, Tally]]]
 
@@ -49,8 +52,8 @@ class IncompleteError(Exception):
 class HotCopy:
     """Totals of the windows younger than the hot horizon; ``expire_s`` after a window's start its key goes."""
 
-    def __init__(self, url: str, prefix: str, hot_horizon_s: float) -> None:
-        self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+    def __init__(self, url: str | SecretStr, prefix: str, hot_horizon_s: float) -> None:
+        self._client = redis.Redis.from_url(revealed(url), socket_timeout=5, socket_connect_timeout=2)
         self._prefix = prefix
         self._horizon_ms = int(hot_horizon_s * 1000)
         self._repairs = ""

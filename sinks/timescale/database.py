@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
+from pydantic import SecretStr
 
+from schemas.redaction import revealed
 from sinks.timescale.errors import is_outage
 from sinks.timescale.queries import QUERIES
 
@@ -44,13 +46,13 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        url: str | SecretStr,
         *,
         application: str = "funnelwatch",
         idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
         idle_session_s: float = 0.0,
     ) -> None:
-        self.url = url
+        self.url = SecretStr(revealed(url))
         self._limits = [str(int(idle_in_transaction_s * 1000)), str(int(idle_session_s * 1000))]
         self._application = application
         self._connection: Connection | None = None
@@ -68,7 +70,7 @@ class Database:
         """
         if self._connection is None or self._connection.closed:
             connection = psycopg.connect(
-                self.url,
+                self.url.get_secret_value(),
                 row_factory=dict_row,
                 autocommit=True,
                 connect_timeout=5,

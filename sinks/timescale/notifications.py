@@ -12,6 +12,7 @@ from sinks.timescale.database import Connection, Database, Row, run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import SecretStr
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 HELD_S = 60.0
@@ -115,7 +116,7 @@ class LaneStore:
         route: the route's name.
     """
 
-    def __init__(self, url: str, route: str) -> None:
+    def __init__(self, url: str | SecretStr, route: str) -> None:
         self._database = Database(url, application=f"funnelwatch notify {route}"[:63], idle_session_s=HELD_S)
         self._route = {"route": route}
         self._held: Connection | None = None

@@ -8,6 +8,8 @@ from sinks.timescale.database import Database
 from sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from sinks.timescale.database import Connection
 
 
@@ -23,7 +25,7 @@ class Reader(Database):
         statement_s: a statement that takes longer is ended by the server with ``psycopg.errors.QueryCanceled``, s.
     """
 
-    def __init__(self, url: str, *, application: str, statement_s: float) -> None:
+    def __init__(self, url: str | SecretStr, *, application: str, statement_s: float) -> None:
         super().__init__(url, application=application)
         self._statement_ms = int(statement_s * 1000)
 

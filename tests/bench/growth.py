@@ -199,6 +199,7 @@ def main(events: int, only: tuple[str, ...], history_days: int, quick: bool, jso
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="funnelwatch-bench-")))
         plain = Settings(
             kafka_bootstrap_servers=running.kafka_bootstrap_servers,
+            kafka_config=running.kafka_config,
             redis_url=running.redis_url,
             schema_registry_url=registry.url,
             data_dir=folder,

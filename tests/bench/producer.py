@@ -203,7 +203,8 @@ def main(events: int, quick: bool, json_path: Path | None) -> None:
         events, buffer_events = 500, 5_000
     with servers() as running:
         topics = own_topics(f"producer-{uuid.uuid4().hex[:8]}")
-        settings = Settings(kafka_bootstrap_servers=running.kafka_bootstrap_servers, **topics)  # type: ignore[arg-type]
+        kafka = {"kafka_bootstrap_servers": running.kafka_bootstrap_servers, "kafka_config": running.kafka_config}
+        settings = Settings(**kafka, **topics)  # type: ignore[arg-type]
         ensure_topics(settings)
         report = circumstances("bench-producer", running)
         # First, while this process has no memory left over from before that would hide what the buffer takes.

@@ -86,7 +86,7 @@ class Timed(SeenIds):
 
 def consume(settings: Settings, events: int, clocks: Clocks) -> None:
     """Take the topic from librdkafka and do nothing with it."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "stages", **TUNED})
+    consumer = Consumer(settings.kafka("consumer", **{"group.id": "stages", **TUNED}))
     consumer.assign([TopicPartition(settings.events_topic, number, 0) for number in range(PARTITIONS)])
     everything = time.process_time()
     with clocks.of("consume"):
@@ -185,6 +185,7 @@ def main(events: int, series: int, quick: bool, json_path: Path | None) -> None:
         stack.callback(drop_database, running.timescale_url, unique)
         settings = Settings(
             kafka_bootstrap_servers=running.kafka_bootstrap_servers,
+            kafka_config=running.kafka_config,
             redis_url=running.redis_url,
             timescale_url=url,
             schema_registry_url=registry.url,

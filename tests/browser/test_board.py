@@ -56,6 +56,7 @@ def world(browser: Browser, stack: Servers, tmp_path_factory: pytest.TempPathFac
         Settings(
             data_dir=tmp_path_factory.mktemp("board"),
             kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
+            kafka_config=stack.kafka_config,
             timescale_url=url,
             redis_url=stack.redis_url,
             redis_prefix=unique,

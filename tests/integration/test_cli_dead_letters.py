@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from producers.topics import ensure_topics
 from schemas.codec import Encoder
 from schemas.events import FunnelEvent, Phase
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
 from sinks.timescale.replays import ReplayStore
@@ -224,7 +225,7 @@ def test_two_replays_at_once_produce_each_record_once(letters: Settings) -> None
             second.append(claimed)
 
     def second_waits() -> bool:
-        with psycopg.connect(letters.timescale_url) as session:
+        with psycopg.connect(revealed(letters.timescale_url)) as session:
             query = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock'"
             return session.execute(query).fetchone() is not None
 

@@ -196,7 +196,9 @@ def test_what_was_acknowledged_is_there_after_an_outage_of_kafka(
     environ = {"FUNNELWATCH_TIMESCALE_URL": stack.timescale_url, "FUNNELWATCH_REDIS_URL": stack.redis_url}
     kafka = own_stack("tansu", environ).up(lambda line: None).services["kafka"]
     assert kafka.pid
-    settings = own_settings(stack).model_copy(update={"kafka_bootstrap_servers": kafka.url})
+    settings = own_settings(stack).model_copy(
+        update={"kafka_bootstrap_servers": kafka.url, "kafka_config": kafka.config}
+    )
     with collector(settings, tmp_path / "log", collector_delivery_timeout_s=5) as one:
         wait_until(lambda: one.ask("GET", "/readyz").status == 200, "the topic is there")
         acknowledged, pending = [], [f"e-{number}" for number in range(30)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from schemas.redaction import revealed
 from sinks.timescale.closing import PartitionWatermark
 from sinks.timescale.counts import CountStore, MisplacedError, TopicRecreatedError
 from sinks.timescale.database import Database, is_outage
@@ -130,7 +131,7 @@ def test_a_connection_that_is_cut_in_the_middle_costs_a_retry_and_no_count(
     chance = random.Random(1)
 
     def cut() -> None:
-        with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+        with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
             while not over.wait(chance.uniform(0.0, 0.3)):
                 session.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -289,6 +290,6 @@ def test_idle_is_forgotten_with_a_later_watermark_with_a_new_assignment_and_when
     assert closing.watermarks(TOPIC)[1] == PartitionWatermark(None, idle=True)
     started.start(TOPIC, TOPIC_ID, {0: 0})
     assert not state().idle
-    with psycopg.connect(settings.timescale_url) as session:
+    with psycopg.connect(revealed(settings.timescale_url)) as session:
         session.execute("UPDATE stream_progress SET updated_at = updated_at - interval '1 minute'")
     assert not closing.watermarks(TOPIC)[1].idle

@@ -17,6 +17,7 @@ from funnelwatch.cli.doctor import check_folder, check_programs, check_python, d
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_services import check_database, check_kafka, check_redis, check_registry
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from sinks.timescale.heartbeats import HeartbeatStore
 from sinks.timescale.migrations import migrate
@@ -36,7 +37,8 @@ NOWHERE = "127.0.0.1:9"
 def environ(settings: Settings, **more: str) -> dict[str, str]:
     """The environment of a command that is to have these settings."""
     names = ["data_dir", "kafka_bootstrap_servers", "timescale_url", "redis_url", "events_topic", "consumer_group"]
-    return {f"FUNNELWATCH_{name.upper()}": str(getattr(settings, name)) for name in names} | more
+    wanted = {f"FUNNELWATCH_{name.upper()}" for name in [*names, "kafka_config"]}
+    return {name: value for name, value in settings.environment().items() if name in wanted} | more
 
 
 def test_with_everything_there_nothing_has_failed(settings: Settings) -> None:
@@ -128,7 +130,7 @@ def test_counts_without_a_live_worker_are_a_failure(settings: Settings) -> None:
 def test_the_tables_are_looked_for(settings: Settings) -> None:
     """Once the table of the progress is there, the warning is gone."""
     assert [finding.level for finding in check_database(settings)] == ["ok", "warning"]
-    with psycopg.connect(settings.timescale_url) as session:
+    with psycopg.connect(revealed(settings.timescale_url)) as session:
         session.execute("CREATE TABLE stream_progress (topic text)")
     findings = list(check_database(settings))
     assert [finding.level for finding in findings] == ["ok", "ok"]

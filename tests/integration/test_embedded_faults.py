@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from deploy.embedded.errors import StackError
 from deploy.embedded.ports import HOST
 from deploy.embedded.server import Context, Server, launch
 from deploy.embedded.stack import Stack
+from deploy.embedded.state import KAFKA_CONFIG
 from tests.stack import Servers, passable
 
 if TYPE_CHECKING:
@@ -152,13 +154,14 @@ def test_named_servers_are_used_and_left_alone(own_stack: Callable[..., Stack], 
     environ = {
         "PATH": os.environ["PATH"],
         "FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS": stack.kafka_bootstrap_servers,
+        "FUNNELWATCH_KAFKA_CONFIG": json.dumps(stack.kafka_config),
         "FUNNELWATCH_TIMESCALE_URL": stack.timescale_url,
         "FUNNELWATCH_REDIS_URL": stack.redis_url,
     }
     own = own_stack("auto", environ)
     state = own.up(quiet)
     assert [service.program for service in state.services.values()] == ["external"] * 3
-    assert state.env == {name: url for name, url in environ.items() if name != "PATH"}
+    assert state.env == {name: url for name, url in environ.items() if name not in {"PATH", KAFKA_CONFIG}}
     assert process.strays(str(own.data_dir), own._postgres_data) == []
     own.down()
     assert all(one.up for one in own.status())

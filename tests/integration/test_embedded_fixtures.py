@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from deploy.embedded.probe import fault
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def test_the_servers_of_the_test_run_answer(stack: Servers) -> None:
     """All three addresses of the session fixture serve."""
-    assert fault("kafka", stack.kafka_bootstrap_servers, {}, 30.0) is None
+    assert fault("kafka", stack.kafka_bootstrap_servers, stack.kafka_config, 30.0) is None
     assert fault("postgres", stack.timescale_url, {}, 30.0) is None
     assert fault("redis", stack.redis_url, {}, 30.0) is None
 
@@ -31,6 +32,6 @@ def test_each_test_has_an_empty_database(database_url: str, turn: int) -> None:
 
 def test_settings_of_a_test_are_its_own(settings: Settings, database_url: str) -> None:
     """Topics and keys carry the test's own prefix, and the database is its own."""
-    assert settings.timescale_url == database_url
+    assert revealed(settings.timescale_url) == database_url
     assert settings.events_topic.startswith(settings.redis_prefix)
     assert settings.consumer_group == settings.redis_prefix

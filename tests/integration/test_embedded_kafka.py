@@ -13,7 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from deploy.embedded import apache_kafka, kafka_jars
 from deploy.embedded.errors import PortTakenError, StackError, UnusableError
 from deploy.embedded.java import find_java
-from deploy.embedded.kafka_client import admin
+from deploy.embedded.kafka_client import admin, brokers
 from deploy.embedded.ports import HOST
 from deploy.embedded.server import Context, failure
 from tests.stack import apache_is_wanted
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from deploy.embedded.stack import Stack
+    from deploy.embedded.state import StackState
 
 pytestmark = pytest.mark.skipif(
     not apache_is_wanted(), reason="NOT TESTED: Apache Kafka, because this run is to use another (FUNNELWATCH_TEST_…)"
@@ -79,13 +80,17 @@ def test_a_maven_that_fails_is_quoted_and_auto_takes_tansu(own_stack: Callable[.
 
 
 def test_topics_survive_and_old_events_are_kept(own_stack: Callable[..., Stack]) -> None:
-    """An event dated ten years back is there after a restart; without Java nobody is given empty topics instead."""
+    """Ten years old, after a restart and with other users; without Java nobody is given empty topics instead."""
     stack = own_stack("apache")
-    servers = stack.up(quiet).services["kafka"].url
-    produce_old_event(servers)
+    before = client_config(stack.up(quiet))
+    produce_old_event(before)
     stack.down()
-    servers = stack.up(quiet).services["kafka"].url
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "auto.offset.reset": "earliest"})
+    # As data of an earlier version, which know no users.
+    (stack.data_dir / "kafka" / "users").unlink()
+    (stack.data_dir / "passwords" / "kafka").unlink()
+    config = client_config(stack.up(quiet))
+    assert brokers({**before, "bootstrap.servers": config["bootstrap.servers"]}, 5.0) == 0
+    consumer = Consumer({**config, "group.id": "g", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition("old", 0, 0)])
     message = consumer.poll(90)
     consumer.close()
@@ -96,9 +101,15 @@ def test_topics_survive_and_old_events_are_kept(own_stack: Callable[..., Stack])
         own_stack("auto", {"PATH": ""}).up(quiet)
 
 
-def produce_old_event(servers: str) -> None:
+def client_config(state: StackState) -> dict[str, str]:
+    """What a client needs to connect to the stack's Kafka."""
+    kafka = state.services["kafka"]
+    return {"bootstrap.servers": kafka.url, **kafka.config}
+
+
+def produce_old_event(config: dict[str, str]) -> None:
     """One event with a timestamp of ten years ago."""
-    client = admin({"bootstrap.servers": servers})
+    client = admin(config)
     for future in client.create_topics([NewTopic("old", 1, 1)]).values():
         future.result(60)
     errors: list[object] = []
@@ -106,7 +117,7 @@ def produce_old_event(servers: str) -> None:
     def delivered(error: object, message: Message) -> None:
         errors.append(error)
 
-    producer = Producer({"bootstrap.servers": servers, "acks": "all"})
+    producer = Producer({**config, "acks": "all"})
     producer.produce("old", b"old", timestamp=1_795_363_661_000 - TEN_YEARS_MS, on_delivery=delivered)
     assert producer.flush(60) == 0
     assert errors == [None]

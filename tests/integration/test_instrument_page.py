@@ -169,7 +169,9 @@ def test_node_and_kcat_produce_straight_to_the_topic(own: Settings, tmp_path: Pa
         pytest.skip(
             f"NOT TESTED: npm cannot install avsc, so Avro from Node was not produced: {installed.stderr[-300:]}"
         )
-    env = os.environ | {"KAFKA": own.kafka_bootstrap_servers}
+    kcat = tmp_path / "kcat.conf"
+    kcat.write_text("".join(f"{name}={value}\n" for name, value in own.revealed_kafka_config.items()))
+    env = os.environ | {"KAFKA": own.kafka_bootstrap_servers, "KCAT_CONFIG": str(kcat)}
     rest = rest.replace("-t funnel.events", f"-t {own.events_topic}")
     subprocess.run(["bash", "-ec", rest], cwd=tmp_path, env=env, check=True, timeout=120)
     (event,) = read_events(own, 1)

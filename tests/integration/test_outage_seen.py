@@ -89,6 +89,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
         Settings(
             data_dir=tmp_path,
             kafka_bootstrap_servers=services["kafka"].url,
+            kafka_config=services["kafka"].config,  # type: ignore[arg-type]
             timescale_url=services["postgres"].url,
             redis_url=services["redis"].url,
             **QUICK,

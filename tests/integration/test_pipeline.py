@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from producers.topics import ensure_topics
+from schemas.redaction import revealed
 from sinks.redis.hot import HotCopy
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
@@ -143,7 +144,7 @@ def test_the_database_away_pauses_the_stream_and_loses_nothing(quick: Settings) 
     """Connections refused for longer than the session timeout: the worker waits, says so, and goes on exactly."""
     events = some_events(3_000, seed=3)
     quick = quick.model_copy(update={"session_timeout_s": 6.0})  # else a busy machine is taken for a dead worker
-    with door(quick.timescale_url) as (door_, url), worker(quick, timescale_url=url) as one:
+    with door(revealed(quick.timescale_url)) as (door_, url), worker(quick, timescale_url=url) as one:
         one.wait_assigned()
         produce(quick, events[:1_000])
         wait_done(quick, 1_000, one)
@@ -164,7 +165,7 @@ def test_the_database_away_pauses_the_stream_and_loses_nothing(quick: Settings) 
 def test_a_worker_can_be_ended_while_the_database_is_away(quick: Settings, how: str) -> None:
     """SIGTERM in the middle of a flush that cannot be done ends the worker soon; the next one counts it."""
     events = some_events(200, seed=4)
-    with door(quick.timescale_url) as (door_, url), worker(quick, timescale_url=url) as one:
+    with door(revealed(quick.timescale_url)) as (door_, url), worker(quick, timescale_url=url) as one:
         produce(quick, events[:100])
         wait_done(quick, 100, one)
         door_.shut() if how == "down" else door_.freeze()
@@ -186,7 +187,7 @@ def test_a_worker_waits_for_the_database_to_start_and_can_be_ended_meanwhile(qui
     """Started before the database, it waits and says so; SIGTERM ends it; when the database comes it counts."""
     events = some_events(100, seed=5)
     produce(quick, events)
-    with door(quick.timescale_url) as (door_, url), workers(quick, 2, timescale_url=url) as (one, other):
+    with door(revealed(quick.timescale_url)) as (door_, url), workers(quick, 2, timescale_url=url) as (one, other):
         door_.shut()
         wait_until(lambda: "PostgreSQL: migrations: waiting" in other.text(), "it waits", 120)
         wait_until(lambda: "PostgreSQL: migrations: waiting" in one.text(), "it waits", 120)

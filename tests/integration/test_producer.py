@@ -189,7 +189,13 @@ def test_bulk_events_that_do_not_fit_end_the_run_after_those_before_them(setting
 def test_bulk_events_that_kafka_refuses_are_failures(settings: Settings) -> None:
     """A topic that does not exist ends the run with a count and the reason."""
     nowhere = settings.model_copy(
-        update={"kafka_config": {"allow.auto.create.topics": "false", "delivery.timeout.ms": "2000"}}
+        update={
+            "kafka_config": {
+                **settings.kafka_config,
+                "allow.auto.create.topics": "false",
+                "delivery.timeout.ms": "2000",
+            }
+        }
     )
     good = {"event_id": "e", "sign_up_session_id": "s", "step": "A", "phase": "IMPRESSION", "ts": 1}
     outcome = produce_events(nowhere, [good] * 3)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import psycopg
 
 from deploy.embedded.ports import HOST, free_port
+from schemas.redaction import revealed
 from tests import command
 from tests.filling import MINUTE_MS, count
 from tests.programs import answers, found, get_json, needs, program
@@ -72,7 +73,7 @@ def query(url: str, expression: str) -> dict[tuple[str, ...], float]:
 
 def rates(settings: Settings, since_ms: int) -> dict[tuple[str, ...], float]:
     """The same by SQL, of the windows from then on."""
-    with psycopg.connect(settings.timescale_url) as session:
+    with psycopg.connect(revealed(settings.timescale_url)) as session:
         rows = session.execute(
             "SELECT step, os, sum(successes)::float / sum(impressions) FROM conversion"
             " WHERE window_start >= to_timestamp(%s / 1000.0) GROUP BY 1, 2",

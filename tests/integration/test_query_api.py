@@ -15,6 +15,7 @@ import pytest
 from funnelwatch import asking
 from funnelwatch.cli.showing import clock
 from funnelwatch.settings import Settings
+from schemas.redaction import revealed
 from sinks.timescale.alerts import AlertStore
 from sinks.timescale.database import Database
 from sinks.timescale.reader import Reader
@@ -264,7 +265,7 @@ def test_the_api_cannot_write_and_ends_what_takes_too_long(counted: Settings) ->
 
 def test_the_api_comes_back_with_the_database(counted: Settings) -> None:
     """Connections that the server has ended meanwhile are replaced without a fault that anybody sees."""
-    with served(counted) as api, psycopg.connect(counted.timescale_url, autocommit=True) as other:
+    with served(counted) as api, psycopg.connect(revealed(counted.timescale_url), autocommit=True) as other:
         assert api.get(RATES, RANGE).status == 200
         ended = (
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'funnelwatch board'"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from schemas.redaction import revealed
 from tests.stack import wait_until
 from tests.traffic import totals
 from tests.worker import environment, worker
@@ -56,5 +57,5 @@ def test_a_reader_of_the_readme_produces_counts_queries_and_looks(settings: Sett
                 text = done.stdout
     answer = json.loads(text)
     assert (answer["rows"][0]["impressions"], answer["rows"][0]["successes"]) == (1, 1), answer
-    with psycopg.connect(settings.timescale_url) as connection:
+    with psycopg.connect(revealed(settings.timescale_url)) as connection:
         assert [row[1:] for row in connection.execute(block("sql")).fetchall()] == [("iOS", 1.0)]

@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from producers.times import iso
+from schemas.redaction import revealed
 from sinks.redis.hot import HotCopy, IncompleteError
 from sinks.timescale import repairs
 from sinks.timescale.counts import CountStore
@@ -148,7 +149,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(repai
     seen: set[tuple[int, int]] = set()
 
     def poll() -> None:
-        with psycopg.connect(settings.timescale_url, autocommit=True) as reader:
+        with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as reader:
             while not over.is_set():
                 row = reader.execute(OLD_TOTALS).fetchone()
                 assert row is not None

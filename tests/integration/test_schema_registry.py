@@ -73,6 +73,29 @@ def test_a_schema_is_registered_evolves_and_is_refused(registry: str) -> None:
     assert unknown.value.reason is Reason.UNKNOWN_SCHEMA_ID
 
 
+def test_an_event_of_a_schema_with_references_is_read(registry: str) -> None:
+    """A registry that speaks the real protocol returns the references, also of a version that was deleted."""
+    schema = with_field(name="country", type={"type": "record", "name": "geo.Country", "fields": []}, default={})
+    reference = {"name": "geo.Country", "subject": "geo/Country", "version": 1}
+    country = schema["fields"][-1]["type"]
+    schema["fields"][-1]["type"] = "geo.Country"
+
+    def register(subject: str, **body: Any) -> int:
+        request = urllib.request.Request(
+            f"{registry}/subjects/{subject}/versions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/vnd.schemaregistry.v1+json"},
+        )
+        with urllib.request.urlopen(request, timeout=90) as answer:
+            return int(json.load(answer)["id"])
+
+    register("geo%2FCountry", schema=json.dumps(country))
+    own = register("references", schema=json.dumps(schema), references=[reference])
+    one = event()
+    value = b"\x00" + own.to_bytes(4, "big") + Encoder("FunnelEvent")(one)[10:]
+    assert Decoder("FunnelEvent", Registry(registry))(value) == one
+
+
 def test_both_framings_are_counted_from_one_topic(registry: str, settings: Settings) -> None:
     """Producers with and without the registry share a topic while they are changed over; an unknown id is refused."""
     mine = prepared(settings.model_copy(update={"schema_registry_url": registry}))

@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from deploy.embedded.errors import StackError
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.settings import load_settings
 from schemas.codec import Encoder
 from stream.detector.watchdog import heartbeat
 from tests.alerts import alert, publish
@@ -41,10 +42,32 @@ def block(language: str) -> str:
 
 def recipe(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dict[str, Any]:
     """The names that the Python block defines."""
-    monkeypatch.setenv("FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS", settings.kafka_bootstrap_servers)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
+    load_settings.cache_clear()
     exec(block("python"), names)
+    load_settings.cache_clear()
     return names
+
+
+def kcat_config(folder: Path, settings: Settings) -> str:
+    """A file with the login, as `funnelwatch up` writes one."""
+    file = folder / "kcat.conf"
+    file.write_text("".join(f"{name}={value}\n" for name, value in settings.revealed_kafka_config.items()))
+    return str(file)
+
+
+def java_config(folder: Path, settings: Settings) -> str:
+    """The same for a client in Java."""
+    file, own = folder / "client.properties", settings.revealed_kafka_config
+    lines = {"bootstrap.servers": settings.kafka_bootstrap_servers}
+    if own:
+        login = f'username="{own["sasl.username"]}" password="{own["sasl.password"]}"'
+        jaas = f"org.apache.kafka.common.security.scram.ScramLoginModule required {login};"
+        lines |= {name: own[name] for name in ("security.protocol", "sasl.mechanism")} | {"sasl.jaas.config": jaas}
+    file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    return str(file)
 
 
 def some(settings: Settings) -> None:
@@ -101,13 +124,14 @@ def test_the_python_recipe_puts_windows_together(settings: Settings, monkeypatch
 
 @needs("kcat")
 @not_on_tansu("is not understood by kcat 1.7")
-def test_the_kcat_recipe_shows_every_alert(settings: Settings) -> None:
+def test_the_kcat_recipe_shows_every_alert(settings: Settings, tmp_path: Path) -> None:
     """Key, time and place of each message."""
     some(settings)
     assert found("kcat")
     text = block("sh").replace("funnel.alerts", settings.alerts_topic)
     done = subprocess.run(
-        text, shell=True, env={**os.environ, "KAFKA": settings.kafka_bootstrap_servers}, capture_output=True,
+        text, shell=True, capture_output=True,
+        env={**os.environ, "KAFKA": settings.kafka_bootstrap_servers, "KCAT_CONFIG": kcat_config(tmp_path, settings)},
         text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -141,7 +165,7 @@ def test_the_java_recipe_gives_each_message_once(settings: Settings, tmp_path: P
     (tmp_path / "Subscribe.java").write_text(block("java"))
     paths = os.pathsep.join(f"{folder}/*" for folder in folders)
     schema = str(ROOT / "schemas" / "alert.avsc")
-    arguments = ["-XX:TieredStopAtLevel=1", "-cp", paths, "Subscribe.java", settings.kafka_bootstrap_servers]
+    arguments = ["-XX:TieredStopAtLevel=1", "-cp", paths, "Subscribe.java", java_config(tmp_path, settings)]
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         process = subprocess.Popen(
             [str(java), *arguments, settings.alerts_topic, schema], cwd=tmp_path, stdout=out, stderr=err

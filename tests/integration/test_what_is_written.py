@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
 from tests.stack import wait_until
@@ -31,13 +32,13 @@ def topics(settings: Settings) -> set[str]:
 
 def keys(settings: Settings) -> set[str]:
     """All keys of the Redis."""
-    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+    with redis.Redis.from_url(revealed(settings.redis_url), decode_responses=True) as client:
         return set(client.scan_iter(count=1000))
 
 
 def relations(settings: Settings) -> set[str]:
     """All tables, views and sequences of the database."""
-    with psycopg.connect(settings.timescale_url) as connection:
+    with psycopg.connect(revealed(settings.timescale_url)) as connection:
         return {name for (name,) in connection.execute(RELATIONS).fetchall()}
 
 

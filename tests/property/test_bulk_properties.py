@@ -60,11 +60,11 @@ WRITERS = {
 class Known:
     """A registry in memory."""
 
-    def schema(self, schema_id: int) -> dict[str, Any]:
-        """The schema of that id."""
+    def schemas(self, schema_id: int) -> list[dict[str, Any]]:
+        """The schema of that id; it refers to no other."""
         if schema_id not in WRITERS:
             raise UnknownSchemaId(schema_id)
-        return WRITERS[schema_id]
+        return [WRITERS[schema_id]]
 
 
 DECODER = Decoder("FunnelEvent", Known())  # type: ignore[arg-type]

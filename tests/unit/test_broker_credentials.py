@@ -54,7 +54,7 @@ def test_every_login_works_with_tls_and_without_it(protocol: str, mechanism: str
     """In both spellings of the property, and the mechanism in any case."""
     for given in (mechanism, mechanism.lower()):
         made = broker_credentials(
-            Settings(kafka_config={"security.protocol": protocol, name: given, **LOGIN}).kafka_config
+            Settings(kafka_config={"security.protocol": protocol, name: given, **LOGIN}).revealed_kafka_config
         )
         assert isinstance(made, SASLCredentials)
         assert (made.username, made.password, made.mechanism.value) == ("worker", "hunter2", mechanism)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
-from deploy.embedded import external, folder, kafka_jars
+from deploy.embedded import external, folder, kafka_jars, passwords, private
 from deploy.embedded.errors import StackError
 from deploy.embedded.java import parse_version
 from deploy.embedded.ports import HOST, RANGE, free_ports
 from deploy.embedded.stack import Stack
 from deploy.embedded.state import ServiceState, StackState
 from funnelwatch.settings import Settings
+from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,8 +57,80 @@ def test_settings_read_the_addresses_of_what_is_up(tmp_path: Path) -> None:
     down.pid = None
     StackState({"redis": running("redis", "redis://127.0.0.1:7/0"), "kafka": down}).save(tmp_path)
     settings = Settings(data_dir=tmp_path)
-    assert settings.redis_url == "redis://127.0.0.1:7/0"
+    assert revealed(settings.redis_url) == "redis://127.0.0.1:7/0"
     assert settings.kafka_bootstrap_servers == Settings.model_fields["kafka_bootstrap_servers"].default
+
+
+LOGIN = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "p"}
+
+
+def with_kafka(data_dir: Path) -> str:
+    """The data folder of a stack whose Kafka wants a login; its address."""
+    kafka = running("kafka", "127.0.0.1:7")
+    kafka.config = dict(LOGIN)
+    StackState({"kafka": kafka}).save(data_dir)
+    return kafka.url
+
+
+def test_settings_log_in_to_the_stacks_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own properties are added to the login, and win; what cannot be used is still told."""
+    with_kafka(tmp_path)
+    assert Settings(data_dir=tmp_path).revealed_kafka_config == LOGIN
+    monkeypatch.setenv("FUNNELWATCH_KAFKA_CONFIG", '{"linger.ms": "9", "sasl.username": "me"}')
+    assert Settings(data_dir=tmp_path).revealed_kafka_config == {**LOGIN, "linger.ms": "9", "sasl.username": "me"}
+    monkeypatch.setenv("FUNNELWATCH_KAFKA_CONFIG", '{"no.such.property": "9"}')
+    with pytest.raises(ValidationError, match=r"no\.such\.property"):
+        Settings(data_dir=tmp_path)
+
+
+def test_no_other_kafka_gets_the_login_of_the_stacks_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Kafka that the environment or a program names is another one, unless it is the same address."""
+    own = with_kafka(tmp_path)
+    assert Settings(data_dir=tmp_path, kafka_bootstrap_servers="other:9092").kafka_config == {}
+    monkeypatch.setenv("FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS", "other:9092")
+    assert Settings(data_dir=tmp_path).kafka_config == {}
+    monkeypatch.setenv("FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS", own)
+    assert Settings(data_dir=tmp_path).revealed_kafka_config == LOGIN
+
+
+def test_the_state_is_for_nobody_else(tmp_path: Path) -> None:
+    """Also where an earlier version has left one that everybody could read, and under any umask."""
+    (tmp_path / "stack.json").write_text("{}")
+    (tmp_path / "stack.json").chmod(0o644)
+    before = os.umask(0)
+    try:
+        with_kafka(tmp_path)
+        passwords.password(tmp_path, "redis")
+        private.appending(tmp_path / "log").close()
+        folder.make(tmp_path / "new")
+    finally:
+        os.umask(before)
+    files = [tmp_path / "stack.json", tmp_path / "passwords" / "redis", tmp_path / "log"]
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    assert oct((tmp_path / "passwords").stat().st_mode & 0o777) == "0o700"
+    assert (tmp_path / "new").stat().st_mode & 0o066 == 0
+    assert list(tmp_path.glob("stack.json.*")) == []
+
+
+def test_a_password_is_made_once_and_is_long(tmp_path: Path) -> None:
+    """It has no character that an address, a file of properties or a statement of SQL would read as something else."""
+    first = passwords.password(tmp_path, "redis")
+    assert passwords.password(tmp_path, "redis") == first
+    assert passwords.password(tmp_path, "kafka") != first
+    assert re.fullmatch(r"[A-Za-z0-9_-]{32}", first)
+
+
+def test_what_is_shown_of_a_service_has_no_password() -> None:
+    """Neither its address nor its login."""
+    kafka = running("kafka", "127.0.0.1:7")
+    kafka.config = dict(LOGIN)
+    cache = running("redis", "redis://:hunter2@127.0.0.1:7/0")
+    assert kafka.shown()["url"] == "127.0.0.1:7"
+    assert "config" not in kafka.shown()
+    assert cache.shown()["url"] == "redis://:***@127.0.0.1:7/0"
+    assert (kafka.is_open, cache.is_open) == (False, False)
+    assert running("kafka", "127.0.0.1:7").is_open
+    assert running("postgres", "postgresql://postgres@127.0.0.1:7/x").is_open
 
 
 def test_a_state_of_a_later_version_is_read(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ FAULTS = {
         "field-unknown": ": key 1: is not of the form {name: web, sha256: <64 hex digits>, use: [event",
         "hash-number": ": key 1: web: the hash is not 64 hex digits; 'funnelwatch collector-key' mak",
         "hash-too-short": ": key 1: web: the hash is not 64 hex digits; 'funnelwatch collector-key' mak",
-        "key-twice": ": is not YAML",
+        "key-twice": ":4: is not YAML; right would be well-formed YAML with each key once",
         "name-number": ": key 1: has no name; right would be {name: web, sha256: <64 hex digits>, us",
         "name-with-space": ": key 1: 'web ': the name has a space at an end, or a character that nobody ",
         "origin-in-capitals": ": key 1: web: origins: 'https://App.example' is no origin that a browser sen",

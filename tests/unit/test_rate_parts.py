@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelwatch.asking import BadQuestionError, in_order, level_of, whole_range
-from funnelwatch.cli.faults import moment_ms, without_password
+from funnelwatch.cli.faults import moment_ms
 from funnelwatch.cli.showing import bar, lasting, percent, printable
 from funnelwatch.settings import Settings
 from producers.times import floor_ms
+from schemas.redaction import shown
 from sinks.timescale.rates import Level, Rate
 from tests.command import run
 
@@ -105,8 +106,8 @@ def test_numbers_are_written_for_people() -> None:
 
 def test_a_password_is_not_shown() -> None:
     """The rest of the address is."""
-    assert without_password("redis://me:secret@h:1/0") == "redis://me:***@h:1/0"
-    assert without_password("redis://h:1/0") == "redis://h:1/0"
+    assert shown("redis://me:secret@h:1/0") == "redis://me:***@h:1/0"
+    assert shown("redis://h:1/0") == "redis://h:1/0"
 
 
 def test_a_database_that_is_down_is_told_with_what_to_do() -> None:

@@ -13,7 +13,9 @@ def main() -> None:
     """Read the whole topic."""
     given = task()
     gc.set_threshold(200_000, 20, 20)
-    consumer = Consumer({"bootstrap.servers": given.kafka, "group.id": f"{given.group}-{uuid.uuid4()}", **TUNED})
+    consumer = Consumer(
+        {"bootstrap.servers": given.kafka, **given.login, "group.id": f"{given.group}-{uuid.uuid4()}", **TUNED}
+    )
     consumer.subscribe([given.topic])
     left = given.events
     while left:

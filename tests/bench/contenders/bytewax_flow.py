@@ -59,7 +59,7 @@ messages = op.input(
         [given.topic],
         tail=False,
         batch_size=10_000,
-        add_config={"fetch.queue.backoff.ms": "2", "queued.max.messages.kbytes": "65536"},
+        add_config={**given.login, "fetch.queue.backoff.ms": "2", "queued.max.messages.kbytes": "65536"},
     ),
 )
 events = op.map("decode", messages, counted)

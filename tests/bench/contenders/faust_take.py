@@ -6,12 +6,13 @@ from collections import Counter
 from typing import Any
 
 import faust
-from work import Sink, begin, decode, end, key, task
+from work import Sink, begin, decode, end, faust_login, key, task
 
 given = task()
 app = faust.App(
     given.group,
     broker=f"kafka://{given.kafka}",
+    broker_credentials=faust_login(given),
     store="memory://",
     datadir=given.data,
     topic_disable_leader=True,

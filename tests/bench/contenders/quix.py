@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from quixstreams import Application
+from quixstreams.kafka import ConnectionConfig
 from quixstreams.sinks import BatchingSink, SinkBatch
 from work import Sink, begin, decode, end, key, task
 
@@ -42,7 +43,7 @@ def counted(value: bytes) -> tuple[object, ...]:
 def main() -> None:
     """Run until it is ended."""
     app = Application(
-        broker_address=given.kafka,
+        broker_address=ConnectionConfig.from_librdkafka_dict({"bootstrap.servers": given.kafka, **given.login}),
         consumer_group=given.group,
         auto_offset_reset="earliest",
         state_dir=given.data,

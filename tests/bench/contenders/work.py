@@ -48,6 +48,8 @@ class Task:
     """What a contender is given."""
 
     kafka: str
+    login: dict[str, str]
+    """librdkafka properties by which a client logs in."""
     topic: str
     partitions: int
     group: str
@@ -59,6 +61,16 @@ class Task:
 def task() -> Task:
     """This process's task."""
     return Task(**json.loads(os.environ["BENCH"]))
+
+
+def faust_login(given: Task) -> Any:
+    """Faust's credentials, where Kafka wants some."""
+    if not given.login:
+        return None
+    import faust
+
+    user, secret = given.login["sasl.username"], given.login["sasl.password"]
+    return faust.SASLCredentials(username=user, password=secret, mechanism=given.login["sasl.mechanism"])
 
 
 def begin() -> None:

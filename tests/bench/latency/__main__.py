@@ -132,6 +132,7 @@ def at_rate(running: Servers, rate: int, seconds: float, window_s: int, disorder
         write_rule(rules, window_s)
         settings = Settings(
             kafka_bootstrap_servers=running.kafka_bootstrap_servers,
+            kafka_config=running.kafka_config,
             redis_url=running.redis_url,
             timescale_url=url,
             redis_prefix=unique,

@@ -97,6 +97,7 @@ def main(events: int, quick: bool, only: tuple[str, ...], rounds: int, json_path
         topics = {whole: f"bench-{uuid.uuid4().hex[:8]}" for whole in (True, False)}
         plain = Settings(
             kafka_bootstrap_servers=running.kafka_bootstrap_servers,
+            kafka_config=running.kafka_config,
             redis_url=running.redis_url,
             schema_registry_url=registry.url,
             topic_partitions=PARTITIONS,

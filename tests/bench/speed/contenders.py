@@ -11,10 +11,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import psutil
 import psycopg
 
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from tests.bench.contenders.work import Key, Task
 from tests.stack import wait_until
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from funnelwatch.settings import Settings
+
 
 PROGRAMS = Path(__file__).parents[1] / "contenders"
 TABLE = """
@@ -118,7 +121,7 @@ def ours(race: Race, workers: int = 1, **settings: object) -> Took:
             seconds,
             sum(usage.cpu_s for usage in usages),
             max(usage.memory_mb for usage in usages),
-            _ours(own.timescale_url, race.since_ms),
+            _ours(revealed(own.timescale_url), race.since_ms),
             before,
         )
     finally:
@@ -127,20 +130,35 @@ def ours(race: Race, workers: int = 1, **settings: object) -> Took:
         database.close()
 
 
+def logins(settings: Settings) -> dict[str, str]:
+    """The passwords for a program in Java, which reads no librdkafka properties."""
+    own = settings.revealed_kafka_config
+    found = {"PGPASSWORD": unquote(urlsplit(revealed(settings.timescale_url)).password or "")}
+    if own:
+        login = f'username="{own["sasl.username"]}" password="{own["sasl.password"]}"'
+        found |= {
+            "KAFKA_PROTOCOL": own["security.protocol"],
+            "KAFKA_MECHANISM": own["sasl.mechanism"],
+            "KAFKA_JAAS": f"org.apache.kafka.common.security.scram.ScramLoginModule required {login};",
+        }
+    return found
+
+
 def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], Took]:
     """A program that keeps the contract of ``tests.bench.contenders.work``."""
 
     def run(race: Race) -> Took:
         own = race.settings
         if writes:
-            with psycopg.connect(own.timescale_url) as connection:
+            with psycopg.connect(revealed(own.timescale_url)) as connection:
                 connection.execute(TABLE)
         task = Task(
             own.kafka_bootstrap_servers,
+            own.revealed_kafka_config,
             own.events_topic,
             own.topic_partitions,
             own.consumer_group,
-            own.timescale_url,
+            revealed(own.timescale_url),
             race.events,
             str(race.folder),
         )
@@ -149,7 +167,7 @@ def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], 
             process = subprocess.Popen(
                 command,
                 cwd=PROGRAMS,
-                env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS)},
+                env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS), **logins(own)},
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -222,7 +240,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _theirs(settings: Settings) -> dict[Key, int]:
-    with psycopg.connect(settings.timescale_url) as connection:
+    with psycopg.connect(revealed(settings.timescale_url)) as connection:
         rows = connection.execute("SELECT * FROM counts").fetchall()
     return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from schemas.redaction import revealed
 from tests.bench.speed.contenders import PROGRAMS, program
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def kafka_streams() -> Callable[[Race], Took]:
 
     def run(race: Race) -> Took:
         own = race.settings
-        database = urlsplit(own.timescale_url)
+        database = urlsplit(revealed(own.timescale_url))
         arguments = [
             own.kafka_bootstrap_servers,
             own.events_topic,

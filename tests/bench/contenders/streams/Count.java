@@ -120,6 +120,7 @@ public class Count {
         Schema schema = new Schema.Parser().parse(Files.readString(Path.of(given[7])));
         Properties login = new Properties();
         login.setProperty("user", given[4]);
+        login.setProperty("password", System.getenv().getOrDefault("PGPASSWORD", ""));
         login.setProperty("reWriteBatchedInserts", "true");
         Connection connection = DriverManager.getConnection(given[3], login);
         connection.setAutoCommit(false);
@@ -129,6 +130,11 @@ public class Count {
         Properties properties = new Properties();
         properties.put(StreamsConfig.APPLICATION_ID_CONFIG, given[2]);
         properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, given[0]);
+        if (System.getenv("KAFKA_JAAS") != null) {
+            properties.put("security.protocol", System.getenv("KAFKA_PROTOCOL"));
+            properties.put("sasl.mechanism", System.getenv("KAFKA_MECHANISM"));
+            properties.put("sasl.jaas.config", System.getenv("KAFKA_JAAS"));
+        }
         properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
         properties.put(StreamsConfig.STATE_DIR_CONFIG, given[6]);
         properties.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1000);

@@ -1,0 +1,122 @@
+"""The values of settings: which are secrets, which addresses can be read, and how a wrong one is explained."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr, ValidationError
+
+from schemas.redaction import redacted, revealed
+from schemas.web_client import without_login
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "FUNNELWATCH_"
+
+ENCODE = "in names and passwords percent-encode @ / : ? # % and spaces"
+
+
+def _read_database(address: str) -> None:
+    """See that PostgreSQL's client can read an address.
+
+    Raises:
+        ValueError: it cannot; the message has no part of the address.
+    """
+    try:
+        import psycopg  # noqa: PLC0415 - an app that only produces events names no database
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - likewise
+    except ImportError:
+        return
+    try:
+        conninfo_to_dict(address)
+    except (psycopg.Error, UnicodeError):
+        right = "postgresql://user@host:5432/name"
+        raise ValueError(f"is no address of PostgreSQL; right would be {right}; {ENCODE}") from None
+
+
+def _read_redis(address: str) -> None:
+    """See that Redis's client can read an address; raises as above."""
+    try:
+        from redis.connection import parse_url  # noqa: PLC0415 - likewise
+    except ImportError:
+        return
+    try:
+        parse_url(address)  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise ValueError(f"is no address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
+
+
+def _read_registry(address: str) -> None:
+    """See that the schema registry's client can read an address; raises as above."""
+    try:
+        without_login(address)
+    except ValueError:
+        raise ValueError(f"is no address of the web; right would be http://host:8081; {ENCODE}") from None
+
+
+def read_link(address: str) -> None:
+    """See that an address that is sent to people holds no login.
+
+    Raises:
+        ValueError: it does.
+    """
+    if "@" in address.partition("://")[2].partition("/")[0]:
+        raise ValueError("holds a login, and everybody who gets an alert would get it: leave it out")
+
+
+READERS = {"timescale_url": _read_database, "redis_url": _read_redis, "schema_registry_url": _read_registry}
+
+
+class StackLogin(dict[str, str]):
+    """Properties that ``funnelwatch up`` has written, which need no check."""
+
+
+def without_secrets(value: object) -> object:
+    """Reveal the values of a dictionary, for the library that reads them."""
+    return {name: _plain(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+SECRETS = frozenset({"kafka_config", "schema_registry_url", "timescale_url", "redis_url", "collector_keys"})
+"""Settings that are, or hold, secrets: they cannot be printed."""
+
+
+def secret(value: str | SecretStr) -> SecretStr:
+    """Make a secret of a text."""
+    return SecretStr(revealed(value))
+
+
+def dict_of_secrets(values: Mapping[str, str | SecretStr]) -> dict[str, SecretStr]:
+    """Properties whose values cannot be printed."""
+    return {name: secret(value) for name, value in values.items()}
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as an environment variable has it; secrets are revealed."""
+    if isinstance(value, dict):
+        return json.dumps({name: revealed(one) for name, one in value.items()})
+    return revealed(value) if isinstance(value, SecretStr) else str(value)
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Say which settings are wrong, a sentence for each, and no value of another setting.
+
+    The value itself is told, except of a setting that is a secret.
+    """
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False):
+        message = redacted(fault["msg"].removeprefix("Value error, "))
+        name = str(fault["loc"][0]).lower() if fault["loc"] else ""
+        if not name:  # said by a check of several settings, which names them
+            lines.append(message)
+        elif name in SECRETS:
+            part = f" ({fault['loc'][1]})" if len(fault["loc"]) > 1 else ""
+            lines.append(f"{PREFIX}{name.upper()}{part}: {message}")
+        else:
+            lines.append(f"{PREFIX}{name.upper()}: {message}, not {redacted(repr(fault['input']))}")
+    return lines
