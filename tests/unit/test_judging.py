@@ -13,6 +13,7 @@ from stream.duplicates import SeenIds
 from stream.fetch import Assigned, Fetch
 from stream.judging import Judging
 from stream.outage import StoppedError
+from stream.tally import tally
 from stream.validation import Limits
 
 if TYPE_CHECKING:
@@ -68,3 +69,18 @@ def test_a_worker_that_stops_does_not_wait() -> None:
 
     with pytest.raises(StoppedError):
         judging(decode, [], stopping)(fetch())
+
+
+def test_a_batch_without_records_moves_the_progress_all_the_same() -> None:
+    """Transaction markers end a partition, and no record has their offsets."""
+    assigned = Assigned(0, "id", 9, 7, SeenIds(600_000))
+    nothing = Fetch([(assigned, RecordBatch(0, 7, 9, Records.of([])))])
+
+    def decode(value: bytes | None) -> dict[str, Any]:
+        raise AssertionError("there is nothing to decode")
+
+    ((_, verdict),) = judging(decode, [], threading.Event())(nothing).verdicts
+    counts = tally(verdict, 60_000, 0, 0)
+    assert (counts.start_offset, counts.next_offset) == (7, 9)
+    assert (counts.accepted, counts.refused, counts.duplicates, counts.counts) == (0, 0, 0, {})
+    assert (counts.watermark, counts.log_time) == (None, None)
