@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FOLDER_PREFIX = "funnelwatch-tests-"
 CONTAINER_TIMEOUT_S = 120.0
 KAFKA_IMAGE = "apache/kafka:4.1.0"
-TIMESCALE_IMAGE = "timescale/timescaledb:2.23.1-pg17"
+TIMESCALE_IMAGE = "timescale/timescaledb:2.24.0-pg17"
 REDIS_IMAGE = "redis:8.2-alpine"
 
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import uvicorn
-
 from funnelwatch.cli.board import BoardServer
 from funnelwatch.web.app import create_app
-from funnelwatch.web.security import LOOPBACK
+from funnelwatch.web.hosts import LOOPBACK
+from funnelwatch.web.serving import uvicorn_config
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def served(settings: Settings) -> Iterator[Served]:
     """The board and the query API on a free port, for as long as the block runs."""
     app = create_app(settings, hosts=LOOPBACK)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = BoardServer(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3), app)
+        server = BoardServer(uvicorn_config(app, settings), app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import webbrowser
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,16 @@ import uvicorn
 from funnelwatch.cli.faults import database_fault
 from funnelwatch.settings import load_settings
 from funnelwatch.web.app import API, create_app
-from funnelwatch.web.security import LOOPBACK
+from funnelwatch.web.hosts import names_of
+from funnelwatch.web.serving import listening, uvicorn_config
 from schemas.redaction import shown
 
 if TYPE_CHECKING:
+    import socket
+
     from fastapi import FastAPI
 
     from funnelwatch.settings import Settings
-
-BACKLOG = 128
-GRACE_S = 3
-"""How long open requests may go on when the server is told to end, s."""
 
 
 @click.command()
@@ -44,8 +42,8 @@ def board(*, host: str | None, port: int | None, to_open: bool) -> None:
     """
     settings = load_settings()
     host = settings.board_host if host is None else host
-    listener = listening(host, settings.board_port if port is None else port)
-    app = create_app(settings, hosts=answered_hosts(settings, host))
+    listener = _listening(host, settings.board_port if port is None else port)
+    app = create_app(settings, hosts=names_of(settings.board_hosts, host))
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}/"
     _tell_outage(app, settings)
@@ -53,11 +51,8 @@ def board(*, host: str | None, port: int | None, to_open: bool) -> None:
     click.echo(f"query API: {url.rstrip('/')}{API}/openapi.json; Ctrl-C ends it", err=True)
     if to_open:
         webbrowser.open(url)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
-    )
     try:
-        BoardServer(config, app).run(sockets=[listener])
+        BoardServer(uvicorn_config(app, settings), app).run(sockets=[listener])
     except KeyboardInterrupt:
         return
     finally:
@@ -77,35 +72,19 @@ class BoardServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int) -> socket.socket:
     """A socket that listens there.
 
     Raises:
         click.ClickException: it cannot.
     """
-    listener = None
     try:
-        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)  # from now on whoever connects is waited for, even before the server runs
+        return listening(host, port)
     except OSError as error:
-        if listener is not None:
-            listener.close()
         raise click.ClickException(
             f"cannot listen at {host}, port {port}: {error.strerror or error}. Name another with --host and --port "
             "(0: a free one)"
         ) from error
-    return listener
-
-
-def answered_hosts(settings: Settings, host: str) -> frozenset[str] | None:
-    """The host names that are answered to; None: any, where it is bound to more than this machine."""
-    named = frozenset(name.strip().lower() for name in settings.board_hosts.split(",") if name.strip())
-    if host in LOOPBACK:
-        return LOOPBACK | named
-    return named | LOOPBACK | {host} if named else None
 
 
 def _tell_outage(app: FastAPI, settings: Settings) -> None:

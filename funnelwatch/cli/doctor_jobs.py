@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import re
+from typing import TYPE_CHECKING, Final, Literal
 
 import psycopg
 
@@ -10,13 +11,16 @@ from funnelwatch.cli.doctor_services import Finding
 from funnelwatch.cli.faults import one_line
 from funnelwatch.cli.showing import lasting
 from sinks.timescale.database import Database
-from sinks.timescale.jobs import REFRESH, JobState, read_jobs, read_worker_processes
+from sinks.timescale.jobs import ENOUGH_BACKGROUND, REFRESH, JobState, read_jobs, read_worker_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from funnelwatch.settings import Settings
     from sinks.timescale.jobs import Job, WorkerProcesses
+
+OLDEST_EXTENSION: Final = (2, 24)
+"""Since then what changed is noted by chunk (timescale/timescaledb#8959)."""
 
 SETTLING = "Give timescaledb.max_background_workers and max_worker_processes room, see docs/running.md."
 ADVICE = {
@@ -35,8 +39,9 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
     try:
         jobs = read_jobs(database)
         if jobs:
+            yield from judge_version(database.query("timescale_installed")[0]["extversion"])
             yield from judge_jobs(jobs)
-            yield from judge_processes(read_worker_processes(database), len(jobs))
+            yield from judge_processes(read_worker_processes(database))
     except psycopg.errors.UndefinedTable:
         return  # another finding says that there are no tables yet
     except psycopg.Error as error:
@@ -44,6 +49,17 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
         yield Finding("database jobs", "warning", message, "Ask as the user of the workers.")
     finally:
         database.close()
+
+
+def judge_version(version: str) -> Iterator[Finding]:
+    """A warning where a late event makes the extension refresh everything since."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found and tuple(map(int, found.groups())) < OLDEST_EXTENSION:
+        message = (
+            f"TimescaleDB {version} notes one range of changes for each transaction: a late event makes the next "
+            "refresh of each rollup redo everything from that event to now"
+        )
+        yield Finding("database jobs", "warning", message, "Update the extension to 2.24 or later.")
 
 
 def judge_jobs(jobs: Sequence[Job]) -> Iterator[Finding]:
@@ -90,9 +106,9 @@ def _ago(seconds: float) -> str:
     return lasting(int(seconds * 1000))
 
 
-def judge_processes(allowed: WorkerProcesses, jobs: int) -> Iterator[Finding]:
-    """A warning where so many jobs may have to wait for a process, or never get one."""
-    background, processes = allowed.enough_background(jobs), allowed.enough_processes(jobs)
+def judge_processes(allowed: WorkerProcesses) -> Iterator[Finding]:
+    """A warning where jobs may have to wait for a process, or never get one."""
+    background, processes = ENOUGH_BACKGROUND, allowed.enough_processes
     if allowed.background is None:
         message = "timescaledb.max_background_workers is not set: the extension's loader is not there, and no job runs"
         yield Finding("database jobs", "FAILED", message, "Put timescaledb into shared_preload_libraries and restart.")

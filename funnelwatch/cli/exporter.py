@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 import psycopg
-from prometheus_client import start_http_server
 
 from funnelwatch.cli.faults import Span, clear_faults
 from funnelwatch.process_metrics import process_registry
 from funnelwatch.settings import load_settings
+from funnelwatch.web.serving import MetricsServer
 from sinks.exporter.collector import FunnelCollector
 from sinks.exporter.jobs import JobsCollector
 from sinks.timescale.database import is_outage
@@ -67,7 +67,7 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     )
     wanted = settings.exporter_port if port is None else port
     try:
-        server, thread = start_http_server(wanted, settings.web_host, registry)
+        server = MetricsServer(settings, wanted, registry)
     except OSError as error:
         raise click.ClickException(
             f"port {wanted} of {settings.web_host}: {error.strerror}; choose another with --port"
@@ -79,10 +79,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    click.echo(f"http://{settings.web_host}:{server.server_port}/metrics", err=True)
+    click.echo(f"http://{settings.web_host}:{server.port}/metrics", err=True)
     ended.wait()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.stop()
     database.close()
     jobs.close()

@@ -16,6 +16,7 @@ from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
 from schemas.redaction import error_text, shown, shown_brokers
+from sinks.redis.client import explain
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import UnusableDatabaseError
 
@@ -85,7 +86,7 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
     except redis.RedisError as error:
         where, advice = shown(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
-        raise click.ClickException(f"Redis at {where} does not answer: {one_line(error)}. {advice}") from error
+        raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
     except KafkaException as error:
         where = shown_brokers(settings.kafka_bootstrap_servers)
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
@@ -95,21 +96,27 @@ def clear_faults(settings: Settings) -> Iterator[None]:
 
 
 def database_fault(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
-    """What an error of the database means and what to do; only a server that does not answer is to be started.
+    """One line on an error of the database: what it means, in whose words, and what to do; see ``explain_database``."""
+    what, advice = explain_database(error, variable)
+    return f"{what}: {one_line(error)}. {advice}"
+
+
+def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
+    """What an error of the database means, and what to do; only a server that does not answer is to be started.
 
     Args:
         error: as psycopg raised it; one that the server has sent has an SQLSTATE.
         variable: names the database.
     """
     state, words = error.sqlstate or "", one_line(error)
-    for prefix, (what, advice) in REFUSALS.items():
+    for prefix, found in REFUSALS.items():
         if state.startswith(prefix):
-            return f"{what}: {words}. {advice}"
+            return found
     if not state and REFUSED_LOGIN in words and COMING_UP not in words:
-        return f"refuses the connection: {words}. See that user, password and database are right in {variable}"
+        return "refuses the connection", f"See that user, password and database are right in {variable}"
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and state[:2] in {"", "08", "57"}:
-        return f"does not answer: {words}. {START.format(variable=variable)}"
-    return f"refuses this: {words}. Is {variable} right?"
+        return "does not answer", START.format(variable=variable)
+    return "refuses this", f"Is {variable} right?"
 
 
 @contextmanager

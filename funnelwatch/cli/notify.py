@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from prometheus_client import start_http_server
 
 from funnelwatch.cli.faults import clear_faults, opened
 from funnelwatch.cli.showing import clock, printable
 from funnelwatch.settings import Settings, load_settings
+from funnelwatch.web.serving import MetricsServer
 from producers.log_throttle import throttle_root
 from producers.times import iso
 from schemas.events import now_ms
@@ -61,7 +61,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
     port = settings.notify_port if web_port is None else web_port
     if port:
         try:
-            start_http_server(port, settings.web_host, metrics.REGISTRY)
+            MetricsServer(settings, port, metrics.REGISTRY)
         except OSError as error:
             raise click.ClickException(
                 f"port {port} of {settings.web_host}: {error.strerror}; choose another with --web-port"

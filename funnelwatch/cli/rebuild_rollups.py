@@ -12,6 +12,19 @@ from sinks.timescale.refreshing import Patience, RefreshBusyError
 from sinks.timescale.retention import refresh
 
 
+class _Teller:
+    """Tells on stderr what is new."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, what: str) -> None:
+        """Tell it, unless that was told last."""
+        if what != self._told:
+            click.echo(what, err=True)
+            self._told = what
+
+
 @click.command()
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object.")
 def rollups(to_json: bool) -> None:
@@ -31,7 +44,7 @@ def rollups(to_json: bool) -> None:
     """
     with opened(load_settings()) as database:
         try:
-            refresh(database, Patience(tell=lambda what: click.echo(what, err=True)))
+            refresh(database, Patience(tell=_Teller()))
         except RefreshBusyError as error:
             raise click.ClickException(f"the rollups are not all up to date: {error}") from error
     if to_json:

@@ -15,6 +15,7 @@ from funnelwatch.web import health, live, page, problems
 from funnelwatch.web.api import alerts, funnels, metrics, rates, timers
 from funnelwatch.web.board.hub import Hub
 from funnelwatch.web.health import Counting, Metrics
+from funnelwatch.web.hosts import ANY, Hosts
 from funnelwatch.web.pool import Pool
 from funnelwatch.web.security import Guard
 
@@ -38,7 +39,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
 
     Args:
         settings: where database and Redis are.
-        hosts: the host names that it answers to; None: any.
+        hosts: the host names that it answers to, beside addresses and localhost; None: any.
     """
 
     @asynccontextmanager
@@ -64,7 +65,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     app.state.metrics = Metrics()
     app.state.stopping = threading.Event()
     app.add_middleware(Counting, metrics=app.state.metrics)
-    app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Guard, hosts=Hosts([ANY] if hosts is None else hosts))
     problems.install(app)
     for router in (health.router, page.router, live.router):
         app.include_router(router)

@@ -27,12 +27,13 @@ router = APIRouter(include_in_schema=False)
 async def live(request: Request) -> Response:
     """The stream for one page; its filters are the page's own."""
     state = request.app.state
+    address = request.client.host if request.client else ""
     try:
         question = Question.parse(dict(request.query_params))
-        state.hub.admit(question)
+        state.hub.admit(question, address)
     except QuestionError as error:
         raise wrong(error.parameter, str(error)) from error
     except FullError as error:
         problem = Problem(title=TITLES[503], status=503, detail=str(error))
         raise ProblemError(problem, {"Retry-After": str(RETRY_S)}) from error
-    return EventStream(state.hub, question, state.stopping)
+    return EventStream(state.hub, question, state.stopping, address=address)

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse
 from funnelwatch.web.problems import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from funnelwatch.web.hosts import Hosts
 
 HEADERS = {
     # Nothing from elsewhere, no script and no style within the page; it may stand in a frame of the same origin only.
@@ -23,28 +23,16 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def host_name(header: str) -> str:
-    """The name in a Host header, without its port."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower()
-
 
 class Guard:
     """Answers requests that name one of our hosts, with headers that bind the browser.
 
-    A page of somebody else's can have its own name resolve to 127.0.0.1 and read what is there (DNS rebinding); it
-    cannot make the browser send another name than its own.
-
     Args:
         app: what is guarded.
-        hosts: the names that are ours; None: any, for a server that is reached by names that nobody can know here.
+        hosts: the names that are ours.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         self._app = app
         self._hosts = hosts
 
@@ -64,7 +52,7 @@ class Guard:
             await send(message)
 
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        if self._hosts is None or host_name(host) in self._hosts:
+        if self._hosts.answers(host):
             await self._app(scope, receive, send_with_headers)
             return
         detail = "this server does not answer to that host name; FUNNELWATCH_BOARD_HOSTS names those it answers to"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from producers.collector.app import create_app
+from producers.collector.connections import BACKLOG, ConnectionLimits
 from producers.collector.delivery import GRACE_S
-from producers.collector.guard import BACKLOG, ConnectionLimits, guarded
+from producers.collector.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,6 +30,13 @@ GRACE_S: Final = 900.0
 """A job is overdue when it has not succeeded for three of its intervals and this, s."""
 
 
+JOBS_AT_ONCE: Final = len(ROLLUPS) + 2
+"""All refreshes fall due together; beside them one job that compresses and one that drops."""
+
+ENOUGH_BACKGROUND: Final = JOBS_AT_ONCE + 2
+"""Background processes of the extension: a launcher and a scheduler for this database, and the jobs."""
+
+
 class JobState(StrEnum):
     """How a job does."""
 
@@ -135,13 +142,10 @@ class WorkerProcesses:
     background: int | None
     parallel: int
 
-    def enough_background(self, jobs: int) -> int:
-        """How many the extension needs for so many jobs at once: beside them a launcher and a scheduler."""
-        return jobs + 2
-
-    def enough_processes(self, jobs: int) -> int:
+    @property
+    def enough_processes(self) -> int:
         """How many the server needs: those of the extension, three of its own, and those for parallel queries."""
-        return max(self.background or 0, self.enough_background(jobs)) + self.parallel + 3
+        return ENOUGH_BACKGROUND + self.parallel + 3
 
 
 def read_worker_processes(database: Database) -> WorkerProcesses:

@@ -56,9 +56,9 @@ class Refresh:
 
 
 REFRESHES: Final[Mapping[str, Refresh]] = {
-    "5m": Refresh("windows", "1 hour", "5 minutes", HOUR_MS // 12, 7 * DAY_MS),
-    "1h": Refresh("5m", "3 hours", "15 minutes", HOUR_MS, 28 * DAY_MS),
-    "1d": Refresh("1h", "2 days", "1 hour", DAY_MS, 112 * DAY_MS, least_days=4),
+    "5m": Refresh("windows", "1 hour", "5 minutes", HOUR_MS // 12, 14 * DAY_MS),
+    "1h": Refresh("5m", "3 hours", "15 minutes", HOUR_MS, 56 * DAY_MS),
+    "1d": Refresh("1h", "2 days", "1 hour", DAY_MS, 364 * DAY_MS, least_days=4),
 }
 """As migrations 010 and 016 schedule them, finest first."""
 
@@ -137,6 +137,7 @@ def follow_dropped(database: Database) -> None:
     """With TimescaleDB: let refreshes begin as early as they may by now. Does nothing otherwise, or if another does."""
     with database.transaction() as cursor:
         if has_timescale(cursor) and run(cursor, "lock_archive")[0]["locked"]:
+            run(cursor, "lock_migrations")  # nobody changes what is kept between reading and scheduling
             schedule_refreshes(cursor, {plan.source for plan in REFRESHES.values()}, anew=False)
 
 

@@ -47,6 +47,9 @@ DURATIONS: Final = {"windows": "window_durations", "5m": "durations_5m", "1h": "
 METRICS: Final = ("metric_counts", "metric_durations")
 """Counters and timers, which have no rollups, and are kept as long as windows."""
 
+SHORT_WAIT_S: Final = 30.0
+"""A refresh before a level is kept for less waits for jobs no longer than this; who wants that tries again, s."""
+
 AGED: Final = (
     ("1d", ("forget_1d", "forget_durations_1d")),
     ("1h", ("archive_1h", "archive_durations_1h")),
@@ -94,19 +97,20 @@ def set_retention(database: Database, retention: Retention) -> list[Level]:
 
     Returns:
         The levels for which this is new.
+
+    Raises:
+        RefreshBusyError: with TimescaleDB, a job refreshes what has to be rolled up before; nothing is changed yet.
     """
     kept: dict[Level, int] = dict(zip(LEVELS, astuple(retention), strict=True))
     with database.transaction() as cursor:
         extended, before = has_timescale(cursor), _kept(cursor)
     if extended and any(days and not 0 < before[level].days <= days for level, days in kept.items()):
         # What no refresh has reached yet would be dropped without ever being rolled up.
-        refresh_rollups(database)
+        refresh_rollups(database, Patience(SHORT_WAIT_S))
     with database.transaction() as cursor:
         run(cursor, "lock_migrations")
         changed = [
-            level
-            for level, days in kept.items()
-            if run(cursor, "set_retention", {"level": level, "days": days, "extended": extended})
+            level for level, days in kept.items() if run(cursor, "set_retention", {"level": level, "days": days})
         ]
         if extended and changed:
             for level in changed:

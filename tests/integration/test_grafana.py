@@ -446,7 +446,7 @@ def test_the_pipeline_shows_what_was_counted(filled: Database, level: str) -> No
 
 
 def test_where_a_level_is_no_longer_kept_the_next_is_shown(filled: Database) -> None:
-    """An hour of last year is shown by the hour if nothing finer is there."""
+    """An hour of last year is shown by the hour if nothing finer is there, whatever is kept by now."""
     document = dashboard("pipeline")
     view = View(T - 365 * DAY_MS, T - 365 * DAY_MS + HOUR_MS)
     with filled.transaction() as cursor:
@@ -454,4 +454,11 @@ def test_where_a_level_is_no_longer_kept_the_next_is_shown(filled: Database) -> 
     view.choose(filled, document, {})
     with filled.transaction() as cursor:
         cursor.execute("UPDATE retention SET keep = NULL")
+        cursor.execute(
+            "UPDATE retention SET dropped_before = now() - INTERVAL '90 days' WHERE level IN ('windows', '5m')"
+        )
+    assert view.chosen["level"] == ["conversion_1h"]
+    view.choose(filled, document, {})
+    with filled.transaction() as cursor:
+        cursor.execute("UPDATE retention SET dropped_before = NULL")
     assert view.chosen["level"] == ["conversion_1h"]

@@ -118,14 +118,15 @@ def test_the_command_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 1, and no word of starting a database that answers."""
 
     def refresh(_: Database, patience: Patience) -> None:
-        patience.tell("refreshing counts_5m")
+        for _ in range(3):
+            patience.tell("refreshing counts_5m")
         raise RefreshBusyError("counts_5m", 600.0)
 
     monkeypatch.setattr(rebuild_rollups, "refresh", refresh)
     result = run(Settings(), "rebuild", "rollups")
     assert result.exit_code == 1
     assert "the rollups are not all up to date: counts_5m has been refreshed by another session" in result.stderr
-    assert "refreshing counts_5m\n" in result.stderr
+    assert result.stderr.count("refreshing counts_5m\n") == 1
     assert "Start it" not in result.output
 
 

@@ -59,6 +59,8 @@ class Hub:
         self._settings = settings
         self._lock = threading.Lock()
         self._watching: Counter[Question] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._most_of_address = settings.board_max_pages_per_address
         self._hot = HotReader(settings, database, now_ms)
         self._ends = LogEnds(settings)
         self._windows: dict[Question, Windows] = {}
@@ -91,23 +93,31 @@ class Hub:
             close=self._ends.close,
         )
 
-    def admit(self, question: Question) -> None:
+    def admit(self, question: Question, address: str = "") -> None:
         """Whether there is room for one more.
 
+        Args:
+            question: what the page shows.
+            address: the client's.
+
         Raises:
-            FullError: too many pages are open, or too many different views.
+            FullError: too many pages are open, also of this address, or too many different views.
         """
         with self._lock:
+            if address and self._addresses[address] >= self._most_of_address:
+                raise FullError(f"{self._most_of_address} pages of your address are open, and there may be no more; "
+                                "close one, or raise FUNNELWATCH_BOARD_MAX_PAGES_PER_ADDRESS")  # fmt: skip
             if self._watching.total() >= MOST_CLIENTS:
                 raise FullError(f"{MOST_CLIENTS} pages are open, and there may be no more; close one")
             if question not in self._watching and len(self._watching) >= MOST_QUESTIONS:
                 raise FullError(f"{MOST_QUESTIONS} different views are open, and there may be no more; close one")
 
     @contextmanager
-    def watch(self, question: Question) -> Iterator[None]:
-        """Keep looking for this question's sake."""
+    def watch(self, question: Question, address: str = "") -> Iterator[None]:
+        """Keep looking for this question's sake, on a page of this address."""
         with self._lock:
             self._watching[question] += 1
+            self._addresses[address] += 1
             for source in (self.record, self.hot, self.ends):
                 source.start()
         try:
@@ -115,6 +125,9 @@ class Hub:
         finally:
             with self._lock:
                 self._watching[question] -= 1
+                self._addresses[address] -= 1
+                if not self._addresses[address]:
+                    del self._addresses[address]
                 if not self._watching[question]:
                     del self._watching[question]
                     self._windows.pop(question, None)

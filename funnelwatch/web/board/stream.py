@@ -39,13 +39,16 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, question: Question, stopping: threading.Event, slow_s: float = SLOW_S) -> None:
+    def __init__(
+        self, hub: Hub, question: Question, stopping: threading.Event, slow_s: float = SLOW_S, *, address: str = ""
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._hub = hub
         self._question = question
         self._stopping = stopping
         self._slow_s = slow_s
+        self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until it ends."""
@@ -58,7 +61,7 @@ class EventStream(Response):
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(leave)
-            with self._hub.watch(self._question), anyio.move_on_after(None) as patience:
+            with self._hub.watch(self._question, self._address), anyio.move_on_after(None) as patience:
                 async for chunk in self._chunks():
                     patience.deadline = anyio.current_time() + self._slow_s
                     await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})

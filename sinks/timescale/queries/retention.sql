@@ -1,12 +1,8 @@
 -- name: set_retention
--- How long a level is to be kept, 0 days: for ever; a row if that is new. The database's own jobs (extended) may have dropped
--- all that the old value let them drop, which is remembered with a day to spare.
+-- How long a level is to be kept, 0 days: for ever; a row if that is new. What the old value has let the extension's jobs drop is
+-- noted by a trigger (migration 037).
 UPDATE retention
 SET
-    dropped_before = CASE
-        WHEN %(extended)s THEN greatest(dropped_before, clock_timestamp() - keep + INTERVAL '1 day')
-        ELSE dropped_before
-    END,
     keep = make_interval(days => nullif(%(days)s::integer, 0)),
     set_at = now()
 WHERE level = %(level)s AND keep IS DISTINCT FROM make_interval(days => nullif(%(days)s::integer, 0))

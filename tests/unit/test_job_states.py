@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from funnelwatch.cli.doctor_jobs import judge_jobs, judge_processes
+from funnelwatch.cli.doctor_jobs import judge_jobs, judge_processes, judge_version
 from sinks.exporter.jobs import JobsCollector
 from sinks.timescale.jobs import REFRESH, ROLLUPS, Job, JobState, WorkerProcesses, count_states, with_missing
 
@@ -86,13 +86,11 @@ def test_doctor_tells_once_that_no_job_runs_at_all() -> None:
 @pytest.mark.parametrize(
     ("allowed", "found"),
     [
-        (WorkerProcesses(27, 16, 8), []),
-        (WorkerProcesses(8, 16, 8), ["max_worker_processes is 8, 27 are needed"]),
+        (WorkerProcesses(21, 16, 8), []),
+        (WorkerProcesses(8, 16, 8), ["max_worker_processes is 8, 21 are needed"]),
         (
             WorkerProcesses(8, 4, 0),
-            [
-                "timescaledb.max_background_workers is 4, 12 are needed; max_worker_processes is 8, 15 are needed",
-            ],
+            ["timescaledb.max_background_workers is 4, 10 are needed; max_worker_processes is 8, 13 are needed"],
         ),
         (
             WorkerProcesses(99, None, 0),
@@ -101,8 +99,19 @@ def test_doctor_tells_once_that_no_job_runs_at_all() -> None:
     ],
 )
 def test_doctor_computes_how_many_processes_the_jobs_need(allowed: WorkerProcesses, found: list[str]) -> None:
-    """A launcher, a scheduler and ten jobs; those of parallel queries and three of the server beside them."""
-    assert [one.message for one in judge_processes(allowed, 10)] == found
+    """A launcher, a scheduler and eight jobs; those of parallel queries and three of the server beside them."""
+    assert [one.message for one in judge_processes(allowed)] == found
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"),
+    [("2.23.0-dev", True), ("2.23.1", True), ("2.9.3", True), ("2.24.0", False), ("2.30.1", False), ("3.0.0", False)],
+)
+def test_doctor_warns_of_an_extension_that_refreshes_too_much(version: str, warned: bool) -> None:
+    """Before 2.24 a late event costs a refresh of everything since."""
+    found = list(judge_version(version))
+    assert bool(found) is warned
+    assert all("2.24 or later" in one.advice and one.level == "warning" for one in found)
 
 
 def scraped(collector: JobsCollector) -> dict[str, str]:
