@@ -25,6 +25,7 @@ import pytest
 
 from deploy.embedded.errors import StackError
 from deploy.embedded.java import find_java
+from deploy.embedded.passwords import FOLDER
 from deploy.embedded.ports import HOST, free_port
 from deploy.embedded.probe import fault
 from deploy.embedded.stack import Kafka, Stack
@@ -258,6 +259,12 @@ def passable(path: Path) -> None:
     for folder in (path, *path.parents):
         if folder.is_relative_to(temporary) and folder != temporary:
             folder.chmod(0o755)
+
+
+def kcat_config(stack: Servers) -> str:
+    """The file by which kcat logs in, which `funnelwatch up` writes."""
+    file = stack.data_dir / FOLDER / "kcat.conf" if stack.data_dir else None
+    return str(file) if file and file.exists() else os.devnull
 
 
 def docker_is_wanted() -> bool:

@@ -2,6 +2,8 @@
 
 Clients and the broker log in with SCRAM-SHA-512, whose users are part of Kafka's metadata. The controller's listener
 has to work before the metadata are read, so there the node logs in with PLAIN, by a user of its configuration file.
+Clients may use PLAIN, too: librdkafka before 2.6.1, as in Debian's kcat, fails with SCRAM on Kafka 4
+(github.com/confluentinc/librdkafka/pull/4895).
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ SET_USERS_TIMEOUT_S = 30.0
 class ClosedKafka(ApacheKafka):
     """An Apache Kafka on which everybody has to log in.
 
-    Data of earlier versions have no users. The first start on them takes PLAIN as well, by which this class sets the
-    users; then the broker starts again without PLAIN.
+    Data of earlier versions have no users of SCRAM. At the first start on them the broker itself logs in with PLAIN,
+    and this class sets the users; then the broker starts again.
     """
 
     def __init__(self, context: Context, java_binary: Path, jars: Path, why: str) -> None:
@@ -63,7 +65,7 @@ class ClosedKafka(ApacheKafka):
     def after_start(self, port: int) -> bool:
         """Set the users where the data have none, and write the files by which kcat and Java's clients log in."""
         own, folder = self.config(), self.context.data_dir / FOLDER
-        private.write(folder / "kcat.conf", _lines(own))
+        private.write(folder / "kcat.conf", _lines(self._login("PLAIN", CLIENT, self._client)))
         login = f'{JAAS}.scram.ScramLoginModule required username="{CLIENT}" password="{self._client}";'
         java = {name: own[name] for name in ("security.protocol", "sasl.mechanism")} | {"sasl.jaas.config": login}
         private.write(folder / "client.properties", _lines({"bootstrap.servers": self.url(port), **java}))
@@ -102,19 +104,18 @@ class ClosedKafka(ApacheKafka):
 
     def _security(self, *, has_users: bool) -> Security:
         login = f'username="{NODE}" password="{self._node}"'
-        plain = f'{JAAS}.plain.PlainLoginModule required {login} user_{NODE}="{self._node}";'
+        node = f'{JAAS}.plain.PlainLoginModule required {login} user_{NODE}="{self._node}"'
         properties = {
             "sasl.mechanism.inter.broker.protocol": MECHANISM if has_users else "PLAIN",
-            "listener.name.broker.sasl.enabled.mechanisms": MECHANISM if has_users else f"{MECHANISM},PLAIN",
+            "listener.name.broker.sasl.enabled.mechanisms": f"{MECHANISM},PLAIN",
+            "listener.name.broker.plain.sasl.jaas.config": f'{node} user_{CLIENT}="{self._client}";',
             f"listener.name.broker.{MECHANISM.lower()}.sasl.jaas.config": (
                 f"{JAAS}.scram.ScramLoginModule required {login};"
             ),
             "sasl.mechanism.controller.protocol": "PLAIN",
             "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.controller.plain.sasl.jaas.config": plain,
+            "listener.name.controller.plain.sasl.jaas.config": f"{node};",
         }
-        if not has_users:
-            properties["listener.name.broker.plain.sasl.jaas.config"] = plain
         return Security(
             protocols={"BROKER": "SASL_PLAINTEXT", "CONTROLLER": "SASL_PLAINTEXT"},
             properties=properties,

@@ -149,7 +149,7 @@ def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, 
 def no_answer(error: Exception, bound: Bound) -> Answer:
     """The answer where none came."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    text = f"{type(reason).__name__}: {reason}"[:SHOWN]
+    text = redacted(f"{type(reason).__name__}: {reason}")[:SHOWN]
     return Answer(Outcome.UNANSWERED if bound.is_sent else Outcome.LATER, text)
 
 
@@ -166,7 +166,8 @@ def retry_after(value: str | None, now_s: float) -> float | None:
 
 
 def _said(status: int, body: bytes) -> str:
-    return f"{status} {' '.join(body.decode(errors='replace').split())[:SHOWN]}".strip()
+    # Cleaned before it is cut: of half a secret nobody would know that it is one.
+    return f"{status} {redacted(' '.join(body.decode(errors='replace').split()))[:SHOWN]}".strip()
 
 
 def _beginning(response: Any, bound: Bound) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from alert_rules.plain import Line, Whole
-from schemas.redaction import revealed
+from schemas.redaction import redacted, revealed
 from schemas.texts import cut
 from sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
 from sinks.alerts.bound import Bound
@@ -208,7 +208,7 @@ def _of_codes(recipients: Mapping[str, tuple[int, bytes]]) -> Answer:
     """One answer for recipients of whom each was refused for a reason of its own; later if any may still take it."""
     text = "; ".join(f"{name}: {code} {_text(said)}" for name, (code, said) in recipients.items())
     final = all(code >= PERMANENT for code, _ in recipients.values())
-    return Answer(Outcome.REFUSED if final else Outcome.LATER, text[:SHOWN])
+    return Answer(Outcome.REFUSED if final else Outcome.LATER, redacted(text)[:SHOWN])
 
 
 def _text(said: bytes | str) -> str:

@@ -19,6 +19,7 @@ import psycopg
 
 from funnelwatch.drills.servers import Servers
 from funnelwatch.settings import Settings
+from schemas.redaction import revealed
 from sinks.redis.hot import HotCopy
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import migrate
@@ -45,7 +46,7 @@ def look(settings: Settings, worker: Worker, begun: float, patience_s: float) ->
     """What happens, with the time since the start, s, until Redis has everything."""
     hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
     counted, seen, unhealthy = None, set(), 0
-    with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+    with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
         while time.monotonic() - begun < patience_s:
             produce(settings, [event()])
             row = session.execute("SELECT coalesce(sum(accepted), 0) FROM stream_progress").fetchone()
@@ -85,7 +86,7 @@ def main() -> None:
         database = Database(settings.timescale_url)
         migrate(database, settings.window_ms)
         database.close()
-        with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+        with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
             session.execute(FILL, [given.series])
             session.execute("VACUUM ANALYZE window_counts")
         for name in ("Redis is empty", "Redis has everything"):

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from schemas.redaction import revealed
 from sinks.timescale.database import Database
 from sinks.timescale.materializing import materialize
 from sinks.timescale.migrations import migrate
@@ -79,7 +80,7 @@ def test_a_restored_database_counts_on_exactly(settings: Settings, addresses: li
         one.stop()
     with closing(Database(before.timescale_url)) as database:
         materialize(database, now_ms())
-    copied(before.timescale_url, after.timescale_url, tmp_path)
+    copied(revealed(before.timescale_url), revealed(after.timescale_url), tmp_path)
     produce(before, second)
     with worker(before) as one:
         wait_until(lambda: done(before, 2_000) or not one.running, "those after the backup are counted", 120)

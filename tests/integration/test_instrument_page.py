@@ -21,7 +21,7 @@ from deploy.embedded.ports import HOST, free_port
 from producers.collector.line_mapping import load_line_mapping
 from tests.collector import KEY, collector, own_settings
 from tests.integration.topic import read_events, read_messages
-from tests.stack import wait_until
+from tests.stack import kcat_config, wait_until
 from tests.worker import environment
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def test_the_blocks_that_are_programs_run(own: Settings, tmp_path: Path, block: 
         assert len(read_messages(own, own.metrics_topic, samples)) == samples
 
 
-def test_node_and_kcat_produce_straight_to_the_topic(own: Settings, tmp_path: Path) -> None:
+def test_node_and_kcat_produce_straight_to_the_topic(own: Settings, stack: Servers, tmp_path: Path) -> None:
     """The shell block of the page, as it stands there but for the topic's name."""
     missing = [program for program in ("node", "npm", "kcat") if shutil.which(program) is None]
     if missing:
@@ -169,9 +169,7 @@ def test_node_and_kcat_produce_straight_to_the_topic(own: Settings, tmp_path: Pa
         pytest.skip(
             f"NOT TESTED: npm cannot install avsc, so Avro from Node was not produced: {installed.stderr[-300:]}"
         )
-    kcat = tmp_path / "kcat.conf"
-    kcat.write_text("".join(f"{name}={value}\n" for name, value in own.revealed_kafka_config.items()))
-    env = os.environ | {"KAFKA": own.kafka_bootstrap_servers, "KCAT_CONFIG": str(kcat)}
+    env = os.environ | {"KAFKA": own.kafka_bootstrap_servers, "KCAT_CONFIG": kcat_config(stack)}
     rest = rest.replace("-t funnel.events", f"-t {own.events_topic}")
     subprocess.run(["bash", "-ec", rest], cwd=tmp_path, env=env, check=True, timeout=120)
     (event,) = read_events(own, 1)

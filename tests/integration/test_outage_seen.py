@@ -17,6 +17,7 @@ import pytest
 
 from deploy.embedded.ports import HOST, free_port
 from funnelwatch.settings import Settings
+from schemas.redaction import revealed
 from sinks.timescale.alerts import AlertStore
 from sinks.timescale.closing import ClosingStore
 from sinks.timescale.database import Database
@@ -180,7 +181,7 @@ def pid(service: ServiceState) -> int:
 def test_a_worker_that_ends_and_one_that_is_frozen_are_told_apart(settings: Settings, ends: str) -> None:
     """By its heartbeat in the database: on purpose with the time of its end, frozen by silence."""
     fast = prepared(settings.model_copy(update=QUICK))
-    with worker(fast) as one, psycopg.connect(fast.timescale_url, autocommit=True) as session:
+    with worker(fast) as one, psycopg.connect(revealed(fast.timescale_url), autocommit=True) as session:
         one.wait_assigned()
 
         def row() -> Any:

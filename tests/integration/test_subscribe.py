@@ -21,13 +21,14 @@ from schemas.codec import Encoder
 from stream.detector.watchdog import heartbeat
 from tests.alerts import alert, publish
 from tests.programs import found, needs
-from tests.stack import not_on_tansu, wait_until
+from tests.stack import kcat_config, not_on_tansu, wait_until
 from tests.traffic import now_ms, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from funnelwatch.settings import Settings
+    from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "subscribe.md").read_text()
@@ -49,13 +50,6 @@ def recipe(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dict[str, Any
     exec(block("python"), names)
     load_settings.cache_clear()
     return names
-
-
-def kcat_config(folder: Path, settings: Settings) -> str:
-    """A file with the login, as `funnelwatch up` writes one."""
-    file = folder / "kcat.conf"
-    file.write_text("".join(f"{name}={value}\n" for name, value in settings.revealed_kafka_config.items()))
-    return str(file)
 
 
 def java_config(folder: Path, settings: Settings) -> str:
@@ -124,14 +118,14 @@ def test_the_python_recipe_puts_windows_together(settings: Settings, monkeypatch
 
 @needs("kcat")
 @not_on_tansu("is not understood by kcat 1.7")
-def test_the_kcat_recipe_shows_every_alert(settings: Settings, tmp_path: Path) -> None:
+def test_the_kcat_recipe_shows_every_alert(settings: Settings, stack: Servers) -> None:
     """Key, time and place of each message."""
     some(settings)
     assert found("kcat")
     text = block("sh").replace("funnel.alerts", settings.alerts_topic)
     done = subprocess.run(
         text, shell=True, capture_output=True,
-        env={**os.environ, "KAFKA": settings.kafka_bootstrap_servers, "KCAT_CONFIG": kcat_config(tmp_path, settings)},
+        env={**os.environ, "KAFKA": settings.kafka_bootstrap_servers, "KCAT_CONFIG": kcat_config(stack)},
         text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

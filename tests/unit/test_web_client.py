@@ -21,6 +21,7 @@ from schemas.web_client import Unanswered, ask, origin, without_login
 from sinks.alerts.answer import Outcome
 from sinks.alerts.routes import parse_routes
 from tests.alerts import alert
+from tests.receivers import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,6 +253,21 @@ def test_what_is_no_address_is_refused_without_its_login(address: str) -> None:
     with pytest.raises(ValueError, match="https://host:port/path") as refused:
         without_login(address)
     assert "pw" not in str(refused.value)
+
+
+@pytest.mark.parametrize("before", [0, 265, 272, 280])
+def test_an_answer_that_repeats_a_secret_is_told_without_it(before: int) -> None:
+    """Wherever it stands: an answer is cut after some characters, and half a secret is one, too."""
+
+    def refuse(_headers: object, body: bytes) -> tuple[int, str]:
+        return 400, "x" * before + " invalid routing key s3cretrout1ngkey0123456789"
+
+    with receiving(refuse) as server:
+        text = f"routes: [{{name: r, kind: pagerduty, routing_key: s3cretrout1ngkey0123456789, url: '{server.url}'}}]"
+        [route] = parse_routes(text, "f", {})
+        answer = route.deliver(alert(), None, 0)
+    assert answer.outcome is Outcome.REFUSED
+    assert "s3cret" not in answer.text
 
 
 def test_no_answer_is_told_without_the_login() -> None:
