@@ -17,6 +17,7 @@ import pytest
 
 from deploy.embedded.ports import HOST, free_port
 from funnelwatch.settings import Settings
+from schemas.redaction import revealed
 from sinks.timescale.alerts import AlertStore
 from sinks.timescale.closing import ClosingStore
 from sinks.timescale.database import Database
@@ -85,16 +86,8 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
     """Ages grow, the lag is absent, liveness stays 200, few lines are logged, and each shipped rule fires."""
     passable(tmp_path)
     services = own_stack("tansu").up(lambda _: None).services
-    settings = prepared(
-        Settings(
-            data_dir=tmp_path,
-            kafka_bootstrap_servers=services["kafka"].url,
-            kafka_config=services["kafka"].config,  # type: ignore[arg-type]
-            timescale_url=services["postgres"].url,
-            redis_url=services["redis"].url,
-            **QUICK,
-        )
-    )
+    # The stack's file in its data folder has the addresses and the passwords.
+    settings = prepared(Settings(data_dir=tmp_path / "data", **QUICK))
     port = free_port()
     with ExitStack() as running:
         one = running.enter_context(worker(settings)).wait_assigned()
@@ -180,7 +173,7 @@ def pid(service: ServiceState) -> int:
 def test_a_worker_that_ends_and_one_that_is_frozen_are_told_apart(settings: Settings, ends: str) -> None:
     """By its heartbeat in the database: on purpose with the time of its end, frozen by silence."""
     fast = prepared(settings.model_copy(update=QUICK))
-    with worker(fast) as one, psycopg.connect(fast.timescale_url, autocommit=True) as session:
+    with worker(fast) as one, psycopg.connect(revealed(fast.timescale_url), autocommit=True) as session:
         one.wait_assigned()
 
         def row() -> Any:
