@@ -102,7 +102,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
         for name in ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count"):
             assert before[f"funnelwatch_{name}"] > 0, name
         assert before["funnelwatch_counting_busy_seconds_total"] > 0
-        assert before["funnelwatch_redis_rebuild_ratio"] == 1
+        wait_until(lambda: metrics(one)["funnelwatch_redis_rebuild_ratio"] == 1, "Redis has all hot windows")
         assert before["process_resident_memory_bytes"] > 0
         assert answers_with(port, "process_open_fds", "funnelwatch_workers_alive 1.0")
         wait_until(lambda: not firing(url), "nothing fires")
