@@ -87,7 +87,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
     passable(tmp_path)
     services = own_stack("tansu").up(lambda _: None).services
     # The stack's file in its data folder has the addresses and the passwords.
-    settings = prepared(Settings(data_dir=tmp_path / "data", **QUICK))
+    settings = prepared(Settings(data_dir=tmp_path / "data", hot_horizon_s=600.0, **QUICK))
     port = free_port()
     with ExitStack() as running:
         one = running.enter_context(worker(settings)).wait_assigned()
