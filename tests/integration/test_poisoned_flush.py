@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from psycopg import sql
 
 from schemas.codec import Encoder
+from schemas.redaction import revealed
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, run
 from sinks.timescale.metric_counts import MetricStore
@@ -44,7 +45,7 @@ def quick(settings: Settings) -> Settings:
 
 def administer(settings: Settings, *statements: str) -> None:
     """Run statements as an administrator; ``{}`` is the database's name."""
-    with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+    with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
         session.execute("SET default_transaction_read_only = off")
         for statement in statements:
             session.execute(sql.SQL(statement).format(sql.Identifier(session.info.dbname)))  # type: ignore[arg-type]
