@@ -14,9 +14,8 @@ EVERY_S = 30.0
 
 CONNECTION = re.compile(
     r"FAIL|ALLBROKERSDOWN|brokers are down|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect"
-    r"|Unable to update metadata|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat|Connection"
-    r"|not ready"
-    r"|Kafka does not answer|Topic .* not found in cluster metadata"
+    r"|Unable to update metadata|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat"
+    r"|Connection|not ready|Kafka does not answer|Topic .* not found in cluster metadata"
 )
 """Marks lines that only repeat that a broker cannot be reached: of these one in half a minute is logged."""
 

@@ -113,20 +113,17 @@ def check_lag(settings: Settings, sleep: Callable[[float], None] = time.sleep) -
     try:
         looked_s = time.monotonic()
         first = [_try(reader.look) for _, _, reader in readers]
-        if any(isinstance(look, KafkaException) or look.lag for look in first):
+        if any(isinstance(look, Look) and look.lag for look in first):
             sleep(max(0.0, LOOKS_APART_S - (time.monotonic() - looked_s)))
         for (group, topic, reader), look in zip(readers, first, strict=True):
-            if isinstance(look, Look) and not look.partitions:
-                continue  # the topic does not exist, which another finding tells
-            try:
-                again = look if isinstance(look, Look) and not look.lag else reader.look()
-                oldest = reader.oldest(again) if again.lag else Oldest(None)
-            except KafkaException as error:
-                message = f"the lag of {group} on {topic} is not known: {error.args[0].str()}"
+            found = _again(reader, look)
+            if isinstance(found, KafkaException):
+                message = f"the lag of {group} on {topic} is not known: {found.args[0].str()}"
                 advice = "See that Kafka answers, and that this user may read the group and the topic."
                 yield Finding("consumer group", "unknown", message, advice)
-                continue
-            yield judge_lag(group, topic, again if isinstance(look, KafkaException) else look, again, oldest)
+            elif isinstance(look, Look) and look.partitions:
+                yield judge_lag(group, topic, look, *found)
+            # Else the topic does not exist, which another finding tells.
     finally:
         for _, _, reader in readers:
             reader.close()
@@ -135,6 +132,19 @@ def check_lag(settings: Settings, sleep: Callable[[float], None] = time.sleep) -
 def _try(look: Callable[[], Look]) -> Look | KafkaException:
     try:
         return look()
+    except KafkaException as error:
+        return error
+
+
+def _again(reader: _Group, look: Look | KafkaException) -> tuple[Look, Oldest] | KafkaException:
+    """The second look where the first has found a lag, and the oldest unread record."""
+    if isinstance(look, KafkaException):
+        return look
+    if not look.lag:
+        return look, Oldest(None)
+    try:
+        again = reader.look()
+        return again, reader.oldest(again) if again.lag else Oldest(None)
     except KafkaException as error:
         return error
 

@@ -25,6 +25,7 @@ from sinks.alerts.aside import aside
 from sinks.timescale.database import is_outage
 from sinks.timescale.notifications import Result
 from stream.outage import StoppedError
+from stream.servers import DATABASE, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +140,7 @@ class Lane:
                 self._wake.clear()
                 try:
                     pause_s = self.step()
+                    servers.done(f"{DATABASE}: route {self.route.name}")
                 except StoppedError as error:
                     log.warning("%s, and left: the message may come twice", error)
                     return
@@ -147,7 +149,7 @@ class Lane:
                         # A fault of ours in one lane must not take the others along, nor go unnoticed.
                         log.exception("route %s: unexpected", self.route.name)
                     else:
-                        log.warning("route %s: the database: waiting: %s", self.route.name, error)
+                        servers.failed(f"{DATABASE}: route {self.route.name}", error)
                     pause_s = min(self._failed(None), OUTAGE_S)
                 if pause_s > IDLE_S:
                     self._pause(pause_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,15 @@ def test_a_registry_that_is_away_pauses_the_detector_and_loses_no_window_and_no_
         registry.status = 503
         store = AlertStore(database)
         with worker(quick) as one:
-            wait_until(lambda: "schema registry: closed windows: waiting" in one.text(), "it waits to read", 120)
+            wait_until(
+                lambda: re.search(r"schema registry: waiting, .*\(.*closed windows", one.text()),
+                "it waits to read",
+                120,
+            )
             assert store.last_window("sign_up") is None
             registry.down = {"POST"}
             wait_until(lambda: store.last_window("sign_up") == last, "every window is judged", 120)
-            wait_until(lambda: "detect: waiting" in one.text(), "it waits to publish")
+            wait_until(lambda: re.search(r"schema registry: waiting, .*\(.*detect", one.text()), "it waits to publish")
             assert store.outbox("sign_up")
             assert everything(quick, quick.alerts_topic) == []
             assert one.running

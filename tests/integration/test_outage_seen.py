@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import tempfile
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ import psycopg
 import pytest
 
 from deploy.embedded.ports import HOST, free_port
+from deploy.embedded.stack import Stack
 from funnelwatch.settings import Settings
 from schemas.redaction import revealed
 from sinks.timescale.alerts import AlertStore
@@ -25,14 +28,13 @@ from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.migrations import migrate
 from tests.integration.test_prometheus import exporter
 from tests.programs import get_json, needs, program
-from tests.stack import passable, wait_until
+from tests.stack import FOLDER_PREFIX, wait_until
 from tests.traffic import event, prepared, produce
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from deploy.embedded.stack import Stack
     from deploy.embedded.state import ServiceState
     from tests.worker import Worker
 
@@ -79,23 +81,22 @@ def watched(folder: Path, targets: dict[str, int]) -> list[str]:
     return [*arguments, f"--web.listen-address={HOST}:{{port}}"]
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The data folder of a stack of this test's own, which is ended. Every user may pass to it, unlike to tmp_path."""
+    made = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+    made.chmod(0o755)
+    yield made
+    Stack(made, "tansu").down(purge=True)
+    shutil.rmtree(made, ignore_errors=True)
+
+
 @needs("prometheus")
-def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
-    own_stack: Callable[..., Stack], tmp_path: Path
-) -> None:
+def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(tmp_path: Path, folder: Path) -> None:
     """Ages grow, the lag is absent, liveness stays 200, few lines are logged, and each shipped rule fires."""
-    passable(tmp_path)
-    services = own_stack("tansu").up(lambda _: None).services
-    settings = prepared(
-        Settings(
-            data_dir=tmp_path,
-            kafka_bootstrap_servers=services["kafka"].url,
-            kafka_config=services["kafka"].config,  # type: ignore[arg-type]
-            timescale_url=services["postgres"].url,
-            redis_url=services["redis"].url,
-            **QUICK,
-        )
-    )
+    services = Stack(folder, "tansu").up(lambda _: None).services
+    # The stack's file in its data folder has the addresses and the passwords.
+    settings = prepared(Settings(data_dir=folder, hot_horizon_s=600.0, **QUICK))
     port = free_port()
     with ExitStack() as running:
         one = running.enter_context(worker(settings)).wait_assigned()
@@ -110,7 +111,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(
         for name in ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count"):
             assert before[f"funnelwatch_{name}"] > 0, name
         assert before["funnelwatch_counting_busy_seconds_total"] > 0
-        assert before["funnelwatch_redis_rebuild_ratio"] == 1
+        wait_until(lambda: metrics(one)["funnelwatch_redis_rebuild_ratio"] == 1, "Redis has all hot windows")
         assert before["process_resident_memory_bytes"] > 0
         assert answers_with(port, "process_open_fds", "funnelwatch_workers_alive 1.0")
         wait_until(lambda: not firing(url), "nothing fires")

@@ -151,7 +151,7 @@ def test_the_database_away_pauses_the_stream_and_loses_nothing(quick: Settings) 
         door_.shut()
         for at in range(1_000, 3_000, 100):
             produce(quick, events[at : at + 100])
-        wait_until(lambda: re.search("PostgreSQL: .*: waiting", one.text()), "it says that it waits")
+        wait_until(lambda: "PostgreSQL: waiting" in one.text(), "it says that it waits")
         time.sleep(quick.session_timeout_s + 1)  # the outage outlasts the session timeout
         assert one.get("/metrics")[0] == 200
         assert one.running
@@ -171,7 +171,7 @@ def test_a_worker_can_be_ended_while_the_database_is_away(quick: Settings, how: 
         door_.shut() if how == "down" else door_.freeze()
         produce(quick, events[100:])
         if how == "down":
-            wait_until(lambda: re.search("PostgreSQL: .*: waiting", one.text()), "it waits")
+            wait_until(lambda: "PostgreSQL: waiting" in one.text(), "it waits")
         else:
             time.sleep(2)  # there is nothing to be seen of a call that hangs
         began = time.monotonic()
@@ -189,8 +189,8 @@ def test_a_worker_waits_for_the_database_to_start_and_can_be_ended_meanwhile(qui
     produce(quick, events)
     with door(revealed(quick.timescale_url)) as (door_, url), workers(quick, 2, timescale_url=url) as (one, other):
         door_.shut()
-        wait_until(lambda: "PostgreSQL: migrations: waiting" in other.text(), "it waits", 120)
-        wait_until(lambda: "PostgreSQL: migrations: waiting" in one.text(), "it waits", 120)
+        wait_until(lambda: re.search(r"PostgreSQL: waiting, .*\(migrations\)", other.text()), "it waits", 120)
+        wait_until(lambda: re.search(r"PostgreSQL: waiting, .*\(migrations\)", one.text()), "it waits", 120)
         began = time.monotonic()
         one.stop()
         assert time.monotonic() - began < 40, one.text()
