@@ -175,7 +175,7 @@ class CacheRebuild:
             places = debt.places_to_settle()
             if places is not None:
                 self._hot.set_marks("settled", places)
-                debt.settle()
+                metrics.observe_delays(metrics.EVENT_TO_REDIS, debt.settle(), self._now_ms())
             return 0.0
         return max(0.05, self._check_at - self._monotonic())
 
