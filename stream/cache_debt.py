@@ -156,6 +156,11 @@ class CacheDebt:
                 del self._windows[window]
             return window
 
+    def flushed_to(self, partition: int) -> int:
+        """How far this worker has flushed a partition; 0 where it has not."""
+        with self._lock:
+            return self._flushed.get(partition, ("", 0))[1]
+
     def flushed(self) -> list[PartitionPlace]:
         """Of each partition that was verified how far this worker has flushed it."""
         with self._lock:
