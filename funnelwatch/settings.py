@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     keep_5m_days: int = Field(0, ge=0, description="Counts by 5 minutes are kept this long, days; 0: for ever.")
     keep_1h_days: int = Field(0, ge=0, description="Counts by the hour are kept this long, days; 0: for ever.")
     keep_1d_days: int = Field(0, ge=0, description="Counts by the day are kept this long, days; 0: for ever.")
+    keep_alerts_days: int = Field(
+        365, ge=0, description="Alerts that have ended, and what was sent, are kept this long, days; 0: for ever."
+    )
 
     # How it runs
     flush_interval_s: float = Field(0.25, gt=0, description="At most this long from the fetch to the flush, s.")

@@ -13,22 +13,28 @@ joined has most of them in common. So flushes are small when little comes, and g
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import psycopg
+
 from sinks.redis.client import explain
 from sinks.redis.hot import Outage
 from sinks.redis.state import IncompleteError, RepairedError
 from sinks.timescale.counts import MisplacedError
+from sinks.timescale.errors import ErrorKind, kind_of
 from stream import metrics
 from stream.ages import ages
 from stream.clock import wall_clock_ms
 from stream.counting import Judged, joined
 from stream.faults import point
 from stream.fetch import stretches
-from stream.outage import Patience
+from stream.isolation import Rejection, detail_of, halves, refuse
+from stream.outage import Patience, is_server_away
 from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from sinks.timescale.counts import CountStore, Flushed
     from stream.cache_debt import CacheDebt
     from stream.fetch import Assigned, JudgedFetch
+    from stream.isolation import Isolation
     from stream.model import PartitionCounts
 
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
@@ -59,6 +66,7 @@ class Aggregator:
         commit: called with what was counted: partition to next offset.
         stopping: set when the worker stops.
         now_ms: the wall clock.
+        isolation: takes out the events that the database rejects; None: such an event is raised.
     """
 
     def __init__(
@@ -72,7 +80,9 @@ class Aggregator:
         commit: Callable[[dict[int, int]], None],
         stopping: threading.Event,
         now_ms: Callable[[], int] = wall_clock_ms,
+        isolation: Isolation | None = None,
     ) -> None:
+        self._isolation = isolation
         self._settings = settings
         self._store = store
         self._hot = hot
@@ -118,7 +128,62 @@ class Aggregator:
         return [assigned.partition for assigned in fetch.at_end if assigned.moved_s <= since]
 
     def _flush(self, judged: list[tuple[Assigned, Judged]], now_ms: int) -> None:
+        try:
+            self._count(judged, now_ms)
+        except psycopg.Error as error:
+            if self._isolation is None or kind_of(error) is ErrorKind.BUG:
+                raise
+            log.warning("PostgreSQL: flush: %s: flushing in smaller parts", " ".join(str(error).split()))
+            for assigned, verdict in judged:
+                self._count_apart(self._isolation, assigned, verdict, now_ms)
+
+    def _count_apart(self, isolation: Isolation, assigned: Assigned, verdict: Judged, now_ms: int) -> None:
+        """Count a batch in ever smaller parts, in order; an event that the database rejects is refused."""
+        rejections: list[Rejection] = []
+        parts = [verdict]
+        while parts:
+            part = parts.pop()
+            part = self._wait_for("Kafka: dead letters", partial(isolation.without, assigned, part, rejections))
+            try:
+                self._count([(assigned, part)], now_ms)
+            except psycopg.Error as error:
+                events = part.accepted
+                if not events.offsets.size or kind_of(error) is ErrorKind.BUG:
+                    raise
+                if events.offsets.size > 1:
+                    parts += reversed(halves(part))
+                    continue
+                parts.append(part)
+                if self._is_at_fault(assigned, part, now_ms):
+                    log.warning("partition %d, offset %d: %s", part.partition, events.offsets[0], detail_of(error))
+                    rejections.append(Rejection(events, detail_of(error)))
+
+    def _is_at_fault(self, assigned: Assigned, part: Judged, now_ms: int) -> bool:
+        """Whether the database accepts all of a batch but its one event, which failed; waits until it does.
+
+        False where it had to wait: then the event may be accepted by now as well.
+        """
         settings = self._settings
+        empty = refuse(part, np.ones(1, np.bool_), [])
+        batch = tally(empty, settings.window_ms, int(settings.allowed_disorder_s * 1000), now_ms)
+        tries = 0
+
+        def rehearse() -> None:
+            nonlocal tries
+            tries += 1
+            with contextlib.suppress(MisplacedError):  # counted by somebody else meanwhile, as the next try finds
+                self._store.flush(settings.events_topic, assigned.topic_id, [batch], rehearsal=True)
+
+        self._wait_for("PostgreSQL: flush", rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG)
+        return tries == 1
+
+    def _count(self, judged: list[tuple[Assigned, Judged]], now_ms: int) -> None:
+        settings = self._settings
+        events = sum(verdict.accepted.offsets.size for _, verdict in judged)
+
+        def is_away(error: Exception) -> bool:
+            return is_server_away(error) and not (events > 1 and self._isolation and kind_of(error) is ErrorKind.LIMIT)
+
         disorder_ms = int(settings.allowed_disorder_s * 1000)
         pending: Pending = {
             assigned.partition: (assigned, verdict, tally(verdict, settings.window_ms, disorder_ms, now_ms))
@@ -131,7 +196,7 @@ class Aggregator:
             started = time.perf_counter()
             try:
                 flush = partial(self._store.flush, settings.events_topic, topic_id, batches)
-                flushed = self._wait_for("PostgreSQL: flush", flush)
+                flushed = self._wait_for("PostgreSQL: flush", flush, is_away=is_away)
             except MisplacedError as error:
                 log.warning("%s", error)
                 assigned, verdict, _ = pending.pop(error.partition)

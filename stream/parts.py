@@ -24,6 +24,7 @@ from sinks.timescale.database import Database, is_outage
 from sinks.timescale.declared import declare
 from sinks.timescale.freshness import FreshnessStore
 from sinks.timescale.heartbeats import HeartbeatStore
+from sinks.timescale.keeping import forget_alerts
 from sinks.timescale.materializing import materialize
 from sinks.timescale.metric_counts import MetricStore
 from sinks.timescale.migrations import migrate
@@ -44,6 +45,7 @@ from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
 from stream.intake import Fetcher
+from stream.isolation import Isolation
 from stream.judging import Judging
 from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
@@ -207,6 +209,7 @@ class Parts:
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
             stopping=self.stopping,
+            isolation=Isolation(settings, partial(DeadLetters, settings), Decoder("FunnelEvent", self.registry)),
         )
 
     def _hot_copy(self) -> HotCopy:
@@ -267,7 +270,10 @@ class Parts:
 
     @cached_property
     def upkeep(self) -> Callable[[], None]:
-        """What archives and materializes counts on plain PostgreSQL, and keeps refreshes within what is not dropped."""
+        """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago.
+
+        Keeps refreshes within what is not dropped.
+        """
         database = self._database("upkeep")
 
         def once() -> None:
@@ -275,6 +281,7 @@ class Parts:
             self._move_horizons(database)
             archive(database, wall_clock_ms())
             materialize(database, wall_clock_ms(), go_on=lambda: not self.stopping.is_set())
+            forget_alerts(database, wall_clock_ms(), self.settings.keep_alerts_days, self.settings.max_age_days)
 
         return once
 

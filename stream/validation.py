@@ -51,6 +51,7 @@ class Refusal(StrEnum):
     OTHER_KIND = "OTHER_KIND"
     TOO_MANY_NAMES = "TOO_MANY_NAMES"
     TOO_MANY_SERIES = "TOO_MANY_SERIES"
+    NOT_STORED = "NOT_STORED"
 
 
 class RefusedError(ValueError):
