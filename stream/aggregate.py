@@ -39,9 +39,7 @@ from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
-
-    from prometheus_client import Histogram
+    from collections.abc import Callable, Sequence
 
     from funnelwatch.settings import Settings
     from sinks.redis.hot import HotCopy
@@ -54,13 +52,6 @@ if TYPE_CHECKING:
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
 
 log = logging.getLogger(__name__)
-
-
-def observe_delays(histogram: Histogram, oldest: Iterable[int | None], now_ms: int) -> None:
-    """Note how long ago the oldest records were written to Kafka, by its timestamps (ms)."""
-    for log_time in oldest:
-        if log_time is not None:
-            histogram.observe(max(0, now_ms - log_time) / 1000)
 
 
 class Aggregator:
@@ -219,11 +210,13 @@ class Aggregator:
             metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
             ages.succeeded("flush")
             oldest = [verdict.oldest_log_time for _, verdict, _ in pending.values()]
-            observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
+            metrics.observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
             point("committed")
             self._account(pending, flushed)
             if self._copy(batches, topic_id, flushed, now_ms):
-                observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
+                metrics.observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
+            else:
+                self._debt.delay(oldest)
             point("copied")
             self._commit({counts.partition: counts.next_offset for counts in batches})
             point("offsets_committed")

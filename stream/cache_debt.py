@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOST_WINDOWS = 500
 """With more of them everything is copied, newest first."""
 
+MOST_DELAYED = 1_000
+
 
 class CacheDebt:
     """Windows, or everything, that must be copied from the database to the cache.
@@ -47,6 +49,7 @@ class CacheDebt:
         self._windows: dict[Window, None] = {}
         self._least: dict[int, int] = {}
         self._flushed: dict[int, tuple[str, int]] = {}
+        self._delayed: list[int | None] = []
 
     # The counting thread
 
@@ -88,6 +91,12 @@ class CacheDebt:
 
     def _note(self, marks: Iterable[MoveMark]) -> None:
         self._flushed |= {mark.partition: (mark.topic_id, mark.to) for mark in marks}
+
+    def delay(self, oldest: Iterable[int | None]) -> None:
+        """Note the times (ms) of the oldest records of a flush that is not in the cache yet; of many only some."""
+        with self._lock:
+            if len(self._delayed) < MOST_DELAYED:
+                self._delayed += oldest
 
     def owe_everything(self) -> None:
         """Note that the cache lacks nobody knows what."""
@@ -147,6 +156,11 @@ class CacheDebt:
                 del self._windows[window]
             return window
 
+    def flushed_to(self, partition: int) -> int:
+        """How far this worker has flushed a partition; 0 where it has not."""
+        with self._lock:
+            return self._flushed.get(partition, ("", 0))[1]
+
     def flushed(self) -> list[PartitionPlace]:
         """Of each partition that was verified how far this worker has flushed it."""
         with self._lock:
@@ -159,12 +173,15 @@ class CacheDebt:
                 return None
             return [(number, *place) for number, place in self._flushed.items() if number in self.verified]
 
-    def settle(self) -> None:
-        """Nothing is left, unless something came meanwhile."""
+    def settle(self) -> list[int | None]:
+        """Nothing is left, unless something came meanwhile; the times that were noted with ``delay``."""
         with self._lock:
-            if not self._everything and not self._windows:
-                self._settled = True
-                self._least = {}
+            if self._everything or self._windows:
+                return []
+            self._settled = True
+            self._least = {}
+            delayed, self._delayed = self._delayed, []
+            return delayed
 
     def unsettle(self) -> None:
         """The marks of this worker are to be settled once more."""

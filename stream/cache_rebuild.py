@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sinks.redis.state import CacheState
     from sinks.timescale.cache import CacheSource, Place
     from stream.cache_debt import CacheDebt, PartitionPlace
+    from stream.fetch import Assigned
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,9 @@ CHECK_EVERY_S = 5.0
 """The marks are compared this often, so that a Redis that was emptied or restored is noticed without events."""
 
 RETRY_S = 1.0
-CHECKS = 3
+CHECKS = 10
 """A mark that is behind in so many checks in a row is a gap; in fewer it is a flush that is being written."""
-RECHECK_S = 0.2
+RECHECK_S = 0.5
 LONGEST_REST_S = 0.5
 
 
@@ -98,7 +99,7 @@ class CacheRebuild:
         source: CacheSource,
         hot: HotCopy,
         debt: CacheDebt,
-        assigned: Callable[[], Mapping[int, object]],
+        assigned: Callable[[], Mapping[int, Assigned]],
         now_ms: Callable[[], int] = wall_clock_ms,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,7 +113,7 @@ class CacheRebuild:
         self._copy: _Copy | None = None
         self._began: tuple[str, int, list[PartitionPlace]] = "", 0, []
         self._noted: tuple[int, str, int] = 0, "", 0
-        self._verified: dict[int, object] = {}
+        self._verified: dict[int, Assigned] = {}
         self._check_at = 0.0
         self._behind = 0
         self.fault: str | None = None
@@ -145,7 +146,8 @@ class CacheRebuild:
                 raise
             return RETRY_S
         finally:
-            metrics.CACHE_INCOMPLETE.set(not (self._debt.settled and self._debt.connected))
+            is_complete = self._debt.settled and self._debt.connected and self._copy is None
+            metrics.CACHE_INCOMPLETE.set(not is_complete)
         self._works()
         # The interpreter runs one thread at a time: as long as this one has had it, the others have it.
         return pause or min(LONGEST_REST_S, time.thread_time() - began)
@@ -165,17 +167,18 @@ class CacheRebuild:
         if everything := debt.everything:
             self._copy = None
             return 0.0 if self._begin(everything) else RETRY_S
-        if self._copy is not None:
-            self._copy_step(self._copy)
-            return 0.0
         if debt.owes_windows:
             self._copy_window()
             return 0.0
         if not debt.settled:
+            # Also while a copy is under way: until it is done, readers know by ``whole`` what they can have.
             places = debt.places_to_settle()
             if places is not None:
                 self._hot.set_marks("settled", places)
-                debt.settle()
+                metrics.observe_delays(metrics.EVENT_TO_REDIS, debt.settle(), self._now_ms())
+            return 0.0
+        if self._copy is not None:
+            self._copy_step(self._copy)
             return 0.0
         return max(0.05, self._check_at - self._monotonic())
 
@@ -190,6 +193,8 @@ class CacheRebuild:
         """See whether Redis has what it says it has; False if that can only be told in a moment."""
         debt = self._debt
         mine = self._assigned()
+        # What is noted as flushed before this is in the marks that are read after it.
+        expected = {number: max(one.counted_from, debt.flushed_to(number)) for number, one in mine.items()}
         if not debt.connected:
             self._hot.probe()
             self._hot.learn_repairs()
@@ -204,7 +209,7 @@ class CacheRebuild:
             self._hot.clear()
             self._lack_everything("", 0, "it was cleared")
         else:
-            behind = [number for number in mine if self._is_behind(number, state, counted)]
+            behind = [number for number in mine if self._is_behind(mine[number], expected[number], state, counted)]
             self._behind = self._behind + 1 if behind else 0
             if 0 < self._behind < CHECKS:
                 self._check_at = self._monotonic()
@@ -219,18 +224,15 @@ class CacheRebuild:
         debt.verified = frozenset(mine)
         return True
 
-    def _is_behind(self, number: int, state: CacheState, counted: Mapping[int, Place]) -> bool:
+    def _is_behind(self, mine: Assigned, expected: int, state: CacheState, counted: Mapping[int, Place]) -> bool:
+        number = mine.partition
         place, mark = counted.get(number), state.marks.get(number)
-        if place is None:
-            return False
-        if mark is None and not place.any:
+        if mark is None and place is not None and not place.any:
             self._hot.set_marks("settled", [(number, place.topic_id, place.offset)], state.epoch)
             return False
-        if mark is None or mark.topic_id != place.topic_id:
-            return True
-        return mark.offset < self._debt.least(number, place.offset)
+        return mark is None or mark.topic_id != mine.topic_id or mark.offset < self._debt.least(number, expected)
 
-    def _check_owing(self, state: CacheState, mine: Mapping[int, object]) -> None:
+    def _check_owing(self, state: CacheState, mine: Mapping[int, Assigned]) -> None:
         """What the last worker of a partition left out is ours now; what we left out is settled once more."""
         owing = {number: mark.owes for number, mark in state.marks.items() if number in mine and mark.owes is not None}
         came = [number for number in owing if self._verified.get(number) is not mine[number]]

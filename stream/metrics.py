@@ -6,9 +6,14 @@ outage cannot freeze them. What is not known is NaN or absent, never 0.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from funnelwatch.process_metrics import process_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 REGISTRY = process_registry()
 """Only a worker shows it."""
@@ -107,3 +112,10 @@ RULES_FAULT = Gauge(
     registry=REGISTRY,
 )
 REBUILD_PROGRESS.set(float("nan"))
+
+
+def observe_delays(histogram: Histogram, oldest: Iterable[int | None], now_ms: int) -> None:
+    """Note how long ago the oldest records were written to Kafka, by its timestamps (ms)."""
+    for log_time in oldest:
+        if log_time is not None:
+            histogram.observe(max(0, now_ms - log_time) / 1000)

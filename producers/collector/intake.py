@@ -30,6 +30,7 @@ RIGHT = (
 )
 FIELD_OF = {
     Refusal.UNKNOWN_STEP: "step",
+    Refusal.UNDECLARED_FUNNEL: "funnel",
     Refusal.STATUS_MISSING: "status",
     Refusal.IN_THE_FUTURE: "ts",
     Refusal.TOO_OLD: "ts",

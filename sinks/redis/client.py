@@ -64,6 +64,11 @@ def connect(address: str | SecretStr, *, timeout_s: float = 5.0, connect_timeout
     try:
         if not _is_cluster(client):
             return client
+    except redis.TimeoutError as error:
+        client.close()
+        if urlsplit(url).scheme == "rediss":
+            raise redis.TimeoutError(f"{error}; a server that speaks no TLS is redis://, not rediss://") from error
+        raise
     except BaseException:
         client.close()
         raise
@@ -106,10 +111,19 @@ def server_of(client: Client) -> ServerInfo:
 
 def _is_cluster(client: Client) -> bool:
     try:
-        return bool(client.info("cluster").get("cluster_enabled"))
+        mode = _mode(client)
     except redis.exceptions.NoPermissionError:
         # A user who may not ask can still use a single server; with a cluster the scripts fail and name it.
         return False
+    if mode == "sentinel":
+        raise UrlError(f"FUNNELWATCH_REDIS_URL names a Redis Sentinel: right would be {SENTINEL_FORM}")
+    return mode == "cluster"
+
+
+def _mode(client: Client) -> str:
+    """Says "standalone", "cluster" or "sentinel"."""
+    told = client.info("server")
+    return str(told.get("redis_mode") or told.get("server_mode"))
 
 
 def _primary(url: str, bounds: dict[str, Any]) -> Client:
@@ -152,8 +166,12 @@ def _host(text: str) -> tuple[str, int]:
     return name.strip("[]"), int(port)
 
 
+NEEDS_LOGIN = "it asks for a password: set one in FUNNELWATCH_REDIS_URL, redis://:PASSWORD@HOST:PORT/0"
+
 SENTENCES = (
-    ("NOAUTH", "it asks for a password: set one in FUNNELWATCH_REDIS_URL, redis://:PASSWORD@HOST:PORT/0"),
+    ("NOAUTH", NEEDS_LOGIN),
+    ("Authentication required", NEEDS_LOGIN),
+    ("with the client already authenticated", NEEDS_LOGIN),
     ("WRONGPASS", "it refuses the password or the user in FUNNELWATCH_REDIS_URL"),
     ("invalid username-password", "it refuses the password or the user in FUNNELWATCH_REDIS_URL"),
     ("without any password configured", "it has no password, and FUNNELWATCH_REDIS_URL gives one"),
@@ -171,6 +189,7 @@ SENTENCES = (
     ("CROSSSLOT", "it is a Redis Cluster, and its user may not run INFO, by which funnelwatch would know"),
     ("MOVED", "it is a Redis Cluster, and its user may not run INFO, by which funnelwatch would know"),
     ("MISCONF", "it refuses writes because it cannot save its data to disk"),
+    ("No master found", "the Sentinels know no primary of the name in FUNNELWATCH_REDIS_URL, or do not answer"),
     ("MASTERDOWN", "it is a replica that has lost its primary"),
     ("Protocol Error", "something that is not Redis answers there"),
     ("wrong version number", "it does not speak TLS: redis:// instead of rediss://"),

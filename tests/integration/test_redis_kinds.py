@@ -80,13 +80,6 @@ def wrong_password() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def needless_password() -> Iterator[str]:
-    """It has none, and one is set."""
-    with running() as server:
-        yield f"redis://:other@{HOST}:{server.port}/0"
-
-
-@contextlib.contextmanager
 def other_protocol() -> Iterator[str]:
     """A web server."""
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
@@ -166,7 +159,6 @@ WRONG: list[tuple[Callable[[], AbstractContextManager[str]], str]] = [
     (not_a_url, "cannot be read"),
     (without_password, "asks for a password"),
     (wrong_password, "refuses the password"),
-    (needless_password, "no password"),
     (other_protocol, "not Redis"),
     (loading, "loading"),
     (plain_for_tls, "TLS"),
@@ -175,7 +167,7 @@ WRONG: list[tuple[Callable[[], AbstractContextManager[str]], str]] = [
     (forbidden, "may not do"),
     (no_such_database, "no database"),
     (sentinel_without_name, "redis+sentinel://HOST"),
-    (sentinel_of_another, "other"),
+    (sentinel_of_another, "no primary of the name"),
     (sentinel_as_redis, "Sentinel"),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from funnelwatch.settings import Settings
+from producers.collector.intake import Checks, Fault
 from schemas.codec import Decoder, Encoder
 from stream.admission import OTHER, Admitting, SeriesLimits
 from stream.counting import Judge, Record, RecordBatch, Records
@@ -123,3 +125,13 @@ def test_a_deployment_can_refuse_every_undeclared_funnel() -> None:
     assert [(one.record.offset, one.reason) for one in judged.refused] == [(0, "UNDECLARED_FUNNEL")]
     assert "reject" in judged.refused[0].detail
     assert judged.accepted.offsets.tolist() == [1]
+
+
+def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
+    """Its sender is told the field and the reason, and nothing is written to Kafka."""
+    checks = Checks(Settings(undeclared_funnels="reject"), DECLARED)
+    given = {"funnel": "invented", "step": "A", "os": "iOS", "phase": "IMPRESSION", "sign_up_session_id": "s"}
+    found = checks.complete(given, "", 0, now_ms())
+    assert isinstance(found, Fault)
+    assert (found.field, "nobody declared" in found.message) == ("funnel", True)
+    assert isinstance(checks.complete({**given, "funnel": "sign_up"}, "", 0, now_ms()), dict)

@@ -280,3 +280,40 @@ def test_a_database_that_was_set_back_clears_the_cache(world: World) -> None:
     copy_all(world, worker)
     world.store.counts, world.store.progress = backup
     copy_all(world, started(world, 0, 1))
+
+
+def test_a_flush_that_takes_its_time_is_not_taken_for_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the commit and the write to Redis the marks are checked again and again: nothing is copied."""
+    worker = started(world, 0, 1)
+    copy_all(world, worker)
+    count(world, worker)
+    written = rows_copied(world, monkeypatch)
+
+    def check(name: str) -> None:
+        if name == "committed":
+            for _ in range(3 * cache_rebuild.CHECKS):
+                world.clock.now += cache_rebuild.CHECK_EVERY_S
+                worker.rebuild.step()
+
+    world.at_point = check
+    count(world, worker)
+    assert written == [1]
+
+
+def test_what_a_short_outage_left_out_is_copied_in_the_middle_of_a_long_copy(world: World) -> None:
+    """Readers of the newest windows do without Redis for a moment, not until everything is copied."""
+    worker = started(world, 0, 1)
+    for _ in range(12):
+        worker.rebuild.step()
+    world.hot.fail = 1
+    count(world, worker)
+    assert not worker.debt.connected
+    worker.rebuild.step()
+    for _ in range(6):
+        worker.rebuild.step()
+    window = world.now_ms - world.now_ms % WINDOW_MS
+    assert world.hot.state().is_whole(window)
+    assert not world.hot.state().is_whole(world.hot.oldest(START))
+    shown = {key: tally for key, tally in world.hot.counts.items() if key[0] == window}
+    assert shown == {key: tally for key, tally in world.store.counts.items() if key[0] == window}
+    copy_all(world, worker)

@@ -17,6 +17,7 @@ from sinks.redis.hot import Outage
 from sinks.timescale.counts import Flushed
 from stream import outage
 from stream.aggregate import Aggregator
+from stream.cache_debt import CacheDebt
 from stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
 from stream.duplicates import SeenIds
 from stream.fetch import Assigned, JudgedFetch
@@ -83,11 +84,13 @@ class Apart(Isolation):
 class Away:
     """A Redis that is not there."""
 
-    def rebuild(self, *_: Any) -> int:
+    def write(self, *_: Any) -> bool:
         """Fails."""
         raise Outage[0]("away")
 
-    oldest = write = rebuild
+    def oldest(self, now_ms: int) -> int:
+        """Asks nobody."""
+        return now_ms
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +127,7 @@ def world(database: Database) -> tuple[Aggregator, Letters]:
         settings=settings,
         store=cast("Any", database),
         hot=cast("Any", Away()),
+        debt=CacheDebt(),
         rewind=lambda _: None,
         commit=lambda _: None,
         stopping=threading.Event(),
