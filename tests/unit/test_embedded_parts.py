@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +16,10 @@ from deploy.embedded import external, folder, kafka_jars, passwords, private
 from deploy.embedded.errors import StackError
 from deploy.embedded.java import parse_version
 from deploy.embedded.ports import HOST, RANGE, free_ports
+from deploy.embedded.server import Context
 from deploy.embedded.stack import Stack
 from deploy.embedded.state import ServiceState, StackState
+from deploy.embedded.tansu import TansuServer
 from funnelwatch.settings import Settings
 from schemas.redaction import revealed
 
@@ -131,6 +134,17 @@ def test_what_is_shown_of_a_service_has_no_password() -> None:
     assert (kafka.is_open, cache.is_open) == (False, False)
     assert running("kafka", "127.0.0.1:7").is_open
     assert running("postgres", "postgresql://postgres@127.0.0.1:7/x").is_open
+
+
+def test_clients_of_tansu_ask_for_records_often(tmp_path: Path) -> None:
+    """Settings take it from the stack file; it is no login, so that Tansu stays open to everybody."""
+    server = TansuServer(Context(tmp_path, {}, lambda _: None, threading.Event()), tmp_path / "tansu", "tansu 1", "")
+    kafka = running("kafka", "127.0.0.1:7")
+    kafka.config = server.config()
+    assert kafka.is_open
+    StackState({"kafka": kafka}).save(tmp_path)
+    assert Settings(data_dir=tmp_path).kafka("consumer")["fetch.wait.max.ms"] == "10"
+    assert "fetch.wait.max.ms" not in Settings(data_dir=tmp_path).kafka("producer")
 
 
 def test_a_state_of_a_later_version_is_read(tmp_path: Path) -> None:
