@@ -42,7 +42,7 @@ class RateLimit:
         return max(0.0, (1.0 - tokens) / self._rate)
 
     def owe(self, sender: str, tokens: float, now: float) -> None:
-        """Take ``tokens`` of a sender who was let in, whether they are there or not: the sender waits for them later."""
+        """Take ``tokens`` of a sender who was let in, there or not: the sender waits for them later."""
         bucket = self._buckets.get(sender)
         if self._rate and bucket is not None:
             bucket.tokens = min(self._full, bucket.tokens + (now - bucket.at) * self._rate) - tokens
