@@ -42,9 +42,11 @@ class RateLimit:
         return max(0.0, (1.0 - tokens) / self._rate)
 
     def owe(self, sender: str, tokens: float, now: float) -> None:
-        """Take ``tokens``, whether they are there or not: the sender waits for them later."""
-        if self.wait_s(sender, 0, now) == 0 and self._rate:
-            self._buckets[sender].tokens -= tokens
+        """Take ``tokens`` of a sender who was let in, there or not: the sender waits for them later."""
+        bucket = self._buckets.get(sender)
+        if self._rate and bucket is not None:
+            bucket.tokens = min(self._full, bucket.tokens + (now - bucket.at) * self._rate) - tokens
+            bucket.at = now
 
     def wait_s(self, sender: str, tokens: float, now: float) -> float:
         """Take ``tokens``; 0 where they were taken, else the seconds until anything is there, and nothing was taken.

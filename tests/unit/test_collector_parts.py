@@ -131,6 +131,19 @@ def test_a_batch_beyond_the_burst_is_taken_and_owed() -> None:
     assert limit.wait_s("a", 1, 6.2) == 0
 
 
+def test_what_is_owed_is_taken_also_from_an_empty_bucket() -> None:
+    """A body that was charged for its bytes is charged for its events too, however little is left."""
+    limit = RateLimit(10)
+    assert limit.ask_s("a", 0.0) == 0
+    assert limit.wait_s("a", 50, 0.0) == 0
+    limit.owe("a", 100, 0.0)
+    assert limit.ask_s("a", 0.0) == limit.wait_s("a", 1, 0.0) == pytest.approx(11.1)
+    assert limit.ask_s("a", 11.2) == 0
+    unlimited = RateLimit(0)
+    unlimited.owe("a", 100, 0.0)
+    assert unlimited.ask_s("a", 0.0) == 0
+
+
 @pytest.mark.parametrize(
     ("user_agent", "os", "browser"),
     [
