@@ -9,6 +9,8 @@ or not: so reading one horizon is enough to judge as whoever read the log from i
 
 from __future__ import annotations
 
+from queue import SimpleQueue
+
 import numpy as np
 
 from stream.hash_table import Digests, HashTable, Ints
@@ -35,6 +37,11 @@ class SeenIds:
         self._young = HashTable()
         self._old = HashTable()
         self._young_since: int | None = None
+        self._to_forget: SimpleQueue[Digests] = SimpleQueue()
+
+    def forget(self, digests: Digests) -> None:
+        """Forget ids whose events could not be counted, so that a replay of them counts. From any thread."""
+        self._to_forget.put(digests)
 
     def are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Remember ids, one after the other; False for each that is a duplicate within the horizon before it.
@@ -43,6 +50,10 @@ class SeenIds:
             digests: of the ids, as ``schemas.page`` makes them.
             log_times: Kafka's timestamp of each one's record, ms.
         """
+        while not self._to_forget.empty():
+            forgotten = self._to_forget.get()
+            for generation in (self._young, self._old):
+                generation.put(forgotten, np.full(forgotten.size, NEVER, np.int64))
         new = np.ones(digests.size, np.bool_)
         at = 0
         while self.horizon_ms and at < digests.size:

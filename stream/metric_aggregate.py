@@ -5,28 +5,36 @@ The order, and what a crash between any two leaves to be repeated, is that of ev
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from schemas.page import digests_of
 from sinks.timescale.counts import MisplacedError
+from sinks.timescale.errors import ErrorKind, kind_of
 from stream import metrics
 from stream.clock import wall_clock_ms
+from stream.counting import Refused
+from stream.isolation import detail_of
 from stream.metric_counting import settled, tally_metrics
-from stream.outage import Patience
-from stream.validation import RefusedError
+from stream.outage import Patience, is_server_away
+from stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from funnelwatch.settings import Settings
     from sinks.timescale.metric_counts import MetricStore
-    from stream.counting import RecordBatch
+    from stream.counting import Record, RecordBatch
     from stream.dead_letters import DeadLetters
     from stream.fetch import Assigned, Fetch
     from stream.intake import Fetcher
-    from stream.metric_counting import MetricJudge, MetricSeries, MetricsJudged, PartitionMetrics
+    from stream.metric_counting import Admission, MetricJudge, MetricSeries, MetricsJudged, PartitionMetrics, Sample
 
 log = logging.getLogger(__name__)
 
@@ -98,19 +106,110 @@ class MetricAggregator:
 
     def _verdict(self, assigned: Assigned, batch: RecordBatch, now_ms: int) -> MetricsJudged:
         judged = self._wait_for("schema registry: metrics", partial(self._judge, batch, now_ms))
-        new = [series for _, series, _ in judged.read if series not in self._numbers]
+        new = dict.fromkeys(series for _, series, _ in judged.read if series not in self._numbers)
         refused: dict[MetricSeries, RefusedError] = {}
-        if new:
-            settings = self._settings
-            admit = partial(self._store.admit, new, settings.metric_max_names, settings.metric_max_series)
-            for series, admission in self._wait_for("PostgreSQL: metrics", admit).items():
-                if isinstance(admission, RefusedError):
-                    refused[series] = admission
-                else:
-                    self._numbers[series] = admission
+        for series, admission in self._admitted(list(new)):
+            if isinstance(admission, RefusedError):
+                refused[series] = admission
+            else:
+                self._numbers[series] = admission
         return settled(judged, refused, assigned.seen, now_ms)
 
+    def _admitted(self, new: list[MetricSeries]) -> Iterator[tuple[MetricSeries, Admission]]:
+        """What becomes of new series; those that the database rejects are found by halves, and refused."""
+        if not new:
+            return
+        settings = self._settings
+        admit = partial(self._store.admit, new, settings.metric_max_names, settings.metric_max_series)
+        try:
+            yield from self._wait_for("PostgreSQL: metrics", admit).items()
+        except psycopg.Error as error:
+            if kind_of(error) is ErrorKind.BUG:
+                raise
+            if len(new) > 1:
+                for half in (new[: len(new) // 2], new[len(new) // 2 :]):
+                    yield from self._admitted(half)
+            else:
+                yield new[0], RefusedError(Refusal.NOT_STORED, detail_of(error))
+
     def _flush(self, judged: list[tuple[Assigned, MetricsJudged]], now_ms: int) -> None:
+        try:
+            self._count(judged, now_ms)
+        except psycopg.Error as error:
+            if kind_of(error) is ErrorKind.BUG:
+                raise
+            log.warning("PostgreSQL: flush of metrics: %s: flushing in smaller parts", " ".join(str(error).split()))
+            for assigned, verdict in judged:
+                self._count_apart(assigned, verdict, now_ms)
+
+    def _count_apart(self, assigned: Assigned, verdict: MetricsJudged, now_ms: int) -> None:
+        """Count a batch in ever smaller parts, in order; a sample that the database rejects is refused."""
+        rejected: dict[tuple[MetricSeries, int, int], str] = {}
+        parts = [verdict]
+        while parts:
+            part = self._without(assigned, parts.pop(), rejected)
+            try:
+                self._count([(assigned, part)], now_ms)
+            except psycopg.Error as error:
+                if not part.accepted or kind_of(error) is ErrorKind.BUG:
+                    raise
+                if len(part.accepted) > 1:
+                    parts += reversed(part.halves())
+                    continue
+                parts.append(part)
+                if self._is_at_fault(assigned, part, now_ms):
+                    log.warning("%s: %s", part.accepted[0].series, detail_of(error))
+                    rejected[self._place(part.accepted[0])] = detail_of(error)
+
+    def _without(
+        self, assigned: Assigned, part: MetricsJudged, rejected: dict[tuple[MetricSeries, int, int], str]
+    ) -> MetricsJudged:
+        """A batch without samples that are rejected; returns once the dead letters have those."""
+        details = {
+            sample.offset: rejected[self._place(sample)]
+            for sample in part.accepted
+            if rejected and self._place(sample) in rejected
+        }
+        if not details:
+            return part
+
+        def refused(record: Record) -> Refused:
+            return Refused(record, str(Refusal.NOT_STORED), details[record.offset])
+
+        less = part.without(lambda sample: sample.offset in details, refused)
+        letters = [one for one in less.refused if one.record.offset in details]
+        send = partial(self._dead_letters.send, assigned.partition, letters)
+        self._wait_for("Kafka: dead letters", send)
+        ids = [self._judge.decode(one.record.value)["event_id"] for one in letters]
+        assigned.seen.forget(digests_of(ids))
+        return less
+
+    def _place(self, sample: Sample) -> tuple[MetricSeries, int, int]:
+        """What the database sees of a sample."""
+        return sample.series, sample.ts // self._settings.window_ms, sample.value
+
+    def _is_at_fault(self, assigned: Assigned, part: MetricsJudged, now_ms: int) -> bool:
+        """Whether the database accepts all of a batch but its one sample, which failed; waits until it does."""
+        settings = self._settings
+        empty = tally_metrics(replace(part, accepted=[]), self._numbers, settings.window_ms, now_ms)
+        tries = 0
+
+        def rehearse() -> None:
+            nonlocal tries
+            tries += 1
+            with contextlib.suppress(MisplacedError):  # counted by somebody else meanwhile, as the next try finds
+                self._store.flush(settings.metrics_topic, assigned.topic_id, [empty], rehearsal=True)
+
+        what = "PostgreSQL: flush of metrics"
+        self._wait_for(what, rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG)
+        return tries == 1
+
+    def _count(self, judged: list[tuple[Assigned, MetricsJudged]], now_ms: int) -> None:
+        samples = sum(len(verdict.accepted) for _, verdict in judged)
+
+        def is_away(error: Exception) -> bool:
+            return is_server_away(error) and not (samples > 1 and kind_of(error) is ErrorKind.LIMIT)
+
         settings = self._settings
         count = partial(tally_metrics, numbers=self._numbers, window_ms=settings.window_ms, now_ms=now_ms)
         pending = {assigned.partition: (assigned, verdict, count(verdict)) for assigned, verdict in judged}
@@ -119,7 +218,7 @@ class MetricAggregator:
             topic_id = next(iter(pending.values()))[0].topic_id
             flush = partial(self._store.flush, settings.metrics_topic, topic_id, batches)
             try:
-                flushed = self._wait_for("PostgreSQL: flush of metrics", flush)
+                flushed = self._wait_for("PostgreSQL: flush of metrics", flush, is_away=is_away)
             except MisplacedError as error:
                 log.warning("%s: %s", settings.metrics_topic, error)
                 assigned, verdict, _ = pending.pop(error.partition)

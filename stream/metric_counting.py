@@ -7,7 +7,7 @@ together with what is stored already (may this series exist?) stands between ``M
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from schemas.codec import Undecodable
 from schemas.metrics import MetricKind, fault, series_name
 from schemas.page import digests_of
-from stream.counting import NEVER_EVENTS, Refused
+from stream.counting import NEVER_EVENTS, RecordBatch, Refused
 from stream.histogram import SLOTS, buckets
 from stream.model import PartitionCounts
 from stream.validation import Refusal, RefusedError, check_time
@@ -23,7 +23,7 @@ from stream.validation import Refusal, RefusedError, check_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from stream.counting import Record, RecordBatch
+    from stream.counting import Record
     from stream.duplicates import SeenIds
     from stream.validation import Limits
 
@@ -66,6 +66,32 @@ class MetricsJudged:
     accepted: list[Sample] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
+
+    def halves(self) -> list[MetricsJudged]:
+        """The batch in two, by its accepted samples, of which there must be two at least."""
+        at = self.accepted[len(self.accepted) // 2].offset
+        return [self._between(self.batch.start_offset, at), self._between(at, self.batch.next_offset)]
+
+    def without(self, which: Callable[[Sample], bool], refused: Callable[[Record], Refused]) -> MetricsJudged:
+        """The batch with some of its accepted samples refused instead."""
+        taken = {sample.offset for sample in self.accepted if which(sample)}
+        records = self.batch.records
+        again = [refused(records[at]) for at in np.flatnonzero(np.isin(records.offsets, list(taken))).tolist()]
+        return replace(
+            self,
+            accepted=[sample for sample in self.accepted if sample.offset not in taken],
+            refused=[*self.refused, *again],
+        )
+
+    def _between(self, start: int, end: int) -> MetricsJudged:
+        batch = self.batch
+        records = batch.records.split(start)[1].split(end)[0]
+        return MetricsJudged(
+            RecordBatch(batch.partition, start, end, records),
+            accepted=[sample for sample in self.accepted if start <= sample.offset < end],
+            refused=[one for one in self.refused if start <= one.record.offset < end],
+            duplicates=[offset for offset in self.duplicates if start <= offset < end],
+        )
 
 
 @dataclass(slots=True)

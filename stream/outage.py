@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import RegistryUnavailable
-from sinks.timescale.database import is_outage
+from sinks.timescale.errors import is_outage
 from stream.servers import servers
 
 if TYPE_CHECKING:
@@ -77,14 +77,24 @@ class Patience:
         self._stopping = stopping
         self._meanwhile = meanwhile
 
-    def __call__(self, what: str, operation: Callable[[], T]) -> T:
+    def __call__(
+        self, what: str, operation: Callable[[], T], *, is_away: Callable[[Exception], bool] | None = None
+    ) -> T:
         """The operation's result; retries are counted under ``what``.
+
+        Args:
+            what: a name for the log and the metric, "PostgreSQL: flush".
+            operation: what to do; must be idempotent.
+            is_away: whether an error is one to wait out; None: ``is_server_away``.
 
         Raises:
             StoppedError: the worker stops before the operation has succeeded.
         """
-        return until_done(operation, what=what, is_outage=_is_away, stopping=self._stopping, on_retry=self._meanwhile)
+        return until_done(
+            operation, what=what, is_outage=is_away or is_server_away, stopping=self._stopping, on_retry=self._meanwhile
+        )
 
 
-def _is_away(error: Exception) -> bool:
+def is_server_away(error: Exception) -> bool:
+    """Whether the database, Kafka or the schema registry is away."""
     return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from funnelwatch.settings import Settings
@@ -181,6 +181,18 @@ class TopicReader:
         for message in self._read_to_end([TopicPartition(self.topic, partition, offset)]):
             return message if message.offset() == offset else None
         return None
+
+    def at_offsets(self, partition: int, offsets: Collection[int]) -> Iterator[Message]:
+        """The messages of a partition at some offsets; those that the log no longer has are left out.
+
+        Raises:
+            KafkaException: Kafka does not answer.
+        """
+        if offsets:
+            start, end = min(offsets), max(offsets) + 1
+            for message in self._read_to_end([TopicPartition(self.topic, partition, start)], {partition: end}):
+                if message.offset() in offsets:
+                    yield message
 
     def follow(
         self,

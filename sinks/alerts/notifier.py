@@ -12,6 +12,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 from confluent_kafka import KafkaException
 
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
@@ -20,6 +21,7 @@ from sinks.alerts import metrics
 from sinks.alerts.lane import Lane
 from sinks.alerts.matching import Verdict, verdict
 from sinks.timescale.database import Database, is_outage
+from sinks.timescale.errors import ErrorKind, kind_of
 from sinks.timescale.migrations import migrate
 from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
 from stream.outage import StoppedError, until_done
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+DAY_MS = 86_400_000
 
 ASK_KAFKA_EVERY_S = 10.0
 COUNT_EVERY = 10
@@ -76,6 +80,7 @@ class Notifier:
         self._lanes_run = False
         self._starting = threading.Lock()
         self._since: dict[str, int] = {}
+        self._now_ms = now_ms
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -172,12 +177,25 @@ class Notifier:
             return
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
-            for route in self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted)):
+            try:
+                new = self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted))
+            except psycopg.Error as error:
+                # Anybody may write to the topic: a message that the database rejects must not stop those behind it.
+                if kind_of(error) is not ErrorKind.DATA:
+                    raise
+                log.error("passed over, the database rejects it: alert %s: %s", alert["alert_id"], error)  # noqa: TRY400
+                return
+            for route in new:
                 self._lanes[route].wake()
 
     def _wanted(self, alert: dict[str, Any], published_ms: int) -> list[Queued]:
         wanted = []
+        forgotten_ms = self._forgotten_ms()
         for route in self._routes:
+            if published_ms < forgotten_ms and self._since[route.name] < forgotten_ms:
+                # What was sent of it may be deleted: queued again it would be sent again.
+                metrics.PASSED.labels(route.name, "too_old").inc()
+                continue
             decided = verdict(route.when, alert)
             resolved = alert["state"] == "resolved"
             if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
@@ -189,6 +207,11 @@ class Notifier:
                 if resolved or decided is Verdict.SILENCED:  # what waits of the alert is no longer to be told
                     wanted.append(Queued(route.name, only_if_known=True, noted_as=str(decided)))
         return wanted
+
+    def _forgotten_ms(self) -> int:
+        """The log may lack what is older, ms: workers delete it after ``keep_alerts_days``, by clocks of their own."""
+        days = self._settings.keep_alerts_days
+        return self._now_ms() - (days - 1) * DAY_MS if days else 0
 
     def _count(self) -> None:
         try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import psycopg
+
 from sinks.timescale.arrays import integers, texts
 from sinks.timescale.database import Database, Row, run
 from sinks.timescale.totals import add_totals
@@ -80,13 +82,22 @@ class CountStore:
         self._database = database
         self._horizon_s = duplicate_horizon_s
 
-    def flush(self, topic: str, topic_id: str, batches: Sequence[PartitionCounts]) -> Flushed:
+    def flush(
+        self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
+    ) -> Flushed:
         """Add batches, at most one a partition, and move their partitions on, in one transaction.
+
+        Args:
+            topic: the events topic.
+            topic_id: Kafka's id of the topic.
+            batches: what to add.
+            rehearsal: roll back at the end; tells whether the database would accept the batches.
 
         Raises:
             MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
             TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
-            psycopg.OperationalError: an outage; repeat the flush as it is.
+            psycopg.Error: nothing was written, or the outcome is unknown; ``sinks.timescale.errors`` says whether to
+                repeat the flush as it is, or to look for the event that the database rejects.
         """
         flushed = Flushed()
         with self._database.transaction() as cursor:
@@ -101,6 +112,8 @@ class CountStore:
             for batch in wanted:
                 move_on(cursor, topic, batch, self._horizon_s)
             point("uncommitted")
+            if rehearsal:
+                raise psycopg.Rollback
         return flushed
 
     def _mark_late(self, cursor: Cursor[Row], counts: Counts) -> int:

@@ -41,6 +41,7 @@ _BY_PREFIX: Final = {
     "26": ErrorKind.OUTAGE,  # unknown prepared statement: a pooler gave the session to somebody else; reconnect
     "27": ErrorKind.DATA,  # triggered data change violation
     "28": ErrorKind.OUTAGE,  # invalid authorization: a password changed, a role may not log in for the moment
+    "2F": ErrorKind.DATA,  # SQL routine exception
     "38": ErrorKind.DATA,  # external routine exception
     "39": ErrorKind.DATA,  # external routine invocation exception
     "3D": ErrorKind.OUTAGE,  # the database does not exist: it is being restored or renamed
@@ -58,6 +59,7 @@ _BY_PREFIX: Final = {
     "57014": ErrorKind.LIMIT,  # query cancelled: statement_timeout
     "58": ErrorKind.OUTAGE,  # system error: I/O
     "F0": ErrorKind.OUTAGE,  # configuration file error
+    "HV": ErrorKind.OUTAGE,  # foreign data wrapper: the server behind it is away
     "P0": ErrorKind.DATA,  # RAISE EXCEPTION of a trigger
     "XX": ErrorKind.DATA,  # internal error, corrupted page or index: it concerns the rows on that page
 }

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from producers.times import origin_ms
 from sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
 from sinks.timescale.database import Database, run
@@ -111,13 +113,12 @@ class MetricStore:
 
             return admitted(wanted, known, names, make, max_names, max_series)
 
-    def flush(self, topic: str, topic_id: str, batches: Sequence[PartitionMetrics]) -> Flushed:
+    def flush(
+        self, topic: str, topic_id: str, batches: Sequence[PartitionMetrics], *, rehearsal: bool = False
+    ) -> Flushed:
         """Add batches, at most one a partition, and move their partitions on, in one transaction.
 
-        Raises:
-            MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
-            TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
-            psycopg.OperationalError: an outage; repeat the flush as it is.
+        Arguments and errors are those of ``CountStore.flush``.
         """
         flushed = Flushed()
         with self._database.transaction() as cursor:
@@ -132,6 +133,8 @@ class MetricStore:
             add_metric_totals(cursor, samples, durations)
             for place in places:
                 move_on(cursor, topic, place, self._horizon_s)
+            if rehearsal:
+                raise psycopg.Rollback
         return flushed
 
     def known(self, name: str | None = None) -> list[KnownMetric]:

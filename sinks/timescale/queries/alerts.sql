@@ -53,9 +53,9 @@ SELECT alert
 FROM alerts AS a
 WHERE
     (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)
-    AND NOT (
-        %(current)s::boolean
-        AND EXISTS (SELECT 1 FROM alerts AS b WHERE b.alert_id = a.alert_id AND b.sequence > a.sequence)
+    AND (
+        NOT %(current)s::boolean
+        OR a.sequence = (SELECT s.last_sequence FROM alert_summaries AS s WHERE s.alert_id = a.alert_id)
     )
 ORDER BY (alert ->> 'window_start')::bigint DESC, place DESC
 LIMIT %(limit)s;
@@ -84,9 +84,9 @@ WHERE
     AND (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)
     AND (%(since_ms)s::bigint IS NULL OR (alert ->> 'window_end')::bigint >= %(since_ms)s)
     AND (%(until_ms)s::bigint IS NULL OR (alert ->> 'window_end')::bigint < %(until_ms)s)
-    AND NOT (
-        %(current)s::boolean
-        AND EXISTS (SELECT 1 FROM alerts AS b WHERE b.alert_id = a.alert_id AND b.sequence > a.sequence)
+    AND (
+        NOT %(current)s::boolean
+        OR a.sequence = (SELECT s.last_sequence FROM alert_summaries AS s WHERE s.alert_id = a.alert_id)
     )
 ORDER BY (alert ->> 'window_start')::bigint DESC, place DESC
 LIMIT %(limit)s;

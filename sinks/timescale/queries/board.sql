@@ -18,7 +18,7 @@ SELECT step FROM declared_steps WHERE funnel = %(funnel)s ORDER BY position;
 
 -- name: board_messages
 -- Grows with every message of any alert.
-SELECT count(*) AS messages FROM alert_messages;
+SELECT coalesce(max(place), 0)::bigint AS messages FROM alerts;
 
 -- name: board_alerts
 -- The alerts of a funnel and of the whole pipeline that fire, or fired since a time; newest first.
@@ -28,10 +28,14 @@ SELECT
     (extract(epoch FROM h.started_at) * 1000)::bigint AS started_ms,
     (extract(epoch FROM h.fired_at) * 1000)::bigint AS fired_ms,
     (extract(epoch FROM h.resolved_at) * 1000)::bigint AS resolved_ms
-FROM alert_history AS h
-INNER JOIN alert_messages AS m ON m.alert_id = h.alert_id AND m.sequence = 0
-WHERE
-    h.funnel IN (%(funnel)s, '*')
-    AND (h.resolved_at IS NULL OR h.resolved_at >= to_timestamp(%(from_ms)s / 1000.0))
-ORDER BY h.fired_at DESC, h.alert_id
-LIMIT %(limit)s;
+FROM (
+    SELECT alert_id
+    FROM alert_summaries
+    WHERE funnel IN (%(funnel)s, '*') AND ended_at >= to_timestamp(%(from_ms)s / 1000.0)
+    ORDER BY fired_at DESC, alert_id
+    LIMIT %(limit)s
+) AS s
+-- The offset keeps the view from being made for every alert before they are joined.
+CROSS JOIN LATERAL (SELECT * FROM alert_history AS one WHERE one.alert_id = s.alert_id OFFSET 0) AS h
+INNER JOIN alert_messages AS m ON m.alert_id = s.alert_id AND m.sequence = 0
+ORDER BY h.fired_at DESC, h.alert_id;

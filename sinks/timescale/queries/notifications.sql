@@ -122,22 +122,11 @@ WHERE
 
 -- name: told_firing
 -- The alerts that fire as far as a route was told, without those of which it is known that they are over.
-SELECT told.alert
-FROM (
-    SELECT DISTINCT ON (alert_id) alert_id, sequence, alert
-    FROM notifications
-    WHERE route = %(route)s AND perhaps_notified
-    ORDER BY alert_id, sequence DESC
-) AS told
-WHERE
-    told.alert ->> 'state' = 'firing'
-    AND NOT EXISTS (
-        SELECT 1
-        FROM notifications AS over
-        WHERE
-            over.route = %(route)s AND over.alert_id = told.alert_id AND over.sequence > told.sequence
-            AND over.alert ->> 'state' = 'resolved' AND over.outcome IS NOT NULL
-    );
+SELECT n.alert
+FROM told_alerts AS t
+INNER JOIN notifications AS n ON n.route = t.route AND n.alert_id = t.alert_id AND n.sequence = t.sequence
+WHERE t.route = %(route)s AND t.firing
+ORDER BY t.alert_id;
 
 -- name: waiting_notifications
 -- How many messages each route has still to tell, and for how long the oldest has waited.

@@ -1,10 +1,16 @@
 -- name: see_extension
 -- Find TimescaleDB's functions: an administrator may have made the extension in a schema that the search path lacks.
-SELECT set_config(
-    'search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(n.nspname)), false
-)
+-- And lift its limit of tuples that a transaction may decompress: late events of a hundred series of a compressed day exceed
+-- it. A version without the limit knows no such setting.
+SELECT
+    CASE WHEN n.nspname <> ALL(current_schemas(true)) THEN set_config(
+        'search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(n.nspname)), false
+    ) END,
+    CASE WHEN current_setting('timescaledb.max_tuples_decompressed_per_dml_transaction', true) IS NOT NULL THEN set_config(
+        'timescaledb.max_tuples_decompressed_per_dml_transaction', '0', false
+    ) END
 FROM pg_extension AS e INNER JOIN pg_namespace AS n ON n.oid = e.extnamespace
-WHERE e.extname = 'timescaledb' AND n.nspname <> ALL(current_schemas(true));
+WHERE e.extname = 'timescaledb';
 
 -- name: keep_search_path
 -- Fix the schemas by name: "$user" would follow the role.

@@ -28,11 +28,7 @@ ORDER BY id;
 
 -- name: withheld_alerts
 -- The last messages, of alerts of this funnel that fire, that a silence has muted.
-SELECT alert
-FROM alerts AS a
-WHERE
-    alert ->> 'silenced_by' <> ''
-    AND alert ->> 'funnel' = %(funnel)s
-    AND alert ->> 'state' = 'firing'
-    AND NOT EXISTS (SELECT 1 FROM alerts AS b WHERE b.alert_id = a.alert_id AND b.sequence > a.sequence)
-ORDER BY alert_id;
+SELECT a.alert
+FROM alert_summaries AS s INNER JOIN alerts AS a ON a.alert_id = s.alert_id AND a.sequence = s.last_sequence
+WHERE s.funnel = %(funnel)s AND s.silenced AND s.ended_at = 'infinity'
+ORDER BY s.alert_id;

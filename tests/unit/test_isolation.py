@@ -1,0 +1,247 @@
+"""One event that the database rejects does not keep the others from being counted."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import psycopg
+import pytest
+
+from funnelwatch.settings import Settings
+from schemas.bulk import NONE
+from sinks.redis.hot import Outage
+from sinks.timescale.counts import Flushed
+from stream import outage
+from stream.aggregate import Aggregator
+from stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
+from stream.duplicates import SeenIds
+from stream.fetch import Assigned, JudgedFetch
+from stream.isolation import Isolation, alike
+from stream.model import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from stream.dead_letters import DeadLetters
+    from stream.model import PartitionCounts
+
+MINUTE_MS = 60_000
+T = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
+NAMES = [Series("f", "A", os, "", version) for os in ("iOS", "Android") for version in ("1", "2", "poison")]
+POISON = [at for at, one in enumerate(NAMES) if one.app_version == "poison"]
+
+
+class Database:
+    """Counts in memory, with a progress, and rejects what ``wrong`` says."""
+
+    def __init__(self, wrong: Callable[[Sequence[PartitionCounts]], Exception | None]) -> None:
+        self.wrong = wrong
+        self.counted: Counter[str] = Counter()
+        self.progress = {0: 0, 1: 0}
+        self.flushes = 0
+
+    def flush(
+        self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
+    ) -> Flushed:
+        """As ``CountStore.flush``."""
+        self.flushes += 1
+        if (error := self.wrong(batches)) is not None:
+            raise error
+        for batch in [] if rehearsal else batches:
+            assert batch.start_offset == self.progress[batch.partition]
+            self.progress[batch.partition] = batch.next_offset
+            for key, tally in batch.counts.items():
+                self.counted[key[5]] += sum(tally[:3])
+        return Flushed()
+
+    def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
+        """Nothing."""
+
+
+class Letters:
+    """The dead letters."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, int, str]] = []
+
+    def send(self, partition: int, refused: Sequence[Refused]) -> None:
+        """Keep where they were and why."""
+        self.sent += [(partition, one.record.offset, f"{one.reason}: {one.detail}") for one in refused]
+
+
+class Apart(Isolation):
+    """Takes records from nowhere: their value is their offset."""
+
+    def _records(self, partition: int, offsets: Collection[int]) -> list[Record]:
+        return [Record(offset, None, str(offset).encode(), T) for offset in sorted(offsets)]
+
+
+class Away:
+    """A Redis that is not there."""
+
+    def rebuild(self, *_: Any) -> int:
+        """Fails."""
+        raise Outage[0]("away")
+
+    oldest = write = rebuild
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(outage, "LONGEST_PAUSE_S", 0.001)
+
+
+def events(count: int, seed: int, poison: int) -> Events:
+    """Some events, of which about one in ``poison`` is of a version that is rejected."""
+    chance = random.Random(seed)
+    good = [at for at in range(len(NAMES)) if at not in POISON]
+    verdicts = [chance.choice([IMPRESSION, SUCCESS]) for _ in range(count)]
+    return Events(
+        NAMES,
+        np.arange(count),
+        np.array([chance.choice(POISON if chance.randrange(poison) == 0 else good) for _ in range(count)]),
+        np.array(verdicts),
+        np.array([T + chance.randrange(3 * MINUTE_MS) for _ in range(count)]),
+        np.array([chance.choice([NONE, 500, 70_000]) if one == SUCCESS else NONE for one in verdicts]),
+    )
+
+
+def judged(partition: int, accepted: Events) -> Judged:
+    """A verdict that accepts all."""
+    return Judged(partition, 0, accepted.ts.size, T, accepted, [], np.empty(0, np.int64))
+
+
+def world(database: Database) -> tuple[Aggregator, Letters]:
+    """What counts, with these dead letters."""
+    settings, letters = Settings(redis_url=""), Letters()
+    isolation = Apart(settings, lambda: cast("DeadLetters", letters), lambda value: {"event_id": value.decode()})
+    aggregator = Aggregator(
+        settings=settings,
+        store=cast("Any", database),
+        hot=cast("Any", Away()),
+        rewind=lambda _: None,
+        commit=lambda _: None,
+        stopping=threading.Event(),
+        now_ms=lambda: T,
+        isolation=isolation,
+    )
+    return aggregator, letters
+
+
+def count(aggregator: Aggregator, verdicts: list[Judged]) -> list[Assigned]:
+    """Count one fetch."""
+    assigned = [Assigned(one.partition, "id", 0, 0, SeenIds(600_000)) for one in verdicts]
+    aggregator(
+        [JudgedFetch(list(zip(assigned, verdicts, strict=True)), [], newly_assigned=False, is_full=True, taken_s=0)]
+    )
+    return assigned
+
+
+def poisonous(batches: Sequence[PartitionCounts]) -> Exception | None:
+    """Rejects one version."""
+    if any(key[5] == "poison" for batch in batches for key in batch.counts):
+        return psycopg.errors.CheckViolation("poison is not wanted")
+    return None
+
+
+@pytest.mark.parametrize("poison", [1, 3, 400])
+def test_what_is_rejected_goes_to_the_dead_letters_and_the_rest_is_counted(poison: int) -> None:
+    """Each event once: counted or a dead letter; the number of flushes is bounded by the kinds of bad events."""
+    database = Database(poisonous)
+    aggregator, letters = world(database)
+    verdicts = [judged(partition, events(2_000, partition, poison)) for partition in (0, 1)]
+    count(aggregator, verdicts)
+    bad = [
+        (one.partition, offset)
+        for one in verdicts
+        for offset in one.accepted.offsets[np.isin(one.accepted.series, POISON)].tolist()
+    ]
+    assert sorted((partition, offset) for partition, offset, _ in letters.sent) == bad
+    assert {why for _, _, why in letters.sent} <= {
+        "NOT_STORED: the database rejects it: poison is not wanted (SQLSTATE 23514)"
+    }
+    assert database.counted.total() == 4_000 - len(bad)
+    assert aggregator.counted == 4_000 - len(bad)
+    assert database.progress == {0: 2_000, 1: 2_000}
+    # Two series in three windows, impressions and successes with three durations: each is looked for once.
+    assert database.flushes < 2 * 60 * 2 * 12
+
+
+def test_the_ids_of_rejected_events_are_forgotten() -> None:
+    """So that a replay of their dead letters within the duplicate horizon counts."""
+    database = Database(poisonous)
+    aggregator, letters = world(database)
+    seen = SeenIds(600_000)
+    ids = np.array([hash_of(offset) for offset in range(20)], np.uint64)
+    assert seen.are_new(ids, np.full(20, T)).all()
+    verdict = judged(0, events(20, 5, 3))
+    aggregator(
+        [JudgedFetch([(Assigned(0, "id", 0, 0, seen), verdict)], [], newly_assigned=False, is_full=True, taken_s=0)]
+    )
+    again = seen.are_new(ids, np.full(20, T + 1))
+    assert np.flatnonzero(again).tolist() == sorted(offset for _, offset, _ in letters.sent)
+    assert not seen.are_new(ids, np.full(20, T + 2)).any()
+
+
+def hash_of(offset: int) -> int:
+    """The digest of an id, as judging makes it."""
+    from schemas.page import digests_of
+
+    return int(digests_of([str(offset)])[0])
+
+
+def test_a_limit_is_met_by_smaller_parts_and_nothing_is_lost() -> None:
+    """What works in halves needs no dead letter."""
+    for error in (
+        psycopg.errors.QueryCanceled("statement timeout"),
+        psycopg.errors.ConfigurationLimitExceeded("limit"),
+    ):
+
+        def wrong(batches: Sequence[PartitionCounts], error: Exception = error) -> Exception | None:
+            return error if sum(one.accepted for one in batches) > 300 else None
+
+        database = Database(wrong)
+        aggregator, letters = world(database)
+        count(aggregator, [judged(0, events(2_000, 0, 400)), judged(1, events(100, 1, 400))])
+        assert (database.counted.total(), letters.sent) == (2_100, [])
+        assert database.progress == {0: 2_000, 1: 100}
+
+
+def test_a_database_that_takes_nothing_at_all_is_waited_for() -> None:
+    """An error that a flush without events meets as well is no event's fault."""
+    database = Database(lambda _: None)
+
+    def wrong(_: Sequence[PartitionCounts]) -> Exception | None:
+        return psycopg.errors.ProgramLimitExceeded("wraparound") if database.flushes < 40 else None
+
+    database.wrong = wrong
+    aggregator, letters = world(database)
+    count(aggregator, [judged(0, events(4, 0, 400))])
+    assert (database.counted.total(), letters.sent, database.progress[0]) == (4, [], 4)
+
+
+def test_a_missing_table_is_raised() -> None:
+    """No event is at fault: none becomes a dead letter, and the worker stops."""
+    database = Database(lambda _: psycopg.errors.UndefinedTable("window_counts"))
+    aggregator, letters = world(database)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        count(aggregator, [judged(0, events(4, 0, 400))])
+    assert (letters.sent, database.flushes) == ([], 1)
+
+
+def test_events_are_alike_that_add_to_the_same_columns_of_the_same_rows() -> None:
+    """Window, column, the cohort's window and the bucket tell them apart; milliseconds do not."""
+    ts = [T + 1, T + 2, T + MINUTE_MS, T + 3, T + 3, T + 3, T + 3]
+    verdicts = [IMPRESSION, IMPRESSION, IMPRESSION, SUCCESS, SUCCESS, SUCCESS, SUCCESS]
+    durations = [NONE, NONE, NONE, NONE, 500, 501, 70_000]
+    some = Events(NAMES, np.arange(7), np.zeros(7, np.int64), np.array(verdicts), np.array(ts), np.array(durations))
+
+    def like(at: int) -> list[int]:
+        return np.flatnonzero(alike(some, some.where(some.offsets == at), MINUTE_MS)).tolist()
+
+    assert [like(at) for at in range(7)] == [[0, 1], [0, 1], [2], [3], [4, 5], [4, 5], [6]]
