@@ -29,7 +29,7 @@ USES = (EVENTS, LINES)
 KEY_PREFIX = "fw_"
 HEX_DIGITS = 64
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+/?|null")
-"""What a browser sends: a scheme, a host and perhaps a port, in lower case, without a path; or null, of a local file."""
+"""What a browser sends: a scheme, a host and perhaps a port, in lower case, without a path; or null."""
 
 RIGHT = "{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://app.example']}"
 
