@@ -28,8 +28,8 @@ EVENTS, LINES = "events", "lines"
 USES = (EVENTS, LINES)
 KEY_PREFIX = "fw_"
 HEX_DIGITS = 64
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+/?")
-"""What a browser sends: a scheme, a host and perhaps a port, in lower case, without a path."""
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+/?|null")
+"""What a browser sends: a scheme, a host and perhaps a port, in lower case, without a path; or null."""
 
 RIGHT = "{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://app.example']}"
 

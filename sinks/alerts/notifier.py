@@ -183,7 +183,8 @@ class Notifier:
                 # Anybody may write to the topic: a message that the database rejects must not stop those behind it.
                 if kind_of(error) is not ErrorKind.DATA:
                     raise
-                log.error("passed over, the database rejects it: alert %s: %s", alert["alert_id"], error)  # noqa: TRY400
+                said = legible(f"alert {alert['alert_id']}: {error}", 500)
+                log.error("passed over, the database rejects it: %s", said)  # noqa: TRY400
                 return
             for route in new:
                 self._lanes[route].wake()
