@@ -11,7 +11,7 @@ import json
 from functools import lru_cache
 from math import ceil, inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -114,6 +114,20 @@ class Settings(BaseSettings):
     max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is refused unread, bytes.")
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
+    undeclared_funnels: Literal["accept", "reject"] = Field(
+        "accept", description="Whether events of a funnel that nobody declared are counted: accept or reject."
+    )
+    undeclared_max_funnels: int = Field(20, ge=0, description="Undeclared funnels that may exist; others are refused.")
+    undeclared_max_steps: int = Field(50, ge=1, description="Steps that one of them may have; others are refused.")
+    undeclared_max_series: int = Field(
+        1_000, ge=1, description="Combinations of dimensions of one of them; others count under (other)."
+    )
+    funnel_max_values: int = Field(
+        500, ge=1, description="Values of os, browser and app_version each, by funnel; others count under (other)."
+    )
+    funnel_max_series: int = Field(
+        10_000, ge=1, description="Combinations of dimensions of a declared funnel; others count under (other)."
+    )
     metric_max_names: int = Field(200, ge=1, description="Counters and timers that may exist; others are refused.")
     metric_max_series: int = Field(
         1_000, ge=1, description="Combinations of dimensions that one of them may have; others are refused."

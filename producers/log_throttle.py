@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 EVERY_S = 30.0
 
 CONNECTION = re.compile(
-    r"FAIL|ALLBROKERSDOWN|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect|Unable to update metadata"
-    r"|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat|Connection|not ready"
+    r"FAIL|ALLBROKERSDOWN|brokers are down|TRANSPORT|SESSTMOUT|HBERR|Disconnected|Unable connect"
+    r"|Unable to update metadata|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat|Connection|not ready"
     r"|Kafka does not answer|Topic .* not found in cluster metadata"
 )
 """Marks lines that only repeat that a broker cannot be reached: of these one in half a minute is logged."""

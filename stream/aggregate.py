@@ -1,5 +1,8 @@
 """What the aggregate agent does with judged fetches: flush, copy to Redis, commit.
 
+Redis holds nothing up: what cannot be written there is owed (``stream.cache_debt``), and another thread pays it off
+(``stream.cache_rebuild``).
+
 The order matters. Dead letters are acknowledged before a fetch comes here, and so before the flush moves the progress
 on: no refused record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
 more than the database. A crash between any two leaves work to be repeated, and each is harmless when repeated.
@@ -19,7 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psycopg
 
-from sinks.redis.hot import IncompleteError, Outage
+from sinks.redis.client import explain
+from sinks.redis.hot import Outage
+from sinks.redis.state import IncompleteError, RepairedError
 from sinks.timescale.counts import MisplacedError
 from sinks.timescale.errors import ErrorKind, kind_of
 from stream import metrics
@@ -34,22 +39,21 @@ from stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client import Histogram
 
     from funnelwatch.settings import Settings
     from sinks.redis.hot import HotCopy
     from sinks.timescale.counts import CountStore, Flushed
+    from stream.cache_debt import CacheDebt
     from stream.fetch import Assigned, JudgedFetch
     from stream.isolation import Isolation
-    from stream.model import Counts, PartitionCounts, Series, Tally
+    from stream.model import PartitionCounts
 
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
 
 log = logging.getLogger(__name__)
-
-HOUR_MS = 3_600_000
 
 
 def observe_delays(histogram: Histogram, oldest: Iterable[int | None], now_ms: int) -> None:
@@ -65,7 +69,8 @@ class Aggregator:
     Args:
         settings: topics, window, disorder.
         store: the counts of record.
-        hot: the copy in Redis.
+        hot: the copy in Redis, over a connection of its own.
+        debt: takes what Redis lacks.
         rewind: called with the assignment of a partition that must be read anew from where it is counted up to.
         commit: called with what was counted: partition to next offset.
         stopping: set when the worker stops.
@@ -79,6 +84,7 @@ class Aggregator:
         settings: Settings,
         store: CountStore,
         hot: HotCopy,
+        debt: CacheDebt,
         rewind: Callable[[Assigned], None],
         commit: Callable[[dict[int, int]], None],
         stopping: threading.Event,
@@ -89,12 +95,11 @@ class Aggregator:
         self._settings = settings
         self._store = store
         self._hot = hot
+        self._debt = debt
         self._rewind = rewind
         self._commit = commit
         self._wait_for = Patience(stopping)
         self._now_ms = now_ms
-        self._redis_owed = True
-        self._redis_next_try = 0.0
         self.counted = 0
 
     def __call__(self, fetches: Sequence[JudgedFetch]) -> None:
@@ -106,7 +111,7 @@ class Aggregator:
         now_ms = self._now_ms()
         if any(fetch.newly_assigned for fetch in fetches):
             # Who had the partition may have ended between the database and Redis.
-            self._redis_owed = True
+            self._debt.woken.set()
         for stretch in stretches(fetches):
             self._flush([(assigned, joined(verdicts)) for assigned, verdicts in stretch], now_ms)
         for fetch in fetches:
@@ -116,7 +121,6 @@ class Aggregator:
         if idle:
             mark = partial(self._store.mark_idle, self._settings.events_topic, idle)
             self._wait_for("PostgreSQL: idle partitions", mark)
-        self._settle_redis()
 
     def _move(self, assigned: Assigned, verdict: Judged, taken_s: float, now_ms: int) -> None:
         """Note when the watermark of a partition moves on."""
@@ -218,7 +222,7 @@ class Aggregator:
             observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
             point("committed")
             self._account(pending, flushed)
-            if self._copy(flushed.totals, now_ms):
+            if self._copy(batches, topic_id, flushed, now_ms):
                 observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
             point("copied")
             self._commit({counts.partition: counts.next_offset for counts in batches})
@@ -226,10 +230,6 @@ class Aggregator:
             return
 
     def _account(self, pending: Pending, flushed: Flushed) -> None:
-        if flushed.skipped:
-            # By whom they were counted is not known: perhaps by a flush of ours whose answer was lost, and then its
-            # totals have not been copied.
-            self._redis_owed = True
         accepted = 0
         for partition, (_, verdict, counts) in pending.items():
             if partition in flushed.skipped:
@@ -244,43 +244,50 @@ class Aggregator:
         metrics.LATE.inc(flushed.late)
         metrics.FLUSH_EVENTS.observe(accepted)
 
-    def _copy(self, totals: Counts, now_ms: int) -> bool:
-        """Whether Redis has the totals now."""
-        if self._redis_owed:
+    def _copy(self, batches: Sequence[PartitionCounts], topic_id: str, flushed: Flushed, now_ms: int) -> bool:
+        """Write a flush to Redis, or leave it to be copied; whether Redis has it now."""
+        skipped = [batch for batch in batches if batch.partition in flushed.skipped]
+        if skipped:
+            # By whom they were counted is not known: perhaps by a flush of ours whose answer was lost, and then its
+            # totals have not been copied.
+            self._owe(skipped, topic_id, now_ms)
+        written = [batch for batch in batches if batch.partition not in flushed.skipped]
+        if not self._debt.connected:
+            self._owe(written, topic_id, now_ms)
             return False
+        marks = self._debt.marks(written, topic_id)
         try:
-            self._hot.write(totals, now_ms)
+            if not self._hot.write(flushed.totals, now_ms, marks):
+                log.warning("Redis: lacks counts from before; they will be copied")
+                self._debt.owe_everything()
+            self._debt.wrote(marks)
+        except RepairedError:
+            self._owe(written, topic_id, now_ms)
+            self._learn_repairs()
         except IncompleteError:
-            log.warning("Redis: has lost its data, or counts were repaired; it will be rebuilt")
-            self._redis_owed = True
+            log.warning("Redis: has lost its data; it will be copied")
+            self._disconnect(written, topic_id, now_ms)
         except Outage as error:
-            log.warning("Redis: counts go on without it: %s", error)
+            log.debug("Redis: not written: %s", explain(error))
             metrics.RETRIES.labels("Redis").inc()
-            self._redis_owed = True
-        return not self._redis_owed
-
-    def _settle_redis(self) -> None:
-        """Copy the hot windows to Redis again, if that is owed; where it fails, once more after a second."""
-        if not self._redis_owed or time.monotonic() < self._redis_next_try:
-            return
-        now_ms = self._now_ms()
-        try:
-            copied = self._hot.rebuild(self._hot_rows(now_ms), now_ms)
-        except (IncompleteError, *Outage, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            log.debug("Redis: not rebuilt: %s", error)
-            self._redis_next_try = time.monotonic() + 1.0
+            self._disconnect(written, topic_id, now_ms)
         else:
-            self._redis_owed = False
-            metrics.REBUILD_PROGRESS.set(1)
-            log.info("Redis: the hot copy is rebuilt, %s series of windows", copied)
+            return not skipped
+        return False
 
-    def _hot_rows(self, now_ms: int) -> Iterator[tuple[int, Series, Tally]]:
-        """The rows of the hot windows, newest first, an hour at a time, so that memory holds no more."""
-        until = now_ms + int(self._settings.max_future_s * 1000) + self._settings.window_ms
+    def _owe(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
         oldest = self._hot.oldest(now_ms)
-        span = until - oldest
-        while until > oldest:
-            metrics.REBUILD_PROGRESS.set(1 - (until - oldest) / span)
-            begin = max(oldest, until - HOUR_MS)
-            yield from self._store.read(begin, until)
-            until = begin
+        windows = {(key[1], key[0]) for batch in batches for key in batch.counts if key[0] >= oldest}
+        self._debt.owe(windows, self._debt.marks(batches, topic_id))
+
+    def _learn_repairs(self) -> None:
+        try:
+            self._hot.learn_repairs()
+        except Outage:
+            self._debt.connected = False
+
+    def _disconnect(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
+        """Write nothing more until the rebuild has an answer from Redis."""
+        self._owe(batches, topic_id, now_ms)
+        self._debt.connected = False
+        self._hot.close()

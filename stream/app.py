@@ -51,6 +51,7 @@ settings, credentials = read_settings()
 parts = Parts(settings)
 
 CLOSER_EVERY_S = 0.25
+STEP_AGAIN_S = 5.0
 ALERTING_EVERY_S = 2.0
 """How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
 UPKEEP_EVERY_S = 60.0
@@ -66,7 +67,7 @@ COLLECT_AFTER = (200_000, 20, 20)
 a third of the time would go into looking through them."""
 
 SAY_SOMETHING_EVERY_S = 1.0
-"""A fetch goes on this often even if it is empty: to say again which partitions are idle, and to repair Redis."""
+"""A fetch goes on this often even if it is empty: to say again which partitions are idle."""
 
 STUCK_AFTER_S = 60.0
 """A worker that has had something to do for this long and has done nothing is not healthy."""
@@ -93,7 +94,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "count", "metrics", "close", "detect", "look", "upkeep", *ASKED)
+            for name in ("intake", "count", "cache", "metrics", "close", "detect", "look", "upkeep", *ASKED)
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -231,7 +232,7 @@ class Intake(Service):
 
 @app.agent(fetches, name="aggregate")
 async def aggregate(stream: Any) -> None:
-    """Count all fetches that are here: one transaction, then the hot copy, then the offsets."""
+    """Count all fetches that are here: one transaction, then Redis, then the offsets."""
     async for first in stream:
         together = await backlog(stream, first)
         health.begin("counting")
@@ -247,6 +248,34 @@ async def aggregate(stream: Any) -> None:
         finally:
             ages.busy(False)
         health.end("counting")
+
+
+@app.service
+class Cache(Service):
+    """Makes the cache in Redis complete, step by step, and rests where nothing is missing."""
+
+    @Service.task
+    async def _steps(self) -> None:
+        woken = parts.cache_debt.woken
+        while not self.should_stop:
+            if "aggregator" not in vars(parts):
+                await self.sleep(CLOSER_EVERY_S)
+                continue
+            woken.clear()
+            try:
+                pause = await threads.run("cache", parts.cache_rebuild.step)
+            except Exception:
+                # A bug of ours here must not stop the counting.
+                log.exception("the cache in Redis is not made complete; it is tried again")
+                pause = STEP_AGAIN_S
+            until = time.monotonic() + pause
+            while not self.should_stop and not (woken.is_set() and pause > 1) and time.monotonic() < until:
+                await self.sleep(min(CLOSER_EVERY_S, max(0.0, until - time.monotonic())))
+
+    async def on_stop(self) -> None:
+        """Let the lock go, so that another worker goes on."""
+        if "cache_rebuild" in vars(parts):
+            await threads.run("cache", parts.cache_rebuild.close)
 
 
 @app.service
@@ -513,13 +542,16 @@ async def healthz(web: Any, request: Any) -> Any:
 
 def _said(fault: str | None) -> dict[str, Any]:
     # A broken edit of the rules takes no worker out of service: the rules before it go on.
-    fault, rules_fault = (redacted(one) if one else one for one in (fault, parts.rules.fault))
+    # Neither does Redis: counting goes on without it.
+    redis_fault = parts.cache_rebuild.fault if "cache_rebuild" in vars(parts) else None
+    fault, rules_fault, redis_fault = (redacted(one) if one else one for one in (fault, parts.rules.fault, redis_fault))
     waiting = servers.waiting()
     return {
         "ok": fault is None and not waiting,
         "fault": fault,
         "waiting": waiting,
         "rules_fault": rules_fault,
+        "redis_fault": redis_fault,
     }
 
 

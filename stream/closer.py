@@ -29,7 +29,7 @@ from stream.windows import last_closed
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from funnelwatch.settings import Settings
     from schemas.codec import Registry
@@ -61,9 +61,11 @@ class Closer:
         partitions: Callable[[], int],
         registry: Registry | None,
         stopping: threading.Event,
+        declared: Container[str] = (),
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._settings = settings
+        self._declared = declared
         self._store = store
         self._partitions = partitions
         self._encode = Encoder("ClosedWindow", registry)
@@ -117,7 +119,8 @@ class Closer:
             ages.succeeded("close")
             through = last_closed(watermark, self._settings.window_ms)
             published = 0
-            for funnel in self._store.funnels():
+            # Declared funnels first, so that invented names do not delay them.
+            for funnel in sorted(self._store.funnels(), key=lambda one: one.funnel not in self._declared):
                 published += self._close(funnel, through)
                 published += self._revise(funnel)
             return published

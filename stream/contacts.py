@@ -12,15 +12,15 @@ import time
 from typing import TYPE_CHECKING
 
 import psycopg
-import redis
 
-from schemas.redaction import revealed
+from sinks.redis.client import connect
 from stream.ages import ages
 from stream.servers import DATABASE, KAFKA, REDIS, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import redis
     from confluent_kafka.admin import AdminClient
 
     from funnelwatch.settings import Settings
@@ -97,9 +97,7 @@ class Contacts:
             redis.RedisError: it does not.
         """
         if self._redis is None:
-            self._redis = redis.Redis.from_url(
-                revealed(self._settings.redis_url), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-            )
+            self._redis = connect(self._settings.redis_url, timeout_s=TIMEOUT_S, connect_timeout_s=TIMEOUT_S)
         self._redis.ping()
         servers.answered(REDIS)
 

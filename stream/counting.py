@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from funnelwatch.funnels import Funnels
     from schemas.page import Flags, Ints, Words
     from stream.duplicates import SeenIds
+    from stream.series_ids import Admit
 
 NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
 """Refused for good: such bytes have no event id that could be taken for counted. Garbage may be much."""
@@ -210,12 +211,14 @@ class Judge:
         funnels: the declared funnels.
         limits: how far an event's time may be from now.
         max_value_bytes: a larger value is refused unread.
+        admit: what series count as, or why they are refused; None: as they are. Raises for an outage.
     """
 
     decode: Callable[[bytes | None], dict[str, Any]]
     funnels: Funnels
     limits: Limits
     max_value_bytes: int
+    admit: Admit | None = None
 
     def event(self, value: bytes | None, now_ms: int) -> dict[str, Any]:
         """The event of a record's value.
@@ -261,7 +264,7 @@ class Judge:
 
     @cached_property
     def _series(self) -> SeriesIds:
-        return SeriesIds(partial(is_countable, funnels=self.funnels))
+        return SeriesIds(partial(is_countable, funnels=self.funnels, limits=self.limits), self.admit)
 
     def _add(self, draft: _Draft, columns: Columns, now_ms: int) -> None:
         """Take the events of which it is plain that ``check`` lets them pass."""
@@ -295,9 +298,19 @@ class Judge:
                 refused.append(Refused(records[at], str(error.reason), error.detail))
             else:
                 rows.append(at)
+        series = [Series(*(event[name] for name in Series._fields)) for event in events]
+        admitted = self._series.admitted(list(dict.fromkeys(series)))
+        counted = [admitted[one] for one in series]
+        for at, one in zip(rows, counted, strict=True):
+            if isinstance(one, RefusedError):
+                refused.append(Refused(records[at], str(one.reason), one.detail))
+        kept = [place for place, one in enumerate(counted) if isinstance(one, Series)]
+        if len(kept) < len(rows):
+            refused.sort(key=lambda one: one.record.offset)
+            rows, events = [rows[place] for place in kept], [events[place] for place in kept]
         if rows:
             columns = [
-                [self._series.of(Series(*(event[name] for name in Series._fields))) for event in events],
+                [self._series.of(one) for one in counted if isinstance(one, Series)],
                 [_verdict(event) for event in events],
                 [event["ts"] for event in events],
                 [NONE if event["duration_ms"] is None else event["duration_ms"] for event in events],

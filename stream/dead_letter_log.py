@@ -17,7 +17,7 @@ from schemas.codec import SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Decoder, Registry
 from schemas.files import SCHEMAS, history, single_object_fingerprint
 from stream.counting import Judge
 from stream.metric_counting import MetricJudge
-from stream.validation import DAY_MS, Limits, RefusedError
+from stream.validation import Limits, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,7 +109,7 @@ def judge_of(settings: Settings, funnels: Funnels) -> Judge:
     return Judge(
         decode=Decoder("FunnelEvent", registry),
         funnels=funnels,
-        limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+        limits=Limits.of(settings),
         max_value_bytes=settings.max_value_bytes,
     )
 
@@ -119,7 +119,7 @@ def metric_judge_of(settings: Settings) -> MetricJudge:
     registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
     return MetricJudge(
         decode=Decoder("Metric", registry),
-        limits=Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS)),
+        limits=Limits.of(settings),
         max_value_bytes=settings.max_value_bytes,
     )
 

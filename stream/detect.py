@@ -27,7 +27,7 @@ from stream.detector.state import AlertState, Reason
 from stream.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from typing import Any
 
     from alert_rules.live import LiveRules
@@ -57,9 +57,11 @@ class Detection:
         alerts: AlertStore,
         silences: SilenceStore,
         registry: Registry | None,
+        declared: Container[str] = (),
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._settings = settings
+        self._declared = declared
         self._rules = rules
         self._counts = counts
         self._alerts = alerts
@@ -108,7 +110,7 @@ class Detection:
         """
         published: list[dict[str, Any]] = []
         try:
-            for funnel in dict.fromkeys(window.funnel for window in windows):
+            for funnel in self._declared_first(window.funnel for window in windows):
                 self._judge(funnel, [window for window in windows if window.funnel == funnel])
                 published += self.publish(funnel)
         except Exception:
@@ -135,7 +137,7 @@ class Detection:
             return
         metrics.RULES_TAKEN.inc()
         log.info("alert rules: %d taken up, version %s", len(self._rules.rules.rules), self._rules.rules.version)
-        funnels = list(self._detectors)
+        funnels = self._declared_first(self._detectors)
         self.forget()
         try:
             for funnel in funnels:
@@ -144,6 +146,10 @@ class Detection:
         except Exception:
             self.forget()
             raise
+
+    def _declared_first(self, funnels: Iterable[str]) -> list[str]:
+        """Each funnel once, those that were declared first, so that invented names do not delay them."""
+        return sorted(dict.fromkeys(funnels), key=lambda funnel: funnel not in self._declared)
 
     def say_withheld(self) -> None:
         """Say what silences had muted and what still fires now that they are over; to be called every few seconds.

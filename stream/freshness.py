@@ -119,6 +119,14 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
     return Freshness("fresh", Why.FRESH, through, f"Windows are complete up to {clock(through, funnel.now_ms)}")
 
 
+def by_workers(workers: Sequence[WorkerSeen]) -> Freshness:
+    """The freshness where only counters and timers are counted, which have no windows that close: by live workers."""
+    faults = [f"worker {one.host} ({one.pid}) says: {one.fault}" for one in workers if one.alive and one.fault]
+    if faults:
+        return Freshness("unknown", Why.WORKER_FAULT, None, _first_upper("; ".join(faults)))
+    return Freshness("fresh", Why.FRESH, None, "Workers are alive")
+
+
 def _no_worker(funnel: FunnelSeen, workers: Sequence[WorkerSeen]) -> Freshness | None:
     if not workers or any(worker.alive for worker in workers):
         return None

@@ -135,6 +135,10 @@ class Fetcher:
         """The partitions that this worker has now."""
         return sorted(self._assigned)
 
+    def assignments(self) -> dict[int, Assigned]:
+        """The partitions that this worker has now, each with its assignment. From any thread."""
+        return dict(self._assigned)
+
     @property
     def stopped(self) -> dict[int, str]:
         """Partitions that cannot go on without a person, and why."""

@@ -65,6 +65,21 @@ METRIC_SAMPLES = Counter(
 RETRIES = Counter(
     "funnelwatch_retries_total", "Attempts that an outage made fail, by what was tried.", ["what"], registry=REGISTRY
 )
+REDIS_FAULT = Gauge(
+    "funnelwatch_redis_fault",
+    "1 while Redis cannot be used and counting goes on without it, else 0.",
+    registry=REGISTRY,
+)
+CACHE_INCOMPLETE = Gauge(
+    "funnelwatch_cache_incomplete",
+    "1 while Redis lacks counts that this worker knows of, else 0; readers use the database.",
+    registry=REGISTRY,
+)
+CACHE_COPIED = Counter(
+    "funnelwatch_cache_copied_total",
+    "Series of windows that this worker copied from the database to Redis.",
+    registry=REGISTRY,
+)
 ASSIGNED = Gauge(
     "funnelwatch_assigned_partitions", "Partitions of the events topic that this worker has.", registry=REGISTRY
 )

@@ -17,6 +17,7 @@ from producers.topics import KafkaUnreachable, ensure_topics
 from schemas.codec import Decoder, Registry
 from sinks.redis.hot import HotCopy
 from sinks.timescale.alerts import AlertStore
+from sinks.timescale.cache import CacheSource
 from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, is_outage
@@ -30,9 +31,13 @@ from sinks.timescale.migrations import migrate
 from sinks.timescale.pipeline import PipelineStore
 from sinks.timescale.refreshing import RefreshBusyError, follow_dropped
 from sinks.timescale.retention import Retention, archive, countable_from, set_retention
+from sinks.timescale.series import SeriesStore
 from sinks.timescale.series_counts import SeriesCounts
 from sinks.timescale.silences import SilenceStore
+from stream.admission import SeriesLimits
 from stream.aggregate import Aggregator
+from stream.cache_debt import CacheDebt
+from stream.cache_rebuild import CacheRebuild
 from stream.clock import wall_clock_ms
 from stream.closer import Closer
 from stream.contacts import Contacts
@@ -46,7 +51,7 @@ from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
 from stream.outage import until_done
 from stream.overseer import Overseer
-from stream.validation import DAY_MS, Horizon, Limits
+from stream.validation import Horizon, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,11 +181,11 @@ class Parts:
             funnels=self.funnels,
             limits=self._limits(self.horizon),
             max_value_bytes=settings.max_value_bytes,
+            admit=SeriesStore(self._database("series"), self.funnels, SeriesLimits.of(settings)).admit,
         )
 
     def _limits(self, horizon: Horizon) -> Limits:
-        settings = self.settings
-        return Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS), horizon)
+        return Limits.of(self.settings, horizon)
 
     @cached_property
     def judging(self) -> Judging:
@@ -199,11 +204,32 @@ class Parts:
         return Aggregator(
             settings=settings,
             store=CountStore(self._database("aggregate"), settings.duplicate_horizon_s),
-            hot=HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s),
+            hot=self._hot_copy(),
+            debt=self.cache_debt,
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
             stopping=self.stopping,
             isolation=Isolation(settings, partial(DeadLetters, settings), Decoder("FunnelEvent", self.registry)),
+        )
+
+    def _hot_copy(self) -> HotCopy:
+        settings = self.settings
+        return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+
+    @cached_property
+    def cache_debt(self) -> CacheDebt:
+        """What the cache in Redis lacks."""
+        return CacheDebt()
+
+    @cached_property
+    def cache_rebuild(self) -> CacheRebuild:
+        """What makes the cache in Redis complete."""
+        return CacheRebuild(
+            settings=self.settings,
+            source=CacheSource(self._database("cache", CLOSER_IDLE_S)),
+            hot=self._hot_copy(),
+            debt=self.cache_debt,
+            assigned=self.fetcher.assignments,
         )
 
     @cached_property
@@ -239,6 +265,7 @@ class Parts:
             partitions=self.partitions,
             registry=self.registry,
             stopping=self.stopping,
+            declared=self.funnels,
         )
 
     @cached_property
@@ -269,6 +296,7 @@ class Parts:
             alerts=AlertStore(database),
             silences=SilenceStore(database),
             registry=self.registry,
+            declared=self.funnels,
         )
 
     @cached_property

@@ -11,9 +11,12 @@ from stream.hash_table import HashTable, Ints
 from stream.model import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from schemas.bulk import Columns
+    from stream.admission import Admission
+
+    Admit = Callable[[Iterable[Series]], Mapping[Series, Admission]]
 
 UNCOUNTABLE = -1
 _UNKNOWN = -2
@@ -30,10 +33,12 @@ class SeriesIds:
 
     Args:
         is_countable: whether the dimensions are acceptable; asked once a series.
+        admit: what acceptable series count as, or why they are refused; None: as they are.
     """
 
-    def __init__(self, is_countable: Callable[[Series], bool]) -> None:
+    def __init__(self, is_countable: Callable[[Series], bool], admit: Admit | None = None) -> None:
         self._is_countable = is_countable
+        self._admit = admit
         self._start()
 
     def _start(self) -> None:
@@ -53,12 +58,20 @@ class SeriesIds:
         unknown = np.flatnonzero(numbers == _UNKNOWN)
         if unknown.size:
             fresh, first = np.unique(digests[unknown], return_index=True)
+            order = np.argsort(first)  # as they came, so that of many new names the first are admitted
+            fresh, first = fresh[order], first[order]
             found = [Series(*(columns.text(name, at) for name in Series._fields)) for at in unknown[first].tolist()]
+            admitted = self.admitted([one for one in found if self._is_countable(one)])
+            counted = [admitted.get(one) for one in found]
             self._by_digest.put(
-                fresh, np.array([self.of(one) if self._is_countable(one) else UNCOUNTABLE for one in found])
+                fresh, np.array([self.of(one) if isinstance(one, Series) else UNCOUNTABLE for one in counted])
             )
             numbers[unknown] = self._by_digest.get(digests[unknown], UNCOUNTABLE)
         return numbers
+
+    def admitted(self, found: Sequence[Series]) -> Mapping[Series, Admission]:
+        """What series count as, or why they are refused."""
+        return self._admit(found) if self._admit and found else {one: one for one in found}
 
     def of(self, series: Series) -> int:
         """The number of a series."""

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
 from schemas.redaction import error_text, redacted
+from sinks.redis.client import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +170,7 @@ def one_line(error: Exception) -> str:
     """An error's text without secrets and line breaks; its type where it has no text."""
     if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
         return redacted(str(error.args[0].str()))
-    return error_text(error)
+    return explain(error) if isinstance(error, redis.RedisError) else error_text(error)
 
 
 servers = Servers()

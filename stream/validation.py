@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from funnelwatch.funnels import Funnels
+    from funnelwatch.settings import Settings
     from stream.model import Series
 
 MAX_LENGTH = 100
@@ -39,6 +40,9 @@ class Refusal(StrEnum):
     FIELD_TOO_LONG = "FIELD_TOO_LONG"
     BAD_CHARACTER = "BAD_CHARACTER"
     UNKNOWN_STEP = "UNKNOWN_STEP"
+    UNDECLARED_FUNNEL = "UNDECLARED_FUNNEL"
+    TOO_MANY_FUNNELS = "TOO_MANY_FUNNELS"
+    TOO_MANY_STEPS = "TOO_MANY_STEPS"
     STATUS_MISSING = "STATUS_MISSING"
     IN_THE_FUTURE = "IN_THE_FUTURE"
     TOO_OLD = "TOO_OLD"
@@ -71,17 +75,29 @@ class Horizon:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which times of events are accepted.
+    """Which events are accepted.
 
     Attributes:
         max_future_ms: how far ahead of the wall clock an event may be, ms.
         max_age_ms: how far behind it, ms.
         horizon: before this nothing is counted, however large ``max_age_ms`` is.
+        accepts_undeclared: whether a funnel that nobody declared is counted.
     """
 
     max_future_ms: int
     max_age_ms: int
     horizon: Horizon = field(default_factory=Horizon, compare=False)
+    accepts_undeclared: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings, horizon: Horizon | None = None) -> Limits:
+        """Those of the settings."""
+        return cls(
+            int(settings.max_future_s * 1000),
+            int(settings.max_age_days * DAY_MS),
+            horizon or Horizon(),
+            settings.undeclared_funnels == "accept",
+        )
 
     def oldest_ms(self, now_ms: int) -> int:
         """The oldest time that an event may have, ms."""
@@ -100,18 +116,18 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
     """
     _check_names(event)
     _check_ids(event)
-    _check_dimensions(event, funnels)
+    _check_dimensions(event, funnels, limits)
     if event["phase"] == "POST_VERIFICATION" and event["status"] is None:
         raise RefusedError(Refusal.STATUS_MISSING, "a POST_VERIFICATION must say SUCCESS or FAILURE")
     _check_times(event, limits, now_ms)
 
 
-def is_countable(series: Series, funnels: Funnels) -> bool:
+def is_countable(series: Series, funnels: Funnels, limits: Limits) -> bool:
     """Whether no event of the series would be refused for its dimensions."""
     dimensions = series._asdict()
     try:
         _check_names(dimensions)
-        _check_dimensions(dimensions, funnels)
+        _check_dimensions(dimensions, funnels, limits)
     except RefusedError:
         return False
     return True
@@ -132,7 +148,7 @@ def _check_ids(event: Mapping[str, Any]) -> None:
             raise RefusedError(Refusal.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}")
 
 
-def _check_dimensions(event: Mapping[str, Any], funnels: Funnels) -> None:
+def _check_dimensions(event: Mapping[str, Any], funnels: Funnels, limits: Limits) -> None:
     for name in DIMENSIONS:
         value = event[name]
         if len(value) > MAX_LENGTH:
@@ -140,6 +156,11 @@ def _check_dimensions(event: Mapping[str, Any], funnels: Funnels) -> None:
         if "\0" in value:
             raise RefusedError(Refusal.BAD_CHARACTER, f"{name} has a NUL character")
     steps = funnels.get(event["funnel"])
+    if steps is None and not limits.accepts_undeclared:
+        raise RefusedError(
+            Refusal.UNDECLARED_FUNNEL,
+            f"nobody declared the funnel {event['funnel']}, and FUNNELWATCH_UNDECLARED_FUNNELS is reject",
+        )
     if steps is not None and event["step"] not in steps:
         raise RefusedError(
             Refusal.UNKNOWN_STEP,

@@ -25,8 +25,8 @@ from stream import topic_reader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AT_ONCE = 6
-ENDED_AFTER_S = 8.0
+AT_ONCE = 8
+ENDED_AFTER_S = 6.0
 KILLED_AFTER_S = 20.0
 STARTS_SERVERS = ("drill",)
 """Commands that start servers of their own and use no setting of the user's: only their help is printed."""

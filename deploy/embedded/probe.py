@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 
 from deploy.embedded.kafka_client import admin
 from schemas.redaction import error_text
+from sinks.redis.client import connect, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +26,12 @@ def fault(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: fl
             with psycopg.connect(url, connect_timeout=max(2, round(timeout_s))) as session:
                 session.execute("SELECT 1")
         else:
-            with redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s) as client:
+            with connect(url, timeout_s=timeout_s, connect_timeout_s=timeout_s) as client:
                 client.ping()
     except KafkaException as error:
         return f"no broker answered within {timeout_s:.0f} s ({error.args[0].str()})"
-    except (psycopg.Error, redis.RedisError, ValueError) as error:
+    except (redis.RedisError, OSError) as error:
+        return explain(error)
+    except (psycopg.Error, ValueError) as error:
         return error_text(error)
     return None

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from funnelwatch.cli.alert_view import as_text, with_iso_times
-from funnelwatch.cli.current import warn
+from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import clear_faults, opened
 from funnelwatch.settings import Settings, load_settings
 from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
@@ -69,13 +69,13 @@ def alerts(
             raise click.UsageError("--watchdog goes with --follow: the database does not keep heartbeats")
         with opened(settings) as database:
             found = AlertStore(database).recent(last, state=state, current=current)
-            warning = warn(database, settings, "Alerts may be missing. ")
+            told = warning(overall(database, settings), "Alerts may be missing. ")
         for alert in reversed(found):
             _print(alert, to_json=to_json)
         if not found and not to_json:
             click.echo("no alerts", err=True)
-        if warning:
-            click.echo(warning, err=True)
+        if told:
+            click.echo(told, err=True)
         return
     source = click.get_current_context().get_parameter_source("last")
     if current or source is not ParameterSource.DEFAULT:

@@ -9,10 +9,11 @@ import psycopg
 from funnelwatch.cli.faults import one_line
 from sinks.timescale.database import Database
 from sinks.timescale.freshness import FreshnessStore
-from stream.freshness import stale_after_ms
+from stream.freshness import Why, stale_after_ms
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
+    from stream.freshness import Freshness
 
 
 def pipeline_line(settings: Settings) -> str:
@@ -22,7 +23,7 @@ def pipeline_line(settings: Settings) -> str:
         store = FreshnessStore(database, settings.events_topic)
         if not store.tables():
             return "not started: no worker has run on this database yet (`funnelwatch worker`)"
-        found = store.of(None, stale_after_ms(settings))
+        found = overall(database, settings)
     except psycopg.Error as error:
         return f"unknown: {one_line(error)}"
     finally:
@@ -30,7 +31,13 @@ def pipeline_line(settings: Settings) -> str:
     return f"{found.state}: {found.message}"
 
 
-def warn(database: Database, settings: Settings, why: str) -> str | None:
-    """A line for stderr if figures are not current; None if they are."""
-    found = FreshnessStore(database, settings.events_topic).of(None, stale_after_ms(settings))
-    return None if found.state == "fresh" else f"! {why}{found.message}."
+def overall(database: Database, settings: Settings) -> Freshness:
+    """The freshness of all funnels together: the worst."""
+    return FreshnessStore(database, settings.events_topic).of(None, stale_after_ms(settings))
+
+
+def warning(found: Freshness, consequence: str = "") -> str | None:
+    """A line for stderr if figures are not current; None if they are, and where nothing was ever counted."""
+    if found.state == "fresh" or found.why is Why.NO_WINDOW:
+        return None
+    return f"! {consequence}{found.message}."

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
-import redis
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.embedded.kafka_client import admin
@@ -14,7 +13,10 @@ from funnelwatch.cli.faults import explain_database
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX
 from schemas.codec import Registry, RegistryUnavailable
+from schemas.events import now_ms
 from schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
+from sinks.redis.client import explain, server_of
+from sinks.redis.hot import HotCopy, Outage
 from stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
@@ -127,23 +129,25 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def check_redis(settings: Settings) -> Iterator[Finding]:
-    """Redis answers, and does not throw windows away."""
+    """Redis can be used, for a single server, a cluster or by Sentinels, and does not throw windows away."""
+    where = shown(settings.redis_url)
+    hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
     try:
-        with redis.Redis.from_url(
-            revealed(settings.redis_url),
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            decode_responses=True,
-        ) as client:
-            memory = client.info("memory")
-            version = client.info("server").get("redis_version", "")
-    except (redis.RedisError, ValueError) as error:
-        advice = START.format(variable="FUNNELWATCH_REDIS_URL")
-        yield Finding("redis", "FAILED", f"{shown(settings.redis_url)}: {error_text(error)}", advice)
+        hot.probe()
+        server = server_of(hot.client)
+        state = hot.state()
+    except Outage as error:
+        advice = f"{START.format(variable='FUNNELWATCH_REDIS_URL')} Counting goes on without it."
+        yield Finding("redis", "FAILED", f"{where}: {explain(error)}", advice)
         return
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if int(memory.get("maxmemory", 0)) > 0 and policy != "noeviction":
-        message = f"maxmemory-policy is {policy}: windows may be missing when its memory is full"
+    finally:
+        hot.close()
+    if server.max_memory > 0 and server.policy != "noeviction":
+        message = f"maxmemory-policy is {server.policy}: windows may be missing when its memory is full"
         yield Finding("redis", "warning", message, "Set maxmemory-policy to noeviction.")
+    elif state.epoch and not state.is_whole(hot.oldest(now_ms())):
+        message = f"{server.kind} at {where} does not have all hot windows: readers use the database"
+        yield Finding("redis", "warning", message, "A worker that runs copies them; see its log.")
     else:
-        yield Finding("redis", "ok", f"version {version} at {shown(settings.redis_url)}, maxmemory-policy {policy}")
+        policy = f", maxmemory-policy {server.policy}" if server.policy else ""
+        yield Finding("redis", "ok", f"{server.kind} {server.version} at {where}{policy}")

@@ -16,6 +16,7 @@ from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
 from schemas.redaction import error_text, shown, shown_brokers
+from sinks.redis.client import explain
 from sinks.timescale.database import Database
 from sinks.timescale.migrations import UnusableDatabaseError
 
@@ -85,7 +86,7 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
     except redis.RedisError as error:
         where, advice = shown(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
-        raise click.ClickException(f"Redis at {where} does not answer: {one_line(error)}. {advice}") from error
+        raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
     except KafkaException as error:
         where = shown_brokers(settings.kafka_bootstrap_servers)
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from funnelwatch.asking import BadQuestionError, NothingThereError
-from funnelwatch.cli.current import warn
+from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import Span, moment_ms, opened
 from funnelwatch.cli.showing import clock, console, printable
 from funnelwatch.metric_asking import WHO_SENDS, MetricQuestion, ask_metrics, parse_only
@@ -78,7 +78,7 @@ def metrics(
     with opened(settings) as database:
         try:
             answer = ask_metrics(database, settings, question)
-            warning = warn(database, settings, "")
+            fresh = overall(database, settings)
         except BadQuestionError as error:
             raise click.UsageError(f"--{error.parameter}: {error.message}") from error
         except NothingThereError as error:
@@ -87,13 +87,13 @@ def metrics(
         what = f"nothing is counted for {name or 'any counter or timer'}{_chosen(only)}"
         raise click.ClickException(f"{what} from {clock(answer.from_ms)} to {clock(answer.to_ms)}; {WHO_SENDS}")
     if to_json:
-        click.echo(json.dumps(answer.as_object(), indent=2))
+        click.echo(json.dumps({**answer.as_object(), "freshness": fresh.as_object()}, indent=2))
     elif to_csv:
         click.echo(answer.as_csv(), nl=False)
     else:
         _draw(answer)
-    if warning:
-        click.echo(warning, err=True)
+    if told := warning(fresh):
+        click.echo(told, err=True)
 
 
 def _chosen(only: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +15,20 @@ from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.settings import load_settings
 from schemas.events import now_ms
 from schemas.redaction import shown
-from sinks.redis.hot import HotCopy, IncompleteError
+from sinks.redis.hot import HotCopy
+from sinks.redis.state import IncompleteError
+from sinks.timescale.cache import CacheSource
 from sinks.timescale.counts import CountStore
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from funnelwatch.settings import Settings
+    from sinks.timescale.database import Database
+    from stream.model import Series, Tally
+
 NO_END_MS = 2**53
+HOUR_MS = 3_600_000
 TRIES = 5
 
 
@@ -44,8 +55,7 @@ def redis_copy(to_json: bool) -> None:
     r"""Remove the hot copy in Redis and copy the hot windows from the database again.
 
     Safe while workers run: they go on counting, and one that finds the copy gone rebuilds it as well. Only keys of
-    this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, readers of Redis see less than is
-    counted, never more.
+    this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, the board reads the database.
 
     \b
     Examples:
@@ -63,7 +73,7 @@ def redis_copy(to_json: bool) -> None:
         for left in reversed(range(TRIES)):
             click.echo("copying the hot windows from the database", err=True)
             try:
-                copied = hot.rebuild(store.read(hot.oldest(now), NO_END_MS), now)
+                copied = hot.rebuild(_hot_rows(store, hot.oldest(now)), now, lambda: _places(database, settings))
                 break
             except IncompleteError as error:  # somebody removed the copy meanwhile
                 if not left:
@@ -76,6 +86,20 @@ def redis_copy(to_json: bool) -> None:
         click.echo(f"{copied:,} series of windows copied to Redis")
 
 
+def _hot_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, Tally]]:
+    """The rows of the hot windows, newest first, an hour at a time, so that memory holds no more."""
+    begin = now_ms() - HOUR_MS
+    yield from store.read(max(oldest, begin), NO_END_MS)
+    while begin > oldest:
+        yield from store.read(max(oldest, begin - HOUR_MS), begin)
+        begin -= HOUR_MS
+
+
+def _places(database: Database, settings: Settings) -> list[tuple[int, str, int]]:
+    counted = CacheSource(database).counted(settings.events_topic)
+    return [(partition, place.topic_id, place.offset) for partition, place in counted.items()]
+
+
 def _hot_copy() -> HotCopy:
     settings = load_settings()
-    return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+    return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)

@@ -19,7 +19,8 @@ from funnelwatch.cli.showing import clock, console, printable
 from funnelwatch.settings import Settings, load_settings
 from producers.times import iso
 from schemas.events import now_ms
-from sinks.redis.hot import HotCopy, IncompleteError
+from sinks.redis.hot import HotCopy
+from sinks.redis.state import IncompleteError
 from sinks.timescale.counts import CountStore
 from sinks.timescale.migrations import migrate
 from sinks.timescale.repairs import DamagedMeanwhileError, RepairedMeanwhileError, RepairStore

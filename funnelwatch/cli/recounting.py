@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from funnelwatch.funnels import load_funnels
 from schemas.events import now_ms
 from sinks.timescale.progress import ProgressStore, Standing
 from sinks.timescale.replays import ReplayStore
+from sinks.timescale.series import SeriesStore
+from stream.admission import SeriesLimits
 from stream.counting import Record
 from stream.dead_letter_log import judge_of
 from stream.recount import Recount, first_whole, log_needed_from
@@ -118,7 +121,9 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
         if letter.source is not None and letter.source.topic == settings.events_topic
     }
     refused |= {place[1:] for place in ReplayStore(database).replayed() if place[0] == settings.events_topic}
-    judge = judge_of(settings, load_funnels(settings.funnels_path))
+    funnels = load_funnels(settings.funnels_path)
+    series = SeriesStore(database, funnels, SeriesLimits.of(settings), keeps=False)
+    judge = replace(judge_of(settings, funnels), admit=series.admit)
     counting = Recount(judge, refused, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
     topic = settings.events_topic
     with (

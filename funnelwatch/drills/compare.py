@@ -13,6 +13,7 @@ from funnelwatch.drills.topics import everything
 from schemas.codec import Decoder
 from schemas.redaction import revealed
 from sinks.redis.hot import HotCopy
+from sinks.redis.keys import counts_pattern
 from stream.detector.watchdog import is_heartbeat
 from stream.histogram import bounds
 
@@ -281,7 +282,7 @@ def in_redis(settings: Settings) -> dict[Key, list[int]]:
     hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
     try:
         found: dict[Key, list[int]] = {}
-        for name in hot._client.scan_iter(f"{settings.redis_prefix}:counts:*", count=1000):  # noqa: SLF001
+        for name in hot.client.scan_iter(counts_pattern(settings.redis_prefix), count=1000):
             _, _, funnel, window = name.decode().rsplit(":", 3)
             for series, tally in hot.read(funnel, int(window)).items():
                 found[int(window), *series] = list(tally)

@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from funnelwatch.cli.faults import one_line
 from funnelwatch.process_metrics import process_registry
 from funnelwatch.web.pool import BusyError
-from schemas.redaction import revealed
+from sinks.redis.client import connect, explain
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -110,13 +110,9 @@ def _fault_of_database(request: Request) -> str | None:
 
 
 def _fault_of_redis(request: Request) -> str | None:
-    client = redis.Redis.from_url(
-        revealed(request.app.state.settings.redis_url), socket_timeout=2, socket_connect_timeout=2
-    )
     try:
-        client.ping()
-    except redis.RedisError as error:
-        return one_line(error)
-    finally:
-        client.close()
+        with connect(request.app.state.settings.redis_url, timeout_s=2, connect_timeout_s=2) as client:
+            client.ping()
+    except (redis.RedisError, OSError) as error:
+        return explain(error)
     return None

@@ -90,7 +90,7 @@ class Checks:
 
     def __init__(self, settings: Settings, funnels: Funnels) -> None:
         self._funnels = funnels
-        self._limits = Limits(int(settings.max_future_s * 1000), int(settings.max_age_days * DAY_MS))
+        self._limits = Limits.of(settings)
 
     def complete(self, given: Any, user_agent: str, skew_ms: int, now_ms: int) -> dict[str, Any] | Fault:
         """A whole event: what was given, and for the rest the time, a random id, and what the User-Agent says.

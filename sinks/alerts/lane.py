@@ -15,16 +15,16 @@ import logging
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from schemas.texts import legible
 from sinks.alerts import metrics
 from sinks.alerts.answer import Answer, Outcome
+from sinks.alerts.aside import aside
 from sinks.timescale.database import is_outage
 from sinks.timescale.notifications import Result
+from stream.outage import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +51,14 @@ STANDBY_S = 5.0
 UNANSWERED_PAUSES_S = (60.0, 900.0, 14_400.0)
 """A message of which all was sent and that was not answered is sent again after these, s, and then no more."""
 
-TRY_AGAIN_S = 60.0
+TRY_AGAIN_S = 30.0
 """What was given up is tried again after this, s, while its alert still fires."""
+
+TICK_S = 1.0
+"""How often a lane that sends looks whether it is to stop, s."""
+
+STOP_S = 10.0
+"""A delivery that is under way may take this long after the lane is to stop, s."""
 
 LOG_EVERY_S = 1_800.0
 """A route that goes on failing for the same reason is logged this often, s."""
@@ -105,7 +111,6 @@ class Lane:
         self._try_again_at = 0.0
         self._unnoted: Result | None = None
         self._logged = ("", 0.0)
-        self._sender = ThreadPoolExecutor(1, f"send {route.name}")
         for outcome in ("sent", "refused", "given_up", "unanswered"):
             metrics.DECIDED.labels(route.name, outcome)  # a counter that begins at 1 has not risen, to Prometheus
         self._thread = threading.Thread(target=self._run, name=f"lane {route.name}")
@@ -134,6 +139,9 @@ class Lane:
                 self._wake.clear()
                 try:
                     pause_s = self.step()
+                except StoppedError as error:
+                    log.warning("%s, and left: the message may come twice", error)
+                    return
                 except Exception as error:
                     if not is_outage(error):
                         # A fault of ours in one lane must not take the others along, nor go unnoticed.
@@ -151,7 +159,6 @@ class Lane:
 
     def close(self) -> None:
         """Let the route go; a lane that was started does so when it ends."""
-        self._sender.shutdown()
         self._store.close()
 
     def _pause(self, pause_s: float) -> None:
@@ -169,15 +176,26 @@ class Lane:
                 log.exception("route %s: unexpected", self.route.name)
 
     def _while_kept(self, send: Callable[[], T]) -> T:
-        """The result of a delivery; the lane keeps its route meanwhile, so that no other notifier sends the same."""
-        sending = self._sender.submit(send)
-        while True:
-            try:
-                return sending.result(KEEP_EVERY_S)
-            except NotYetError:
-                if sending.done():
-                    return sending.result()
+        """The result of a delivery; the lane keeps its route meanwhile, so that no other notifier sends the same.
+
+        Raises:
+            StoppedError: the lane is to stop and the receiver takes its time: the attempt is left without a result.
+        """
+        kept_at = time.monotonic()
+        stopped_at: float | None = None
+
+        def tick() -> None:
+            nonlocal kept_at, stopped_at
+            now = time.monotonic()
+            if now - kept_at >= KEEP_EVERY_S:
                 self._keep()
+                kept_at = now
+            if self._stopping.is_set():
+                stopped_at = now if stopped_at is None else stopped_at
+                if now - stopped_at >= STOP_S:
+                    raise StoppedError(f"route {self.route.name}: a delivery is under way")
+
+        return aside(send, f"send {self.route.name}", min(KEEP_EVERY_S, TICK_S), tick)
 
     def step(self) -> float:
         """Send one message, or a reminder that is due; how long to pause then, s."""
@@ -194,7 +212,7 @@ class Lane:
         if self.route.resend_s is not None and time.monotonic() >= self._remind_at:
             return self._remind(self.route.resend_s)
         if time.monotonic() >= self._try_again_at:
-            self._try_again_at = time.monotonic() + TRY_AGAIN_S / 2
+            self._try_again_at = time.monotonic() + TRY_AGAIN_S / 6
             if again := self._store.try_given_up_again(TRY_AGAIN_S):
                 log.warning("route %s: tries %d alerts again that still fire", self.route.name, len(again))
                 return 0.0
@@ -241,6 +259,8 @@ class Lane:
     def _deliver(self, waiting: Waiting, said: str) -> Answer:
         try:
             return self._while_kept(lambda: self.route.deliver(waiting.alert, waiting.previous, self._now_ms()))
+        except StoppedError:
+            raise
         except (MemoryError, OSError, RuntimeError) as error:  # this machine is short of something
             log.exception("%s: unexpected", said)
             return Answer(Outcome.LATER, f"{type(error).__name__}: {error}")

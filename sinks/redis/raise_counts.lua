@@ -1,12 +1,34 @@
--- Raise counts to the totals given, never lower them, so that replays and races cannot hurt; unless the copy is not
--- whole (no epoch), or counts were repaired since the writer knew all, when nothing is written and 0 returned.
--- KEYS: the epoch, the number of repairs, then a hash for each window. ARGV: the number of repairs that the writer
--- knows of; for each window its time to live in seconds, the number of its pairs, and the pairs of field and total.
-if redis.call('EXISTS', KEYS[1]) == 0 or (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then
+-- Raise counts to the totals given, never lower them, so that replays and races cannot hurt. Nothing is written where
+-- Redis has lost its data (returns 0) or counts were repaired since the writer knew all (-1).
+-- Then move the marks of partitions on. A mark that is behind what the writer can explain, or is missing, means that
+-- the cache lacks something: 2 is returned, otherwise 1.
+-- KEYS: the epoch, the number of repairs, the number of copies, the marks, then a hash for each window.
+-- ARGV: the number of repairs that the writer knows of; the epoch that it writes to, or nothing for any; the number of
+-- marks; for each mark its partition, topic id, the least offset it may have now, the offset to move it to, and 1 where
+-- the writer has something left to copy; for each window its time to live in seconds, the number of its pairs, and
+-- the pairs of field and total.
+local epoch = redis.call('GET', KEYS[1])
+if not epoch or (ARGV[2] ~= '' and ARGV[2] ~= epoch) then
     return 0
 end
-local at = 2
-for i = 3, #KEYS do
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then
+    return -1
+end
+local owing = ' ~' .. (redis.call('GET', KEYS[3]) or '0')
+local answer = 1
+local at = 4
+for _ = 1, tonumber(ARGV[3]) do
+    local partition, topic, least, to, owes = unpack(ARGV, at, at + 4)
+    at = at + 5
+    local id, offset, flag = string.match(redis.call('HGET', KEYS[4], partition) or '', '^(%S+) (%d+)(.*)$')
+    if not offset or id ~= topic or tonumber(offset) < tonumber(least) then
+        answer = 2
+        redis.call('HSET', KEYS[4], partition, topic .. ' ' .. to .. owing)
+    elseif tonumber(offset) < tonumber(to) then
+        redis.call('HSET', KEYS[4], partition, topic .. ' ' .. to .. (owes == '1' and owing or flag))
+    end
+end
+for i = 5, #KEYS do
     local key, seconds, pairs_ = KEYS[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
     at = at + 2
     for _ = 1, pairs_ do
@@ -19,4 +41,4 @@ for i = 3, #KEYS do
     end
     redis.call('EXPIRE', key, seconds)
 end
-return 1
+return answer

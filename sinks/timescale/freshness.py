@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from stream.freshness import Freshness, FunnelSeen, Why, WorkerSeen, freshness, worst
+from stream.freshness import Freshness, FunnelSeen, Why, WorkerSeen, by_workers, freshness, worst
 
 if TYPE_CHECKING:
     from sinks.timescale.database import Database
@@ -46,5 +46,7 @@ class FreshnessStore:
             found = [freshness(one, workers, stale_ms) for one in self.funnels() if funnel in {None, one.funnel}]
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
             return Freshness("unknown", Why.UNREACHABLE, None, UNTOLD)
+        if not found and funnel is None and any(worker.alive for worker in workers):
+            return by_workers(workers)
         nothing = "Nothing was ever counted" if funnel is None else f"Nothing of {funnel} was ever counted"
         return worst(found) or Freshness("unknown", Why.NO_WINDOW, None, nothing)

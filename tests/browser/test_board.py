@@ -249,7 +249,7 @@ def test_without_redis_the_numbers_come_from_the_database_and_it_says_so(page: P
     expect(source).to_contain_text("Redis")
     world.forget_redis()
     expect(source).to_contain_text("TimescaleDB")
-    expect(page.locator("#warnings")).to_contain_text("Redis is empty")
+    expect(page.locator("#warnings")).to_contain_text("Redis is not complete")
     shows(page, world.rates())
     world.fill_redis()
     expect(source).to_contain_text("the hot copy")

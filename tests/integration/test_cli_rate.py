@@ -51,6 +51,7 @@ def test_the_seed_question_is_answered(filled: Settings) -> None:
     """The rate of a step on one os over a range is successes / impressions of its windows and of no other."""
     answer = succeed_json(filled, "rate", "--step", SMS, "--os", "iOS", *AT_TEN)
     [row] = answer.pop("rows")
+    assert answer.pop("freshness")["state"] == "stale", "these windows are old"
     assert answer == {
         "funnel": "sign_up",
         "filters": {"step": SMS, "os": "iOS"},

@@ -95,7 +95,7 @@ def test_redis_that_is_down_is_told(settings: Settings) -> None:
     """The address, the cause and the remedy; exit code 1."""
     fill(settings)
     result = run(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}), "rebuild", "redis")
-    assert (result.exit_code, "Redis at redis://127.0.0.1:1/0 does not answer" in result.stderr) == (1, True)
+    assert (result.exit_code, "Redis at redis://127.0.0.1:1/0 cannot be used" in result.stderr) == (1, True)
     assert "FUNNELWATCH_REDIS_URL" in result.stderr
 
 

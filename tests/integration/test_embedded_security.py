@@ -22,12 +22,15 @@ from deploy.embedded.probe import fault
 from deploy.embedded.state import StackState
 from funnelwatch.cli.doctor import check_stack
 from funnelwatch.settings import STACK_FILE
+from schemas.redaction import revealed
+from tests.command import run
 from tests.stack import docker_is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deploy.embedded.stack import Stack
+    from funnelwatch.settings import Settings
     from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +115,26 @@ def test_no_other_user_gets_into_a_server_or_reads_a_password(stack: Servers) ->
     files = [stack.data_dir / STACK_FILE, *configs]
     files += list((stack.data_dir / FOLDER).iterdir())
     assert intrude(stack.timescale_url, stack.redis_url, kafka, files) == []
+
+
+@pytest.mark.skipif(docker_is_wanted(), reason="the servers are not embedded ones")
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["alerts"], ["rebuild", "redis"], ["status"]])
+def test_a_wrong_password_is_told_and_not_printed(settings: Settings, stack: Servers, arguments: list[str]) -> None:
+    """By servers that answer; neither the wrong one nor the right one."""
+    wrong = "wr0ng-passw0rd"
+    right = [urlsplit(url).password or "" for url in (stack.timescale_url, stack.redis_url)]
+    right += [stack.kafka_config["sasl.password"]] if stack.kafka_config else []
+    given = settings.model_copy(
+        update={
+            "timescale_url": revealed(settings.timescale_url).replace(right[0], wrong),
+            "redis_url": stack.redis_url.replace(right[1], wrong),
+            "kafka_config": {**stack.kafka_config, **({"sasl.password": wrong} if stack.kafka_config else {})},
+        }
+    )
+    done = run(given, *arguments)
+    assert done.exit_code != 0
+    assert not [one for one in (wrong, *right) if one in done.output]
+    assert arguments == ["status"] or "password" in done.output
 
 
 def controller(data_dir: Path) -> str:

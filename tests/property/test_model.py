@@ -39,6 +39,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(PARTITIONS)
+        self.saved = self.world.hot.saved()
         self.workers = [self.world.worker() for _ in range(WORKERS)]
         self.owner: dict[int, int] = {}
         for partition in range(PARTITIONS):
@@ -101,6 +102,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(number=workers)
     def crash(self, number: int) -> None:
         """Kill -9, and a new process in its place, which has nothing."""
+        self.workers[number].rebuild.close()  # its session with the database ends
         lost = [partition for partition, owner in self.owner.items() if owner == number]
         self.workers[number] = self.world.worker()
         for partition in lost:
@@ -133,6 +135,12 @@ class ExactlyOnce(RuleBasedStateMachine):
             taken, worker.channel = worker.channel, []
             worker.aggregator(taken)
 
+    @rule(number=workers, steps=st.integers(1, 4))
+    def copy(self, number: int, steps: int) -> None:
+        """The thread that makes the cache complete gets on."""
+        for _ in range(steps):
+            self.workers[number].rebuild.step()
+
     @rule(number=workers, point=st.sampled_from(POINTS))
     def crash_while_working(self, number: int, point: str) -> None:
         """Kill -9 between two steps of a fetch or a flush."""
@@ -164,6 +172,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             for _ in range(rounds):
                 self.fetch(other)
                 self.count_all(self.workers[other])
+                self.copy(other, rounds)
 
         self.world.at_point = stand_still
         try:
@@ -207,8 +216,17 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule()
     def redis_loses_everything(self) -> None:
         """FLUSHALL, or a restart without data."""
-        self.world.hot.counts.clear()
-        self.world.hot.epoch = False
+        self.world.hot.lose_everything()
+
+    @rule()
+    def redis_saves(self) -> None:
+        """What it has is on its disk."""
+        self.saved = self.world.hot.saved()
+
+    @rule()
+    def redis_goes_back(self) -> None:
+        """A restart, or a replica that becomes the primary, with what was saved."""
+        self.world.hot.restore(self.saved)
 
     @precondition(lambda self: not self.world.registry_fails_at)
     @rule(at=st.integers(1, 8))
@@ -268,6 +286,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                 self.count_all(worker)
                 self.fetch_and_count(number)
             self.fetch_and_count(0)
+            self.make_whole()
             assert world.store.counts == self.expected()
             assert world.store.durations == naive_durations(self.kept(), SETTINGS.window_ms)
             logs = world.broker.logs
@@ -275,8 +294,18 @@ class ExactlyOnce(RuleBasedStateMachine):
             assert world.letters.places == garbage
             assert {number: one.next_offset for number, one in world.store.progress.items()} == ends
             assert {key: tally for key, tally in world.hot.counts.items() if any(tally)} == world.store.counts
+            assert world.hot.state().is_whole(world.hot.oldest(world.now_ms))
         finally:
             world.close()
+
+    def make_whole(self) -> None:
+        """Let the workers copy what Redis lacks, for as long as they check it a few times."""
+        for _ in range(60):
+            self.world.clock.now += 1.0
+            for worker in self.workers:
+                for _ in range(10):
+                    worker.rebuild.step()
+        assert all(worker.debt.settled for worker in self.workers)
 
 
 TestExactlyOnce = ExactlyOnce.TestCase

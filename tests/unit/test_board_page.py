@@ -103,7 +103,7 @@ def test_while_redis_does_not_answer_the_database_does_but_not_every_second() ->
     reader = HotReader(NOWHERE, database.lend, lambda: T + 30_000)
     found = reader.read("f", T, MINUTE)
     assert found.from_database
-    assert (found.fault or "").startswith("Redis does not answer")
+    assert (found.fault or "").startswith("Redis cannot be used")
     assert sorted(found.windows) == [T + at * MINUTE for at in range(-15, 1)]
     assert reader.read("f", T, MINUTE) is found
     assert database.asked == [(T - 15 * MINUTE, T + 1)]

@@ -15,6 +15,7 @@ from stream.freshness import (
     Why,
     WorkerSeen,
     aged,
+    by_workers,
     freshness,
     stale_after_ms,
     unreachable,
@@ -110,6 +111,12 @@ def test_each_way_of_standing_still_has_its_own_words(
 def test_a_quiet_night_is_fresh() -> None:
     """Without any event windows go on to close, and nothing waits to be judged."""
     assert freshness(funnel(unjudged_since_ms=None), [seen()], STALE_MS).state == "fresh"
+
+
+def test_counters_and_timers_alone_are_current_while_workers_live() -> None:
+    """They have no windows that close; what a worker says of itself counts."""
+    assert by_workers([seen(), silent(3)]).state == "fresh"
+    assert by_workers([seen(fault="it waits")]).state == "unknown"
 
 
 def test_a_window_is_old_only_after_the_time_that_closing_takes() -> None:

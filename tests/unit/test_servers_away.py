@@ -89,6 +89,13 @@ def test_two_servers_that_are_away_are_two_outages(
     assert seen.waiting() == []
 
 
+def test_what_is_waited_for_has_no_password(seen: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in the log nor in the worker's own sentence, which heartbeat and pages repeat."""
+    seen.failed("closing", psycopg.OperationalError('connection to "postgresql://u:hunter2secret@db/x" failed'))
+    assert seen.waiting()
+    assert "hunter2secret" not in " ".join([*caplog.messages, *seen.waiting()])
+
+
 def test_a_task_that_another_worker_does_by_now_is_not_waited_for_for_ever(seen: Servers, clock: Clock) -> None:
     """It is forgotten when it has not been tried for a while."""
     seen.failed("closing", KAFKA_AWAY)

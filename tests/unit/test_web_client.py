@@ -149,7 +149,7 @@ def scrape(server: Server, folder: Path) -> object:
 
 
 CLIENTS: dict[str, tuple[str, Callable[[Server, Path], Any]]] = {
-    "registry: a schema": ("/schemas/ids/1", lambda server, _: Registry(server.with_login).schema(1)),
+    "registry: a schema": ("/schemas/ids/1", lambda server, _: Registry(server.with_login).schemas(1)),
     "doctor": ("/subjects", lambda server, _: list(check_registry(Settings(schema_registry_url=server.with_login)))),
     "bridge": ("/metrics", scrape),
     "any": ("/x", lambda server, _: ask(f"{server.with_login}/x", timeout_s=30, headers={"X-Token": "secret"})),

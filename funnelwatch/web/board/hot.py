@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import redis
-
+from sinks.redis.client import explain
 from sinks.redis.hot import HotCopy, Outage
 from sinks.timescale.counts import CountStore
 
@@ -58,7 +57,7 @@ class HotReader:
         database: Callable[[], AbstractContextManager[Database]],
         now_ms: Callable[[], int],
     ) -> None:
-        self._copy = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self._copy = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
         self._database = database
         self._now_ms = now_ms
         self._kept: dict[tuple[str, int], tuple[float, Mapping[Series, Tally]]] = {}
@@ -74,11 +73,12 @@ class HotReader:
         fault: str | None = None
         if starts[0] >= self._copy.oldest(self._now_ms()):
             try:
-                if self._copy.is_whole():
+                if self._copy.is_whole(starts[0]):
                     return Hot(self._from_redis(funnel, starts, closed_through - window_ms))
-                fault = "Redis is empty; a worker that counts fills it again"
-            except (*Outage, redis.RedisError) as error:
-                fault = f"Redis does not answer: {error}"
+                fault = "Redis is not complete; a worker that counts fills it again"
+            except Outage as error:
+                self._copy.close()
+                fault = f"Redis cannot be used: {explain(error)}"
         return self._from_database(funnel, starts, fault)
 
     def close(self) -> None:

@@ -1,0 +1,55 @@
+"""What the rebuild of the cache in Redis reads from the counts of record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sinks.timescale.counts import row_key, row_tally
+
+if TYPE_CHECKING:
+    from sinks.timescale.database import Database
+    from stream.model import Counts
+
+
+class Place(NamedTuple):
+    """How far a partition is counted.
+
+    Attributes:
+        topic_id: Kafka's id of the topic.
+        offset: the records before it are counted.
+        any: whether any record was.
+    """
+
+    topic_id: str
+    offset: int
+    any: bool
+
+
+class CacheSource:
+    """Reads counts and progress over a connection of its own; for one thread.
+
+    Args:
+        database: should end sessions that are idle, so that a frozen worker lets go of the lock.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def counted(self, topic: str) -> dict[int, Place]:
+        """How far each partition of a topic is counted."""
+        rows = self._database.query("cache_progress", {"topic": topic})
+        return {row["partition"]: Place(row["topic_id"], row["next_offset"], row["counted"]) for row in rows}
+
+    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Counts:
+        """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or of all."""
+        rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        return {row_key(row): list(row_tally(row)) for row in rows}
+
+    def lock(self, prefix: str) -> bool:
+        """Be the one who copies all hot windows to this cache, or be told that another is; held until ``close``."""
+        locked: bool = self._database.query("try_cache_lock", {"prefix": prefix})[0]["locked"]
+        return locked
+
+    def close(self) -> None:
+        """Let the lock and the connection go; the next use makes a new one."""
+        self._database.close()

@@ -1,0 +1,104 @@
+"""How long a worker's start takes where Redis lacks a day of windows.
+
+``python -m tests.bench.cache_start --series 1000``
+
+Servers and the worker are its own. A day of windows is put into the database, then a worker starts with an empty Redis
+while an event a second is produced. Told is when counting goes on, when readers of the last quarter of an hour use
+Redis, and when it has everything; and the same for a second start, which finds everything there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from funnelwatch.drills.servers import Servers
+from funnelwatch.settings import Settings
+from sinks.redis.hot import HotCopy
+from sinks.timescale.database import Database
+from sinks.timescale.migrations import migrate
+from tests.traffic import event, now_ms, prepared, produce
+from tests.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUARTER_MS = 15 * 60_000
+FILL = """
+INSERT INTO window_counts (
+    window_start, funnel, step, os, browser, app_version,
+    impressions, successes, failures, cohort_successes, cohort_failures
+)
+SELECT
+    date_trunc('minute', now()) - w * interval '1 minute', 'sign_up', 'INPUT_NAME', 'iOS', '',
+    'v' || s, 9, 8, 1, 8, 1
+FROM generate_series(1, 1439) AS w, generate_series(1, %s) AS s
+"""
+
+
+def look(settings: Settings, worker: Worker, begun: float, patience_s: float) -> Iterator[str]:
+    """What happens, with the time since the start, s, until Redis has everything."""
+    hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+    counted, seen, unhealthy = None, set(), 0
+    with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+        while time.monotonic() - begun < patience_s:
+            produce(settings, [event()])
+            row = session.execute("SELECT coalesce(sum(accepted), 0) FROM stream_progress").fetchone()
+            assert row is not None
+            counted = counted if counted is not None else row[0]
+            unhealthy += worker.get("/healthz")[0] == 503
+            found = {
+                "counting goes on": row[0] > counted,
+                "Redis has the last quarter of an hour": hot.is_whole(now_ms() - QUARTER_MS),
+                "Redis has everything": hot.is_whole(),
+            }
+            for what in [what for what, is_so in found.items() if is_so and what not in seen]:
+                seen.add(what)
+                yield f"{time.monotonic() - begun:6.1f} s  {what}"
+            if len(seen) == len(found):
+                break
+            time.sleep(0.5)
+    hot.close()
+    yield f"/healthz was 503 {unhealthy} times"
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--series", type=int, default=1_000)
+    parser.add_argument("--patience", type=float, default=1_800.0, help="give up after so long, s")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Servers("tansu", print) as servers:
+        settings = prepared(
+            Settings(
+                data_dir=Path(folder),
+                kafka_bootstrap_servers=servers.url("kafka"),
+                timescale_url=servers.make_database("cache_start"),
+                redis_url=servers.url("redis"),
+            )
+        )
+        database = Database(settings.timescale_url)
+        migrate(database, settings.window_ms)
+        database.close()
+        with psycopg.connect(settings.timescale_url, autocommit=True) as session:
+            session.execute(FILL, [given.series])
+            session.execute("VACUUM ANALYZE window_counts")
+        for name in ("Redis is empty", "Redis has everything"):
+            print(f"a start, {name}:")
+            begun = time.monotonic()
+            worker = Worker(settings, Path(folder) / "worker.log").start()
+            try:
+                for line in look(settings, worker, begun, given.patience):
+                    print(f"  {line}", flush=True)
+                print("  " + "\n  ".join(line for line in worker.text().splitlines() if "Redis" in line))
+            finally:
+                worker.stop()
+
+
+if __name__ == "__main__":
+    main()

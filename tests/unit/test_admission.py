@@ -1,0 +1,125 @@
+"""Which names of events are counted as they are, folded or refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.codec import Decoder, Encoder
+from stream.admission import OTHER, Admitting, SeriesLimits
+from stream.counting import Judge, Record, RecordBatch, Records
+from stream.duplicates import SeenIds
+from stream.model import Series
+from stream.validation import Limits, Refusal, RefusedError
+from tests.traffic import event, now_ms
+
+DECLARED = {"sign_up": ("A", "B")}
+LIMITS = SeriesLimits(funnels=3, steps=4, values=5, series=12, undeclared_series=6)
+
+
+@pytest.fixture
+def admit() -> Admitting:
+    """Nothing is known yet."""
+    return Admitting(DECLARED, LIMITS, {})
+
+
+def series(funnel: str = "sign_up", step: str = "A", os: str = "iOS", browser: str = "", version: str = "1") -> Series:
+    """One."""
+    return Series(funnel, step, os, browser, version)
+
+
+def reason(found: object) -> Refusal | None:
+    """Why it is refused; None if it is not."""
+    return found.reason if isinstance(found, RefusedError) else None
+
+
+def test_undeclared_funnels_beyond_the_limit_are_refused_and_declared_ones_never(admit: Admitting) -> None:
+    """Of 600 invented funnels three are counted, whatever order they come in; the declared one always."""
+    found = [reason(admit(series(f"invented {number}"))) for number in range(600)]
+    assert found == [None] * 3 + [Refusal.TOO_MANY_FUNNELS] * 597
+    assert admit(series()) == series()
+    assert reason(admit(series("invented 1", "B"))) is None
+    assert len(admit.new) == 5
+
+
+def test_steps_of_an_undeclared_funnel_beyond_the_limit_are_refused(admit: Admitting) -> None:
+    """A folded step would be no step; the steps of before go on."""
+    found = [reason(admit(series("other", f"S{number}"))) for number in range(600)]
+    assert found == [None] * 4 + [Refusal.TOO_MANY_STEPS] * 596
+    assert admit(series("other", "S1")) == series("other", "S1")
+
+
+@pytest.mark.parametrize("dimension", ["os", "browser", "app_version"])
+def test_values_beyond_the_limit_are_folded_and_the_others_stay_as_they_are(admit: Admitting, dimension: str) -> None:
+    """Of 5,000 invented values five have a name, the others count under (other), in the same step."""
+    found = [admit(series()._replace(**{dimension: f"x{number}"})) for number in range(5_000)]
+    values = {getattr(one, dimension) for one in found if isinstance(one, Series)}
+    assert len(values - {OTHER}) <= LIMITS.values
+    assert OTHER in values
+    assert all(isinstance(one, Series) and one.step == "A" for one in found)
+    assert len(admit.new) <= LIMITS.values + 1
+
+
+def test_an_empty_value_always_has_room(admit: Admitting) -> None:
+    """A browser that is not known is no browser that somebody invented."""
+    for number in range(100):
+        admit(series(browser=f"x{number}"))
+    assert admit(series(browser="")) == series(browser="")
+
+
+def test_combinations_beyond_the_limit_are_folded_by_step(admit: Admitting) -> None:
+    """Five systems by five versions are within the values and beyond the series: what is too much keeps its step."""
+    found = [admit(series("sign_up", step, f"o{a}", "", f"v{b}")) for step in "AB" for a in range(5) for b in range(5)]
+    assert found[:12] == [series("sign_up", "A", f"o{at // 5}", "", f"v{at % 5}") for at in range(12)]
+    assert set(found[12:]) == {Series("sign_up", step, OTHER, OTHER, OTHER) for step in "AB"}
+
+
+def test_what_was_admitted_stays_as_it_is_when_there_is_no_room_any_more(admit: Admitting) -> None:
+    """The same series count the same, before a flood and after it."""
+    before = [admit(series(version=str(number))) for number in range(4)]
+    for number in range(1_000):
+        admit(series(version=f"x{number}", os=f"y{number}"))
+    assert [admit(series(version=str(number))) for number in range(4)] == before
+
+
+def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: Admitting) -> None:
+    """Each funnel has room of its own."""
+    for number in range(100):
+        admit(series("other", "S", f"o{number}", f"b{number}", f"v{number}"))
+    assert admit(series(version="new")) == series(version="new")
+
+
+def test_a_judge_counts_folded_events_and_sends_refused_ones_to_the_dead_letters() -> None:
+    """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
+    admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
+    judge = Judge(
+        Decoder("FunnelEvent"),
+        {},
+        Limits(300_000, 10**11),
+        10**6,
+        admit=lambda wanted: {one: admitting(one) for one in wanted},
+    )
+    encode = Encoder("FunnelEvent")
+    sent = [event(app_version=f"v{number}") for number in range(40)]
+    sent += [event(funnel=f"invented {number}") for number in range(40)]
+    records = [Record(at, b"k", encode(one), now_ms()) for at, one in enumerate(sent)]
+    judged = judge(RecordBatch(0, 0, 80, Records.of(records)), SeenIds(600_000), now_ms())
+    names = [judged.accepted.names[number] for number in judged.accepted.series.tolist()]
+    assert sum(one.funnel == "sign_up" for one in names) == 40
+    assert sum(one.app_version == OTHER for one in names) == 35
+    assert sum(one.funnel != "sign_up" for one in names) == 3
+    assert [one.reason for one in judged.refused] == ["TOO_MANY_FUNNELS"] * 37
+    assert sorted(one.record.offset for one in judged.refused) == [one.record.offset for one in judged.refused]
+    again = judge(RecordBatch(0, 80, 160, Records.of(records)), SeenIds(600_000), now_ms())
+    assert len(again.refused) == 37
+
+
+def test_a_deployment_can_refuse_every_undeclared_funnel() -> None:
+    """With FUNNELWATCH_UNDECLARED_FUNNELS=reject an event of a funnel that nobody declared is a dead letter."""
+    judge = Judge(Decoder("FunnelEvent"), DECLARED, Limits(300_000, 10**11, accepts_undeclared=False), 10**6)
+    encode = Encoder("FunnelEvent")
+    sent = [event(funnel="invented"), event(step="A")]
+    records = [Record(at, b"k", encode(one), now_ms()) for at, one in enumerate(sent)]
+    judged = judge(RecordBatch(0, 0, 2, Records.of(records)), SeenIds(600_000), now_ms())
+    assert [(one.record.offset, one.reason) for one in judged.refused] == [(0, "UNDECLARED_FUNNEL")]
+    assert "reject" in judged.refused[0].detail
+    assert judged.accepted.offsets.tolist() == [1]
