@@ -13,10 +13,10 @@ import pytest
 
 from funnelwatch.settings import Settings
 from schemas.bulk import NONE
-from sinks.redis.hot import Outage
 from sinks.timescale.counts import Flushed
 from stream import outage
 from stream.aggregate import Aggregator
+from stream.cache_debt import CacheDebt
 from stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
 from stream.duplicates import SeenIds
 from stream.fetch import Assigned, JudgedFetch
@@ -80,14 +80,12 @@ class Apart(Isolation):
         return [Record(offset, None, str(offset).encode(), T) for offset in sorted(offsets)]
 
 
-class Away:
-    """A Redis that is not there."""
+class Hot:
+    """A Redis that holds nothing."""
 
-    def rebuild(self, *_: Any) -> int:
-        """Fails."""
-        raise Outage[0]("away")
-
-    oldest = write = rebuild
+    def oldest(self, now_ms: int) -> int:
+        """No window is as new."""
+        return now_ms + 1_000 * MINUTE_MS
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +121,8 @@ def world(database: Database) -> tuple[Aggregator, Letters]:
     aggregator = Aggregator(
         settings=settings,
         store=cast("Any", database),
-        hot=cast("Any", Away()),
+        hot=cast("Any", Hot()),
+        debt=CacheDebt(),
         rewind=lambda _: None,
         commit=lambda _: None,
         stopping=threading.Event(),
