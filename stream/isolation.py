@@ -146,6 +146,7 @@ def _between(judged: Judged, start: int, end: int) -> Judged:
         accepted.where((accepted.offsets >= start) & (accepted.offsets < end)),
         [one for one in judged.refused if start <= one.record.offset < end],
         duplicates[(duplicates >= start) & (duplicates < end)],
+        oldest_log_time=judged.oldest_log_time,
     )
 
 

@@ -58,6 +58,8 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
             check_window_length(database, settings.window_ms)
         except psycopg.errors.UndefinedTable:
             click.echo("the database has no tables of funnelwatch yet; `funnelwatch worker` makes them", err=True)
+        except psycopg.errors.InsufficientPrivilege as error:
+            click.echo(f"waiting: the database does not let this user read: {error.diag.message_primary}", err=True)
     store = TotalsStore(database, settings.events_topic)
     registry = process_registry()
     jobs = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)

@@ -13,7 +13,6 @@ import pytest
 
 from funnelwatch.settings import Settings
 from schemas.bulk import NONE
-from sinks.redis.hot import Outage
 from sinks.timescale.counts import Flushed
 from stream import outage
 from stream.aggregate import Aggregator
@@ -81,16 +80,12 @@ class Apart(Isolation):
         return [Record(offset, None, str(offset).encode(), T) for offset in sorted(offsets)]
 
 
-class Away:
-    """A Redis that is not there."""
-
-    def write(self, *_: Any) -> bool:
-        """Fails."""
-        raise Outage[0]("away")
+class Hot:
+    """A Redis that holds nothing."""
 
     def oldest(self, now_ms: int) -> int:
-        """Asks nobody."""
-        return now_ms
+        """No window is as new."""
+        return now_ms + 1_000 * MINUTE_MS
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +121,7 @@ def world(database: Database) -> tuple[Aggregator, Letters]:
     aggregator = Aggregator(
         settings=settings,
         store=cast("Any", database),
-        hot=cast("Any", Away()),
+        hot=cast("Any", Hot()),
         debt=CacheDebt(),
         rewind=lambda _: None,
         commit=lambda _: None,

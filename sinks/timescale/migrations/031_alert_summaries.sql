@@ -65,3 +65,9 @@ ORDER BY alert_id, sequence DESC;
 DROP INDEX alerts_silenced;
 CREATE INDEX alerts_recent ON alerts (((alert ->> 'window_start')::bigint) DESC, place DESC);
 CREATE UNIQUE INDEX alerts_place ON alerts (place);
+
+-- Otherwise the planner takes each value for a two-hundredth of the messages, and reads them all.
+CREATE STATISTICS alerts_by_state ON (alert ->> 'state') FROM alerts;
+CREATE STATISTICS alerts_by_funnel ON (alert ->> 'funnel') FROM alerts;
+CREATE STATISTICS alerts_by_rule ON (alert ->> 'rule') FROM alerts;
+CREATE STATISTICS alerts_by_severity ON (alert ->> 'severity') FROM alerts;

@@ -49,14 +49,12 @@ WHERE alert_id = %(alert_id)s AND sequence = %(sequence)s;
 
 -- name: recent_alerts
 -- The newest messages, newest first; of one state, or of all; all of them, or only the last of each alert.
-SELECT alert
+SELECT a.alert
 FROM alerts AS a
+LEFT JOIN alert_summaries AS s ON s.alert_id = a.alert_id AND s.last_sequence = a.sequence
 WHERE
     (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)
-    AND (
-        NOT %(current)s::boolean
-        OR a.sequence = (SELECT s.last_sequence FROM alert_summaries AS s WHERE s.alert_id = a.alert_id)
-    )
+    AND (NOT %(current)s::boolean OR s.alert_id IS NOT NULL)
 ORDER BY (alert ->> 'window_start')::bigint DESC, place DESC
 LIMIT %(limit)s;
 
@@ -66,8 +64,9 @@ SELECT alert FROM alerts WHERE alert_id = %(alert_id)s ORDER BY sequence DESC LI
 
 -- name: asked_alerts
 -- The newest messages, newest first, of what was asked for; null is any.
-SELECT alert
+SELECT a.alert
 FROM alerts AS a
+LEFT JOIN alert_summaries AS s ON s.alert_id = a.alert_id AND s.last_sequence = a.sequence
 WHERE
     (%(funnel)s::text IS NULL OR alert ->> 'funnel' IN (%(funnel)s, '*'))
     AND (
@@ -84,9 +83,6 @@ WHERE
     AND (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)
     AND (%(since_ms)s::bigint IS NULL OR (alert ->> 'window_end')::bigint >= %(since_ms)s)
     AND (%(until_ms)s::bigint IS NULL OR (alert ->> 'window_end')::bigint < %(until_ms)s)
-    AND (
-        NOT %(current)s::boolean
-        OR a.sequence = (SELECT s.last_sequence FROM alert_summaries AS s WHERE s.alert_id = a.alert_id)
-    )
+    AND (NOT %(current)s::boolean OR s.alert_id IS NOT NULL)
 ORDER BY (alert ->> 'window_start')::bigint DESC, place DESC
 LIMIT %(limit)s;
