@@ -156,7 +156,6 @@ class CacheRebuild:
         """Let the lock and the connections go; what is not copied is copied by whoever comes next."""
         self._source.close()
         self._hot.close()
-        servers.done(TASK)
 
     def _step(self) -> float:
         debt = self._debt
