@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.embedded.ports import HOST, free_port
+from funnelwatch.cli.commands import cli
 from funnelwatch.cli.doctor_services import check_redis
-from funnelwatch.cli.main import main
 from funnelwatch.web.board.hot import HotReader
 from schemas.redaction import revealed
 from sinks.redis.client import UrlError, connect, explain
@@ -281,12 +281,14 @@ def test_a_fault_that_goes_away_is_said_too(
     counting.close()
 
 
-def test_reading_commands_explain_what_is_wrong(settings: Settings) -> None:
+def test_reading_commands_explain_what_is_wrong(settings: Settings, store: CountStore) -> None:
     """``rebuild redis`` ends with one line that says what to do."""
     with without_password() as url:
         env = {"FUNNELWATCH_REDIS_URL": url, "FUNNELWATCH_TIMESCALE_URL": revealed(settings.timescale_url)}
-        done = CliRunner(env=env).invoke(main, ["rebuild", "redis"])
+        done = CliRunner(env=env).invoke(cli, ["rebuild", "redis"])
     assert done.exit_code == 1
+    assert "Redis" in done.output
+    assert "asks for a password" in done.output, done.output
 
 
 def test_a_url_that_cannot_be_read_is_explained_without_it() -> None:
