@@ -6,4 +6,4 @@ WHERE topic = %(topic)s;
 
 -- name: try_cache_lock
 -- Become the one who copies all hot windows to Redis; held until the session ends.
-SELECT pg_try_advisory_lock(hashtextextended('funnelwatch cache ' || %(prefix)s, 0)) AS locked;
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch cache ' || %(prefix)s, to_regclass('deployment')::oid::bigint)) AS locked;

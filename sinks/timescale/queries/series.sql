@@ -1,6 +1,6 @@
 -- name: lock_funnel_series
 -- One worker admits new series at a time.
-SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch funnel series', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch funnel series', to_regclass('deployment')::oid::bigint));
 
 -- name: counted_funnels
 -- Every funnel that has series, and how many.
