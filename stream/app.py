@@ -31,7 +31,7 @@ from stream.broker_credentials import broker_addresses
 from stream.clock import wall_clock_ms
 from stream.contacts import BEAT_EVERY_S
 from stream.health import DeadClient, Health
-from stream.outage import StoppedError, until_done
+from stream.outage import StoppedError, may_pass, until_done
 from stream.parts import Parts
 from stream.servers import DATABASE, KAFKA, REDIS, servers
 from stream.web import GuardedWeb
@@ -316,7 +316,7 @@ class Closing(Service):
                 await threads.run("close", parts.closer.round)
                 servers.done("closing")
             except Exception as error:  # noqa: BLE001 - told apart below
-                if not is_outage(error) and not isinstance(error, KafkaException | RegistryUnavailable):
+                if not may_pass(error):
                     await self.crash(error)
                     return
                 servers.failed("closing", error)
@@ -335,7 +335,7 @@ class Upkeep(Service):
                 await threads.run("upkeep", parts.upkeep)
                 servers.done("upkeep of counts")
             except Exception as error:  # noqa: BLE001 - told apart below
-                if not is_outage(error):
+                if not may_pass(error):
                     await self.crash(error)
                     return
                 servers.failed("upkeep of counts", error)

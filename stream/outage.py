@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from confluent_kafka import KafkaException
 
 from schemas.codec import RegistryUnavailable
-from sinks.timescale.errors import is_outage
+from sinks.timescale.errors import ErrorKind, is_outage, kind_of
 from stream.servers import servers
 
 if TYPE_CHECKING:
@@ -98,3 +98,12 @@ class Patience:
 def is_server_away(error: Exception) -> bool:
     """Whether the database, Kafka or the schema registry is away."""
     return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a task beside the counting is tried again in its next round; any other error ends the worker.
+
+    What the database rejects (a limit that an administrator has set, a trigger) is met by a fresh worker as well: to end
+    would stop the counting, too, again and again.
+    """
+    return is_server_away(error) or kind_of(error) is ErrorKind.DATA

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import psycopg
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
+from schemas.codec import RegistryUnavailable
 from stream import outage, servers
-from stream.outage import StoppedError, until_done
+from stream.outage import StoppedError, may_pass, until_done
 
 
 class Server:
@@ -71,3 +74,24 @@ def test_a_worker_that_stops_gives_up_waiting_but_not_what_succeeds() -> None:
     assert until_done(Server(0), what="Server", is_outage=is_outage, stopping=stopping) == "answer"
     with pytest.raises(StoppedError, match="Server"):
         until_done(Server(1), what="Server", is_outage=is_outage, stopping=stopping)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (psycopg.errors.AdminShutdown("it is shut down"), True),
+        (psycopg.errors.QueryCanceled("statement timeout"), True),
+        (psycopg.errors.ConfigurationLimitExceeded("temporary file size exceeds temp_file_limit"), True),
+        (psycopg.errors.RaiseException("of a trigger"), True),
+        (psycopg.errors.InternalError_("tuple concurrently updated"), True),
+        (KafkaException(KafkaError(KafkaError._TRANSPORT)), True),
+        (RegistryUnavailable("away"), True),
+        (psycopg.errors.UndefinedTable("window_counts"), False),
+        (KeyError("a bug of ours"), False),
+    ],
+)
+def test_what_the_database_rejects_of_closing_or_upkeep_does_not_end_the_counting(
+    error: Exception, passes: bool
+) -> None:
+    """A fresh worker would meet the same, and the counting would stop with each; only a bug ends the worker."""
+    assert may_pass(error) is passes
