@@ -31,7 +31,7 @@ from stream.broker_credentials import broker_addresses
 from stream.clock import wall_clock_ms
 from stream.contacts import BEAT_EVERY_S
 from stream.health import DeadClient, Health
-from stream.outage import StoppedError, may_pass, until_done
+from stream.outage import StoppedError, is_server_away, may_pass, until_done
 from stream.parts import Parts
 from stream.servers import DATABASE, KAFKA, REDIS, servers
 from stream.web import GuardedWeb
@@ -52,6 +52,9 @@ parts = Parts(settings)
 
 CLOSER_EVERY_S = 0.25
 STEP_AGAIN_S = 5.0
+REJECTED_AGAIN_S = 10.0
+"""A round of closing that the database rejects is repeated after this long: it publishes its windows again, s."""
+
 ALERTING_EVERY_S = 2.0
 """How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
 UPKEEP_EVERY_S = 60.0
@@ -320,6 +323,8 @@ class Closing(Service):
                     await self.crash(error)
                     return
                 servers.failed("closing", error)
+                if not is_server_away(error):
+                    await self.sleep(REJECTED_AGAIN_S)
             await self.sleep(CLOSER_EVERY_S)
 
 

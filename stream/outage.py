@@ -103,7 +103,7 @@ def is_server_away(error: Exception) -> bool:
 def may_pass(error: Exception) -> bool:
     """Whether a task beside the counting is tried again in its next round; any other error ends the worker.
 
-    What the database rejects (a limit that an administrator has set, a trigger) is met by a fresh worker as well: to end
-    would stop the counting, too, again and again.
+    What the database rejects (a limit that an administrator has set, a trigger) is met by a fresh worker as well: to
+    end would stop the counting, too, again and again.
     """
     return is_server_away(error) or kind_of(error) is ErrorKind.DATA
