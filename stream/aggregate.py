@@ -13,7 +13,6 @@ joined has most of them in common. So flushes are small when little comes, and g
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from functools import partial
@@ -161,21 +160,33 @@ class Aggregator:
     def _is_at_fault(self, assigned: Assigned, part: Judged, now_ms: int) -> bool:
         """Whether the database accepts all of a batch but its one event, which failed; waits until it does.
 
-        False where it had to wait: then the event may be accepted by now as well.
+        False where it had to wait: then the event may be accepted by now as well. And where somebody else has counted
+        it meanwhile, or it is to be read anew, as the next try finds.
         """
-        settings = self._settings
+        settings, offset = self._settings, int(part.accepted.offsets[0])
         empty = refuse(part, np.ones(1, np.bool_), [])
-        batch = tally(empty, settings.window_ms, int(settings.allowed_disorder_s * 1000), now_ms)
+        disorder_ms = int(settings.allowed_disorder_s * 1000)
         tries = 0
 
-        def rehearse() -> None:
+        def rehearse() -> bool:
             nonlocal tries
             tries += 1
-            with contextlib.suppress(MisplacedError):  # counted by somebody else meanwhile, as the next try finds
-                self._store.flush(settings.events_topic, assigned.topic_id, [batch], rehearsal=True)
+            start = part.start_offset
+            while True:
+                batch = tally(empty, settings.window_ms, disorder_ms, now_ms, from_offset=start)
+                try:
+                    flushed = self._store.flush(settings.events_topic, assigned.topic_id, [batch], rehearsal=True)
+                except MisplacedError as error:
+                    if error.is_gap or error.expected > offset:
+                        return False
+                    start = error.expected
+                else:
+                    return part.partition not in flushed.skipped
 
-        self._wait_for("PostgreSQL: flush", rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG)
-        return tries == 1
+        is_uncounted = self._wait_for(
+            "PostgreSQL: flush", rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG
+        )
+        return is_uncounted and tries == 1
 
     def _count(self, judged: list[tuple[Assigned, Judged]], now_ms: int) -> None:
         settings = self._settings

@@ -172,6 +172,8 @@ class Judged:
         refused: what is for the dead letters.
         duplicates: the offsets of what was counted before.
         oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
+        is_cut: whether the records that follow were cut off: then the two times are those of all of them, and how far
+            this part reaches in time is not known.
     """
 
     partition: int
@@ -182,6 +184,7 @@ class Judged:
     refused: list[Refused]
     duplicates: Ints
     oldest_log_time: int | None = None
+    is_cut: bool = False
 
 
 def joined(parts: Sequence[Judged]) -> Judged:

@@ -12,26 +12,29 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psycopg
 
 from schemas.bulk import NONE
 from schemas.codec import Undecodable
 from schemas.page import digests_of
+from sinks.timescale.errors import ErrorKind, kind_of
 from stream.counting import IMPRESSION, Judged, Record, Refused
 from stream.histogram import buckets
 from stream.topic_reader import TopicReader
-from stream.validation import Refusal
+from stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any
-
-    import psycopg
 
     from funnelwatch.settings import Settings
     from schemas.page import Flags, Ints
+    from stream.admission import Admission
     from stream.counting import Events
     from stream.dead_letters import DeadLetters
     from stream.fetch import Assigned
+    from stream.model import Series
+    from stream.series_ids import Admit
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,24 @@ def detail_of(error: psycopg.Error) -> str:
     """An error of the database in one line, for the dead letter."""
     message = error.diag.message_primary or str(error)
     return f"the database rejects it: {' '.join(message.split())} (SQLSTATE {error.sqlstate})"
+
+
+def admitted_apart(admit: Admit, wanted: Iterable[Series]) -> dict[Series, Admission]:
+    """What series count as; those that the database rejects are found by halves, and refused.
+
+    Raises:
+        psycopg.Error: an outage, or an error that is no series' fault.
+    """
+    found = list(dict.fromkeys(wanted))
+    try:
+        return dict(admit(found))
+    except psycopg.Error as error:
+        if kind_of(error) is not ErrorKind.DATA or not found:
+            raise
+        if len(found) == 1:
+            return {found[0]: RefusedError(Refusal.NOT_STORED, detail_of(error))}
+    at = len(found) // 2
+    return admitted_apart(admit, found[:at]) | admitted_apart(admit, found[at:])
 
 
 def halves(judged: Judged) -> list[Judged]:
@@ -147,6 +168,7 @@ def _between(judged: Judged, start: int, end: int) -> Judged:
         [one for one in judged.refused if start <= one.record.offset < end],
         duplicates[(duplicates >= start) & (duplicates < end)],
         oldest_log_time=judged.oldest_log_time,
+        is_cut=judged.is_cut or end < judged.next_offset,
     )
 
 

@@ -45,7 +45,7 @@ from stream.counting import Judge
 from stream.dead_letters import DeadLetters
 from stream.detect import Detection
 from stream.intake import Fetcher
-from stream.isolation import Isolation
+from stream.isolation import Isolation, admitted_apart
 from stream.judging import Judging
 from stream.metric_aggregate import MetricAggregator
 from stream.metric_counting import MetricJudge
@@ -181,12 +181,13 @@ class Parts:
     def judge(self) -> Judge:
         """What decides about an event."""
         settings = self.settings
+        store = SeriesStore(self._database("series"), self.funnels, SeriesLimits.of(settings))
         return Judge(
             decode=Decoder("FunnelEvent", self.registry),
             funnels=self.funnels,
             limits=self._limits(self.horizon),
             max_value_bytes=settings.max_value_bytes,
-            admit=SeriesStore(self._database("series"), self.funnels, SeriesLimits.of(settings)).admit,
+            admit=partial(admitted_apart, store.admit),
         )
 
     def _limits(self, horizon: Horizon) -> Limits:

@@ -49,9 +49,15 @@ def tally(judged: Judged, window_ms: int, disorder_ms: int, now_ms: int, from_of
         duplicates=int(np.count_nonzero(judged.duplicates >= start)),
         watermark=watermark_of(judged, disorder_ms, now_ms),
         refused_offsets=[one.record.offset for one in refused if one.reason not in NEVER_EVENTS],
-        # A producer may stamp its records as it likes: what is ahead of the clock would stay the largest for good.
-        log_time=None if judged.log_time is None else min(now_ms, judged.log_time),
+        # Too early only makes a worker read more of the log again; too late would hide ids from it.
+        log_time=_past(judged.oldest_log_time if judged.is_cut else judged.log_time, now_ms),
+        refused_log_time=_past(judged.log_time, now_ms),
     )
+
+
+def _past(log_time: int | None, now_ms: int) -> int | None:
+    """A producer may stamp its records as it likes: what is ahead of the clock would stay the largest for good."""
+    return None if log_time is None else min(now_ms, log_time)
 
 
 def counts_of(events: Events, window_ms: int) -> Counts:

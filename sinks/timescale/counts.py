@@ -259,7 +259,8 @@ def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: 
             "horizon_s": horizon_s,
         }
         run(cursor, "forget_refused", parameters)
-        run(cursor, "note_refused", parameters)
+        youngest = batch.log_time if batch.refused_log_time is None else batch.refused_log_time
+        run(cursor, "note_refused", parameters | {"log_time_ms": youngest})
 
 
 def key_columns(keys: Iterable[CountKey]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from schemas.codec import Encoder
 from schemas.redaction import revealed
+from sinks.timescale.closing import ClosingStore
 from sinks.timescale.counts import CountStore
 from sinks.timescale.database import Database, run
 from sinks.timescale.metric_counts import MetricStore
@@ -94,14 +95,17 @@ def test_a_row_that_the_database_rejects_is_a_dead_letter_and_a_replay_counts_it
         "ALTER TABLE window_counts ADD CONSTRAINT bad CHECK (app_version <> 'bad')",
         "ALTER TABLE metric_counts ADD CONSTRAINT bad CHECK (total < 1000)",
         "ALTER TABLE metric_series ADD CONSTRAINT bad CHECK (name <> 'bad_name')",
+        "ALTER TABLE funnel_series ADD CONSTRAINT bad CHECK (browser <> 'bad_name')",
+        "ALTER TABLE funnel_progress ADD CONSTRAINT bad CHECK (closed_through IS NULL)",
     )
     versions = ["bad" if number % 50 == 7 else "1" for number in range(500)]
     produce(quick, [event(app_version=version) for version in versions])
+    produce(quick, [event(browser="bad_name") for _ in range(5)])
     send_samples(quick, [sample(name, value) for name in ("sms", "bad_name") for value in (1, 2, 5_000)])
     with worker(quick) as one:
-        dealt = {"accepted": 490, "refused": 10, "duplicates": 0, "counted": 490}
+        dealt = {"accepted": 490, "refused": 15, "duplicates": 0, "counted": 490}
         wait_until(lambda: totals(quick) == dealt or not one.running, f"the rest is counted {one.text()}", 120)
-        wait_until(lambda: len(everything(quick, quick.dead_letters_topic)) == 14, "metrics too")
+        wait_until(lambda: len(everything(quick, quick.dead_letters_topic)) == 19, "metrics too")
         assert _metric(quick) == [("sms", 2, 3)]
         letters = [dict(letter.headers()) for letter in everything(quick, quick.dead_letters_topic)]
         assert {letter["reason"] for letter in letters} == {b"NOT_STORED"}
@@ -110,18 +114,27 @@ def test_a_row_that_the_database_rejects_is_a_dead_letter_and_a_replay_counts_it
         assert listed.exit_code == 0, listed.output
         produce(quick, [event()])
         wait_until(lambda: totals(quick)["accepted"] == 491 or not one.running, "and what comes")
+        wait_until(lambda: "(closing)" in one.text() or not one.running, "closing waits")
         administer(
             quick,
             "ALTER TABLE window_counts DROP CONSTRAINT bad",
             "ALTER TABLE metric_counts DROP CONSTRAINT bad",
             "ALTER TABLE metric_series DROP CONSTRAINT bad",
+            "ALTER TABLE funnel_series DROP CONSTRAINT bad",
+            "ALTER TABLE funnel_progress DROP CONSTRAINT bad",
         )
         # Within the duplicate horizon, and by the worker that has seen the ids.
-        assert succeed_json(quick, "dead-letters", "replay", "--yes")["produced"] == 14
-        wait_until(lambda: totals(quick)["accepted"] == 501 or not one.running, f"all are counted {totals(quick)}")
+        assert succeed_json(quick, "dead-letters", "replay", "--yes")["produced"] == 19
+        wait_until(lambda: totals(quick)["accepted"] == 506 or not one.running, f"all are counted {totals(quick)}")
         wait_until(lambda: _metric(quick) == [("bad_name", 3, 5_003), ("sms", 3, 5_003)], "metrics too")
         assert totals(quick)["duplicates"] == 0
+        wait_until(lambda: _is_closed(quick) or not one.running, f"windows close again {one.text()}")
         assert one.stop() == 0, one.text()
+
+
+def _is_closed(settings: Settings) -> bool:
+    with closing(Database(settings.timescale_url)) as database:
+        return all(one.closed_through is not None for one in ClosingStore(database).funnels())
 
 
 def _metric(settings: Settings) -> list[tuple[str, int, int]]:

@@ -13,19 +13,22 @@ import pytest
 
 from funnelwatch.settings import Settings
 from schemas.bulk import NONE
-from sinks.timescale.counts import Flushed
+from sinks.timescale.counts import Flushed, MisplacedError
 from stream import outage
 from stream.aggregate import Aggregator
 from stream.cache_debt import CacheDebt
 from stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
 from stream.duplicates import SeenIds
 from stream.fetch import Assigned, JudgedFetch
-from stream.isolation import Isolation, alike
+from stream.isolation import Isolation, admitted_apart, alike, halves
 from stream.model import Series
+from stream.tally import tally
+from stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from stream.admission import Admission
     from stream.dead_letters import DeadLetters
     from stream.model import PartitionCounts
 
@@ -54,8 +57,8 @@ class Database:
         for batch in [] if rehearsal else batches:
             assert batch.start_offset == self.progress[batch.partition]
             self.progress[batch.partition] = batch.next_offset
-            for key, tally in batch.counts.items():
-                self.counted[key[5]] += sum(tally[:3])
+            for key, numbers in batch.counts.items():
+                self.counted[key[5]] += sum(numbers[:3])
         return Flushed()
 
     def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
@@ -244,3 +247,103 @@ def test_events_are_alike_that_add_to_the_same_columns_of_the_same_rows() -> Non
         return np.flatnonzero(alike(some, some.where(some.offsets == at), MINUTE_MS)).tolist()
 
     assert [like(at) for at in range(7)] == [[0, 1], [0, 1], [2], [3], [4, 5], [4, 5], [6]]
+
+
+class Shared(Database):
+    """A database that another worker counts in as well, when this one has been told that an event is rejected.
+
+    Args:
+        overtaken: how far that one counts then.
+    """
+
+    def __init__(self, overtaken: int) -> None:
+        super().__init__(lambda _: None)
+        self.overtaken = overtaken
+        self.failed = 0
+
+    def flush(
+        self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
+    ) -> Flushed:
+        """As ``CountStore.flush``."""
+        assert self.flushes < 50, "it goes round in circles"
+        (batch,) = batches
+        expected = self.progress[batch.partition]
+        if batch.next_offset <= expected:
+            return Flushed(skipped=[batch.partition])
+        if batch.start_offset != expected:
+            raise MisplacedError(batch.partition, expected, batch.start_offset)
+        try:
+            self.wrong = poisonous if not rehearsal else lambda _: None
+            return super().flush(topic, topic_id, batches, rehearsal=rehearsal)
+        except psycopg.Error:
+            self.failed += 1
+            if self.failed == 2:  # of the batch, then of the event alone
+                self.progress[batch.partition] = self.overtaken
+            raise
+
+
+@pytest.mark.parametrize(("overtaken", "letters"), [(8, []), (6, []), (5, [5]), (3, [5])])
+def test_an_event_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
+    overtaken: int, letters: list[int]
+) -> None:
+    """Its database did not reject it, so that a dead letter would be an event that counts twice when it is replayed."""
+    database = Shared(overtaken)
+    aggregator, sent = world(cast("Any", database))
+    good = events(8, 1, 10**9)
+    good.series[:] = 0
+    good.series[5] = POISON[0]
+    # Only one event is accepted, so that the batch is not divided: it begins before where the other worker gets to.
+    verdict = Judged(0, 0, 8, T, good.where(good.offsets == 5), [], np.empty(0, np.int64))
+    count(aggregator, [verdict])
+    assert [offset for _, offset, _ in sent.sent] == letters
+    assert database.progress[0] == 8
+
+
+def test_a_part_of_a_batch_says_no_later_time_than_it_may_reach() -> None:
+    """After a crash between two parts a new worker reads the ids of the duplicate horizon before the next one again."""
+    hour = 60 * MINUTE_MS
+    whole = Judged(0, 0, 8, T, events(8, 1, 400), [], np.empty(0, np.int64), oldest_log_time=T - hour)
+    first, second = halves(whole)
+    parts = [*halves(first), *halves(second)]
+    counts = [tally(one, MINUTE_MS, 0, T) for one in parts]
+    assert [one.log_time for one in counts] == [T - hour, T - hour, T - hour, T]
+    # What is refused is remembered for a whole horizon after the youngest that it may be.
+    assert [one.refused_log_time for one in counts] == [T, T, T, T]
+    assert (tally(whole, MINUTE_MS, 0, T).log_time, tally(whole, MINUTE_MS, 0, T - 5).log_time) == (T, T - 5)
+
+
+def test_a_series_that_the_database_rejects_is_refused_and_others_are_admitted() -> None:
+    """Names are stored before their events are counted; whatever rejects one there must not stop the stream."""
+    stored: list[Series] = []
+
+    def admit(wanted: Iterable[Series]) -> dict[Series, Admission]:
+        found = list(wanted)
+        if any(one.app_version == "poison" for one in found):
+            raise psycopg.errors.CheckViolation("poison is not wanted")
+        stored.extend(found)
+        return {one: one for one in found}
+
+    admitted = admitted_apart(admit, [*NAMES, *NAMES])
+    assert list(admitted) == NAMES
+    for at, one in enumerate(NAMES):
+        answer = admitted[one]
+        if at in POISON:
+            assert isinstance(answer, RefusedError)
+            assert (answer.reason, answer.detail) == (
+                Refusal.NOT_STORED,
+                "the database rejects it: poison is not wanted (SQLSTATE 23514)",
+            )
+        else:
+            assert answer == one
+    assert stored == [one for one in NAMES if one.app_version != "poison"], "in the order in which they came"
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.ReadOnlySqlTransaction("away"), psycopg.errors.UndefinedTable("no")])
+def test_an_error_that_is_no_series_fault_is_raised_while_names_are_admitted(error: psycopg.Error) -> None:
+    """The server is waited for; a missing table ends the worker."""
+
+    def admit(wanted: Iterable[Series]) -> dict[Series, Admission]:
+        raise error
+
+    with pytest.raises(type(error)):
+        admitted_apart(admit, NAMES[:1])
