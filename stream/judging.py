@@ -1,6 +1,7 @@
 """The first station of the stream, after the fetch: it is judged, and what is refused goes to the dead letters.
 
-It waits for nobody but the schema registry and Kafka, so that it goes on while a flush takes its time.
+It waits for the schema registry and Kafka, and for the database only where names are new or refused, so that it goes on
+while a flush takes its time.
 """
 
 from __future__ import annotations
