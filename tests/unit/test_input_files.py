@@ -91,7 +91,7 @@ def test_a_tsv_has_tabs_also_where_values_have_commas(tmp_path: Path) -> None:
     content = CSV.replace(",", "\t").replace("s1", "a,b,c,d,e")
     assert len(read(content.encode(), "events.tsv", tmp_path)[0]) == 3
     content = CSV.replace(",", "\t").replace("step", "a,b,c,d,e,f")
-    assert [row.values for row in InputFile("events.tsv", io.BytesIO(content.encode()), None).rows()][0] is not None
+    assert next(row.values for row in InputFile("events.tsv", io.BytesIO(content.encode()), None).rows()) is not None
     content = CSV.replace(",", ";").replace("s1", "a,b,c,d,e")
     assert len(read(content.encode(), "events.csv", tmp_path)[0]) == 3
 
