@@ -134,8 +134,8 @@ def check(config: Mapping[str, str]) -> None:
     """
     from confluent_kafka import Consumer, KafkaException, Producer  # noqa: PLC0415 - most commands run without a config
 
-    silent = logging.Logger("check")
-    silent.addHandler(logging.NullHandler())
+    silent = logging.getLogger("funnelwatch.kafka_check")
+    silent.disabled = True
     quiet = {"bootstrap.servers": "", "error_cb": lambda _: None, "logger": silent}
     clients: list[tuple[Any, dict[str, Any]]] = [
         (Producer, {"log_level": 0, **properties("producer", config), "enable.idempotence": True, **quiet}),
