@@ -146,6 +146,16 @@ def test_a_silent_funnel_resolves_nothing() -> None:
     assert [reason for _, _, reason in told(live(asleep, 400))] == ["FIRST_DROP"]
 
 
+@pytest.mark.parametrize(("back", "expected"), [(205, ["FIRST_DROP"]), (10**6, ["FIRST_DROP", "SERIES_GONE"])])
+def test_an_outage_of_the_funnel_is_no_time_without_data(back: int, expected: list[str]) -> None:
+    """After three hours the others come back first, the broken series five minutes later, or never."""
+    life = Life(lambda at: (200, 60) if at < 20 or at >= back else (0, 0), rest=lambda at: 0 if 20 <= at < 200 else 200)
+    found = told(live(life, 320))
+
+    assert [reason for _, _, reason in found] == expected
+    assert all(at >= 200 + 40 for at, state, _ in found if state == "resolved")
+
+
 def test_a_series_that_fades_with_its_funnel_is_not_gone() -> None:
     """By night all have a fiftieth: too few to judge, and no sign of an end."""
     night = Life(
