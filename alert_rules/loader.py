@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -16,6 +14,7 @@ from alert_rules.instruments import INSTRUMENTS, SIGNALS
 from alert_rules.metrics import METRIC_KINDS
 from alert_rules.model import KINDS, NamedRule, Rule, Rules
 from alert_rules.plain import in_words
+from alert_rules.yaml_values import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,7 +128,7 @@ def parse_yaml(text: str, name: str) -> Any:
         RuleFileError: it is not well-formed.
     """
     try:
-        return YAML(typ="rt").load(io.StringIO(text))
+        return load_yaml(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         # Of a key that stands twice the parser tells both values, which may be secrets.

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from stream.freshness import Freshness
 
 
-FORMULA: Final = re.compile(r"\s*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
-"""The begin of a formula, also in full width; and of what moves into the next cell."""
+FORMULA: Final = re.compile(
+    r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]"
+)
+"""The begin of a formula, also in full width or behind what nobody sees; and of what moves into the next cell."""
 NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 

@@ -7,6 +7,7 @@ them, so that they are rejected. No message of this module contains a value, bec
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -133,10 +134,12 @@ def check(config: Mapping[str, str]) -> None:
     """
     from confluent_kafka import Consumer, KafkaException, Producer  # noqa: PLC0415 - most commands run without a config
 
-    quiet = {"log_level": 0, "bootstrap.servers": "", "error_cb": lambda _: None}
+    silent = logging.getLogger("funnelwatch.kafka_check")
+    silent.disabled = True
+    quiet = {"bootstrap.servers": "", "error_cb": lambda _: None, "logger": silent}
     clients: list[tuple[Any, dict[str, Any]]] = [
-        (Producer, {**properties("producer", config), "enable.idempotence": True, **quiet}),
-        (Consumer, {**properties("consumer", config), "group.id": "check", **quiet}),
+        (Producer, {"log_level": 0, **properties("producer", config), "enable.idempotence": True, **quiet}),
+        (Consumer, {"log_level": 0, **properties("consumer", config), "group.id": "check", **quiet}),
     ]
     for make, given in clients:
         try:

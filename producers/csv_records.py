@@ -24,6 +24,7 @@ NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 DATE: Final = re.compile(r"\d{4}-\d\d-\d\d.*|\d\d?[./]\d\d?[./]\d{2,4}.*")
 OPEN: Final = "unexpected end of data"
 """The message of ``csv`` where a quote is not closed."""
+NEVER_CLOSED: Final = "a quote opens here and is never closed"
 
 
 class Record(NamedTuple):
@@ -93,7 +94,7 @@ class CsvRecords:
             if len(lines) >= MOST_LINES or size > MOST_CHARACTERS:
                 return Record(begin, [], f"a quote opens here and is not closed within {MOST_LINES} lines")
             if not self._look(len(lines)):
-                return Record(begin, [], "a quote opens here and is never closed")
+                return Record(begin, [], NEVER_CLOSED)
             lines.append(self._ahead[len(lines) - 1])
             size += len(lines[-1])
             if '"' not in lines[-1]:

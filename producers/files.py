@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-from producers.csv_records import CsvRecords
+from producers.csv_records import NEVER_CLOSED, CsvRecords
 from producers.mapper import Refused
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ OTHER_FORMATS = {
     b"Obj\x01": "an Avro file; right would be CSV or JSON Lines",
     b"SQLite format 3": "a database; right would be CSV or JSON Lines",
     GZIP_MAGIC: "gzip within gzip; right would be gzip once: zcat FILE | funnelwatch produce -",
+    b"\xff\xfe\0\0": "UTF-32; right would be UTF-8: iconv -f UTF-32 -t UTF-8 FILE",
     b"\xff\xfe": "UTF-16; right would be UTF-8: iconv -f UTF-16 -t UTF-8 FILE",
     b"\xfe\xff": "UTF-16; right would be UTF-8: iconv -f UTF-16 -t UTF-8 FILE",
     b"\0\0\xfe\xff": "UTF-32; right would be UTF-8: iconv -f UTF-32 -t UTF-8 FILE",
@@ -90,10 +91,10 @@ class InputFile:
             head = data.head()
         except (OSError, EOFError, zlib.error) as error:
             raise UnreadableFile(f"{name}: {error}") from error
-        _check_format(name, head)
+        _check_format(name, head, packed=data is not self._raw)
         suffixes = {suffix.lower() for suffix in Path(name).suffixes}
         self._tabs = ".tsv" in suffixes
-        text = head.removeprefix(BOM).lstrip()
+        text = head.lstrip(BOM + b" \t\r\n")
         self._is_csv = not suffixes & JSON_SUFFIXES and (
             bool(suffixes & CSV_SUFFIXES) or text[:1] not in (b"{", b"[", b"")
         )
@@ -183,12 +184,16 @@ class InputFile:
             UnreadableFile: it is no header.
         """
         place = f"{self.name}:{number}"
+        if _is_json(line):
+            raise UnreadableFile(f"{place}: is JSON; right would be CSV, or JSON Lines in a file that ends in .jsonl")
         found: tuple[list[str], str] = ([], ",")
         fault = None
-        for delimiter in ("\t", *DELIMITERS) if self._tabs else DELIMITERS:
+        for delimiter in ("\t",) if self._tabs and "\t" in line else DELIMITERS:
             record = CsvRecords([line], delimiter).next()
             assert record is not None
-            fault = record.fault or fault
+            if record.fault == NEVER_CLOSED:
+                raise UnreadableFile(f"{place}: is no CSV header: a quote opens in it and is not closed in this line")
+            fault = fault or record.fault
             if len(record.values) > len(found[0]):
                 found = record.values, delimiter
         names, delimiter = found
@@ -204,6 +209,17 @@ class InputFile:
                 f"{place}: the column {twice!r} stands twice; right would be a name of its own for each"
             )
         return names, delimiter
+
+
+def _is_json(line: str) -> bool:
+    """Whether a first line is JSON, or begins a JSON value of many lines."""
+    text = line.strip()
+    if text in ("[", "{"):
+        return True
+    try:
+        return text[:1] in ("[", "{") and isinstance(json.loads(text.rstrip(",")), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def has_foreign_bytes(values: Mapping[str, Any]) -> bool:
@@ -229,18 +245,23 @@ def open_input(path: str) -> Iterator[InputFile]:
         yield InputFile(path, raw, Path(path).stat().st_size)
 
 
-def _check_format(name: str, head: bytes) -> None:
-    """Refuse what is neither CSV nor JSON Lines, by its first bytes.
+def _check_format(name: str, head: bytes, *, packed: bool) -> None:
+    """Refuse what is neither CSV nor JSON Lines, by its first bytes; ``packed``: they were in gzip.
 
     Raises:
         UnreadableFile: says what to do.
     """
     known = next((text for magic, text in OTHER_FORMATS.items() if head.startswith(magic)), None)
-    if known is not None:
-        raise UnreadableFile(f"{name}: is {known}".replace("FILE", name if name != "-" else "FILE"))
     start = head[:64]
-    if len(start) > 2 and (not any(start[1::2]) or not any(start[0::2])):  # noqa: PLR2004 - every other byte is zero
-        raise UnreadableFile(f"{name}: is UTF-16; right would be UTF-8: iconv -f UTF-16LE -t UTF-8")
+    if known is None and len(start) > 2:  # noqa: PLR2004 - every other byte is zero
+        for order, zeros in (("LE", start[1::2]), ("BE", start[0::2])):
+            if not any(zeros):
+                known = f"UTF-16; right would be UTF-8: iconv -f UTF-16{order} -t UTF-8 FILE"
+    if known is not None:
+        file = name if name != "-" else "FILE"
+        if packed and "iconv" in known:
+            known = known.replace("iconv", f"zcat {file} | iconv").removesuffix(" FILE")
+        raise UnreadableFile(f"{name}: is {known.replace('FILE', file)}")
 
 
 def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:

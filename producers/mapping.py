@@ -20,10 +20,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from alert_rules.plain import Text, Whole, in_words
+from alert_rules.yaml_values import load_yaml
 from schemas.events import Phase, Status
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def load_mapping(path: Path) -> Mapping:
         MappingFileError: it cannot be read, is no YAML, or says what cannot be.
     """
     try:
-        content = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MappingFileError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -35,11 +35,13 @@ SCHEME = re.compile(r"[a-z][a-z0-9+._-]*://", re.IGNORECASE)
 BROKER = re.compile(HOST)
 PLACE = re.compile(rf"(?:{HOST}(?:/\w*)?)?")
 """An address without a scheme and a login, or none."""
+COLON = re.compile("%3a|:", re.IGNORECASE)
+"""In a user's name it is taken for the one before a password."""
 CONNINFO_SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 CONNINFO_VALUE = re.compile(r"[\w.,:/-]+")
 
 SECRET_NAME = re.compile(
-    r"passw|passwd|\bpwd|secret|token(?!\.endpoint)|credential|private|\.pem$|jaas|oauthbearer\.config|basic\.auth"
+    r"passw|passwd|\bpass\b|\bpwd|secret|token(?!\.endpoint)|credential|private|\.pem$|jaas|oauthbearer\.config|basic\.auth"
     r"|api_?key|routing_?key|\bkey$|\bauth$|authorization",
     re.IGNORECASE,
 )
@@ -153,6 +155,8 @@ def _shown_user(clean: re.Match[str]) -> str:
         return ""
     if clean["scheme"].lower().startswith("http"):
         return f"{HIDDEN}@"
+    if COLON.search(clean["user"]):
+        return f"{HIDDEN}@"
     if clean["password"] is not None:
         return f"{clean['user']}:{HIDDEN}@"
     return f"{clean['user']}@" if clean["scheme"].lower().startswith("postgres") else f"{HIDDEN}@"
@@ -176,11 +180,14 @@ def _shown_conninfo(text: str) -> str:
     if parts is None:
         return HIDDEN
     told = [
-        f"{name}={parts[name] if CONNINFO_VALUE.fullmatch(parts[name]) else HIDDEN}"
-        for name in CONNINFO_SHOWN
-        if name in parts
+        f"{name}={parts[name] if _is_plain(name, parts[name]) else HIDDEN}" for name in CONNINFO_SHOWN if name in parts
     ]
     return " ".join(told) or HIDDEN
+
+
+def _is_plain(name: str, value: str) -> bool:
+    """Whether a part of a connection string holds no login."""
+    return CONNINFO_VALUE.fullmatch(value) is not None and not (name == "user" and ":" in value)
 
 
 def know_address(address: str | SecretStr, *, whole: bool = False) -> None:
@@ -225,7 +232,8 @@ def _secrets_of(text: str) -> list[str]:
     if SCHEME.match(text) is None:
         parts = _conninfo(text) if "=" in text else None
         if parts is not None:
-            return [*found, *(value for name, value in parts.items() if SECRET_NAME.search(name))]
+            behind_colons = parts.get("user", "").split(":")[1:]
+            return [*found, *(value for name, value in parts.items() if SECRET_NAME.search(name)), *behind_colons]
         rest = re.split(r"(?i)password\s*=", text, maxsplit=1)[-1] if "=" in text else text
         return [*found, *_pieces(rest)] if "=" in text or "@" in text else found
     clean = CLEAN.fullmatch(text)
@@ -235,6 +243,7 @@ def _secrets_of(text: str) -> list[str]:
         # A login whose @ is missing looks like a host and its port.
         ports = re.findall(r":([^\d/@:,?#][^/@?#]*)", rest.rpartition("@")[2])
         return [*found, credentials, *_pieces(credentials), *ports]
+    found += COLON.split(clean["user"] or "")[1:]
     if clean["password"]:
         password = clean["password"][1:]
         found += [password, unquote(password), f"{clean['user']}:{password}"]

@@ -65,7 +65,7 @@ def add(
         raise click.UsageError("say how long: with --for or with --until")
     now = now_ms()
     starts_at = _moment(from_, "--from", now)
-    ends_at = starts_at + span_ms if span_ms is not None else _moment(until or "", "--until", now)
+    ends_at = _end(starts_at, span_ms) if span_ms is not None else _moment(until or "", "--until", now)
     if ends_at <= max(starts_at, now):
         raise click.UsageError(f"it would end at {clock(ends_at)}, before {'it begins' if ends_at > now else 'now'}")
     settings = load_settings()
@@ -126,6 +126,15 @@ def _moment(text: str, option: str, now: int) -> int:
             f"{text[:50]!r} is no time such as 2026-11-22T10:00:00Z: {error}", param_hint=option
         ) from error
     return moment
+
+
+def _end(starts_at: int, span_ms: int) -> int:
+    """The end of a span, if a calendar has it: a silence with another end could not be listed."""
+    try:
+        iso(starts_at + span_ms)
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(f"it would end after the year 9999: {error}", param_hint="--for") from error
+    return starts_at + span_ms
 
 
 def _user() -> str:

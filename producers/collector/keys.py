@@ -13,10 +13,10 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from alert_rules.loader import line_of, plain
+from alert_rules.yaml_values import load_yaml
 from schemas.redaction import revealed
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _of_pair(pair: str) -> ApiKey:
 
 def _of_file(path: Path) -> list[ApiKey]:
     try:
-        content = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class TableError(ValueError):
@@ -48,6 +49,8 @@ def header(path: Path, line: bytes, needed: Sequence[str], optional: Sequence[st
     Raises:
         TableError: it is empty, or a needed column is missing or stands twice.
     """
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+        raise TableError(f"{path}:1: is no CSV in UTF-8; is it UTF-16? Right would be: iconv -f UTF-16 -t UTF-8")
     try:
         names = [name.strip().lower() for name in next(csv.reader([line.decode()]), [])]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -55,6 +58,9 @@ def header(path: Path, line: bytes, needed: Sequence[str], optional: Sequence[st
     right = f"a first line with {','.join(needed)}"
     if not names:
         raise TableError(f"{path}:1: is empty; right would be {right}")
+    other = next((mark for mark in OTHER_DELIMITERS if len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        raise TableError(f"{path}:1: has {OTHER_DELIMITERS[other]} between its fields; right would be commas: {right}")
     for name in needed:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)

@@ -7,6 +7,7 @@ funnel goes on: as long as the whole funnel is silent, by night or by an outage,
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ BEFORE_MS = 3_600_000
 """The usual share of a series in its funnel is taken from the beginning of its alert, and so long before it."""
 EXPECTED = 4.0
 """A series is gone only where this many times the impressions that the rule needs were due by that share."""
+PARTS = 4
+"""The funnel goes on where each so-manieth part of the time had an impression of it: an outage that has just ended does
+not count as time without data of the series."""
 LEFT = 0.25
 """A series of which more than this share still comes is not gone."""
 
@@ -54,12 +58,18 @@ class Absence:
         silent = self._silence(place, head)
         few = self._windows_without_data(state, head)
         windows = max(silent, few)
-        if windows < self._windows:
+        if windows < self._windows or not self._goes_on(funnel, head):
             return False
         begin = head + 1 - windows
         seen = 0.0 if place is None else self._sum([place], begin, head + 1)
         due = self._sum(funnel, begin, head + 1) * self._share(state, place, funnel, begin)
         return due >= EXPECTED * self._needed and seen <= LEFT * due
+
+    def _goes_on(self, funnel: Sequence[int], head: int) -> bool:
+        """Whether the funnel had impressions throughout the rule's time."""
+        parts = min(PARTS, self._windows)
+        edges = [head + 1 - self._windows + number * self._windows // parts for number in range(parts + 1)]
+        return all(self._sum(funnel, begin, end) for begin, end in pairwise(edges))
 
     def _silence(self, place: int | None, head: int) -> int:
         """For how many windows the series has had no impression; only lengths that the rule's time is doubled to."""

@@ -11,6 +11,8 @@ from stream.detector.scan import SCALES, SHORT, deviance_root, recovery
 from stream.detector.state import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from alert_rules.model import ChangeRule, DropRule, ThresholdRule
@@ -145,13 +147,20 @@ class DropJudge:
 class StretchJudge:
     """A threshold or change rule: the rate over the last stretch against a fixed or an earlier one."""
 
-    def __init__(self, rule: ThresholdRule | ChangeRule, panel: Panel, look: Look) -> None:
+    def __init__(
+        self, rule: ThresholdRule | ChangeRule, panel: Panel, look: Look, ended: Mapping[int, int] | None = None
+    ) -> None:
+        """``ended``: the row from which on to judge a column, of those whose alert has ended with its series."""
         counts = panel.counts
         self.windows = max(1, rule.over_ms // counts.window_ms)
         end = np.arange(look.first + 1, look.first + 1 + len(look.now.known))
         begin = end - self.windows
         self.n = counts.stretch("impressions", begin, end)
         self.x = counts.stretch(panel.basis, begin, end)
+        for place, row in (ended or {}).items():
+            column, later = np.array([place]), np.minimum(np.maximum(begin, row), end)
+            self.n[:, column] = counts.stretch("impressions", later, end, column)
+            self.x[:, column] = counts.stretch(panel.basis, later, end, column)
         if rule.kind == "change":
             back = rule.offset_ms // counts.window_ms
             before = counts.stretch("impressions", begin - back, end - back)

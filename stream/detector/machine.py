@@ -75,7 +75,7 @@ def _starve(state: AlertState, sight: Sight, start: int, end: int) -> Step:
     """Firing, and nothing can be said of the rate: has the series ended?"""
     if sight.gone:
         # The long stretches still hold the drop; only what comes from now on is judged.
-        ended = state.but(payload={**state.payload, "since": end})
+        ended = state.but(payload={**state.payload, "since": end, "ended_at": end})
         return _say(ended, Reason.SERIES_GONE, sight, start, State.RESOLVED)
     if state.state is State.NO_DATA:
         return Step(state, Reason.NO_DATA)

@@ -54,6 +54,8 @@ class RuleWatch:
         self._mine = np.zeros(0, dtype=bool)
         self._since = np.zeros(0, dtype=np.int64)
         """From when on the windows of each column may be judged, ms; -1 where all may."""
+        self._ended: dict[Column, int] = {}
+        """When the alert of a column resolved because its series had ended, ms: no window before is judged again."""
 
     def restore(self, state: AlertState) -> None:
         """Take up a state; its series need not have been seen yet."""
@@ -131,9 +133,10 @@ class RuleWatch:
 
     def _judge(self, look: Look) -> Judge:
         """What the rule sees of each row and column, by what is known of recoveries so far."""
-        if self.rule.kind != "drop":
-            return StretchJudge(self.rule, self.panel, look)
         counts = self.panel.counts
+        if self.rule.kind != "drop":
+            ended = {counts.columns[column]: counts.row_of(at) for column, at in self._ended.items()}
+            return StretchJudge(self.rule, self.panel, look, ended)
         ends = counts.start_of(look.first + 1) + counts.window_ms * np.arange(len(look.now.known))
         return DropJudge(self.rule, look, (ends[:, None] - self._since) // counts.window_ms)
 
@@ -314,6 +317,8 @@ class RuleWatch:
             self._awake.pop(column, None)
         else:
             self._awake[column] = state
+        if "ended_at" in state.payload:
+            self._ended[column] = state.payload["ended_at"]
         since = state.payload.get("since", -1)
         if since > self._since[self.panel.counts.columns[column]]:
             self._forget(column, since)

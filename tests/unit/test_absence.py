@@ -113,6 +113,25 @@ def test_the_time_is_the_rules() -> None:
     assert found[-1] == (29, "resolved", "SERIES_GONE")
 
 
+@pytest.mark.parametrize(
+    "kind", ["kind: threshold, below: 0.5", "kind: change, drop: 0.3, offset: 3h"], ids=["threshold", "change"]
+)
+@pytest.mark.parametrize(("then", "again"), [((0, 0), []), ((200, 160), []), ((200, 60), ["FIRST_DROP"])])
+def test_a_stretch_longer_than_the_time_does_not_fire_again_for_what_has_ended(
+    kind: str, then: Counts, again: list[str]
+) -> None:
+    """The last two hours hold the drop for long after; only what comes after the end is judged."""
+    life = Life(lambda at: (200, 60) if at < 100 else ((0, 0) if at < 130 else then), after="10m")
+    text = f"{{alert: D, {kind}, over: 2h, maturity: 0s, by: [app_version], resolve_without_data: 10m}}"
+    found = Detector("f", Rules(tuple(parse_rules(f"groups:\n- name: g\n  rules:\n  - {text}\n"))), W)
+
+    moves = [(number, move) for number in range(USUAL + 400) for move in found.observe(window(life, number))]
+
+    reasons = [reason for _, _, reason in told(moves)]
+    end = reasons.index("SERIES_GONE")
+    assert (reasons[0], [reason for reason in reasons[end:] if reason == "FIRST_DROP"]) == ("FIRST_DROP", again)
+
+
 def test_a_few_stragglers_keep_no_alert_alive() -> None:
     """One impression every 20 minutes is no data; the series has ended an hour after it became too thin to judge."""
     life = Life(lambda at: (200, 60) if at < 20 else ((1, 0) if at % 20 == 0 else (0, 0)))
@@ -125,6 +144,16 @@ def test_a_silent_funnel_resolves_nothing() -> None:
     asleep = Life(broken_until(20), rest=lambda at: 200 if at < 20 else 0)
 
     assert [reason for _, _, reason in told(live(asleep, 400))] == ["FIRST_DROP"]
+
+
+@pytest.mark.parametrize(("back", "expected"), [(205, ["FIRST_DROP"]), (10**6, ["FIRST_DROP", "SERIES_GONE"])])
+def test_an_outage_of_the_funnel_is_no_time_without_data(back: int, expected: list[str]) -> None:
+    """After three hours the others come back first, the broken series five minutes later, or never."""
+    life = Life(lambda at: (200, 60) if at < 20 or at >= back else (0, 0), rest=lambda at: 0 if 20 <= at < 200 else 200)
+    found = told(live(life, 320))
+
+    assert [reason for _, _, reason in found] == expected
+    assert all(at >= 200 + 40 for at, state, _ in found if state == "resolved")
 
 
 def test_a_series_that_fades_with_its_funnel_is_not_gone() -> None:

@@ -128,6 +128,10 @@ def test_an_ordinary_file_is_read_at_once_and_not_row_by_row(tmp_path: Path, mon
         (HEAD + "\n\n2026-01-01T00:00:00Z,f,A,x,1\n", "counts.csv:3: successes: is missing: the row has 5 fields"),
         (HEAD.encode() + b"\n2026-01-01T00:00:00Z,f,\xff,x,1,1\n", "counts.csv:2: is not UTF-8 (byte 0xff)"),
         (b"\x1f\x8b\x08rubbish", "counts.csv: cannot be read"),
+        (HEAD.replace(",", ";"), "counts.csv:1: has semicolons between its fields; right would be commas"),
+        (HEAD.replace(",", "\t"), "counts.csv:1: has tabs between its fields; right would be commas"),
+        (HEAD.encode("utf-16"), "counts.csv:1: is no CSV in UTF-8; is it UTF-16?"),
+        (HEAD.encode("utf-16-be"), "counts.csv:1: is no CSV in UTF-8; is it UTF-16?"),
     ],
 )
 def test_a_fault_is_named_with_file_line_and_field(tmp_path: Path, text: str | bytes, message: str) -> None:

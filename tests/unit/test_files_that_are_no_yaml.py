@@ -26,7 +26,15 @@ def keys_of(path: Path) -> object:
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 20_000, b"\xff\xfe\xff", b"{a: b", b""], ids=["too-deep", "bytes", "open", "empty"]
+    "content",
+    [
+        *(b"[" * 20_000, b"\xff\xfe\xff", b"{a: b", b"", b"a: 2026-02-30", b"a: 2026-01-05T12:00:60Z"),
+        *(b"a: " + b"9" * 5_000, b"a: !!int x", b"a: !!float ''", b"a: !!set x", b"<<: &x {<<: *x}"),
+    ],
+    ids=[
+        *("too-deep", "bytes", "open", "empty", "no-day", "leap-second", "too-long", "no-int", "no-float", "no-set"),
+        "within-itself",
+    ],
 )
 @pytest.mark.parametrize(
     ("load", "error"),
@@ -49,3 +57,12 @@ def test_a_file_that_is_no_yaml_is_refused_by_name(
     path.write_bytes(content)
     with pytest.raises(error, match=r"mine\.yml"):
         load(path)
+
+
+def test_an_impossible_time_is_refused_by_line_without_its_value(tmp_path: Path) -> None:
+    """It may be a secret: a password of digits and dashes looks like a date to YAML."""
+    path = tmp_path / "mine.yml"
+    path.write_text("routes:\n  - name: x\n    password: 2026-13-31\n")
+    with pytest.raises(RoutesFileError, match=r"mine\.yml:3: .*month must be in 1\.\.12") as told:
+        load_routes(path)
+    assert "2026-13-31" not in str(told.value)

@@ -90,6 +90,8 @@ def test_a_tsv_has_tabs_also_where_values_have_commas(tmp_path: Path) -> None:
     """What makes the most columns separates them."""
     content = CSV.replace(",", "\t").replace("s1", "a,b,c,d,e")
     assert len(read(content.encode(), "events.tsv", tmp_path)[0]) == 3
+    content = CSV.replace(",", "\t").replace("step", "a,b,c,d,e,f")
+    assert next(row.values for row in InputFile("events.tsv", io.BytesIO(content.encode()), None).rows()) is not None
     content = CSV.replace(",", ";").replace("s1", "a,b,c,d,e")
     assert len(read(content.encode(), "events.csv", tmp_path)[0]) == 3
 
@@ -104,7 +106,9 @@ REFUSED = {
     "an object of many lines": (json.dumps(EVENTS[0], indent=1).encode(), ":1: begins a JSON object of many lines"),
     "UTF-16": (JSONL.encode("utf-16"), "is UTF-16; right would be UTF-8: iconv -f UTF-16 -t UTF-8"),
     "UTF-16 without a mark": (CSV.encode("utf-16-le"), "is UTF-16"),
-    "UTF-16, big end first": (CSV.encode("utf-16-be"), "is UTF-16"),
+    "UTF-16, big end first": (CSV.encode("utf-16-be"), "iconv -f UTF-16BE -t UTF-8 FILE"),
+    "UTF-16 in gzip": (gzip.compress(CSV.encode("utf-16")), "zcat FILE | iconv -f UTF-16 -t UTF-8"),
+    "UTF-32": (CSV.encode("utf-32"), "is UTF-32; right would be UTF-8: iconv -f UTF-32 -t UTF-8 FILE"),
     "a column twice": (CSV.replace("phase", "step").encode(), ":1: the column 'step' stands twice"),
     "a column twice after blank lines": (("\n\n" + CSV.replace("phase", "ts")).encode(), ":3: the column 'ts' stands"),
     "a header that is not UTF-8": (
@@ -112,6 +116,10 @@ REFUSED = {
         ":1: the header is not UTF-8",
     ),
     "a header with a quote that stays open": (CSV.replace("step", '"step').encode(), ":1: is no CSV header"),
+    "a header of two lines": (
+        CSV.replace("step", '"the\nstep"').encode(),
+        ":1: is no CSV header: a quote opens in it and is not closed in this line",
+    ),
     "a zip archive": (b"PK\x03\x04" + b"x" * 50, "is a zip archive or a workbook"),
     "zstd": (b"\x28\xb5\x2f\xfd" + b"x" * 50, "is compressed with zstd"),
     "bzip2": (b"BZh9" + b"x" * 50, "is compressed with bzip2"),
@@ -129,6 +137,20 @@ def test_a_file_that_cannot_be_read_says_what_to_do(form: str) -> None:
     code, _, message = produced(content)
     assert code == 1, message
     assert f"Error: -{said}" in message or said in message
+
+
+@pytest.mark.parametrize(
+    "content", ['[{"step":"A"}]', json.dumps(EVENTS), json.dumps(EVENTS, indent=1), JSONL, JSONL.splitlines()[0], "{\n"]
+)
+def test_json_in_a_file_named_as_csv_is_refused(content: str, tmp_path: Path) -> None:
+    """Its first line is no header, and what follows is no row."""
+    with pytest.raises(UnreadableFile, match=r"events\.csv:1: is JSON; right would be"):
+        read(content.encode(), "events.csv", tmp_path)
+
+
+def test_json_lines_on_stdin_after_a_blank_line_and_a_byte_order_mark_are_taken() -> None:
+    """As from programs that join files."""
+    assert len(produced(("\n" + BOM + JSONL).encode())[1]) == len(EVENTS)
 
 
 NOTED = {

@@ -68,6 +68,9 @@ SPELLINGS = {
     "an sslpassword of a connection string": f"host=db sslpassword={SECRET}",
     "capital letters": f"POSTGRESQL://me:{SECRET}@db/funnel",
     "no scheme": f"me:{SECRET}@db:5432/funnel",
+    "an encoded colon": f"postgresql://me%3A{SECRET}@db/funnel",
+    "a login as the user of a connection string": f"host=db user=me:{SECRET}",
+    "a short name in the query": f"postgresql://db/funnel?user=me&pass={SECRET}",
     "one slash": f"postgresql:/me:{SECRET}@db/funnel",
     "a line break": f"redis://:x\n{SECRET}@cache/0",
 }

@@ -137,6 +137,14 @@ def test_a_silence_names_the_cause() -> None:
     assert "day is out of range for month" in " ".join(said.output.split())
 
 
+@pytest.mark.parametrize("span", ["9999999w", "500000w", "100000000d"])
+def test_a_silence_that_no_calendar_has_an_end_for_is_refused(span: str) -> None:
+    """Before it is kept: it could not be listed."""
+    said = CliRunner().invoke(cli, ["silence", "add", "--os", "iOS", "--for", span])
+    assert said.exit_code == 2
+    assert "it would end after the year 9999" in " ".join(said.output.split())
+
+
 @pytest.mark.parametrize("text", WITH_ZONE)
 def test_the_collector_takes_a_time_with_its_zone(text: str) -> None:
     """Of any form; the clock of the test does not matter."""
