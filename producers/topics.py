@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from producers.kafka_refusal import ADVICE, kafka_refusal
 from schemas.redaction import shown_brokers
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def _there(admin: AdminClient, settings: Settings, timeout_s: float) -> set[str]
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
+        if refusal := kafka_refusal(settings.kafka()):
+            raise KafkaUnreachable(
+                f"Kafka at {_where(settings)} refuses the connection: {refusal}. {ADVICE}"
+            ) from error
         raise KafkaUnreachable(
             f"Kafka at {_where(settings)} does not answer within {timeout_s:.0f} s "
             f"({error.args[0].str()}); start it with 'funnelwatch up', or set FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS"

@@ -106,7 +106,7 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
         workers: all that have sent heartbeats; none where no worker ever did.
         stale_ms: ``stale_after_ms``.
     """
-    faults = [f"worker {one.host} ({one.pid}) says: {one.fault}" for one in workers if one.alive and one.fault]
+    faults = _said_by(workers)
     found = _no_worker(funnel, workers) or _not_closing(funnel, stale_ms) or _not_judged(funnel)
     said = _first_upper("; ".join(faults))
     if found is not None and found.why is not Why.NO_WORKER and faults:
@@ -121,10 +121,16 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
 
 def by_workers(workers: Sequence[WorkerSeen]) -> Freshness:
     """The freshness where only counters and timers are counted, which have no windows that close: by live workers."""
-    faults = [f"worker {one.host} ({one.pid}) says: {one.fault}" for one in workers if one.alive and one.fault]
+    faults = _said_by(workers)
     if faults:
         return Freshness("unknown", Why.WORKER_FAULT, None, _first_upper("; ".join(faults)))
     return Freshness("fresh", Why.FRESH, None, "Workers are alive")
+
+
+def _said_by(workers: Sequence[WorkerSeen]) -> list[str]:
+    """What live workers say is wrong, each without its full stop: whoever shows it ends the sentence."""
+    said = ((one, one.fault.rstrip(".")) for one in workers if one.alive and one.fault)
+    return [f"worker {one.host} ({one.pid}) says: {fault}" for one, fault in said]
 
 
 def _no_worker(funnel: FunnelSeen, workers: Sequence[WorkerSeen]) -> Freshness | None:

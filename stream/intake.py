@@ -26,6 +26,7 @@ from stream.fetch import Assigned, Fetch
 from stream.outage import StoppedError, until_done
 from stream.pile import Pile
 from stream.starts import METADATA_TIMEOUT_S, Starts, out_of_range
+from stream.told import Told
 
 if TYPE_CHECKING:
     import threading
@@ -96,6 +97,7 @@ class Fetcher:
         self._taken = 0
         self._taken_bytes = 0
         self._held = False
+        self._told = Told()
         self.changed_s: float | None = None
         session_ms = int(settings.session_timeout_s * 1000)
         self._consumer = Consumer(
@@ -106,6 +108,7 @@ class Fetcher:
                     "client.id": "funnelwatch-intake",
                     "partition.assignment.strategy": "cooperative-sticky",
                     "enable.auto.commit": False,
+                    "on_commit": self._on_commit,
                     "enable.auto.offset.store": False,
                     "enable.partition.eof": True,
                     # Never guess: where a partition starts is known, and an offset that the log does not have is
@@ -154,6 +157,7 @@ class Fetcher:
         self._resume()
         self._rewind()
         self._start_mended()
+        self.commit(self._told.due(self._assigned, time.monotonic()))
         settings = self._settings
         deadline = time.monotonic() + settings.flush_interval_s
         while not (is_full := self._taken >= settings.flush_max_events or self._taken_bytes >= MAX_FETCH_BYTES):
@@ -269,6 +273,8 @@ class Fetcher:
                 stopping=self._stopping,
             )
             self._assigned |= {assigned.partition: assigned for assigned in started}
+            # Who had them before may have died between the database's commit and Kafka's.
+            self._told.want({one.partition: one.counted_from for one in started if one.counted_from > 0})
             self._newly_assigned = self._newly_assigned or bool(started)
             return {assigned.partition: assigned.position for assigned in started}
         return {}
@@ -337,12 +343,22 @@ class Fetcher:
             self._held = False
 
     def commit(self, next_offsets: dict[int, int]) -> None:
-        """Tell Kafka how far partitions are counted: for lag tools, nothing here depends on it. From any thread."""
+        """Tell Kafka how far partitions are counted, until it confirms it. From any thread.
+
+        It is for lag tools and ``funnelwatch doctor``; nothing here depends on it.
+        """
+        if not next_offsets:
+            return
+        self._told.want(next_offsets, time.monotonic())
         offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except (KafkaException, RuntimeError) as error:  # RuntimeError: the consumer is closed
             log.debug("offsets were not committed: %s", error)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if error is None:
+            self._told.confirm({one.partition: one.offset for one in partitions if one.error is None})
 
     def places(self, topic: str, positions: Mapping[int, int] | None = None) -> dict[tuple[str, int], tuple[int, int]]:
         """Position and end of partitions, by topic and partition: what the broker says now. From any thread.

@@ -12,6 +12,7 @@ from deploy.embedded.kafka_client import admin
 from funnelwatch.cli.faults import explain_database
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX
+from producers.kafka_refusal import ADVICE, kafka_refusal
 from schemas.codec import Registry, RegistryUnavailable
 from schemas.events import now_ms
 from schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
@@ -57,6 +58,9 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
+        if refusal := kafka_refusal(settings.kafka()):
+            yield Finding("kafka", "FAILED", f"{where} refuses the connection: {refusal}", f"{ADVICE}.")
+            return
         message = f"no broker answers at {where}: {error.args[0].str()}"
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         yield Finding("kafka", "FAILED", message, advice)

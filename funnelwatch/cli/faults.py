@@ -12,6 +12,7 @@ from confluent_kafka import KafkaException
 
 from funnelwatch import asking
 from funnelwatch.funnels import FunnelsFileError
+from producers.kafka_refusal import ADVICE, kafka_refusal
 from producers.times import parse_span_ms
 from producers.topics import KafkaUnreachable
 from schemas.codec import RegistryUnavailable
@@ -89,6 +90,8 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
     except KafkaException as error:
         where = shown_brokers(settings.kafka_bootstrap_servers)
+        if refusal := kafka_refusal(settings.kafka()):
+            raise click.ClickException(f"Kafka at {where} refuses the connection: {refusal}. {ADVICE}") from error
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
     except (KafkaUnreachable, RegistryUnavailable, UnusableDatabaseError, FunnelsFileError) as error:

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from stream.intake import Fetcher
 from stream.model import PartitionCounts
@@ -212,3 +212,25 @@ def test_two_fetchers_share_the_partitions_and_one_takes_over(taking: Taking, co
         other.fetcher.close()
         wait_until(lambda: taking.fetcher.assigned == [0, 1], "it comes back")
         wait_until(lambda: len(taking.offsets.get(moved, [])) == 40, "and is read from where it is counted up to")
+
+
+def test_kafka_is_told_what_is_counted_although_a_commit_was_lost(quick: Settings, store: CountStore) -> None:
+    """A worker died between the two commits, and nothing comes any more: no record seems unread for ever."""
+    produce(quick, some(3), partition=0)
+    store.start(quick.events_topic, "id", {0: 0})
+    store.flush(quick.events_topic, "id", [PartitionCounts(0, 0, 3, {})])
+    taking = Taking(quick, store)
+    try:
+        wait_until(lambda: taking.take() is not None and committed(quick) == 3, "Kafka knows the progress")
+    finally:
+        taking.stopping.set()
+        taking.fetcher.close()
+
+
+def committed(settings: Settings) -> int:
+    """The offset of partition 0 that the intake has committed."""
+    consumer = Consumer(settings.kafka("consumer", **{"group.id": f"{settings.consumer_group}-events"}))
+    try:
+        return consumer.committed([TopicPartition(settings.events_topic, 0)], timeout=60)[0].offset
+    finally:
+        consumer.close()

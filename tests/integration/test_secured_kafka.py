@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AclOperation, ResourceType
 
+from deploy.embedded.kafka_client import admin
 from funnelwatch.cli.doctor_services import check_kafka
+from funnelwatch.cli.faults import clear_faults
+from producers.kafka_refusal import ADVICE
 from producers.producer import FunnelProducer
-from producers.topics import ensure_topics
+from producers.topics import KafkaUnreachable, ensure_topics
 from stream.topic_reader import TopicReader
 from tests.command import run
 from tests.secure_kafka import ADMIN, APP, READER, WORKER, SecureKafka, secure_kafka
@@ -101,6 +105,22 @@ def test_the_doctor_fails_where_a_worker_cannot_connect(secured: SecureKafka, se
     findings = list(check_kafka(connected(settings, servers, only_librdkafka)))
     assert [(one.name, one.level) for one in findings[:2]] == [("kafka", "ok"), ("kafka (worker)", "FAILED")]
     assert "ssl.curves.list" in findings[1].message
+
+
+def test_a_refused_login_is_not_called_a_kafka_that_is_away(secured: SecureKafka, settings: Settings) -> None:
+    """By the doctor, by a command that reads and by one that writes: nothing is to be started, a password is wrong."""
+    servers, config = ways(secured, WORKER)["SCRAM-SHA-512 over TLS"]
+    wrong = connected(settings, servers, {**config, "sasl.password": "Wr0ng"})
+    (finding,) = [one for one in check_kafka(wrong) if one.level == "FAILED"]
+    assert "refuses the connection: SASL authentication error: " in finding.message
+    assert finding.advice == f"{ADVICE}."
+    refused = "refuses the connection: SASL authentication error"
+    with pytest.raises(click.ClickException, match=refused) as told, clear_faults(wrong):
+        admin(wrong.kafka()).list_topics(timeout=3)
+    assert told.value.message.endswith(ADVICE)
+    with pytest.raises(KafkaUnreachable, match=refused) as unreachable:
+        ensure_topics(wrong, timeout_s=3)
+    assert "Wr0ng" not in f"{finding} {told.value.message} {unreachable.value}"
 
 
 @pytest.mark.parametrize("way", ["SCRAM-SHA-512 over TLS", "a certificate"])

@@ -267,3 +267,12 @@ def test_a_time_line_has_whole_windows_and_not_too_many_points(window_s: int) ->
         every = Question(since=since).every_ms(window_s * 1000)
         assert every % (window_s * 1000) == 0
         assert length / every <= 130
+
+
+def test_nothing_is_called_none_before_the_database_was_read() -> None:
+    """A board that starts while the database is away: no alerts, no dead letters, all of the log as lag were untrue."""
+    unread = Record(60_000)
+    assert alerts_message(Question("sign_up"), unread) == {"alerts": [], "known": False}
+    health = health_message(unread, {0: 100}, {"Kafka": None})
+    assert [health[name] for name in ("lag", "accepted", "refused", "duplicates")] == [None] * 4
+    assert alerts_message(Question("sign_up"), replace(unread, alerts={"sign_up": ()}))["known"] is True

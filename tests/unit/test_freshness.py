@@ -83,7 +83,7 @@ OLD = {"closed_through_ms": NOW - 12 * MINUTE, "closed_at_ms": NOW - 12 * MINUTE
         ),
         (funnel(unjudged_since_ms=NOW - 20_000), [seen()], "fresh", Why.FRESH, "Windows are complete up to 18:14:00"),
         (
-            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): refused")], "unknown", Why.WORKER_FAULT,
+            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): refused.")], "unknown", Why.WORKER_FAULT,
             "Worker a (7) says: waits for PostgreSQL since 40 s (flush): refused",
         ),
         (

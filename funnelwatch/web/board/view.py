@@ -128,14 +128,15 @@ def history_message(question: Question, record: Record) -> Message | None:
 
 
 def alerts_message(question: Question, record: Record) -> Message:
-    """The alerts, newest first, each with its where."""
-    return {"alerts": [_alert(row) for row in record.alerts.get(question.funnel, ())]}
+    """The alerts, newest first, each with its where; ``known`` is false before they were read."""
+    found = record.alerts.get(question.funnel)
+    return {"alerts": [_alert(row) for row in found or ()], "known": found is not None}
 
 
 def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str, str | None]) -> Message:
-    """The pipeline: lag, watermark, throughput, dead letters, and which servers do not answer."""
-    progress = record.progress
-    known = ends if ends and not faults.get("Kafka") else None
+    """The pipeline: lag, watermark, throughput, dead letters, and which servers do not answer; None is not known."""
+    progress, is_read = record.progress, record.at_ms > 0
+    known = ends if ends and is_read and not faults.get("Kafka") else None
     return {
         "lag": None
         if known is None
@@ -143,9 +144,9 @@ def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str,
         "watermark": progress.watermark_ms,
         "idle": progress.idle,
         "per_second": progress.per_second,
-        "accepted": progress.accepted,
-        "refused": progress.refused,
-        "duplicates": progress.duplicates,
+        "accepted": progress.accepted if is_read else None,
+        "refused": progress.refused if is_read else None,
+        "duplicates": progress.duplicates if is_read else None,
         "recorded": record.at_ms,
         "faults": [{"server": name, "fault": fault} for name, fault in faults.items() if fault],
     }

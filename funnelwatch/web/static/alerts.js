@@ -42,9 +42,10 @@ function update(node, alert) {
     `Since ${moment(alert.started, Date.now())}${over} · ${alert.rule}, ${alert.severity}${alert.silenced ? " · silenced: nobody is notified" : ""}`);
 }
 
-export function showAlerts(list, none, tally, alerts) {
+export function showAlerts(list, none, tally, alerts, known) {
   keyed(list, alerts, (alert) => alert.id, make, update);
   none.hidden = alerts.length > 0;
+  say(none, known ? "None within a day." : "Not known yet.");
   const firing = alerts.filter((alert) => alert.state === "firing").length;
   say(tally, alerts.length ? `${firing} firing, ${alerts.length - firing} over, within a day` : "");
 }

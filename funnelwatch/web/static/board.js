@@ -169,9 +169,9 @@ const on = {
     seen.history = message;
     draw();
   },
-  alerts({ alerts }) {
+  alerts({ alerts, known }) {
     seen.alerts = alerts;
-    showAlerts(id("alerts"), id("no-alerts"), id("alerts-count"), alerts);
+    showAlerts(id("alerts"), id("no-alerts"), id("alerts-count"), alerts, known);
     verdict();
     draw();
   },

@@ -29,11 +29,12 @@ export function items(health, now, nowMs) {
     },
     {
       name: "Events", state: rate == null ? "none" : "ok",
-      value: rate == null ? "…" : `${brief(rate)} / s`, more: `${brief(health.accepted)} counted`,
+      value: rate == null ? "…" : `${brief(rate)} / s`, more: health.accepted == null ? "counted so far: not known" : `${brief(health.accepted)} counted`,
     },
     {
       name: "Dead letters", state: mark(health.refused, 1, Math.max(10, 0.01 * (health.accepted + health.refused))),
-      value: count(health.refused), more: health.refused ? "funnelwatch dead-letters list tells why" : "nothing was refused",
+      value: health.refused == null ? "not known" : count(health.refused),
+      more: health.refused === 0 ? "nothing was refused" : "funnelwatch dead-letters list tells why",
     },
     {
       name: "Numbers from", state: now?.source == null ? "none" : now.source === "redis" ? "ok" : "warn",
