@@ -451,7 +451,8 @@ class Watchdog(Service):
     async def _look(self) -> None:
         while not self.should_stop:
             await self.sleep(LOOK_EVERY_S)
-            if "fetcher" in vars(parts):
+            # Faust's consumer, which is told to stop first, answers no question any more, and would be waited for.
+            if "fetcher" in vars(parts) and not self.should_stop:
                 await self._look_once()
 
     async def _look_once(self) -> None:
