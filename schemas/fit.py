@@ -34,7 +34,9 @@ def _fault(schema: Any, kind: str, value: Any) -> str | None:
         symbols = schema["symbols"]
         fits, fault = isinstance(value, str) and value in symbols, f"is not one of {', '.join(symbols)}"
     elif kind in RANGES:
-        fits, fault = type(value) is int and abs(value) < RANGES[kind], f"is not a whole number (Avro {kind})"
+        is_whole = type(value) is int
+        fits = is_whole and abs(value) < RANGES[kind]
+        fault = f"is {'too large' if is_whole else 'not a whole number'} (Avro {kind})"
     elif kind == "double":
         fits, fault = isinstance(value, float) or type(value) is int, "is not a number"
     elif kind == "string" and isinstance(value, str):

@@ -63,7 +63,9 @@ def parse_events(body: bytes, most: int) -> Sent:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is no JSON: {error}; right would be {RIGHT}") from None
+        is_told = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+        deep = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise Problem(400, f"the body is no JSON: {error if is_told else deep}; right would be {RIGHT}") from None
     sent_at = None
     if isinstance(content, dict) and "events" in content:
         if unknown := sorted(set(content) - {"events", "sent_at"}):

@@ -220,3 +220,17 @@ def test_the_description_says_number() -> None:
     assert "number" in EVENT_SCHEMA["properties"]["duration_ms"]["type"]
     assert {"type": "number"} in EVENT_SCHEMA["properties"]["ts"]["oneOf"]
     assert METRIC_SCHEMA["properties"]["value"]["type"] == "number"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("1e22", "is too large"), (str(2**63), "is too large"), ("9" * 5_000, "a number has too many digits")],
+)
+@pytest.mark.parametrize("field", ["ts", "duration_ms"])
+def test_a_number_that_is_too_large_is_called_so(field: str, text: str, said: str) -> None:
+    """It is whole, and a message about the settings of Python helps nobody."""
+    status, taken, told = collected(event_text(**{field: text}))
+    assert (status, taken) == (400, [])
+    assert said in told
+    assert "not a whole number" not in told
+    assert "set_int_max_str_digits" not in told
