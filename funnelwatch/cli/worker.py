@@ -13,13 +13,16 @@ from funnelwatch.funnels import FunnelsFileError, load_funnels
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX, load_settings
 from funnelwatch.supervisor import Supervisor
+from funnelwatch.web.serving import listening
 from stream.broker_credentials import broker_credentials
+
+LAST_PORT = 65535
 
 
 @click.command()
 @click.option("--processes", "-n", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option(
-    "--web-port", type=click.IntRange(0, 65535), help="Port of the first one's /healthz and /metrics; 0: free ones."
+    "--web-port", type=click.IntRange(0, LAST_PORT), help="Port of the first one's /healthz and /metrics; 0: free ones."
 )
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="How much they say.")
 def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
@@ -45,9 +48,11 @@ def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
     except KafkaConfigError as error:
         click.echo(f"Error: {PREFIX}KAFKA_CONFIG: {error}", err=True)
         sys.exit(2)
+    first_port = settings.web_port if web_port is None else web_port
+    _check_ports(settings.web_host, first_port, processes)
     supervisor = Supervisor(
         processes,
-        web_port=settings.web_port if web_port is None else web_port,
+        web_port=first_port,
         report=lambda line: click.echo(line, err=True),
         log_level=log_level or settings.log_level,
     )
@@ -58,3 +63,23 @@ def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     supervisor.run()
+
+
+def _check_ports(host: str, first: int, processes: int) -> None:
+    """Each process could serve its page: else it would only die again and again.
+
+    Raises:
+        click.ClickException: one could not.
+    """
+    if first + processes - 1 > LAST_PORT:
+        raise click.ClickException(
+            f"{processes} processes need ports up to {first + processes - 1}, and {LAST_PORT} is the last"
+        )
+    for port in range(first, first + processes) if first else ():
+        try:
+            listening(host, port).close()
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen at {host}, port {port}: {error.strerror or error}. If another worker runs here, name "
+                "other ports with --web-port (0: free ones), or run one `funnelwatch worker` with more --processes"
+            ) from error
