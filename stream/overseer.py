@@ -79,7 +79,7 @@ class Overseer:
         self._send = send
         self._now_ms = now_ms
         self._watch: PipelineWatch | None = None
-        self._told = False
+        self._told = ""
         self._metric_watch = MetricWatch((), (), settings.window_ms)
         self._judged_until = -1
         self._version = ""
@@ -102,7 +102,7 @@ class Overseer:
     def _round(self) -> None:
         topic = self._settings.events_topic
         if not self._store.is_overseer(topic):
-            self._watch, self._told = None, False
+            self._watch, self._told = None, ""
             return
         watch = self._watch
         if watch is None or self._version != self._rules.rules.version:
@@ -125,9 +125,9 @@ class Overseer:
         retired = retire(states.values(), (*rules, *about_metrics), self._alerts.last_message)
         self._save(self._now_ms(), retired)
         states |= {move.state.key: move.state for move in retired}
-        if not self._told:
-            log.info("this worker watches the pipeline as a whole")
-            self._told = True
+        if self._told != self._version:  # not again after each outage
+            log.info("this worker watches the pipeline as a whole, by rules %s", self._version)
+            self._told = self._version
         self._metric_watch = MetricWatch(about_metrics, states.values(), self._settings.window_ms)
         self._judged_until = -1
         return PipelineWatch(rules, states.values())
