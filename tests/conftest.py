@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -102,6 +103,17 @@ def said(used: Servers) -> str:
 def _no_secrets_of_other_tests() -> None:
     """A word that is a password in one test is an ordinary one in the next."""
     redaction.forget()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a command run within the process did to the root logger: its handlers are those of every later test."""
+    root = logging.getLogger()
+    level, before = root.level, [(handler, list(handler.filters)) for handler in root.handlers]
+    yield
+    root.setLevel(level)
+    for handler, filters in before:
+        handler.filters = filters
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,15 @@ def roles(database_url: str) -> Iterator[Roles]:
         yield made
 
 
+def make_reader_role(roles: Roles) -> None:
+    """Make the role that only reads, as an administrator would, unless another test of this server has made it."""
+    roles.admin_runs(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'funnelwatch_reader') "
+        "THEN CREATE ROLE funnelwatch_reader NOLOGIN; END IF; "
+        "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    )
+
+
 def get(url: str) -> str:
     """The body of an answer."""
     with urllib.request.urlopen(url, timeout=30) as answer:
@@ -154,10 +163,7 @@ def test_a_user_that_owns_no_table_starts_where_nothing_is_to_be_made(roles: Rol
 def test_a_schema_found_by_the_users_own_name_is_found_as_reader_too(database_url: str, roles: Roles) -> None:
     """With the default search path a schema named as its user comes first, also while the user acts as another role."""
     roles.admin_runs("CREATE SCHEMA {0} AUTHORIZATION {0}", roles.owner_name)
-    roles.admin_runs(
-        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'funnelwatch_reader') "
-        "THEN CREATE ROLE funnelwatch_reader NOLOGIN; END IF; END $$"
-    )
+    make_reader_role(roles)
     roles.admin_runs("GRANT funnelwatch_reader TO {}", roles.owner_name)
     url = with_login(database_url, roles.owner_name)
     with contextlib.closing(Database(url)) as database:
@@ -170,6 +176,7 @@ def test_a_schema_found_by_the_users_own_name_is_found_as_reader_too(database_ur
 
 def test_the_reader_role_of_another_deployment_is_not_taken(database_url: str, roles: Roles) -> None:
     """Roles are the server's: one that may read other tables, and not these, would see nothing."""
+    make_reader_role(roles)
     with contextlib.closing(Database(roles.owner)) as database:
         migrate(database, 60_000)
         with database.transaction() as cursor:
