@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
-from alert_rules.model import DIMENSIONS, Duration, Severity
-from alert_rules.notation import expand
-from alert_rules.plain import Number, Text, Whole, in_words, some
+from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
+from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Severity
+from funnelwatch.alert_rules.notation import expand
+from funnelwatch.alert_rules.plain import Number, Text, Whole, in_words, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from alert_rules.model import DIMENSIONS, Duration, Level, NamedRule, ordered_levels, parse_levels
-from alert_rules.plain import Number, Whole  # noqa: TC001 - pydantic looks at it
+from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Level, NamedRule, ordered_levels, parse_levels
+from funnelwatch.alert_rules.plain import Number, Whole  # noqa: TC001 - pydantic looks at it
 
 if TYPE_CHECKING:
-    from alert_rules.model import Rules
+    from funnelwatch.alert_rules.model import Rules
 
 SIGNALS = "impressions, dead_letters, silent or watermark"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from alert_rules.templates import check_template
+from funnelwatch.alert_rules.templates import check_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable

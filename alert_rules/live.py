@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alert_rules.loader import RuleFileError, load_rules, rule_files
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules, rule_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from alert_rules.model import Rules
+    from funnelwatch.alert_rules.model import Rules
 
 Signature = tuple[tuple[str, int, int], ...]
 

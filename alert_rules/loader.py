@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from alert_rules.instruments import INSTRUMENTS, SIGNALS
-from alert_rules.metrics import METRIC_KINDS
-from alert_rules.model import KINDS, NamedRule, Rule, Rules
-from alert_rules.plain import in_words
-from alert_rules.yaml_values import load_yaml
+from funnelwatch.alert_rules.instruments import INSTRUMENTS, SIGNALS
+from funnelwatch.alert_rules.metrics import METRIC_KINDS
+from funnelwatch.alert_rules.model import KINDS, NamedRule, Rule, Rules
+from funnelwatch.alert_rules.plain import in_words
+from funnelwatch.alert_rules.yaml_values import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from alert_rules.model import UNITS, Duration, NamedRule
-from alert_rules.plain import Number, Text, Whole, once, some
-from schemas.metrics import DIMENSION, NAME
+from funnelwatch.alert_rules.model import UNITS, Duration, NamedRule
+from funnelwatch.alert_rules.plain import Number, Text, Whole, once, some
+from funnelwatch.schemas.metrics import DIMENSION, NAME
 
 if TYPE_CHECKING:
-    from alert_rules.model import Rules
+    from funnelwatch.alert_rules.model import Rules
 
 VALUES = "total, samples, mean, p50, p90 or p99"
 

@@ -1,8 +1,9 @@
 """Alert rules as checked values: what a person wrote in YAML, typed, with every default filled in.
 
 A rule about conversion is one of three kinds. ``drop`` compares a step's conversion with what is ordinary for it
-(``stream.detector``); ``threshold`` fires below a fixed rate; ``change`` compares with an earlier time. All of them
-judge closed windows only. A fourth kind, ``instrumentation``, is in ``alert_rules.instruments``.
+(``funnelwatch.stream.detector``); ``threshold`` fires below a fixed rate; ``change`` compares with an earlier time. All
+of them
+judge closed windows only. A fourth kind, ``instrumentation``, is in ``funnelwatch.alert_rules.instruments``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from alert_rules.labels import checked_annotations, checked_labels
-from alert_rules.plain import Number, Text, Whole, once
+from funnelwatch.alert_rules.labels import checked_annotations, checked_labels
+from funnelwatch.alert_rules.plain import Number, Text, Whole, once
 
 DIMENSIONS = ("os", "browser", "app_version")
 """What a rule may judge by, widest first."""

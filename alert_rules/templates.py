@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from schemas.texts import legible
+from funnelwatch.schemas.texts import legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

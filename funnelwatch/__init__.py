@@ -13,14 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from producers.asgi import FunnelAsgi
-    from producers.asynchronous import AsyncFunnelProducer
-    from producers.handlers import judges, shows
-    from producers.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
-    from producers.visits import current_step
-    from producers.wsgi import FunnelWsgi
-    from schemas.events import FunnelEvent, Phase, Status
-    from schemas.metrics import Metric, MetricKind
+    from funnelwatch.producers.asgi import FunnelAsgi
+    from funnelwatch.producers.asynchronous import AsyncFunnelProducer
+    from funnelwatch.producers.handlers import judges, shows
+    from funnelwatch.producers.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
+    from funnelwatch.producers.visits import current_step
+    from funnelwatch.producers.wsgi import FunnelWsgi
+    from funnelwatch.schemas.events import FunnelEvent, Phase, Status
+    from funnelwatch.schemas.metrics import Metric, MetricKind
 
 __all__ = [
     "AsyncFunnelProducer",
@@ -41,21 +41,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncFunnelProducer": "producers.asynchronous",
-    "BufferFull": "producers.producer",
-    "FunnelAsgi": "producers.asgi",
-    "FunnelEvent": "schemas.events",
-    "FunnelProducer": "producers.producer",
-    "FunnelWsgi": "producers.wsgi",
-    "Metric": "schemas.metrics",
-    "MetricKind": "schemas.metrics",
-    "Phase": "schemas.events",
-    "ProducerStats": "producers.producer",
-    "Status": "schemas.events",
-    "Undelivered": "producers.producer",
-    "current_step": "producers.visits",
-    "judges": "producers.handlers",
-    "shows": "producers.handlers",
+    "AsyncFunnelProducer": "funnelwatch.producers.asynchronous",
+    "BufferFull": "funnelwatch.producers.producer",
+    "FunnelAsgi": "funnelwatch.producers.asgi",
+    "FunnelEvent": "funnelwatch.schemas.events",
+    "FunnelProducer": "funnelwatch.producers.producer",
+    "FunnelWsgi": "funnelwatch.producers.wsgi",
+    "Metric": "funnelwatch.schemas.metrics",
+    "MetricKind": "funnelwatch.schemas.metrics",
+    "Phase": "funnelwatch.schemas.events",
+    "ProducerStats": "funnelwatch.producers.producer",
+    "Status": "funnelwatch.schemas.events",
+    "Undelivered": "funnelwatch.producers.producer",
+    "current_step": "funnelwatch.producers.visits",
+    "judges": "funnelwatch.producers.handlers",
+    "shows": "funnelwatch.producers.handlers",
 }
 
 

@@ -10,13 +10,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from funnelwatch.cli.showing import clock
-from sinks.timescale.rates import DIMENSIONS
+from funnelwatch.sinks.timescale.rates import DIMENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sinks.timescale.rates import Basis, Dimension, Rate, Scope
-    from stream.freshness import Freshness
+    from funnelwatch.sinks.timescale.rates import Basis, Dimension, Rate, Scope
+    from funnelwatch.stream.freshness import Freshness
 
 
 FORMULA: Final = re.compile(

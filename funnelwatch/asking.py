@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 from funnelwatch.answers import Answer, Question
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
-from producers.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
-from sinks.timescale.freshness import FreshnessStore
-from sinks.timescale.rates import Level, Rate, RateStore
-from sinks.timescale.retention import kept_from
-from sinks.timescale.timers import timers
-from stream.freshness import stale_after_ms
+from funnelwatch.producers.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
+from funnelwatch.sinks.timescale.freshness import FreshnessStore
+from funnelwatch.sinks.timescale.rates import Level, Rate, RateStore
+from funnelwatch.sinks.timescale.retention import kept_from
+from funnelwatch.sinks.timescale.timers import timers
+from funnelwatch.stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from sinks.timescale.timers import Timer
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.timers import Timer
 
 MOST_SPANS = 10_000
 """Spans of time that are told apart at the most."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.loader import RuleFileError, line_of, parse_yaml
-from alert_rules.plain import a_text
+from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml
+from funnelwatch.alert_rules.plain import a_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

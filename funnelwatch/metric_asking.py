@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.answers import as_csv
 from funnelwatch.asking import MOST_ROWS, TOO_LONG, BadQuestionError, NothingThereError, whole_range
 from funnelwatch.cli.showing import clock
-from schemas.metrics import DIMENSION, MetricKind
-from sinks.timescale.metric_counts import QUANTILES, MetricStore
-from sinks.timescale.rates import RateStore
-from sinks.timescale.retention import windows_kept_from
+from funnelwatch.schemas.metrics import DIMENSION, MetricKind
+from funnelwatch.sinks.timescale.metric_counts import QUANTILES, MetricStore
+from funnelwatch.sinks.timescale.rates import RateStore
+from funnelwatch.sinks.timescale.retention import windows_kept_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from sinks.timescale.metric_counts import MetricTotal
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 
 NAMED = 20
 """What there is is told by name up to so many."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
-from schemas.redaction import redacted, revealed
-from schemas.web_client import without_login
+from funnelwatch.schemas.redaction import redacted, revealed
+from funnelwatch.schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

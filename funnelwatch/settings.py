@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from funnelwatch import kafka_config as kafka_properties
+from funnelwatch.schemas.redaction import know_address, know_config, revealed
 from funnelwatch.setting_values import (
     PREFIX,
     READERS,
@@ -29,7 +30,6 @@ from funnelwatch.setting_values import (
     secret,
     without_secrets,
 )
-from schemas.redaction import know_address, know_config, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

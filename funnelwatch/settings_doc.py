@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.settings import PREFIX, Settings
-from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -129,7 +129,7 @@ class Supervisor:
     def _start(self, worker: _Worker, now: float) -> None:
         port = self._web_port + worker.number if self._web_port else 0
         worker.process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "stream", "worker", "--loglevel", self._log_level.lower()],
+            [sys.executable, "-m", "funnelwatch.stream", "worker", "--loglevel", self._log_level.lower()],
             env={**self._environment, "FUNNELWATCH_WEB_PORT": str(port)},
             stdin=subprocess.DEVNULL,
             stdout=self._output,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from producers.visits import Visits
+from funnelwatch.producers.visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
-    from producers.quiet import Emits
+    from funnelwatch.producers.quiet import Emits
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]

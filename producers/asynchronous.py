@@ -6,15 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from producers.producer import CLOSE_TIMEOUT_S, BufferFull, FunnelProducer, Undelivered
-from schemas.events import FunnelEvent, Phase, Status, new_event_id, now_ms
+from funnelwatch.producers.producer import CLOSE_TIMEOUT_S, BufferFull, FunnelProducer, Undelivered
+from funnelwatch.schemas.events import FunnelEvent, Phase, Status, new_event_id, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from funnelwatch.producers.producer import ProducerStats
     from funnelwatch.settings import Settings
-    from producers.producer import ProducerStats
 
 ROOM_AGAIN_S = 0.01
 """How often a waiting coroutine looks for room, in seconds."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException, Producer
 
-from producers.kafka import producer_properties
-from schemas.codec import Encoder, Registry
+from funnelwatch.producers.kafka import producer_properties
+from funnelwatch.schemas.codec import Encoder, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,7 +70,7 @@ def produce_events(
 
     Raises:
         ValueError: an event does not fit the schema; those before it are produced.
-        schemas.codec.RegistryUnavailable: the schema could not be registered.
+        funnelwatch.schemas.codec.RegistryUnavailable: the schema could not be registered.
     """
     registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
     encoder = Encoder("FunnelEvent", registry)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from producers.kafka import producer_properties
-from schemas.codec import Encoder, Registry, RegistryRefused, RegistryUnavailable
+from funnelwatch.producers.kafka import producer_properties
+from funnelwatch.schemas.codec import Encoder, Registry, RegistryRefused, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-from producers.csv_records import NEVER_CLOSED, CsvRecords
-from producers.mapper import Refused
+from funnelwatch.producers.csv_records import NEVER_CLOSED, CsvRecords
+from funnelwatch.producers.mapper import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

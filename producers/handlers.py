@@ -6,13 +6,13 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from producers.quiet import quietly
-from schemas.events import Phase, Status
+from funnelwatch.producers.quiet import quietly
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from producers.quiet import Emits
+    from funnelwatch.producers.quiet import Emits
 
 Handler = TypeVar("Handler", bound="Callable[..., Any]")
 

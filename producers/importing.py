@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from producers.files import NO_UTF8, Row, has_foreign_bytes, open_input
-from producers.mapper import Refused
-from schemas.codec import Encoder
-from schemas.events import fault
+from funnelwatch.producers.files import NO_UTF8, Row, has_foreign_bytes, open_input
+from funnelwatch.producers.mapper import Refused
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.events import fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

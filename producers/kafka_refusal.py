@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
-from schemas.redaction import redacted
+from funnelwatch.schemas.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from producers.times import parse_instant_ms, to_ms
-from schemas.events import Phase
+from funnelwatch.producers.times import parse_instant_ms, to_ms
+from funnelwatch.schemas.events import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping as Map
 
-    from producers.mapping import Column, Made, Mapping, Time
+    from funnelwatch.producers.mapping import Column, Made, Mapping, Time
 
 Row = "Map[str, Any]"
 

@@ -22,9 +22,9 @@ from pydantic import (
 )
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from alert_rules.plain import Text, Whole, in_words
-from alert_rules.yaml_values import load_yaml
-from schemas.events import Phase, Status
+from funnelwatch.alert_rules.plain import Text, Whole, in_words
+from funnelwatch.alert_rules.yaml_values import load_yaml
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from pathlib import Path

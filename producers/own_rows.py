@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from producers.mapper import Refused, line_id
-from producers.times import parse_instant_ms
-from schemas.files import SCHEMAS
-from schemas.whole import whole_event, whole_text
+from funnelwatch.producers.mapper import Refused, line_id
+from funnelwatch.producers.times import parse_instant_ms
+from funnelwatch.schemas.files import SCHEMAS
+from funnelwatch.schemas.whole import whole_event, whole_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

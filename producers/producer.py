@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from confluent_kafka import KafkaError, KafkaException
 
+from funnelwatch.producers.connection import Connection, broken_for_good
+from funnelwatch.producers.step import StepShown
+from funnelwatch.schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
+from funnelwatch.schemas.metrics import Metric, MetricKind, series_name
+from funnelwatch.schemas.metrics import fault as metric_fault
+from funnelwatch.schemas.whole import whole_event, whole_metric
 from funnelwatch.settings import Settings, load_settings
-from producers.connection import Connection, broken_for_good
-from producers.step import StepShown
-from schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
-from schemas.metrics import Metric, MetricKind, series_name
-from schemas.metrics import fault as metric_fault
-from schemas.whole import whole_event, whole_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from producers.profile import SIGN_UP_PROFILE
+from funnelwatch.producers.profile import SIGN_UP_PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from producers.profile import Incident, Profile
+    from funnelwatch.producers.profile import Incident, Profile
 
 MINUTE_MS = 60_000
 LONGEST_ATTEMPT_MS = 90_000

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from schemas.events import Phase, Status, now_ms
+from funnelwatch.schemas.events import Phase, Status, now_ms
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,8 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from producers.kafka_refusal import ADVICE, kafka_refusal
-from schemas.redaction import shown_brokers
+from funnelwatch.producers.kafka_refusal import ADVICE, kafka_refusal
+from funnelwatch.schemas.redaction import shown_brokers
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings

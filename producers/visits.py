@@ -15,14 +15,14 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from producers.collector.user_agent import platform_and_browser
-from producers.quiet import quietly
-from schemas.events import Phase, Status, now_ms
+from funnelwatch.producers.collector.user_agent import platform_and_browser
+from funnelwatch.producers.quiet import quietly
+from funnelwatch.schemas.events import Phase, Status, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from producers.quiet import Emits
+    from funnelwatch.producers.quiet import Emits
 
 SHOWS: Final = ("GET",)
 JUDGES: Final = ("POST", "PUT", "PATCH")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from producers.visits import Visits
+from funnelwatch.producers.visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from producers.quiet import Emits
+    from funnelwatch.producers.quiet import Emits
 
 
 class FunnelWsgi:

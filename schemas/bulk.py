@@ -1,10 +1,10 @@
 """Many records at once: columns of whole batches, read by numpy instead of record by record.
 
 A reader that is sure of what it reads and passes over the rest: where a value is not plainly one of the writer's
-records it has no row in the columns, and whoever asked decodes that value by itself (``schemas.codec.Decoder``), which
+records it has no row in the columns, and whoever asked decodes that value by itself (``funnelwatch.schemas.codec``): it
 says what is wrong or takes it after all. So this knows no errors, and what it does return is what the decoder would.
 
-Fields are read one after the other, each of all records at once (``schemas.page``).
+Fields are read one after the other, each of all records at once (``funnelwatch.schemas.page``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from schemas.codec import CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Undecodable
-from schemas.page import Flags, Ints, Page, Text, Words
+from funnelwatch.schemas.codec import CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Undecodable
+from funnelwatch.schemas.page import Flags, Ints, Page, Text, Words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from schemas.codec import Decoder
+    from funnelwatch.schemas.codec import Decoder
 
 NONE = int(np.iinfo(np.int64).min)
 """Stands for null in a column of numbers; no varint that is read here is as small."""

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from fastavro import schemaless_reader, schemaless_writer
 from fastavro.read import SchemaResolutionError
 
-from schemas.files import SCHEMAS, history, plain, single_object_fingerprint
-from schemas.fit import misfit
-from schemas.registry import Registry, RegistryRefused, RegistryUnavailable, UnknownSchemaId
+from funnelwatch.schemas.files import SCHEMAS, history, plain, single_object_fingerprint
+from funnelwatch.schemas.fit import misfit
+from funnelwatch.schemas.registry import Registry, RegistryRefused, RegistryUnavailable, UnknownSchemaId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

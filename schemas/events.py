@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from schemas.files import SCHEMAS
-from schemas.fit import misfit
-from schemas.whole import whole
+from funnelwatch.schemas.files import SCHEMAS
+from funnelwatch.schemas.fit import misfit
+from funnelwatch.schemas.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

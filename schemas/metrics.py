@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.events import new_event_id, now_ms
-from schemas.files import SCHEMAS
-from schemas.fit import misfit
-from schemas.whole import whole_metric
+from funnelwatch.schemas.events import new_event_id, now_ms
+from funnelwatch.schemas.files import SCHEMAS
+from funnelwatch.schemas.fit import misfit
+from funnelwatch.schemas.whole import whole_metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

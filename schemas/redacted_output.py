@@ -11,7 +11,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from schemas.redaction import redacted
+from funnelwatch.schemas.redaction import redacted
 
 if TYPE_CHECKING:
     from types import TracebackType

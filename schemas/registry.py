@@ -11,8 +11,8 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from schemas.redaction import know_address, revealed, shown
-from schemas.web_client import Unanswered, ask, without_login
+from funnelwatch.schemas.redaction import know_address, revealed, shown
+from funnelwatch.schemas.web_client import Unanswered, ask, without_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable

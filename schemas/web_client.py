@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from schemas.redaction import error_text, revealed, shown
+from funnelwatch.schemas.redaction import error_text, revealed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """``python -m stream worker``: the Faust app's own command line, with errors that a person can read.
 
-``faust -A stream.app worker`` is the same without the latter.
+``faust -A funnelwatch.stream.app worker`` is the same without the latter.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from alert_rules.loader import RuleFileError
+from funnelwatch.alert_rules.loader import RuleFileError
 from funnelwatch.funnels import FunnelsFileError
-from schemas import redacted_output
-from schemas.redaction import redacted
+from funnelwatch.schemas import redacted_output
+from funnelwatch.schemas.redaction import redacted
 
 
 def main() -> None:
     """Run the app; a wrong setting, rule file or funnels file is a sentence and exit code 2."""
     try:
         redacted_output.install()
-        from stream.app import app  # noqa: PLC0415 - reads settings, rules and funnels as it is imported
+        from funnelwatch.stream.app import app  # noqa: PLC0415 - reads settings, rules and funnels as it is imported
     except (RuleFileError, FunnelsFileError) as error:
         fail(f"Error: {error}")
     app.main()

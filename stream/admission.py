@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stream.model import Series
-from stream.validation import Refusal, RefusedError
+from funnelwatch.stream.model import Series
+from funnelwatch.stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stream import metrics
-from stream.servers import DATABASE, KAFKA, REDIS, servers
+from funnelwatch.stream import metrics
+from funnelwatch.stream.servers import DATABASE, KAFKA, REDIS, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from prometheus_client.metrics_core import Metric
 
-    from stream.servers import Servers
+    from funnelwatch.stream.servers import Servers
 
 REACHABLE = {
     KAFKA: "funnelwatch_kafka_reachable",

@@ -1,7 +1,8 @@
 """What the aggregate agent does with judged fetches: flush, copy to Redis, commit.
 
-Redis holds nothing up: what cannot be written there is owed (``stream.cache_debt``), and another thread pays it off
-(``stream.cache_rebuild``).
+Redis holds nothing up: what cannot be written there is owed (``funnelwatch.stream.cache_debt``); another thread pays
+it off
+(``funnelwatch.stream.cache_rebuild``).
 
 The order matters. Dead letters are acknowledged before a fetch comes here, and so before the flush moves the progress
 on: no refused record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
@@ -21,32 +22,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psycopg
 
-from sinks.redis.client import explain
-from sinks.redis.hot import Outage
-from sinks.redis.state import IncompleteError, RepairedError
-from sinks.timescale.counts import MisplacedError
-from sinks.timescale.errors import ErrorKind, kind_of
-from stream import metrics
-from stream.ages import ages
-from stream.clock import wall_clock_ms
-from stream.counting import Judged, joined
-from stream.faults import point
-from stream.fetch import stretches
-from stream.isolation import Rejection, detail_of, halves, refuse
-from stream.outage import Patience, is_server_away
-from stream.tally import tally, watermark_of
+from funnelwatch.sinks.redis.client import explain
+from funnelwatch.sinks.redis.hot import Outage
+from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
+from funnelwatch.sinks.timescale.counts import MisplacedError
+from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.stream import metrics
+from funnelwatch.stream.ages import ages
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.counting import Judged, joined
+from funnelwatch.stream.faults import point
+from funnelwatch.stream.fetch import stretches
+from funnelwatch.stream.isolation import Rejection, detail_of, halves, refuse
+from funnelwatch.stream.outage import Patience, is_server_away
+from funnelwatch.stream.tally import tally, watermark_of
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
     from funnelwatch.settings import Settings
-    from sinks.redis.hot import HotCopy
-    from sinks.timescale.counts import CountStore, Flushed
-    from stream.cache_debt import CacheDebt
-    from stream.fetch import Assigned, JudgedFetch
-    from stream.isolation import Isolation
-    from stream.model import PartitionCounts
+    from funnelwatch.sinks.redis.hot import HotCopy
+    from funnelwatch.sinks.timescale.counts import CountStore, Flushed
+    from funnelwatch.stream.cache_debt import CacheDebt
+    from funnelwatch.stream.fetch import Assigned, JudgedFetch
+    from funnelwatch.stream.isolation import Isolation
+    from funnelwatch.stream.model import PartitionCounts
 
     Pending = dict[int, tuple[Assigned, Judged, PartitionCounts]]
 

@@ -1,4 +1,4 @@
-"""The Faust app: ``faust -A stream.app worker``. Agents and services here are thin; the work is done elsewhere."""
+"""The Faust app: ``faust -A funnelwatch.stream.app worker``. Agents and services are thin; others do the work."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from confluent_kafka import KafkaException
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from producers.log_throttle import throttle_root
-from schemas import redacted_output
-from schemas.codec import Decoder, RegistryUnavailable, Undecodable
-from schemas.redaction import redacted
-from sinks.timescale.alerts import OvertakenError
-from sinks.timescale.database import is_outage
-from stream import metrics
-from stream.ages import ages
-from stream.batch_channel import BatchChannel, backlog
-from stream.broker_credentials import broker_addresses
-from stream.clock import wall_clock_ms
-from stream.contacts import BEAT_EVERY_S
-from stream.health import DeadClient, Health
-from stream.outage import StoppedError, is_server_away, may_pass, until_done
-from stream.parts import Parts
-from stream.servers import DATABASE, KAFKA, REDIS, servers
-from stream.web import GuardedWeb
-from stream.window_parts import Assembler, is_plausible
-from stream.worker_settings import read_settings
+from funnelwatch.producers.log_throttle import throttle_root
+from funnelwatch.schemas import redacted_output
+from funnelwatch.schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.redaction import redacted
+from funnelwatch.sinks.timescale.alerts import OvertakenError
+from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.stream import metrics
+from funnelwatch.stream.ages import ages
+from funnelwatch.stream.batch_channel import BatchChannel, backlog
+from funnelwatch.stream.broker_credentials import broker_addresses
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.contacts import BEAT_EVERY_S
+from funnelwatch.stream.health import DeadClient, Health
+from funnelwatch.stream.outage import StoppedError, is_server_away, may_pass, until_done
+from funnelwatch.stream.parts import Parts
+from funnelwatch.stream.servers import DATABASE, KAFKA, REDIS, servers
+from funnelwatch.stream.web import GuardedWeb
+from funnelwatch.stream.window_parts import Assembler, is_plausible
+from funnelwatch.stream.worker_settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream.fetch import Fetch, JudgedFetch
-    from stream.model import ClosedWindow
+    from funnelwatch.stream.fetch import Fetch, JudgedFetch
+    from funnelwatch.stream.model import ClosedWindow
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ LOOK_EVERY_S = 5.0
 ASKED = ("kafka", "database", "redis")
 """Servers that are asked regularly, each on a thread of its own."""
 
-NOISY = ("aiokafka", "faust", "mode", "stream.librdkafka", "funnelwatch.topics")
+NOISY = ("aiokafka", "faust", "mode", "funnelwatch.stream.librdkafka", "funnelwatch.topics")
 """Loggers that write a line per retry while Kafka is away."""
 
 

@@ -8,7 +8,7 @@ import faust
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 if TYPE_CHECKING:
-    from stream.fetch import JudgedFetch
+    from funnelwatch.stream.fetch import JudgedFetch
 
 WAITED_FOR = 4
 """How many fetches of a backlog are counted in one flush; more if they are there already."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from sinks.redis.state import MoveMark
+from funnelwatch.sinks.redis.state import MoveMark
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from stream.model import PartitionCounts
+    from funnelwatch.stream.model import PartitionCounts
 
     Window = tuple[str, int]
     """Funnel and start, ms."""

@@ -20,24 +20,24 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sinks.redis.client import explain
-from sinks.redis.hot import Outage
-from sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
-from sinks.timescale.database import is_outage
-from stream import metrics
-from stream.clock import wall_clock_ms
-from stream.servers import servers
+from funnelwatch.sinks.redis.client import explain
+from funnelwatch.sinks.redis.hot import Outage
+from funnelwatch.sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
+from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.stream import metrics
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.servers import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from funnelwatch.settings import Settings
-    from sinks.redis.hot import HotCopy
-    from sinks.redis.keys import Mark
-    from sinks.redis.state import CacheState
-    from sinks.timescale.cache import CacheSource, Place
-    from stream.cache_debt import CacheDebt, PartitionPlace
-    from stream.fetch import Assigned
+    from funnelwatch.sinks.redis.hot import HotCopy
+    from funnelwatch.sinks.redis.keys import Mark
+    from funnelwatch.sinks.redis.state import CacheState
+    from funnelwatch.sinks.timescale.cache import CacheSource, Place
+    from funnelwatch.stream.cache_debt import CacheDebt, PartitionPlace
+    from funnelwatch.stream.fetch import Assigned
 
 log = logging.getLogger(__name__)
 

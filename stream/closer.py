@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from schemas.codec import Encoder
-from stream import metrics
-from stream.active import ActiveSeries
-from stream.ages import ages
-from stream.clock import wall_clock_ms
-from stream.faults import point
-from stream.watermark import topic_watermark
-from stream.window_parts import parts_of
-from stream.windows import last_closed
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.stream import metrics
+from funnelwatch.stream.active import ActiveSeries
+from funnelwatch.stream.ages import ages
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.faults import point
+from funnelwatch.stream.watermark import topic_watermark
+from funnelwatch.stream.window_parts import parts_of
+from funnelwatch.stream.windows import last_closed
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Container, Iterable
 
+    from funnelwatch.schemas.codec import Registry
     from funnelwatch.settings import Settings
-    from schemas.codec import Registry
-    from sinks.timescale.closing import ClosingStore, FunnelProgress
-    from stream.model import ClosedWindow
+    from funnelwatch.sinks.timescale.closing import ClosingStore, FunnelProgress
+    from funnelwatch.stream.model import ClosedWindow
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Closer:
                 "producer",
                 **{
                     "client.id": "funnelwatch-closer",
-                    "log_level": 0,  # stream.servers logs outages, once for all clients
+                    "log_level": 0,  # funnelwatch.stream.servers logs outages, once for all clients
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sinks.redis.client import connect
-from stream.ages import ages
-from stream.servers import DATABASE, KAFKA, REDIS, servers
+from funnelwatch.sinks.redis.client import connect
+from funnelwatch.stream.ages import ages
+from funnelwatch.stream.servers import DATABASE, KAFKA, REDIS, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.freshness import FreshnessStore
-    from sinks.timescale.heartbeats import HeartbeatStore
+    from funnelwatch.sinks.timescale.freshness import FreshnessStore
+    from funnelwatch.sinks.timescale.heartbeats import HeartbeatStore
 
 BEAT_EVERY_S = 5.0
 TIMEOUT_S = 3.0

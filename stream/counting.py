@@ -1,6 +1,7 @@
 """From the records of a partition to verdicts on them: pure, one batch at a time.
 
-A ``Judge`` decodes, validates and drops duplicates, and keeps each verdict with its offset; ``stream.tally`` adds up.
+A ``Judge`` decodes, validates and drops duplicates, and keeps each verdict with its offset; ``stream.tally``
+adds up.
 They are apart because verdicts are joined while a flush takes its time, and because a batch that was in part counted by
 somebody else is tallied again from where that one got, while its duplicates may not be asked for twice.
 
@@ -16,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from schemas.bulk import NONE, BulkDecoder, Columns
-from schemas.codec import Decoder, Reason, Undecodable
-from schemas.page import digests_of, finish
-from stream.model import Series
-from stream.series_ids import SeriesIds
-from stream.validation import MAX_ID_LENGTH, Limits, Refusal, RefusedError, check, is_countable
+from funnelwatch.schemas.bulk import NONE, BulkDecoder, Columns
+from funnelwatch.schemas.codec import Decoder, Reason, Undecodable
+from funnelwatch.schemas.page import digests_of, finish
+from funnelwatch.stream.model import Series
+from funnelwatch.stream.series_ids import SeriesIds
+from funnelwatch.stream.validation import MAX_ID_LENGTH, Limits, Refusal, RefusedError, check, is_countable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from funnelwatch.funnels import Funnels
-    from schemas.page import Flags, Ints, Words
-    from stream.duplicates import SeenIds
-    from stream.series_ids import Admit
+    from funnelwatch.schemas.page import Flags, Ints, Words
+    from funnelwatch.stream.duplicates import SeenIds
+    from funnelwatch.stream.series_ids import Admit
 
 NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
 """Refused for good: such bytes have no event id that could be taken for counted. Garbage may be much."""

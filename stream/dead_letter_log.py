@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastavro import schemaless_reader
 
-from schemas.codec import SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Decoder, Registry, Undecodable
-from schemas.files import SCHEMAS, history, single_object_fingerprint
-from stream.counting import Judge
-from stream.metric_counting import MetricJudge
-from stream.validation import Limits, RefusedError
+from funnelwatch.schemas.codec import SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Decoder, Registry, Undecodable
+from funnelwatch.schemas.files import SCHEMAS, history, single_object_fingerprint
+from funnelwatch.stream.counting import Judge
+from funnelwatch.stream.metric_counting import MetricJudge
+from funnelwatch.stream.validation import Limits, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -128,7 +128,7 @@ def refusal_now(judge: Judge | MetricJudge, letter: DeadLetter, now_ms: int) -> 
     """Why the record would be refused again; None: it would be accepted.
 
     Raises:
-        schemas.codec.RegistryUnavailable: that cannot be told now.
+        funnelwatch.schemas.codec.RegistryUnavailable: that cannot be told now.
     """
     try:
         judge.event(letter.value, now_ms)

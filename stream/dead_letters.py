@@ -2,7 +2,7 @@
 
 | header | value |
 |---|---|
-| ``reason`` | a word: ``schemas.codec.Reason`` or ``stream.validation.Refusal`` |
+| ``reason`` | a word: ``funnelwatch.schemas.codec.Reason`` or ``funnelwatch.stream.validation.Refusal`` |
 | ``detail`` | a sentence |
 | ``topic``, ``partition``, ``offset`` | where the record stands; together they identify it, however often it is sent |
 | ``timestamp`` | Kafka's timestamp of the record, ms |
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from funnelwatch.settings import Settings
-    from stream.counting import Refused
+    from funnelwatch.stream.counting import Refused
 
 KEPT_OF_TOO_LARGE = (65_536, 1_024)
 """Bytes that are kept of a value and of a key where the broker does not take all of it; the less if that fails too."""

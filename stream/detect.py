@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from alert_rules.instruments import instruments
-from schemas.codec import Encoder
-from schemas.texts import legible
-from stream import metrics
-from stream.clock import wall_clock_ms
-from stream.detector.advice import advised
-from stream.detector.detector import Detector
-from stream.detector.grouping import Incidents
-from stream.detector.instrument import firing
-from stream.detector.pipeline import EVERY_FUNNEL
-from stream.detector.retire import retire
-from stream.detector.silence import muted, silence_of
-from stream.detector.state import AlertState, Reason
-from stream.faults import point
+from funnelwatch.alert_rules.instruments import instruments
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.texts import legible
+from funnelwatch.stream import metrics
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.detector.advice import advised
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.grouping import Incidents
+from funnelwatch.stream.detector.instrument import firing
+from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
+from funnelwatch.stream.detector.retire import retire
+from funnelwatch.stream.detector.silence import muted, silence_of
+from funnelwatch.stream.detector.state import AlertState, Reason
+from funnelwatch.stream.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
     from typing import Any
 
-    from alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.schemas.codec import Registry
     from funnelwatch.settings import Settings
-    from schemas.codec import Registry
-    from sinks.timescale.alerts import AlertStore
-    from sinks.timescale.series_counts import SeriesCounts
-    from sinks.timescale.silences import SilenceStore
-    from stream.detector.state import Transition
-    from stream.model import ClosedWindow
+    from funnelwatch.sinks.timescale.alerts import AlertStore
+    from funnelwatch.sinks.timescale.series_counts import SeriesCounts
+    from funnelwatch.sinks.timescale.silences import SilenceStore
+    from funnelwatch.stream.detector.state import Transition
+    from funnelwatch.stream.model import ClosedWindow
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from stream.hash_table import Digests, HashTable, Ints
+from funnelwatch.stream.hash_table import Digests, HashTable, Ints
 
 NEVER = -(2**62)
 """When an id was last seen that was not."""
@@ -47,7 +47,7 @@ class SeenIds:
         """Remember ids, one after the other; False for each that is a duplicate within the horizon before it.
 
         Args:
-            digests: of the ids, as ``schemas.page`` makes them.
+            digests: of the ids, as ``funnelwatch.schemas.page`` makes them.
             log_times: Kafka's timestamp of each one's record, ms.
         """
         while not self._to_forget.empty():

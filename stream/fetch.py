@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stream.counting import Judged, RecordBatch
-    from stream.duplicates import SeenIds
+    from funnelwatch.stream.counting import Judged, RecordBatch
+    from funnelwatch.stream.duplicates import SeenIds
 
 
 @dataclass(slots=True, eq=False)

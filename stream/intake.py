@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from sinks.timescale.database import is_outage
-from stream.counting import RecordBatch, Records
-from stream.faults import point
-from stream.fetch import Assigned, Fetch
-from stream.outage import StoppedError, until_done
-from stream.pile import Pile
-from stream.starts import METADATA_TIMEOUT_S, Starts, out_of_range
-from stream.told import Told
+from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.stream.counting import RecordBatch, Records
+from funnelwatch.stream.faults import point
+from funnelwatch.stream.fetch import Assigned, Fetch
+from funnelwatch.stream.outage import StoppedError, until_done
+from funnelwatch.stream.pile import Pile
+from funnelwatch.stream.starts import METADATA_TIMEOUT_S, Starts, out_of_range
+from funnelwatch.stream.told import Told
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
 log = logging.getLogger(__name__)
-kafka_log = logging.getLogger("stream.librdkafka")
+kafka_log = logging.getLogger("funnelwatch.stream.librdkafka")
 """Of the one client that tells what librdkafka says; the others are silent, since all would say the same."""
 
 CONSUME_AT_ONCE = 2_000

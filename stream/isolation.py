@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psycopg
 
-from schemas.bulk import NONE
-from schemas.codec import Undecodable
-from schemas.page import digests_of
-from sinks.timescale.errors import ErrorKind, kind_of
-from stream.counting import IMPRESSION, Judged, Record, Refused
-from stream.histogram import buckets
-from stream.topic_reader import TopicReader
-from stream.validation import Refusal, RefusedError
+from funnelwatch.schemas.bulk import NONE
+from funnelwatch.schemas.codec import Undecodable
+from funnelwatch.schemas.page import digests_of
+from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.stream.counting import IMPRESSION, Judged, Record, Refused
+from funnelwatch.stream.histogram import buckets
+from funnelwatch.stream.topic_reader import TopicReader
+from funnelwatch.stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any
 
+    from funnelwatch.schemas.page import Flags, Ints
     from funnelwatch.settings import Settings
-    from schemas.page import Flags, Ints
-    from stream.admission import Admission
-    from stream.counting import Events
-    from stream.dead_letters import DeadLetters
-    from stream.fetch import Assigned
-    from stream.model import Series
-    from stream.series_ids import Admit
+    from funnelwatch.stream.admission import Admission
+    from funnelwatch.stream.counting import Events
+    from funnelwatch.stream.dead_letters import DeadLetters
+    from funnelwatch.stream.fetch import Assigned
+    from funnelwatch.stream.model import Series
+    from funnelwatch.stream.series_ids import Admit
 
 
 @dataclass(frozen=True, slots=True)

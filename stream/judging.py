@@ -9,18 +9,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stream.clock import wall_clock_ms
-from stream.counting import Judge, Judged, warm_up
-from stream.faults import point
-from stream.fetch import JudgedFetch
-from stream.outage import Patience
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.counting import Judge, Judged, warm_up
+from funnelwatch.stream.faults import point
+from funnelwatch.stream.fetch import JudgedFetch
+from funnelwatch.stream.outage import Patience
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from stream.dead_letters import DeadLetters
-    from stream.fetch import Assigned, Fetch
+    from funnelwatch.stream.dead_letters import DeadLetters
+    from funnelwatch.stream.fetch import Assigned, Fetch
 
 
 class Judging:

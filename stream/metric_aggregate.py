@@ -1,6 +1,6 @@
 """What a worker does with a fetch of counters and timers: judge, send the refused away, flush, commit.
 
-The order, and what a crash between any two leaves to be repeated, is that of events (``stream.aggregate``).
+The order, and what a crash between any two leaves to be repeated, is that of events (``funnelwatch.stream.aggregate``).
 """
 
 from __future__ import annotations
@@ -12,28 +12,35 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from schemas.page import digests_of
-from sinks.timescale.counts import MisplacedError
-from sinks.timescale.errors import ErrorKind, kind_of
-from stream import metrics
-from stream.clock import wall_clock_ms
-from stream.counting import Refused
-from stream.isolation import detail_of
-from stream.metric_counting import settled, tally_metrics
-from stream.outage import Patience, is_server_away
-from stream.validation import Refusal, RefusedError
+from funnelwatch.schemas.page import digests_of
+from funnelwatch.sinks.timescale.counts import MisplacedError
+from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.stream import metrics
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.counting import Refused
+from funnelwatch.stream.isolation import detail_of
+from funnelwatch.stream.metric_counting import settled, tally_metrics
+from funnelwatch.stream.outage import Patience, is_server_away
+from funnelwatch.stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.metric_counts import MetricStore
-    from stream.counting import Record, RecordBatch
-    from stream.dead_letters import DeadLetters
-    from stream.fetch import Assigned, Fetch
-    from stream.intake import Fetcher
-    from stream.metric_counting import Admission, MetricJudge, MetricSeries, MetricsJudged, PartitionMetrics, Sample
+    from funnelwatch.sinks.timescale.metric_counts import MetricStore
+    from funnelwatch.stream.counting import Record, RecordBatch
+    from funnelwatch.stream.dead_letters import DeadLetters
+    from funnelwatch.stream.fetch import Assigned, Fetch
+    from funnelwatch.stream.intake import Fetcher
+    from funnelwatch.stream.metric_counting import (
+        Admission,
+        MetricJudge,
+        MetricSeries,
+        MetricsJudged,
+        PartitionMetrics,
+        Sample,
+    )
 
 log = logging.getLogger(__name__)
 

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from schemas.codec import Undecodable
-from schemas.metrics import MetricKind, fault, series_name
-from schemas.page import digests_of
-from stream.counting import NEVER_EVENTS, RecordBatch, Refused
-from stream.histogram import SLOTS, buckets
-from stream.model import PartitionCounts
-from stream.validation import Refusal, RefusedError, check_time
+from funnelwatch.schemas.codec import Undecodable
+from funnelwatch.schemas.metrics import MetricKind, fault, series_name
+from funnelwatch.schemas.page import digests_of
+from funnelwatch.stream.counting import NEVER_EVENTS, RecordBatch, Refused
+from funnelwatch.stream.histogram import SLOTS, buckets
+from funnelwatch.stream.model import PartitionCounts
+from funnelwatch.stream.validation import Refusal, RefusedError, check_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from stream.counting import Record
-    from stream.duplicates import SeenIds
-    from stream.validation import Limits
+    from funnelwatch.stream.counting import Record
+    from funnelwatch.stream.duplicates import SeenIds
+    from funnelwatch.stream.validation import Limits
 
     Admission = int | RefusedError
     """The number of a series, or why it may not be."""

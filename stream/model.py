@@ -61,7 +61,7 @@ DurationKey = tuple[int, str, str, str, str, str, int]
 """A CountKey and an octave of a histogram."""
 
 Durations = dict[DurationKey, list[int]]
-"""Durations to add, by key; the list has how many fall into each slot of the octave (``stream.histogram``)."""
+"""Durations to add, by key; the list counts each slot of the octave (``funnelwatch.stream.histogram``)."""
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import KafkaException
 
-from schemas.codec import RegistryUnavailable
-from sinks.timescale.errors import ErrorKind, is_outage, kind_of
-from stream.servers import servers
+from funnelwatch.schemas.codec import RegistryUnavailable
+from funnelwatch.sinks.timescale.errors import ErrorKind, is_outage, kind_of
+from funnelwatch.stream.servers import servers
 
 if TYPE_CHECKING:
     import threading

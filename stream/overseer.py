@@ -9,28 +9,28 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.instruments import instruments
-from alert_rules.metrics import MetricChangeRule, metric_rules
-from stream.clock import wall_clock_ms
-from stream.detector.advice import advised
-from stream.detector.metrics import MetricLook, MetricWatch
-from stream.detector.pipeline import EVERY_FUNNEL, Look, PipelineWatch
-from stream.detector.retire import retire
-from stream.detector.silence import muted, silence_of
-from stream.detector.state import AlertState, Reason, Transition
-from stream.detector.watchdog import heartbeat
-from stream.windows import window_start
+from funnelwatch.alert_rules.instruments import instruments
+from funnelwatch.alert_rules.metrics import MetricChangeRule, metric_rules
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.detector.advice import advised
+from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
+from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, Look, PipelineWatch
+from funnelwatch.stream.detector.retire import retire
+from funnelwatch.stream.detector.silence import muted, silence_of
+from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.watchdog import heartbeat
+from funnelwatch.stream.windows import window_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from alert_rules.live import LiveRules
-    from alert_rules.metrics import MetricRules
+    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.metrics import MetricRules
     from funnelwatch.settings import Settings
-    from sinks.timescale.alerts import AlertStore
-    from sinks.timescale.metric_counts import MetricStore, MetricTotal
-    from sinks.timescale.pipeline import PipelineStore
-    from sinks.timescale.silences import SilenceStore
+    from funnelwatch.sinks.timescale.alerts import AlertStore
+    from funnelwatch.sinks.timescale.metric_counts import MetricStore, MetricTotal
+    from funnelwatch.sinks.timescale.pipeline import PipelineStore
+    from funnelwatch.sinks.timescale.silences import SilenceStore
 
 log = logging.getLogger(__name__)
 

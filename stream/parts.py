@@ -10,49 +10,49 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from alert_rules.live import LiveRules
+from funnelwatch.alert_rules.live import LiveRules
 from funnelwatch.funnels import load_funnels
-from producers.times import iso
-from producers.topics import KafkaUnreachable, ensure_topics
-from schemas.codec import Decoder, Registry
-from sinks.redis.hot import HotCopy
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.cache import CacheSource
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database, is_outage
-from sinks.timescale.declared import declare
-from sinks.timescale.freshness import FreshnessStore
-from sinks.timescale.heartbeats import HeartbeatStore
-from sinks.timescale.keeping import forget_alerts
-from sinks.timescale.materializing import materialize
-from sinks.timescale.metric_counts import MetricStore
-from sinks.timescale.migrations import migrate
-from sinks.timescale.pipeline import PipelineStore
-from sinks.timescale.refreshing import RefreshBusyError, follow_dropped
-from sinks.timescale.retention import Retention, archive, countable_from, set_retention
-from sinks.timescale.series import SeriesStore
-from sinks.timescale.series_counts import SeriesCounts
-from sinks.timescale.silences import SilenceStore
-from stream.admission import SeriesLimits
-from stream.aggregate import Aggregator
-from stream.cache_debt import CacheDebt
-from stream.cache_rebuild import CacheRebuild
-from stream.clock import wall_clock_ms
-from stream.closer import Closer
-from stream.contacts import Contacts
-from stream.counting import Judge
-from stream.dead_letters import DeadLetters
-from stream.detect import Detection
-from stream.intake import Fetcher
-from stream.isolation import Isolation, admitted_apart
-from stream.judging import Judging
-from stream.metric_aggregate import MetricAggregator
-from stream.metric_counting import MetricJudge
-from stream.outage import until_done
-from stream.overseer import Overseer
-from stream.remembered import Remembered
-from stream.validation import Horizon, Limits
+from funnelwatch.producers.times import iso
+from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.schemas.codec import Decoder, Registry
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.cache import CacheSource
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.declared import declare
+from funnelwatch.sinks.timescale.freshness import FreshnessStore
+from funnelwatch.sinks.timescale.heartbeats import HeartbeatStore
+from funnelwatch.sinks.timescale.keeping import forget_alerts
+from funnelwatch.sinks.timescale.materializing import materialize
+from funnelwatch.sinks.timescale.metric_counts import MetricStore
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.pipeline import PipelineStore
+from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, follow_dropped
+from funnelwatch.sinks.timescale.retention import Retention, archive, countable_from, set_retention
+from funnelwatch.sinks.timescale.series import SeriesStore
+from funnelwatch.sinks.timescale.series_counts import SeriesCounts
+from funnelwatch.sinks.timescale.silences import SilenceStore
+from funnelwatch.stream.admission import SeriesLimits
+from funnelwatch.stream.aggregate import Aggregator
+from funnelwatch.stream.cache_debt import CacheDebt
+from funnelwatch.stream.cache_rebuild import CacheRebuild
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.closer import Closer
+from funnelwatch.stream.contacts import Contacts
+from funnelwatch.stream.counting import Judge
+from funnelwatch.stream.dead_letters import DeadLetters
+from funnelwatch.stream.detect import Detection
+from funnelwatch.stream.intake import Fetcher
+from funnelwatch.stream.isolation import Isolation, admitted_apart
+from funnelwatch.stream.judging import Judging
+from funnelwatch.stream.metric_aggregate import MetricAggregator
+from funnelwatch.stream.metric_counting import MetricJudge
+from funnelwatch.stream.outage import until_done
+from funnelwatch.stream.overseer import Overseer
+from funnelwatch.stream.remembered import Remembered
+from funnelwatch.stream.validation import Horizon, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ class Parts:
     Rules and funnels are read at once, so that a bad file is told before anything starts; servers are waited for.
 
     Raises:
-        alert_rules.loader.RuleFileError: a rule file cannot be used.
+        funnelwatch.alert_rules.loader.RuleFileError: a rule file cannot be used.
         funnelwatch.funnels.FunnelsFileError: the funnels file cannot be used.
     """
 
@@ -106,7 +106,7 @@ class Parts:
 
         Raises:
             StoppedError: the worker is stopping.
-            sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
+            funnelwatch.sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
         """
         until_done(
             lambda: ensure_topics(self.settings),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from confluent_kafka import Message
 
-from stream.counting import Records
+from funnelwatch.stream.counting import Records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schemas.page import Ints
+    from funnelwatch.schemas.page import Ints
 
 
 MS = itemgetter(1)

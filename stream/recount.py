@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from stream.counting import NEVER_EVENTS, Judge, Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.tally import tally
+from funnelwatch.stream.counting import NEVER_EVENTS, Judge, Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.tally import tally
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from stream.model import Counts, Durations
+    from funnelwatch.stream.model import Counts, Durations
 
 K = TypeVar("K", bound="tuple[int | str, ...]")
 

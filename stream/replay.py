@@ -1,6 +1,6 @@
 """Producing refused records again, once what made them refused is mended.
 
-A batch is remembered (``sinks.timescale.replays``) in a transaction that commits after Kafka has acknowledged the
+A batch is remembered (``funnelwatch.sinks.timescale.replays``) in a transaction that commits after Kafka accepted the
 batch. A crash in between forgets it, so that the next replay produces it again: at least once. Then the same
 ``event_id`` comes twice, and within the duplicate horizon it is counted once.
 """
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from producers.kafka import producer_properties
+from funnelwatch.producers.kafka import producer_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.replays import ReplayStore
-    from stream.dead_letter_log import DeadLetter, Place
+    from funnelwatch.sinks.timescale.replays import ReplayStore
+    from funnelwatch.stream.dead_letter_log import DeadLetter, Place
 
 LETTERS_AT_ONCE = 500
 BYTES_AT_ONCE = 20_000_000

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from schemas.page import joined
-from stream.hash_table import HashTable, Ints
-from stream.model import Series
+from funnelwatch.schemas.page import joined
+from funnelwatch.stream.hash_table import HashTable, Ints
+from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from schemas.bulk import Columns
-    from stream.admission import Admission
+    from funnelwatch.schemas.bulk import Columns
+    from funnelwatch.stream.admission import Admission
 
     Admit = Callable[[Iterable[Series]], Mapping[Series, Admission]]
 

@@ -16,15 +16,15 @@ import psycopg
 import redis
 from confluent_kafka import KafkaError, KafkaException
 
-from producers.topics import KafkaUnreachable
-from schemas.codec import RegistryUnavailable
-from schemas.redaction import error_text, redacted
-from sinks.redis.client import explain
+from funnelwatch.producers.topics import KafkaUnreachable
+from funnelwatch.schemas.codec import RegistryUnavailable
+from funnelwatch.schemas.redaction import error_text, redacted
+from funnelwatch.sinks.redis.client import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger("stream.outage")
+log = logging.getLogger("funnelwatch.stream.outage")
 
 KAFKA, DATABASE, REDIS, SCHEMA_REGISTRY = "Kafka", "PostgreSQL", "Redis", "schema registry"
 

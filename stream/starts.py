@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from sinks.timescale.counts import TopicRecreatedError
-from sinks.timescale.progress import Standing, stand
-from stream.duplicates import SeenIds
-from stream.fetch import Assigned
+from funnelwatch.sinks.timescale.counts import TopicRecreatedError
+from funnelwatch.sinks.timescale.progress import Standing, stand
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.fetch import Assigned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
 log = logging.getLogger(__name__)
 

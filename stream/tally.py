@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from schemas.bulk import NONE
-from stream.counting import IMPRESSION, NEVER_EVENTS, SUCCESS
-from stream.histogram import SLOTS, buckets
-from stream.model import PartitionCounts, Tally
-from stream.watermark import partition_watermark
+from funnelwatch.schemas.bulk import NONE
+from funnelwatch.stream.counting import IMPRESSION, NEVER_EVENTS, SUCCESS
+from funnelwatch.stream.histogram import SLOTS, buckets
+from funnelwatch.stream.model import PartitionCounts, Tally
+from funnelwatch.stream.watermark import partition_watermark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from schemas.page import Ints
-    from stream.counting import Events, Judged
-    from stream.model import Counts, Durations
+    from funnelwatch.schemas.page import Ints
+    from funnelwatch.stream.counting import Events, Judged
+    from funnelwatch.stream.model import Counts, Durations
 
 COHORT = Tally._fields.index("cohort_successes") - Tally._fields.index("successes")
 """How far the cohort's column of a verdict is from its own."""

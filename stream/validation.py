@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.funnels import Funnels
     from funnelwatch.settings import Settings
-    from stream.model import Series
+    from funnelwatch.stream.model import Series
 
 MAX_LENGTH = 100
 """Characters in a dimension; five of them, at four bytes each, still fit into a row of PostgreSQL's index."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sinks.timescale.closing import PartitionWatermark
+    from funnelwatch.sinks.timescale.closing import PartitionWatermark
 
 
 def partition_watermark(largest_ts: int, disorder_ms: int, now_ms: int) -> int:

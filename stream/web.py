@@ -16,9 +16,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_runner import AppRunner
 from faust.web.drivers.aiohttp import Web
 
+from funnelwatch.producers.collector.connections import BACKLOG, COME_AGAIN, Connections, fitting, too_slow, web_limits
 from funnelwatch.settings import load_settings
 from funnelwatch.web.hosts import Hosts, names_of
-from producers.collector.connections import BACKLOG, COME_AGAIN, Connections, fitting, too_slow, web_limits
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler

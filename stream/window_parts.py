@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,17 +9,18 @@ from pydantic import ValidationError
 
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX, explain, load_settings
-from stream.broker_credentials import broker_credentials
+from funnelwatch.stream.broker_credentials import broker_credentials
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
-    from stream.broker_credentials import Credentials
+    from funnelwatch.stream.broker_credentials import Credentials
 
 
 def read_settings() -> tuple[Settings, Credentials | None]:
     """Read the settings, and what Faust needs to connect to Kafka; end the process if that cannot work.
 
-    ``faust -A stream.app worker`` imports the app itself, so that nobody else could turn an error into a sentence.
+    ``faust -A funnelwatch.stream.app worker`` imports the app itself, so that nobody else could turn an error into a
+    sentence.
     """
     try:
         settings = load_settings()

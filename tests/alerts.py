@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from producers.topics import ensure_topics
-from schemas.codec import Encoder
-from sinks.alerts.sample import sample
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.sinks.alerts.sample import sample
 from tests.traffic import now_ms
 
 if TYPE_CHECKING:

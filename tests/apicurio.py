@@ -9,10 +9,10 @@ import tarfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from deploy.embedded.errors import StackError
-from deploy.embedded.java import find_java
-from deploy.embedded.kafka_jars import cache
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.java import find_java
+from funnelwatch.deploy.embedded.kafka_jars import cache
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 from tests.programs import answers
 from tests.stack import wait_until
 

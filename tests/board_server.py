@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
-from deploy.embedded.ports import free_port
+from funnelwatch.deploy.embedded.ports import free_port
 from tests.command import PROGRAM, environment
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sinks.redis.hot import HotCopy
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from sinks.timescale.declared import declare
-from sinks.timescale.migrations import migrate
-from sinks.timescale.rates import RateStore, Scope
-from stream.model import Counts, PartitionCounts, Series, Tally
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.declared import declare
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.rates import RateStore, Scope
+from funnelwatch.stream.model import Counts, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from funnelwatch.producers.collector.keys import hash_of
+from funnelwatch.producers.topics import ensure_topics
 from funnelwatch.program import PROGRAM
 from funnelwatch.settings import Settings
-from producers.collector.keys import hash_of
-from producers.topics import ensure_topics
 from tests.stack import wait_until
 from tests.worker import environment
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
+from funnelwatch.producers.collector.app import create_app
+from funnelwatch.producers.collector.delivery import Message
+from funnelwatch.producers.collector.events import collect
+from funnelwatch.producers.collector.influx import write_v1, write_v2
+from funnelwatch.producers.collector.problem import Problem
 from funnelwatch.settings import Settings
-from producers.collector.app import create_app
-from producers.collector.delivery import Message
-from producers.collector.events import collect
-from producers.collector.influx import write_v1, write_v2
-from producers.collector.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from deploy.embedded import ports
-from deploy.embedded.stack import Kafka, Stack
+from funnelwatch.deploy.embedded import ports
+from funnelwatch.deploy.embedded.stack import Kafka, Stack
+from funnelwatch.schemas import redaction
 from funnelwatch.settings import PREFIX, Settings
-from schemas import redaction
 from tests import extension
 from tests.stack import Servers, drop_database, make_database, plan, servers
 

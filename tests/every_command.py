@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.embedded import external, stack
 from funnelwatch.cli import doctor_services, rebuild_progress
 from funnelwatch.cli.commands import cli, run
-from stream import topic_reader
+from funnelwatch.deploy.embedded import external, stack
+from funnelwatch.stream import topic_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.embedded.kafka_jars import cache
-from sinks.timescale.database import Connection, Database
+from funnelwatch.deploy.embedded.kafka_jars import cache
+from funnelwatch.sinks.timescale.database import Connection, Database
 from tests.stack import docker_is_wanted, drop_database, make_database
 
 if TYPE_CHECKING:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from sinks.timescale.metric_counts import MetricStore
-from sinks.timescale.migrations import migrate
-from stream.histogram import SLOTS
-from stream.metric_counting import MetricSeries, PartitionMetrics
-from stream.model import PartitionCounts
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.metric_counts import MetricStore
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.histogram import SLOTS
+from funnelwatch.stream.metric_counting import MetricSeries, PartitionMetrics
+from funnelwatch.stream.model import PartitionCounts
 from tests.traffic import bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.settings import Settings
-    from stream.model import Durations
+    from funnelwatch.stream.model import Durations
 
 MINUTE_MS = 60_000
 

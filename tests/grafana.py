@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards"
 NAMES = ("alerts", "funnel", "pipeline", "step")

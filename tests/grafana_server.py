@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 from tests.grafana import FOLDER
 from tests.programs import answers
 from tests.stack import wait_until

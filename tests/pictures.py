@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
-from deploy.embedded.stack import Stack
+from funnelwatch.deploy.embedded.stack import Stack
+from funnelwatch.producers.topics import ensure_topics
 from funnelwatch.settings import PREFIX, Settings
-from producers.topics import ensure_topics
 from tests.board_server import BoardServer
 from tests.board_world import MINUTE_MS, World
 from tests.chromium import MISSING, chromium, find_chromium

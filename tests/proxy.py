@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

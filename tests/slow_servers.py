@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

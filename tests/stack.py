@@ -23,12 +23,12 @@ import psutil
 import psycopg
 import pytest
 
-from deploy.embedded.errors import StackError
-from deploy.embedded.java import find_java
-from deploy.embedded.passwords import FOLDER
-from deploy.embedded.ports import HOST, free_port
-from deploy.embedded.probe import fault
-from deploy.embedded.stack import Kafka, Stack
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.java import find_java
+from funnelwatch.deploy.embedded.passwords import FOLDER
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.stack import Kafka, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +77,7 @@ def servers() -> Iterator[Servers]:
     """Start the servers, and end them whatever happens.
 
     Raises:
-        deploy.embedded.errors.StackError: a server does not start.
+        funnelwatch.deploy.embedded.errors.StackError: a server does not start.
         RuntimeError: Docker was asked for and has no engine.
     """
     with _docker() if _kind() == "docker" else _embedded() as running:

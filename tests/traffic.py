@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from producers.topics import ensure_topics
-from schemas.codec import Decoder, Encoder
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.settings import PREFIX, Settings
 from tests.stack import wait_until
 
@@ -46,7 +46,7 @@ class Worker:
         """Start the process; does not wait until it has partitions."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "stream.app", "worker", "-l", "info"],
+                [sys.executable, "-m", "faust", "-A", "funnelwatch.stream.app", "worker", "-l", "info"],
                 cwd=ROOT,
                 env=environment(self.settings, **{"web_port": self.port, **self.more}),
                 stdout=log,

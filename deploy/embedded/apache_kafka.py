@@ -8,10 +8,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deploy.embedded import kafka_jars, private, process
-from deploy.embedded.kafka_client import brokers
-from deploy.embedded.ports import HOST, free_port
-from deploy.embedded.server import Context, Server, failure
+from funnelwatch.deploy.embedded import kafka_jars, private, process
+from funnelwatch.deploy.embedded.kafka_client import brokers
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.server import Context, Server, failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.embedded.errors import StackError
-from deploy.embedded.probe import fault
-from deploy.embedded.state import VARIABLES, ServiceState, StackState
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.state import VARIABLES, ServiceState, StackState
 from funnelwatch.kafka_config import KafkaConfigError, parse, properties
 from funnelwatch.settings import PREFIX
 

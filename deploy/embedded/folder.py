@@ -10,8 +10,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from deploy.embedded import postgres_place
-from deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded import postgres_place
+from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.settings import STACK_FILE
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.embedded.errors import UnusableError
+from funnelwatch.deploy.embedded.errors import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,13 +16,13 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.embedded import process
-from deploy.embedded.errors import UnusableError
+from funnelwatch.deploy.embedded import process
+from funnelwatch.deploy.embedded.errors import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deploy.embedded.server import Context
+    from funnelwatch.deploy.embedded.server import Context
 
 VERSION = "4.1.0"
 LOG4J_VERSION = "2.24.3"

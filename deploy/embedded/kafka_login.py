@@ -19,17 +19,17 @@ from confluent_kafka.admin._scram import (
     UserScramCredentialUpsertion,
 )
 
-from deploy.embedded import java, kafka_jars, private
-from deploy.embedded.apache_kafka import ApacheKafka, Security, has_data
-from deploy.embedded.errors import StackError, UnusableError
-from deploy.embedded.kafka_client import admin
-from deploy.embedded.passwords import FOLDER, password
+from funnelwatch.deploy.embedded import java, kafka_jars, private
+from funnelwatch.deploy.embedded.apache_kafka import ApacheKafka, Security, has_data
+from funnelwatch.deploy.embedded.errors import StackError, UnusableError
+from funnelwatch.deploy.embedded.kafka_client import admin
+from funnelwatch.deploy.embedded.passwords import FOLDER, password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from deploy.embedded.server import Context
+    from funnelwatch.deploy.embedded.server import Context
 
 CLIENT, NODE = "funnelwatch", "node"
 MECHANISM = "SCRAM-SHA-512"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from deploy.embedded import private
-from schemas.redaction import know
+from funnelwatch.deploy.embedded import private
+from funnelwatch.schemas.redaction import know
 
 if TYPE_CHECKING:
     from pathlib import Path

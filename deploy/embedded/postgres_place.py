@@ -18,7 +18,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.errors import StackError
 
 POINTER = "postgres.place"
 OUTSIDE = (Path("/var/lib/funnelwatch"), Path("/var/tmp/funnelwatch"))  # noqa: S108 - made by root, checked below

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.errors import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deploy.embedded.postgres_place import Place
+    from funnelwatch.deploy.embedded.postgres_place import Place
 
 OLDEST = 15
 PACKAGED = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from deploy.embedded import private, process
-from deploy.embedded.passwords import FOLDER, password
-from deploy.embedded.ports import HOST
-from deploy.embedded.postgres_place import Place, find_place
-from deploy.embedded.postgres_programs import Programs, find_programs
-from deploy.embedded.server import Context, Server, failure
+from funnelwatch.deploy.embedded import private, process
+from funnelwatch.deploy.embedded.passwords import FOLDER, password
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.postgres_place import Place, find_place
+from funnelwatch.deploy.embedded.postgres_programs import Programs, find_programs
+from funnelwatch.deploy.embedded.server import Context, Server, failure
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ import psycopg
 import redis
 from confluent_kafka import KafkaException
 
-from deploy.embedded.kafka_client import admin
-from schemas.redaction import error_text
-from sinks.redis.client import connect, explain
+from funnelwatch.deploy.embedded.kafka_client import admin
+from funnelwatch.schemas.redaction import error_text
+from funnelwatch.sinks.redis.client import connect, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from deploy.embedded import private
-from deploy.embedded.errors import CancelledError, StackError
+from funnelwatch.deploy.embedded import private
+from funnelwatch.deploy.embedded.errors import CancelledError, StackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

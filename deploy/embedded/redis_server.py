@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from deploy.embedded import private
-from deploy.embedded.errors import StackError
-from deploy.embedded.passwords import password
-from deploy.embedded.ports import HOST
-from deploy.embedded.process import Command
-from deploy.embedded.server import Context, Server
+from funnelwatch.deploy.embedded import private
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.passwords import password
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.process import Command
+from funnelwatch.deploy.embedded.server import Context, Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

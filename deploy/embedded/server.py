@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deploy.embedded import process
-from deploy.embedded.errors import CancelledError, PortTakenError, StackError
-from deploy.embedded.ports import free_port
-from deploy.embedded.state import ServiceState
+from funnelwatch.deploy.embedded import process
+from funnelwatch.deploy.embedded.errors import CancelledError, PortTakenError, StackError
+from funnelwatch.deploy.embedded.ports import free_port
+from funnelwatch.deploy.embedded.state import ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

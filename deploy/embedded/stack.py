@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import psutil
 
-from deploy.embedded import external, folder, process, starting
-from deploy.embedded.errors import CancelledError, StackError
-from deploy.embedded.ports import free_ports
-from deploy.embedded.postgres_place import existing_outside
-from deploy.embedded.probe import fault
-from deploy.embedded.server import Context
-from deploy.embedded.state import SERVICES, ServiceState, StackState
+from funnelwatch.deploy.embedded import external, folder, process, starting
+from funnelwatch.deploy.embedded.errors import CancelledError, StackError
+from funnelwatch.deploy.embedded.ports import free_ports
+from funnelwatch.deploy.embedded.postgres_place import existing_outside
+from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.server import Context
+from funnelwatch.deploy.embedded.state import SERVICES, ServiceState, StackState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from deploy.embedded import apache_kafka, kafka_login, postgres_server, redis_server, tansu
-from deploy.embedded.errors import CancelledError, StackError
-from deploy.embedded.server import Context, launch
+from funnelwatch.deploy.embedded import apache_kafka, kafka_login, postgres_server, redis_server, tansu
+from funnelwatch.deploy.embedded.errors import CancelledError, StackError
+from funnelwatch.deploy.embedded.server import Context, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deploy.embedded.state import ServiceState
+    from funnelwatch.deploy.embedded.state import ServiceState
 
 
 def start(

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from deploy.embedded import private
+from funnelwatch.deploy.embedded import private
+from funnelwatch.schemas.redaction import know_address, know_config, shown, shown_brokers
 from funnelwatch.settings import PREFIX, STACK_FILE
-from schemas.redaction import know_address, know_config, shown, shown_brokers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ import importlib.resources
 import os
 from pathlib import Path
 
-from deploy.embedded.errors import StackError
-from deploy.embedded.kafka_client import brokers
-from deploy.embedded.ports import HOST
-from deploy.embedded.process import Command
-from deploy.embedded.server import Context, Server
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.kafka_client import brokers
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.process import Command
+from funnelwatch.deploy.embedded.server import Context, Server
 
 OPEN = "asks for no password: every user of this machine can read and write its topics"
 """Tansu's ``--authentication`` rejects everybody, because a broker in memory starts without users, and nobody can log

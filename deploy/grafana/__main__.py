@@ -1,4 +1,4 @@
-"""Write the dashboards as JSON, and pictures of their layout: ``python -m deploy.grafana``."""
+"""Write the dashboards as JSON, and pictures of their layout: ``python -m funnelwatch.deploy.grafana``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from deploy.grafana.alerts import alerts
-from deploy.grafana.funnel import funnel
-from deploy.grafana.layout import svg
-from deploy.grafana.pipeline import pipeline
-from deploy.grafana.step import step
+from funnelwatch.deploy.grafana.alerts import alerts
+from funnelwatch.deploy.grafana.funnel import funnel
+from funnelwatch.deploy.grafana.layout import svg
+from funnelwatch.deploy.grafana.pipeline import pipeline
+from funnelwatch.deploy.grafana.step import step
 
 PLACE = Path(__file__).parent / "dashboards"
 DOCS = Path(__file__).parents[2] / "docs"

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
-from sinks.timescale.queries import parse_queries
+from funnelwatch.sinks.timescale.queries import parse_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

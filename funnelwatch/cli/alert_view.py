@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from funnelwatch.cli.showing import clock, percent, printable
-from producers.times import iso
+from funnelwatch.producers.times import iso
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,11 +12,11 @@ from click.core import ParameterSource
 from funnelwatch.cli.alert_view import as_text, with_iso_times
 from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
 from funnelwatch.settings import Settings, load_settings
-from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
-from sinks.timescale.alerts import AlertStore
-from stream.detector.watchdog import is_heartbeat
-from stream.topic_reader import TopicReader
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.stream.detector.watchdog import is_heartbeat
+from funnelwatch.stream.topic_reader import TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from alert_rules.loader import RuleFileError, load_rules
-from alert_rules.model import DropRule
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.faults import Span, moment_ms, opened
 from funnelwatch.cli.showing import clock, lasting
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import load_settings
-from schemas.events import now_ms
-from sinks.timescale.rates import RateStore
-from sinks.timescale.series_counts import SeriesCounts
-from stream.backtest.csv_counts import read_counts
-from stream.backtest.history import WindowLengthError, window_length
-from stream.backtest.incidents import GRACE_WINDOWS, read_incidents
-from stream.backtest.replay import SCORES, judged_series, replay
-from stream.backtest.report import Judged, report
-from stream.backtest.table import TableError
+from funnelwatch.sinks.timescale.rates import RateStore
+from funnelwatch.sinks.timescale.series_counts import SeriesCounts
+from funnelwatch.stream.backtest.csv_counts import read_counts
+from funnelwatch.stream.backtest.history import WindowLengthError, window_length
+from funnelwatch.stream.backtest.incidents import GRACE_WINDOWS, read_incidents
+from funnelwatch.stream.backtest.replay import SCORES, judged_series, replay
+from funnelwatch.stream.backtest.report import Judged, report
+from funnelwatch.stream.backtest.table import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alert_rules.model import Rules
-    from stream.backtest.history import History
-    from stream.backtest.incidents import Incident
+    from funnelwatch.alert_rules.model import Rules
+    from funnelwatch.stream.backtest.history import History
+    from funnelwatch.stream.backtest.incidents import Incident
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 

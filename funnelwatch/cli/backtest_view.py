@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from funnelwatch.cli.showing import console, lasting, percent, printable
-from stream.backtest.report import series_name
+from funnelwatch.stream.backtest.report import series_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,11 +10,11 @@ import psycopg
 import uvicorn
 
 from funnelwatch.cli.faults import database_fault
+from funnelwatch.schemas.redaction import shown
 from funnelwatch.settings import load_settings
 from funnelwatch.web.app import API, create_app
 from funnelwatch.web.hosts import names_of
 from funnelwatch.web.serving import listening, uvicorn_config
-from schemas.redaction import shown
 
 if TYPE_CHECKING:
     import socket

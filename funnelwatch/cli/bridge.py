@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from funnelwatch import FunnelProducer
+from funnelwatch.producers.bridge.mapping import BridgeFileError, load_targets
+from funnelwatch.producers.bridge.target import Bridge, StateFileError
+from funnelwatch.producers.log_throttle import throttle_root
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.redaction import shown
 from funnelwatch.settings import load_settings
-from producers.bridge.mapping import BridgeFileError, load_targets
-from producers.bridge.target import Bridge, StateFileError
-from producers.log_throttle import throttle_root
-from schemas.events import now_ms
-from schemas.redaction import shown
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

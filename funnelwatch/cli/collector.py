@@ -8,10 +8,10 @@ import signal
 import click
 
 from funnelwatch.funnels import FunnelsFileError
+from funnelwatch.producers.collector.keys import KeysError, hash_of, load_keys, new_key
+from funnelwatch.producers.collector.line_mapping import LinesFileError
+from funnelwatch.producers.log_throttle import throttle_root
 from funnelwatch.settings import load_settings
-from producers.collector.keys import KeysError, hash_of, load_keys, new_key
-from producers.collector.line_mapping import LinesFileError
-from producers.log_throttle import throttle_root
 
 
 @click.command()
@@ -33,7 +33,7 @@ def collector(host: str | None, port: int | None, open_to_all: bool) -> None:
       curl http://127.0.0.1:8086/v1/events \
         -d '{"sign_up_session_id": "s-1", "step": "INPUT_NAME", "phase": "IMPRESSION"}'
     """
-    from producers.collector.server import serve  # noqa: PLC0415 - a web server is not needed to show help
+    from funnelwatch.producers.collector.server import serve  # noqa: PLC0415 - a web server is not needed to show help
 
     given = {"collector_host": host, "collector_port": port}
     settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
+from funnelwatch.schemas import redacted_output
+from funnelwatch.schemas.redaction import redacted
 from funnelwatch.settings import explain
-from schemas import redacted_output
-from schemas.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

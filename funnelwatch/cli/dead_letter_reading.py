@@ -9,10 +9,10 @@ import click
 
 from funnelwatch.cli.faults import clear_faults
 from funnelwatch.cli.producing import progress_line
-from schemas.codec import Reason
-from stream.dead_letter_log import DeadLetter, parse_letter, unique
-from stream.topic_reader import NoSuchTopicError, TopicReader
-from stream.validation import Refusal
+from funnelwatch.schemas.codec import Reason
+from funnelwatch.stream.dead_letter_log import DeadLetter, parse_letter, unique
+from funnelwatch.stream.topic_reader import NoSuchTopicError, TopicReader
+from funnelwatch.stream.validation import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -10,18 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from funnelwatch.cli.showing import clock, console, printable
-from producers.times import iso
-from schemas.codec import RegistryUnavailable, Undecodable
-from stream.dead_letter_log import decodable_fields, refusal_now
+from funnelwatch.producers.times import iso
+from funnelwatch.schemas.codec import RegistryUnavailable, Undecodable
+from funnelwatch.stream.dead_letter_log import decodable_fields, refusal_now
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection, Iterator, Sequence
 
-    from sinks.timescale.replays import RecordPlace
-    from stream.counting import Judge
-    from stream.dead_letter_log import DeadLetter
-    from stream.metric_counting import MetricJudge
+    from funnelwatch.sinks.timescale.replays import RecordPlace
+    from funnelwatch.stream.counting import Judge
+    from funnelwatch.stream.dead_letter_log import DeadLetter
+    from funnelwatch.stream.metric_counting import MetricJudge
 
 SHOWN_BYTES = 256
 A_LINE = 16

@@ -14,15 +14,15 @@ from funnelwatch.cli.dead_letter_view import as_record, draw_letters, draw_summa
 from funnelwatch.cli.faults import database_fault, moment_ms
 from funnelwatch.cli.replaying import replay
 from funnelwatch.funnels import load_funnels
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import Settings, load_settings
-from schemas.events import now_ms
-from sinks.timescale.database import Database
-from sinks.timescale.replays import ReplayStore
-from stream.dead_letter_log import DeadLetter, judge_of, metric_judge_of, parse_letter
-from stream.topic_reader import TopicReader
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.replays import ReplayStore
+from funnelwatch.stream.dead_letter_log import DeadLetter, judge_of, metric_judge_of, parse_letter
+from funnelwatch.stream.topic_reader import TopicReader
 
 if TYPE_CHECKING:
-    from sinks.timescale.replays import RecordPlace
+    from funnelwatch.sinks.timescale.replays import RecordPlace
 
 
 @click.group()

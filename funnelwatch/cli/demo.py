@@ -14,19 +14,19 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from deploy.embedded.errors import StackError
 from funnelwatch.demo.plan import Plan
 from funnelwatch.demo.run import Demo, DemoError
 from funnelwatch.demo.screen import render, shows_drop
 from funnelwatch.demo.traffic import TrafficError
 from funnelwatch.demo.watch import Seen
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.producers.topics import KafkaUnreachable
 from funnelwatch.settings import load_settings
-from producers.topics import KafkaUnreachable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from deploy.embedded.stack import Kafka
+    from funnelwatch.deploy.embedded.stack import Kafka
 
 INTERRUPTED = 130
 

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from alert_rules.loader import RuleFileError, load_rules
-from deploy.embedded import process
-from deploy.embedded.errors import StackError, UnusableError
-from deploy.embedded.java import find_java
-from deploy.embedded.kafka_jars import cache, damage
-from deploy.embedded.passwords import FOLDER
-from deploy.embedded.state import StackState
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
@@ -27,6 +21,12 @@ from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.doctor_retention import check_retention
 from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
+from funnelwatch.deploy.embedded import process
+from funnelwatch.deploy.embedded.errors import StackError, UnusableError
+from funnelwatch.deploy.embedded.java import find_java
+from funnelwatch.deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.deploy.embedded.passwords import FOLDER
+from funnelwatch.deploy.embedded.state import StackState
 from funnelwatch.settings import STACK_FILE, Settings, explain
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from funnelwatch.cli.doctor_services import NOT_YET, TIMEOUT_S, Finding, Level
-from stream.freshness import lasting
+from funnelwatch.stream.freshness import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

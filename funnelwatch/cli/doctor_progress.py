@@ -11,9 +11,9 @@ from confluent_kafka import KafkaException
 
 from funnelwatch.cli.doctor_services import Finding
 from funnelwatch.cli.rebuild_progress import look
-from producers.topics import KafkaUnreachable
-from sinks.timescale.database import Database
-from sinks.timescale.progress import ProgressStore, Standing
+from funnelwatch.producers.topics import KafkaUnreachable
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

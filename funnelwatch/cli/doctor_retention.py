@@ -9,15 +9,15 @@ import psycopg
 from funnelwatch.cli.doctor_services import Finding
 from funnelwatch.cli.showing import clock
 from funnelwatch.settings import PREFIX
-from sinks.timescale.database import Database
-from sinks.timescale.retention import read_kept
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.retention import read_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.rates import Level
-    from sinks.timescale.retention import Kept
+    from funnelwatch.sinks.timescale.rates import Level
+    from funnelwatch.sinks.timescale.retention import Kept
 
 SETTINGS: Mapping[Level, str] = {
     "windows": "keep_windows_days",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from funnelwatch.cli.doctor_services import Finding
-from sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
 
-from deploy.embedded.kafka_client import admin
 from funnelwatch.cli.faults import explain_database
+from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.kafka_config import KafkaConfigError
+from funnelwatch.producers.kafka_refusal import ADVICE, kafka_refusal
+from funnelwatch.schemas.codec import Registry, RegistryUnavailable
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from funnelwatch.settings import PREFIX
-from producers.kafka_refusal import ADVICE, kafka_refusal
-from schemas.codec import Registry, RegistryUnavailable
-from schemas.events import now_ms
-from schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
-from sinks.redis.client import explain, server_of
-from sinks.redis.hot import HotCopy, Outage
-from stream.broker_credentials import connection_fault
+from funnelwatch.sinks.redis.client import explain, server_of
+from funnelwatch.sinks.redis.hot import HotCopy, Outage
+from funnelwatch.stream.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.drills.at_once import run_at_once
 from funnelwatch.drills.catalog import DRILLS
 from funnelwatch.drills.drill import DrillError, run_drill
 from funnelwatch.drills.plan import Plan, short
 from funnelwatch.drills.servers import Servers
 from funnelwatch.drills.traffic import TrafficError
-from producers.topics import KafkaUnreachable
+from funnelwatch.producers.topics import KafkaUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deploy.embedded.stack import Kafka
+    from funnelwatch.deploy.embedded.stack import Kafka
 
 INTERRUPTED = 130
 ALL = "all"

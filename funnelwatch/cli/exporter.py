@@ -13,15 +13,15 @@ import psycopg
 from funnelwatch.cli.faults import Span, clear_faults
 from funnelwatch.process_metrics import process_registry
 from funnelwatch.settings import load_settings
+from funnelwatch.sinks.exporter.collector import FunnelCollector
+from funnelwatch.sinks.exporter.jobs import JobsCollector
+from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.sinks.timescale.jobs import read_jobs
+from funnelwatch.sinks.timescale.migrations import check_window_length
+from funnelwatch.sinks.timescale.reader import Reader
+from funnelwatch.sinks.timescale.totals import TotalsStore
+from funnelwatch.stream.freshness import stale_after_ms
 from funnelwatch.web.serving import MetricsServer
-from sinks.exporter.collector import FunnelCollector
-from sinks.exporter.jobs import JobsCollector
-from sinks.timescale.database import is_outage
-from sinks.timescale.jobs import read_jobs
-from sinks.timescale.migrations import check_window_length
-from sinks.timescale.reader import Reader
-from sinks.timescale.totals import TotalsStore
-from stream.freshness import stale_after_ms
 
 STATEMENT_S = 30.0
 """A statement of a scrape that takes longer is ended, s."""

@@ -12,14 +12,14 @@ from confluent_kafka import KafkaException
 
 from funnelwatch import asking
 from funnelwatch.funnels import FunnelsFileError
-from producers.kafka_refusal import ADVICE, kafka_refusal
-from producers.times import parse_span_ms
-from producers.topics import KafkaUnreachable
-from schemas.codec import RegistryUnavailable
-from schemas.redaction import error_text, shown, shown_brokers
-from sinks.redis.client import explain
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import UnusableDatabaseError
+from funnelwatch.producers.kafka_refusal import ADVICE, kafka_refusal
+from funnelwatch.producers.times import parse_span_ms
+from funnelwatch.producers.topics import KafkaUnreachable
+from funnelwatch.schemas.codec import RegistryUnavailable
+from funnelwatch.schemas.redaction import error_text, shown, shown_brokers
+from funnelwatch.sinks.redis.client import explain
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import UnusableDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import Span, moment_ms, opened
 from funnelwatch.cli.showing import clock, console, printable
 from funnelwatch.metric_asking import WHO_SENDS, MetricQuestion, ask_metrics, parse_only
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.metrics import MetricKind
 from funnelwatch.settings import load_settings
-from schemas.events import now_ms
-from schemas.metrics import MetricKind
 
 if TYPE_CHECKING:
     from funnelwatch.metric_asking import MetricAnswer

@@ -8,8 +8,8 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.cli.rebuild_progress import look
-from producers.topics import ensure_topics
-from sinks.timescale.progress import ProgressStore, Standing
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,21 +12,21 @@ import click
 
 from funnelwatch.cli.faults import clear_faults, opened
 from funnelwatch.cli.showing import clock, printable
+from funnelwatch.producers.log_throttle import throttle_root
+from funnelwatch.producers.times import iso
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import Settings, load_settings
+from funnelwatch.sinks.alerts import metrics
+from funnelwatch.sinks.alerts.answer import Outcome
+from funnelwatch.sinks.alerts.notifier import Notifier
+from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes
+from funnelwatch.sinks.alerts.sample import sample
+from funnelwatch.sinks.alerts.texts import headline
+from funnelwatch.sinks.timescale.notifications import NotificationQueue
 from funnelwatch.web.serving import MetricsServer
-from producers.log_throttle import throttle_root
-from producers.times import iso
-from schemas.events import now_ms
-from sinks.alerts import metrics
-from sinks.alerts.answer import Outcome
-from sinks.alerts.notifier import Notifier
-from sinks.alerts.routes import RoutesFileError, load_routes
-from sinks.alerts.sample import sample
-from sinks.alerts.texts import headline
-from sinks.timescale.notifications import NotificationQueue
 
 if TYPE_CHECKING:
-    from sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.kind import Kind
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -57,7 +57,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
         return
     routes = _loaded(_named(ctx.obj))
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    throttle_root("sinks.alerts.notifier", only_connection=True)
+    throttle_root("funnelwatch.sinks.alerts.notifier", only_connection=True)
     port = settings.notify_port if web_port is None else web_port
     if port:
         try:

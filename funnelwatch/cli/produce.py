@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import producers
+import funnelwatch.producers
 from funnelwatch.cli.producing import INTERRUPTED, clear_errors, make_topics, progress_line
+from funnelwatch.producers.bulk import Produced, produce_events
+from funnelwatch.producers.files import UnreadableFile
+from funnelwatch.producers.importing import Account, events_of
+from funnelwatch.producers.mapper import Mapper
+from funnelwatch.producers.mapping import MappingFileError, load_mapping
+from funnelwatch.producers.own_rows import own_row
 from funnelwatch.settings import load_settings
-from producers.bulk import Produced, produce_events
-from producers.files import UnreadableFile
-from producers.importing import Account, events_of
-from producers.mapper import Mapper
-from producers.mapping import MappingFileError, load_mapping
-from producers.own_rows import own_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from producers.importing import ToEvents
+    from funnelwatch.producers.importing import ToEvents
 
-SHIPPED = Path(producers.__file__).parent / "mappings"
+SHIPPED = Path(funnelwatch.producers.__file__).parent / "mappings"
 
 
 @click.command()

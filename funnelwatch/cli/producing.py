@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from producers.topics import KafkaUnreachable, ensure_topics
-from schemas.codec import RegistryRefused, RegistryUnavailable
+from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.schemas.codec import RegistryRefused, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,15 +12,15 @@ from funnelwatch.asking import BadQuestionError, NothingThereError, ask
 from funnelwatch.cli.faults import Span, moment_ms, opened
 from funnelwatch.cli.rate_view import draw
 from funnelwatch.cli.showing import clock
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import load_settings
-from schemas.events import now_ms
-from sinks.timescale.rates import RateStore, Scope
+from funnelwatch.sinks.timescale.rates import RateStore, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from funnelwatch.answers import Answer
-    from sinks.timescale.rates import Basis, Dimension, Known
+    from funnelwatch.sinks.timescale.rates import Basis, Dimension, Known
 
 
 class By(click.Choice[str]):

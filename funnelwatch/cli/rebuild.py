@@ -12,20 +12,20 @@ from funnelwatch.cli.faults import opened
 from funnelwatch.cli.rebuild_progress import progress
 from funnelwatch.cli.rebuild_rollups import rollups
 from funnelwatch.cli.rebuild_windows import windows
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.redaction import shown
 from funnelwatch.settings import load_settings
-from schemas.events import now_ms
-from schemas.redaction import shown
-from sinks.redis.hot import HotCopy
-from sinks.redis.state import IncompleteError
-from sinks.timescale.cache import CacheSource
-from sinks.timescale.counts import CountStore
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.state import IncompleteError
+from funnelwatch.sinks.timescale.cache import CacheSource
+from funnelwatch.sinks.timescale.counts import CountStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from stream.model import Series, Tally
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.stream.model import Series, Tally
 
 NO_END_MS = 2**53
 HOUR_MS = 3_600_000

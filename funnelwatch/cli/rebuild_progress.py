@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-from deploy.embedded.kafka_client import admin
 from funnelwatch.cli.faults import opened
+from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.settings import Settings, load_settings
-from sinks.timescale.migrations import migrate
-from sinks.timescale.progress import PartitionProgress, ProgressStore, Standing, stand
-from stream.topic_reader import METADATA_TIMEOUT_S, TopicReader
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.progress import PartitionProgress, ProgressStore, Standing, stand
+from funnelwatch.stream.topic_reader import METADATA_TIMEOUT_S, TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,8 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.settings import load_settings
-from sinks.timescale.refreshing import Patience, RefreshBusyError
-from sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError
+from funnelwatch.sinks.timescale.retention import refresh
 
 
 class _Teller:

@@ -16,24 +16,24 @@ from funnelwatch.asking import BadQuestionError, whole_range
 from funnelwatch.cli.faults import moment_ms, one_line, opened
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
 from funnelwatch.cli.showing import clock, console, printable
+from funnelwatch.producers.times import iso
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import Settings, load_settings
-from producers.times import iso
-from schemas.events import now_ms
-from sinks.redis.hot import HotCopy
-from sinks.redis.state import IncompleteError
-from sinks.timescale.counts import CountStore
-from sinks.timescale.migrations import migrate
-from sinks.timescale.repairs import DamagedMeanwhileError, RepairedMeanwhileError, RepairStore
-from sinks.timescale.retention import windows_kept_from
-from stream.model import Tally
-from stream.recount import Recount, by_window, correction
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.state import IncompleteError
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.repairs import DamagedMeanwhileError, RepairedMeanwhileError, RepairStore
+from funnelwatch.sinks.timescale.retention import windows_kept_from
+from funnelwatch.stream.model import Tally
+from funnelwatch.stream.recount import Recount, by_window, correction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sinks.timescale.database import Database
-    from sinks.timescale.repairs import Snapshot
-    from stream.model import Counts, Durations
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.repairs import Snapshot
+    from funnelwatch.stream.model import Counts, Durations
 
 SHOWN = 50
 """Windows that are listed; the JSON has all."""

@@ -13,15 +13,15 @@ from funnelwatch.cli.producing import progress_line
 from funnelwatch.cli.rebuild_progress import describe, look
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
-from schemas.events import now_ms
-from sinks.timescale.progress import ProgressStore, Standing
-from sinks.timescale.replays import ReplayStore
-from sinks.timescale.series import SeriesStore
-from stream.admission import SeriesLimits
-from stream.counting import Record
-from stream.dead_letter_log import judge_of
-from stream.recount import Recount, first_whole, log_needed_from
-from stream.topic_reader import NoSuchTopicError, TopicReader, TrimmedError
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
+from funnelwatch.sinks.timescale.replays import ReplayStore
+from funnelwatch.sinks.timescale.series import SeriesStore
+from funnelwatch.stream.admission import SeriesLimits
+from funnelwatch.stream.counting import Record
+from funnelwatch.stream.dead_letter_log import judge_of
+from funnelwatch.stream.recount import Recount, first_whole, log_needed_from
+from funnelwatch.stream.topic_reader import NoSuchTopicError, TopicReader, TrimmedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from sinks.timescale.repairs import Snapshot
-    from stream.recount import RefusedAt
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.repairs import Snapshot
+    from funnelwatch.stream.recount import RefusedAt
 
 AT_ONCE = 2_000
 

@@ -12,20 +12,20 @@ from funnelwatch.cli.dead_letter_reading import letters_of, reason_option, since
 from funnelwatch.cli.faults import moment_ms, opened
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.funnels import load_funnels
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import Settings, load_settings
-from schemas.events import now_ms
-from sinks.timescale.migrations import migrate
-from sinks.timescale.replays import ReplayStore
-from stream.dead_letter_log import judge_of, metric_judge_of, refusal_now
-from stream.replay import replay as produce_again
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.replays import ReplayStore
+from funnelwatch.stream.dead_letter_log import judge_of, metric_judge_of, refusal_now
+from funnelwatch.stream.replay import replay as produce_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from sinks.timescale.replays import RecordPlace
-    from stream.counting import Judge
-    from stream.dead_letter_log import DeadLetter
-    from stream.metric_counting import MetricJudge
+    from funnelwatch.sinks.timescale.replays import RecordPlace
+    from funnelwatch.stream.counting import Judge
+    from funnelwatch.stream.dead_letter_log import DeadLetter
+    from funnelwatch.stream.metric_counting import MetricJudge
 
 CHOSEN = "to be produced"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from alert_rules.instruments import DeadLettersRule, ImpressionsRule, Instrument, SilentRule
-from alert_rules.loader import SHIPPED, RuleFileError, load_rules
-from alert_rules.metrics import MetricRules, metric_criterion
-from alert_rules.model import DropRule, Rule, Rules, ThresholdRule
+from funnelwatch.alert_rules.instruments import DeadLettersRule, ImpressionsRule, Instrument, SilentRule
+from funnelwatch.alert_rules.loader import SHIPPED, RuleFileError, load_rules
+from funnelwatch.alert_rules.metrics import MetricRules, metric_criterion
+from funnelwatch.alert_rules.model import DropRule, Rule, Rules, ThresholdRule
 from funnelwatch.cli.backtest import backtest
 from funnelwatch.cli.rules_test import run_tests
 from funnelwatch.funnels import FunnelsFileError, load_funnels

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from alert_rules.cases import Cases, load_cases
-from alert_rules.loader import RuleFileError, load_rules, rule_files
+from funnelwatch.alert_rules.cases import Cases, load_cases
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules, rule_files
 from funnelwatch.cli.showing import lasting
 from funnelwatch.settings import load_settings
-from stream.backtest.cases import Mismatch, run_case
+from funnelwatch.stream.backtest.cases import Mismatch, run_case
 
 
 @click.command("test")

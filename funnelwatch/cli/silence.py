@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.cli.faults import Span, opened
 from funnelwatch.cli.showing import clock, lasting, printable
+from funnelwatch.producers.times import iso, parse_time_ms
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import Settings, load_settings
-from producers.times import iso, parse_time_ms
-from schemas.events import now_ms
-from sinks.timescale.silences import SilenceStore
-from stream.detector.silence import MATCHERS, Silence
+from funnelwatch.sinks.timescale.silences import SilenceStore
+from funnelwatch.stream.detector.silence import MATCHERS, Silence
 
 
 @click.group()

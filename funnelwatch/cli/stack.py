@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from deploy.embedded import tansu
-from deploy.embedded.errors import StackError
-from deploy.embedded.stack import Kafka, ServiceStatus, Stack
-from deploy.embedded.state import SERVICES
+from funnelwatch.deploy.embedded import tansu
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.stack import Kafka, ServiceStatus, Stack
+from funnelwatch.deploy.embedded.state import SERVICES
+from funnelwatch.schemas.redaction import redacted
 from funnelwatch.settings import PREFIX, Settings, load_settings
-from schemas.redaction import redacted
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from deploy.embedded.state import ServiceState
+    from funnelwatch.deploy.embedded.state import ServiceState
 
 SOMETHING_IS_DOWN = 3
 

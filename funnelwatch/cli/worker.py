@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.funnels import FunnelsFileError, load_funnels
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import PREFIX, load_settings
+from funnelwatch.stream.broker_credentials import broker_credentials
 from funnelwatch.supervisor import Supervisor
 from funnelwatch.web.serving import listening
-from stream.broker_credentials import broker_credentials
 
 LAST_PORT = 65535
 
@@ -28,7 +28,8 @@ LAST_PORT = 65535
 def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
     r"""Run stream workers: count events, close windows, judge them, publish alerts.
 
-    Each process is a Faust worker (`faust -A stream.app worker` runs one the plain way); one that dies is started
+    Each process is a Faust worker (`faust -A funnelwatch.stream.app worker` runs one the plain way); one that dies is
+    started
     again. They share the partitions of the topics, here and on other machines, so more processes than partitions are
     of no use. Outages of Kafka, the database or Redis are waited out.
 

@@ -10,11 +10,11 @@ import webbrowser
 from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO
 
-from deploy.embedded.ports import HOST, free_ports
+from funnelwatch.deploy.embedded.ports import HOST, free_ports
 from funnelwatch.program import PROGRAM
+from funnelwatch.schemas.web_client import Unanswered, ask
 from funnelwatch.settings import Settings
 from funnelwatch.supervisor import end_with_parent
-from schemas.web_client import Unanswered, ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

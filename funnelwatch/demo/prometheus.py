@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from deploy.embedded.ports import HOST, free_port
-from schemas.web_client import Unanswered, ask
-from sinks.exporter.collector import FunnelCollector
-from sinks.timescale.database import Database, is_outage
-from sinks.timescale.totals import TotalsStore
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.schemas.web_client import Unanswered, ask
+from funnelwatch.sinks.exporter.collector import FunnelCollector
+from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.totals import TotalsStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import redis
 
-from deploy.embedded.stack import Stack
 from funnelwatch.demo.board import Board, show
 from funnelwatch.demo.plan import OS, STEP, Plan
 from funnelwatch.demo.prometheus import Prometheus, find_prometheus
 from funnelwatch.demo.screen import alert_line, hints
 from funnelwatch.demo.traffic import Traffic
 from funnelwatch.demo.watch import Watch
+from funnelwatch.deploy.embedded.stack import Stack
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.redaction import shown
 from funnelwatch.settings import Settings
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.supervisor import Supervisor
-from producers.topics import ensure_topics
-from schemas.redaction import shown
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deploy.embedded.stack import Kafka
-    from deploy.embedded.state import StackState
     from funnelwatch.demo.watch import Received
-    from producers.profile import Incident
+    from funnelwatch.deploy.embedded.stack import Kafka
+    from funnelwatch.deploy.embedded.state import StackState
+    from funnelwatch.producers.profile import Incident
 
 LOOK_EVERY_S = 0.5
 CATCH_UP_S = 600.0

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer
 
 from funnelwatch.demo.plan import OS, STEP
-from producers.bulk import produce_events
-from producers.pacing import paced
-from producers.profile import Incident
-from producers.simulator import Simulator
-from schemas.codec import Encoder
+from funnelwatch.producers.bulk import produce_events
+from funnelwatch.producers.pacing import paced
+from funnelwatch.producers.profile import Incident
+from funnelwatch.producers.simulator import Simulator
+from funnelwatch.schemas.codec import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, TopicPartition
 
 from funnelwatch.funnels import SIGN_UP
-from schemas.codec import Decoder, Undecodable
-from sinks.redis.hot import HotCopy
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from stream.detector.watchdog import is_heartbeat
+from funnelwatch.schemas.codec import Decoder, Undecodable
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.detector.watchdog import is_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from funnelwatch.drills.topics import everything
-from schemas.codec import Decoder
-from schemas.redaction import revealed
-from sinks.redis.hot import HotCopy
-from sinks.redis.keys import counts_pattern
-from stream.detector.watchdog import is_heartbeat
-from stream.histogram import bounds
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.keys import counts_pattern
+from funnelwatch.stream.detector.watchdog import is_heartbeat
+from funnelwatch.stream.histogram import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from funnelwatch.drills.ledger import Duration, Expectation, Key, Ledger
+    from funnelwatch.schemas.codec import Registry
     from funnelwatch.settings import Settings
-    from schemas.codec import Registry
 
 KEPT_NOTES = 20
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.drills.drill import Drill
 from funnelwatch.drills.events import Mix
-from stream.faults import POINTS
+from funnelwatch.stream.faults import POINTS
 
 if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run

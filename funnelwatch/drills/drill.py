@@ -20,12 +20,12 @@ from funnelwatch.drills.fleet import Fleet
 from funnelwatch.drills.ledger import Ledger
 from funnelwatch.drills.traffic import Traffic
 from funnelwatch.drills.watch import Watch
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.codec import Encoder, Registry
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.settings import Settings
-from producers.topics import ensure_topics
-from schemas.codec import Encoder, Registry
-from schemas.redaction import revealed
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

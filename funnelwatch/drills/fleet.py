@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.schemas.web_client import Unanswered, ask
 from funnelwatch.settings import PREFIX, Settings
-from schemas.web_client import Unanswered, ask
-from stream import faults
+from funnelwatch.stream import faults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ class Fleet:
         worker.port = free_port()
         with (self.folder / f"worker-{worker.number}.log").open("ab") as log:
             worker.process = subprocess.Popen(
-                [sys.executable, "-m", "stream", "worker", "--loglevel", "info"],
+                [sys.executable, "-m", "funnelwatch.stream", "worker", "--loglevel", "info"],
                 cwd=self.folder,
                 env={**self.environment, f"{PREFIX}WEB_PORT": str(worker.port)},
                 stdin=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ import psycopg
 from funnelwatch.drills.drill import Drill, DrillError
 from funnelwatch.drills.events import Mix
 from funnelwatch.drills.registry import DrillRegistry
-from schemas.codec import Encoder, Registry
-from schemas.redaction import revealed
+from funnelwatch.schemas.codec import Encoder, Registry
+from funnelwatch.schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from funnelwatch.drills.drill import Run

@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.ports import HOST
 
 NOT_FOUND = (404, {"error_code": 40403, "message": "Schema not found"})
 AWAY = (503, {"error_code": 50301, "message": "the store is away"})

@@ -12,9 +12,9 @@ import psycopg
 import redis
 from psycopg import sql
 
-from deploy.embedded import process
-from deploy.embedded.stack import Stack
-from deploy.embedded.state import StackState
+from funnelwatch.deploy.embedded import process
+from funnelwatch.deploy.embedded.stack import Stack
+from funnelwatch.deploy.embedded.state import StackState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from deploy.embedded.stack import Kafka
+    from funnelwatch.deploy.embedded.stack import Kafka
 
 GRACE_S = 30.0
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
-from schemas.redaction import revealed
-from sinks.redis.hot import HotCopy
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.redis.hot import HotCopy
 
 if TYPE_CHECKING:
     from funnelwatch.drills.fleet import Fleet

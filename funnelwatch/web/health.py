@@ -13,8 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 
 from funnelwatch.cli.faults import one_line
 from funnelwatch.process_metrics import process_registry
+from funnelwatch.sinks.redis.client import connect, explain
 from funnelwatch.web.pool import BusyError
-from sinks.redis.client import connect, explain
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from sinks.timescale.database import is_outage
-from sinks.timescale.reader import Reader
+from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.sinks.timescale.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pydantic import SecretStr
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 T = TypeVar("T")
 

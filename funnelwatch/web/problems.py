@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from funnelwatch.asking import BadQuestionError, NothingThereError
 from funnelwatch.cli.faults import one_line
 from funnelwatch.funnels import FunnelsFileError
+from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.web.pool import BusyError
-from sinks.timescale.database import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

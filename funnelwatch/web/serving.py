@@ -12,9 +12,9 @@ from urllib.parse import parse_qs
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 
+from funnelwatch.producers.collector.connections import BACKLOG, web_limits
+from funnelwatch.producers.collector.guard import guarded
 from funnelwatch.web.hosts import Hosts, names_of
-from producers.collector.connections import BACKLOG, web_limits
-from producers.collector.guard import guarded
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

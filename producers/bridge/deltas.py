@@ -16,12 +16,12 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from producers.bridge.mapping import filled
+from funnelwatch.producers.bridge.mapping import filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from producers.bridge.mapping import Map
+    from funnelwatch.producers.bridge.mapping import Map
 
 MAX_AT_ONCE = 100_000
 """Of one series this many increments are emitted after a scrape; the rest after the next."""

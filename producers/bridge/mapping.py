@@ -34,11 +34,11 @@ from pydantic import (
     model_validator,
 )
 
-from alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
-from alert_rules.plain import a_text, in_words
-from producers.times import parse_span_ms
-from schemas.metrics import DIMENSION, NAME
-from schemas.web_client import without_login
+from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
+from funnelwatch.alert_rules.plain import a_text, in_words
+from funnelwatch.producers.times import parse_span_ms
+from funnelwatch.schemas.metrics import DIMENSION, NAME
+from funnelwatch.schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from producers.bridge.deltas import Seen, State, done, plan, records
-from schemas.redaction import error_text, know_address, shown
-from schemas.texts import legible
-from schemas.web_client import Unanswered, ask
+from funnelwatch.producers.bridge.deltas import Seen, State, done, plan, records
+from funnelwatch.schemas.redaction import error_text, know_address, shown
+from funnelwatch.schemas.texts import legible
+from funnelwatch.schemas.web_client import Unanswered, ask
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from pathlib import Path
 
-    from producers.bridge.mapping import Target
-    from producers.producer import FunnelProducer
+    from funnelwatch.producers.bridge.mapping import Target
+    from funnelwatch.producers.producer import FunnelProducer
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import binascii
 import time
 from typing import TYPE_CHECKING
 
-from producers.collector.keys import ApiKey, Keys
-from producers.collector.limits import RateLimit
-from producers.collector.metrics import LIMITED
-from producers.collector.problem import Problem
+from funnelwatch.producers.collector.keys import ApiKey, Keys
+from funnelwatch.producers.collector.limits import RateLimit
+from funnelwatch.producers.collector.metrics import LIMITED
+from funnelwatch.producers.collector.problem import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -11,18 +11,18 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from funnelwatch.funnels import load_funnels
-from producers.collector import events, health, influx
-from producers.collector.access import Access
-from producers.collector.delivery import Delivery
-from producers.collector.intake import Checks
-from producers.collector.keys import load_keys
-from producers.collector.line_mapper import LineMapper
-from producers.collector.line_mapping import load_line_mapping
-from producers.collector.metrics import IN_FLIGHT, REQUESTS
-from producers.collector.problem import Problem
-from producers.collector.turns import Turns
-from producers.collector.user_agent import platform_and_browser
-from producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.collector import events, health, influx
+from funnelwatch.producers.collector.access import Access
+from funnelwatch.producers.collector.delivery import Delivery
+from funnelwatch.producers.collector.intake import Checks
+from funnelwatch.producers.collector.keys import load_keys
+from funnelwatch.producers.collector.line_mapper import LineMapper
+from funnelwatch.producers.collector.line_mapping import load_line_mapping
+from funnelwatch.producers.collector.metrics import IN_FLIGHT, REQUESTS
+from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.collector.turns import Turns
+from funnelwatch.producers.collector.user_agent import platform_and_browser
+from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,9 +48,9 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; connects to Kafka when it starts, and delivers what is on its way when it ends.
 
     Raises:
-        producers.collector.keys.KeysError: an API key cannot be used.
+        funnelwatch.producers.collector.keys.KeysError: an API key cannot be used.
         funnelwatch.funnels.FunnelsFileError: the declared funnels cannot be read.
-        producers.collector.line_mapping.LinesFileError: the mapping of line protocol cannot be used.
+        funnelwatch.producers.collector.line_mapping.LinesFileError: the mapping of line protocol cannot be used.
     """
     app = FastAPI(
         title="funnelwatch collector",

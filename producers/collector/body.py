@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from producers.collector.problem import Problem
+from funnelwatch.producers.collector.problem import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from producers.collector.turns import Turns
+    from funnelwatch.producers.collector.turns import Turns
 
 GZIP = 16 + zlib.MAX_WBITS
 DRAIN_TIMES = 8

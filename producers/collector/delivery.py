@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException
 
-from producers.connection import Connection, broken_for_good
-from schemas.metrics import series_name
+from funnelwatch.producers.connection import Connection, broken_for_good
+from funnelwatch.schemas.metrics import series_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

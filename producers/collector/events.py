@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from producers.collector.body import read_body
-from producers.collector.intake import parse_events
-from producers.collector.keys import EVENTS
-from producers.collector.problem import AsciiJson
-from producers.collector.service import Answer, answer
-from schemas.events import now_ms
+from funnelwatch.producers.collector.body import read_body
+from funnelwatch.producers.collector.intake import parse_events
+from funnelwatch.producers.collector.keys import EVENTS
+from funnelwatch.producers.collector.problem import AsciiJson
+from funnelwatch.producers.collector.service import Answer, answer
+from funnelwatch.schemas.events import now_ms
 
 RETRY_S = 5.0
 """When an event that Kafka did not take should come again, in seconds."""

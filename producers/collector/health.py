@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
-from producers.collector.metrics import REGISTRY
-from producers.collector.problem import Problem
+from funnelwatch.producers.collector.metrics import REGISTRY
+from funnelwatch.producers.collector.problem import Problem
 
 READY_S = 2.0
 """Kafka must answer within this, in seconds."""

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from producers.collector.access import first_parameter
-from producers.collector.body import read_body
-from producers.collector.events import KEY_PARAMETER, RETRY_S
-from producers.collector.intake import Fault
-from producers.collector.keys import LINES
-from producers.collector.lines import PRECISIONS, BadLine, parse_point, split_lines
-from producers.collector.problem import AsciiJson, Problem
-from producers.collector.service import answer
-from schemas.events import now_ms
+from funnelwatch.producers.collector.access import first_parameter
+from funnelwatch.producers.collector.body import read_body
+from funnelwatch.producers.collector.events import KEY_PARAMETER, RETRY_S
+from funnelwatch.producers.collector.intake import Fault
+from funnelwatch.producers.collector.keys import LINES
+from funnelwatch.producers.collector.lines import PRECISIONS, BadLine, parse_point, split_lines
+from funnelwatch.producers.collector.problem import AsciiJson, Problem
+from funnelwatch.producers.collector.service import answer
+from funnelwatch.schemas.events import now_ms
 
 if TYPE_CHECKING:
-    from producers.collector.keys import ApiKey
-    from producers.collector.service import Answer
+    from funnelwatch.producers.collector.keys import ApiKey
+    from funnelwatch.producers.collector.service import Answer
 
 VERSION = "2.7.0"
 """The InfluxDB whose answers these are; some clients ask."""

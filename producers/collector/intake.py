@@ -10,15 +10,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from producers.collector.problem import Problem
-from producers.collector.user_agent import platform_and_browser
-from producers.times import parse_instant_ms
-from schemas.events import fault, new_event_id
-from schemas.files import SCHEMAS
-from schemas.fit import misfit
-from schemas.metrics import fault as metric_fault
-from schemas.whole import whole, whole_event, whole_metric
-from stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
+from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.collector.user_agent import platform_and_browser
+from funnelwatch.producers.times import parse_instant_ms
+from funnelwatch.schemas.events import fault, new_event_id
+from funnelwatch.schemas.files import SCHEMAS
+from funnelwatch.schemas.fit import misfit
+from funnelwatch.schemas.metrics import fault as metric_fault
+from funnelwatch.schemas.whole import whole, whole_event, whole_metric
+from funnelwatch.stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
 
 if TYPE_CHECKING:
     from funnelwatch.funnels import Funnels

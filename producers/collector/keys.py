@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml.error import YAMLError
 
-from alert_rules.loader import line_of, plain
-from alert_rules.yaml_values import load_yaml
-from schemas.redaction import revealed
+from funnelwatch.alert_rules.loader import line_of, plain
+from funnelwatch.alert_rules.yaml_values import load_yaml
+from funnelwatch.schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path

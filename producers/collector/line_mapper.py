@@ -7,14 +7,14 @@ import json
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from producers.collector.intake import Fault
-from producers.collector.line_mapping import EVENT_FIELDS, UNIT_MS, name_of
-from schemas.events import new_event_id
+from funnelwatch.producers.collector.intake import Fault
+from funnelwatch.producers.collector.line_mapping import EVENT_FIELDS, UNIT_MS, name_of
+from funnelwatch.schemas.events import new_event_id
 
 if TYPE_CHECKING:
-    from producers.collector.intake import Checks
-    from producers.collector.line_mapping import Entry, LineMapping, Sample
-    from producers.collector.lines import Point, Value
+    from funnelwatch.producers.collector.intake import Checks
+    from funnelwatch.producers.collector.line_mapping import Entry, LineMapping, Sample
+    from funnelwatch.producers.collector.lines import Point, Value
 
 WHOLE = ("duration_ms",)
 """Fields of an event that are whole numbers."""

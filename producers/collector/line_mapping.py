@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
-from alert_rules.plain import in_words, once
-from producers.mapping import Strict
-from schemas.events import FunnelEvent
+from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
+from funnelwatch.alert_rules.plain import in_words, once
+from funnelwatch.producers.mapping import Strict
+from funnelwatch.schemas.events import FunnelEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from producers.collector.app import create_app
-from producers.collector.connections import BACKLOG, ConnectionLimits
-from producers.collector.delivery import GRACE_S
-from producers.collector.guard import guarded
+from funnelwatch.producers.collector.app import create_app
+from funnelwatch.producers.collector.connections import BACKLOG, ConnectionLimits
+from funnelwatch.producers.collector.delivery import GRACE_S
+from funnelwatch.producers.collector.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

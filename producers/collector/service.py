@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from producers.collector.intake import Fault
-from producers.collector.metrics import DELIVERY_SECONDS, EVENTS
+from funnelwatch.producers.collector.intake import Fault
+from funnelwatch.producers.collector.metrics import DELIVERY_SECONDS, EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from producers.collector.delivery import Delivery, Message
-    from producers.collector.turns import Turns
+    from funnelwatch.producers.collector.delivery import Delivery, Message
+    from funnelwatch.producers.collector.turns import Turns
 
 logger = logging.getLogger("funnelwatch.collector")
 

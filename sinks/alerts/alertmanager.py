@@ -17,14 +17,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from alert_rules.labels import checked_route_labels
-from alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
-from schemas.redaction import revealed
-from schemas.texts import legible, legible_lines
-from sinks.alerts.answer import Answer, Outcome, post_json
-from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Address, Filter, Kind, Secret, Span
-from sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
+from funnelwatch.alert_rules.labels import checked_route_labels
+from funnelwatch.alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.texts import legible, legible_lines
+from funnelwatch.sinks.alerts.answer import Answer, Outcome, post_json
+from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.kind import Address, Filter, Kind, Secret, Span
+from funnelwatch.sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
 """Alerts in one request of a reminder."""

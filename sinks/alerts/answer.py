@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from schemas.redaction import redacted
-from schemas.web_client import without_login
+from funnelwatch.schemas.redaction import redacted
+from funnelwatch.schemas.web_client import without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import SecretStr
 
-    from sinks.alerts.bound import Bound
+    from funnelwatch.sinks.alerts.bound import Bound
 
 READ_BYTES = 10_000
 """Of an answer this much is read: it is for a person, in the log."""

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
-from alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
-from alert_rules.plain import Text, a_line, some
-from producers.times import parse_span_ms
-from schemas.redaction import know, know_address, revealed
-from schemas.web_client import without_login
+from funnelwatch.alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
+from funnelwatch.alert_rules.plain import Text, a_line, some
+from funnelwatch.producers.times import parse_span_ms
+from funnelwatch.schemas.redaction import know, know_address, revealed
+from funnelwatch.schemas.web_client import without_login
 
 if TYPE_CHECKING:
-    from sinks.alerts.answer import Answer
+    from funnelwatch.sinks.alerts.answer import Answer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

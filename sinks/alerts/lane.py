@@ -18,20 +18,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from schemas.texts import legible
-from sinks.alerts import metrics
-from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.aside import aside
-from sinks.timescale.database import is_outage
-from sinks.timescale.notifications import Result
-from stream.outage import StoppedError
-from stream.servers import DATABASE, servers
+from funnelwatch.schemas.texts import legible
+from funnelwatch.sinks.alerts import metrics
+from funnelwatch.sinks.alerts.answer import Answer, Outcome
+from funnelwatch.sinks.alerts.aside import aside
+from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.sinks.timescale.notifications import Result
+from funnelwatch.stream.outage import StoppedError
+from funnelwatch.stream.servers import DATABASE, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sinks.alerts.kind import Kind
-    from sinks.timescale.notifications import LaneStore, Waiting
+    from funnelwatch.sinks.alerts.kind import Kind
+    from funnelwatch.sinks.timescale.notifications import LaneStore, Waiting
 
 T = TypeVar("T")
 

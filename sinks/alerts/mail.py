@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from alert_rules.plain import Line, Whole
-from schemas.redaction import redacted, revealed
-from schemas.texts import cut
-from sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
-from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Filter, Kind, Secret, Span
-from sinks.alerts.texts import annotation, details, headline, link, summary
+from funnelwatch.alert_rules.plain import Line, Whole
+from funnelwatch.schemas.redaction import redacted, revealed
+from funnelwatch.schemas.texts import cut
+from funnelwatch.sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
+from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.kind import Filter, Kind, Secret, Span
+from funnelwatch.sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
     import ssl

@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from stream.detector.watchdog import is_heartbeat
+from funnelwatch.stream.detector.watchdog import is_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sinks.alerts.routes import When
+    from funnelwatch.sinks.alerts.routes import When
 
 
 class Verdict(StrEnum):

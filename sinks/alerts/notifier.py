@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from confluent_kafka import KafkaException
 
-from schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
-from schemas.texts import legible
-from sinks.alerts import metrics
-from sinks.alerts.lane import Lane
-from sinks.alerts.matching import Verdict, verdict
-from sinks.timescale.database import Database, is_outage
-from sinks.timescale.errors import ErrorKind, kind_of
-from sinks.timescale.migrations import migrate
-from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
-from stream.outage import StoppedError, until_done
-from stream.servers import DATABASE, KAFKA, servers
-from stream.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
+from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.texts import legible
+from funnelwatch.sinks.alerts import metrics
+from funnelwatch.sinks.alerts.lane import Lane
+from funnelwatch.sinks.alerts.matching import Verdict, verdict
+from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
+from funnelwatch.stream.outage import StoppedError, until_done
+from funnelwatch.stream.servers import DATABASE, KAFKA, servers
+from funnelwatch.stream.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from funnelwatch.settings import Settings
-    from sinks.alerts.kind import Kind
-    from sinks.alerts.lane import Backoff
+    from funnelwatch.sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.lane import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from schemas.redaction import revealed
-from schemas.texts import cut, legible
-from sinks.alerts.answer import Answer, post_json
-from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Address, Key, Kind
-from sinks.alerts.texts import annotation, details, headline, link, moment, summary
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.texts import cut, legible
+from funnelwatch.sinks.alerts.answer import Answer, post_json
+from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.kind import Address, Key, Kind
+from funnelwatch.sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

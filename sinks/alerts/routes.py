@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import ValidationError
 
-from alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
-from alert_rules.model import Severity
-from alert_rules.plain import in_words
-from schemas.texts import legible
-from sinks.alerts.alertmanager import Alertmanager
-from sinks.alerts.kind import Kind, When
-from sinks.alerts.mail import Email
-from sinks.alerts.pagerduty import PagerDuty
-from sinks.alerts.slack import Slack
-from sinks.alerts.webhook import Webhook
+from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
+from funnelwatch.alert_rules.model import Severity
+from funnelwatch.alert_rules.plain import in_words
+from funnelwatch.schemas.texts import legible
+from funnelwatch.sinks.alerts.alertmanager import Alertmanager
+from funnelwatch.sinks.alerts.kind import Kind, When
+from funnelwatch.sinks.alerts.mail import Email
+from funnelwatch.sinks.alerts.pagerduty import PagerDuty
+from funnelwatch.sinks.alerts.slack import Slack
+from funnelwatch.sinks.alerts.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from schemas.texts import cut
-from sinks.alerts.answer import Answer, post_json
-from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Address, Kind
-from sinks.alerts.texts import annotation, details, headline, link, summary
+from funnelwatch.schemas.texts import cut
+from funnelwatch.sinks.alerts.answer import Answer, post_json
+from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.kind import Address, Kind
+from funnelwatch.sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

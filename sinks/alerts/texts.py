@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from schemas.texts import legible, legible_lines
+from funnelwatch.schemas.texts import legible, legible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

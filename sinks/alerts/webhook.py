@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from schemas.redaction import revealed
-from schemas.texts import legible
-from sinks.alerts.answer import Answer, post
-from sinks.alerts.bound import Bound
-from sinks.alerts.kind import Address, Kind, Secret
-from sinks.alerts.texts import headline, link
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.texts import legible
+from funnelwatch.sinks.alerts.answer import Answer, post
+from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.kind import Address, Kind, Secret
+from funnelwatch.sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

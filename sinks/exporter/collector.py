@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from sinks.exporter.folding import Folding, Labels
-from sinks.exporter.freshness import freshness_families
-from sinks.exporter.metrics import buckets, metric_families
+from funnelwatch.sinks.exporter.folding import Folding, Labels
+from funnelwatch.sinks.exporter.freshness import freshness_families
+from funnelwatch.sinks.exporter.metrics import buckets, metric_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
-    from sinks.timescale.database import Row
-    from sinks.timescale.totals import Totals
+    from funnelwatch.sinks.timescale.database import Row
+    from funnelwatch.sinks.timescale.totals import Totals
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sinks.timescale.jobs import count_states
+from funnelwatch.sinks.timescale.jobs import count_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-    from sinks.timescale.jobs import Job
+    from funnelwatch.sinks.timescale.jobs import Job
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class JobsCollector(Collector):
     """The jobs as of each scrape; from any thread, one at a time.
 
     Args:
-        read: what ``sinks.timescale.jobs.read_jobs`` gives.
+        read: what ``funnelwatch.sinks.timescale.jobs.read_jobs`` gives.
     """
 
     def __init__(self, read: Callable[[], Sequence[Job]]) -> None:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from sinks.exporter.folding import OTHER
-from stream.histogram import SLOTS, bounds
+from funnelwatch.sinks.exporter.folding import OTHER
+from funnelwatch.stream.histogram import SLOTS, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-    from sinks.exporter.folding import Folding, Labels
-    from sinks.timescale.database import Row
+    from funnelwatch.sinks.exporter.folding import Folding, Labels
+    from funnelwatch.sinks.timescale.database import Row
 
 FIRST_OCTAVE, LAST_OCTAVE = 4, 18
 """Buckets end with these octaves: 0.127 s to 35 minutes, each twice the one before."""

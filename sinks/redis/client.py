@@ -21,7 +21,7 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from schemas.redaction import error_text, revealed
+from funnelwatch.schemas.redaction import error_text, revealed
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -2,7 +2,7 @@
 
 It is a cache. After a flush is committed, the totals that the database returned are written here with a max-guard:
 counts only grow, so a replay or a slower worker cannot lower them. Redis being away stops nothing: a worker remembers
-what it could not write and copies those windows from the database later (``stream.cache_rebuild``).
+what it could not write and copies those windows from the database later (``funnelwatch.stream.cache_rebuild``).
 
 Each write moves the mark of its partitions on: "the counts up to this offset are here". A worker that takes a
 partition over compares the mark with the database's progress, and copies nothing where they agree. A Redis that lost
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from sinks.redis.client import connect
-from sinks.redis.keys import (
+from funnelwatch.sinks.redis.client import connect
+from funnelwatch.sinks.redis.keys import (
     TALLY_FIELDS,
     Mark,
     copied_key,
@@ -38,16 +38,16 @@ from sinks.redis.keys import (
     repairs_key,
     whole_key,
 )
-from sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError, MoveMark, RepairedError
-from stream.clock import wall_clock_ms
-from stream.model import Counts, Series, Tally
+from funnelwatch.sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError, MoveMark, RepairedError
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.model import Counts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pydantic import SecretStr
 
-    from sinks.redis.client import Client
+    from funnelwatch.sinks.redis.client import Client
 
     Read = Callable[[int, int, str], Iterable[tuple[int, Series, Tally]]]
 
@@ -71,7 +71,7 @@ class HotCopy:
     For one thread, which may differ from call to call. The first use connects.
 
     Args:
-        url: see ``sinks.redis.client``.
+        url: see ``funnelwatch.sinks.redis.client``.
         prefix: first part of every key.
         hot_horizon_s: see the settings.
         topic: the events topic, whose marks are kept; without one no marks are read.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sinks.redis.keys import Mark
+    from funnelwatch.sinks.redis.keys import Mark
 
 NOTHING_YET_MS = 2**53
 """From here on a copy is complete that has just begun."""

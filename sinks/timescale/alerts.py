@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

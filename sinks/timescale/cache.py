@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sinks.timescale.counts import row_key, row_tally
+from funnelwatch.sinks.timescale.counts import row_key, row_tally
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database
-    from stream.model import Counts
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.stream.model import Counts
 
 
 class Place(NamedTuple):

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from sinks.timescale.arrays import integers, texts
-from sinks.timescale.database import Database, Row, run
-from sinks.timescale.totals import add_totals
-from stream.faults import point
-from stream.histogram import SLOTS
-from stream.model import CountKey, Counts, Durations, PartitionCounts, Series, Tally
+from funnelwatch.sinks.timescale.arrays import integers, texts
+from funnelwatch.sinks.timescale.database import Database, Row, run
+from funnelwatch.sinks.timescale.totals import add_totals
+from funnelwatch.stream.faults import point
+from funnelwatch.stream.histogram import SLOTS
+from funnelwatch.stream.model import CountKey, Counts, Durations, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from psycopg import Cursor
 
-    from stream.model import DurationKey
+    from funnelwatch.stream.model import DurationKey
 
 KEY_COLUMNS = ("window_ms", "funnel", "step", "os", "browser", "app_version")
 TALLY_COLUMNS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
@@ -96,7 +96,8 @@ class CountStore:
         Raises:
             MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
             TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
-            psycopg.Error: nothing was written, or the outcome is unknown; ``sinks.timescale.errors`` says whether to
+            psycopg.Error: nothing was written, or the outcome is unknown; ``funnelwatch.sinks.timescale.errors`` says
+                whether to
                 repeat the flush as it is, or to look for the event that the database rejects.
         """
         flushed = Flushed()

@@ -9,9 +9,9 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from schemas.redaction import revealed
-from sinks.timescale.errors import is_outage
-from sinks.timescale.queries import QUERIES
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.errors import is_outage
+from funnelwatch.sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

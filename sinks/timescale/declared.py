@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinks.timescale.database import run
+from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 
 def declare(database: Database, funnels: Mapping[str, Sequence[str]]) -> None:

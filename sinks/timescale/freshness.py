@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from stream.freshness import Freshness, FunnelSeen, Why, WorkerSeen, by_workers, freshness, worst
+from funnelwatch.stream.freshness import Freshness, FunnelSeen, Why, WorkerSeen, by_workers, freshness, worst
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 UNTOLD = (
     "It is not known whether these figures are current: the database has no heartbeats of workers yet (a worker of "

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from sinks.timescale.database import run
-from sinks.timescale.refreshing import REFRESHES, ROLLED_UP
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.sinks.timescale.refreshing import REFRESHES, ROLLED_UP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 REFRESH: Final = "policy_refresh_continuous_aggregate"
 VERBS: Final = {REFRESH: "refresh", "policy_compression": "compression", "policy_retention": "retention"}

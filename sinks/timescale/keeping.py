@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sinks.timescale.database import run
+from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 LONGEST_DAYS: Final = 500_000
 """Longer than this no calendar goes back."""

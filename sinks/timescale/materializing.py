@@ -19,14 +19,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from sinks.timescale.database import run
+from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from psycopg import Cursor
 
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

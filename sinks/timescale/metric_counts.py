@@ -1,4 +1,4 @@
-"""The store of counters and timers: each sample once, by the same rule as events (``sinks.timescale.counts``)."""
+"""The store of counters and timers: each sample once, as events are (``funnelwatch.sinks.timescale.counts``)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from producers.times import origin_ms
-from sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
-from sinks.timescale.database import Database, run
-from sinks.timescale.rates import WHOLE_RANGE_MS
-from sinks.timescale.totals import add_metric_totals
-from stream.metric_counting import MetricSeries, admitted
+from funnelwatch.producers.times import origin_ms
+from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
+from funnelwatch.sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.rates import WHOLE_RANGE_MS
+from funnelwatch.sinks.timescale.totals import add_metric_totals
+from funnelwatch.stream.metric_counting import MetricSeries, admitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg import Cursor
 
-    from sinks.timescale.database import Row
-    from stream.metric_counting import Admission, PartitionMetrics
+    from funnelwatch.sinks.timescale.database import Row
+    from funnelwatch.stream.metric_counting import Admission, PartitionMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class MetricStore:
             by: dimensions to tell apart by; others are added up.
             only: dimensions that must have these values; empty: that a series must not have.
             zeros: tell also what was seen before and has no samples there.
-            every_ms: length of the spans of time to tell apart, which begin as ``producers.times.floor_ms`` says; a
+            every_ms: length of the spans of time to tell apart (``funnelwatch.producers.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
         """

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
-    from sinks.timescale.database import Row
+    from funnelwatch.sinks.timescale.database import Row
 
 log = logging.getLogger(__name__)
 

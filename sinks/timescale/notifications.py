@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sinks.timescale.database import Connection, Database, Row, run
+from funnelwatch.sinks.timescale.database import Connection, Database, Row, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinks.timescale.closing import IDLE_VALID_S
-from stream.detector.pipeline import PartitionLook
+from funnelwatch.sinks.timescale.closing import IDLE_VALID_S
+from funnelwatch.stream.detector.pipeline import PartitionLook
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 
 class PipelineStore:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinks.timescale.database import Database
-from sinks.timescale.queries import QUERIES
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from sinks.timescale.database import Connection
+    from funnelwatch.sinks.timescale.database import Connection
 
 
 class Reader(Database):

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from sinks.timescale.database import run
-from sinks.timescale.migrations import has_timescale
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.sinks.timescale.migrations import has_timescale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from psycopg import Cursor
 
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

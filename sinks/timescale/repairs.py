@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinks.timescale.counts import (
+from funnelwatch.sinks.timescale.counts import (
     add_counts,
     add_durations,
     duration_columns,
@@ -15,13 +15,13 @@ from sinks.timescale.counts import (
     row_key,
     row_tally,
 )
-from sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
-    from sinks.timescale.database import Row
-    from stream.model import Counts, Durations
+    from funnelwatch.sinks.timescale.database import Row
+    from funnelwatch.stream.model import Counts, Durations
 
 
 class RepairedMeanwhileError(Exception):

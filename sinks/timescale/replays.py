@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sinks.timescale.database import Row
+    from funnelwatch.sinks.timescale.database import Row
 
 RecordPlace = tuple[str, int, int, int]
 """Topic, partition, offset and Kafka timestamp (ms) of a record."""

@@ -18,18 +18,18 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sinks.timescale.database import run
-from sinks.timescale.materializing import materialize
-from sinks.timescale.migrations import has_timescale
-from sinks.timescale.refreshing import DEFAULT_PATIENCE, Patience, refresh_rollups, schedule_refreshes
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.sinks.timescale.materializing import materialize
+from funnelwatch.sinks.timescale.migrations import has_timescale
+from funnelwatch.sinks.timescale.refreshing import DEFAULT_PATIENCE, Patience, refresh_rollups, schedule_refreshes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from psycopg import Cursor
 
-    from sinks.timescale.database import Database, Row
-    from sinks.timescale.rates import Level
+    from funnelwatch.sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.rates import Level
 
 DAY: Final = timedelta(days=1)
 DAY_MS: Final = 86_400_000

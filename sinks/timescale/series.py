@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinks.timescale.database import run
-from stream.admission import Admitting, FunnelSeries
-from stream.model import Series
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.stream.admission import Admitting, FunnelSeries
+from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from psycopg import Cursor
 
-    from sinks.timescale.database import Database, Row
-    from stream.admission import Admission, SeriesLimits
+    from funnelwatch.sinks.timescale.database import Database, Row
+    from funnelwatch.stream.admission import Admission, SeriesLimits
 
 
 class SeriesStore:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sinks.timescale.queries import QUERIES
-from stream.backtest.history import History, by_funnel
-from stream.model import Series
+from funnelwatch.sinks.timescale.queries import QUERIES
+from funnelwatch.stream.backtest.history import History, by_funnel
+from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

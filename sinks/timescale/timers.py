@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinks.timescale.rates import scope_parameters
+from funnelwatch.sinks.timescale.rates import scope_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sinks.timescale.database import Database
-    from sinks.timescale.rates import Dimension, Level, Scope
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.rates import Dimension, Level, Scope
 
 
 @dataclass(frozen=True, slots=True)

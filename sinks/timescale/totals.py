@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sinks.timescale.database import Database, Row, run
-from stream.freshness import FunnelSeen, WorkerSeen
-from stream.histogram import bounds
+from funnelwatch.sinks.timescale.database import Database, Row, run
+from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
+from funnelwatch.stream.histogram import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from psycopg import Cursor
 
-    from stream.model import Counts, Durations
+    from funnelwatch.stream.model import Counts, Durations
 
 SeriesKey = tuple[str, str, str, str]
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream.backtest.table import moment
-from stream.detector.block import Block
-from stream.detector.detector import Detector
-from stream.detector.state import AlertState, State
-from stream.model import Series, Tally
+from funnelwatch.stream.backtest.table import moment
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.state import AlertState, State
+from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from alert_rules.cases import AlertPart, CasePart, EventPart, HistoryPart, SeriesPart
-    from alert_rules.model import Rules
-    from stream.detector.state import Transition
+    from funnelwatch.alert_rules.cases import AlertPart, CasePart, EventPart, HistoryPart, SeriesPart
+    from funnelwatch.alert_rules.model import Rules
+    from funnelwatch.stream.detector.state import Transition
 
 DAY_MS = 86_400_000
 

@@ -14,10 +14,10 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from producers.csv_records import CsvRecords
-from stream.backtest.history import History, by_funnel
-from stream.backtest.table import TableError, header, moment, opened, whole, width
-from stream.model import Series
+from funnelwatch.producers.csv_records import CsvRecords
+from funnelwatch.stream.backtest.history import History, by_funnel
+from funnelwatch.stream.backtest.table import TableError, header, moment, opened, whole, width
+from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

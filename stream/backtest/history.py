@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.block import Block
-from stream.model import Tally
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.model import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from stream.model import Series
+    from funnelwatch.stream.model import Series
 
     Numbers = NDArray[np.int64]
 

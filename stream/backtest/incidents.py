@@ -21,15 +21,15 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from producers.csv_records import CsvRecords
-from stream.backtest.table import TableError, header, moment, opened, width
-from stream.detector.scan import LONGEST
+from funnelwatch.producers.csv_records import CsvRecords
+from funnelwatch.stream.backtest.table import TableError, header, moment, opened, width
+from funnelwatch.stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from stream.model import Series
+    from funnelwatch.stream.model import Series
 
 NEEDED = ("start", "end")
 SCOPE = ("funnel", "step", "os", "browser", "app_version")

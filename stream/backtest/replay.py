@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from alert_rules.model import DIMENSIONS, DropRule, Rules
-from stream.backtest.incidents import Raised
-from stream.detector.detector import Detector
+from funnelwatch.alert_rules.model import DIMENSIONS, DropRule, Rules
+from funnelwatch.stream.backtest.incidents import Raised
+from funnelwatch.stream.detector.detector import Detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from alert_rules.model import Rule
-    from stream.backtest.history import History
-    from stream.detector.state import Transition
+    from funnelwatch.alert_rules.model import Rule
+    from funnelwatch.stream.backtest.history import History
+    from funnelwatch.stream.detector.state import Transition
 
 SCORES = (4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
 """The scores that are tried for the curve, besides those of the rules."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream.backtest.incidents import match
-from stream.detector.alert import moment
+from funnelwatch.stream.backtest.incidents import match
+from funnelwatch.stream.detector.alert import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stream.backtest.incidents import Incident, Matches, Raised
+    from funnelwatch.stream.backtest.incidents import Incident, Matches, Raised
 
 MONTH_MS = 30 * 86_400_000
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.state import AlertState, State
+from funnelwatch.stream.detector.state import AlertState, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream.detector.counts import Counts
+    from funnelwatch.stream.detector.counts import Counts
 
 BEFORE_MS = 3_600_000
 """The usual share of a series in its funnel is taken from the beginning of its alert, and so long before it."""

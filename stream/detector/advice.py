@@ -6,7 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from schemas.texts import legible
+from funnelwatch.schemas.texts import legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.model import BaseRule, NamedRule
-from alert_rules.templates import render
-from stream.detector.state import State
+from funnelwatch.alert_rules.model import BaseRule, NamedRule
+from funnelwatch.alert_rules.templates import render
+from funnelwatch.stream.detector.state import State
 
 if TYPE_CHECKING:
-    from stream.detector.judge import Sight
-    from stream.detector.scope import Where
-    from stream.detector.state import AlertState
+    from funnelwatch.stream.detector.judge import Sight
+    from funnelwatch.stream.detector.scope import Where
+    from funnelwatch.stream.detector.state import AlertState
 
 
 def alert_message(  # noqa: PLR0917
@@ -73,7 +73,7 @@ def moment(ms: int) -> str:
 
 
 def texts(message: dict[str, Any], sight: Sight) -> dict[str, str]:
-    """The fields that annotations may name, as text (``alert_rules.templates.FIELDS``)."""
+    """The fields that annotations may name, as text (``funnelwatch.alert_rules.templates.FIELDS``)."""
     dimensions = message["dimensions"]
     where = f"{message['where_dimension']}={message['where_value']} ({message['where_share']:.0%} of the loss)"
     return {

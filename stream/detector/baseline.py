@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream.detector.counts import Counts
+    from funnelwatch.stream.detector.counts import Counts
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.intp]

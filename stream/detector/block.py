@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.model import Tally
+from funnelwatch.stream.model import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from stream.model import Series
+    from funnelwatch.stream.model import Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream.detector.judge import Sight
-from stream.detector.scan import deviance_root
-from stream.detector.scope import Where
-from stream.detector.state import AlertState, Reason, State
+from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.scan import deviance_root
+from funnelwatch.stream.detector.scope import Where
+from funnelwatch.stream.detector.state import AlertState, Reason, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alert_rules.model import Rule
+    from funnelwatch.alert_rules.model import Rule
 
 CHANGED_DROP = 0.2
 """A correction is said when the drop differs by this share of what was told,"""

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alert_rules.instruments import ImpressionsRule, instruments
-from alert_rules.model import DIMENSIONS
-from stream.detector.baseline import WIDE_MS, memory_ms
-from stream.detector.block import Block
-from stream.detector.counts import Counts
-from stream.detector.impressions import ImpressionsWatch
-from stream.detector.instrument import explained, firing
-from stream.detector.panel import MAX_LAGS, Panel
-from stream.detector.rule_watch import RuleWatch
-from stream.detector.scan import LONGEST
+from funnelwatch.alert_rules.instruments import ImpressionsRule, instruments
+from funnelwatch.alert_rules.model import DIMENSIONS
+from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.detector.impressions import ImpressionsWatch
+from funnelwatch.stream.detector.instrument import explained, firing
+from funnelwatch.stream.detector.panel import MAX_LAGS, Panel
+from funnelwatch.stream.detector.rule_watch import RuleWatch
+from funnelwatch.stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from alert_rules.instruments import Instrument
-    from alert_rules.model import Rule, Rules
-    from stream.detector.baseline import Kind
-    from stream.detector.state import AlertState, Reason, Transition
-    from stream.model import ClosedWindow, Series
+    from funnelwatch.alert_rules.instruments import Instrument
+    from funnelwatch.alert_rules.model import Rule, Rules
+    from funnelwatch.stream.detector.baseline import Kind
+    from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+    from funnelwatch.stream.model import ClosedWindow, Series
 
     PanelKey = tuple[str, int, Kind]
 

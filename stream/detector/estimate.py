@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.baseline import MEDIAN_LOSS, MINUTE_MS, NARROW_MS, THIN_PER_MINUTE, WEEK_MS, WEEKS, WIDE_MS
-from stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split
+from funnelwatch.stream.detector.baseline import (
+    MEDIAN_LOSS,
+    MINUTE_MS,
+    NARROW_MS,
+    THIN_PER_MINUTE,
+    WEEK_MS,
+    WEEKS,
+    WIDE_MS,
+)
+from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream.detector.counts import Counts
+    from funnelwatch.stream.detector.counts import Counts
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.intp]

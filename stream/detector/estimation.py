@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.baseline import WEEK_MS, WEEKS
-from stream.detector.estimate import estimate_lags, overdispersion, sampled_hours, share_out, spread, unknown, view
+from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS
+from funnelwatch.stream.detector.estimate import (
+    estimate_lags,
+    overdispersion,
+    sampled_hours,
+    share_out,
+    spread,
+    unknown,
+    view,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from stream.detector.counts import Counts
-    from stream.detector.scan import Estimates
+    from funnelwatch.stream.detector.counts import Counts
+    from funnelwatch.stream.detector.scan import Estimates
 
     Span = tuple[int, int]
     """Rows [begin, end)."""

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.texts import legible
-from stream.detector.retire import SAID
-from stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.schemas.texts import legible
+from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream.detector.baseline import WEEK_MS, WEEKS
-from stream.detector.instrument import Finding, advance, minutes, say_again
-from stream.detector.retire import SAID
-from stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS
+from funnelwatch.stream.detector.instrument import Finding, advance, minutes, say_again
+from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from alert_rules.instruments import ImpressionsRule
-    from stream.detector.counts import Column, Counts
+    from funnelwatch.alert_rules.instruments import ImpressionsRule
+    from funnelwatch.stream.detector.counts import Column, Counts
 
 AROUND_MS = 20 * 60_000
 """What is usual is pooled over this much more to each side."""

@@ -8,19 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.instruments import DeadLettersRule, ImpressionsRule, InstrumentRule, SilentRule
-from stream.detector.alert import alert_message
-from stream.detector.judge import Sight
-from stream.detector.machine import step
-from stream.detector.retire import SAID
-from stream.detector.scope import Where
-from stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.alert_rules.instruments import DeadLettersRule, ImpressionsRule, InstrumentRule, SilentRule
+from funnelwatch.stream.detector.alert import alert_message
+from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.machine import step
+from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.scope import Where
+from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from alert_rules.instruments import Instrument
-    from alert_rules.metrics import MetricRules
+    from funnelwatch.alert_rules.instruments import Instrument
+    from funnelwatch.alert_rules.metrics import MetricRules
 
 REASONS = {
     "impressions": Reason.IMPRESSIONS_COLLAPSED,

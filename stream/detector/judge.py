@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.scan import SCALES, SHORT, deviance_root, recovery
-from stream.detector.state import Reason
+from funnelwatch.stream.detector.scan import SCALES, SHORT, deviance_root, recovery
+from funnelwatch.stream.detector.state import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from alert_rules.model import ChangeRule, DropRule, ThresholdRule
-    from stream.detector.panel import Look, Panel
+    from funnelwatch.alert_rules.model import ChangeRule, DropRule, ThresholdRule
+    from funnelwatch.stream.detector.panel import Look, Panel
 
 MIN_DROP_RECENT = 0.10
 BURST = 2.0

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stream.detector.state import AlertState, Reason, State, alert_id
+from funnelwatch.stream.detector.state import AlertState, Reason, State, alert_id
 
 if TYPE_CHECKING:
-    from alert_rules.model import NamedRule
-    from stream.detector.judge import Sight
+    from funnelwatch.alert_rules.model import NamedRule
+    from funnelwatch.stream.detector.judge import Sight
 
 WORSE_DROP = 1.5
 WORSE_SCORE = 1.3

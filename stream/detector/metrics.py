@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.metrics import MetricThresholdRule
-from stream.detector.instrument import Finding, advance, minutes, say_again
-from stream.detector.pipeline import EVERY_FUNNEL
-from stream.detector.retire import SAID
-from stream.detector.state import AlertState, State
+from funnelwatch.alert_rules.metrics import MetricThresholdRule
+from funnelwatch.stream.detector.instrument import Finding, advance, minutes, say_again
+from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
+from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.state import AlertState, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from alert_rules.metrics import MetricRules
-    from stream.detector.state import Reason, Transition
+    from funnelwatch.alert_rules.metrics import MetricRules
+    from funnelwatch.stream.detector.state import Reason, Transition
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.baseline import WEEK_MS, WEEKS, Baseline, baseline
-from stream.detector.estimate import unknown
-from stream.detector.estimation import Estimation
-from stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
+from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS, Baseline, baseline
+from funnelwatch.stream.detector.estimate import unknown
+from funnelwatch.stream.detector.estimation import Estimation
+from funnelwatch.stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream.detector.baseline import Kind
-    from stream.detector.counts import Counts
-    from stream.detector.judge import Evidence
+    from funnelwatch.stream.detector.baseline import Kind
+    from funnelwatch.stream.detector.counts import Counts
+    from funnelwatch.stream.detector.judge import Evidence
 
     Floats = NDArray[np.float64]
 

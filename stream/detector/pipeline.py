@@ -11,15 +11,15 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
-from stream.detector.instrument import Finding, advance, minutes, say_again
-from stream.detector.retire import SAID
-from stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
+from funnelwatch.stream.detector.instrument import Finding, advance, minutes, say_again
+from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from alert_rules.instruments import Instrument
+    from funnelwatch.alert_rules.instruments import Instrument
 
 MINUTE_MS = 60_000
 EVERY_FUNNEL = "*"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alert_rules.instruments import ImpressionsRule
-from alert_rules.metrics import MetricRule
-from alert_rules.model import BaseRule, NamedRule
-from stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.alert_rules.instruments import ImpressionsRule
+from funnelwatch.alert_rules.metrics import MetricRule
+from funnelwatch.alert_rules.model import BaseRule, NamedRule
+from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

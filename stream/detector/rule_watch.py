@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream.detector.absence import Absence
-from stream.detector.alert import alert_message
-from stream.detector.correction import corrected, told, what_was_told
-from stream.detector.judge import QUIET_REASONS, DropJudge, Judge, Sight, StretchJudge
-from stream.detector.machine import step
-from stream.detector.retire import SAID
-from stream.detector.scan import LONGEST
-from stream.detector.scope import Where, held_back, trace, within
-from stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.absence import Absence
+from funnelwatch.stream.detector.alert import alert_message
+from funnelwatch.stream.detector.correction import corrected, told, what_was_told
+from funnelwatch.stream.detector.judge import QUIET_REASONS, DropJudge, Judge, Sight, StretchJudge
+from funnelwatch.stream.detector.machine import step
+from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.scan import LONGEST
+from funnelwatch.stream.detector.scope import Where, held_back, trace, within
+from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from alert_rules.model import Rule
-    from stream.detector.counts import Column, Counts
-    from stream.detector.panel import Look, Panel
+    from funnelwatch.alert_rules.model import Rule
+    from funnelwatch.stream.detector.counts import Column, Counts
+    from funnelwatch.stream.detector.panel import Look, Panel
 
     Explained = Callable[[dict[str, str], Sight, int], bool]
 

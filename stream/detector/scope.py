@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.detector.baseline import baseline
-from stream.detector.scan import LONGEST, due
+from funnelwatch.stream.detector.baseline import baseline
+from funnelwatch.stream.detector.scan import LONGEST, due
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.detector.counts import Column, Counts
-    from stream.detector.panel import Panel
+    from funnelwatch.stream.detector.counts import Column, Counts
+    from funnelwatch.stream.detector.panel import Panel
 
 EXPLAINS = 0.75
 """A narrower series that has lost this share of what the wider one lost explains it."""

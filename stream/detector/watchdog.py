@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stream.detector.state import alert_id
+from funnelwatch.stream.detector.state import alert_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from sinks.timescale.database import Database
-from sinks.timescale.declared import declare
-from sinks.timescale.migrations import has_timescale, migrate
-from sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.declared import declare
+from funnelwatch.sinks.timescale.migrations import has_timescale, migrate
+from funnelwatch.sinks.timescale.retention import refresh
 from tests.stack import drop_database, make_database
 
 if TYPE_CHECKING:

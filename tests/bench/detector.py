@@ -16,13 +16,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import psutil
 
-from alert_rules.loader import parse_rules
-from alert_rules.model import Rules
-from stream.backtest.history import CELLS
-from stream.detector.block import Block
-from stream.detector.detector import Detector
-from stream.detector.panel import REGULARLY, SPREAD, YOUNG
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.model import Rules
+from funnelwatch.stream.backtest.history import CELLS
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.panel import REGULARLY, SPREAD, YOUNG
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 MINUTE = 60_000
 DAY = 1440

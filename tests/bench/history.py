@@ -6,9 +6,9 @@ from contextlib import closing
 from importlib.resources import files
 from typing import TYPE_CHECKING, cast
 
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.retention import refresh
 from tests.bench.speed.topic import PLACES, STEPS, versions_for
 
 if TYPE_CHECKING:

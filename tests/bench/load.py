@@ -17,8 +17,8 @@ from itertools import cycle
 from confluent_kafka import Producer
 from fastavro import schemaless_writer
 
-from schemas.codec import SINGLE_OBJECT
-from schemas.files import SCHEMAS, single_object_fingerprint
+from funnelwatch.schemas.codec import SINGLE_OBJECT
+from funnelwatch.schemas.files import SCHEMAS, single_object_fingerprint
 from tests.bench.speed.topic import events
 
 ID = 36

@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 from confluent_kafka import Producer
 
+from funnelwatch.producers.kafka import producer_properties
+from funnelwatch.producers.producer import FunnelProducer
+from funnelwatch.producers.topics import ensure_topics
 from funnelwatch.settings import Settings
-from producers.kafka import producer_properties
-from producers.producer import FunnelProducer
-from producers.topics import ensure_topics
 from tests.bench.report import circumstances, write
 from tests.bench.speed.__main__ import own_topics
 from tests.proxy import Door

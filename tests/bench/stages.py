@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from confluent_kafka import Consumer, TopicPartition
 
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.bulk import BulkDecoder
+from funnelwatch.schemas.codec import Decoder
 from funnelwatch.settings import Settings
-from producers.topics import ensure_topics
-from schemas.bulk import BulkDecoder
-from schemas.codec import Decoder
-from sinks.redis.hot import HotCopy
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from stream.clock import wall_clock_ms
-from stream.counting import HASHED
-from stream.duplicates import SeenIds
-from stream.parts import Parts
-from stream.tally import tally
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.clock import wall_clock_ms
+from funnelwatch.stream.counting import HASHED
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.parts import Parts
+from funnelwatch.stream.tally import tally
 from tests.bench.contenders.work import TUNED
 from tests.bench.report import circumstances, write
 from tests.bench.speed.__main__ import PARTITIONS, own_topics
@@ -40,7 +40,7 @@ from tests.stack import drop_database, make_database, servers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream.fetch import Fetch
+    from funnelwatch.stream.fetch import Fetch
 
 STAGES = {
     "consume": ("intake", "`Consumer.consume`: a Python object for each message"),

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from funnelwatch.settings import Settings
-from stream.model import Series, Tally
+from funnelwatch.stream.model import Series, Tally
 from tests.board_server import BoardServer
 from tests.board_world import MINUTE_MS, RATES, Trouble, World
 from tests.chromium import MISSING, NAMED, chromium, find_chromium

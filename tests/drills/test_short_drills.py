@@ -12,7 +12,7 @@ from funnelwatch.drills.catalog import DRILLS
 from funnelwatch.drills.drill import Drill, run_drill
 from funnelwatch.drills.plan import Plan, short
 from funnelwatch.drills.servers import Servers
-from stream import faults
+from funnelwatch.stream import faults
 from tests.stack import not_on_tansu
 from tests.worker import ROOT
 

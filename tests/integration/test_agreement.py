@@ -14,9 +14,9 @@ import pytest
 
 from funnelwatch import FunnelProducer
 from funnelwatch.cli.showing import clock
-from schemas.codec import Decoder, Undecodable
-from sinks.timescale.database import Database
-from stream.wilson import wilson_interval
+from funnelwatch.schemas.codec import Decoder, Undecodable
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.wilson import wilson_interval
 from tests.command import succeed_json
 from tests.grafana import View, ask, dashboard, queries
 from tests.integration.test_cli_rate import SMS

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import run
-from sinks.timescale.keeping import forget_alerts
-from sinks.timescale.notifications import NotificationQueue, Queued
-from sinks.timescale.queries import QUERIES
-from sinks.timescale.silences import SilenceStore
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.sinks.timescale.keeping import forget_alerts
+from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued
+from funnelwatch.sinks.timescale.queries import QUERIES
+from funnelwatch.sinks.timescale.silences import SilenceStore
 from tests.alerts import alert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 DAY_MS = 86_400_000
 NOW = 1_790_000_000_000

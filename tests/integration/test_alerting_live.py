@@ -8,13 +8,13 @@ import threading
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from schemas.codec import Decoder
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from stream.detector.pipeline import EVERY_FUNNEL
-from stream.detector.watchdog import is_heartbeat
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
+from funnelwatch.stream.detector.watchdog import is_heartbeat
 from tests.command import succeed, succeed_json
 from tests.repeating import repeating
 from tests.stack import wait_until

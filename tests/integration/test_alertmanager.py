@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from ruamel.yaml import YAML
 
-from deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.ports import HOST
 from tests.alerts import alert, publish
 from tests.integration.test_notifier import notifying
 from tests.programs import found, get_json, needs, post_json, program

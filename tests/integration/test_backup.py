@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from schemas.redaction import revealed
-from sinks.timescale.database import Database
-from sinks.timescale.materializing import materialize
-from sinks.timescale.migrations import migrate
-from sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
 from tests.command import succeed_json
 from tests.filling import count_in
 from tests.integration.test_materializing import agree, notes

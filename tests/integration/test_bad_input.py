@@ -15,12 +15,12 @@ from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewTopic
 from fastavro import schemaless_writer
 
-from schemas.codec import SINGLE_OBJECT
-from schemas.files import SCHEMAS
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from stream.counting import Record, Refused
-from stream.dead_letters import DeadLetters
+from funnelwatch.schemas.codec import SINGLE_OBJECT
+from funnelwatch.schemas.files import SCHEMAS
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.counting import Record, Refused
+from funnelwatch.stream.dead_letters import DeadLetters
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
     ENCODE,
@@ -183,7 +183,7 @@ def test_a_record_stamped_far_in_the_future_or_the_past_stops_nothing(quick: Set
 
 def test_garbage_among_the_closed_windows_does_not_stop_detection(quick: Settings) -> None:
     """Bytes that are no window, and windows that are none of ours, are passed over with a line in the log."""
-    from schemas.codec import Encoder
+    from funnelwatch.schemas.codec import Encoder
 
     encode = Encoder("ClosedWindow")
     ours = {
@@ -264,7 +264,7 @@ def test_a_bad_file_ends_the_worker_with_a_sentence(quick: Settings, setting: st
     else:
         path.write_text(text)
     ended = subprocess.run(
-        [sys.executable, "-m", "stream", "worker", "--without-web"],
+        [sys.executable, "-m", "funnelwatch.stream", "worker", "--without-web"],
         cwd=ROOT,
         env=environment(quick, **{setting: path}),
         capture_output=True,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from deploy.embedded.ports import HOST, free_port
-from schemas.codec import Decoder
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.schemas.codec import Decoder
 from tests import command
 from tests.stack import wait_until
 from tests.traffic import everything, prepared

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Producer
 
-from producers.topics import ensure_topics
-from schemas.codec import Encoder
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
 from tests.command import run, start, succeed
 from tests.stack import wait_until
 

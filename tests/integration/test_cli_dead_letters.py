@@ -13,16 +13,16 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from producers.topics import ensure_topics
-from schemas.codec import Encoder
-from schemas.events import FunnelEvent, Phase
-from schemas.redaction import revealed
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.replays import ReplayStore
-from stream.counting import Record, Refused
-from stream.dead_letter_log import Place
-from stream.dead_letters import DeadLetters
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.events import FunnelEvent, Phase
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.replays import ReplayStore
+from funnelwatch.stream.counting import Record, Refused
+from funnelwatch.stream.dead_letter_log import Place
+from funnelwatch.stream.dead_letters import DeadLetters
 from tests.command import run, succeed, succeed_json
 from tests.integration.topic import read_messages
 from tests.stack import wait_until

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer, TopicCollection, TopicPartition
 
-from deploy.embedded.kafka_client import admin
 from funnelwatch.cli import rebuild_progress
 from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.new_topics import count_on
-from producers.topics import ensure_topics
-from schemas.events import now_ms
-from sinks.redis.hot import HotCopy, IncompleteError
-from sinks.timescale.counts import CountStore, TopicRecreatedError
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.retention import Retention, archive, set_retention
-from stream.model import Series, Tally
+from funnelwatch.deploy.embedded.kafka_client import admin
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.redis.hot import HotCopy, IncompleteError
+from funnelwatch.sinks.timescale.counts import CountStore, TopicRecreatedError
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.stream.model import Series, Tally
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
 from tests.stack import not_on_tansu

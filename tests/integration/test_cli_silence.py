@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.silences import SilenceStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.silences import SilenceStore
 from tests.command import run, succeed, succeed_json
 
 if TYPE_CHECKING:

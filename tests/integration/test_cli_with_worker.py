@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka.admin import AdminClient
 
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.progress import ProgressStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.progress import ProgressStore
 from tests.command import run, succeed_json
 from tests.stack import wait_until
 from tests.traffic import event, prepared, produce, totals

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sinks.timescale.closing import ClosingStore
-from stream import closer as closer_module
-from stream import window_parts
-from stream.closer import Closer
-from stream.counting import Judge, Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.tally import tally
-from stream.validation import Limits
-from stream.window_parts import Assembler
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.stream import closer as closer_module
+from funnelwatch.stream import window_parts
+from funnelwatch.stream.closer import Closer
+from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.tally import tally
+from funnelwatch.stream.validation import Limits
+from funnelwatch.stream.window_parts import Assembler
 from tests.traffic import closed_windows, event, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.database import Database
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import pytest
 
-from producers.collector.keys import hash_of
-from schemas.codec import Decoder
-from schemas.events import now_ms
+from funnelwatch.producers.collector.keys import hash_of
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.schemas.events import now_ms
 from tests.collector import KEY, Collector, Reply, collector, own_settings
 from tests.integration.topic import events_of, read_events, read_messages
 from tests.stack import Servers, wait_until
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from deploy.embedded.stack import Stack
+    from funnelwatch.deploy.embedded.stack import Stack
     from funnelwatch.settings import Settings
 
 SAFARI = (

@@ -10,13 +10,13 @@ import pytest
 
 from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.settings import Settings
-from sinks.timescale.jobs import REFRESH, RELATIONS, ROLLUPS, Job, JobState, read_jobs
-from sinks.timescale.refreshing import follow_dropped
-from sinks.timescale.retention import Retention, set_retention
+from funnelwatch.sinks.timescale.jobs import REFRESH, RELATIONS, ROLLUPS, Job, JobState, read_jobs
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
+from funnelwatch.sinks.timescale.retention import Retention, set_retention
 from tests.integration.test_views import rows
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 
 @pytest.fixture

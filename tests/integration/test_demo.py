@@ -21,7 +21,7 @@ def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(t
     run = Run(tmp_path, "--exit-when-done", "--json")
     try:
         run.wait_for("of history produced", 300)
-        worker = next(child for child in run.seen.values() if "stream" in arguments(child))
+        worker = next(child for child in run.seen.values() if "funnelwatch.stream" in arguments(child))
         worker.kill()
         run.wait_for("it is started again", 120)
         run.wait_for("INCIDENT", 800)

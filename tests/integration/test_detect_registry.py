@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 
-from schemas.codec import Decoder, Encoder
-from schemas.registry import Registry
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from stream.model import ClosedWindow, Series, Tally
-from stream.window_parts import parts_of
+from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.schemas.registry import Registry
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
+from funnelwatch.stream.window_parts import parts_of
 from tests.fake_registry import fake_registry
 from tests.stack import wait_until
 from tests.traffic import everything, now_ms, prepared

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.alerts import AlertStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 
 def alert(alert_id: str, sequence: int, window: int, **more: Any) -> dict[str, Any]:

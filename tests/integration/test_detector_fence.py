@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sinks.timescale.alerts import AlertStore, OvertakenError
+from funnelwatch.sinks.timescale.alerts import AlertStore, OvertakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 
 def test_a_detector_that_was_frozen_does_not_write_old_states_over_newer_ones(connect: Callable[[], Database]) -> None:

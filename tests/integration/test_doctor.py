@@ -11,16 +11,16 @@ from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
-from deploy.embedded.kafka_client import admin
 from funnelwatch.cli import doctor as doctor_module
 from funnelwatch.cli.doctor import check_folder, check_programs, check_python, doctor
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
 from funnelwatch.cli.doctor_services import check_database, check_kafka, check_redis, check_registry
-from schemas.redaction import revealed
-from sinks.timescale.database import Database
-from sinks.timescale.heartbeats import HeartbeatStore
-from sinks.timescale.migrations import migrate
+from funnelwatch.deploy.embedded.kafka_client import admin
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.heartbeats import HeartbeatStore
+from funnelwatch.sinks.timescale.migrations import migrate
 from tests.filling import MINUTE_MS, count_in
 
 if TYPE_CHECKING:

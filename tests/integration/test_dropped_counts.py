@@ -11,11 +11,11 @@ import pytest
 from funnelwatch.answers import Question
 from funnelwatch.asking import ask
 from funnelwatch.settings import Settings
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.rates import Scope
-from sinks.timescale.refreshing import follow_dropped
-from sinks.timescale.retention import (
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.rates import Scope
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
+from funnelwatch.sinks.timescale.retention import (
     LEVELS,
     Retention,
     archive,
@@ -26,7 +26,7 @@ from sinks.timescale.retention import (
     set_retention,
     windows_kept_from,
 )
-from stream.parts import Parts
+from funnelwatch.stream.parts import Parts
 from tests.filling import count_in
 from tests.integration.test_rollups import (
     JOBS,

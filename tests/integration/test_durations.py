@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sinks.timescale.counts import CountStore, MisplacedError
-from sinks.timescale.retention import DURATIONS, Retention, archive, refresh, set_retention
-from stream.histogram import bounds
-from stream.model import PartitionCounts
+from funnelwatch.sinks.timescale.counts import CountStore, MisplacedError
+from funnelwatch.sinks.timescale.retention import DURATIONS, Retention, archive, refresh, set_retention
+from funnelwatch.stream.histogram import bounds
+from funnelwatch.stream.model import PartitionCounts
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_rollups import WIDTHS, drop_what_is_not_kept
 from tests.integration.test_views import DAY_MS, SMS, at, rows
@@ -20,7 +20,7 @@ from tests.integration.test_views import DAY_MS, SMS, at, rows
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 NOW = int(time.time() * 1000)
 TODAY = NOW - NOW % DAY_MS

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import alert_rules
-from schemas.codec import Decoder
+import funnelwatch.alert_rules
+from funnelwatch.schemas.codec import Decoder
 from tests.command import succeed_json
 from tests.ecom import ecom_path
 from tests.stack import wait_until
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from funnelwatch.settings import Settings
 
 DAY_MS = 86_400_000
-THIN = Path(alert_rules.__file__).parent / "examples" / "thin.yml"
+THIN = Path(funnelwatch.alert_rules.__file__).parent / "examples" / "thin.yml"
 LAST_DAY = "2024-06-28"
 
 

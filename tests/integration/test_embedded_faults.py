@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.embedded import folder, postgres_programs, process, redis_server, tansu
-from deploy.embedded.errors import StackError
-from deploy.embedded.ports import HOST
-from deploy.embedded.server import Context, Server, launch
-from deploy.embedded.stack import Stack
-from deploy.embedded.state import KAFKA_CONFIG
+from funnelwatch.deploy.embedded import folder, postgres_programs, process, redis_server, tansu
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.server import Context, Server, launch
+from funnelwatch.deploy.embedded.stack import Stack
+from funnelwatch.deploy.embedded.state import KAFKA_CONFIG
 from tests.stack import Servers, passable
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_a_named_server_that_does_not_answer_is_an_error(
     own_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch, name: str, url: str
 ) -> None:
     """The error names the variable and the address, and says what to do; nothing is started."""
-    monkeypatch.setattr("deploy.embedded.external.PROBE_S", 1.0)
+    monkeypatch.setattr("funnelwatch.deploy.embedded.external.PROBE_S", 1.0)
     stack = own_stack("tansu", {"PATH": os.environ["PATH"], name: url})
     with pytest.raises(StackError, match=f"{name} names {url}, which does not answer: .*unset the variable"):
         stack.up(quiet)

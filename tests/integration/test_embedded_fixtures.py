@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from deploy.embedded.probe import fault
-from schemas.redaction import revealed
+from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings

@@ -10,12 +10,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
-from deploy.embedded import apache_kafka, kafka_jars
-from deploy.embedded.errors import PortTakenError, StackError, UnusableError
-from deploy.embedded.java import find_java
-from deploy.embedded.kafka_client import admin, brokers
-from deploy.embedded.ports import HOST
-from deploy.embedded.server import Context, failure
+from funnelwatch.deploy.embedded import apache_kafka, kafka_jars
+from funnelwatch.deploy.embedded.errors import PortTakenError, StackError, UnusableError
+from funnelwatch.deploy.embedded.java import find_java
+from funnelwatch.deploy.embedded.kafka_client import admin, brokers
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.server import Context, failure
 from tests.stack import apache_is_wanted
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from deploy.embedded.stack import Stack
-    from deploy.embedded.state import StackState
+    from funnelwatch.deploy.embedded.stack import Stack
+    from funnelwatch.deploy.embedded.state import StackState
 
 pytestmark = pytest.mark.skipif(
     not apache_is_wanted(), reason="NOT TESTED: Apache Kafka, because this run is to use another (FUNNELWATCH_TEST_…)"

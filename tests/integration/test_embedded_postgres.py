@@ -15,14 +15,14 @@ import psutil
 import psycopg
 import pytest
 
-from deploy.embedded import postgres_place, postgres_programs, postgres_server
-from deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded import postgres_place, postgres_programs, postgres_server
+from funnelwatch.deploy.embedded.errors import StackError
 from tests.stack import passable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deploy.embedded.stack import Stack
+    from funnelwatch.deploy.embedded.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: what only root runs into; this is not root")
@@ -169,7 +169,7 @@ def test_an_ordinary_user_has_a_stack_of_its_own(tmp_path: Path) -> None:
     os.chown(folder, user.pw_uid, user.pw_gid)
     passable(tmp_path)
     script = (
-        "import sys, psutil\nfrom deploy.embedded.stack import Stack\n"
+        "import sys, psutil\nfrom funnelwatch.deploy.embedded.stack import Stack\n"
         "stack = Stack(sys.argv[1], 'tansu')\nstate = stack.up(print)\n"
         "print({psutil.Process(one.pid).username() for one in state.services.values()})\nstack.down(purge=True)\n"
     )

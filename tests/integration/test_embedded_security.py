@@ -17,19 +17,19 @@ import psycopg
 import pytest
 import redis
 
-from deploy.embedded.passwords import FOLDER
-from deploy.embedded.probe import fault
-from deploy.embedded.state import StackState
 from funnelwatch.cli.doctor import check_stack
+from funnelwatch.deploy.embedded.passwords import FOLDER
+from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.state import StackState
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.settings import STACK_FILE
-from schemas.redaction import revealed
 from tests.command import run
 from tests.stack import docker_is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deploy.embedded.stack import Stack
+    from funnelwatch.deploy.embedded.stack import Stack
     from funnelwatch.settings import Settings
     from tests.stack import Servers
 

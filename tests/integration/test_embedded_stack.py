@@ -14,11 +14,11 @@ import psycopg
 import pytest
 import redis
 
-from deploy.embedded import process
-from deploy.embedded.errors import StackError
-from deploy.embedded.ports import HOST
-from deploy.embedded.state import ServiceState, StackState
 from funnelwatch.cli.stack import topics_are_new
+from funnelwatch.deploy.embedded import process
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.state import ServiceState, StackState
 from funnelwatch.program import PROGRAM
 from tests.integration.test_embedded_faults import program
 from tests.stack import wait_until
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from deploy.embedded.stack import Stack
+    from funnelwatch.deploy.embedded.stack import Stack
 
 
 def quiet(line: str) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.database import Database, is_outage
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

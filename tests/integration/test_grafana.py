@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import run
-from sinks.timescale.declared import declare
-from sinks.timescale.retention import refresh
-from stream.wilson import wilson_interval
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.sinks.timescale.declared import declare
+from funnelwatch.sinks.timescale.retention import refresh
+from funnelwatch.stream.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in
 from tests.grafana import NAMES, View, ask, dashboard, queries
 from tests.integration.test_views import DAY_MS, T, message
@@ -21,7 +21,7 @@ from tests.integration.test_views import DAY_MS, T, message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 FUNNEL = "checkout"
 STEPS = ("cart", "pay", "done")

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.embedded.ports import HOST
-from schemas.redaction import revealed
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.schemas.redaction import revealed
 from tests.filling import MINUTE_MS
 from tests.grafana import NAMES, View, ask, dashboard
 from tests.grafana_server import NEEDED, Grafana, RefusedError, grafana
@@ -23,7 +23,7 @@ from tests.programs import found, needs, program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 pytestmark = NEEDED
 

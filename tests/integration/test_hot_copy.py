@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from deploy.embedded.ports import HOST
-from schemas.redaction import revealed
-from sinks.redis import hot
-from sinks.redis.hot import HotCopy
-from sinks.redis.keys import counts_key
-from sinks.redis.state import IncompleteError
-from sinks.timescale.cache import CacheSource
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from stream.aggregate import Aggregator
-from stream.cache_debt import CacheDebt
-from stream.cache_rebuild import RECHECK_S, CacheRebuild
-from stream.counting import Judge, Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.fetch import Assigned, Fetch
-from stream.judging import Judging
-from stream.model import Series, Tally
-from stream.validation import Limits
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.redis import hot
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.keys import counts_key
+from funnelwatch.sinks.redis.state import IncompleteError
+from funnelwatch.sinks.timescale.cache import CacheSource
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.aggregate import Aggregator
+from funnelwatch.stream.cache_debt import CacheDebt
+from funnelwatch.stream.cache_rebuild import RECHECK_S, CacheRebuild
+from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.fetch import Assigned, Fetch
+from funnelwatch.stream.judging import Judging
+from funnelwatch.stream.model import Series, Tally
+from funnelwatch.stream.validation import Limits
 from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
 from tests.traffic import event, now_ms
@@ -271,7 +271,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     other = CountStore(counting.store._database)
     series = Series("sign_up", "INPUT_NAME", "iOS", "", "1")
     window = now_ms() // 60_000 * 60_000
-    from stream.model import PartitionCounts
+    from funnelwatch.stream.model import PartitionCounts
 
     left_out = PartitionCounts(0, 3, 4, {(window, *series): [1, 0, 0, 0, 0]}, accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer
 
-import stream.intake
-from stream.intake import Fetcher
+import funnelwatch.stream.intake
+from funnelwatch.stream.intake import Fetcher
 from tests.proxy import Door
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import done, prepared, produce, some_events
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
 LENGTH = 4
 NO_ENCRYPTION = (80877103, 80877104)
@@ -110,7 +110,7 @@ def test_an_idle_intake_asks_kafka_seldom(
     def counted(properties: dict[str, Any], **more: Any) -> Consumer:
         return Consumer({**properties, "statistics.interval.ms": 500, "stats_cb": note}, **more)
 
-    monkeypatch.setattr(stream.intake, "Consumer", counted)
+    monkeypatch.setattr(funnelwatch.stream.intake, "Consumer", counted)
     fetcher = Fetcher(prepared(settings), lambda: "id", store, threading.Event())
     try:
         wait_until(lambda: len(fetcher.fetch().at_end) == settings.topic_partitions, "all is read")
@@ -126,7 +126,7 @@ def test_an_idle_worker_asks_the_database_seldom(settings: Settings) -> None:
     """Single statements go without BEGIN and COMMIT, and late windows are looked for where there are some."""
     from urllib.parse import urlsplit
 
-    from schemas.redaction import revealed
+    from funnelwatch.schemas.redaction import revealed
 
     url = revealed(settings.timescale_url)
     parts = urlsplit(url)

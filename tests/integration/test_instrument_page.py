@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.embedded.ports import HOST, free_port
-from producers.collector.line_mapping import load_line_mapping
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.producers.collector.line_mapping import load_line_mapping
 from tests.collector import KEY, collector, own_settings
 from tests.integration.topic import read_events, read_messages
 from tests.stack import kcat_config, wait_until

@@ -6,14 +6,14 @@ import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from schemas.codec import Decoder
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import Database
-from sinks.timescale.pipeline import PipelineStore
-from stream.detector.impressions import LIVE
-from stream.detector.pipeline import EVERY_FUNNEL, SAMPLES
-from stream.detector.state import AlertState
-from stream.detector.watchdog import is_heartbeat
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.pipeline import PipelineStore
+from funnelwatch.stream.detector.impressions import LIVE
+from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, SAMPLES
+from funnelwatch.stream.detector.state import AlertState
+from funnelwatch.stream.detector.watchdog import is_heartbeat
 from tests.filling import count
 from tests.repeating import repeating
 from tests.stack import wait_until
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from funnelwatch.settings import Settings
-    from stream.detector.pipeline import PartitionLook
+    from funnelwatch.stream.detector.pipeline import PartitionLook
     from tests.worker import Worker
 
 WINDOW_MS = 5000

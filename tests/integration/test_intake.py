@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from stream.intake import Fetcher
-from stream.model import PartitionCounts
+from funnelwatch.stream.intake import Fetcher
+from funnelwatch.stream.model import PartitionCounts
 from tests.repeating import repeating
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import event, now_ms, prepared, produce
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
-    from sinks.timescale.database import Database
-    from stream.fetch import Fetch
+    from funnelwatch.sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.stream.fetch import Fetch
 
 
 class Taking:
@@ -199,7 +199,7 @@ def test_a_record_that_was_refused_is_not_remembered_when_the_horizon_is_read_ag
 
 def test_two_fetchers_share_the_partitions_and_one_takes_over(taking: Taking, connect: Callable[[], Database]) -> None:
     """A partition that moves is read on by the other; a fetch of it that comes late is dropped."""
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
     other = Taking(taking.settings, CountStore(connect()))
     with repeating(taking.take, 0):

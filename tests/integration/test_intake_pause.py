@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import TopicPartition
 
-from stream.intake import Fetcher
+from funnelwatch.stream.intake import Fetcher
 from tests.stack import wait_until
 from tests.traffic import event, prepared, produce
 
 if TYPE_CHECKING:
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
 
 def test_a_partition_lost_during_a_hold_is_read_again_when_it_comes_back(settings: Settings, store: CountStore) -> None:

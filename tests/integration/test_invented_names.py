@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alert_rules.live import LiveRules
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.counts import CountStore
-from sinks.timescale.series import SeriesStore
-from sinks.timescale.series_counts import SeriesCounts
-from sinks.timescale.silences import SilenceStore
-from stream.admission import OTHER, SeriesLimits
-from stream.closer import Closer
-from stream.counting import Judge, Record, RecordBatch, Records
-from stream.detect import Detection
-from stream.duplicates import SeenIds
-from stream.model import Series
-from stream.tally import tally
-from stream.validation import Limits, RefusedError
+from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.series import SeriesStore
+from funnelwatch.sinks.timescale.series_counts import SeriesCounts
+from funnelwatch.sinks.timescale.silences import SilenceStore
+from funnelwatch.stream.admission import OTHER, SeriesLimits
+from funnelwatch.stream.closer import Closer
+from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
+from funnelwatch.stream.detect import Detection
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.model import Series
+from funnelwatch.stream.tally import tally
+from funnelwatch.stream.validation import Limits, RefusedError
 from tests.traffic import STEPS, event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from stream.detector.detector import Detector
-    from stream.model import ClosedWindow
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.stream.detector.detector import Detector
+    from funnelwatch.stream.model import ClosedWindow
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000

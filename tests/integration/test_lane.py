@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from pydantic import PrivateAttr
 
-from deploy.embedded.ports import HOST
-from sinks.alerts import lane as lanes
-from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.kind import Kind, When
-from sinks.alerts.lane import Backoff, Lane
-from sinks.alerts.routes import parse_routes
-from sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.sinks.alerts import lane as lanes
+from funnelwatch.sinks.alerts.answer import Answer, Outcome
+from funnelwatch.sinks.alerts.kind import Kind, When
+from funnelwatch.sinks.alerts.lane import Backoff, Lane
+from funnelwatch.sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
 from tests.alerts import alert
 from tests.slow_servers import mail_script, serving
 from tests.stack import wait_until
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from sinks.timescale.notifications import Result
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.notifications import Result
 
 NO_PAUSE = Backoff(first_s=0.0, longest_s=0.0)
 
@@ -107,7 +107,7 @@ def test_a_mail_server_that_is_slower_than_the_session_may_idle_gets_one_copy(
     settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lane keeps its route while it sends: the result is noted, and another notifier does not send the same."""
-    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 1.5)
+    monkeypatch.setattr("funnelwatch.sinks.timescale.notifications.HELD_S", 1.5)
     monkeypatch.setattr(lanes, "KEEP_EVERY_S", 0.2)
     monkeypatch.setattr(lanes, "STANDBY_S", 0.1)
     monkeypatch.setattr(lanes, "IDLE_S", 0.1)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from deploy.embedded.ports import HOST, free_port
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.counts import add_counts
-from sinks.timescale.database import Database, run
-from sinks.timescale.materializing import materialize
-from sinks.timescale.migrations import MissingRightsError, migrate
-from sinks.timescale.reader import Reader
-from sinks.timescale.retention import Retention, archive, refresh, set_retention
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.counts import add_counts
+from funnelwatch.sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.materializing import materialize
+from funnelwatch.sinks.timescale.migrations import MissingRightsError, migrate
+from funnelwatch.sinks.timescale.reader import Reader
+from funnelwatch.sinks.timescale.retention import Retention, archive, refresh, set_retention
 from tests import command
 from tests.board_server import BoardServer
 from tests.extension import NoTimescaleError, timescaledb

@@ -16,8 +16,8 @@ from influxdb_client.client.exceptions import InfluxDBError
 from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
 from influxdb_client.rest import ApiException
 
-from schemas.codec import Decoder
-from schemas.events import now_ms
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.schemas.events import now_ms
 from tests.collector import KEY, Collector, collector, own_settings
 from tests.integration.topic import events_of, read_messages
 from tests.stack import wait_until

@@ -12,14 +12,14 @@ import pytest
 from confluent_kafka import Producer
 
 from funnelwatch import FunnelProducer
-from schemas.codec import Decoder
-from schemas.events import now_ms
-from sinks.timescale.database import Database
-from sinks.timescale.metric_counts import MetricStore
-from sinks.timescale.migrations import migrate
-from sinks.timescale.repairs import RepairStore
-from sinks.timescale.retention import Retention, archive, set_retention
-from stream.detector.watchdog import is_heartbeat
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.metric_counts import MetricStore
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.repairs import RepairStore
+from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.stream.detector.watchdog import is_heartbeat
 from tests.command import run, succeed_json
 from tests.repeating import repeating
 from tests.stack import wait_until

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import DatabaseEncodingError, WindowLengthError, migrate
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import DatabaseEncodingError, WindowLengthError, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from deploy.embedded.ports import HOST, free_port
-from sinks.alerts.lane import Backoff
-from sinks.alerts.notifier import Notifier
-from sinks.alerts.routes import parse_routes
-from sinks.timescale.notifications import NotificationQueue
-from stream.detector.watchdog import heartbeat
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.sinks.alerts.lane import Backoff
+from funnelwatch.sinks.alerts.notifier import Notifier
+from funnelwatch.sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.timescale.notifications import NotificationQueue
+from funnelwatch.stream.detector.watchdog import heartbeat
 from tests import command
 from tests.alerts import alert, publish
 from tests.receivers import anything, mail_server, pagerduty, receiving, slack
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pytest
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 QUICK = Backoff(first_s=0.05, longest_s=0.2)
@@ -183,8 +183,8 @@ def test_a_lane_that_has_to_wait_for_long_keeps_its_route(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The database ends sessions that are idle for long, so that a frozen notifier loses its routes; this one lives."""
-    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 5.0)
-    monkeypatch.setattr("sinks.alerts.lane.KEEP_EVERY_S", 0.3)
+    monkeypatch.setattr("funnelwatch.sinks.timescale.notifications.HELD_S", 5.0)
+    monkeypatch.setattr("funnelwatch.sinks.alerts.lane.KEEP_EVERY_S", 0.3)
     with receiving(anything) as receiver:
         receiver.instead = [(429, {"Retry-After": "7"}, "")]
         with notifying(settings, [hook(receiver.url)]):
@@ -198,9 +198,9 @@ def test_another_notifier_takes_the_route_of_one_that_is_frozen(
     settings: Settings, connect: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message that was under way comes twice, with the same key; all others once, from one of the two."""
-    monkeypatch.setattr("sinks.timescale.notifications.HELD_S", 4.0)
-    monkeypatch.setattr("sinks.alerts.lane.STANDBY_S", 0.2)
-    monkeypatch.setattr("sinks.alerts.lane.KEEP_EVERY_S", 3_600.0)  # a frozen process keeps nothing
+    monkeypatch.setattr("funnelwatch.sinks.timescale.notifications.HELD_S", 4.0)
+    monkeypatch.setattr("funnelwatch.sinks.alerts.lane.STANDBY_S", 0.2)
+    monkeypatch.setattr("funnelwatch.sinks.alerts.lane.KEEP_EVERY_S", 3_600.0)  # a frozen process keeps nothing
     taken_over = threading.Event()
 
     def freeze_the_first(number: int) -> None:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from deploy.embedded.ports import HOST, free_port
-from deploy.embedded.stack import Stack
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.stack import Stack
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.settings import Settings
-from schemas.redaction import revealed
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.database import Database
-from sinks.timescale.freshness import FreshnessStore
-from sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.freshness import FreshnessStore
+from funnelwatch.sinks.timescale.migrations import migrate
 from tests.integration.test_prometheus import exporter
 from tests.programs import get_json, needs, program
 from tests.stack import FOLDER_PREFIX, wait_until
@@ -35,7 +35,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deploy.embedded.state import ServiceState
+    from funnelwatch.deploy.embedded.state import ServiceState
     from tests.worker import Worker
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"

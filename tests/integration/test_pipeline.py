@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from producers.topics import ensure_topics
-from schemas.redaction import revealed
-from sinks.redis.hot import HotCopy
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
+from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
 from tests.proxy import door
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.retention import refresh
 from tests.filling import count_in
 from tests.grafana import View, dashboard, moment, queries
 from tests.integration.test_views import DAY_MS, T
@@ -16,7 +16,7 @@ from tests.integration.test_views import DAY_MS, T
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 DAYS = 40
 FILL = """

@@ -12,14 +12,14 @@ import pytest
 from confluent_kafka import Producer
 from psycopg import sql
 
-from schemas.codec import Encoder
-from schemas.redaction import revealed
-from sinks.timescale.closing import ClosingStore
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database, run
-from sinks.timescale.metric_counts import MetricStore
-from sinks.timescale.migrations import migrate
-from stream.model import PartitionCounts
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.closing import ClosingStore
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.metric_counts import MetricStore
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.model import PartitionCounts
 from tests.command import run as command
 from tests.command import succeed_json
 from tests.stack import wait_until

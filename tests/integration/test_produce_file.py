@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.producers.simulator import Simulator
+from funnelwatch.producers.topics import ensure_topics
 from funnelwatch.program import PROGRAM
-from producers.simulator import Simulator
-from producers.topics import ensure_topics
 from tests.ecom import ecom_counts, ecom_path
 from tests.integration.topic import read_events
 from tests.stack import wait_until

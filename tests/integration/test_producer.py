@@ -14,10 +14,10 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from funnelwatch import FunnelEvent, FunnelProducer, Phase
-from producers.bulk import produce_events
-from producers.simulator import Simulator
-from producers.topics import KafkaUnreachable, ensure_topics
-from schemas.events import now_ms
+from funnelwatch.producers.bulk import produce_events
+from funnelwatch.producers.simulator import Simulator
+from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.schemas.events import now_ms
 from tests.fake_registry import fake_registry
 from tests.integration.topic import read_events, read_messages
 from tests.stack import wait_until

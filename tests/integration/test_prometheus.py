@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 import psycopg
 
-from deploy.embedded.ports import HOST, free_port
-from schemas.redaction import revealed
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.schemas.redaction import revealed
 from tests import command
 from tests.filling import MINUTE_MS, count
 from tests.programs import answers, found, get_json, needs, program

@@ -14,11 +14,11 @@ import pytest
 
 from funnelwatch import asking
 from funnelwatch.cli.showing import clock
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.settings import Settings
-from schemas.redaction import revealed
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import Database
-from sinks.timescale.reader import Reader
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.reader import Reader
 from tests.command import succeed_json
 from tests.filling import MINUTE_MS, count
 from tests.stack import drop_database, make_database

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.events import now_ms
-from sinks.timescale.database import Database
-from stream.metric_counting import MetricSeries
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.metric_counting import MetricSeries
 from tests.filling import MINUTE_MS, count, count_metrics
 from tests.web import served
 

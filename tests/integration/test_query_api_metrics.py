@@ -12,12 +12,12 @@ import pytest
 
 from funnelwatch import metric_asking
 from funnelwatch.cli.showing import clock
+from funnelwatch.schemas.events import now_ms
 from funnelwatch.settings import Settings
-from schemas.events import now_ms
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.retention import Retention, set_retention
-from stream.metric_counting import MetricSeries
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.retention import Retention, set_retention
+from funnelwatch.stream.metric_counting import MetricSeries
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count_metrics
 from tests.stack import drop_database, make_database

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from schemas.redaction import revealed
+from funnelwatch.schemas.redaction import revealed
 from tests.stack import wait_until
 from tests.traffic import totals
 from tests.worker import environment, worker

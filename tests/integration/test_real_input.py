@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from stream.model import Tally
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.model import Tally
 from tests.command import succeed_json
 from tests.ecom import Key, ecom_counts, ecom_path
 from tests.stack import wait_until

@@ -14,16 +14,16 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 
-from producers.times import iso
-from schemas.redaction import revealed
-from sinks.redis.hot import HotCopy, IncompleteError
-from sinks.timescale import repairs
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
-from sinks.timescale.repairs import RepairStore
-from stream.model import Tally
-from stream.window_parts import Assembler
+from funnelwatch.producers.times import iso
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.redis.hot import HotCopy, IncompleteError
+from funnelwatch.sinks.timescale import repairs
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.repairs import RepairStore
+from funnelwatch.stream.model import Tally
+from funnelwatch.stream.window_parts import Assembler
 from tests.command import run, succeed, succeed_json
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (

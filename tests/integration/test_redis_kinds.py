@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from deploy.embedded.ports import HOST, free_port
 from funnelwatch.cli.commands import cli
 from funnelwatch.cli.doctor_services import check_redis
+from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.redis.client import UrlError, connect, explain
+from funnelwatch.stream.cache_rebuild import RETRY_S, TASK
+from funnelwatch.stream.servers import servers
 from funnelwatch.web.board.hot import HotReader
-from schemas.redaction import revealed
-from sinks.redis.client import UrlError, connect, explain
-from stream.cache_rebuild import RETRY_S, TASK
-from stream.servers import servers
 from tests.integration.test_hot_copy import Counting, settle
 from tests.redis_servers import PRIMARY, OwnRedis, cluster, running, watched
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +192,7 @@ def test_redis_that_is_wrong_from_the_start_is_said_and_holds_nothing_up(
     """Events are counted, one line in the log says what is wrong, so does doctor, and no password is in either."""
     with wrong() as url:
         counting = Counting(settings.model_copy(update={"redis_url": url}), store)
-        with caplog.at_level(logging.WARNING, "stream"):
+        with caplog.at_level(logging.WARNING, "funnelwatch.stream"):
             for _ in range(3):
                 counting.feed()
                 assert counting.rebuild.step() == RETRY_S
@@ -269,7 +269,7 @@ def test_a_fault_that_goes_away_is_said_too(
     """Redis is started after the worker: it works again, and has everything."""
     server = OwnRedis()
     counting = Counting(settings.model_copy(update={"redis_url": server.url}), store)
-    with caplog.at_level(logging.WARNING, "stream"):
+    with caplog.at_level(logging.WARNING, "funnelwatch.stream"):
         counting.feed()
         server.start()
         try:

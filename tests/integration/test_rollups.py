@@ -10,12 +10,12 @@ import pytest
 from funnelwatch.answers import Question
 from funnelwatch.asking import BadQuestionError, ask
 from funnelwatch.settings import Settings
-from sinks.timescale.counts import CountStore
-from sinks.timescale.database import Database, run
-from sinks.timescale.migrations import migrate
-from sinks.timescale.rates import Scope
-from sinks.timescale.refreshing import follow_dropped
-from sinks.timescale.retention import LEVELS, RELATIONS, Retention, archive, refresh, set_retention
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.rates import Scope
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
+from funnelwatch.sinks.timescale.retention import LEVELS, RELATIONS, Retention, archive, refresh, set_retention
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import COUNTS, DAY_MS, SMS, at, rows
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sinks.timescale.counts import CountStore
-from sinks.timescale.metric_counts import MetricStore
-from sinks.timescale.repairs import RepairStore
-from sinks.timescale.retention import Retention, archive, set_retention
-from sinks.timescale.totals import TotalsStore
-from stream.metric_counting import MetricSeries, PartitionMetrics
-from stream.model import PartitionCounts
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.metric_counts import MetricStore
+from funnelwatch.sinks.timescale.repairs import RepairStore
+from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.sinks.timescale.totals import TotalsStore
+from funnelwatch.stream.metric_counting import MetricSeries, PartitionMetrics
+from funnelwatch.stream.model import PartitionCounts
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import DAY_MS
 from tests.traffic import now_ms
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database
 
 SMS = "VERIFY_SMS_CODE"
 

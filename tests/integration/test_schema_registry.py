@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch import FunnelProducer
-from schemas.codec import Decoder, Encoder, Reason, Registry, RegistryRefused, Undecodable
-from schemas.files import SCHEMAS
+from funnelwatch.schemas.codec import Decoder, Encoder, Reason, Registry, RegistryRefused, Undecodable
+from funnelwatch.schemas.files import SCHEMAS
 from tests.apicurio import NoRegistryError, apicurio
 from tests.stack import wait_until
 from tests.traffic import STEPS, event, everything, prepared, produce, totals

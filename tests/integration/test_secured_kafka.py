@@ -10,13 +10,13 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from deploy.embedded.kafka_client import admin
 from funnelwatch.cli.doctor_services import check_kafka
 from funnelwatch.cli.faults import clear_faults
-from producers.kafka_refusal import ADVICE
-from producers.producer import FunnelProducer
-from producers.topics import KafkaUnreachable, ensure_topics
-from stream.topic_reader import TopicReader
+from funnelwatch.deploy.embedded.kafka_client import admin
+from funnelwatch.producers.kafka_refusal import ADVICE
+from funnelwatch.producers.producer import FunnelProducer
+from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.stream.topic_reader import TopicReader
 from tests.command import run
 from tests.secure_kafka import ADMIN, APP, READER, WORKER, SecureKafka, secure_kafka
 from tests.stack import apache_is_wanted, wait_until

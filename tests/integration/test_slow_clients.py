@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.program import PROGRAM
 from tests.filling import count
 from tests.stack import wait_until

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Producer
 
-from deploy.embedded.errors import StackError
-from deploy.embedded.java import find_java
-from deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.java import find_java
+from funnelwatch.deploy.embedded.kafka_jars import cache, damage
+from funnelwatch.schemas.codec import Encoder
 from funnelwatch.settings import load_settings
-from schemas.codec import Encoder
-from stream.detector.watchdog import heartbeat
+from funnelwatch.stream.detector.watchdog import heartbeat
 from tests.alerts import alert, publish
 from tests.programs import found, needs
 from tests.stack import kcat_config, not_on_tansu, wait_until

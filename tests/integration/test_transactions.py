@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.progress import ProgressStore
+from funnelwatch.stream.intake import Fetcher
+from funnelwatch.stream.topic_reader import TopicReader
 from funnelwatch.web.board.lag import LogEnds
-from sinks.timescale.database import Database
-from sinks.timescale.progress import ProgressStore
-from stream.intake import Fetcher
-from stream.topic_reader import TopicReader
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import ENCODE, closed_windows, counted, event, prepared, totals
 from tests.worker import worker
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.counts import CountStore
+    from funnelwatch.sinks.timescale.counts import CountStore
 
 pytestmark = not_on_tansu("has no transactions")
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 import pytest
 
-from sinks.timescale.alerts import AlertStore
-from sinks.timescale.database import run
-from sinks.timescale.declared import declare
-from stream.wilson import wilson_interval
+from funnelwatch.sinks.timescale.alerts import AlertStore
+from funnelwatch.sinks.timescale.database import run
+from funnelwatch.sinks.timescale.declared import declare
+from funnelwatch.stream.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in
 
 if TYPE_CHECKING:
-    from sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 T = 1_794_996_000_000
 """2026-11-18T10:00:00Z."""
@@ -64,7 +64,7 @@ def spread() -> dict[tuple[int, str, str, str, str], list[int]]:
 def test_a_level_is_the_sum_of_its_windows_with_rates_and_intervals(
     either: Database, funnel: str, level: str, width_ms: int
 ) -> None:
-    """Counts of each bucket are added up by hand, rate and interval by the formula of ``stream.wilson``."""
+    """Counts of each bucket are added up by hand, rate and interval by the formula of ``funnelwatch.stream.wilson``."""
     expected: dict[tuple[datetime, str], list[int]] = {}
     for (window, _, os, _, _), tally in spread().items():
         kept = expected.setdefault((at(window - window % width_ms), os), [0] * 5)

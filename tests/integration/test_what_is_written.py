@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
-from schemas.redaction import revealed
-from sinks.timescale.database import Database
-from sinks.timescale.migrations import migrate
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
 from tests.stack import wait_until
 from tests.traffic import admin, closed_windows, done, prepared, produce, some_events
 from tests.worker import worker

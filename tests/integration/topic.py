@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.codec import Decoder
+from funnelwatch.schemas.codec import Decoder
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

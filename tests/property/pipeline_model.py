@@ -15,26 +15,26 @@ import psycopg
 import redis
 from confluent_kafka import Message
 
+from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
 from funnelwatch.settings import Settings
-from schemas.codec import Reason, RegistryUnavailable, Undecodable
-from sinks.redis.keys import Mark
-from sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError
-from sinks.timescale.cache import Place
-from sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
-from stream import aggregate, intake, judging
-from stream.cache_debt import CacheDebt
-from stream.cache_rebuild import CacheRebuild
-from stream.counting import Judge
-from stream.validation import Limits
+from funnelwatch.sinks.redis.keys import Mark
+from funnelwatch.sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError
+from funnelwatch.sinks.timescale.cache import Place
+from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
+from funnelwatch.stream import aggregate, intake, judging
+from funnelwatch.stream.cache_debt import CacheDebt
+from funnelwatch.stream.cache_rebuild import CacheRebuild
+from funnelwatch.stream.counting import Judge
+from funnelwatch.stream.validation import Limits
 from tests.traffic import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sinks.redis.state import MoveMark
-    from stream.counting import Refused
-    from stream.fetch import Assigned, JudgedFetch
-    from stream.model import Counts, Durations, PartitionCounts
+    from funnelwatch.sinks.redis.state import MoveMark
+    from funnelwatch.stream.counting import Refused
+    from funnelwatch.stream.fetch import Assigned, JudgedFetch
+    from funnelwatch.stream.model import Counts, Durations, PartitionCounts
 
 HORIZON_S = 100.0
 TOPIC = "events"

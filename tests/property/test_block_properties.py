@@ -10,14 +10,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alert_rules.loader import parse_rules
-from alert_rules.model import Rules
-from stream.detector.block import Block
-from stream.detector.detector import Detector
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.model import Rules
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 if TYPE_CHECKING:
-    from stream.detector.state import Transition
+    from funnelwatch.stream.detector.state import Transition
 
 WINDOW = 1_800_000
 BEGIN = 1_700_438_400_000

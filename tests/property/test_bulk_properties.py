@@ -12,14 +12,14 @@ from fastavro import schemaless_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.bulk import NONE, BulkDecoder
-from schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
-from schemas.files import SCHEMAS, plain
-from schemas.registry import UnknownSchemaId
-from stream.counting import HASHED, Judge, Judged, Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.hash_table import HashTable
-from stream.validation import Horizon, Limits
+from funnelwatch.schemas.bulk import NONE, BulkDecoder
+from funnelwatch.schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
+from funnelwatch.schemas.files import SCHEMAS, plain
+from funnelwatch.schemas.registry import UnknownSchemaId
+from funnelwatch.stream.counting import HASHED, Judge, Judged, Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.hash_table import HashTable
+from funnelwatch.stream.validation import Horizon, Limits
 from tests.traffic import event
 
 NOW = 1_700_000_000_000

@@ -9,19 +9,19 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import Reason, Undecodable
-from schemas.page import digests_of
-from sinks.timescale.closing import PartitionWatermark
-from sinks.timescale.counts import merged
-from stream.active import ActiveSeries
-from stream.counting import Judge, Judged, Record, RecordBatch, Records, joined
-from stream.duplicates import SeenIds
-from stream.model import ClosedWindow, Counts, Durations, Series, Tally
-from stream.tally import tally, watermark_of
-from stream.validation import Limits
-from stream.watermark import topic_watermark
-from stream.window_parts import Assembler, parts_of
-from stream.windows import last_closed, window_start
+from funnelwatch.schemas.codec import Reason, Undecodable
+from funnelwatch.schemas.page import digests_of
+from funnelwatch.sinks.timescale.closing import PartitionWatermark
+from funnelwatch.sinks.timescale.counts import merged
+from funnelwatch.stream.active import ActiveSeries
+from funnelwatch.stream.counting import Judge, Judged, Record, RecordBatch, Records, joined
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.model import ClosedWindow, Counts, Durations, Series, Tally
+from funnelwatch.stream.tally import tally, watermark_of
+from funnelwatch.stream.validation import Limits
+from funnelwatch.stream.watermark import topic_watermark
+from funnelwatch.stream.window_parts import Assembler, parts_of
+from funnelwatch.stream.windows import last_closed, window_start
 from tests.traffic import event, naive_counts, naive_durations
 
 if TYPE_CHECKING:

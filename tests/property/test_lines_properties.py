@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from influxdb_client import Point as Written
 
-from producers.collector.lines import PRECISIONS, BadLine, Point, parse_lines
+from funnelwatch.producers.collector.lines import PRECISIONS, BadLine, Point, parse_lines
 
 # The library reads no subnormal floats. The protocol has no way to write a newline, or a backslash at the end, of a
 # name or a tag, and no NUL anywhere.

@@ -8,12 +8,19 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import Decoder, Encoder
-from sinks.timescale.counts import merged
-from stream.counting import Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.metric_counting import MetricJudge, MetricSeries, MetricsJudged, admitted, settled, tally_metrics
-from stream.validation import Limits, RefusedError
+from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.sinks.timescale.counts import merged
+from funnelwatch.stream.counting import Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.metric_counting import (
+    MetricJudge,
+    MetricSeries,
+    MetricsJudged,
+    admitted,
+    settled,
+    tally_metrics,
+)
+from funnelwatch.stream.validation import Limits, RefusedError
 from tests.traffic import BORDERS
 
 NOW = 1_700_000_000_000

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.timescale.counts import merged
-from stream.counting import Judge, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
-from stream.tally import counts_of, durations_of
+from funnelwatch.sinks.timescale.counts import merged
+from funnelwatch.stream.counting import Judge, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
+from funnelwatch.stream.tally import counts_of, durations_of
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 
 if TYPE_CHECKING:
-    from stream.model import Counts, Durations
+    from funnelwatch.stream.model import Counts, Durations
 
 RANGE_MS = (NOW // WINDOW_MS * WINDOW_MS - 3 * WINDOW_MS, NOW // WINDOW_MS * WINDOW_MS + WINDOW_MS)
 STEPS_THEN = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alert_rules.loader import parse_rules
-from alert_rules.model import Rules
-from stream.detector.block import Block
-from stream.detector.detector import Detector
-from stream.model import Series
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.model import Rules
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.model import Series
 from tests.report.world import MONDAY
 
 if TYPE_CHECKING:

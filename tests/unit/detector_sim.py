@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.backtest.history import by_funnel
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.stream.backtest.history import by_funnel
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stream.detector.detector import Detector
+    from funnelwatch.stream.detector.detector import Detector
 
 DAY_MS = 86_400_000
 MONDAY = 1_700_438_400_000  # 2023-11-20T00:00:00Z

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alert_rules.instruments import ImpressionsRule, SilentRule
-from alert_rules.loader import parse_rules
-from alert_rules.metrics import MetricRules
-from alert_rules.model import Rules
-from stream.detector.detector import Detector
-from stream.detector.metrics import MetricLook, MetricWatch
-from stream.detector.pipeline import Look, PartitionLook, PipelineWatch
-from stream.detector.state import AlertState, Reason, State
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.alert_rules.instruments import ImpressionsRule, SilentRule
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.metrics import MetricRules
+from funnelwatch.alert_rules.model import Rules
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
+from funnelwatch.stream.detector.pipeline import Look, PartitionLook, PipelineWatch
+from funnelwatch.stream.detector.state import AlertState, Reason, State
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.unit.detector_sim import learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from alert_rules.model import NamedRule
-    from stream.detector.state import Transition
+    from funnelwatch.alert_rules.model import NamedRule
+    from funnelwatch.stream.detector.state import Transition
 
 W = 60_000
 USUAL = 120

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.settings import Settings
-from producers.collector.intake import Checks, Fault
-from schemas.codec import Decoder, Encoder
-from stream.admission import OTHER, Admitting, SeriesLimits
-from stream.counting import Judge, Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.model import Series
-from stream.validation import Limits, Refusal, RefusedError
+from funnelwatch.stream.admission import OTHER, Admitting, SeriesLimits
+from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.model import Series
+from funnelwatch.stream.validation import Limits, Refusal, RefusedError
 from tests.traffic import event, now_ms
 
 DECLARED = {"sign_up": ("A", "B")}

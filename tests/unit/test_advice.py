@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stream.detector.advice import advised
+from funnelwatch.stream.detector.advice import advised
 
 HOUR = 3_600_000
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sinks.timescale.queries import QUERIES
+from funnelwatch.sinks.timescale.queries import QUERIES
 
 KEY = re.compile(r"hashtextextended\(('[^']+'[^,]*), (.+?)\)(?=\)| AS|,|$)", re.MULTILINE)
 OF_THE_SCHEMA = "to_regclass('deployment')::oid::bigint"

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.embedded.ports import HOST
-from schemas.texts import legible
-from sinks.alerts.answer import Outcome
-from sinks.alerts.pagerduty import PagerDuty
-from sinks.alerts.routes import parse_routes
-from sinks.alerts.slack import message
-from sinks.alerts.texts import headline, summary
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.schemas.texts import legible
+from funnelwatch.sinks.alerts.answer import Outcome
+from funnelwatch.sinks.alerts.pagerduty import PagerDuty
+from funnelwatch.sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.alerts.slack import message
+from funnelwatch.sinks.alerts.texts import headline, summary
 from tests.alerts import alert
 from tests.receivers import pagerduty, receiving, slack
 from tests.slow_servers import mail_script, serving
 
 if TYPE_CHECKING:
-    from sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.kind import Kind
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 

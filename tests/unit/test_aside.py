@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sinks.alerts.aside import aside
+from funnelwatch.sinks.alerts.aside import aside
 
 
 def test_the_result_comes_and_ticks_meanwhile() -> None:

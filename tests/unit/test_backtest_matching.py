@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from stream.backtest.incidents import ECHO_WINDOWS, GRACE_WINDOWS, Incident, Raised, match
-from stream.backtest.report import Judged, figures
+from funnelwatch.stream.backtest.incidents import ECHO_WINDOWS, GRACE_WINDOWS, Incident, Raised, match
+from funnelwatch.stream.backtest.report import Judged, figures
 
 W = 60_000
 IOS = {"os": "iOS"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import faust
 import pytest
 
-from stream.batch_channel import WAITED_FOR, BatchChannel, backlog
-from stream.fetch import JudgedFetch
+from funnelwatch.stream.batch_channel import WAITED_FOR, BatchChannel, backlog
+from funnelwatch.stream.fetch import JudgedFetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

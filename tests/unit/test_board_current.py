@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
 from funnelwatch.web.board.current import current
 from funnelwatch.web.board.record import Record
 from funnelwatch.web.board.source import Source
-from stream.freshness import FunnelSeen, WorkerSeen
 
 NOW = 1_795_716_900_000  # 2026-11-26 18:15:00 UTC
 MINUTE = 60_000

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from funnelwatch.sinks.timescale.rates import Rate
+from funnelwatch.stream.detector.baseline import WEEK_MS, baseline
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.model import Series, Tally
+from funnelwatch.stream.wilson import wilson_interval
 from funnelwatch.web.board.expected import Ordinary, expected_rates, needed
 from funnelwatch.web.board.hot import Hot, of_now, wanted
 from funnelwatch.web.board.judge import judge
 from funnelwatch.web.board.question import RANGES, Question, QuestionError
 from funnelwatch.web.board.record import History, Progress, Record
 from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message, touches
-from sinks.timescale.rates import Rate
-from stream.detector.baseline import WEEK_MS, baseline
-from stream.detector.block import Block
-from stream.detector.counts import Counts
-from stream.model import Series, Tally
-from stream.wilson import wilson_interval
 
 MINUTE = 60_000
 T = 1_794_996_000_000

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from producers.bridge.deltas import START_TIME, Seen, State, done, plan, records
-from producers.bridge.mapping import BridgeFileError, Map, load_targets
+from funnelwatch.producers.bridge.deltas import START_TIME, Seen, State, done, plan, records
+from funnelwatch.producers.bridge.mapping import BridgeFileError, Map, load_targets
 
 SHOWN = Map.model_validate(
     {"metric": "shown_total", "where": {"env": "prod"},

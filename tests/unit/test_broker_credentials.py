@@ -17,7 +17,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from funnelwatch.kafka_config import KafkaConfigError
 from funnelwatch.settings import Settings
-from stream.broker_credentials import broker_addresses, broker_credentials
+from funnelwatch.stream.broker_credentials import broker_addresses, broker_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from funnelwatch.producers import bulk
+from funnelwatch.producers.simulator import Simulator
 from funnelwatch.settings import Settings
-from producers import bulk
-from producers.simulator import Simulator
 
 TAKEN_BEFORE = 7
 HOUR_MS = 3_600_000

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stream import cache_rebuild
-from stream.model import PartitionCounts
+from funnelwatch.stream import cache_rebuild
+from funnelwatch.stream.model import PartitionCounts
 from tests.property.pipeline_model import SETTINGS, START, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream.fetch import JudgedFetch
-    from stream.model import Counts
+    from funnelwatch.stream.fetch import JudgedFetch
+    from funnelwatch.stream.model import Counts
     from tests.property.pipeline_model import Worker
 
 SERIES = 20

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alert_rules.cases import load_cases
-from alert_rules.loader import RuleFileError
+from funnelwatch.alert_rules.cases import load_cases
+from funnelwatch.alert_rules.loader import RuleFileError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cases"
 FAULTS = {

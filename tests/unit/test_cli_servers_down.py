@@ -6,7 +6,7 @@ import pytest
 
 from funnelwatch.cli import rebuild_progress
 from funnelwatch.settings import Settings
-from stream import topic_reader
+from funnelwatch.stream import topic_reader
 from tests.command import run
 
 NOWHERE = Settings(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import schemas.codec
-from schemas.codec import SCHEMAS, Decoder, Encoder, Reason, Undecodable
-from schemas.files import HERE, plain, single_object_fingerprint
+import funnelwatch.schemas.codec
+from funnelwatch.schemas.codec import SCHEMAS, Decoder, Encoder, Reason, Undecodable
+from funnelwatch.schemas.files import HERE, plain, single_object_fingerprint
 
 EVENT: dict[str, Any] = {
     "event_id": "e-1",
@@ -226,5 +226,5 @@ def test_bytes_of_an_earlier_schema_are_resolved_by_fingerprint(monkeypatch: pyt
     value = b"\xc3\x01" + single_object_fingerprint(parsed) + body.getvalue()
     assert reason_of(value) == Reason.UNKNOWN_FINGERPRINT
 
-    monkeypatch.setattr(schemas.codec, "history", lambda name: (parsed,))
+    monkeypatch.setattr(funnelwatch.schemas.codec, "history", lambda name: (parsed,))
     assert Decoder("FunnelEvent")(value) == {**EVENT, "contexts": {}}

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from funnelwatch.cli.commands import cli
 from funnelwatch.funnels import BUILT_IN
+from funnelwatch.producers.collector.app import create_app
+from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.keys import KeysError, hash_of, load_keys, new_key
+from funnelwatch.producers.collector.limits import BURST_S, RateLimit
+from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.settings import Settings
-from producers.collector.app import create_app
-from producers.collector.intake import Checks, Fault
-from producers.collector.keys import KeysError, hash_of, load_keys, new_key
-from producers.collector.limits import BURST_S, RateLimit
-from producers.collector.user_agent import platform_and_browser
 from tests.worker import environment
 
 if TYPE_CHECKING:

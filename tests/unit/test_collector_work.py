@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from producers.collector.body import MOST_MEMBERS
-from producers.collector.events import collect
-from producers.collector.keys import hash_of
-from producers.collector.lines import BadLine, parse_lines, split_lines
-from producers.collector.problem import LONGEST_DETAIL, Problem
-from producers.collector.service import LONGEST_MESSAGE
-from producers.collector.turns import SLICE
+from funnelwatch.producers.collector.body import MOST_MEMBERS
+from funnelwatch.producers.collector.events import collect
+from funnelwatch.producers.collector.keys import hash_of
+from funnelwatch.producers.collector.lines import BadLine, parse_lines, split_lines
+from funnelwatch.producers.collector.problem import LONGEST_DETAIL, Problem
+from funnelwatch.producers.collector.service import LONGEST_MESSAGE
+from funnelwatch.producers.collector.turns import SLICE
 from tests.collector_in_process import Asked, app_of
 
 MEGABYTE = 1_000_000

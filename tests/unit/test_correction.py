@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from alert_rules.loader import parse_rules
-from alert_rules.model import Rules
-from stream.detector.detector import Detector
-from stream.detector.state import AlertState, State, Transition
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.model import Rules
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.state import AlertState, State, Transition
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.unit.detector_sim import learn
 
 W = 60_000

@@ -9,8 +9,8 @@ import pytest
 
 from funnelwatch.answers import Answer, Question, as_csv
 from funnelwatch.metric_asking import MetricAnswer, MetricQuestion
-from sinks.timescale.metric_counts import MetricTotal
-from sinks.timescale.rates import Rate, Scope
+from funnelwatch.sinks.timescale.metric_counts import MetricTotal
+from funnelwatch.sinks.timescale.rates import Rate, Scope
 
 FORMULAS = [
     '=HYPERLINK("http://evil.example","x")',

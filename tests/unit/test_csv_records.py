@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.csv_records import MOST_LINES, CsvRecords
-from producers.importing import Account, events_of
-from producers.own_rows import own_row
-from stream.backtest.csv_counts import read_counts
-from stream.backtest.table import TableError
+from funnelwatch.producers.csv_records import MOST_LINES, CsvRecords
+from funnelwatch.producers.importing import Account, events_of
+from funnelwatch.producers.own_rows import own_row
+from funnelwatch.stream.backtest.csv_counts import read_counts
+from funnelwatch.stream.backtest.table import TableError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,11 +14,11 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from ruamel.yaml import YAML
 
-from deploy.grafana.__main__ import DOCS, documents, pictures
-from deploy.grafana.alerts import AT_ITS_TIME
-from deploy.grafana.parts import SQL
-from stream import metrics
-from stream.ages import LABELS, ages
+from funnelwatch.deploy.grafana.__main__ import DOCS, documents, pictures
+from funnelwatch.deploy.grafana.alerts import AT_ITS_TIME
+from funnelwatch.deploy.grafana.parts import SQL
+from funnelwatch.stream import metrics
+from funnelwatch.stream.ages import LABELS, ages
 from tests.grafana import FOLDER, NAMES, dashboard, queries
 
 GRAFANA = FOLDER.parent
@@ -26,7 +26,7 @@ BUILT_IN = {"__from", "__to", "__rate_interval"}
 
 
 def test_the_files_are_what_the_code_makes() -> None:
-    """Whoever changes a dashboard runs ``python -m deploy.grafana``."""
+    """Whoever changes a dashboard runs ``python -m funnelwatch.deploy.grafana``."""
     assert documents() == {path.name: path.read_text() for path in FOLDER.iterdir()}
 
 
@@ -194,7 +194,7 @@ def test_a_frame_may_show_grafana_and_nobody_signs_up() -> None:
 
 
 def test_the_pictures_in_the_docs_show_the_dashboards_as_they_are() -> None:
-    """``python -m deploy.grafana`` would change no picture; each has the titles of all panels, escaped."""
+    """``python -m funnelwatch.deploy.grafana`` would change no picture; each has the titles of all panels, escaped."""
     for name, picture in pictures().items():
         assert (DOCS / name).read_text() == picture
         dashboard = json.loads((FOLDER / name.removeprefix("grafana-").replace(".svg", ".json")).read_text())

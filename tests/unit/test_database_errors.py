@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sinks.timescale.errors import ErrorKind, is_outage, kind_of, kind_of_code
+from funnelwatch.sinks.timescale.errors import ErrorKind, is_outage, kind_of, kind_of_code
 
 CODES = {
     "08000": ErrorKind.OUTAGE,

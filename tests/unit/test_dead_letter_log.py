@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from funnelwatch.cli.dead_letter_view import hexdump
 from funnelwatch.funnels import BUILT_IN
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.events import FunnelEvent, Phase
 from funnelwatch.settings import Settings
-from schemas.codec import Encoder
-from schemas.events import FunnelEvent, Phase
-from stream.dead_letter_log import DeadLetter, Place, decodable_fields, judge_of, parse_letter, refusal_now, unique
+from funnelwatch.stream.dead_letter_log import (
+    DeadLetter,
+    Place,
+    decodable_fields,
+    judge_of,
+    parse_letter,
+    refusal_now,
+    unique,
+)
 
 EVENT = FunnelEvent(
     sign_up_session_id="s", step="INPUT_NAME", phase=Phase.IMPRESSION, os="iOS", ts=1_000, event_id="e"

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from deploy.image_lock import EMBEDDED, dependencies, part
 from funnelwatch.cli.commands import COMMANDS
+from funnelwatch.deploy.image_lock import EMBEDDED, dependencies, part
 from funnelwatch.settings import PREFIX, Settings
-from sinks.alerts.routes import load_routes
+from funnelwatch.sinks.alerts.routes import load_routes
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.detector.scan import deviance_root
+from funnelwatch.stream.detector.scan import deviance_root
 from tests.report.measure import delays, false_alarms, unexplained
 from tests.report.rivals import RIVALS, alarms
 from tests.report.runner import run

@@ -11,11 +11,11 @@ from typing import Any
 import fastavro
 import pytest
 
-from alert_rules.loader import load_rules, parse_rules
-from alert_rules.model import Rules
-from stream.detector.detector import Detector
-from stream.detector.state import AlertState, Reason, State, Transition
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.alert_rules.loader import load_rules, parse_rules
+from funnelwatch.alert_rules.model import Rules
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.unit.detector_sim import DAY_MS, MONDAY, Sim, learn
 
 MINUTE = 60_000

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from alert_rules.model import DropRule
-from stream.detector.counts import Column
-from stream.detector.judge import Sight
-from stream.detector.machine import step
-from stream.detector.scope import held_back
-from stream.detector.state import AlertState
+from funnelwatch.alert_rules.model import DropRule
+from funnelwatch.stream.detector.counts import Column
+from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.machine import step
+from funnelwatch.stream.detector.scope import held_back
+from funnelwatch.stream.detector.state import AlertState
 
 W = 60_000
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.detector.scan import LONGEST, SCALES, Estimates, Scan, scan
+from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, Scan, scan
 from tests.report.measure import delays
 from tests.report.runner import run
 from tests.report.world import DAY_MS, Drawn, Incident, World, draw

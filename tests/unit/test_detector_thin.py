@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import alert_rules
-from alert_rules.loader import load_rules
-from stream.detector.detector import Detector
-from stream.model import ClosedWindow, Series, Tally
+import funnelwatch.alert_rules
+from funnelwatch.alert_rules.loader import load_rules
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.ecom import ecom_counts, ecom_path
 
 HOUR_MS = 3_600_000
-THIN = Path(alert_rules.__file__).parent / "examples" / "thin.yml"
+THIN = Path(funnelwatch.alert_rules.__file__).parent / "examples" / "thin.yml"
 
 
 @pytest.mark.parametrize("hours", [6, 12, 24])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 
-from producers.importing import Account, events_of
-from producers.mapper import Mapper
-from producers.mapping import load_mapping
-from schemas.files import HERE
+from funnelwatch.producers.importing import Account, events_of
+from funnelwatch.producers.mapper import Mapper
+from funnelwatch.producers.mapping import load_mapping
+from funnelwatch.schemas.files import HERE
 from tests.ecom import Key, ecom_counts, ecom_path
 
 MAPPING = HERE.parent / "producers" / "mappings" / "ecom.yml"

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from deploy.embedded import external, folder, kafka_jars, passwords, private
-from deploy.embedded.errors import StackError
-from deploy.embedded.java import parse_version
-from deploy.embedded.ports import HOST, RANGE, free_ports
-from deploy.embedded.server import Context
-from deploy.embedded.stack import Stack
-from deploy.embedded.state import ServiceState, StackState
-from deploy.embedded.tansu import TansuServer
+from funnelwatch.deploy.embedded import external, folder, kafka_jars, passwords, private
+from funnelwatch.deploy.embedded.errors import StackError
+from funnelwatch.deploy.embedded.java import parse_version
+from funnelwatch.deploy.embedded.ports import HOST, RANGE, free_ports
+from funnelwatch.deploy.embedded.server import Context
+from funnelwatch.deploy.embedded.stack import Stack
+from funnelwatch.deploy.embedded.state import ServiceState, StackState
+from funnelwatch.deploy.embedded.tansu import TansuServer
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.settings import Settings
-from schemas.redaction import revealed
 
 if TYPE_CHECKING:
     from pathlib import Path

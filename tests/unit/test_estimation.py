@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stream.detector.block import Block
-from stream.detector.counts import Counts
-from stream.detector.estimation import Estimation, estimate
-from stream.detector.panel import SPREAD, Panel
-from stream.model import Series
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.detector.estimation import Estimation, estimate
+from funnelwatch.stream.detector.panel import SPREAD, Panel
+from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
-    from stream.detector.scan import Estimates
+    from funnelwatch.stream.detector.scan import Estimates
 
 WINDOW = 600_000
 DAY = 144

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from funnelwatch import FunnelEvent, Phase, Status
-from schemas.events import fault, now_ms
+from funnelwatch.schemas.events import fault, now_ms
 
 SHOWN: dict[str, Any] = {"sign_up_session_id": "s", "step": "A", "phase": Phase.IMPRESSION}
 JUDGED: dict[str, Any] = {**SHOWN, "phase": Phase.POST_VERIFICATION, "status": Status.SUCCESS}

@@ -9,7 +9,7 @@ import pytest
 from funnelwatch.cli.doctor_lag import Look, Oldest, judge_lag
 from funnelwatch.cli.doctor_pipeline import judge_funnels, judge_workers
 from funnelwatch.settings import Settings
-from stream.freshness import (
+from funnelwatch.stream.freshness import (
     Freshness,
     FunnelSeen,
     Why,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelwatch.drills.ledger import durations_of
-from stream.histogram import SLOTS, bounds, buckets
+from funnelwatch.stream.histogram import SLOTS, bounds, buckets
 from tests.traffic import bucket, event
 
 LONGEST = 3650 * 86_400_000

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alert_rules.instruments import ImpressionsRule
-from stream.detector.block import Block
-from stream.detector.counts import Counts
-from stream.detector.impressions import ImpressionsWatch
-from stream.detector.state import AlertState
-from stream.model import Series, Tally
+from funnelwatch.alert_rules.instruments import ImpressionsRule
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.detector.impressions import ImpressionsWatch
+from funnelwatch.stream.detector.state import AlertState
+from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from producers.collector.keys import hash_of
-from schemas.events import now_ms
+from funnelwatch.producers.collector.keys import hash_of
+from funnelwatch.schemas.events import now_ms
 from tests.collector_in_process import Asked, app_of
 
 PATHS = ["/write", "/api/v2/write"]

@@ -11,7 +11,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from funnelwatch import FunnelAsgi, FunnelWsgi, current_step, judges, shows
-from schemas.events import FunnelEvent
+from funnelwatch.schemas.events import FunnelEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,26 +11,26 @@ import numpy as np
 import psycopg
 import pytest
 
+from funnelwatch.schemas.bulk import NONE
 from funnelwatch.settings import Settings
-from schemas.bulk import NONE
-from sinks.timescale.counts import Flushed, MisplacedError
-from stream import outage
-from stream.aggregate import Aggregator
-from stream.cache_debt import CacheDebt
-from stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
-from stream.duplicates import SeenIds
-from stream.fetch import Assigned, JudgedFetch
-from stream.isolation import Isolation, admitted_apart, alike, halves
-from stream.model import Series
-from stream.tally import tally
-from stream.validation import Refusal, RefusedError
+from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.stream import outage
+from funnelwatch.stream.aggregate import Aggregator
+from funnelwatch.stream.cache_debt import CacheDebt
+from funnelwatch.stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.fetch import Assigned, JudgedFetch
+from funnelwatch.stream.isolation import Isolation, admitted_apart, alike, halves
+from funnelwatch.stream.model import Series
+from funnelwatch.stream.tally import tally
+from funnelwatch.stream.validation import Refusal, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from stream.admission import Admission
-    from stream.dead_letters import DeadLetters
-    from stream.model import PartitionCounts
+    from funnelwatch.stream.admission import Admission
+    from funnelwatch.stream.dead_letters import DeadLetters
+    from funnelwatch.stream.model import PartitionCounts
 
 MINUTE_MS = 60_000
 T = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
@@ -192,7 +192,7 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
 
 def hash_of(offset: int) -> int:
     """The digest of an id, as judging makes it."""
-    from schemas.page import digests_of
+    from funnelwatch.schemas.page import digests_of
 
     return int(digests_of([str(offset)])[0])
 

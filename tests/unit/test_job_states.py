@@ -9,8 +9,16 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from funnelwatch.cli.doctor_jobs import judge_jobs, judge_processes, judge_version
-from sinks.exporter.jobs import JobsCollector
-from sinks.timescale.jobs import REFRESH, ROLLUPS, Job, JobState, WorkerProcesses, count_states, with_missing
+from funnelwatch.sinks.exporter.jobs import JobsCollector
+from funnelwatch.sinks.timescale.jobs import (
+    REFRESH,
+    ROLLUPS,
+    Job,
+    JobState,
+    WorkerProcesses,
+    count_states,
+    with_missing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

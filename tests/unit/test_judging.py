@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schemas.codec import Reason, RegistryUnavailable, Undecodable
-from stream.counting import Judge, Record, RecordBatch, Records
-from stream.duplicates import SeenIds
-from stream.fetch import Assigned, Fetch
-from stream.judging import Judging
-from stream.outage import StoppedError
-from stream.tally import tally
-from stream.validation import Limits
+from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
+from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.fetch import Assigned, Fetch
+from funnelwatch.stream.judging import Judging
+from funnelwatch.stream.outage import StoppedError
+from funnelwatch.stream.tally import tally
+from funnelwatch.stream.validation import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -138,7 +138,9 @@ def test_every_command_says_what_is_wrong_in_one_line(config: str, monkeypatch: 
     load_settings.cache_clear()
 
 
-@pytest.mark.parametrize("program", [["-m", "stream", "worker"], ["-m", "faust", "-A", "stream.app", "worker"]])
+@pytest.mark.parametrize(
+    "program", [["-m", "funnelwatch.stream", "worker"], ["-m", "faust", "-A", "funnelwatch.stream.app", "worker"]]
+)
 @pytest.mark.parametrize(
     ("config", "named"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import Decoder
+from funnelwatch.schemas.codec import Decoder
 from tests.bench.latency.delays import (
     ENOUGH_FOR_P99,
     Change,

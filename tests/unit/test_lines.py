@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.funnels import BUILT_IN
+from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.line_mapper import LineMapper
+from funnelwatch.producers.collector.line_mapping import LinesFileError, load_line_mapping
+from funnelwatch.producers.collector.lines import BadLine, Point, parse_lines
 from funnelwatch.settings import Settings
-from producers.collector.intake import Checks, Fault
-from producers.collector.line_mapper import LineMapper
-from producers.collector.line_mapping import LinesFileError, load_line_mapping
-from producers.collector.lines import BadLine, Point, parse_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

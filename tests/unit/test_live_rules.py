@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alert_rules.live import LiveRules
-from alert_rules.loader import RuleFileError, parse_rules
+from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.alert_rules.loader import RuleFileError, parse_rules
 from funnelwatch.cli.doctor import check_rules
-from stream.detector.retire import retire
-from stream.detector.state import AlertState, Reason, State
+from funnelwatch.stream.detector.retire import retire
+from funnelwatch.stream.detector.state import AlertState, Reason, State
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from alert_rules.loader import parse_rules
-from alert_rules.model import DropRule, Rules
-from stream.detector.detector import Detector
-from stream.detector.judge import Sight
-from stream.detector.machine import step
-from stream.detector.state import AlertState, Reason, State
-from stream.model import ClosedWindow, Series, Tally
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.model import DropRule, Rules
+from funnelwatch.stream.detector.detector import Detector
+from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.machine import step
+from funnelwatch.stream.detector.state import AlertState, Reason, State
+from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 W = 60_000
 NOW = 100 * W

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from producers.mapper import Mapper, Refused
-from producers.mapping import Mapping, MappingFileError, load_mapping
+from funnelwatch.producers.mapper import Mapper, Refused
+from funnelwatch.producers.mapping import Mapping, MappingFileError, load_mapping
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "mappings"
 SHOP: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 from funnelwatch import metric_asking
 from funnelwatch.asking import BadQuestionError
 from funnelwatch.metric_asking import MetricAnswer, MetricQuestion, in_order, parse_only, some
-from sinks.timescale.metric_counts import MetricTotal
+from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 
 MINUTE_MS = 60_000
 

@@ -9,19 +9,19 @@ import psycopg
 import pytest
 
 from funnelwatch.settings import Settings
-from sinks.timescale.counts import Flushed, MisplacedError
-from stream import outage
-from stream.counting import Record, RecordBatch, Records, Refused
-from stream.duplicates import SeenIds
-from stream.fetch import Assigned, Fetch
-from stream.metric_aggregate import MetricAggregator
-from stream.metric_counting import MetricJudge, MetricSeries
-from stream.validation import Limits
+from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.stream import outage
+from funnelwatch.stream.counting import Record, RecordBatch, Records, Refused
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.fetch import Assigned, Fetch
+from funnelwatch.stream.metric_aggregate import MetricAggregator
+from funnelwatch.stream.metric_counting import MetricJudge, MetricSeries
+from funnelwatch.stream.validation import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stream.metric_counting import PartitionMetrics
+    from funnelwatch.stream.metric_counting import PartitionMetrics
 
 T = 1_700_000_000_000
 POISON = 13

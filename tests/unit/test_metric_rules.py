@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from alert_rules.loader import parse_rules
-from alert_rules.metrics import MetricRules
+from funnelwatch.alert_rules.loader import parse_rules
+from funnelwatch.alert_rules.metrics import MetricRules
 from funnelwatch.cli.rules import rules as command
-from schemas.codec import Encoder
-from stream.detector.metrics import MetricLook, MetricWatch, finding
-from stream.detector.state import AlertState
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch, finding
+from funnelwatch.stream.detector.state import AlertState
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from funnelwatch import Metric, MetricKind
-from schemas.codec import Decoder, Encoder
-from schemas.metrics import MAX_VALUE, series_name
+from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.schemas.metrics import MAX_VALUE, series_name
 
 
 def metric(**changes: Any) -> Metric:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sinks.exporter.freshness import freshness_families
-from stream.ages import ages
-from stream.metrics import REGISTRY
+from funnelwatch.sinks.exporter.freshness import freshness_families
+from funnelwatch.stream.ages import ages
+from funnelwatch.stream.metrics import REGISTRY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prometheus.md").read_text()
 

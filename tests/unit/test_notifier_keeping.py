@@ -7,8 +7,8 @@ import json
 import pytest
 
 from funnelwatch.settings import Settings
-from sinks.alerts.notifier import Notifier
-from sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.alerts.notifier import Notifier
+from funnelwatch.sinks.alerts.routes import parse_routes
 from tests.alerts import alert
 
 DAY_MS = 86_400_000

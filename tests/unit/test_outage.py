@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from schemas.codec import RegistryUnavailable
-from stream import outage, servers
-from stream.outage import StoppedError, may_pass, until_done
+from funnelwatch.schemas.codec import RegistryUnavailable
+from funnelwatch.stream import outage, servers
+from funnelwatch.stream.outage import StoppedError, may_pass, until_done
 
 
 class Server:

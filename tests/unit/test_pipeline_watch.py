@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from alert_rules.instruments import instruments
-from alert_rules.loader import load_rules
-from stream.detector.instrument import explained, firing
-from stream.detector.judge import Sight
-from stream.detector.pipeline import Look, PartitionLook, PipelineWatch
-from stream.detector.state import AlertState, State
+from funnelwatch.alert_rules.instruments import instruments
+from funnelwatch.alert_rules.loader import load_rules
+from funnelwatch.stream.detector.instrument import explained, firing
+from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.pipeline import Look, PartitionLook, PipelineWatch
+from funnelwatch.stream.detector.state import AlertState, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable

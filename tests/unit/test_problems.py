@@ -8,11 +8,11 @@ from starlette.exceptions import HTTPException
 
 from funnelwatch.asking import BadQuestionError, NothingThereError
 from funnelwatch.funnels import FunnelsFileError
+from funnelwatch.schemas.redaction import revealed
 from funnelwatch.web.api.asked import accepted
 from funnelwatch.web.hosts import host_name
 from funnelwatch.web.pool import BusyError, Pool
 from funnelwatch.web.problems import ProblemError, problem_of, wrong
-from schemas.redaction import revealed
 
 NOWHERE = "postgresql://me:secret@127.0.0.1:1/db"
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from funnelwatch.asking import BadQuestionError, in_order, level_of, whole_range
 from funnelwatch.cli.faults import moment_ms
 from funnelwatch.cli.showing import bar, lasting, percent, printable
+from funnelwatch.producers.times import floor_ms
+from funnelwatch.schemas.redaction import shown
 from funnelwatch.settings import Settings
-from producers.times import floor_ms
-from schemas.redaction import shown
-from sinks.timescale.rates import Level, Rate
+from funnelwatch.sinks.timescale.rates import Level, Rate
 from tests.command import run
 
 NOW_MS = 1_795_000_000_123

@@ -12,9 +12,8 @@ import pytest
 import redis
 from pydantic import SecretStr, ValidationError
 
-from funnelwatch.settings import Settings, explain
-from schemas import redacted_output
-from schemas.redaction import (
+from funnelwatch.schemas import redacted_output
+from funnelwatch.schemas.redaction import (
     error_text,
     know,
     know_address,
@@ -25,8 +24,9 @@ from schemas.redaction import (
     shown_brokers,
     shown_origin,
 )
-from sinks.redis.hot import HotCopy
-from sinks.timescale.database import Database
+from funnelwatch.settings import Settings, explain
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

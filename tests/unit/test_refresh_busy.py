@@ -11,8 +11,8 @@ import pytest
 from funnelwatch.cli import rebuild_rollups
 from funnelwatch.cli.faults import database_fault
 from funnelwatch.settings import Settings
-from sinks.timescale.database import Database
-from sinks.timescale.refreshing import Patience, RefreshBusyError, refresh_rollups
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError, refresh_rollups
 from tests.command import run
 
 if TYPE_CHECKING:

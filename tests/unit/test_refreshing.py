@@ -8,8 +8,8 @@ import pytest
 
 from funnelwatch.cli.doctor_retention import compare
 from funnelwatch.settings import Settings
-from sinks.timescale.refreshing import DAY_MS, HOUR_MS, REFRESHES, Refresh, pieces
-from sinks.timescale.retention import LEVELS, Kept
+from funnelwatch.sinks.timescale.refreshing import DAY_MS, HOUR_MS, REFRESHES, Refresh, pieces
+from funnelwatch.sinks.timescale.retention import LEVELS, Kept
 
 FIVE, HOUR, DAY = (REFRESHES[level] for level in ("5m", "1h", "1d"))
 NOW = 20_000 * DAY_MS + 12 * HOUR_MS + 7

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schemas.codec import Decoder, Encoder, Reason, RegistryUnavailable, Undecodable
-from schemas.files import HERE
-from schemas.registry import UNKNOWN_KEPT_S, Registry, RegistryRefused
+from funnelwatch.schemas.codec import Decoder, Encoder, Reason, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.files import HERE
+from funnelwatch.schemas.registry import UNKNOWN_KEPT_S, Registry, RegistryRefused
 from tests.fake_registry import FakeRegistry, fake_registry
 
 if TYPE_CHECKING:

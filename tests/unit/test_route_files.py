@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sinks.alerts.routes import RoutesFileError, load_routes, parse_routes
+from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes, parse_routes
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "routes"
 FAULTS = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from alert_rules.loader import SHIPPED, load_rules
-from alert_rules.notation import expand
+from funnelwatch.alert_rules.loader import SHIPPED, load_rules
+from funnelwatch.alert_rules.notation import expand
 from funnelwatch.cli.rules import rules as command
 
 if TYPE_CHECKING:

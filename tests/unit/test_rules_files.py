@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from alert_rules.loader import RuleFileError, load_rules, parse_rules
-from alert_rules.model import ChangeRule, DropRule, ThresholdRule, parse_duration
-from alert_rules.templates import render
+from funnelwatch.alert_rules.loader import RuleFileError, load_rules, parse_rules
+from funnelwatch.alert_rules.model import ChangeRule, DropRule, ThresholdRule, parse_duration
+from funnelwatch.alert_rules.templates import render
 from funnelwatch.cli.rules import rules as command
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rules"

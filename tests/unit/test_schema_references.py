@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from schemas.bulk import BulkDecoder
-from schemas.codec import Decoder, Encoder, Reason, RegistryUnavailable, Undecodable
-from schemas.files import HERE
-from schemas.registry import MAX_REFERENCES, Registry
+from funnelwatch.schemas.bulk import BulkDecoder
+from funnelwatch.schemas.codec import Decoder, Encoder, Reason, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.files import HERE
+from funnelwatch.schemas.registry import MAX_REFERENCES, Registry
 from tests.fake_registry import FakeRegistry, fake_registry
 from tests.traffic import event
 

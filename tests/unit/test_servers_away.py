@@ -18,13 +18,13 @@ from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from producers.log_throttle import LogThrottle
-from sinks.alerts import metrics as notifier_metrics
-from stream import metrics
-from stream.ages import Ages
-from stream.detect import Detection
-from stream.health import Health, Standstill
-from stream.servers import DATABASE, KAFKA, REDIS, Servers, server_of
+from funnelwatch.producers.log_throttle import LogThrottle
+from funnelwatch.sinks.alerts import metrics as notifier_metrics
+from funnelwatch.stream import metrics
+from funnelwatch.stream.ages import Ages
+from funnelwatch.stream.detect import Detection
+from funnelwatch.stream.health import Health, Standstill
+from funnelwatch.stream.servers import DATABASE, KAFKA, REDIS, Servers, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,8 +226,8 @@ def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
             ("aiokafka.client", "Unable connect to node with id %s: %s", (tenth, "refused")),
             ("aiokafka.conn", "Connection at %s closed", (tenth,)),
             ("aiokafka", "Group Coordinator Request failed: %s", ("not ready",)),
-            ("stream.librdkafka", "%s [%s] %s", ("FAIL", "intake", f"Connect failed ({tenth})")),
-            ("stream.intake", "assigned: %s", ("FAIL",)),
+            ("funnelwatch.stream.librdkafka", "%s [%s] %s", ("FAIL", "intake", f"Connect failed ({tenth})")),
+            ("funnelwatch.stream.intake", "assigned: %s", ("FAIL",)),
         ):
             record = logging.LogRecord(name, logging.ERROR, "", 0, message, arguments, None)
             if throttle.filter(record):
@@ -237,8 +237,8 @@ def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
 
 def test_clients_that_retry_log_one_line_in_half_a_minute(clock: Clock) -> None:
     """Whatever their library; it says how many there were, and other loggers are left alone."""
-    found = lines(LogThrottle("aiokafka", "stream.librdkafka", monotonic=clock), clock, 60)
-    noise = [line for line in found if not line.startswith("stream.intake")]
+    found = lines(LogThrottle("aiokafka", "funnelwatch.stream.librdkafka", monotonic=clock), clock, 60)
+    noise = [line for line in found if not line.startswith("funnelwatch.stream.intake")]
     assert len(noise) == 2
     assert re.search(r"\(and 1[12]\d\d lines like it\)", noise[1])
     assert len(found) - len(noise) == 600
@@ -312,9 +312,24 @@ print(json.dumps([[family.name for family in one.collect()] for one in (own, REG
 @pytest.mark.parametrize(
     ("own", "modules", "has", "foreign"),
     [
-        ("sinks.alerts.metrics", ["funnelwatch.cli.notify"], "notifications_waiting", "funnelwatch_lag|_flush|_wat"),
-        ("producers.collector.metrics", ["producers.collector.app"], "collector_in_flight", "funnelwatch_[^c]"),
-        ("stream.metrics", ["stream.ages", "sinks.alerts.metrics"], "flush_seconds", "funnelwatch_notif"),
+        (
+            "funnelwatch.sinks.alerts.metrics",
+            ["funnelwatch.cli.notify"],
+            "notifications_waiting",
+            "funnelwatch_lag|_flush|_wat",
+        ),
+        (
+            "funnelwatch.producers.collector.metrics",
+            ["funnelwatch.producers.collector.app"],
+            "collector_in_flight",
+            "funnelwatch_[^c]",
+        ),
+        (
+            "funnelwatch.stream.metrics",
+            ["funnelwatch.stream.ages", "funnelwatch.sinks.alerts.metrics"],
+            "flush_seconds",
+            "funnelwatch_notif",
+        ),
     ],
 )
 def test_each_kind_of_process_shows_its_own_metrics_only(own: str, modules: list[str], has: str, foreign: str) -> None:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.pacing import paced
-from producers.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
-from producers.simulator import Simulator
-from schemas.codec import Decoder, Encoder
-from schemas.events import fault
+from funnelwatch.producers.pacing import paced
+from funnelwatch.producers.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
+from funnelwatch.producers.simulator import Simulator
+from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.schemas.events import fault
 
 HOUR = 3_600_000
 T0 = 1_767_571_200_000  # Monday, 5 January 2026, 00:00 UTC

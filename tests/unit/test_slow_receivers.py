@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.embedded.ports import HOST
-from sinks.alerts.answer import Answer, Outcome
-from sinks.alerts.bound import Bound
-from sinks.alerts.routes import parse_routes
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.sinks.alerts.answer import Answer, Outcome
+from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.routes import parse_routes
 from tests.alerts import alert
 from tests.slow_servers import Slow, Visit, mail_script, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.kind import Kind
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 

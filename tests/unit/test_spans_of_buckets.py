@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinks.timescale.materializing import spans
+from funnelwatch.sinks.timescale.materializing import spans
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.health import DeadClient, Standstill
+from funnelwatch.stream.health import DeadClient, Standstill
 
 EVENTS = ("events", 0)
 WINDOWS = ("windows", 3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream.counting import Events, Judged
-from stream.duplicates import SeenIds
-from stream.fetch import Assigned, JudgedFetch, stretches
+from funnelwatch.stream.counting import Events, Judged
+from funnelwatch.stream.duplicates import SeenIds
+from funnelwatch.stream.fetch import Assigned, JudgedFetch, stretches
 
 NONE = np.zeros(0, np.int64)
 NAMES: list[object] = []

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from funnelwatch.asking import moment_ms, whole_range
 from funnelwatch.cli.commands import cli
+from funnelwatch.producers.importing import Account, events_of
+from funnelwatch.producers.own_rows import own_row
+from funnelwatch.producers.times import UNITS_MS, floor_ms, parse_instant_ms, parse_time_ms
+from funnelwatch.stream.backtest.table import moment as table_moment
 from funnelwatch.web.api.asked import moment
 from funnelwatch.web.problems import ProblemError
-from producers.importing import Account, events_of
-from producers.own_rows import own_row
-from producers.times import UNITS_MS, floor_ms, parse_instant_ms, parse_time_ms
-from stream.backtest.table import moment as table_moment
 from tests.collector_in_process import Asked, app_of
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.told import TELL_AGAIN_S, Told
+from funnelwatch.stream.told import TELL_AGAIN_S, Told
 
 
 def test_an_offset_is_told_again_until_it_is_confirmed() -> None:

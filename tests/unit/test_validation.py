@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stream.counting import Judge
-from stream.validation import DAY_MS, Horizon, Limits, Refusal, RefusedError, check, check_time
+from funnelwatch.stream.counting import Judge
+from funnelwatch.stream.validation import DAY_MS, Horizon, Limits, Refusal, RefusedError, check, check_time
 from tests.traffic import event
 
 NOW = 1_700_000_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sinks.timescale.closing import PartitionWatermark
-from stream.watermark import partition_watermark, topic_watermark
+from funnelwatch.sinks.timescale.closing import PartitionWatermark
+from funnelwatch.stream.watermark import partition_watermark, topic_watermark
 
 BUSY_5, BUSY_9, NEW = (PartitionWatermark(mark, idle=False) for mark in (5, 9, None))
 IDLE_1 = PartitionWatermark(1, idle=True)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.embedded.ports import HOST
 from funnelwatch.cli.doctor_services import check_registry
+from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.producers.bridge.mapping import Map, Target
+from funnelwatch.producers.bridge.target import Bridge, ScrapeError
+from funnelwatch.schemas.registry import Registry, RegistryUnavailable
+from funnelwatch.schemas.web_client import Unanswered, ask, origin, without_login
 from funnelwatch.settings import Settings
-from producers.bridge.mapping import Map, Target
-from producers.bridge.target import Bridge, ScrapeError
-from schemas.registry import Registry, RegistryUnavailable
-from schemas.web_client import Unanswered, ask, origin, without_login
-from sinks.alerts.answer import Outcome
-from sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.alerts.answer import Outcome
+from funnelwatch.sinks.alerts.routes import parse_routes
 from tests.alerts import alert
 from tests.receivers import receiving
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.producers.importing import Account, events_of
+from funnelwatch.producers.mapper import Mapper
+from funnelwatch.producers.mapping import Mapping
+from funnelwatch.producers.own_rows import own_row
+from funnelwatch.producers.producer import FunnelProducer
+from funnelwatch.schemas.events import FunnelEvent, Phase, Status, now_ms
+from funnelwatch.schemas.metrics import Metric, MetricKind
+from funnelwatch.schemas.whole import whole, whole_text
 from funnelwatch.settings import Settings
-from producers.importing import Account, events_of
-from producers.mapper import Mapper
-from producers.mapping import Mapping
-from producers.own_rows import own_row
-from producers.producer import FunnelProducer
-from schemas.events import FunnelEvent, Phase, Status, now_ms
-from schemas.metrics import Metric, MetricKind
-from schemas.whole import whole, whole_text
 from tests.collector_in_process import Asked, app_of
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_what_is_no_whole_number_stays_as_it_is() -> None:
 
 def test_the_description_says_number() -> None:
     """As browsers send them."""
-    from producers.collector.events import EVENT_SCHEMA, METRIC_SCHEMA
+    from funnelwatch.producers.collector.events import EVENT_SCHEMA, METRIC_SCHEMA
 
     assert "number" in EVENT_SCHEMA["properties"]["duration_ms"]["type"]
     assert {"type": "number"} in EVENT_SCHEMA["properties"]["ts"]["oneOf"]

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.alert_view import with_iso_times
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.web.api.asked import MOMENT, Asked, Name, Told, answer, moment, moment_field, once, two_forms
-from schemas.events import now_ms
-from sinks.timescale.alerts import AlertStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

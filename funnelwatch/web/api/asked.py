@@ -10,17 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from funnelwatch.answers import Question
 from funnelwatch.asking import MOST_SPANS, moment_ms
+from funnelwatch.producers.times import SPAN, parse_span_ms
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.timescale.freshness import FreshnessStore
+from funnelwatch.sinks.timescale.rates import Basis, Dimension, Scope
+from funnelwatch.stream.freshness import stale_after_ms
 from funnelwatch.web.problems import TITLES, Problem, ProblemError, wrong
-from producers.times import SPAN, parse_span_ms
-from schemas.events import now_ms
-from sinks.timescale.freshness import FreshnessStore
-from sinks.timescale.rates import Basis, Dimension, Scope
-from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream.freshness import Freshness
+    from funnelwatch.stream.freshness import Freshness
 
 Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A name as events have them: anything but what a database cannot hold."""

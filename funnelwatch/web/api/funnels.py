@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.showing import clock
 from funnelwatch.funnels import load_funnels
+from funnelwatch.sinks.timescale.rates import Known, RateStore
 from funnelwatch.web.api.asked import Asked, Told, answer, once, two_forms
-from sinks.timescale.rates import Known, RateStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

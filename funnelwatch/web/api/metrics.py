@@ -11,6 +11,9 @@ from pydantic import BaseModel, Field
 from funnelwatch.answers import as_csv
 from funnelwatch.cli.showing import clock
 from funnelwatch.metric_asking import MetricAnswer, MetricQuestion, ask_metrics, parse_only
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
+from funnelwatch.sinks.timescale.metric_counts import KnownMetric, MetricStore
 from funnelwatch.web.api.asked import (
     MOMENT,
     Asked,
@@ -24,9 +27,6 @@ from funnelwatch.web.api.asked import (
     two_forms,
 )
 from funnelwatch.web.problems import wrong
-from schemas.events import now_ms
-from schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
-from sinks.timescale.metric_counts import KnownMetric, MetricStore
 
 router = APIRouter(tags=["metrics"], dependencies=[Depends(once)])
 

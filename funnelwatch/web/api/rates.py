@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.answers import as_csv
 from funnelwatch.asking import ask
+from funnelwatch.sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
 from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
-from sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from funnelwatch.answers import Answer

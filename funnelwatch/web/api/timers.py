@@ -15,8 +15,8 @@ from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sinks.timescale.rates import Dimension
-    from sinks.timescale.timers import Timer
+    from funnelwatch.sinks.timescale.rates import Dimension
+    from funnelwatch.sinks.timescale.timers import Timer
 
 router = APIRouter(tags=["timers"], dependencies=[Depends(once)])
 

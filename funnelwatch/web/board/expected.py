@@ -1,4 +1,4 @@
-"""What is ordinary, as the detector reckons it: the same formula on the same counts (``stream.detector.baseline``)."""
+"""The detector's baseline for the board: the same formula and counts (``funnelwatch.stream.detector.baseline``)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEK_MS, WEEKS, WIDE_MS, baseline
-from stream.detector.block import Block
-from stream.detector.counts import Counts
-from stream.model import Series, Tally
+from funnelwatch.stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEK_MS, WEEKS, WIDE_MS, baseline
+from funnelwatch.stream.detector.block import Block
+from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sinks.timescale.rates import Rate
+    from funnelwatch.sinks.timescale.rates import Rate
 
 Place = tuple[str, str | None]
 """A step, and an os or None for all of them."""

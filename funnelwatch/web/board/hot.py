@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinks.redis.client import explain
-from sinks.redis.hot import HotCopy, Outage
-from sinks.timescale.counts import CountStore
+from funnelwatch.sinks.redis.client import explain
+from funnelwatch.sinks.redis.hot import HotCopy, Outage
+from funnelwatch.sinks.timescale.counts import CountStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from funnelwatch.settings import Settings
-    from sinks.timescale.database import Database
-    from stream.model import Series, Tally
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.stream.model import Series, Tally
 
     Windows = Mapping[int, Mapping[Series, Tally]]
 

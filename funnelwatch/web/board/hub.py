@@ -12,6 +12,8 @@ import psycopg
 import redis
 from confluent_kafka import KafkaException
 
+from funnelwatch.schemas.events import now_ms
+from funnelwatch.stream.freshness import stale_after_ms
 from funnelwatch.web.board.current import current
 from funnelwatch.web.board.hot import Hot, HotReader
 from funnelwatch.web.board.lag import LogEnds
@@ -20,16 +22,14 @@ from funnelwatch.web.board.source import Source
 from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message
 from funnelwatch.web.board.windows import Windows
 from funnelwatch.web.pool import BusyError
-from schemas.events import now_ms
-from stream.freshness import stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from funnelwatch.settings import Settings
+    from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.web.board.question import Question
-    from sinks.timescale.database import Database
 
 MOST_CLIENTS = 200
 MOST_QUESTIONS = 40

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinks.timescale.rates import Scope
+from funnelwatch.sinks.timescale.rates import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.model import Series
+    from funnelwatch.stream.model import Series
 
 MINUTE_MS = 60_000
 RANGES = {"15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS, "6h": 360 * MINUTE_MS, "24h": 1440 * MINUTE_MS}

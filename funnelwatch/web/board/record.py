@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from funnelwatch.sinks.timescale.closing import IDLE_VALID_S
+from funnelwatch.sinks.timescale.freshness import FreshnessStore
+from funnelwatch.sinks.timescale.rates import Dimension, RateStore
 from funnelwatch.web.board.expected import Ordinary, Place, expected_rates, needed
-from sinks.timescale.closing import IDLE_VALID_S
-from sinks.timescale.freshness import FreshnessStore
-from sinks.timescale.rates import Dimension, RateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
     from funnelwatch.settings import Settings
+    from funnelwatch.sinks.timescale.database import Database, Row
+    from funnelwatch.sinks.timescale.rates import Rate
+    from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
     from funnelwatch.web.board.question import Question
-    from sinks.timescale.database import Database, Row
-    from sinks.timescale.rates import Rate
-    from stream.freshness import FunnelSeen, WorkerSeen
 
 BY_OS: tuple[Dimension, ...] = ("os",)
 MOST_ALERTS = 50

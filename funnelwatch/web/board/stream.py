@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 from starlette.responses import Response
 
-from schemas.events import now_ms
+from funnelwatch.schemas.events import now_ms
 
 if TYPE_CHECKING:
     import threading

@@ -10,21 +10,21 @@ from collections import defaultdict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.stream.model import Tally
+from funnelwatch.stream.wilson import wilson_interval
 from funnelwatch.web.board.hot import of_now
 from funnelwatch.web.board.judge import TOO_FEW, judge
 from funnelwatch.web.board.windows import CHOICES, Windows, together
-from stream.model import Tally
-from stream.wilson import wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from funnelwatch.sinks.timescale.database import Row
     from funnelwatch.web.board.expected import Ordinary, Place
     from funnelwatch.web.board.hot import Hot
     from funnelwatch.web.board.question import Question
     from funnelwatch.web.board.record import History, Record
     from funnelwatch.web.board.windows import Window
-    from sinks.timescale.database import Row
 
 Message = dict[str, Any]
 DIGITS = 7

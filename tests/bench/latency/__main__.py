@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import alert_rules
+import funnelwatch.alert_rules
+from funnelwatch.producers.topics import ensure_topics
 from funnelwatch.settings import Settings
-from producers.topics import ensure_topics
 from tests.bench.latency.delays import KEPT, Due, alert_delays, changes, slower, summary, throughput
 from tests.bench.latency.probes import RULE, Probes, write_rule
 from tests.bench.latency.topics import Watch
@@ -127,7 +127,7 @@ def at_rate(running: Servers, rate: int, seconds: float, window_s: int, disorder
         rules = folder / "rules"
         rules.mkdir()
         # Those that are shipped are judged as well.
-        for file in Path(alert_rules.__file__).parent.glob("*.yml"):
+        for file in Path(funnelwatch.alert_rules.__file__).parent.glob("*.yml"):
             shutil.copy(file, rules)
         write_rule(rules, window_s)
         settings = Settings(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from schemas.codec import Encoder
-from sinks.redis.hot import HotCopy
-from sinks.timescale.database import Database
+from funnelwatch.schemas.codec import Encoder
+from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.timescale.database import Database
 from tests.bench.latency.delays import summary
 from tests.traffic import event
 

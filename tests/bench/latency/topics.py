@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas.codec import Decoder
-from sinks.timescale.database import Database
+from funnelwatch.schemas.codec import Decoder
+from funnelwatch.sinks.timescale.database import Database
 from tests.bench.latency.delays import Sample
 
 if TYPE_CHECKING:

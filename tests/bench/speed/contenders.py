@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import psycopg
 
-from schemas.redaction import revealed
-from sinks.timescale.database import Database
+from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.timescale.database import Database
 from tests.bench.contenders.work import Key, Task
 from tests.stack import wait_until
 from tests.worker import Worker

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from schemas.redaction import revealed
+from funnelwatch.schemas.redaction import revealed
 from tests.bench.speed.contenders import PROGRAMS, program
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from schemas.codec import Encoder, Registry
+from funnelwatch.schemas.codec import Encoder, Registry
 from tests.bench.contenders.work import WINDOW_MS, Key, key
 
 if TYPE_CHECKING:
