@@ -22,7 +22,7 @@ test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 15 min (ARGS="kill --seed 7")
-	@$(BIN)/funnelwatch drill $(if $(ARGS),$(ARGS),all --at-once 2)
+	@$(BIN)/python -m tests.drills $(if $(ARGS),$(ARGS),all --at-once 2)
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)

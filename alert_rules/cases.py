@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
+from funnelwatch.alert_rules.loader import RuleFileError
 from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Severity
 from funnelwatch.alert_rules.notation import expand
-from funnelwatch.alert_rules.plain import Number, Text, Whole, in_words, some
+from funnelwatch.schemas.plain_values import Number, Text, Whole, in_words, some
+from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, place_of, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -214,7 +215,10 @@ def load_cases(path: Path) -> Cases:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RuleFileError(f"{path}: cannot be read: {error}") from error
-    document = parse_yaml(text, str(path))
+    try:
+        document = parse_yaml(text, str(path))
+    except YamlFileError as error:
+        raise RuleFileError(str(error)) from None
     if not isinstance(document, dict):
         raise RuleFileError(f"{path}:1: is no map; right would be tests: [{{name: ..., series: ..., expect: ...}}]")
     try:

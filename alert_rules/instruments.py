@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Level, NamedRule, ordered_levels, parse_levels
-from funnelwatch.alert_rules.plain import Number, Whole  # noqa: TC001 - pydantic looks at it
+from funnelwatch.schemas.plain_values import Number, Whole  # noqa: TC001 - pydantic looks at it
 
 if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rules

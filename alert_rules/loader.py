@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from ruamel.yaml.comments import CommentedBase
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from funnelwatch.alert_rules.instruments import INSTRUMENTS, SIGNALS
 from funnelwatch.alert_rules.metrics import METRIC_KINDS
 from funnelwatch.alert_rules.model import KINDS, NamedRule, Rule, Rules
-from funnelwatch.alert_rules.plain import in_words
-from funnelwatch.alert_rules.yaml_values import load_yaml
+from funnelwatch.schemas.plain_values import in_words
+from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, place_of, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +27,7 @@ SHOWN = 200
 """Characters of a value in a message."""
 
 
-class RuleFileError(ValueError):
+class RuleFileError(YamlFileError):
     """A rule file cannot be used; the message is for the person who wrote it."""
 
 
@@ -71,7 +69,10 @@ def parse_rules(
     Raises:
         RuleFileError: as `load_rules`.
     """
-    document = parse_yaml(text, name)
+    try:
+        document = parse_yaml(text, name)
+    except YamlFileError as error:
+        raise RuleFileError(str(error)) from None
     if isinstance(document, dict) and any(difflib.get_close_matches(str(key), ["groups"]) for key in document):
         _only(document, [], {"groups"}, document, name)  # a misspelt key is named, not what is missing for it
     groups = _list(document, ["groups"], name, "groups: [{name: sign_up, rules: [...]}]")
@@ -119,27 +120,6 @@ def _unknown_step(rule: NamedRule, declared: Declared) -> tuple[str, str] | None
     if rule.funnel in declared:
         return f"{step} is no step of the funnel {rule.funnel}", right
     return f"{step} is no step of a declared funnel", f"{right}, or a rule with the funnel that has it"
-
-
-def parse_yaml(text: str, name: str) -> Any:
-    """A document that knows the lines of its parts.
-
-    Raises:
-        RuleFileError: it is not well-formed.
-    """
-    try:
-        return load_yaml(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        # Of a key that stands twice the parser tells both values, which may be secrets.
-        problem = (error.problem or "is broken").split("\n")[0].partition(" with value ")[0]
-        raise RuleFileError(
-            f"{name}:{line}: YAML: {problem}; right would be well-formed YAML with each key once"
-        ) from None
-    except YAMLError as error:
-        raise RuleFileError(f"{name}: YAML: {error}") from None
-    except RecursionError:
-        raise RuleFileError(f"{name}: YAML: is nested too deeply; right would be a few levels") from None
 
 
 def _rule(document: Any, loc: list[str | int], name: str) -> NamedRule:
@@ -234,40 +214,7 @@ def _fault(document: Any, loc: Sequence[str | int], name: str, what: str, right:
     return RuleFileError(f"{name}:{line_of(document, loc)}: {field}: {what}; right would be {right}")
 
 
-def line_of(document: Any, loc: Sequence[str | int]) -> int:
-    """The line of the deepest place that the file has of ``loc``."""
-    line = 1
-    here = document
-    for part in loc:
-        if not isinstance(here, CommentedBase):
-            break
-        try:
-            marks = here.lc.key(part) if isinstance(here, dict) else here.lc.item(part)
-            here = here[part]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            break
-        line = marks[0] + 1
-    return line
-
-
-def place_of(loc: Sequence[str | int]) -> str:
-    """A place as a person writes it: ``groups[0].rules[1]``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
 def _kind(value: object) -> str:
     """What a value is, in a person's words."""
     names = {dict: "a map", list: "a list", str: "a text", bool: "a truth value", type(None): "empty"}
     return next((text for kind, text in names.items() if isinstance(value, kind)), "a number")
-
-
-def plain(value: Any) -> Any:
-    """The value without what ruamel.yaml remembers about its layout."""
-    if isinstance(value, dict):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from funnelwatch.alert_rules.model import UNITS, Duration, NamedRule
-from funnelwatch.alert_rules.plain import Number, Text, Whole, once, some
 from funnelwatch.schemas.metrics import DIMENSION, NAME
+from funnelwatch.schemas.plain_values import Number, Text, Whole, once, some
 
 if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rules

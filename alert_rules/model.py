@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from funnelwatch.alert_rules.labels import checked_annotations, checked_labels
-from funnelwatch.alert_rules.plain import Number, Text, Whole, once
+from funnelwatch.schemas.plain_values import Number, Text, Whole, once
 
 DIMENSIONS = ("os", "browser", "app_version")
 """What a rule may judge by, widest first."""

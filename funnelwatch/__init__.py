@@ -13,12 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from funnelwatch.producers.asgi import FunnelAsgi
-    from funnelwatch.producers.asynchronous import AsyncFunnelProducer
-    from funnelwatch.producers.handlers import judges, shows
-    from funnelwatch.producers.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
-    from funnelwatch.producers.visits import current_step
-    from funnelwatch.producers.wsgi import FunnelWsgi
+    from funnelwatch.producers.client.asgi import FunnelAsgi
+    from funnelwatch.producers.client.asynchronous import AsyncFunnelProducer
+    from funnelwatch.producers.client.handlers import track_impression, track_verification
+    from funnelwatch.producers.client.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
+    from funnelwatch.producers.client.visits import current_step
+    from funnelwatch.producers.client.wsgi import FunnelWsgi
     from funnelwatch.schemas.events import FunnelEvent, Phase, Status
     from funnelwatch.schemas.metrics import Metric, MetricKind
 
@@ -36,26 +36,26 @@ __all__ = [
     "Status",
     "Undelivered",
     "current_step",
-    "judges",
-    "shows",
+    "track_impression",
+    "track_verification",
 ]
 
 _HOMES = {
-    "AsyncFunnelProducer": "funnelwatch.producers.asynchronous",
-    "BufferFull": "funnelwatch.producers.producer",
-    "FunnelAsgi": "funnelwatch.producers.asgi",
+    "AsyncFunnelProducer": "funnelwatch.producers.client.asynchronous",
+    "BufferFull": "funnelwatch.producers.client.producer",
+    "FunnelAsgi": "funnelwatch.producers.client.asgi",
     "FunnelEvent": "funnelwatch.schemas.events",
-    "FunnelProducer": "funnelwatch.producers.producer",
-    "FunnelWsgi": "funnelwatch.producers.wsgi",
+    "FunnelProducer": "funnelwatch.producers.client.producer",
+    "FunnelWsgi": "funnelwatch.producers.client.wsgi",
     "Metric": "funnelwatch.schemas.metrics",
     "MetricKind": "funnelwatch.schemas.metrics",
     "Phase": "funnelwatch.schemas.events",
-    "ProducerStats": "funnelwatch.producers.producer",
+    "ProducerStats": "funnelwatch.producers.client.producer",
     "Status": "funnelwatch.schemas.events",
-    "Undelivered": "funnelwatch.producers.producer",
-    "current_step": "funnelwatch.producers.visits",
-    "judges": "funnelwatch.producers.handlers",
-    "shows": "funnelwatch.producers.handlers",
+    "Undelivered": "funnelwatch.producers.client.producer",
+    "current_step": "funnelwatch.producers.client.visits",
+    "track_verification": "funnelwatch.producers.client.handlers",
+    "track_impression": "funnelwatch.producers.client.handlers",
 }
 
 

@@ -1,4 +1,4 @@
-"""``docs/settings.md``, made from ``funnelwatch.settings``: ``python -m funnelwatch.settings_doc`` writes it."""
+"""Writes ``docs/settings.md`` from ``funnelwatch.schemas.settings``: ``python -m funnelwatch.settings_doc``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.schemas.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ PLACE = Path("docs/settings.md")
 INTRODUCTION = """\
 # Settings
 
-<!-- Made from funnelwatch/settings.py by `python -m funnelwatch.settings_doc`; edits here are overwritten. -->
+<!-- Made from schemas/settings.py by `python -m funnelwatch.settings_doc`; edits here are overwritten. -->
 
 Every setting is an environment variable. The addresses of Kafka, the database and Redis, where they are not set, are
 those of the embedded stack in the data folder if one was started (`funnelwatch up`), else the defaults below.

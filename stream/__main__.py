@@ -9,8 +9,8 @@ import sys
 from typing import NoReturn
 
 from funnelwatch.alert_rules.loader import RuleFileError
-from funnelwatch.funnels import FunnelsFileError
 from funnelwatch.schemas import redacted_output
+from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import redacted
 
 

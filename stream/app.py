@@ -18,37 +18,37 @@ from confluent_kafka import KafkaException
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from funnelwatch.producers.log_throttle import throttle_root
+from funnelwatch.producers.kafka.log_throttle import throttle_root
 from funnelwatch.schemas import redacted_output
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.redaction import redacted
+from funnelwatch.sinks.retry import StoppedError, is_server_away, may_pass, until_done
+from funnelwatch.sinks.servers import DATABASE, KAFKA, REDIS, servers
 from funnelwatch.sinks.timescale.alerts import OvertakenError
 from funnelwatch.sinks.timescale.database import is_outage
-from funnelwatch.stream import metrics
-from funnelwatch.stream.ages import ages
-from funnelwatch.stream.batch_channel import BatchChannel, backlog
-from funnelwatch.stream.broker_credentials import broker_addresses
-from funnelwatch.stream.clock import wall_clock_ms
-from funnelwatch.stream.contacts import BEAT_EVERY_S
-from funnelwatch.stream.health import DeadClient, Health
-from funnelwatch.stream.outage import StoppedError, is_server_away, may_pass, until_done
-from funnelwatch.stream.parts import Parts
-from funnelwatch.stream.servers import DATABASE, KAFKA, REDIS, servers
-from funnelwatch.stream.web import GuardedWeb
-from funnelwatch.stream.window_parts import Assembler, is_plausible
-from funnelwatch.stream.worker_settings import read_settings
+from funnelwatch.stream.closing.window_parts import Assembler, is_plausible
+from funnelwatch.stream.intake.batch_channel import BatchChannel, backlog
+from funnelwatch.stream.worker import metrics
+from funnelwatch.stream.worker.ages import ages
+from funnelwatch.stream.worker.broker_credentials import broker_addresses
+from funnelwatch.stream.worker.components import WorkerComponents
+from funnelwatch.stream.worker.contacts import BEAT_EVERY_S
+from funnelwatch.stream.worker.health import DeadClient, Health
+from funnelwatch.stream.worker.web import GuardedWeb
+from funnelwatch.stream.worker.worker_settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.stream.fetch import Fetch, JudgedFetch
-    from funnelwatch.stream.model import ClosedWindow
+    from funnelwatch.schemas.counts import ClosedWindow
+    from funnelwatch.stream.intake.polled_batch import PolledBatch, ValidatedPoll
 
 log = logging.getLogger(__name__)
 
 redacted_output.install()
 settings, credentials = read_settings()
-parts = Parts(settings)
+parts = WorkerComponents(settings)
 
 CLOSER_EVERY_S = 0.25
 STEP_AGAIN_S = 5.0
@@ -210,13 +210,13 @@ class Intake(Service):
                 await self._hand_over(judged)
                 handed_over = time.monotonic()
 
-    async def _judge(self, fetch: Fetch) -> JudgedFetch:
+    async def _judge(self, fetch: PolledBatch) -> ValidatedPoll:
         health.begin("decoding")
         judged = await threads.run("intake", parts.judging, fetch)
         health.end("decoding")
-        return cast("JudgedFetch", judged)
+        return cast("ValidatedPoll", judged)
 
-    async def _hand_over(self, judged: JudgedFetch) -> None:
+    async def _hand_over(self, judged: ValidatedPoll) -> None:
         put = asyncio.ensure_future(fetches.put(cast("Any", judged)))
         while not put.done():
             await asyncio.wait({put}, timeout=1.0)

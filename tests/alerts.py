@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.sinks.alerts.sample import sample
 from tests.traffic import now_ms
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 def alert(state: str = "firing", **changes: Any) -> dict[str, Any]:

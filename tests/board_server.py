@@ -14,7 +14,7 @@ from funnelwatch.deploy.embedded.ports import free_port
 from tests.command import PROGRAM, environment
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 START_S = 120.0
 

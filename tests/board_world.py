@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funnelwatch.schemas.counts import Counts, PartitionCounts, Series, Tally
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
@@ -17,12 +18,11 @@ from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import RateStore, Scope
-from funnelwatch.stream.model import Counts, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 MINUTE_MS = 60_000
 WEEK_MS = 7 * 24 * 60 * MINUTE_MS

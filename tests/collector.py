@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from funnelwatch.producers.collector.keys import hash_of
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.program import PROGRAM
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from tests.stack import wait_until
 from tests.worker import environment
 

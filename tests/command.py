@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from funnelwatch.cli.commands import cli
 from funnelwatch.program import PROGRAM
-from funnelwatch.settings import PREFIX, Settings, load_settings
+from funnelwatch.schemas.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

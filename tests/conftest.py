@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from funnelwatch.deploy.embedded import ports
 from funnelwatch.deploy.embedded.stack import Kafka, Stack
 from funnelwatch.schemas import redaction
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.schemas.settings import PREFIX, Settings
 from tests import extension
 from tests.stack import Servers, drop_database, make_database, plan, servers
 

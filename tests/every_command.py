@@ -20,7 +20,7 @@ import click
 from funnelwatch.cli import doctor_services, rebuild_progress
 from funnelwatch.cli.commands import cli, run
 from funnelwatch.deploy.embedded import external, stack
-from funnelwatch.stream import topic_reader
+from funnelwatch.producers.kafka import topic_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 ENDED_AFTER_S = 6.0
 KILLED_AFTER_S = 20.0
-STARTS_SERVERS = ("drill",)
-"""Commands that start servers of their own and use no setting of the user's: only their help is printed."""
 OUTPUTS = ("--json", "--csv", "--env", "--check", "--dry-run", "--yes", "--purge", "--resolve", "--follow")
 """Options that make a command print something else, each tried by itself."""
 
@@ -50,8 +48,6 @@ def calls(folder: Path, *, brief: bool) -> Iterator[list[str]]:
     for path, command in commands(cli):
         if not brief:
             yield [*path, "--help"]
-        if path and path[0] in STARTS_SERVERS:
-            continue
         given = [value(path, one, folder) for one in command.params if isinstance(one, click.Argument)]
         options = {name for one in command.params if isinstance(one, click.Option) for name in one.opts}
         yield [*path, *given]

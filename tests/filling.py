@@ -5,21 +5,21 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.histogram import SLOTS
+from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.stream.histogram import SLOTS
-from funnelwatch.stream.metric_counting import MetricSeries, PartitionMetrics
-from funnelwatch.stream.model import PartitionCounts
 from tests.traffic import bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from funnelwatch.settings import Settings
-    from funnelwatch.stream.model import Durations
+    from funnelwatch.schemas.counts import Durations
+    from funnelwatch.schemas.settings import Settings
 
 MINUTE_MS = 60_000
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from funnelwatch.deploy.embedded.stack import Stack
-from funnelwatch.producers.topics import ensure_topics
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.settings import PREFIX, Settings
 from tests.board_server import BoardServer
 from tests.board_world import MINUTE_MS, World
 from tests.chromium import MISSING, chromium, find_chromium

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from funnelwatch.cli.board import BoardServer
+from funnelwatch.schemas.web_hosts import LOOPBACK
 from funnelwatch.web.app import create_app
-from funnelwatch.web.hosts import LOOPBACK
 from funnelwatch.web.serving import uvicorn_config
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 @dataclass(frozen=True)

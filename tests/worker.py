@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.deploy.embedded.ports import HOST, free_port
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.schemas.settings import PREFIX, Settings
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.probe import fault
 from funnelwatch.deploy.embedded.state import VARIABLES, ServiceState, StackState
-from funnelwatch.kafka_config import KafkaConfigError, parse, properties
-from funnelwatch.settings import PREFIX
+from funnelwatch.schemas.kafka_config import KafkaConfigError, parse, properties
+from funnelwatch.schemas.settings import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

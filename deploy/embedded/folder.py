@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.deploy.embedded import postgres_place
 from funnelwatch.deploy.embedded.errors import StackError
-from funnelwatch.settings import STACK_FILE
+from funnelwatch.schemas.settings import STACK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

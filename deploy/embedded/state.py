@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from funnelwatch.deploy.embedded import private
 from funnelwatch.schemas.redaction import know_address, know_config, shown, shown_brokers
-from funnelwatch.settings import PREFIX, STACK_FILE
+from funnelwatch.schemas.settings import PREFIX, STACK_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path

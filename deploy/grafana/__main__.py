@@ -15,7 +15,7 @@ from funnelwatch.deploy.grafana.pipeline import pipeline
 from funnelwatch.deploy.grafana.step import step
 
 PLACE = Path(__file__).parent / "dashboards"
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def documents() -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.cli.showing import clock, percent, printable
-from funnelwatch.producers.times import iso
+from funnelwatch.format import clock, percent, printable
+from funnelwatch.schemas.times import iso
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.cli.alert_view import as_text, with_iso_times
 from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.alerts import AlertStore
-from funnelwatch.stream.detector.watchdog import is_heartbeat
-from funnelwatch.stream.topic_reader import TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,13 +13,13 @@ from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.faults import Span, moment_ms, opened
-from funnelwatch.cli.showing import clock, lasting
+from funnelwatch.format import clock, lasting
+from funnelwatch.schemas.count_history import WindowLengthError, window_length
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
 from funnelwatch.stream.backtest.csv_counts import read_counts
-from funnelwatch.stream.backtest.history import WindowLengthError, window_length
 from funnelwatch.stream.backtest.incidents import GRACE_WINDOWS, read_incidents
 from funnelwatch.stream.backtest.replay import SCORES, judged_series, replay
 from funnelwatch.stream.backtest.report import Judged, report
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from funnelwatch.alert_rules.model import Rules
-    from funnelwatch.stream.backtest.history import History
+    from funnelwatch.schemas.count_history import History
     from funnelwatch.stream.backtest.incidents import Incident
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

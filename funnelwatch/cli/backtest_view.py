@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.cli.showing import console, lasting, percent, printable
+from funnelwatch.format import console, lasting, percent, printable
 from funnelwatch.stream.backtest.report import series_name
 
 if TYPE_CHECKING:

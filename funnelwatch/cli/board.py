@@ -11,9 +11,9 @@ import uvicorn
 
 from funnelwatch.cli.faults import database_fault
 from funnelwatch.schemas.redaction import shown
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
+from funnelwatch.schemas.web_hosts import names_of
 from funnelwatch.web.app import API, create_app
-from funnelwatch.web.hosts import names_of
 from funnelwatch.web.serving import listening, uvicorn_config
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 @click.command()

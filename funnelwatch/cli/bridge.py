@@ -13,10 +13,10 @@ import click
 from funnelwatch import FunnelProducer
 from funnelwatch.producers.bridge.mapping import BridgeFileError, load_targets
 from funnelwatch.producers.bridge.target import Bridge, StateFileError
-from funnelwatch.producers.log_throttle import throttle_root
+from funnelwatch.producers.kafka.log_throttle import throttle_root
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import shown
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -7,11 +7,11 @@ import signal
 
 import click
 
-from funnelwatch.funnels import FunnelsFileError
 from funnelwatch.producers.collector.keys import KeysError, hash_of, load_keys, new_key
 from funnelwatch.producers.collector.line_mapping import LinesFileError
-from funnelwatch.producers.log_throttle import throttle_root
-from funnelwatch.settings import load_settings
+from funnelwatch.producers.kafka.log_throttle import throttle_root
+from funnelwatch.schemas.funnels import FunnelsFileError
+from funnelwatch.schemas.settings import load_settings
 
 
 @click.command()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from funnelwatch.schemas import redacted_output
 from funnelwatch.schemas.redaction import redacted
-from funnelwatch.settings import explain
+from funnelwatch.schemas.settings import explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,6 @@ COMMANDS = {
     "bridge": "bridge:bridge",
     "dead-letters": "dead_letters:dead_letters",
     "rebuild": "rebuild:rebuild",
-    "drill": "drill:drill",
 }
 """Command name to ``module:attribute`` below this package, in the order in which help lists them."""
 

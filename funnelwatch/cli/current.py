@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.cli.faults import one_line
+from funnelwatch.schemas.freshness import Why, stale_after_ms
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
-from funnelwatch.stream.freshness import Why, stale_after_ms
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
-    from funnelwatch.stream.freshness import Freshness
+    from funnelwatch.schemas.freshness import Freshness
+    from funnelwatch.schemas.settings import Settings
 
 
 def pipeline_line(settings: Settings) -> str:

@@ -9,17 +9,17 @@ import click
 
 from funnelwatch.cli.faults import clear_faults
 from funnelwatch.cli.producing import progress_line
+from funnelwatch.producers.kafka.topic_reader import NoSuchTopicError, TopicReader
 from funnelwatch.schemas.codec import Reason
-from funnelwatch.stream.dead_letter_log import DeadLetter, parse_letter, unique
-from funnelwatch.stream.topic_reader import NoSuchTopicError, TopicReader
-from funnelwatch.stream.validation import Refusal
+from funnelwatch.schemas.validation import RejectionReason
+from funnelwatch.stream.intake.dead_letter_log import DeadLetter, parse_letter, unique
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
-REASONS = [*(str(reason) for reason in Reason), *(str(reason) for reason in Refusal), "NO_REASON"]
+REASONS = [*(str(reason) for reason in Reason), *(str(reason) for reason in RejectionReason), "NO_REASON"]
 
 reason_option = click.option(
     "--reason",

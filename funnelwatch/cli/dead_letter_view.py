@@ -9,19 +9,19 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.cli.showing import clock, console, printable
-from funnelwatch.producers.times import iso
+from funnelwatch.format import clock, console, printable
 from funnelwatch.schemas.codec import RegistryUnavailable, Undecodable
-from funnelwatch.stream.dead_letter_log import decodable_fields, refusal_now
+from funnelwatch.schemas.times import iso
+from funnelwatch.stream.intake.dead_letter_log import decodable_fields, rejection_now
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection, Iterator, Sequence
 
     from funnelwatch.sinks.timescale.replays import RecordPlace
-    from funnelwatch.stream.counting import Judge
-    from funnelwatch.stream.dead_letter_log import DeadLetter
-    from funnelwatch.stream.metric_counting import MetricJudge
+    from funnelwatch.stream.aggregate.metric_validator import MetricValidator
+    from funnelwatch.stream.intake.dead_letter_log import DeadLetter
+    from funnelwatch.stream.intake.validator import EventValidator
 
 SHOWN_BYTES = 256
 A_LINE = 16
@@ -88,7 +88,7 @@ def as_record(letter: DeadLetter, replayed: Collection[RecordPlace] | None = Non
     }
 
 
-def one_letter(letter: DeadLetter, judge: Judge | MetricJudge, now_ms: int, *, to_json: bool) -> str:
+def one_letter(letter: DeadLetter, judge: EventValidator | MetricValidator, now_ms: int, *, to_json: bool) -> str:
     """A letter with its headers, bytes, what decodes of them, and the verdict of now."""
     event, whole, verdict = _verdict(letter, judge, now_ms)
     if to_json:
@@ -118,7 +118,9 @@ def one_letter(letter: DeadLetter, judge: Judge | MetricJudge, now_ms: int, *, t
     return "\n".join([*lines, f"now: {verdict}"])
 
 
-def _verdict(letter: DeadLetter, judge: Judge | MetricJudge, now_ms: int) -> tuple[dict[str, Any], bool, str]:
+def _verdict(
+    letter: DeadLetter, judge: EventValidator | MetricValidator, now_ms: int
+) -> tuple[dict[str, Any], bool, str]:
     """What decodes, whether that is all of it, and what a worker would say now."""
     try:
         event, whole = judge.decode(letter.value), True
@@ -128,7 +130,7 @@ def _verdict(letter: DeadLetter, judge: Judge | MetricJudge, now_ms: int) -> tup
         event, whole = decodable_fields(letter.value), False
     if letter.truncated_from is not None:
         return event, whole, f"only the first bytes of {letter.truncated_from:,} are kept: it cannot be replayed"
-    refusal = refusal_now(judge, letter, now_ms)
+    refusal = rejection_now(judge, letter, now_ms)
     return event, whole, "would be accepted" if refusal is None else f"would be refused again: {refusal}"
 
 

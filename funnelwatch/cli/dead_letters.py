@@ -13,13 +13,13 @@ from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of,
 from funnelwatch.cli.dead_letter_view import as_record, draw_letters, draw_summary, one_letter
 from funnelwatch.cli.faults import database_fault, moment_ms
 from funnelwatch.cli.replaying import replay
-from funnelwatch.funnels import load_funnels
+from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.schemas.funnels import load_funnels
+from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.replays import ReplayStore
-from funnelwatch.stream.dead_letter_log import DeadLetter, judge_of, metric_judge_of, parse_letter
-from funnelwatch.stream.topic_reader import TopicReader
+from funnelwatch.stream.intake.dead_letter_log import DeadLetter, metric_validator_of, parse_letter, validator_of
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.replays import RecordPlace
@@ -115,7 +115,9 @@ def show(position: tuple[int, int], to_json: bool) -> None:
             raise click.ClickException(f"{topic} has no letter at {partition}:{offset}; {_what_there_is(reader)}")
         letter = parse_letter(message)
         is_metric = letter.source is not None and letter.source.topic == settings.metrics_topic
-        judge = metric_judge_of(settings) if is_metric else judge_of(settings, load_funnels(settings.funnels_path))
+        judge = (
+            metric_validator_of(settings) if is_metric else validator_of(settings, load_funnels(settings.funnels_path))
+        )
         click.echo(one_letter(letter, judge, now_ms(), to_json=to_json))
 
 

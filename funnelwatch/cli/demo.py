@@ -20,8 +20,8 @@ from funnelwatch.demo.screen import render, shows_drop
 from funnelwatch.demo.traffic import TrafficError
 from funnelwatch.demo.watch import Seen
 from funnelwatch.deploy.embedded.errors import StackError
-from funnelwatch.producers.topics import KafkaUnreachable
-from funnelwatch.settings import load_settings
+from funnelwatch.producers.kafka.topics import KafkaUnreachable
+from funnelwatch.schemas.settings import load_settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -27,7 +27,7 @@ from funnelwatch.deploy.embedded.java import find_java
 from funnelwatch.deploy.embedded.kafka_jars import cache, damage
 from funnelwatch.deploy.embedded.passwords import FOLDER
 from funnelwatch.deploy.embedded.state import StackState
-from funnelwatch.settings import STACK_FILE, Settings, explain
+from funnelwatch.schemas.settings import STACK_FILE, Settings, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

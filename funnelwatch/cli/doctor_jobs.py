@@ -9,14 +9,14 @@ import psycopg
 
 from funnelwatch.cli.doctor_services import Finding
 from funnelwatch.cli.faults import one_line
-from funnelwatch.cli.showing import lasting
+from funnelwatch.format import lasting
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.jobs import ENOUGH_BACKGROUND, REFRESH, JobState, read_jobs, read_worker_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.jobs import Job, WorkerProcesses
 
 OLDEST_EXTENSION: Final = (2, 24)

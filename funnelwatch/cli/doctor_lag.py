@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from funnelwatch.cli.doctor_services import NOT_YET, TIMEOUT_S, Finding, Level
-from funnelwatch.stream.freshness import lasting
+from funnelwatch.schemas.freshness import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 LOOKS_APART_S = 2.0
 YOUNG_S = 15.0

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.cli.doctor_services import Finding
+from funnelwatch.schemas.freshness import Why, freshness, lasting, stale_after_ms
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
-from funnelwatch.stream.freshness import Why, freshness, lasting, stale_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from funnelwatch.settings import Settings
-    from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
+    from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
+    from funnelwatch.schemas.settings import Settings
 
 START = "Start one: `funnelwatch worker`."
 ADVICE = {

@@ -11,14 +11,14 @@ from confluent_kafka import KafkaException
 
 from funnelwatch.cli.doctor_services import Finding
 from funnelwatch.cli.rebuild_progress import look
-from funnelwatch.producers.topics import KafkaUnreachable
+from funnelwatch.producers.kafka.topics import KafkaUnreachable
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 FINE = (Standing.IN_ORDER, Standing.NO_LOG)
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.cli.doctor_services import Finding
-from funnelwatch.cli.showing import clock
-from funnelwatch.settings import PREFIX
+from funnelwatch.format import clock
+from funnelwatch.schemas.settings import PREFIX
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.retention import read_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.rates import Level
     from funnelwatch.sinks.timescale.retention import Kept
 

@@ -13,7 +13,7 @@ from funnelwatch.sinks.timescale.database import Database
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 def check_rights(settings: Settings) -> Iterator[Finding]:

@@ -10,20 +10,20 @@ from confluent_kafka import KafkaError, KafkaException
 
 from funnelwatch.cli.faults import explain_database
 from funnelwatch.deploy.embedded.kafka_client import admin
-from funnelwatch.kafka_config import KafkaConfigError
-from funnelwatch.producers.kafka_refusal import ADVICE, kafka_refusal
+from funnelwatch.producers.kafka.rejection import ADVICE, kafka_rejection
 from funnelwatch.schemas.codec import Registry, RegistryUnavailable
 from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.kafka_config import KafkaConfigError
 from funnelwatch.schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
-from funnelwatch.settings import PREFIX
+from funnelwatch.schemas.settings import PREFIX
 from funnelwatch.sinks.redis.client import explain, server_of
 from funnelwatch.sinks.redis.hot import HotCopy, Outage
-from funnelwatch.stream.broker_credentials import connection_fault
+from funnelwatch.stream.worker.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 TIMEOUT_S = 5.0
 START = "Start it (`funnelwatch up` starts one here), or set {variable} to where it is."
@@ -58,7 +58,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        if refusal := kafka_refusal(settings.kafka()):
+        if refusal := kafka_rejection(settings.kafka()):
             yield Finding("kafka", "FAILED", f"{where} refuses the connection: {refusal}", f"{ADVICE}.")
             return
         message = f"no broker answers at {where}: {error.args[0].str()}"

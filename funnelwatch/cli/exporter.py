@@ -11,8 +11,9 @@ import click
 import psycopg
 
 from funnelwatch.cli.faults import Span, clear_faults
-from funnelwatch.process_metrics import process_registry
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.freshness import stale_after_ms
+from funnelwatch.schemas.process_metrics import process_registry
+from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.exporter.collector import FunnelCollector
 from funnelwatch.sinks.exporter.jobs import JobsCollector
 from funnelwatch.sinks.timescale.database import is_outage
@@ -20,7 +21,6 @@ from funnelwatch.sinks.timescale.jobs import read_jobs
 from funnelwatch.sinks.timescale.migrations import check_window_length
 from funnelwatch.sinks.timescale.reader import Reader
 from funnelwatch.sinks.timescale.totals import TotalsStore
-from funnelwatch.stream.freshness import stale_after_ms
 from funnelwatch.web.serving import MetricsServer
 
 STATEMENT_S = 30.0

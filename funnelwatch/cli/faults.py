@@ -10,13 +10,13 @@ import psycopg
 import redis
 from confluent_kafka import KafkaException
 
-from funnelwatch import asking
-from funnelwatch.funnels import FunnelsFileError
-from funnelwatch.producers.kafka_refusal import ADVICE, kafka_refusal
-from funnelwatch.producers.times import parse_span_ms
-from funnelwatch.producers.topics import KafkaUnreachable
+from funnelwatch.producers.kafka.rejection import ADVICE, kafka_rejection
+from funnelwatch.producers.kafka.topics import KafkaUnreachable
+from funnelwatch.query import rates
 from funnelwatch.schemas.codec import RegistryUnavailable
+from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import error_text, shown, shown_brokers
+from funnelwatch.schemas.times import parse_span_ms
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import UnusableDatabaseError
@@ -24,7 +24,7 @@ from funnelwatch.sinks.timescale.migrations import UnusableDatabaseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 START = "Start it (`funnelwatch up` starts one here), or set {variable} to where it is"
 
@@ -90,7 +90,7 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
     except KafkaException as error:
         where = shown_brokers(settings.kafka_bootstrap_servers)
-        if refusal := kafka_refusal(settings.kafka()):
+        if refusal := kafka_rejection(settings.kafka()):
             raise click.ClickException(f"Kafka at {where} refuses the connection: {refusal}. {ADVICE}") from error
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
@@ -140,7 +140,7 @@ def moment_ms(text: str, now_ms: int) -> int:
         click.BadParameter: it is neither.
     """
     try:
-        return asking.moment_ms(text, now_ms)
+        return rates.moment_ms(text, now_ms)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

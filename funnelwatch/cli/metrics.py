@@ -9,17 +9,17 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.asking import BadQuestionError, NothingThereError
 from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import Span, moment_ms, opened
-from funnelwatch.cli.showing import clock, console, printable
-from funnelwatch.metric_asking import WHO_SENDS, MetricQuestion, ask_metrics, parse_only
+from funnelwatch.format import clock, console, printable
+from funnelwatch.query.metrics import WHO_SENDS, MetricQuery, parse_only, query_metrics
+from funnelwatch.query.rates import BadQueryError, NothingThereError
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.metrics import MetricKind
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
 
 if TYPE_CHECKING:
-    from funnelwatch.metric_asking import MetricAnswer
+    from funnelwatch.query.metrics import MetricResult
 
 
 def _only(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -74,12 +74,12 @@ def metrics(
     now = now_ms()
     since_ms, until_ms = moment_ms(since, now), moment_ms(until, now)
     settings = load_settings()
-    question = MetricQuestion(name, since_ms, until_ms, now, tuple(dict.fromkeys(by)), only, every)
+    question = MetricQuery(name, since_ms, until_ms, now, tuple(dict.fromkeys(by)), only, every)
     with opened(settings) as database:
         try:
-            answer = ask_metrics(database, settings, question)
+            answer = query_metrics(database, settings, question)
             fresh = overall(database, settings)
-        except BadQuestionError as error:
+        except BadQueryError as error:
             raise click.UsageError(f"--{error.parameter}: {error.message}") from error
         except NothingThereError as error:
             raise click.ClickException(str(error)) from error
@@ -100,7 +100,7 @@ def _chosen(only: dict[str, str]) -> str:
     return "".join(f", {dimension} {printable(value)}" for dimension, value in only.items())
 
 
-def _draw(answer: MetricAnswer) -> None:
+def _draw(answer: MetricResult) -> None:
     question, table = answer.question, Table()
     for heading in (*(["From"] if question.every_ms else []), "Name", *question.by):
         table.add_column(printable(heading))

@@ -8,13 +8,13 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.cli.rebuild_progress import look
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 def count_on(settings: Settings, tell: Callable[[str], None]) -> None:

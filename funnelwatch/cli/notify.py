@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from funnelwatch.cli.faults import clear_faults, opened
-from funnelwatch.cli.showing import clock, printable
-from funnelwatch.producers.log_throttle import throttle_root
-from funnelwatch.producers.times import iso
+from funnelwatch.format import clock, printable
+from funnelwatch.producers.kafka.log_throttle import throttle_root
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.schemas.settings import Settings, load_settings
+from funnelwatch.schemas.times import iso
 from funnelwatch.sinks.alerts import metrics
-from funnelwatch.sinks.alerts.answer import Outcome
+from funnelwatch.sinks.alerts.delivery import Outcome
 from funnelwatch.sinks.alerts.notifier import Notifier
 from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes
 from funnelwatch.sinks.alerts.sample import sample
@@ -26,7 +26,7 @@ from funnelwatch.sinks.timescale.notifications import NotificationQueue
 from funnelwatch.web.serving import MetricsServer
 
 if TYPE_CHECKING:
-    from funnelwatch.sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.receiver import Receiver
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -141,7 +141,7 @@ def log(*, last: int, route: str | None, to_json: bool) -> None:
         click.echo("nothing was told yet", err=True)
 
 
-def _try(route: Kind, alert: dict[str, Any], previous: dict[str, Any] | None) -> None:
+def _try(route: Receiver, alert: dict[str, Any], previous: dict[str, Any] | None) -> None:
     answer = route.deliver(alert, previous, now_ms())
     if answer.outcome is not Outcome.SENT:
         raise click.ClickException(f"route {route.name}: {alert['state']}: {answer.text}")
@@ -154,7 +154,7 @@ def _named(file: Path | None) -> Path:
     return file
 
 
-def _loaded(file: Path) -> list[Kind]:
+def _loaded(file: Path) -> list[Receiver]:
     try:
         return load_routes(file)
     except RoutesFileError as error:

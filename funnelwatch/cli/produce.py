@@ -13,18 +13,18 @@ import click
 
 import funnelwatch.producers
 from funnelwatch.cli.producing import INTERRUPTED, clear_errors, make_topics, progress_line
-from funnelwatch.producers.bulk import Produced, produce_events
-from funnelwatch.producers.files import UnreadableFile
-from funnelwatch.producers.importing import Account, events_of
-from funnelwatch.producers.mapper import Mapper
-from funnelwatch.producers.mapping import MappingFileError, load_mapping
-from funnelwatch.producers.own_rows import own_row
-from funnelwatch.settings import load_settings
+from funnelwatch.producers.files.bulk import Produced, produce_events
+from funnelwatch.producers.files.importing import Account, events_of
+from funnelwatch.producers.files.mapper import Mapper
+from funnelwatch.producers.files.mapping import MappingFileError, load_mapping
+from funnelwatch.producers.files.own_rows import own_row
+from funnelwatch.producers.files.rows import UnreadableFile
+from funnelwatch.schemas.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.producers.importing import ToEvents
+    from funnelwatch.producers.files.importing import ToEvents
 
 SHIPPED = Path(funnelwatch.producers.__file__).parent / "mappings"
 

@@ -9,13 +9,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
 from funnelwatch.schemas.codec import RegistryRefused, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from funnelwatch.answers import Question
-from funnelwatch.asking import BadQuestionError, NothingThereError, ask
 from funnelwatch.cli.faults import Span, moment_ms, opened
 from funnelwatch.cli.rate_view import draw
-from funnelwatch.cli.showing import clock
+from funnelwatch.format import clock
+from funnelwatch.query.answers import RateQuery
+from funnelwatch.query.rates import BadQueryError, NothingThereError, query_rates
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from funnelwatch.answers import Answer
+    from funnelwatch.query.answers import RateResult
     from funnelwatch.sinks.timescale.rates import Basis, Dimension, Known
 
 
@@ -89,11 +89,11 @@ def rate(
     settings = load_settings()
     scope = Scope(funnel, step, os, browser, app_version)
     dimensions = cast("tuple[Dimension, ...]", tuple(dict.fromkeys(by)))
-    question = Question(scope, since_ms, until_ms, now, dimensions, cast("Basis", basis), every, closed)
+    question = RateQuery(scope, since_ms, until_ms, now, dimensions, cast("Basis", basis), every, closed)
     with opened(settings) as database:
         try:
-            answer = ask(database, settings, question)
-        except BadQuestionError as error:
+            answer = query_rates(database, settings, question)
+        except BadQueryError as error:
             raise click.UsageError(f"--{error.parameter}: {error.message}") from error
         except NothingThereError as error:
             raise click.ClickException(str(error)) from error
@@ -109,7 +109,7 @@ def rate(
         draw(answer)
 
 
-def nothing_found(answer: Answer, known: Sequence[Known]) -> str:
+def nothing_found(answer: RateResult, known: Sequence[Known]) -> str:
     """What to tell where nothing is counted: what there is."""
     chosen = [f"{name.replace('_', ' ')} {value}" for name, value in answer.filters.items()]
     asked = ", ".join([f"funnel {answer.question.scope.funnel}", *chosen])

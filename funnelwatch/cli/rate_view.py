@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.cli.showing import bar, clock, console, lasting, percent, printable
+from funnelwatch.format import bar, clock, console, lasting, percent, printable
 
 if TYPE_CHECKING:
-    from funnelwatch.answers import Answer
+    from funnelwatch.query.answers import RateResult
 
 HEADINGS = {"os": "OS", "browser": "Browser", "app_version": "App version"}
 
 
-def draw(answer: Answer) -> None:
+def draw(answer: RateResult) -> None:
     """A table on stdout, with the range above and what to know about it below."""
     out, asked = console(), answer.question
     chosen = [f"{name.replace('_', ' ')} {printable(value)}" for name, value in answer.filters.items()]
@@ -42,7 +42,7 @@ def draw(answer: Answer) -> None:
         out.print(Text(line, style="bold yellow" if line.startswith("!") else "dim"))
 
 
-def remarks(answer: Answer) -> list[str]:
+def remarks(answer: RateResult) -> list[str]:
     """What to know about the numbers."""
     lines = [f"! {answer.old}."] if answer.old else []
     if answer.closed_through is None:

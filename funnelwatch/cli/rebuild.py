@@ -14,7 +14,7 @@ from funnelwatch.cli.rebuild_rollups import rollups
 from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import shown
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
@@ -23,9 +23,9 @@ from funnelwatch.sinks.timescale.counts import CountStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.counts import Series, Tally
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.stream.model import Series, Tally
 
 NO_END_MS = 2**53
 HOUR_MS = 3_600_000

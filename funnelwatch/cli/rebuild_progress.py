@@ -10,10 +10,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.deploy.embedded.kafka_client import admin
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.producers.kafka.topic_reader import METADATA_TIMEOUT_S, TopicReader
+from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.progress import PartitionProgress, ProgressStore, Standing, stand
-from funnelwatch.stream.topic_reader import METADATA_TIMEOUT_S, TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

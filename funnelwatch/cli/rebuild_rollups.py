@@ -7,7 +7,7 @@ import json
 import click
 
 from funnelwatch.cli.faults import opened
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError
 from funnelwatch.sinks.timescale.retention import refresh
 

@@ -12,28 +12,28 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.asking import BadQuestionError, whole_range
 from funnelwatch.cli.faults import moment_ms, one_line, opened
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
-from funnelwatch.cli.showing import clock, console, printable
-from funnelwatch.producers.times import iso
+from funnelwatch.format import clock, console, printable
+from funnelwatch.query.rates import BadQueryError, whole_range
+from funnelwatch.schemas.counts import Tally
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.schemas.settings import Settings, load_settings
+from funnelwatch.schemas.times import iso
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import DamagedMeanwhileError, RepairedMeanwhileError, RepairStore
 from funnelwatch.sinks.timescale.retention import windows_kept_from
-from funnelwatch.stream.model import Tally
-from funnelwatch.stream.recount import Recount, by_window, correction
+from funnelwatch.stream.aggregate.recount import Recount, by_window, correction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from funnelwatch.schemas.counts import Counts, Durations
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.sinks.timescale.repairs import Snapshot
-    from funnelwatch.stream.model import Counts, Durations
 
 SHOWN = 50
 """Windows that are listed; the JSON has all."""
@@ -115,7 +115,7 @@ def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
         raise click.UsageError(f"--from {clock(since_ms)} is not before --to {clock(until_ms)}")
     try:
         return whole_range(since_ms, until_ms, settings.window_ms, None)
-    except BadQuestionError as error:
+    except BadQueryError as error:
         raise click.UsageError(error.message) from error
 
 

@@ -11,27 +11,27 @@ import click
 from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.cli.rebuild_progress import describe, look
-from funnelwatch.cli.showing import clock
-from funnelwatch.funnels import load_funnels
+from funnelwatch.format import clock
+from funnelwatch.producers.kafka.topic_reader import NoSuchTopicError, TopicReader, TrimmedError
+from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 from funnelwatch.sinks.timescale.replays import ReplayStore
 from funnelwatch.sinks.timescale.series import SeriesStore
-from funnelwatch.stream.admission import SeriesLimits
-from funnelwatch.stream.counting import Record
-from funnelwatch.stream.dead_letter_log import judge_of
-from funnelwatch.stream.recount import Recount, first_whole, log_needed_from
-from funnelwatch.stream.topic_reader import NoSuchTopicError, TopicReader, TrimmedError
+from funnelwatch.stream.aggregate.recount import Recount, first_whole, log_needed_from
+from funnelwatch.stream.intake.dead_letter_log import validator_of
+from funnelwatch.stream.intake.validator import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from confluent_kafka import Message
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.sinks.timescale.repairs import Snapshot
-    from funnelwatch.stream.recount import RefusedAt
+    from funnelwatch.stream.aggregate.recount import RefusedAt
 
 AT_ONCE = 2_000
 
@@ -123,7 +123,7 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
     refused |= {place[1:] for place in ReplayStore(database).replayed() if place[0] == settings.events_topic}
     funnels = load_funnels(settings.funnels_path)
     series = SeriesStore(database, funnels, SeriesLimits.of(settings), keeps=False)
-    judge = replace(judge_of(settings, funnels), admit=series.admit)
+    judge = replace(validator_of(settings, funnels), admit=series.admit)
     counting = Recount(judge, refused, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
     topic = settings.events_topic
     with (

@@ -11,21 +11,21 @@ import click
 from funnelwatch.cli.dead_letter_reading import letters_of, reason_option, since_option
 from funnelwatch.cli.faults import moment_ms, opened
 from funnelwatch.cli.producing import progress_line
-from funnelwatch.funnels import load_funnels
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.schemas.funnels import load_funnels
+from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.replays import ReplayStore
-from funnelwatch.stream.dead_letter_log import judge_of, metric_judge_of, refusal_now
-from funnelwatch.stream.replay import replay as produce_again
+from funnelwatch.stream.intake.dead_letter_log import metric_validator_of, rejection_now, validator_of
+from funnelwatch.stream.intake.replay import replay as produce_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from funnelwatch.sinks.timescale.replays import RecordPlace
-    from funnelwatch.stream.counting import Judge
-    from funnelwatch.stream.dead_letter_log import DeadLetter
-    from funnelwatch.stream.metric_counting import MetricJudge
+    from funnelwatch.stream.aggregate.metric_validator import MetricValidator
+    from funnelwatch.stream.intake.dead_letter_log import DeadLetter
+    from funnelwatch.stream.intake.validator import EventValidator
 
 CHOSEN = "to be produced"
 
@@ -116,9 +116,9 @@ def _produce(settings: Settings, store: ReplayStore, letters: Iterator[DeadLette
 
 def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_too: bool) -> Callable[[DeadLetter], str]:
     """What tells of a letter why it is left out, or that it is ``CHOSEN``."""
-    judges: dict[str, Judge | MetricJudge] = {
-        settings.metrics_topic: metric_judge_of(settings),
-        settings.events_topic: judge_of(settings, load_funnels(settings.funnels_path)),
+    judges: dict[str, EventValidator | MetricValidator] = {
+        settings.metrics_topic: metric_validator_of(settings),
+        settings.events_topic: validator_of(settings, load_funnels(settings.funnels_path)),
     }
     now = now_ms()
 
@@ -130,7 +130,7 @@ def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_to
             return "only the beginning is kept"
         if letter.source in replayed:
             return "replayed already"
-        if not hopeless_too and refusal_now(judge, letter, now) is not None:
+        if not hopeless_too and rejection_now(judge, letter, now) is not None:
             return "would be refused again"
         return CHOSEN
 

@@ -13,8 +13,8 @@ from funnelwatch.alert_rules.metrics import MetricRules, metric_criterion
 from funnelwatch.alert_rules.model import DropRule, Rule, Rules, ThresholdRule
 from funnelwatch.cli.backtest import backtest
 from funnelwatch.cli.rules_test import run_tests
-from funnelwatch.funnels import FunnelsFileError, load_funnels
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
+from funnelwatch.schemas.settings import load_settings
 
 PATH = click.Path(path_type=Path)
 

@@ -10,8 +10,8 @@ import click
 
 from funnelwatch.alert_rules.cases import Cases, load_cases
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules, rule_files
-from funnelwatch.cli.showing import lasting
-from funnelwatch.settings import load_settings
+from funnelwatch.format import lasting
+from funnelwatch.schemas.settings import load_settings
 from funnelwatch.stream.backtest.cases import Mismatch, run_case
 
 

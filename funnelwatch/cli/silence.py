@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.alert_rules.silences import MATCHERS, Silence
 from funnelwatch.cli.faults import Span, opened
-from funnelwatch.cli.showing import clock, lasting, printable
-from funnelwatch.producers.times import iso, parse_time_ms
+from funnelwatch.format import clock, lasting, printable
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import Settings, load_settings
+from funnelwatch.schemas.settings import Settings, load_settings
+from funnelwatch.schemas.times import iso, parse_time_ms
 from funnelwatch.sinks.timescale.silences import SilenceStore
-from funnelwatch.stream.detector.silence import MATCHERS, Silence
 
 
 @click.group()

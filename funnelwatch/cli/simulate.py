@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from funnelwatch.cli.producing import INTERRUPTED, clear_errors, make_topics, progress_line
-from funnelwatch.producers.bulk import produce_events
-from funnelwatch.producers.pacing import paced
-from funnelwatch.producers.profile import Incident
-from funnelwatch.producers.simulator import Simulator
-from funnelwatch.producers.times import iso, parse_span_ms, parse_time_ms
+from funnelwatch.producers.files.bulk import produce_events
+from funnelwatch.producers.simulate.pacing import paced
+from funnelwatch.producers.simulate.profile import Incident
+from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import load_settings
+from funnelwatch.schemas.settings import load_settings
+from funnelwatch.schemas.times import iso, parse_span_ms, parse_time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

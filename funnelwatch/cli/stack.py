@@ -17,7 +17,7 @@ from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.stack import Kafka, ServiceStatus, Stack
 from funnelwatch.deploy.embedded.state import SERVICES
 from funnelwatch.schemas.redaction import redacted
-from funnelwatch.settings import PREFIX, Settings, load_settings
+from funnelwatch.schemas.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
-from funnelwatch.funnels import FunnelsFileError, load_funnels
-from funnelwatch.kafka_config import KafkaConfigError
-from funnelwatch.settings import PREFIX, load_settings
-from funnelwatch.stream.broker_credentials import broker_credentials
-from funnelwatch.supervisor import Supervisor
+from funnelwatch.deploy.supervisor import Supervisor
+from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
+from funnelwatch.schemas.kafka_config import KafkaConfigError
+from funnelwatch.schemas.settings import PREFIX, load_settings
+from funnelwatch.stream.worker.broker_credentials import broker_credentials
 from funnelwatch.web.serving import listening
 
 LAST_PORT = 65535

@@ -11,10 +11,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO
 
 from funnelwatch.deploy.embedded.ports import HOST, free_ports
+from funnelwatch.deploy.supervisor import end_with_parent
 from funnelwatch.program import PROGRAM
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.web_client import Unanswered, ask
-from funnelwatch.settings import Settings
-from funnelwatch.supervisor import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,13 +19,13 @@ from funnelwatch.demo.screen import alert_line, hints
 from funnelwatch.demo.traffic import Traffic
 from funnelwatch.demo.watch import Watch
 from funnelwatch.deploy.embedded.stack import Stack
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.deploy.supervisor import Supervisor
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.redaction import shown
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from funnelwatch.demo.watch import Received
     from funnelwatch.deploy.embedded.stack import Kafka
     from funnelwatch.deploy.embedded.state import StackState
-    from funnelwatch.producers.profile import Incident
+    from funnelwatch.producers.simulate.profile import Incident
 
 LOOK_EVERY_S = 0.5
 CATCH_UP_S = 600.0

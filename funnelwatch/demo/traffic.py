@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer
 
 from funnelwatch.demo.plan import OS, STEP
-from funnelwatch.producers.bulk import produce_events
-from funnelwatch.producers.pacing import paced
-from funnelwatch.producers.profile import Incident
-from funnelwatch.producers.simulator import Simulator
+from funnelwatch.producers.files.bulk import produce_events
+from funnelwatch.producers.simulate.pacing import paced
+from funnelwatch.producers.simulate.profile import Incident
+from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from funnelwatch.demo.plan import Plan
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 DAY_MS = 86_400_000
 FOREVER_MS = 30 * DAY_MS

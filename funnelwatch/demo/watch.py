@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from funnelwatch.funnels import SIGN_UP
+from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder, Undecodable
+from funnelwatch.schemas.funnels import SIGN_UP
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.stream.detector.watchdog import is_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 FUNNEL = "sign_up"
 OSES = ("iOS", "Android", "Desktop")

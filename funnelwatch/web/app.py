@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from funnelwatch.schemas.web_hosts import ANY, Hosts
 from funnelwatch.web import health, live, page, problems
 from funnelwatch.web.api import alerts, funnels, metrics, rates, timers
 from funnelwatch.web.board.hub import Hub
 from funnelwatch.web.health import Counting, Metrics
-from funnelwatch.web.hosts import ANY, Hosts
 from funnelwatch.web.pool import Pool
 from funnelwatch.web.security import Guard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 API = "/api/v1"
 

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
 from funnelwatch.cli.faults import one_line
-from funnelwatch.process_metrics import process_registry
+from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.sinks.redis.client import connect, explain
 from funnelwatch.web.pool import BusyError
 

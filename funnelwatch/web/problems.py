@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from funnelwatch.asking import BadQuestionError, NothingThereError
 from funnelwatch.cli.faults import one_line
-from funnelwatch.funnels import FunnelsFileError
+from funnelwatch.query.rates import BadQueryError, NothingThereError
+from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.web.pool import BusyError
 
@@ -89,7 +89,7 @@ def install(app: FastAPI) -> None:
         problem, headers = problem_of(error)
         return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
 
-    kinds = (BadQuestionError, NothingThereError, BusyError, FunnelsFileError)
+    kinds = (BadQueryError, NothingThereError, BusyError, FunnelsFileError)
     for kind in (ProblemError, RequestValidationError, HTTPException, psycopg.Error, *kinds):
         app.add_exception_handler(kind, handle)
 
@@ -103,7 +103,7 @@ def problem_of(error: Exception) -> tuple[Problem, Mapping[str, str] | None]:
     match error:
         case ProblemError():
             return error.problem, error.headers
-        case BadQuestionError():
+        case BadQueryError():
             problem = _unanswerable([Wrong(parameter=error.parameter, message=error.message)])
         case RequestValidationError():
             problem = _unanswerable([_wrong(one) for one in error.errors()])

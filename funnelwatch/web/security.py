@@ -12,7 +12,7 @@ from funnelwatch.web.problems import MEDIA_TYPE, Problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from funnelwatch.web.hosts import Hosts
+    from funnelwatch.schemas.web_hosts import Hosts
 
 HEADERS = {
     # Nothing from elsewhere, no script and no style within the page; it may stand in a frame of the same origin only.

@@ -14,13 +14,13 @@ from prometheus_client.exposition import choose_encoder
 
 from funnelwatch.producers.collector.connections import BACKLOG, web_limits
 from funnelwatch.producers.collector.guard import guarded
-from funnelwatch.web.hosts import Hosts, names_of
+from funnelwatch.schemas.web_hosts import Hosts, names_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 GRACE_S = 3
 """How long open requests may go on when the server is told to end, s."""

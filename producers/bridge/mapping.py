@@ -34,11 +34,11 @@ from pydantic import (
     model_validator,
 )
 
-from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, place_of, plain
-from funnelwatch.alert_rules.plain import a_text, in_words
-from funnelwatch.producers.times import parse_span_ms
 from funnelwatch.schemas.metrics import DIMENSION, NAME
+from funnelwatch.schemas.plain_values import a_text, in_words
+from funnelwatch.schemas.times import parse_span_ms
 from funnelwatch.schemas.web_client import without_login
+from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, place_of, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,7 +163,7 @@ def load_targets(path: Path) -> list[Target]:
         document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeFileError(f"{path}: cannot be read: {error}") from error
-    except RuleFileError as error:
+    except YamlFileError as error:
         raise BridgeFileError(str(error)) from error
     try:
         return BridgeFile.model_validate(plain(document)).targets

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from funnelwatch.producers.bridge.mapping import Target
-    from funnelwatch.producers.producer import FunnelProducer
+    from funnelwatch.producers.client.producer import FunnelProducer
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from funnelwatch.producers.collector.problem import Problem
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 ANYBODY = ApiKey("anybody", "")
 """Who asks where no keys are configured."""

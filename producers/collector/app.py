@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from funnelwatch.funnels import load_funnels
 from funnelwatch.producers.collector import events, health, influx
 from funnelwatch.producers.collector.access import Access
 from funnelwatch.producers.collector.delivery import Delivery
@@ -22,7 +21,8 @@ from funnelwatch.producers.collector.metrics import IN_FLIGHT, REQUESTS
 from funnelwatch.producers.collector.problem import Problem
 from funnelwatch.producers.collector.turns import Turns
 from funnelwatch.producers.collector.user_agent import platform_and_browser
-from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.schemas.funnels import load_funnels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 logger = logging.getLogger("funnelwatch.collector")
 
@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         funnelwatch.producers.collector.keys.KeysError: an API key cannot be used.
-        funnelwatch.funnels.FunnelsFileError: the declared funnels cannot be read.
+        funnelwatch.schemas.funnels.FunnelsFileError: the declared funnels cannot be read.
         funnelwatch.producers.collector.line_mapping.LinesFileError: the mapping of line protocol cannot be used.
     """
     app = FastAPI(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 logger = logging.getLogger("funnelwatch.web")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException
 
-from funnelwatch.producers.connection import Connection, broken_for_good
+from funnelwatch.producers.client.connection import Connection, broken_for_good
 from funnelwatch.schemas.metrics import series_name
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 logger = logging.getLogger("funnelwatch.collector")
 

@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.producers.collector.problem import Problem
 from funnelwatch.producers.collector.user_agent import platform_and_browser
-from funnelwatch.producers.times import parse_instant_ms
 from funnelwatch.schemas.events import fault, new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
 from funnelwatch.schemas.metrics import fault as metric_fault
+from funnelwatch.schemas.times import parse_instant_ms
+from funnelwatch.schemas.validation import DAY_MS, Limits, RejectedError, RejectionReason, check
 from funnelwatch.schemas.whole import whole, whole_event, whole_metric
-from funnelwatch.stream.validation import DAY_MS, Limits, Refusal, RefusedError, check
 
 if TYPE_CHECKING:
-    from funnelwatch.funnels import Funnels
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.funnels import Funnels
+    from funnelwatch.schemas.settings import Settings
 
 RIGHT = (
     'an event {"sign_up_session_id": "s-1", "step": "INPUT_NAME", "phase": "IMPRESSION"}, a list of events, '
     'or {"events": [...]}'
 )
 FIELD_OF = {
-    Refusal.UNKNOWN_STEP: "step",
-    Refusal.UNDECLARED_FUNNEL: "funnel",
-    Refusal.STATUS_MISSING: "status",
-    Refusal.IN_THE_FUTURE: "ts",
-    Refusal.TOO_OLD: "ts",
-    Refusal.BAD_DURATION: "duration_ms",
+    RejectionReason.UNKNOWN_STEP: "step",
+    RejectionReason.UNDECLARED_FUNNEL: "funnel",
+    RejectionReason.STATUS_MISSING: "status",
+    RejectionReason.IN_THE_FUTURE: "ts",
+    RejectionReason.TOO_OLD: "ts",
+    RejectionReason.BAD_DURATION: "duration_ms",
 }
 
 
@@ -132,7 +132,7 @@ class Checks:
         event = {**DEFAULTS, **event}
         try:
             check(event, self._funnels, self._limits, now_ms)
-        except RefusedError as error:
+        except RejectedError as error:
             return Fault(FIELD_OF.get(error.reason) or error.detail.split()[0], error.detail)
         return event
 

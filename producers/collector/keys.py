@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml.error import YAMLError
 
-from funnelwatch.alert_rules.loader import line_of, plain
-from funnelwatch.alert_rules.yaml_values import load_yaml
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.yaml_files import line_of, load_yaml, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 EVENTS, LINES = "events", "lines"
 USES = (EVENTS, LINES)

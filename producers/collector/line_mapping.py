@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
-from funnelwatch.alert_rules.plain import in_words, once
-from funnelwatch.producers.mapping import Strict
+from funnelwatch.producers.files.mapping import Strict
 from funnelwatch.schemas.events import FunnelEvent
+from funnelwatch.schemas.plain_values import in_words, once
+from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,7 +158,7 @@ def load_line_mapping(path: Path | None) -> LineMapping:
         raise LinesFileError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise LinesFileError(f"{path}: is not YAML: {error}") from error
-    except RuleFileError as error:
+    except YamlFileError as error:
         raise LinesFileError(f"{path}: is not YAML: line {str(error).removeprefix(f'{path}:')}") from error
     if not isinstance(document, dict):
         raise LinesFileError(f"{path}: is not a mapping; right would be {RIGHT['lines']}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from funnelwatch.process_metrics import process_registry
+from funnelwatch.schemas.process_metrics import process_registry
 
 REGISTRY = process_registry()
 """Only a collector shows it."""

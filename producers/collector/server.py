@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 KEEP_ALIVE_S = 30
 """A connection may be idle so long between two requests, in seconds."""

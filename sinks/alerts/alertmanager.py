@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from funnelwatch.alert_rules.labels import checked_route_labels
-from funnelwatch.alert_rules.plain import Line  # noqa: TC001 - pydantic looks at it
+from funnelwatch.schemas.plain_values import Line  # noqa: TC001 - pydantic looks at it
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.texts import legible, legible_lines
-from funnelwatch.sinks.alerts.answer import Answer, Outcome, post_json
 from funnelwatch.sinks.alerts.bound import Bound
-from funnelwatch.sinks.alerts.kind import Address, Filter, Kind, Secret, Span
+from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome, post_json
+from funnelwatch.sinks.alerts.receiver import Address, Filter, Receiver, Secret, Span
 from funnelwatch.sinks.alerts.texts import TEXT_CHARACTERS, headline, link, moment, summary
 
 AT_ONCE = 500
@@ -32,7 +32,7 @@ AT_ONCE = 500
 LABEL_CHARACTERS = 1_000
 
 
-class Alertmanager(Kind):
+class Alertmanager(Receiver):
     """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
 
     kind: Literal["alertmanager"]
@@ -66,7 +66,7 @@ class Alertmanager(Kind):
         """See the base. Alertmanager goes by the labels."""
         return True
 
-    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
         """See the base. What fires in Alertmanager is resolved under the labels that it fires under."""
         before = None if previous is None or previous["state"] == "resolved" else self._labels(previous)
         if alert["state"] == "resolved":
@@ -76,9 +76,9 @@ class Alertmanager(Kind):
             said.append(self._resolved(previous, before, now_ms))
         return self._post(said)
 
-    def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> Answer:
+    def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> DeliveryResult:
         """See the base."""
-        answer = Answer(Outcome.SENT, "nothing fires")
+        answer = DeliveryResult(Outcome.SENT, "nothing fires")
         until = time.monotonic() + self.timeout
         for begin in range(0, len(alerts), AT_ONCE):
             batch = [self._firing(alert, now_ms) for alert in alerts[begin : begin + AT_ONCE]]
@@ -116,14 +116,14 @@ class Alertmanager(Kind):
         }
         return record | ({"generatorURL": link(alert)} if link(alert) else {})
 
-    def _post(self, alerts: list[dict[str, Any]], timeout_s: float | None = None) -> Answer:
+    def _post(self, alerts: list[dict[str, Any]], timeout_s: float | None = None) -> DeliveryResult:
         """Tell all members side by side: one that is slow takes no time from the others."""
         headers = {}
         if self.username:
             login = f"{self.username}:{revealed(self.password)}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
 
-        def post(url: SecretStr) -> Answer:
+        def post(url: SecretStr) -> DeliveryResult:
             page = f"{revealed(url).rstrip('/')}/api/v2/alerts"
             return post_json(page, alerts, Bound(timeout_s or self.timeout), headers)
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from funnelwatch.alert_rules.plain import Line, Whole
+from funnelwatch.schemas.plain_values import Line, Whole
 from funnelwatch.schemas.redaction import redacted, revealed
 from funnelwatch.schemas.texts import cut
-from funnelwatch.sinks.alerts.answer import SHOWN, Answer, Outcome, no_answer
 from funnelwatch.sinks.alerts.bound import Bound
-from funnelwatch.sinks.alerts.kind import Filter, Kind, Secret, Span
+from funnelwatch.sinks.alerts.delivery import SHOWN, DeliveryResult, Outcome, no_answer
+from funnelwatch.sinks.alerts.receiver import Filter, Receiver, Secret, Span
 from funnelwatch.sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ Port = Annotated[Whole, BeforeValidator(_port)]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 
 
-class Email(Kind):
+class Email(Receiver):
     """Some people's mailboxes."""
 
     kind: Literal["email"]
@@ -92,7 +92,7 @@ class Email(Kind):
             raise ValueError("ca_file: does nothing where tls is none")
         return self
 
-    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
         """See the base. A message that is sent twice has the same Message-ID, by which mail programs show it once."""
         message = self.message(alert, now_ms)
         bound = Bound(self.timeout)
@@ -107,15 +107,15 @@ class Email(Kind):
             return _of_codes(error.recipients)
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             text = f"{error.smtp_code} {_text(error.smtp_error)}"
-            return Answer(Outcome.REFUSED if error.smtp_code >= PERMANENT else Outcome.LATER, text)
+            return DeliveryResult(Outcome.REFUSED if error.smtp_code >= PERMANENT else Outcome.LATER, text)
         except (smtplib.SMTPException, OSError) as error:
             return no_answer(error, bound)
         finally:
             if session is not None:
                 session.close()
         if refused:
-            return Answer(Outcome.SENT, f"accepted, but not for {_of_codes(refused).text}")
-        return Answer(Outcome.SENT, "250 accepted")
+            return DeliveryResult(Outcome.SENT, f"accepted, but not for {_of_codes(refused).text}")
+        return DeliveryResult(Outcome.SENT, "250 accepted")
 
     def message(self, alert: Mapping[str, Any], now_ms: int) -> EmailMessage:
         """The mail; all mails about one alert are one thread."""
@@ -204,11 +204,11 @@ def _own_name() -> str:
     return re.sub(r"[^A-Za-z0-9.:_\[\]-]", "-", name)
 
 
-def _of_codes(recipients: Mapping[str, tuple[int, bytes]]) -> Answer:
+def _of_codes(recipients: Mapping[str, tuple[int, bytes]]) -> DeliveryResult:
     """One answer for recipients of whom each was refused for a reason of its own; later if any may still take it."""
     text = "; ".join(f"{name}: {code} {_text(said)}" for name, (code, said) in recipients.items())
     final = all(code >= PERMANENT for code, _ in recipients.values())
-    return Answer(Outcome.REFUSED if final else Outcome.LATER, redacted(text)[:SHOWN])
+    return DeliveryResult(Outcome.REFUSED if final else Outcome.LATER, redacted(text)[:SHOWN])
 
 
 def _text(said: bytes | str) -> str:

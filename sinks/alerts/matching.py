@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.stream.detector.watchdog import is_heartbeat
+from funnelwatch.alert_rules.watchdog import is_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

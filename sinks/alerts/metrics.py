@@ -8,8 +8,8 @@ from functools import partial
 
 from prometheus_client import Counter, Gauge
 
-from funnelwatch.process_metrics import process_registry
-from funnelwatch.stream.servers import DATABASE, KAFKA, servers
+from funnelwatch.schemas.process_metrics import process_registry
+from funnelwatch.sinks.servers import DATABASE, KAFKA, servers
 
 REGISTRY = process_registry()
 """Only a notifier shows it."""

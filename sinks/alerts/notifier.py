@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from confluent_kafka import KafkaException
 
+from funnelwatch.producers.kafka.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
 from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts import metrics
-from funnelwatch.sinks.alerts.lane import Lane
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
+from funnelwatch.sinks.alerts.route_worker import RouteWorker
+from funnelwatch.sinks.retry import StoppedError, until_done
+from funnelwatch.sinks.servers import DATABASE, KAFKA, servers
 from funnelwatch.sinks.timescale.database import Database, is_outage
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
-from funnelwatch.stream.outage import StoppedError, until_done
-from funnelwatch.stream.servers import DATABASE, KAFKA, servers
-from funnelwatch.stream.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from confluent_kafka import Message
 
-    from funnelwatch.settings import Settings
-    from funnelwatch.sinks.alerts.kind import Kind
-    from funnelwatch.sinks.alerts.lane import Backoff
+    from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.alerts.receiver import Receiver
+    from funnelwatch.sinks.alerts.route_worker import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Notifier:
     def __init__(
         self,
         settings: Settings,
-        routes: Sequence[Kind],
+        routes: Sequence[Receiver],
         now_ms: Callable[[], int],
         backoff: Backoff | None = None,
     ) -> None:
@@ -75,7 +75,8 @@ class Notifier:
         url = settings.schema_registry_url
         self._decode = Decoder("Alert", Registry(url) if url else None)
         self._lanes = {
-            route.name: Lane(route, LaneStore(settings.timescale_url, route.name), now_ms, backoff) for route in routes
+            route.name: RouteWorker(route, LaneStore(settings.timescale_url, route.name), now_ms, backoff)
+            for route in routes
         }
         self._lanes_run = False
         self._starting = threading.Lock()

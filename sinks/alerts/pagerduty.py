@@ -11,9 +11,9 @@ from pydantic import Field, SecretStr
 
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.texts import cut, legible
-from funnelwatch.sinks.alerts.answer import Answer, post_json
 from funnelwatch.sinks.alerts.bound import Bound
-from funnelwatch.sinks.alerts.kind import Address, Key, Kind
+from funnelwatch.sinks.alerts.delivery import DeliveryResult, post_json
+from funnelwatch.sinks.alerts.receiver import Address, Key, Receiver
 from funnelwatch.sinks.alerts.texts import annotation, details, headline, link, moment, summary
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SUMMARY_CHARACTERS = 1024
 ANNOTATIONS = 20
 
 
-class PagerDuty(Kind):
+class PagerDuty(Receiver):
     """One service of PagerDuty."""
 
     kind: Literal["pagerduty"]
@@ -45,7 +45,7 @@ class PagerDuty(Kind):
         """See the base. PagerDuty goes by the key."""
         return True
 
-    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
         """See the base. The same message twice is the same incident, once: PagerDuty goes by the key."""
         return post_json(self.url, self.event(alert), Bound(self.timeout))
 

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import ValidationError
 
-from funnelwatch.alert_rules.loader import RuleFileError, line_of, parse_yaml, plain
 from funnelwatch.alert_rules.model import Severity
-from funnelwatch.alert_rules.plain import in_words
+from funnelwatch.schemas.plain_values import in_words
 from funnelwatch.schemas.texts import legible
+from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, plain
 from funnelwatch.sinks.alerts.alertmanager import Alertmanager
-from funnelwatch.sinks.alerts.kind import Kind, When
 from funnelwatch.sinks.alerts.mail import Email
 from funnelwatch.sinks.alerts.pagerduty import PagerDuty
+from funnelwatch.sinks.alerts.receiver import Receiver, When
 from funnelwatch.sinks.alerts.slack import Slack
 from funnelwatch.sinks.alerts.webhook import Webhook
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-__all__ = ["KINDS", "Kind", "RoutesFileError", "When", "load_routes", "parse_routes"]
+__all__ = ["KINDS", "Receiver", "RoutesFileError", "When", "load_routes", "parse_routes"]
 
-KINDS: Final[Mapping[str, type[Kind]]] = {
+KINDS: Final[Mapping[str, type[Receiver]]] = {
     "alertmanager": Alertmanager,
     "pagerduty": PagerDuty,
     "email": Email,
@@ -58,7 +58,7 @@ class RoutesFileError(ValueError):
     """The file of routes cannot be used; the message is for the person who wrote it."""
 
 
-def load_routes(path: Path, environ: Mapping[str, str] | None = None) -> list[Kind]:
+def load_routes(path: Path, environ: Mapping[str, str] | None = None) -> list[Receiver]:
     """The routes of a file, in its order; at least one.
 
     Raises:
@@ -71,7 +71,7 @@ def load_routes(path: Path, environ: Mapping[str, str] | None = None) -> list[Ki
     return parse_routes(text, str(path), os.environ if environ is None else environ)
 
 
-def parse_routes(text: str, name: str, environ: Mapping[str, str]) -> list[Kind]:
+def parse_routes(text: str, name: str, environ: Mapping[str, str]) -> list[Receiver]:
     """The routes of a file's text; ``name`` stands for the file in messages.
 
     Raises:
@@ -79,14 +79,14 @@ def parse_routes(text: str, name: str, environ: Mapping[str, str]) -> list[Kind]
     """
     try:
         document = parse_yaml(text, name)
-    except RuleFileError as error:
+    except YamlFileError as error:
         raise RoutesFileError(str(error)) from error
     if not isinstance(document, dict) or not isinstance(document.get("routes"), list) or not document["routes"]:
         raise RoutesFileError(f"{name}:1: routes: is missing or empty; right would be {EXAMPLE}")
     for key in document:
         if key != "routes":
             raise RoutesFileError(f"{name}:{line_of(document, [key])}: {key}: is not known; right would be routes")
-    found: dict[str, Kind] = {}
+    found: dict[str, Receiver] = {}
     for number in range(len(document["routes"])):
         place = _Place(document, number, name, environ)
         route = _route(place)
@@ -118,7 +118,7 @@ class _Place:
         return RoutesFileError(f"{where}: {field + ': ' if field else ''}{what}; right would be {right}")
 
 
-def _route(place: _Place) -> Kind:
+def _route(place: _Place) -> Receiver:
     written = place.written
     if not isinstance(written, dict):
         raise place.fault([], "is not a map", EXAMPLE)
@@ -137,7 +137,7 @@ def _route(place: _Place) -> Kind:
     return route
 
 
-def _explained(error: ValidationError, model: type[Kind], place: _Place) -> RoutesFileError:
+def _explained(error: ValidationError, model: type[Receiver], place: _Place) -> RoutesFileError:
     fault = error.errors()[0]
     loc = [part for part in fault["loc"] if part != "[key]"]
     message = in_words(fault["msg"])
@@ -165,7 +165,7 @@ def _explained(error: ValidationError, model: type[Kind], place: _Place) -> Rout
     return place.fault(loc, message, right or "another value")
 
 
-def _fields(model: type[When | Kind]) -> dict[str, FieldInfo]:
+def _fields(model: type[When | Receiver]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from funnelwatch.schemas.texts import cut
-from funnelwatch.sinks.alerts.answer import Answer, post_json
 from funnelwatch.sinks.alerts.bound import Bound
-from funnelwatch.sinks.alerts.kind import Address, Kind
+from funnelwatch.sinks.alerts.delivery import DeliveryResult, post_json
+from funnelwatch.sinks.alerts.receiver import Address, Receiver
 from funnelwatch.sinks.alerts.texts import annotation, details, headline, link, summary
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FIELDS = 10
 MENTION = re.compile("(@(?=channel|here|everyone|group)|<(?=[!@#]))", re.IGNORECASE)
 
 
-class Slack(Kind):
+class Slack(Receiver):
     """One channel, which the webhook's address stands for."""
 
     kind: Literal["slack"]
@@ -33,7 +33,7 @@ class Slack(Kind):
         description="the webhook's address, such as ${SLACK_URL}, which begins with https://hooks.slack.com/services/"
     )
 
-    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
         """See the base. Slack knows no key: a notifier killed at the wrong moment shows a message twice."""
         return post_json(self.url, message(alert), Bound(self.timeout))
 

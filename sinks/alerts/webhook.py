@@ -17,9 +17,9 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.texts import legible
-from funnelwatch.sinks.alerts.answer import Answer, post
 from funnelwatch.sinks.alerts.bound import Bound
-from funnelwatch.sinks.alerts.kind import Address, Kind, Secret
+from funnelwatch.sinks.alerts.delivery import DeliveryResult, post
+from funnelwatch.sinks.alerts.receiver import Address, Receiver, Secret
 from funnelwatch.sinks.alerts.texts import headline, link
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return headers
 
 
-class Webhook(Kind):
+class Webhook(Receiver):
     """One endpoint."""
 
     kind: Literal["webhook"]
@@ -63,7 +63,7 @@ class Webhook(Kind):
         {}, description="a map of more headers, such as {X-Team: growth}"
     )
 
-    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
         """See the base."""
         document = {"version": 1, "headline": headline(alert), "link": link(alert), "alert": dict(alert)}
         body = json.dumps(document, separators=(",", ":")).encode()

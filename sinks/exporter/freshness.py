@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
 
-from funnelwatch.stream.freshness import freshness
+from funnelwatch.schemas.freshness import freshness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-    from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
+    from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
 
 
 def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Metric]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from funnelwatch.schemas.histogram import SLOTS, bounds
 from funnelwatch.sinks.exporter.folding import OTHER
-from funnelwatch.stream.histogram import SLOTS, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 It is a cache. After a flush is committed, the totals that the database returned are written here with a max-guard:
 counts only grow, so a replay or a slower worker cannot lower them. Redis being away stops nothing: a worker remembers
-what it could not write and copies those windows from the database later (``funnelwatch.stream.cache_rebuild``).
+what it could not write, and copies those windows from the database later (``stream.aggregate.cache_rebuild``).
 
 Each write moves the mark of its partitions on: "the counts up to this offset are here". A worker that takes a
 partition over compares the mark with the database's progress, and copies nothing where they agree. A Redis that lost
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.counts import Counts, Series, Tally
 from funnelwatch.sinks.redis.client import connect
 from funnelwatch.sinks.redis.keys import (
     TALLY_FIELDS,
@@ -39,8 +41,6 @@ from funnelwatch.sinks.redis.keys import (
     whole_key,
 )
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError, MoveMark, RepairedError
-from funnelwatch.stream.clock import wall_clock_ms
-from funnelwatch.stream.model import Counts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

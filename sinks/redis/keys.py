@@ -23,7 +23,7 @@ import json
 from functools import lru_cache
 from typing import NamedTuple
 
-from funnelwatch.stream.model import Series
+from funnelwatch.schemas.counts import Series
 
 TALLY_FIELDS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
 

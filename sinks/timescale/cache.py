@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from funnelwatch.sinks.timescale.counts import row_key, row_tally
 
 if TYPE_CHECKING:
+    from funnelwatch.schemas.counts import Counts
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.stream.model import Counts
 
 
 class Place(NamedTuple):

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.sinks.timescale.counts import row_key, row_tally
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
+from funnelwatch.schemas.counts import CountKey, Counts, Durations, PartitionCounts, Series, Tally
+from funnelwatch.schemas.histogram import SLOTS
+from funnelwatch.sinks.failpoints import point
 from funnelwatch.sinks.timescale.arrays import integers, texts
 from funnelwatch.sinks.timescale.database import Database, Row, run
 from funnelwatch.sinks.timescale.totals import add_totals
-from funnelwatch.stream.faults import point
-from funnelwatch.stream.histogram import SLOTS
-from funnelwatch.stream.model import CountKey, Counts, Durations, PartitionCounts, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from psycopg import Cursor
 
-    from funnelwatch.stream.model import DurationKey
+    from funnelwatch.schemas.counts import DurationKey
 
 KEY_COLUMNS = ("window_ms", "funnel", "step", "os", "browser", "app_version")
 TALLY_COLUMNS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from funnelwatch.stream.freshness import Freshness, FunnelSeen, Why, WorkerSeen, by_workers, freshness, worst
+from funnelwatch.schemas.freshness import Freshness, FunnelSeen, Why, WorkerSeen, by_workers, freshness, worst
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from funnelwatch.producers.times import origin_ms
+from funnelwatch.schemas.metric_counts import MetricSeries, admitted
+from funnelwatch.schemas.times import origin_ms
 from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.rates import WHOLE_RANGE_MS
 from funnelwatch.sinks.timescale.totals import add_metric_totals
-from funnelwatch.stream.metric_counting import MetricSeries, admitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg import Cursor
 
+    from funnelwatch.schemas.metric_counts import Admission, PartitionMetrics
     from funnelwatch.sinks.timescale.database import Row
-    from funnelwatch.stream.metric_counting import Admission, PartitionMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class MetricStore:
             by: dimensions to tell apart by; others are added up.
             only: dimensions that must have these values; empty: that a series must not have.
             zeros: tell also what was seen before and has no samples there.
-            every_ms: length of the spans of time to tell apart (``funnelwatch.producers.times.floor_ms``); a
+            every_ms: length of the spans of time to tell apart (``funnelwatch.schemas.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
         """

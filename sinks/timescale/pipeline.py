@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.pipeline import PartitionSnapshot
 from funnelwatch.sinks.timescale.closing import IDLE_VALID_S
-from funnelwatch.stream.detector.pipeline import PartitionLook
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
@@ -27,10 +27,10 @@ class PipelineStore:
         locked: bool = self._database.query("try_overseer_lock", {"topic": topic})[0]["locked"]
         return locked
 
-    def look(self, topic: str) -> dict[int, PartitionLook]:
+    def look(self, topic: str) -> dict[int, PartitionSnapshot]:
         """What is known of each partition that was ever assigned."""
         rows = self._database.query("pipeline_look", {"topic": topic, "idle_valid_s": IDLE_VALID_S})
         return {
-            row["partition"]: PartitionLook(row["next_offset"], row["counted"], row["refused"], bool(row["idle"]))
+            row["partition"]: PartitionSnapshot(row["next_offset"], row["counted"], row["refused"], bool(row["idle"]))
             for row in rows
         }

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from funnelwatch.producers.times import origin_ms
-from funnelwatch.stream.wilson import wilson_interval
+from funnelwatch.schemas.times import origin_ms
+from funnelwatch.sinks.timescale.wilson import wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -64,7 +64,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the rate (``funnelwatch.stream.wilson``); None where the rate is none or above 1."""
+        """The 95 % interval of the rate (``wilson.interval``); None where there is no rate, or one above 1."""
         if not 0 <= self.successes <= self.impressions or not self.impressions:
             return None
         return wilson_interval(self.successes, self.impressions)
@@ -114,7 +114,7 @@ class RateStore:
             to_ms: end, exclusive, ms, UTC.
             by: dimensions to tell apart.
             basis: what dates a success.
-            every_ms: length of the spans of time to tell apart (``funnelwatch.producers.times.floor_ms``); a
+            every_ms: length of the spans of time to tell apart (``funnelwatch.schemas.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
             level: what is added up: windows, or a rollup where they are not kept any more; range and spans are then

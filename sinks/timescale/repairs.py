@@ -20,8 +20,8 @@ from funnelwatch.sinks.timescale.database import Database, run
 if TYPE_CHECKING:
     from psycopg import Cursor
 
+    from funnelwatch.schemas.counts import Counts, Durations
     from funnelwatch.sinks.timescale.database import Row
-    from funnelwatch.stream.model import Counts, Durations
 
 
 class RepairedMeanwhileError(Exception):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.admission import Admitting, FunnelSeries
+from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.timescale.database import run
-from funnelwatch.stream.admission import Admitting, FunnelSeries
-from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from psycopg import Cursor
 
+    from funnelwatch.schemas.admission import Admission, SeriesLimits
     from funnelwatch.sinks.timescale.database import Database, Row
-    from funnelwatch.stream.admission import Admission, SeriesLimits
 
 
 class SeriesStore:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.schemas.count_history import History, by_funnel
+from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.timescale.queries import QUERIES
-from funnelwatch.stream.backtest.history import History, by_funnel
-from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

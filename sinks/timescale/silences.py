@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.alert_rules.silences import Silence
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.stream.detector.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

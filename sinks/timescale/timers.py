@@ -21,7 +21,7 @@ class Timer:
     Attributes:
         start_ms: start of the span of time, ms; None where there is one span only.
         conversions: successes whose time is known.
-        p50_ms: half of them took no longer, ms; less than 12.5 % off (``stream/histogram.py``).
+        p50_ms: half of them took no longer, ms; less than 12.5 % off (``schemas/histogram.py``).
         p90_ms: nine of ten took no longer.
         p99_ms: 99 of 100 took no longer.
     """

@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
+from funnelwatch.schemas.histogram import bounds
 from funnelwatch.sinks.timescale.database import Database, Row, run
-from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
-from funnelwatch.stream.histogram import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from psycopg import Cursor
 
-    from funnelwatch.stream.model import Counts, Durations
+    from funnelwatch.schemas.counts import Counts, Durations
 
 SeriesKey = tuple[str, str, str, str]
 

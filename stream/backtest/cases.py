@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.stream.backtest.table import moment
-from funnelwatch.stream.detector.block import Block
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.state import AlertState, State
-from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

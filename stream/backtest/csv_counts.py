@@ -14,10 +14,10 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.producers.csv_records import CsvRecords
-from funnelwatch.stream.backtest.history import History, by_funnel
+from funnelwatch.producers.files.csv_records import CsvRecords
+from funnelwatch.schemas.count_history import History, by_funnel
+from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.backtest.table import TableError, header, moment, opened, whole, width
-from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -21,7 +21,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from funnelwatch.producers.csv_records import CsvRecords
+from funnelwatch.producers.files.csv_records import CsvRecords
 from funnelwatch.stream.backtest.table import TableError, header, moment, opened, width
 from funnelwatch.stream.detector.scan import LONGEST
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from funnelwatch.stream.model import Series
+    from funnelwatch.schemas.counts import Series
 
 NEEDED = ("start", "end")
 SCOPE = ("funnel", "step", "os", "browser", "app_version")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from funnelwatch.alert_rules.model import Rule
-    from funnelwatch.stream.backtest.history import History
+    from funnelwatch.schemas.count_history import History
     from funnelwatch.stream.detector.state import Transition
 
 SCORES = (4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)

@@ -9,7 +9,7 @@ import zlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
-from funnelwatch.producers.times import parse_instant_ms
+from funnelwatch.schemas.times import parse_instant_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,13 +10,13 @@ from funnelwatch.alert_rules.templates import render
 from funnelwatch.stream.detector.state import State
 
 if TYPE_CHECKING:
-    from funnelwatch.stream.detector.judge import Sight
+    from funnelwatch.stream.detector.evaluation import Evaluation
     from funnelwatch.stream.detector.scope import Where
     from funnelwatch.stream.detector.state import AlertState
 
 
 def alert_message(  # noqa: PLR0917
-    rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int, lost: float, where: Where
+    rule: NamedRule, state: AlertState, sight: Evaluation, start: int, end: int, lost: float, where: Where
 ) -> dict[str, Any]:
     """One message; times are milliseconds since the epoch, UTC.
 
@@ -62,7 +62,7 @@ def alert_message(  # noqa: PLR0917
     return message
 
 
-def severity(rule: NamedRule, sight: Sight) -> str:
+def severity(rule: NamedRule, sight: Evaluation) -> str:
     """The rule's severity; at most a warning while under a week of history is known (DETECTION.md, step 7)."""
     return "warning" if sight.recent_baseline and rule.severity == "critical" else rule.severity
 
@@ -72,7 +72,7 @@ def moment(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def texts(message: dict[str, Any], sight: Sight) -> dict[str, str]:
+def texts(message: dict[str, Any], sight: Evaluation) -> dict[str, str]:
     """The fields that annotations may name, as text (``funnelwatch.alert_rules.templates.FIELDS``)."""
     dimensions = message["dimensions"]
     where = f"{message['where_dimension']}={message['where_value']} ({message['where_share']:.0%} of the loss)"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.scan import deviance_root
 from funnelwatch.stream.detector.scope import Where
 from funnelwatch.stream.detector.state import AlertState, Reason, State
@@ -31,7 +31,7 @@ MAX_TOLD = 240
 
 
 def told(  # noqa: PLR0917
-    state: AlertState, sight: Sight, window: int, counts: Sequence[tuple[float, float]], lost: float, where: Where
+    state: AlertState, sight: Evaluation, window: int, counts: Sequence[tuple[float, float]], lost: float, where: Where
 ) -> AlertState:
     """The state with what is being told.
 
@@ -84,7 +84,7 @@ def corrected(  # noqa: PLR0917
     if str(window) in pending and pending[str(window)][2] >= revision:
         return state, False
     pending[str(window)] = [n, x, revision]
-    before = Sight(**kept["sight"])
+    before = Evaluation(**kept["sight"])
     sight, lost = _with(before, kept, pending, length)
     stands = _stands(rule, before, sight)
     if stands == kept["stands"] and not _material(before, sight):
@@ -101,13 +101,15 @@ def corrected(  # noqa: PLR0917
     return after, True
 
 
-def what_was_told(state: AlertState) -> tuple[int, Sight, float, Where]:
+def what_was_told(state: AlertState) -> tuple[int, Evaluation, float, Where]:
     """Window, numbers, lost conversions and the place of the loss, of what was told last, as corrected."""
     kept = state.payload["told"]
-    return kept["window"], Sight(**kept["sight"]), kept["lost"], Where(**kept["where"])
+    return kept["window"], Evaluation(**kept["sight"]), kept["lost"], Where(**kept["where"])
 
 
-def _with(before: Sight, kept: dict[str, Any], pending: dict[str, list[float]], length: int) -> tuple[Sight, float]:
+def _with(
+    before: Evaluation, kept: dict[str, Any], pending: dict[str, list[float]], length: int
+) -> tuple[Evaluation, float]:
     """The numbers with the late counts in them; the ordinary rate stays what it was held against."""
     more_n = more_x = 0.0
     for start, (n, x, _) in pending.items():
@@ -120,21 +122,21 @@ def _with(before: Sight, kept: dict[str, Any], pending: dict[str, list[float]], 
     return replace(sight, score=scale * _root(sight)), max(kept["lost"] + more_n * rate - more_x, 0.0)
 
 
-def _root(sight: Sight) -> float:
+def _root(sight: Evaluation) -> float:
     """The signed root of the binomial deviance, at least a little above 0, so that a score can be scaled by it."""
     n = np.array([max(sight.impressions, 1.0)])
     expected = np.clip(np.array([sight.expected]), 1e-9, n * (1.0 - 1e-9))
     return max(float(deviance_root(np.array([min(sight.successes, float(n[0]))]), n, expected)[0]), 1e-6)
 
 
-def _stands(rule: Rule, before: Sight, now: Sight) -> bool:
+def _stands(rule: Rule, before: Evaluation, now: Evaluation) -> bool:
     """Whether these numbers would have given the alert."""
     if rule.kind != "drop":
         return now.impressions > 0 and now.successes / now.impressions < before.low
     return now.drop >= rule.min_drop and now.score > rule.score
 
 
-def _material(before: Sight, now: Sight) -> bool:
+def _material(before: Evaluation, now: Evaluation) -> bool:
     """Whether a person who read the numbers before should read those now."""
     drop = abs(now.drop - before.drop) >= CHANGED_DROP * max(before.drop, 1e-12)
     return drop or abs(now.impressions - before.impressions) >= CHANGED_VOLUME * before.impressions

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from funnelwatch.stream.detector.block import Block
-    from funnelwatch.stream.model import Series
+    from funnelwatch.schemas.count_block import Block
+    from funnelwatch.schemas.counts import Series
 
 CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
 """What may be remembered, and its place in a `Tally`; ``window`` and ``cohort`` are successes on that basis."""

@@ -12,13 +12,13 @@ import numpy as np
 
 from funnelwatch.alert_rules.instruments import ImpressionsRule, instruments
 from funnelwatch.alert_rules.model import DIMENSIONS
+from funnelwatch.schemas.count_block import Block
 from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
-from funnelwatch.stream.detector.block import Block
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.stream.detector.impressions import ImpressionsWatch
 from funnelwatch.stream.detector.instrument import explained, firing
 from funnelwatch.stream.detector.panel import MAX_LAGS, Panel
-from funnelwatch.stream.detector.rule_watch import RuleWatch
+from funnelwatch.stream.detector.rule_evaluator import RuleEvaluator
 from funnelwatch.stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.alert_rules.instruments import Instrument
     from funnelwatch.alert_rules.model import Rule, Rules
+    from funnelwatch.schemas.counts import ClosedWindow, Series
     from funnelwatch.stream.detector.baseline import Kind
     from funnelwatch.stream.detector.state import AlertState, Reason, Transition
-    from funnelwatch.stream.model import ClosedWindow, Series
 
     PanelKey = tuple[str, int, Kind]
 
@@ -66,7 +66,9 @@ class Detector:
         finer = list(dict.fromkeys(_finer(levels)))
         self.drill = Counts(finer, channels, window_ms, limit)
         self._panels: dict[PanelKey, Panel] = {}
-        self._watches = [(key, RuleWatch(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()]
+        self._watches = [
+            (key, RuleEvaluator(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()
+        ]
         self.impressions = ImpressionsWatch(funnel, about, self.counts)
         """The funnel's instrumentation; judged against the wall clock, so by whoever has one."""
         self._revisions: dict[int, int] = {}
@@ -101,7 +103,7 @@ class Detector:
 
     def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
         """Say the last message of an alert once more, for this reason; None if the alert is over."""
-        watches: list[RuleWatch | ImpressionsWatch] = [*(watch for _, watch in self._watches), self.impressions]
+        watches: list[RuleEvaluator | ImpressionsWatch] = [*(watch for _, watch in self._watches), self.impressions]
         return next((move for watch in watches if (move := watch.again(said, reason))), None)
 
     def observe(self, window: ClosedWindow) -> list[Transition]:

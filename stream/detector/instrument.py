@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.alert_rules.instruments import DeadLettersRule, ImpressionsRule, InstrumentRule, SilentRule
 from funnelwatch.stream.detector.alert import alert_message
-from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
 from funnelwatch.stream.detector.retire import SAID
 from funnelwatch.stream.detector.scope import Where
@@ -60,7 +60,7 @@ def advance(
     rule: Instrument | MetricRules, before: AlertState, found: Finding, start: int, end: int
 ) -> Transition | None:
     """The transition of a state after ``[start, end)`` has shown this; None if nothing changes."""
-    sight = Sight(
+    sight = Evaluation(
         alarm=found.alarm,
         recovered=int(found.recovered and not found.alarm),
         enough=found.enough,
@@ -91,7 +91,7 @@ def advance(
 
 
 def explained(
-    fires: Iterable[tuple[Instrument, AlertState]], dimensions: dict[str, str], sight: Sight, end: int
+    fires: Iterable[tuple[Instrument, AlertState]], dimensions: dict[str, str], sight: Evaluation, end: int
 ) -> bool:
     """Whether a conversion alert about to fire is explained by an instrumentation alert that fires.
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.stream.detector.state import AlertState, Reason, State, alert_id
+from funnelwatch.alert_rules.alert_ids import alert_id
+from funnelwatch.stream.detector.state import AlertState, Reason, State
 
 if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import NamedRule
-    from funnelwatch.stream.detector.judge import Sight
+    from funnelwatch.stream.detector.evaluation import Evaluation
 
 WORSE_DROP = 1.5
 WORSE_SCORE = 1.3
@@ -35,7 +36,7 @@ class Step:
     changed: bool = False
 
 
-def step(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int) -> Step:
+def step(rule: NamedRule, state: AlertState, sight: Evaluation, start: int, end: int) -> Step:
     """The next state after the window [start, end) has shown ``sight``."""
     if state.state in {State.OK, State.RESOLVED}:
         return _begin(rule, state, sight, start, end)
@@ -48,7 +49,7 @@ def step(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int)
     return _burn(rule, state, sight, start, end)
 
 
-def _begin(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int) -> Step:
+def _begin(rule: NamedRule, state: AlertState, sight: Evaluation, start: int, end: int) -> Step:
     """From quiet: fire, or wait where the rule says so."""
     if not sight.alarm:
         return Step(state, Reason.ORDINARY)
@@ -62,7 +63,7 @@ def _begin(rule: NamedRule, state: AlertState, sight: Sight, start: int, end: in
     return _wait(rule, fresh, sight, start)
 
 
-def _wait(rule: NamedRule, state: AlertState, sight: Sight, start: int) -> Step:
+def _wait(rule: NamedRule, state: AlertState, sight: Evaluation, start: int) -> Step:
     """Alarming: fire when it has been so for long enough."""
     if start - state.payload["pending_since"] >= rule.for_ms:
         return _say(state, Reason.FIRST_DROP, sight, start, State.FIRING)
@@ -71,7 +72,7 @@ def _wait(rule: NamedRule, state: AlertState, sight: Sight, start: int) -> Step:
     return _to(state, Reason.FOR_NOT_REACHED, start, state=State.PENDING)
 
 
-def _starve(state: AlertState, sight: Sight, start: int, end: int) -> Step:
+def _starve(state: AlertState, sight: Evaluation, start: int, end: int) -> Step:
     """Firing, and nothing can be said of the rate: has the series ended?"""
     if sight.gone:
         # The long stretches still hold the drop; only what comes from now on is judged.
@@ -84,7 +85,7 @@ def _starve(state: AlertState, sight: Sight, start: int, end: int) -> Step:
 
 
 def _burn(  # noqa: PLR0911
-    rule: NamedRule, state: AlertState, sight: Sight, start: int, end: int
+    rule: NamedRule, state: AlertState, sight: Evaluation, start: int, end: int
 ) -> Step:
     """Firing: has it recovered, or become worse?"""
     length = end - start
@@ -116,7 +117,7 @@ def _burn(  # noqa: PLR0911
     return Step(state, Reason.STILL_FIRING)
 
 
-def _say(state: AlertState, reason: Reason, sight: Sight, start: int, to: State) -> Step:
+def _say(state: AlertState, reason: Reason, sight: Evaluation, start: int, to: State) -> Step:
     """A change that is published."""
     payload = dict(state.payload)
     if to is State.FIRING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.stream.detector.baseline import Kind
     from funnelwatch.stream.detector.counts import Counts
-    from funnelwatch.stream.detector.judge import Evidence
+    from funnelwatch.stream.detector.evaluation import Evidence
 
     Floats = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ SPREAD = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What a panel shows at consecutive rows."""
 
     first: int
@@ -88,7 +88,7 @@ class Panel:
         end = min([-(-until // self.counts.window_ms) - self.counts.first, *ages])
         return min(max(end, head + 1) + self.behind, self.counts.rows)
 
-    def look(self, begin: int, end: int) -> Look | None:
+    def look(self, begin: int, end: int) -> Snapshot | None:
         """Scan the rows that are judged when the newest are [begin, end); None while they have not matured."""
         first, last = begin - self.behind, end - 1 - self.behind
         if first < 0 or not self.counts.columns:
@@ -105,7 +105,7 @@ class Panel:
         doubt = doubt * now.width / (now.width + SCALES[:, None, None] - 1.0)
         tau = np.where(now.seasonal, TAU_SEASONAL, TAU_RECENT)
         lost = np.where(known, due(n[1:], self.estimates.kernel) * rate - x, 0.0)
-        return Look(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now, lost)
+        return Snapshot(first, begin, scan(n, x, rate, known, self.estimates, tau**2 + doubt), now, lost)
 
     def expectation(self, begin: int, head: int, column: int) -> tuple[Floats, Floats]:
         """Expected and seen successes of each row in [begin, head], of one column."""

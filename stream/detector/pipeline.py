@@ -6,7 +6,6 @@ cold start, or after nobody has looked for a while) nothing is said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from funnelwatch.stream.detector.retire import SAID
 from funnelwatch.stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from funnelwatch.alert_rules.instruments import Instrument
+    from funnelwatch.schemas.pipeline import PipelineSnapshot
 
 MINUTE_MS = 60_000
 EVERY_FUNNEL = "*"
@@ -38,32 +38,11 @@ LEVEL = 0.5
 """The other partitions go on when they have more than this share of what they had."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionLook:
-    """What is known of a partition: how far it is counted, and how many records were counted and refused, ever."""
-
-    next_offset: int
-    counted: int
-    refused: int
-    idle: bool
-    """Read to its end, by its worker's word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The events topic at a time (ms, wall clock)."""
-
-    now: int
-    partitions: Mapping[int, PartitionLook]
-    expected: int
-    """How many partitions the topic has."""
-
-
 Sample = list[Any]
 """Time, refused in all, counted and refused by partition."""
 
 
-class PipelineWatch:
+class PipelineEvaluator:
     """The rules on dead letters, silent partitions and stuck watermarks."""
 
     def __init__(self, rules: Iterable[Instrument], states: Iterable[AlertState]) -> None:
@@ -76,7 +55,7 @@ class PipelineWatch:
         self._stands: dict[int, tuple[int, int]] = {}
         self._busy: dict[int, int] = {}
 
-    def observe(self, look: Look) -> list[Transition]:
+    def observe(self, look: PipelineSnapshot) -> list[Transition]:
         """What changes with this look."""
         self._note(look)
         moves = []
@@ -108,7 +87,7 @@ class PipelineWatch:
         self.states[blank.key] = move.state
         return [move]
 
-    def _gone(self, rule: SilentRule, look: Look) -> list[Transition]:
+    def _gone(self, rule: SilentRule, look: PipelineSnapshot) -> list[Transition]:
         """Resolve alerts about partitions that the topic no longer has."""
         partitions = {str(number) for number in range(look.expected)}
         moves = []
@@ -119,7 +98,7 @@ class PipelineWatch:
                 moves += self._move(rule, look.now, state.dimensions, ended)
         return moves
 
-    def _note(self, look: Look) -> None:
+    def _note(self, look: PipelineSnapshot) -> None:
         """Since when each partition stands, and when it was last busy."""
         blinked = self._last < 0 or not 0 <= look.now - self._last <= BLINK_MS
         self._last = look.now
@@ -135,7 +114,7 @@ class PipelineWatch:
             if number not in self._stands or self._stands[number][0] != at or (one is not None and one.idle):
                 self._stands[number] = (at, look.now)
 
-    def _sample(self, look: Look) -> Transition:
+    def _sample(self, look: PipelineSnapshot) -> Transition:
         """Remember this look; what is too old for any rule is forgotten."""
         longest = max((rule.over_ms for rule in self.rules), default=0)
         oldest = look.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
@@ -149,7 +128,7 @@ class PipelineWatch:
         found = next((one for one in reversed(self._samples) if one[0] <= time), None)
         return found if found and time - found[0] <= NEAR_MS else None
 
-    def _dead_letters(self, rule: DeadLettersRule, look: Look) -> Finding | None:
+    def _dead_letters(self, rule: DeadLettersRule, look: PipelineSnapshot) -> Finding | None:
         begin = self._at(look.now - rule.over_ms)
         if begin is None:
             return None
@@ -177,7 +156,7 @@ class PipelineWatch:
             facts={"refused": float(refused)},
         )
 
-    def _silent(self, rule: SilentRule, look: Look, number: int) -> Finding | None:
+    def _silent(self, rule: SilentRule, look: PipelineSnapshot, number: int) -> Finding | None:
         marks = [self._at(look.now - k * rule.over_ms) for k in range(1, STEADY + 2)]
         if marks[0] is None or number not in look.partitions:
             return None
@@ -218,7 +197,7 @@ class PipelineWatch:
             facts={"share": share},
         )
 
-    def _stuck(self, rule: WatermarkRule, look: Look) -> Finding:
+    def _stuck(self, rule: WatermarkRule, look: PipelineSnapshot) -> Finding:
         late = {
             number: look.now - since
             for number, (_, since) in self._stands.items()
@@ -243,13 +222,13 @@ class PipelineWatch:
         )
 
 
-def _since(begin: Sample, look: Look) -> tuple[int, int]:
+def _since(begin: Sample, look: PipelineSnapshot) -> tuple[int, int]:
     """Records and refused records since a sample."""
     refused = sum(one.refused for one in look.partitions.values())
     records = sum(one.counted + one.refused for one in look.partitions.values())
     return records - sum(begin[2].values()), refused - begin[1]
 
 
-def _shrank(sample: Sample, look: Look) -> list[bool]:
+def _shrank(sample: Sample, look: PipelineSnapshot) -> list[bool]:
     """For each partition, whether it has less than it had."""
     return [one.counted + one.refused < sample[2].get(str(number), 0) for number, one in look.partitions.items()]

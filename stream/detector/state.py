@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from funnelwatch.alert_rules.alert_ids import series_key
 
 
 class State(StrEnum):
@@ -112,14 +113,3 @@ class Transition:
     state: AlertState
     alert: dict[str, Any] | None = None
     """The fields of ``schemas/alert.avsc``."""
-
-
-def series_key(rule: str, funnel: str, step: str, dimensions: dict[str, str]) -> str:
-    """A stable text for a rule and series."""
-    return json.dumps([rule, funnel, step, sorted(dimensions.items())], separators=(",", ":"), ensure_ascii=False)
-
-
-def alert_id(rule: str, funnel: str, step: str, dimensions: dict[str, str], started_at: int) -> str:
-    """The same for every replay of the same incident: a digest of what it is about and when it began."""
-    text = f"{series_key(rule, funnel, step, dimensions)}@{started_at}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from funnelwatch.drills.servers import Servers
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
+from tests.drills.servers import Servers
 from tests.traffic import event, now_ms, prepared, produce
 from tests.worker import Worker
 

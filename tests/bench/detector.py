@@ -18,11 +18,11 @@ import psutil
 
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
-from funnelwatch.stream.backtest.history import CELLS
-from funnelwatch.stream.detector.block import Block
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.count_history import CELLS
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.panel import REGULARLY, SPREAD, YOUNG
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 MINUTE = 60_000
 DAY = 1440

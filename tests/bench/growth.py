@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.producers.topics import ensure_topics
-from funnelwatch.settings import Settings
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.settings import Settings
 from tests.bench.history import fill_history
 from tests.bench.report import circumstances, write
 from tests.bench.speed.__main__ import one_run, own_topics

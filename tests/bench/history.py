@@ -14,7 +14,7 @@ from tests.bench.speed.topic import PLACES, STEPS, versions_for
 if TYPE_CHECKING:
     from typing import LiteralString
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 FILL = cast("LiteralString", (files(__package__) / "history.sql").read_text())
 DONE = """

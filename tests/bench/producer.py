@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 from confluent_kafka import Producer
 
-from funnelwatch.producers.kafka import producer_properties
-from funnelwatch.producers.producer import FunnelProducer
-from funnelwatch.producers.topics import ensure_topics
-from funnelwatch.settings import Settings
+from funnelwatch.producers.client.producer import FunnelProducer
+from funnelwatch.producers.kafka.clients import producer_properties
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.settings import Settings
 from tests.bench.report import circumstances, write
 from tests.bench.speed.__main__ import own_topics
 from tests.proxy import Door

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from confluent_kafka import Consumer, TopicPartition
 
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.bulk import BulkDecoder
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.stream.clock import wall_clock_ms
-from funnelwatch.stream.counting import HASHED
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.parts import Parts
-from funnelwatch.stream.tally import tally
+from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import HASHED
+from funnelwatch.stream.worker.components import WorkerComponents
 from tests.bench.contenders.work import TUNED
 from tests.bench.report import circumstances, write
 from tests.bench.speed.__main__ import PARTITIONS, own_topics
@@ -40,7 +40,7 @@ from tests.stack import drop_database, make_database, servers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.stream.fetch import Fetch
+    from funnelwatch.stream.intake.polled_batch import PolledBatch
 
 STAGES = {
     "consume": ("intake", "`Consumer.consume`: a Python object for each message"),
@@ -99,7 +99,7 @@ def consume(settings: Settings, events: int, clocks: Clocks) -> None:
 
 def count(settings: Settings, events: int, clocks: Clocks) -> int:
     """Count the topic; how many flushes it took."""
-    parts, database = Parts(settings), Database(settings.timescale_url)
+    parts, database = WorkerComponents(settings), Database(settings.timescale_url)
     parts.prepare()
     store, hot = CountStore(database, settings.duplicate_horizon_s), HotCopy(settings.redis_url, "stages", 86_400.0)
     hot.rebuild([], wall_clock_ms())
@@ -124,7 +124,10 @@ def count(settings: Settings, events: int, clocks: Clocks) -> int:
 
 
 def _count(
-    settings: Settings, fetch: Fetch, tools: tuple[Parts, BulkDecoder, CountStore, HotCopy], clocks: Clocks
+    settings: Settings,
+    fetch: PolledBatch,
+    tools: tuple[WorkerComponents, BulkDecoder, CountStore, HotCopy],
+    clocks: Clocks,
 ) -> int:
     parts, decode, store, hot = tools
     now_ms, batches = wall_clock_ms(), []
@@ -138,7 +141,7 @@ def _count(
         with clocks.of("judge"):
             verdict = parts.judge(batch, assigned.seen, now_ms)
         with clocks.of("tally"):
-            batches.append(tally(verdict, settings.window_ms, 0, now_ms))
+            batches.append(aggregate(verdict, settings.window_ms, 0, now_ms))
     with clocks.of("flush"):
         flushed = store.flush(settings.events_topic, fetch.batches[0][0].topic_id, batches)
     with clocks.of("copy"):

@@ -12,8 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from funnelwatch.settings import Settings
-from funnelwatch.stream.model import Series, Tally
+from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.settings import Settings
 from tests.board_server import BoardServer
 from tests.board_world import MINUTE_MS, RATES, Trouble, World
 from tests.chromium import MISSING, NAMED, chromium, find_chromium

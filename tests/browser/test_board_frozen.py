@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 QUICK = {"window_s": 1, "allowed_disorder_s": 0.2, "idle_timeout_s": 0.5, "late_settle_s": 0.5}
 PATIENCE_MS = 120_000

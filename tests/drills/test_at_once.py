@@ -1,4 +1,4 @@
-"""Several drills at the same time: ``funnelwatch drill --at-once``."""
+"""Several drills at the same time: ``python -m tests.drills --at-once``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
 
-from funnelwatch.program import PROGRAM
 from tests.stack import not_on_tansu, wait_until
 
 if TYPE_CHECKING:
@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 
 pytestmark = not_on_tansu("is no judge of guarantees")
 
-DRILLS = [*PROGRAM, "drill", "duplicates", "poison", "--short", "--events", "500", "--seed", "3", "--at-once", "2"]
+DRILLS = [
+    sys.executable,
+    "-m",
+    "tests.drills",
+    "duplicates",
+    "poison",
+    "--short",
+    "--events",
+    "500",
+    "--seed",
+    "3",
+    "--at-once",
+    "2",
+]
 
 
 def test_each_has_its_result() -> None:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.drills.catalog import DRILLS
-from funnelwatch.drills.drill import Drill, run_drill
-from funnelwatch.drills.plan import Plan, short
-from funnelwatch.drills.servers import Servers
-from funnelwatch.stream import faults
+from funnelwatch.sinks import failpoints
+from tests.drills.catalog import DRILLS
+from tests.drills.drill import Drill, run_drill
+from tests.drills.plan import Plan, short
+from tests.drills.servers import Servers
 from tests.stack import not_on_tansu
 from tests.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.drills.drill import Run
+    from tests.drills.drill import Run
 
 pytestmark = not_on_tansu("is no judge of guarantees")
 
@@ -75,6 +75,6 @@ def test_a_drill_notices_one_event_too_many_and_one_too_few(servers: Servers) ->
 def test_every_fault_point_is_somewhere_in_the_code() -> None:
     """No drill arms a point that no worker can come to, and no point is unknown to the drills."""
     code = "".join(path.read_text() for room in ("stream", "sinks") for path in (ROOT / room).rglob("*.py"))
-    for name in faults.POINTS:
+    for name in failpoints.POINTS:
         assert code.count(f'point("{name}")') == 1, name
-    assert code.count('point("') == len(faults.POINTS)
+    assert code.count('point("') == len(failpoints.POINTS)

@@ -17,7 +17,7 @@ from tests.stack import docker_is_wanted, drop_database, make_database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from funnelwatch.settings import PREFIX
+from funnelwatch.schemas.settings import PREFIX
 from tests.stack import wait_until
 
 PROGRAM = Path(sys.executable).with_name("funnelwatch")

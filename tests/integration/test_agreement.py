@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch import FunnelProducer
-from funnelwatch.cli.showing import clock
+from funnelwatch.format import clock
 from funnelwatch.schemas.codec import Decoder, Undecodable
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.stream.wilson import wilson_interval
+from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.command import succeed_json
 from tests.grafana import View, ask, dashboard, queries
 from tests.integration.test_cli_rate import SMS
@@ -28,7 +28,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 MINUTE_MS = 60_000
 RANGE_MS = 20 * MINUTE_MS

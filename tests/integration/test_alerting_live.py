@@ -8,13 +8,13 @@ import threading
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
-from funnelwatch.stream.detector.watchdog import is_heartbeat
 from tests.command import succeed, succeed_json
 from tests.repeating import repeating
 from tests.stack import wait_until
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 QUICK = {
     "allowed_disorder_s": 0.2,

@@ -20,7 +20,7 @@ from tests.stack import wait_until
 if TYPE_CHECKING:
     import pytest
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 COMPOSE = Path(__file__).parents[2] / "deploy" / "compose" / "alertmanager.sh"
 SHIPPED = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"

@@ -31,7 +31,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 BACKUP = (Path(__file__).parents[2] / "docs" / "backup.md").read_text()

@@ -19,8 +19,8 @@ from funnelwatch.schemas.codec import SINGLE_OBJECT
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.stream.counting import Record, Refused
-from funnelwatch.stream.dead_letters import DeadLetters
+from funnelwatch.stream.intake.dead_letters import DeadLetters
+from funnelwatch.stream.intake.validator import Record, Rejected
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
     ENCODE,
@@ -39,7 +39,7 @@ from tests.worker import ROOT, environment, worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 GOOD = ENCODE(event())
 HEADER = GOOD[:10]
@@ -234,7 +234,7 @@ def test_dead_letters_fit_whatever_the_broker_takes(quick: Settings) -> None:
     make_topic(small, small.dead_letters_topic, 1, {"max.message.bytes": "3000"})
     values = [b"a" * 100, LARGE[:25_600], b"b" * 100, LARGE[:2_048], None]
     letters = [
-        Refused(Record(at, LARGE[:5_120] if at == 1 else b"k", value, 5), "EMPTY", "x" * 5_000)
+        Rejected(Record(at, LARGE[:5_120] if at == 1 else b"k", value, 5), "EMPTY", "x" * 5_000)
         for at, value in enumerate(values)
     ]
     DeadLetters(small).send(0, letters)

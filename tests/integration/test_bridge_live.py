@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 STEP = "VERIFY_SMS_CODE"
 

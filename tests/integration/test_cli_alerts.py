@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Producer
 
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 T = 1_794_996_000_000
 """2026-11-18T10:00:00Z."""

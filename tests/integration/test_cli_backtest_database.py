@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from funnelwatch.cli.showing import clock
+from funnelwatch.format import clock
 from tests.command import run, succeed_json
 from tests.filling import MINUTE_MS, count
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 T = 1_767_571_200_000
 """2026-01-05T00:00:00Z."""

@@ -22,7 +22,7 @@ from tests.worker import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 NOWHERE = "postgresql://me:secret@127.0.0.1:1/db"
 

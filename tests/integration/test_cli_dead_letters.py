@@ -13,16 +13,16 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.events import FunnelEvent, Phase
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.replays import ReplayStore
-from funnelwatch.stream.counting import Record, Refused
-from funnelwatch.stream.dead_letter_log import Place
-from funnelwatch.stream.dead_letters import DeadLetters
+from funnelwatch.stream.intake.dead_letter_log import Place
+from funnelwatch.stream.intake.dead_letters import DeadLetters
+from funnelwatch.stream.intake.validator import Record, Rejected
 from tests.command import run, succeed, succeed_json
 from tests.integration.topic import read_messages
 from tests.stack import wait_until
@@ -30,7 +30,7 @@ from tests.stack import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 KAFKA_MS = 1_794_996_000_000
 
@@ -43,9 +43,9 @@ def event(step: str = "INPUT_NAME", **more: Any) -> bytes:
     return Encoder("FunnelEvent")(made.record())
 
 
-def refused(offset: int, value: bytes | None, reason: str = "INVALID_AVRO") -> Refused:
+def refused(offset: int, value: bytes | None, reason: str = "INVALID_AVRO") -> Rejected:
     """A record that was refused."""
-    return Refused(Record(offset, b"key%d" % offset, value, KAFKA_MS + offset), reason, f"detail of {offset}")
+    return Rejected(Record(offset, b"key%d" % offset, value, KAFKA_MS + offset), reason, f"detail of {offset}")
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from funnelwatch.cli.main import main
-from funnelwatch.cli.showing import clock
-from funnelwatch.settings import load_settings
+from funnelwatch.format import clock
+from funnelwatch.schemas.settings import load_settings
 from tests.command import environment, run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 T = 1_794_996_000_000
 """2026-11-18T10:00:00Z."""

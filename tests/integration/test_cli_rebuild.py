@@ -14,14 +14,14 @@ from funnelwatch.cli import rebuild_progress
 from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.new_topics import count_on
 from funnelwatch.deploy.embedded.kafka_client import admin
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.redis.hot import HotCopy, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore, TopicRecreatedError
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
-from funnelwatch.stream.model import Series, Tally
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
 from tests.stack import not_on_tansu
@@ -29,7 +29,7 @@ from tests.stack import not_on_tansu
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 STEP = "VERIFY_SMS_CODE"
 SERIES = Series("sign_up", STEP, "iOS", "", "")

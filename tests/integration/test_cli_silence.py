@@ -14,7 +14,7 @@ from funnelwatch.sinks.timescale.silences import SilenceStore
 from tests.command import run, succeed, succeed_json
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 @pytest.fixture

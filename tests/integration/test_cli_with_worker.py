@@ -18,7 +18,7 @@ from tests.worker import Worker, worker
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 QUICK = {"allowed_disorder_s": 0.5, "idle_timeout_s": 1.0, "window_s": 1}
 

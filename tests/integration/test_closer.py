@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.timescale.closing import ClosingStore
-from funnelwatch.stream import closer as closer_module
-from funnelwatch.stream import window_parts
-from funnelwatch.stream.closer import Closer
-from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.tally import tally
-from funnelwatch.stream.validation import Limits
-from funnelwatch.stream.window_parts import Assembler
+from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.closing import closer as closer_module
+from funnelwatch.stream.closing import window_parts
+from funnelwatch.stream.closing.closer import Closer
+from funnelwatch.stream.closing.window_parts import Assembler
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
 from tests.traffic import closed_windows, event, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
     from funnelwatch.sinks.timescale.database import Database
 
@@ -67,11 +67,11 @@ class Closing:
         """Count events of these times; the clock goes along."""
         self.now = max(self.now, *times)
         events = [event(ts=ts, **changes) for ts in times]
-        judge = Judge(lambda value: events[int(value or b"")], {}, Limits(0, 10**13), 100)
+        judge = EventValidator(lambda value: events[int(value or b"")], {}, Limits(0, 10**13), 100)
         end = self.offset + len(times)
         records = [Record(self.offset + at, b"k", str(at).encode(), self.now) for at in range(len(times))]
         judged = judge(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
-        self.store.flush(self.settings.events_topic, "id", [tally(judged, MINUTE, 0, self.now)])
+        self.store.flush(self.settings.events_topic, "id", [aggregate(judged, MINUTE, 0, self.now)])
         self.offset = end
 
     def published(self) -> list[tuple[int, int, dict[str, int]]]:
@@ -260,6 +260,7 @@ def test_no_window_is_closed_too_early_while_flushes_go_on(closing: Closing) -> 
     assert sum(counts.get("iOS", 0) for counts in last.values()) == 121
     for minute in range(10):
         expected = sum(
-            tally.impressions for _, _, tally in closing.store.read(T0 + minute * MINUTE, T0 + (minute + 1) * MINUTE)
+            aggregate.impressions
+            for _, _, aggregate in closing.store.read(T0 + minute * MINUTE, T0 + (minute + 1) * MINUTE)
         )
         assert last[minute]["iOS"] == expected

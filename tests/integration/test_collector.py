@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from funnelwatch.deploy.embedded.stack import Stack
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 SAFARI = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from funnelwatch.schemas.counts import Counts, PartitionCounts, Series, Tally
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.retry import until_done
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import CountStore, MisplacedError, TopicRecreatedError
 from funnelwatch.sinks.timescale.database import Database, is_outage
-from funnelwatch.stream.model import Counts, PartitionCounts, Series, Tally
-from funnelwatch.stream.outage import until_done
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.closing import ClosingStore
 
 TOPIC, TOPIC_ID = "events", "id-1"

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 
 from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 from funnelwatch.schemas.registry import Registry
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
-from funnelwatch.stream.window_parts import parts_of
+from funnelwatch.stream.closing.window_parts import parts_of
 from tests.fake_registry import fake_registry
 from tests.stack import wait_until
 from tests.traffic import everything, now_ms, prepared
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 RULE = (
     "groups: [{name: g, rules: [{alert: Low, kind: threshold, below: 0.6, over: 5s, step: VERIFY_SMS_CODE, "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 NOWHERE = "127.0.0.1:9"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.answers import Question
-from funnelwatch.asking import ask
-from funnelwatch.settings import Settings
+from funnelwatch.query.answers import RateQuery
+from funnelwatch.query.rates import query_rates
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import Scope
@@ -26,7 +26,7 @@ from funnelwatch.sinks.timescale.retention import (
     set_retention,
     windows_kept_from,
 )
-from funnelwatch.stream.parts import Parts
+from funnelwatch.stream.worker.components import WorkerComponents
 from tests.filling import count_in
 from tests.integration.test_rollups import (
     JOBS,
@@ -199,8 +199,8 @@ def test_what_was_dropped_is_known_whatever_is_kept_now(either: Database, funnel
     windows = windows_kept_from(either, NOW)
     assert windows is not None
     assert windows > NOW - 31 * DAY_MS
-    question = Question(Scope(funnel), OLD, NOW, NOW, every_ms=DAY_MS)
-    assert sum(rate.impressions for rate in ask(either, Settings(), question).rates) == 10
+    question = RateQuery(Scope(funnel), OLD, NOW, NOW, every_ms=DAY_MS)
+    assert sum(rate.impressions for rate in query_rates(either, Settings(), question).rates) == 10
 
 
 def test_the_moment_never_moves_back(either: Database) -> None:
@@ -289,7 +289,7 @@ def test_a_worker_refuses_what_another_one_has_dropped(settings: Settings) -> No
         migrate(database, settings.window_ms)
         set_retention(database, Retention(30, 60, 100, 200))
         archive(database, NOW)
-        parts = Parts(settings)
+        parts = WorkerComponents(settings)
         try:
             parts.prepare()
             assert [kept.days for kept in read_kept(database).values()] == [0, 0, 0, 0]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.histogram import bounds
 from funnelwatch.sinks.timescale.counts import CountStore, MisplacedError
 from funnelwatch.sinks.timescale.retention import DURATIONS, Retention, archive, refresh, set_retention
-from funnelwatch.stream.histogram import bounds
-from funnelwatch.stream.model import PartitionCounts
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_rollups import WIDTHS, drop_what_is_not_kept
 from tests.integration.test_views import DAY_MS, SMS, at, rows

@@ -17,7 +17,7 @@ from tests.traffic import everything, totals
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 DAY_MS = 86_400_000
 THIN = Path(funnelwatch.alert_rules.__file__).parent / "examples" / "thin.yml"

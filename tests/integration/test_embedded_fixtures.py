@@ -11,7 +11,7 @@ from funnelwatch.deploy.embedded.probe import fault
 from funnelwatch.schemas.redaction import revealed
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 

@@ -22,7 +22,7 @@ from funnelwatch.deploy.embedded.passwords import FOLDER
 from funnelwatch.deploy.embedded.probe import fault
 from funnelwatch.deploy.embedded.state import StackState
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.settings import STACK_FILE
+from funnelwatch.schemas.settings import STACK_FILE
 from tests.command import run
 from tests.stack import docker_is_wanted
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from funnelwatch.deploy.embedded.stack import Stack
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]

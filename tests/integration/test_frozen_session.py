@@ -15,7 +15,7 @@ from tests.stack import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 def test_a_transaction_that_stands_still_loses_its_locks_and_its_owner_may_try_again(

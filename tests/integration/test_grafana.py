@@ -13,7 +13,7 @@ from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.retention import refresh
-from funnelwatch.stream.wilson import wilson_interval
+from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in
 from tests.grafana import NAMES, View, ask, dashboard, queries
 from tests.integration.test_views import DAY_MS, T, message

@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.redis import hot
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.redis.keys import counts_key
@@ -19,15 +21,13 @@ from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.stream.aggregate import Aggregator
-from funnelwatch.stream.cache_debt import CacheDebt
-from funnelwatch.stream.cache_rebuild import RECHECK_S, CacheRebuild
-from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.fetch import Assigned, Fetch
-from funnelwatch.stream.judging import Judging
-from funnelwatch.stream.model import Series, Tally
-from funnelwatch.stream.validation import Limits
+from funnelwatch.stream.aggregate.aggregator import Aggregator
+from funnelwatch.stream.aggregate.cache_debt import CacheDebt
+from funnelwatch.stream.aggregate.cache_rebuild import RECHECK_S, CacheRebuild
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
+from funnelwatch.stream.intake.validating import Validation
+from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
 from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
 from tests.traffic import event, now_ms
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 NOW = 1_700_000_100_000
 W0 = 1_700_000_040_000
@@ -133,12 +133,12 @@ class Counting:
             assigned=lambda: {0: self.assigned},
         )
         self.sent: list[dict[str, Any]] = []
-        self.rewound: list[Assigned] = []
+        self.rewound: list[PartitionAssignment] = []
         store.start(settings.events_topic, "id", {0: 0})
-        self.assigned = Assigned(0, "id", 0, 0, SeenIds(600_000))
+        self.assigned = PartitionAssignment(0, "id", 0, 0, SeenIds(600_000))
         stopping = threading.Event()
-        self.judging = Judging(
-            judge=Judge(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
+        self.judging = Validation(
+            judge=EventValidator(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
             dead_letters=None,  # type: ignore[arg-type]
             stopping=stopping,
             keep_alive=lambda: None,
@@ -163,8 +163,8 @@ class Counting:
         self.rebuild.close()
         self.hot.close()
 
-    def count(self, *fetches: Fetch) -> None:
-        """Judge fetches, count them together, and copy what Redis lacks if it answers."""
+    def count(self, *fetches: PolledBatch) -> None:
+        """Validate batches, count them together, and copy what Redis lacks if it answers."""
         self.aggregator([self.judging(fetch) for fetch in fetches])
         self.copy()
 
@@ -182,7 +182,9 @@ class Counting:
         first = len(self.sent)
         self.sent += [event() for _ in range(count)]
         records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(first, first + count)]
-        self.count(Fetch(batches=[(self.assigned, RecordBatch(0, first, first + count, Records.of(records)))], **more))
+        self.count(
+            PolledBatch(batches=[(self.assigned, RecordBatch(0, first, first + count, Records.of(records)))], **more)
+        )
 
     def in_redis(self) -> dict[Any, Tally]:
         """What the copy shows of every window that the database has."""
@@ -208,7 +210,7 @@ def settle(counting: Counting) -> None:
     """Give it empty fetches, as an idle worker has them, until the copy is whole and equal."""
 
     def equal() -> bool:
-        counting.count(Fetch())
+        counting.count(PolledBatch())
         with contextlib.suppress(redis.RedisError):
             return counting.in_redis() == counting.in_database()
         return False
@@ -271,13 +273,13 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     other = CountStore(counting.store._database)
     series = Series("sign_up", "INPUT_NAME", "iOS", "", "1")
     window = now_ms() // 60_000 * 60_000
-    from funnelwatch.stream.model import PartitionCounts
+    from funnelwatch.schemas.counts import PartitionCounts
 
     left_out = PartitionCounts(0, 3, 4, {(window, *series): [1, 0, 0, 0, 0]}, accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
-    counting.assigned = Assigned(0, "id", 4, 4, SeenIds(600_000))
-    counting.count(Fetch(newly_assigned=True))
+    counting.assigned = PartitionAssignment(0, "id", 4, 4, SeenIds(600_000))
+    counting.count(PolledBatch(newly_assigned=True))
     assert counting.in_redis() == counting.in_database()
 
 
@@ -286,11 +288,11 @@ def test_an_overlap_is_trimmed_and_a_gap_is_read_again(counting: Counting) -> No
     counting.feed(2)
     counting.sent += [event(), event()]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(4)]
-    zombie = Assigned(0, "id", 0, 0, SeenIds(600_000))
-    counting.count(Fetch(batches=[(zombie, RecordBatch(0, 0, 4, Records.of(records)))]))
+    zombie = PartitionAssignment(0, "id", 0, 0, SeenIds(600_000))
+    counting.count(PolledBatch(batches=[(zombie, RecordBatch(0, 0, 4, Records.of(records)))]))
     assert sum(tally.events for tally in counting.in_database().values()) == 4
     beyond = [Record(9, b"k", b"0", now_ms())]
-    counting.count(Fetch(batches=[(zombie, RecordBatch(0, 9, 10, Records.of(beyond)))]))
+    counting.count(PolledBatch(batches=[(zombie, RecordBatch(0, 9, 10, Records.of(beyond)))]))
     assert counting.rewound == [zombie]
     assert sum(tally.events for tally in counting.in_database().values()) == 4
 
@@ -300,6 +302,6 @@ def test_any_text_of_a_dimension_comes_back_from_both_stores_as_it_was(counting:
     odd = ["", "NULL", '"', "\\", "{a,b}", "a\\\"b'", "\n\t\x1f", "日本語", "%s %(x)s", " "]
     counting.sent += [event(browser=browser, ts=now_ms() // 60_000 * 60_000) for browser in odd]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(len(odd))]
-    counting.count(Fetch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
+    counting.count(PolledBatch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
     assert sorted(series.browser for _, series in counting.in_database()) == sorted(odd)
     assert counting.in_redis() == counting.in_database()

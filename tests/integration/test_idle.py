@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer
 
 import funnelwatch.stream.intake
-from funnelwatch.stream.intake import Fetcher
+from funnelwatch.stream.intake.fetcher import Fetcher
 from tests.proxy import Door
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import done, prepared, produce, some_events
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
 
 LENGTH = 4
@@ -110,7 +110,7 @@ def test_an_idle_intake_asks_kafka_seldom(
     def counted(properties: dict[str, Any], **more: Any) -> Consumer:
         return Consumer({**properties, "statistics.interval.ms": 500, "stats_cb": note}, **more)
 
-    monkeypatch.setattr(funnelwatch.stream.intake, "Consumer", counted)
+    monkeypatch.setattr(funnelwatch.stream.intake.fetcher, "Consumer", counted)
     fetcher = Fetcher(prepared(settings), lambda: "id", store, threading.Event())
     try:
         wait_until(lambda: len(fetcher.fetch().at_end) == settings.topic_partitions, "all is read")

@@ -27,7 +27,7 @@ from tests.worker import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
@@ -13,7 +14,6 @@ from funnelwatch.sinks.timescale.pipeline import PipelineStore
 from funnelwatch.stream.detector.impressions import LIVE
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, SAMPLES
 from funnelwatch.stream.detector.state import AlertState
-from funnelwatch.stream.detector.watchdog import is_heartbeat
 from tests.filling import count
 from tests.repeating import repeating
 from tests.stack import wait_until
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
-    from funnelwatch.stream.detector.pipeline import PartitionLook
+    from funnelwatch.schemas.pipeline import PartitionSnapshot
+    from funnelwatch.schemas.settings import Settings
     from tests.worker import Worker
 
 WINDOW_MS = 5000
@@ -64,7 +64,7 @@ def told(settings: Settings) -> list[tuple[str, str]]:
     return [(alert["rule"], alert["reason"]) for alert in said(settings)]
 
 
-def counted(database: Database, settings: Settings) -> dict[int, PartitionLook]:
+def counted(database: Database, settings: Settings) -> dict[int, PartitionSnapshot]:
     """How far each partition is."""
     return PipelineStore(database).look(settings.events_topic)
 

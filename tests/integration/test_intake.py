@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from funnelwatch.stream.intake import Fetcher
-from funnelwatch.stream.model import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.stream.intake.fetcher import Fetcher
 from tests.repeating import repeating
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import event, now_ms, prepared, produce
@@ -17,10 +17,10 @@ from tests.traffic import event, now_ms, prepared, produce
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.stream.fetch import Fetch
+    from funnelwatch.stream.intake.polled_batch import PolledBatch
 
 
 class Taking:
@@ -35,7 +35,7 @@ class Taking:
         self.warm: dict[int, list[int]] = {}
         self.ends: dict[int, int] = {}
 
-    def take(self) -> Fetch:
+    def take(self) -> PolledBatch:
         """One fetch; its batches are in a row, each beginning where the one before it ended."""
         fetch = self.fetcher.fetch()
         for assigned, batch in fetch.batches:

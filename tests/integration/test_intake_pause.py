@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import TopicPartition
 
-from funnelwatch.stream.intake import Fetcher
+from funnelwatch.stream.intake.fetcher import Fetcher
 from tests.stack import wait_until
 from tests.traffic import event, prepared, produce
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
 
 

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.schemas.admission import OTHER, SeriesLimits
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.validation import Limits, RejectedError
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.series import SeriesStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
 from funnelwatch.sinks.timescale.silences import SilenceStore
-from funnelwatch.stream.admission import OTHER, SeriesLimits
-from funnelwatch.stream.closer import Closer
-from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
-from funnelwatch.stream.detect import Detection
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.model import Series
-from funnelwatch.stream.tally import tally
-from funnelwatch.stream.validation import Limits, RefusedError
+from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.closing.closer import Closer
+from funnelwatch.stream.detector.detection import Detection
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
 from tests.traffic import STEPS, event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.counts import ClosedWindow
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.stream.detector.detector import Detector
-    from funnelwatch.stream.model import ClosedWindow
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
@@ -91,13 +91,13 @@ class Pipeline:
         self.closed += windows
 
     def count(self, events: list[dict[str, Any]]) -> None:
-        """Judge and flush."""
-        judge = Judge(lambda value: events[int(value or b"")], DECLARED, Limits(0, 10**13), 100, self.admit)
+        """Validate and flush."""
+        judge = EventValidator(lambda value: events[int(value or b"")], DECLARED, Limits(0, 10**13), 100, self.admit)
         end = self.offset + len(events)
         records = [Record(self.offset + at, b"k", str(at).encode(), self.now) for at in range(len(events))]
         judged = judge(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
         self.refused += len(judged.refused)
-        self.store.flush(self.settings.events_topic, "id", [tally(judged, MINUTE, 0, self.now)])
+        self.store.flush(self.settings.events_topic, "id", [aggregate(judged, MINUTE, 0, self.now)])
         self.offset = end
 
     def close_and_judge(self) -> list[ClosedWindow]:
@@ -143,7 +143,7 @@ def test_a_flood_of_invented_names_leaves_the_declared_funnel_first_and_bounded(
         assert len(pipeline.made) <= 1 + LIMITS.funnels
         assert len(closed) <= 1 + LIMITS.funnels
         assert len(closed[0].series) <= LIMITS.values + len(STEPS) + 1
-    counted = sum(tally.events for _, _, tally in pipeline.store.read(0, 2**45))
+    counted = sum(aggregate.events for _, _, aggregate in pipeline.store.read(0, 2**45))
     assert counted + pipeline.refused == 5_004, "no event vanishes"
 
 
@@ -168,7 +168,7 @@ def test_all_workers_and_every_replay_agree_on_what_is_admitted(connect: Callabl
     versions = {one.app_version for one in kept if one.funnel == "sign_up"}
     assert OTHER in versions
     assert len(versions) == limits.values + 1
-    assert sum(isinstance(one, RefusedError) for one in again.values()) == 20 - limits.funnels
+    assert sum(isinstance(one, RejectedError) for one in again.values()) == 20 - limits.funnels
 
 
 def test_a_dry_run_admits_nothing(connect: Callable[[], Database]) -> None:

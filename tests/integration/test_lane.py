@@ -11,10 +11,10 @@ import pytest
 from pydantic import PrivateAttr
 
 from funnelwatch.deploy.embedded.ports import HOST
-from funnelwatch.sinks.alerts import lane as lanes
-from funnelwatch.sinks.alerts.answer import Answer, Outcome
-from funnelwatch.sinks.alerts.kind import Kind, When
-from funnelwatch.sinks.alerts.lane import Backoff, Lane
+from funnelwatch.sinks.alerts import route_worker as lanes
+from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
+from funnelwatch.sinks.alerts.receiver import Receiver, When
+from funnelwatch.sinks.alerts.route_worker import Backoff, RouteWorker
 from funnelwatch.sinks.alerts.routes import parse_routes
 from funnelwatch.sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
 from tests.alerts import alert
@@ -25,14 +25,14 @@ from tests.traffic import now_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.sinks.timescale.notifications import Result
 
 NO_PAUSE = Backoff(first_s=0.0, longest_s=0.0)
 
 
-class Fake(Kind):
+class Fake(Receiver):
     """A receiver that answers as it is told, and takes everything once it is told nothing more."""
 
     _answers: list[Outcome | Exception] = PrivateAttr(default_factory=list)
@@ -47,13 +47,13 @@ class Fake(Kind):
         """Answer the next messages so."""
         self._answers[:] = outcomes
 
-    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+    def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
         """Take a message."""
         self._got.append((alert["alert_id"], alert["sequence"], alert["state"]))
         outcome = self._answers.pop(0) if self._answers else Outcome.SENT
         if isinstance(outcome, Exception):
             raise outcome
-        return Answer(outcome, f"says {outcome}")
+        return DeliveryResult(outcome, f"says {outcome}")
 
 
 class World:
@@ -62,12 +62,12 @@ class World:
     def __init__(self, settings: Settings, connect: Callable[[], Database]) -> None:
         self.settings = settings
         self.queue = NotificationQueue(connect())
-        self.lanes: list[Lane] = []
+        self.lanes: list[RouteWorker] = []
 
-    def lane(self, route: Kind, store: LaneStore | None = None) -> Lane:
+    def lane(self, route: Receiver, store: LaneStore | None = None) -> RouteWorker:
         """A lane that the test moves on by itself."""
         store = store or LaneStore(self.settings.timescale_url, route.name)
-        self.lanes.append(Lane(route, store, now_ms, NO_PAUSE))
+        self.lanes.append(RouteWorker(route, store, now_ms, NO_PAUSE))
         return self.lanes[-1]
 
     def publish(self, message: dict[str, Any], noted_as: str | None = None) -> None:
@@ -97,7 +97,7 @@ def fake(*, give_up_after_s: float = 60.0) -> Fake:
     return Fake(name="r").model_copy(update={"give_up_after": give_up_after_s})
 
 
-def steps(lane: Lane, number: int = 6) -> None:
+def steps(lane: RouteWorker, number: int = 6) -> None:
     """Move a lane on."""
     for _ in range(number):
         lane.step()
@@ -115,7 +115,7 @@ def test_a_mail_server_that_is_slower_than_the_session_may_idle_gets_one_copy(
         people = [f"{name}@example.com" for name in "abcde"]
         mail = {"host": HOST, "port": slow.port, "tls": "none", "from": "f@example.com", "to": people}
         [route] = parse_routes(json.dumps({"routes": [{"name": "r", "kind": "email", **mail}]}), "f", {})
-        both = [Lane(route, LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE) for _ in range(2)]
+        both = [RouteWorker(route, LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE) for _ in range(2)]
         world.publish(alert())
         for lane in both:
             lane.start()
@@ -135,12 +135,12 @@ def test_a_lane_that_is_to_stop_does_not_wait_for_a_slow_receiver(
     release, sending = threading.Event(), threading.Event()
 
     class Slow(Fake):
-        def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+        def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
             sending.set()
             assert release.wait(90)
-            return Answer(Outcome.SENT, "at last")
+            return DeliveryResult(Outcome.SENT, "at last")
 
-    lane = Lane(Slow(name="r"), LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE)
+    lane = RouteWorker(Slow(name="r"), LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE)
     world.publish(alert())
     lane.start()
     assert sending.wait(60)
@@ -211,10 +211,10 @@ def test_of_a_notifier_that_was_overtaken_only_that_it_has_sent_counts(
     release, sending = threading.Event(), threading.Event()
 
     class Frozen(Fake):
-        def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> Answer:
+        def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
             sending.set()
             assert release.wait(60)
-            return Answer(late, "late")
+            return DeliveryResult(late, "late")
 
     frozen = world.lane(Frozen(name="r"), slow)
     thread = threading.Thread(target=frozen.step)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 RULE = "{alert: Dropped, kind: threshold, below: 0.9, over: 3s, min_impressions: 1}"
 QUICK = {"allowed_disorder_s": 0.2, "idle_timeout_s": 0.5, "window_s": 1, "watchdog_every_s": 0}

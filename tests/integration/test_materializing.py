@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.sinks.timescale.counts import CountStore, add_counts
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import HOUR_MS, materialize
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
-from funnelwatch.stream.model import PartitionCounts
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import DAY_MS, SMS, at, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from funnelwatch.stream.model import Counts, Durations
+    from funnelwatch.schemas.counts import Counts, Durations
 
 NOW = int(time.time() * 1000)
 TODAY = NOW - NOW % DAY_MS

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from funnelwatch import FunnelProducer
+from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.timescale.database import Database
@@ -19,7 +20,6 @@ from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
-from funnelwatch.stream.detector.watchdog import is_heartbeat
 from tests.command import run, succeed_json
 from tests.repeating import repeating
 from tests.stack import wait_until
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 QUICK = {"session_timeout_s": 2.0, "window_s": 10, "metric_max_series": 6, "metric_max_names": 3}
 

@@ -10,12 +10,12 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.alert_rules.watchdog import heartbeat
 from funnelwatch.deploy.embedded.ports import HOST, free_port
-from funnelwatch.sinks.alerts.lane import Backoff
 from funnelwatch.sinks.alerts.notifier import Notifier
+from funnelwatch.sinks.alerts.route_worker import Backoff
 from funnelwatch.sinks.alerts.routes import parse_routes
 from funnelwatch.sinks.timescale.notifications import NotificationQueue
-from funnelwatch.stream.detector.watchdog import heartbeat
 from tests import command
 from tests.alerts import alert, publish
 from tests.receivers import anything, mail_server, pagerduty, receiving, slack
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
 
 KEY = "0123456789abcdef0123456789ABCDEF"
@@ -184,7 +184,7 @@ def test_a_lane_that_has_to_wait_for_long_keeps_its_route(
 ) -> None:
     """The database ends sessions that are idle for long, so that a frozen notifier loses its routes; this one lives."""
     monkeypatch.setattr("funnelwatch.sinks.timescale.notifications.HELD_S", 5.0)
-    monkeypatch.setattr("funnelwatch.sinks.alerts.lane.KEEP_EVERY_S", 0.3)
+    monkeypatch.setattr("funnelwatch.sinks.alerts.route_worker.KEEP_EVERY_S", 0.3)
     with receiving(anything) as receiver:
         receiver.instead = [(429, {"Retry-After": "7"}, "")]
         with notifying(settings, [hook(receiver.url)]):
@@ -199,8 +199,8 @@ def test_another_notifier_takes_the_route_of_one_that_is_frozen(
 ) -> None:
     """The message that was under way comes twice, with the same key; all others once, from one of the two."""
     monkeypatch.setattr("funnelwatch.sinks.timescale.notifications.HELD_S", 4.0)
-    monkeypatch.setattr("funnelwatch.sinks.alerts.lane.STANDBY_S", 0.2)
-    monkeypatch.setattr("funnelwatch.sinks.alerts.lane.KEEP_EVERY_S", 3_600.0)  # a frozen process keeps nothing
+    monkeypatch.setattr("funnelwatch.sinks.alerts.route_worker.STANDBY_S", 0.2)
+    monkeypatch.setattr("funnelwatch.sinks.alerts.route_worker.KEEP_EVERY_S", 3_600.0)  # a frozen process keeps nothing
     taken_over = threading.Event()
 
     def freeze_the_first(number: int) -> None:

@@ -20,7 +20,7 @@ import pytest
 from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.deploy.embedded.stack import Stack
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.database import Database

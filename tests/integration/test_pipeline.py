@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.timescale.database import Database
@@ -35,7 +35,7 @@ from tests.worker import Worker, worker, workers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -13,13 +13,13 @@ from confluent_kafka import Producer
 from psycopg import sql
 
 from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.stream.model import PartitionCounts
 from tests.command import run as command
 from tests.command import succeed_json
 from tests.stack import wait_until
@@ -29,7 +29,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 QUICK = {"allowed_disorder_s": 0.5, "idle_timeout_s": 1.0, "window_s": 1, "flush_interval_s": 0.1}
 DAY_MS = 86_400_000

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.producers.simulator import Simulator
-from funnelwatch.producers.topics import ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.program import PROGRAM
 from tests.ecom import ecom_counts, ecom_path
 from tests.integration.topic import read_events
@@ -24,7 +24,7 @@ from tests.worker import environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 T0 = 1_767_571_200_000
 

@@ -14,9 +14,9 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from funnelwatch import FunnelEvent, FunnelProducer, Phase
-from funnelwatch.producers.bulk import produce_events
-from funnelwatch.producers.simulator import Simulator
-from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.files.bulk import produce_events
+from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.events import now_ms
 from tests.fake_registry import fake_registry
 from tests.integration.topic import read_events, read_messages
@@ -24,7 +24,7 @@ from tests.stack import wait_until
 from tests.worker import environment
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 SHOWN: dict[str, Any] = {"sign_up_session_id": "s-1", "step": "A", "phase": "IMPRESSION"}

@@ -23,7 +23,7 @@ from tests.traffic import STEPS, now_ms
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 TOTALS = (

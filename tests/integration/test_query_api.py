@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch import asking
-from funnelwatch.cli.showing import clock
+from funnelwatch.format import clock
+from funnelwatch.query import rates
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.reader import Reader
@@ -232,7 +232,7 @@ def test_funnels_say_what_there_is_to_ask_for(api: Served) -> None:
 
 def test_an_answer_that_would_be_too_long_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to ask for less."""
-    monkeypatch.setattr(asking, "MOST_ROWS", 1)
+    monkeypatch.setattr(rates, "MOST_ROWS", 1)
     for path in (RATES, "/api/v1/counts", "/api/v1/timers"):
         reply = api.get(path, {**RANGE, "by": "os", "every": "1m"})
         assert (reply.status, "fewer dimensions" in reply.text) == (422, True), reply.text

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.stream.metric_counting import MetricSeries
 from tests.filling import MINUTE_MS, count, count_metrics
 from tests.web import served
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 T = 1_794_996_000_000
 

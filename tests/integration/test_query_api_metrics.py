@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch import metric_asking
-from funnelwatch.cli.showing import clock
+from funnelwatch.format import clock
+from funnelwatch.query import metrics
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.metric_counts import MetricSeries
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.retention import Retention, set_retention
-from funnelwatch.stream.metric_counting import MetricSeries
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count_metrics
 from tests.stack import drop_database, make_database
@@ -216,7 +216,7 @@ def test_a_name_that_there_is_not_is_told_with_those_that_there_are(api: Served,
 
 def test_an_answer_that_would_be_too_long_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to ask for less."""
-    monkeypatch.setattr(metric_asking, "MOST_ROWS", 2)
+    monkeypatch.setattr(metrics, "MOST_ROWS", 2)
     reply = api.get(SENT, {**RANGE, "every": "1m"})
     assert (reply.status, "fewer dimensions" in reply.text) == (422, True), reply.text
 

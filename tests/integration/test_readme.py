@@ -17,7 +17,7 @@ from tests.traffic import totals
 from tests.worker import environment, worker
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

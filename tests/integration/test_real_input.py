@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import Tally
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.stream.model import Tally
 from tests.command import succeed_json
 from tests.ecom import Key, ecom_counts, ecom_path
 from tests.stack import wait_until
@@ -14,7 +14,7 @@ from tests.traffic import totals
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 HOUR_S = 3600
 

@@ -14,16 +14,16 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 
-from funnelwatch.producers.times import iso
+from funnelwatch.schemas.counts import Tally
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.times import iso
 from funnelwatch.sinks.redis.hot import HotCopy, IncompleteError
 from funnelwatch.sinks.timescale import repairs
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.stream.model import Tally
-from funnelwatch.stream.window_parts import Assembler
+from funnelwatch.stream.closing.window_parts import Assembler
 from tests.command import run, succeed, succeed_json
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 QUICK = {
     "allowed_disorder_s": 0.5,

@@ -16,8 +16,8 @@ from funnelwatch.cli.doctor_services import check_redis
 from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.client import UrlError, connect, explain
-from funnelwatch.stream.cache_rebuild import RETRY_S, TASK
-from funnelwatch.stream.servers import servers
+from funnelwatch.sinks.servers import servers
+from funnelwatch.stream.aggregate.cache_rebuild import RETRY_S, TASK
 from funnelwatch.web.board.hot import HotReader
 from tests.integration.test_hot_copy import Counting, settle
 from tests.redis_servers import PRIMARY, OwnRedis, cluster, running, watched
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
 
 

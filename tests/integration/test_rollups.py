@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.answers import Question
-from funnelwatch.asking import BadQuestionError, ask
-from funnelwatch.settings import Settings
+from funnelwatch.query.answers import RateQuery
+from funnelwatch.query.rates import BadQueryError, query_rates
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.migrations import migrate
@@ -116,14 +116,14 @@ def check_answers(database: Database, funnel: str) -> None:
     """Questions about rates are answered from what is still kept, in whole buckets, or refused."""
     counted = {}
     for days in (1, 35, 50, 190):
-        question = Question(Scope(funnel), TODAY - (days + 10) * DAY_MS, NOW, NOW, every_ms=DAY_MS)
-        counted[days] = sum(rate.impressions for rate in ask(database, Settings(), question).rates)
+        question = RateQuery(Scope(funnel), TODAY - (days + 10) * DAY_MS, NOW, NOW, every_ms=DAY_MS)
+        counted[days] = sum(rate.impressions for rate in query_rates(database, Settings(), question).rates)
     assert counted == {1: 10, 35: 20, 50: 20, 190: 40}
-    with pytest.raises(BadQuestionError, match="counts are kept by 5m"):
-        ask(
+    with pytest.raises(BadQueryError, match="counts are kept by 5m"):
+        query_rates(
             database,
             Settings(),
-            Question(Scope(funnel), TODAY - 41 * DAY_MS, TODAY - 40 * DAY_MS, NOW, every_ms=MINUTE_MS),
+            RateQuery(Scope(funnel), TODAY - 41 * DAY_MS, TODAY - 40 * DAY_MS, NOW, every_ms=MINUTE_MS),
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
 from funnelwatch.sinks.timescale.totals import TotalsStore
-from funnelwatch.stream.metric_counting import MetricSeries, PartitionMetrics
-from funnelwatch.stream.model import PartitionCounts
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import DAY_MS
 from tests.traffic import now_ms

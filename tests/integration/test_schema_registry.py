@@ -20,7 +20,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 SUBJECT = "funnelwatch.FunnelEvent"
 

@@ -13,10 +13,10 @@ from confluent_kafka.admin import AclOperation, ResourceType
 from funnelwatch.cli.doctor_services import check_kafka
 from funnelwatch.cli.faults import clear_faults
 from funnelwatch.deploy.embedded.kafka_client import admin
-from funnelwatch.producers.kafka_refusal import ADVICE
-from funnelwatch.producers.producer import FunnelProducer
-from funnelwatch.producers.topics import KafkaUnreachable, ensure_topics
-from funnelwatch.stream.topic_reader import TopicReader
+from funnelwatch.producers.client.producer import FunnelProducer
+from funnelwatch.producers.kafka.rejection import ADVICE
+from funnelwatch.producers.kafka.topic_reader import TopicReader
+from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
 from tests.command import run
 from tests.secure_kafka import ADMIN, APP, READER, WORKER, SecureKafka, secure_kafka
 from tests.stack import apache_is_wanted, wait_until
@@ -26,7 +26,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 pytestmark = pytest.mark.skipif(
     not apache_is_wanted(), reason="NOT TESTED: a secured Kafka, which needs Java 17 and Maven"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.timescale import series_counts
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
-from funnelwatch.stream.model import Series
 from tests.filling import MINUTE_MS, count_in
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from funnelwatch.schemas.count_history import History
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.stream.backtest.history import History
 
 BEGIN = 1_767_571_200_000
 HOURS = 30

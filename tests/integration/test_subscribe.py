@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Producer
 
+from funnelwatch.alert_rules.watchdog import heartbeat
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.java import find_java
 from funnelwatch.deploy.embedded.kafka_jars import cache, damage
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.settings import load_settings
-from funnelwatch.stream.detector.watchdog import heartbeat
+from funnelwatch.schemas.settings import load_settings
 from tests.alerts import alert, publish
 from tests.programs import found, needs
 from tests.stack import kcat_config, not_on_tansu, wait_until
@@ -27,7 +27,7 @@ from tests.traffic import now_ms, prepared
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.progress import ProgressStore
-from funnelwatch.stream.intake import Fetcher
-from funnelwatch.stream.topic_reader import TopicReader
+from funnelwatch.stream.intake.fetcher import Fetcher
 from funnelwatch.web.board.lag import LogEnds
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import ENCODE, closed_windows, counted, event, prepared, totals
@@ -20,7 +20,7 @@ from tests.worker import worker
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
 
 pytestmark = not_on_tansu("has no transactions")

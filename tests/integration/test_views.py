@@ -12,7 +12,7 @@ import pytest
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.declared import declare
-from funnelwatch.stream.wilson import wilson_interval
+from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def spread() -> dict[tuple[int, str, str, str, str], list[int]]:
 def test_a_level_is_the_sum_of_its_windows_with_rates_and_intervals(
     either: Database, funnel: str, level: str, width_ms: int
 ) -> None:
-    """Counts of each bucket are added up by hand, rate and interval by the formula of ``funnelwatch.stream.wilson``."""
+    """Counts of each bucket are added up by hand, rate and interval by ``funnelwatch.sinks.timescale.wilson``."""
     expected: dict[tuple[datetime, str], list[int]] = {}
     for (window, _, os, _, _), tally in spread().items():
         kept = expected.setdefault((at(window - window % width_ms), os), [0] * 5)

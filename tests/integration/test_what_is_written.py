@@ -17,7 +17,7 @@ from tests.traffic import admin, closed_windows, done, prepared, produce, some_e
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 RELATIONS = """
     SELECT relname FROM pg_class

@@ -11,7 +11,7 @@ from funnelwatch.schemas.codec import Decoder
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 def read_messages(settings: Settings, topic: str, count: int, timeout_s: float = 90.0) -> list[Any]:

@@ -1,6 +1,6 @@
 """A small world around the real intake and the real counting: a broker, a database and Redis in memory.
 
-Real are ``Fetcher``, ``Judging``, ``Aggregator``, ``Judge``, ``SeenIds`` and ``tally``. What is written here keeps the
+Real are ``Fetcher``, ``Validation``, ``Aggregator``, ``EventValidator``, ``SeenIds``, ``aggregate``. The rest keeps the
 contracts of librdkafka's consumer, ``CountStore``, ``HotCopy`` and ``DeadLetters``, and fails on demand.
 """
 
@@ -16,25 +16,26 @@ import redis
 from confluent_kafka import Message
 
 from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.redis.keys import Mark
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError
 from funnelwatch.sinks.timescale.cache import Place
 from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
-from funnelwatch.stream import aggregate, intake, judging
-from funnelwatch.stream.cache_debt import CacheDebt
-from funnelwatch.stream.cache_rebuild import CacheRebuild
-from funnelwatch.stream.counting import Judge
-from funnelwatch.stream.validation import Limits
+from funnelwatch.stream.aggregate import aggregator
+from funnelwatch.stream.aggregate.cache_debt import CacheDebt
+from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
+from funnelwatch.stream.intake import fetcher, validating
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from funnelwatch.schemas.counts import Counts, Durations, PartitionCounts
     from funnelwatch.sinks.redis.state import MoveMark
-    from funnelwatch.stream.counting import Refused
-    from funnelwatch.stream.fetch import Assigned, JudgedFetch
-    from funnelwatch.stream.model import Counts, Durations, PartitionCounts
+    from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
+    from funnelwatch.stream.intake.validator import Rejected
 
 HORIZON_S = 100.0
 TOPIC = "events"
@@ -351,7 +352,7 @@ class Letters:
     def __init__(self) -> None:
         self.places: set[tuple[int, int]] = set()
 
-    def send(self, partition: int, refused: list[Refused]) -> None:
+    def send(self, partition: int, refused: list[Rejected]) -> None:
         """Keep them."""
         self.places |= {(partition, letter.record.offset) for letter in refused}
 
@@ -377,7 +378,7 @@ class Worker:
     aggregator: Any
     rebuild: CacheRebuild
     debt: CacheDebt
-    channel: list[JudgedFetch] = field(default_factory=list)
+    channel: list[ValidatedPoll] = field(default_factory=list)
 
     @property
     def consumer(self) -> Consumer:
@@ -399,27 +400,27 @@ class World:
         self.letters = Letters()
         self.registry_fails_at = 0
         self.at_point: Callable[[str], None] = lambda _: None
-        self._kept = (intake.Consumer, intake.time, judging.point, aggregate.point, aggregate.time)
+        self._kept = (fetcher.Consumer, fetcher.time, validating.point, aggregator.point, aggregator.time)
         Consumer.broker, Consumer.clock = self.broker, self.clock
-        intake.Consumer, intake.time = Consumer, self.clock  # type: ignore[misc, assignment]
-        judging.point = aggregate.point = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
-        aggregate.time = SimpleNamespace(monotonic=self.clock.monotonic, perf_counter=self.clock.monotonic)  # type: ignore[assignment]
+        fetcher.Consumer, fetcher.time = Consumer, self.clock  # type: ignore[misc, assignment]
+        validating.point = aggregator.point = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
+        aggregator.time = SimpleNamespace(monotonic=self.clock.monotonic, perf_counter=self.clock.monotonic)  # type: ignore[assignment]
 
     def close(self) -> None:
         """Give the modules back what is theirs."""
-        intake.Consumer, intake.time, judging.point, aggregate.point, aggregate.time = self._kept  # type: ignore[misc]
+        fetcher.Consumer, fetcher.time, validating.point, aggregator.point, aggregator.time = self._kept  # type: ignore[misc]
 
     def worker(self) -> Worker:
         """A worker that has just started."""
         stopping: Any = NeverStopping()
         store: Any = self.store
-        fetcher = intake.Fetcher(SETTINGS, lambda: "t", store, stopping)
-        rewind: Callable[[Assigned], None] = fetcher.rewind
-        judge = judging.Judging(
-            judge=Judge(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
+        intake = fetcher.Fetcher(SETTINGS, lambda: "t", store, stopping)
+        rewind: Callable[[PartitionAssignment], None] = intake.rewind
+        judge = validating.Validation(
+            judge=EventValidator(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
             dead_letters=self.letters,  # type: ignore[arg-type]
             stopping=stopping,
-            keep_alive=fetcher.keep_alive,
+            keep_alive=intake.keep_alive,
             now_ms=lambda: self.now_ms,
         )
         debt = CacheDebt()
@@ -428,21 +429,21 @@ class World:
             source=Source(self.store, self.locks),  # type: ignore[arg-type]
             hot=self.hot,  # type: ignore[arg-type]
             debt=debt,
-            assigned=fetcher.assignments,
+            assigned=intake.assignments,
             now_ms=lambda: self.now_ms,
             monotonic=self.clock.monotonic,
         )
-        counter = aggregate.Aggregator(
+        counter = aggregator.Aggregator(
             settings=SETTINGS,
             store=store,
             hot=self.hot,  # type: ignore[arg-type]
             debt=debt,
             rewind=rewind,
-            commit=fetcher.commit,
+            commit=intake.commit,
             stopping=stopping,
             now_ms=lambda: self.now_ms,
         )
-        return Worker(fetcher, judge, counter, rebuild, debt)
+        return Worker(intake, judge, counter, rebuild, debt)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """Events are written as ``number ago verdict duration``."""

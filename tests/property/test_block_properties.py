@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
-from funnelwatch.stream.detector.block import Block
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 from funnelwatch.stream.detector.detector import Detector
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 if TYPE_CHECKING:
     from funnelwatch.stream.detector.state import Transition

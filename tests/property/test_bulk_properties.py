@@ -16,10 +16,10 @@ from funnelwatch.schemas.bulk import NONE, BulkDecoder
 from funnelwatch.schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
 from funnelwatch.schemas.files import SCHEMAS, plain
 from funnelwatch.schemas.registry import UnknownSchemaId
-from funnelwatch.stream.counting import HASHED, Judge, Judged, Record, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.hash_table import HashTable
-from funnelwatch.stream.validation import Horizon, Limits
+from funnelwatch.schemas.validation import Horizon, Limits
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.hash_table import HashTable
+from funnelwatch.stream.intake.validator import HASHED, EventValidator, Record, RecordBatch, Records, ValidatedBatch
 from tests.traffic import event
 
 NOW = 1_700_000_000_000
@@ -136,9 +136,9 @@ anything = st.one_of(
 )
 
 
-def judged(values: list[bytes | None], *, in_bulk: bool, limits: Limits = LIMITS) -> tuple[Judged, list[Any]]:
+def judged(values: list[bytes | None], *, in_bulk: bool, limits: Limits = LIMITS) -> tuple[ValidatedBatch, list[Any]]:
     """The verdicts, and the events as rows."""
-    judge = Judge(DECODER if in_bulk else DECODER.__call__, FUNNELS, limits, 1_000)
+    judge = EventValidator(DECODER if in_bulk else DECODER.__call__, FUNNELS, limits, 1_000)
     records = [Record(10 + at, b"k", value, NOW + at) for at, value in enumerate(values)]
     found = judge(RecordBatch(0, 10, 10 + len(values), Records.of(records)), SeenIds(60_000), NOW + 5)
     one = found.accepted

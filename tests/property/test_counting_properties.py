@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funnelwatch.schemas.codec import Reason, Undecodable
+from funnelwatch.schemas.counts import ClosedWindow, Counts, Durations, Series, Tally
 from funnelwatch.schemas.page import digests_of
+from funnelwatch.schemas.validation import Limits
+from funnelwatch.schemas.windows import last_closed, window_start
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import merged
-from funnelwatch.stream.active import ActiveSeries
-from funnelwatch.stream.counting import Judge, Judged, Record, RecordBatch, Records, joined
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.model import ClosedWindow, Counts, Durations, Series, Tally
-from funnelwatch.stream.tally import tally, watermark_of
-from funnelwatch.stream.validation import Limits
-from funnelwatch.stream.watermark import topic_watermark
-from funnelwatch.stream.window_parts import Assembler, parts_of
-from funnelwatch.stream.windows import last_closed, window_start
+from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
+from funnelwatch.stream.closing.active import ActiveSeries
+from funnelwatch.stream.closing.watermark import topic_watermark
+from funnelwatch.stream.closing.window_parts import Assembler, parts_of
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records, ValidatedBatch, joined
 from tests.traffic import event, naive_counts, naive_durations
 
 if TYPE_CHECKING:
@@ -68,16 +68,16 @@ class Wire:
             raise Undecodable(Reason.INVALID_AVRO, "garbage")
         return dict(found)
 
-    def judge(self) -> Judge:
+    def judge(self) -> EventValidator:
         """A judge of these events, who knows the built-in funnel."""
-        return Judge(self.decode, {"sign_up": ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")}, LIMITS, 1_000_000)
+        return EventValidator(self.decode, {"sign_up": ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")}, LIMITS, 1_000_000)
 
     def records(self, first: int = 0, until: int | None = None) -> list[Record]:
         """The records at ``[first, until)``, written one a second."""
         until = len(self.sent) if until is None else until
         return [Record(offset, b"k", str(offset).encode(), NOW - 100_000 + offset) for offset in range(first, until)]
 
-    def judged(self, seen: SeenIds, first: int, until: int) -> Judged:
+    def judged(self, seen: SeenIds, first: int, until: int) -> ValidatedBatch:
         """The verdict on the batch ``[first, until)``."""
         return self.judge()(RecordBatch(0, first, until, Records.of(self.records(first, until))), seen, NOW)
 
@@ -93,7 +93,7 @@ def count_all(sent: list[Any], cuts: list[int]) -> tuple[Counts, Durations]:
     bounds = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     parts = []
     for first, until in pairwise(bounds):
-        parts.append(tally(wire.judged(seen, first, until), WINDOW_MS, 10_000, NOW))
+        parts.append(aggregate(wire.judged(seen, first, until), WINDOW_MS, 10_000, NOW))
     return merged(part.counts for part in parts), merged(part.durations for part in parts)
 
 
@@ -126,8 +126,8 @@ def test_verdicts_that_are_joined_count_like_one(sent: list[Any], cuts: list[int
     together = joined([judge(batch, seen, NOW) for batch in batches])
     whole = wire.judged(one_seen, 0, len(sent))
     for offset in (0, begin):
-        found = tally(together, WINDOW_MS, 10_000, NOW, from_offset=offset)
-        assert found == tally(whole, WINDOW_MS, 10_000, NOW, from_offset=offset)
+        found = aggregate(together, WINDOW_MS, 10_000, NOW, from_offset=offset)
+        assert found == aggregate(whole, WINDOW_MS, 10_000, NOW, from_offset=offset)
 
 
 @given(st.lists(st.tuples(good_events, st.integers(0, 3)), max_size=60))
@@ -147,7 +147,7 @@ def test_every_record_is_accepted_refused_or_a_duplicate_exactly_once(sent: list
     offsets = judged.accepted.offsets.tolist() + judged.duplicates.tolist()
     offsets += [refused.record.offset for refused in judged.refused]
     assert sorted(offsets) == list(range(len(sent)))
-    counted = tally(judged, WINDOW_MS, 10_000, NOW)
+    counted = aggregate(judged, WINDOW_MS, 10_000, NOW)
     assert counted.accepted + counted.refused + counted.duplicates == len(sent)
     assert sum(sum(numbers[:3]) for numbers in counted.counts.values()) == counted.accepted
     ids = [sent[offset]["event_id"] for offset in judged.accepted.offsets]
@@ -160,9 +160,9 @@ def test_a_tally_from_an_offset_on_counts_only_what_follows(sent: list[Any], beg
     begin = min(begin, len(sent))
     wire = Wire(sent)
     judged = wire.judged(SeenIds(HORIZON_MS), 0, len(sent))
-    rest = tally(judged, WINDOW_MS, 10_000, NOW, from_offset=begin)
-    whole = tally(judged, WINDOW_MS, 10_000, NOW)
-    first = tally(wire.judged(SeenIds(HORIZON_MS), 0, begin), WINDOW_MS, 10_000, NOW)
+    rest = aggregate(judged, WINDOW_MS, 10_000, NOW, from_offset=begin)
+    whole = aggregate(judged, WINDOW_MS, 10_000, NOW)
+    first = aggregate(wire.judged(SeenIds(HORIZON_MS), 0, begin), WINDOW_MS, 10_000, NOW)
     assert (rest.start_offset, rest.next_offset) == (begin, len(sent))
     assert merged([first.counts, rest.counts]) == whole.counts
     assert merged([first.durations, rest.durations]) == whole.durations
@@ -323,8 +323,8 @@ def test_a_window_in_parts_is_put_together_again_and_never_from_incomplete_parts
 
 @given(sent=st.lists(values, max_size=30), start=st.integers(0, 30))
 def test_what_is_refused_and_could_be_an_event_is_noted(sent: list[Any], start: int) -> None:
-    """Exactly the refused records that decode are noted by offset, from where the tally starts."""
+    """Exactly the refused records that decode are noted by offset, from where the aggregate starts."""
     judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
-    noted = tally(judged, WINDOW_MS, 0, NOW, from_offset=start).refused_offsets
+    noted = aggregate(judged, WINDOW_MS, 0, NOW, from_offset=start).refused_offsets
     refused = [refused.record.offset for refused in judged.refused if refused.record.offset >= start]
     assert noted == [offset for offset in refused if sent[offset] != "garbage"]

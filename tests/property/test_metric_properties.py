@@ -9,24 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.schemas.metric_counts import MetricSeries, admitted
+from funnelwatch.schemas.validation import Limits, RejectedError
 from funnelwatch.sinks.timescale.counts import merged
-from funnelwatch.stream.counting import Record, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.metric_counting import (
-    MetricJudge,
-    MetricSeries,
-    MetricsJudged,
-    admitted,
-    settled,
-    tally_metrics,
-)
-from funnelwatch.stream.validation import Limits, RefusedError
+from funnelwatch.stream.aggregate.metric_validator import MetricValidator, ValidatedMetrics, aggregate_metrics, settled
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import Record, RecordBatch, Records
 from tests.traffic import BORDERS
 
 NOW = 1_700_000_000_000
 WINDOW_MS = 60_000
 ENCODE = Encoder("Metric")
-JUDGE = MetricJudge(Decoder("Metric"), Limits(300_000, 86_400_000), 1_000_000)
+JUDGE = MetricValidator(Decoder("Metric"), Limits(300_000, 86_400_000), 1_000_000)
 
 series = st.builds(
     MetricSeries.of,
@@ -45,7 +39,9 @@ samples = st.fixed_dictionaries(
 ).map(lambda one: one | {"kind": "COUNTER" if one["name"] == "a" else "TIMER"})
 
 
-def judged(sent: list[Any], first: int, until: int, seen: SeenIds, numbers: dict[MetricSeries, int]) -> MetricsJudged:
+def judged(
+    sent: list[Any], first: int, until: int, seen: SeenIds, numbers: dict[MetricSeries, int]
+) -> ValidatedMetrics:
     """The verdict on some of the records; every series may be."""
     records = [Record(at, b"k", ENCODE(sent[at]), NOW - 1_000 + at) for at in range(first, until)]
     read = JUDGE(RecordBatch(0, first, until, Records.of(records)), NOW)
@@ -78,8 +74,8 @@ def test_any_cut_and_any_trim_give_what_an_independent_group_by_gives(
     parts = []
     for first, until in pairwise(sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})):
         verdict = judged(sent, first, until, seen, numbers)
-        whole = tally_metrics(verdict, numbers, WINDOW_MS, NOW)
-        rest = tally_metrics(verdict, numbers, WINDOW_MS, NOW, from_offset=trim)
+        whole = aggregate_metrics(verdict, numbers, WINDOW_MS, NOW)
+        rest = aggregate_metrics(verdict, numbers, WINDOW_MS, NOW, from_offset=trim)
         before = [one for one in verdict.accepted if one.offset < max(first, trim)]
         assert rest.place.accepted + len(before) == whole.place.accepted
         assert sum(counted[1] for counted in rest.samples.values()) + sum(one.value for one in before) == sum(
@@ -111,7 +107,7 @@ def test_there_are_never_more_names_or_series_than_allowed_and_what_is_there_sta
         found = admitted(part, before, names, make, max_names, max_series)
         assert set(found) == set(part)
         for one, admission in found.items():
-            assert known[one] == admission if one in known else isinstance(admission, RefusedError)
+            assert known[one] == admission if one in known else isinstance(admission, RejectedError)
         assert before.items() <= known.items()
     names_now = {one.name for one in known}
     assert len(names_now) <= max_names

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelwatch.sinks.timescale.counts import merged
-from funnelwatch.stream.counting import Judge, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
-from funnelwatch.stream.tally import counts_of, durations_of
+from funnelwatch.stream.aggregate.aggregation import counts_of, durations_of
+from funnelwatch.stream.aggregate.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import EventValidator, RecordBatch, Records
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 
 if TYPE_CHECKING:
-    from funnelwatch.stream.model import Counts, Durations
+    from funnelwatch.schemas.counts import Counts, Durations
 
 RANGE_MS = (NOW // WINDOW_MS * WINDOW_MS - 3 * WINDOW_MS, NOW // WINDOW_MS * WINDOW_MS + WINDOW_MS)
 STEPS_THEN = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")
@@ -28,7 +28,7 @@ class Log:
 
     def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
         self.wire = Wire(sent)
-        self.then = Judge(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
+        self.then = EventValidator(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
         judged = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
         self.refused = {(0, one.record.offset, one.record.timestamp) for one in judged.refused}
         self.accepted = set(judged.accepted.offsets.tolist())
@@ -46,7 +46,7 @@ class Log:
         durations = durations_of(self.judged.accepted, WINDOW_MS)
         return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
-    def recount(self, until: int, cut: list[int], now: Judge | None = None) -> Recount:
+    def recount(self, until: int, cut: list[int], now: EventValidator | None = None) -> Recount:
         """The recount up to an offset, read in pieces that are cut there."""
         counting = Recount(now or self.then, self.refused, RANGE_MS, WINDOW_MS, HORIZON_MS)
         bounds = sorted({0, until, *(one for one in cut if one < until)})
@@ -86,7 +86,7 @@ def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
 def test_what_was_refused_stays_refused_though_it_would_be_accepted_now(sent: list[Any], cut: list[int]) -> None:
     """A step that is declared since does not count again what stands among the dead letters, replayed or not."""
     log = Log(sent)
-    declared = Judge(log.wire.decode, {"sign_up": (*STEPS_THEN, "NO_SUCH_STEP")}, LIMITS, 1_000_000)
+    declared = EventValidator(log.wire.decode, {"sign_up": (*STEPS_THEN, "NO_SUCH_STEP")}, LIMITS, 1_000_000)
     counting = log.recount(len(sent), cut, declared)
     assert counting.counts == log.counted(0, len(sent))
     assert not counting.disputed
@@ -96,7 +96,7 @@ def test_what_was_refused_stays_refused_though_it_would_be_accepted_now(sent: li
 def test_what_was_counted_and_would_be_refused_now_is_told(sent: list[Any]) -> None:
     """A step that is no longer declared makes the recount worthless exactly where such a record was counted."""
     log = Log(sent)
-    narrowed = Judge(log.wire.decode, {"sign_up": STEPS_THEN[:1]}, LIMITS, 1_000_000)
+    narrowed = EventValidator(log.wire.decode, {"sign_up": STEPS_THEN[:1]}, LIMITS, 1_000_000)
     lost = [offset for offset in range(len(sent)) if (0, offset, NOW - 100_000 + offset) not in log.refused]
     expected = sum(sent[offset]["step"] == STEPS_THEN[1] for offset in lost)
     assert log.recount(len(sent), [], narrowed).disputed.total() == expected

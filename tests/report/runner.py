@@ -10,9 +10,9 @@ import numpy as np
 
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
-from funnelwatch.stream.detector.block import Block
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.detector.detector import Detector
-from funnelwatch.stream.model import Series
 from tests.report.world import MONDAY
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.stream.backtest.history import by_funnel
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
+from funnelwatch.schemas.count_history import by_funnel
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

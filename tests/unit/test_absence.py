@@ -11,11 +11,12 @@ from funnelwatch.alert_rules.instruments import ImpressionsRule, SilentRule
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.metrics import MetricRules
 from funnelwatch.alert_rules.model import Rules
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.pipeline import PartitionSnapshot, PipelineSnapshot
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
-from funnelwatch.stream.detector.pipeline import Look, PartitionLook, PipelineWatch
+from funnelwatch.stream.detector.pipeline import PipelineEvaluator
 from funnelwatch.stream.detector.state import AlertState, Reason, State
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.unit.detector_sim import learn
 
 if TYPE_CHECKING:
@@ -251,9 +252,9 @@ def test_an_alert_about_a_partition_that_no_longer_exists_resolves() -> None:
     """The topic was made again with fewer."""
     rule: Any = a_rule(SilentRule, "{alert: Silent, kind: instrumentation, signal: silent}")
     firing = AlertState("Silent", "*", "*", {"partition": "3"}, State.FIRING, "a1", 0, 0, 0, Reason.PARTITION_SILENT)
-    watch = PipelineWatch([rule], [firing])
+    watch = PipelineEvaluator([rule], [firing])
 
-    moves = watch.observe(Look(10 * W, {0: PartitionLook(5, 5, 0, idle=True)}, 2))
+    moves = watch.observe(PipelineSnapshot(10 * W, {0: PartitionSnapshot(5, 5, 0, idle=True)}, 2))
 
     assert [(move.state.state, move.state.reason) for move in moves if move.alert] == [
         (State.RESOLVED, Reason.SERIES_GONE)

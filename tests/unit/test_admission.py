@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.schemas.admission import OTHER, Admitting, SeriesLimits
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.settings import Settings
-from funnelwatch.stream.admission import OTHER, Admitting, SeriesLimits
-from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.model import Series
-from funnelwatch.stream.validation import Limits, Refusal, RefusedError
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReason
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
 from tests.traffic import event, now_ms
 
 DECLARED = {"sign_up": ("A", "B")}
@@ -29,15 +29,15 @@ def series(funnel: str = "sign_up", step: str = "A", os: str = "iOS", browser: s
     return Series(funnel, step, os, browser, version)
 
 
-def reason(found: object) -> Refusal | None:
+def reason(found: object) -> RejectionReason | None:
     """Why it is refused; None if it is not."""
-    return found.reason if isinstance(found, RefusedError) else None
+    return found.reason if isinstance(found, RejectedError) else None
 
 
 def test_undeclared_funnels_beyond_the_limit_are_refused_and_declared_ones_never(admit: Admitting) -> None:
     """Of 600 invented funnels three are counted, whatever order they come in; the declared one always."""
     found = [reason(admit(series(f"invented {number}"))) for number in range(600)]
-    assert found == [None] * 3 + [Refusal.TOO_MANY_FUNNELS] * 597
+    assert found == [None] * 3 + [RejectionReason.TOO_MANY_FUNNELS] * 597
     assert admit(series()) == series()
     assert reason(admit(series("invented 1", "B"))) is None
     assert len(admit.new) == 5
@@ -46,7 +46,7 @@ def test_undeclared_funnels_beyond_the_limit_are_refused_and_declared_ones_never
 def test_steps_of_an_undeclared_funnel_beyond_the_limit_are_refused(admit: Admitting) -> None:
     """A folded step would be no step; the steps of before go on."""
     found = [reason(admit(series("other", f"S{number}"))) for number in range(600)]
-    assert found == [None] * 4 + [Refusal.TOO_MANY_STEPS] * 596
+    assert found == [None] * 4 + [RejectionReason.TOO_MANY_STEPS] * 596
     assert admit(series("other", "S1")) == series("other", "S1")
 
 
@@ -93,7 +93,7 @@ def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: 
 def test_a_judge_counts_folded_events_and_sends_refused_ones_to_the_dead_letters() -> None:
     """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
     admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
-    judge = Judge(
+    judge = EventValidator(
         Decoder("FunnelEvent"),
         {},
         Limits(300_000, 10**11),
@@ -117,7 +117,7 @@ def test_a_judge_counts_folded_events_and_sends_refused_ones_to_the_dead_letters
 
 def test_a_deployment_can_refuse_every_undeclared_funnel() -> None:
     """With FUNNELWATCH_UNDECLARED_FUNNELS=reject an event of a funnel that nobody declared is a dead letter."""
-    judge = Judge(Decoder("FunnelEvent"), DECLARED, Limits(300_000, 10**11, accepts_undeclared=False), 10**6)
+    judge = EventValidator(Decoder("FunnelEvent"), DECLARED, Limits(300_000, 10**11, accepts_undeclared=False), 10**6)
     encode = Encoder("FunnelEvent")
     sent = [event(funnel="invented"), event(step="A")]
     records = [Record(at, b"k", encode(one), now_ms()) for at, one in enumerate(sent)]

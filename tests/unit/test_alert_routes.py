@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
+from funnelwatch.alert_rules.watchdog import heartbeat
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.alerts.alertmanager import Alertmanager
-from funnelwatch.sinks.alerts.answer import Outcome, retry_after
-from funnelwatch.sinks.alerts.kind import When
-from funnelwatch.sinks.alerts.lane import Backoff
+from funnelwatch.sinks.alerts.delivery import Outcome, retry_after
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
 from funnelwatch.sinks.alerts.pagerduty import PagerDuty
+from funnelwatch.sinks.alerts.receiver import When
+from funnelwatch.sinks.alerts.route_worker import Backoff
 from funnelwatch.sinks.alerts.routes import KINDS, RoutesFileError, load_routes, parse_routes
 from funnelwatch.sinks.alerts.slack import message
 from funnelwatch.sinks.alerts.texts import headline
 from funnelwatch.sinks.alerts.webhook import Webhook, signature
-from funnelwatch.stream.detector.watchdog import heartbeat
 from tests.alerts import alert
 from tests.receivers import pagerduty, receiving, slack
 

@@ -11,7 +11,7 @@ import pytest
 
 from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.schemas.texts import legible
-from funnelwatch.sinks.alerts.answer import Outcome
+from funnelwatch.sinks.alerts.delivery import Outcome
 from funnelwatch.sinks.alerts.pagerduty import PagerDuty
 from funnelwatch.sinks.alerts.routes import parse_routes
 from funnelwatch.sinks.alerts.slack import message
@@ -21,7 +21,7 @@ from tests.receivers import pagerduty, receiving, slack
 from tests.slow_servers import mail_script, serving
 
 if TYPE_CHECKING:
-    from funnelwatch.sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.receiver import Receiver
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 
@@ -59,7 +59,7 @@ def nasty(text: str) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def route(**written: Any) -> Kind:
+def route(**written: Any) -> Receiver:
     """One route."""
     [found] = parse_routes(json.dumps({"routes": [{"name": "r", **written}]}), "f", {})
     return found

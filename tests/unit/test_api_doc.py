@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from funnelwatch.asking import MOST_ROWS, MOST_SPANS
-from funnelwatch.settings import Settings
+from funnelwatch.query.rates import MOST_ROWS, MOST_SPANS
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.web.api.alerts import MOST_ALERTS
 from funnelwatch.web.app import create_app
 from funnelwatch.web.pool import CONNECTIONS, STATEMENT_S

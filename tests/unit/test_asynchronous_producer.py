@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch import AsyncFunnelProducer, Undelivered
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

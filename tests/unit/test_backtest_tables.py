@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from funnelwatch.schemas.count_history import WindowLengthError, by_funnel, window_length
+from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.backtest import csv_counts
 from funnelwatch.stream.backtest.csv_counts import read_counts
-from funnelwatch.stream.backtest.history import WindowLengthError, by_funnel, window_length
 from funnelwatch.stream.backtest.incidents import Incident, read_incidents
 from funnelwatch.stream.backtest.table import TableError, moment
-from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from funnelwatch.stream.backtest.history import History
+    from funnelwatch.schemas.count_history import History
 
 HEAD = "window_start,funnel,step,os,impressions,successes"
 NOON = 1_767_268_800_000  # 2026-01-01T12:00:00Z

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import faust
 import pytest
 
-from funnelwatch.stream.batch_channel import WAITED_FOR, BatchChannel, backlog
-from funnelwatch.stream.fetch import JudgedFetch
+from funnelwatch.stream.intake.batch_channel import WAITED_FOR, BatchChannel, backlog
+from funnelwatch.stream.intake.polled_batch import ValidatedPoll
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def fetch(*, is_full: bool) -> JudgedFetch:
+def fetch(*, is_full: bool) -> ValidatedPoll:
     """Some fetch."""
-    return JudgedFetch([], [], newly_assigned=False, is_full=is_full, taken_s=0.0)
+    return ValidatedPoll([], [], newly_assigned=False, is_full=is_full, taken_s=0.0)
 
 
-def taken(waiting: Sequence[JudgedFetch], coming: Sequence[JudgedFetch] = ()) -> list[list[JudgedFetch]]:
+def taken(waiting: Sequence[ValidatedPoll], coming: Sequence[ValidatedPoll] = ()) -> list[list[ValidatedPoll]]:
     """What an agent takes, time after time, of what waits at first and what comes one by one as soon as it waits."""
-    found: list[list[JudgedFetch]] = []
+    found: list[list[ValidatedPoll]] = []
 
     async def agent(stream: Any) -> None:
         # What an agent iterates over; to iterate over the stream itself would make a consumer of Kafka.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
+from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
 from funnelwatch.web.board.current import current
 from funnelwatch.web.board.record import Record
 from funnelwatch.web.board.source import Source

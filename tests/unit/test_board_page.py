@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.web.board.hot import HotReader
 from funnelwatch.web.page import STATIC, charts_path
 from tests.web import Served, served

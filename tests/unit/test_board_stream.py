@@ -10,7 +10,7 @@ import anyio
 import psycopg
 import pytest
 
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.web.board.hub import MOST_CLIENTS, MOST_QUESTIONS, FullError, Hub
 from funnelwatch.web.board.question import Question
 from funnelwatch.web.board.record import RecordReader

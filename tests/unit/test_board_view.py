@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.sinks.timescale.rates import Rate
+from funnelwatch.sinks.timescale.wilson import wilson_interval
 from funnelwatch.stream.detector.baseline import WEEK_MS, baseline
-from funnelwatch.stream.detector.block import Block
 from funnelwatch.stream.detector.counts import Counts
-from funnelwatch.stream.model import Series, Tally
-from funnelwatch.stream.wilson import wilson_interval
 from funnelwatch.web.board.expected import Ordinary, expected_rates, needed
 from funnelwatch.web.board.hot import Hot, of_now, wanted
 from funnelwatch.web.board.judge import judge

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from faust.auth import SASLCredentials, SSLCredentials
 
-from funnelwatch.kafka_config import KafkaConfigError
-from funnelwatch.settings import Settings
-from funnelwatch.stream.broker_credentials import broker_addresses, broker_credentials
+from funnelwatch.schemas.kafka_config import KafkaConfigError
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.stream.worker.broker_credentials import broker_addresses, broker_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

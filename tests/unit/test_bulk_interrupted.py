@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.producers import bulk
-from funnelwatch.producers.simulator import Simulator
-from funnelwatch.settings import Settings
+from funnelwatch.producers.files import bulk
+from funnelwatch.producers.simulate.simulator import Simulator
+from funnelwatch.schemas.settings import Settings
 
 TAKEN_BEFORE = 7
 HOUR_MS = 3_600_000

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.stream import cache_rebuild
-from funnelwatch.stream.model import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.stream.aggregate import cache_rebuild
 from tests.property.pipeline_model import SETTINGS, START, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.stream.fetch import JudgedFetch
-    from funnelwatch.stream.model import Counts
+    from funnelwatch.schemas.counts import Counts
+    from funnelwatch.stream.intake.polled_batch import ValidatedPoll
     from tests.property.pipeline_model import Worker
 
 SERIES = 20
@@ -59,7 +59,7 @@ def count(world: World, worker: Worker, verdict: str = "-") -> None:
     number = world.broker.ends[0]
     world.broker.append(0, f"{number} {world.now_ms} {verdict} 1".encode(), world.now_ms, 0)
     for _ in range(200):  # what the last worker counted is read again, for its event ids
-        fetch: JudgedFetch = worker.judging(worker.fetcher.fetch())
+        fetch: ValidatedPoll = worker.judging(worker.fetcher.fetch())
         worker.aggregator([fetch])
         if fetch.verdicts:
             return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from funnelwatch.cli import rebuild_progress
-from funnelwatch.settings import Settings
-from funnelwatch.stream import topic_reader
+from funnelwatch.producers.kafka import topic_reader
+from funnelwatch.schemas.settings import Settings
 from tests.command import run
 
 NOWHERE = Settings(

@@ -6,9 +6,9 @@ import pytest
 
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.state import AlertState, State, Transition
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.unit.detector_sim import learn
 
 W = 60_000

@@ -7,8 +7,8 @@ import io
 
 import pytest
 
-from funnelwatch.answers import Answer, Question, as_csv
-from funnelwatch.metric_asking import MetricAnswer, MetricQuestion
+from funnelwatch.query.answers import RateQuery, RateResult, as_csv
+from funnelwatch.query.metrics import MetricQuery, MetricResult
 from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 from funnelwatch.sinks.timescale.rates import Rate, Scope
 
@@ -60,10 +60,10 @@ def test_numbers_are_as_they_are() -> None:
 
 def test_rates_and_counters_are_neutralized() -> None:
     """As the query API and the command line give them."""
-    question = Question(Scope("f"), 0, 60_000, 60_000, ("os",))
-    rates = Answer(question, 0, 60_000, 60_000, None, [Rate("=A", os="@x", impressions=2, successes=1)], True)
+    question = RateQuery(Scope("f"), 0, 60_000, 60_000, ("os",))
+    rates = RateResult(question, 0, 60_000, 60_000, None, [Rate("=A", os="@x", impressions=2, successes=1)], True)
     assert cells(rates.as_csv())[1][:5] == ["'=A", "'@x", "2", "1", "0"]
-    asked = MetricQuestion("sms", 0, 60_000, 60_000, ("os",))
+    asked = MetricQuery("sms", 0, 60_000, 60_000, ("os",))
     total = MetricTotal("sms", "COUNTER", {"os": "=1"}, 1, 3, {}, 0)
-    metrics = MetricAnswer(asked, 0, 60_000, 60_000, [total])
+    metrics = MetricResult(asked, 0, 60_000, 60_000, [total])
     assert cells(metrics.as_csv())[1][2] == "'=1"

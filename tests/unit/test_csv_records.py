@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.producers.csv_records import MOST_LINES, CsvRecords
-from funnelwatch.producers.importing import Account, events_of
-from funnelwatch.producers.own_rows import own_row
+from funnelwatch.producers.files.csv_records import MOST_LINES, CsvRecords
+from funnelwatch.producers.files.importing import Account, events_of
+from funnelwatch.producers.files.own_rows import own_row
 from funnelwatch.stream.backtest.csv_counts import read_counts
 from funnelwatch.stream.backtest.table import TableError
 

@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from funnelwatch.deploy.grafana.__main__ import DOCS, documents, pictures
 from funnelwatch.deploy.grafana.alerts import AT_ITS_TIME
 from funnelwatch.deploy.grafana.parts import SQL
-from funnelwatch.stream import metrics
-from funnelwatch.stream.ages import LABELS, ages
+from funnelwatch.stream.worker import metrics
+from funnelwatch.stream.worker.ages import LABELS, ages
 from tests.grafana import FOLDER, NAMES, dashboard, queries
 
 GRAFANA = FOLDER.parent

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelwatch.cli.dead_letter_view import hexdump
-from funnelwatch.funnels import BUILT_IN
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.events import FunnelEvent, Phase
-from funnelwatch.settings import Settings
-from funnelwatch.stream.dead_letter_log import (
+from funnelwatch.schemas.funnels import BUILT_IN
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.stream.intake.dead_letter_log import (
     DeadLetter,
     Place,
     decodable_fields,
-    judge_of,
     parse_letter,
-    refusal_now,
+    rejection_now,
     unique,
+    validator_of,
 )
 
 EVENT = FunnelEvent(
@@ -110,11 +110,11 @@ def test_a_letter_sent_again_is_one_and_letters_without_a_place_are_many() -> No
 def test_the_verdict_of_now_is_that_of_the_settings_of_now() -> None:
     """What was refused for its age is accepted once the limit is raised."""
     value = Encoder("FunnelEvent")(EVENT)
-    strict = judge_of(Settings(max_age_days=1), BUILT_IN)
-    refused = refusal_now(strict, letter(OURS, value), now_ms=2 * 86_400_000)
+    strict = validator_of(Settings(max_age_days=1), BUILT_IN)
+    refused = rejection_now(strict, letter(OURS, value), now_ms=2 * 86_400_000)
     assert refused is not None
     assert refused.startswith("TOO_OLD")
-    assert refusal_now(judge_of(Settings(), BUILT_IN), letter(OURS, value), now_ms=2 * 86_400_000) is None
+    assert rejection_now(validator_of(Settings(), BUILT_IN), letter(OURS, value), now_ms=2 * 86_400_000) is None
 
 
 def test_what_is_left_of_a_damaged_event_is_read_up_to_the_damage() -> None:

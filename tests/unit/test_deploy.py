@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ruamel.yaml import YAML
 
 from funnelwatch.cli.commands import COMMANDS
 from funnelwatch.deploy.image_lock import EMBEDDED, dependencies, part
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.schemas.settings import PREFIX, Settings
 from funnelwatch.sinks.alerts.routes import load_routes
 
 ROOT = Path(__file__).parents[2]
@@ -137,8 +136,8 @@ def test_the_image_runs_as_nobody_and_is_pinned() -> None:
     assert DOCKERFILE.count("--require-hashes") == 2
     copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
     ignored = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)) - {"LICENSE"}
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert copied == ignored == {name.rstrip("*") for name in packages}
+    links = {path.name for path in (ROOT / "funnelwatch").iterdir() if path.is_symlink()}
+    assert copied == ignored == {"funnelwatch"} | links
 
 
 def test_the_images_lock_is_the_part_of_the_lock_that_runs() -> None:
@@ -166,14 +165,12 @@ def test_the_wheel_has_every_file_that_is_read_at_run_time(tmp_path: Path) -> No
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         inside = set(opened.namelist())
+    assert {name.split("/")[0] for name in inside if ".dist-info/" not in name} == {"funnelwatch"}
     read = {".sql", ".avsc", ".lua", ".css", ".js", ".html", ".svg"}
-    packages = ("funnelwatch", "producers", "stream", "sinks", "schemas", "alert_rules")
-    needed = {
-        path.relative_to(ROOT).as_posix()
-        for name in packages
-        for path in (ROOT / name).rglob("*")
-        if path.suffix in read
-    }
-    needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "alert_rules").glob("*.yml")}
+    package = ROOT / "funnelwatch"
+    roots = [package, *(path.resolve() for path in package.iterdir() if path.is_symlink())]
+    files = [path for root in roots for path in root.rglob("*") if path.suffix in read]
+    needed = {("" if package in path.parents else "funnelwatch/") + path.relative_to(ROOT).as_posix() for path in files}
+    needed |= {f"funnelwatch/alert_rules/{path.name}" for path in (ROOT / "alert_rules").glob("*.yml")}
     assert needed
     assert needed - inside == set()

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.stream.detector.baseline import baseline, recent, seasonal
-from funnelwatch.stream.detector.block import Block
 from funnelwatch.stream.detector.counts import Column, Counts
 from funnelwatch.stream.detector.estimate import lag_kernel, share_out
 from funnelwatch.stream.detector.estimation import estimate
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, scan
-from funnelwatch.stream.model import Series, Tally
 from tests.unit.detector_sim import MONDAY, Sim
 
 HOUR = 3_600_000

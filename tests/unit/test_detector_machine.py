@@ -8,7 +8,7 @@ import pytest
 
 from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.stream.detector.counts import Column
-from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
 from funnelwatch.stream.detector.scope import held_back
 from funnelwatch.stream.detector.state import AlertState
@@ -16,10 +16,10 @@ from funnelwatch.stream.detector.state import AlertState
 W = 60_000
 
 
-def sight(what: str) -> Sight:
+def sight(what: str) -> Evaluation:
     """A window: ``-`` ordinary, ``!`` a drop, ``*`` a worse one, ``ok`` recovered, ``?`` no data, ``x`` series gone."""
     made = {"!": 60.0, "*": 20.0}.get(what, 80.0)
-    return Sight(
+    return Evaluation(
         alarm=what in "!*",
         recovered=int(what == "ok"),
         enough=what not in "?x",

@@ -9,8 +9,8 @@ import pytest
 
 import funnelwatch.alert_rules
 from funnelwatch.alert_rules.loader import load_rules
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 from funnelwatch.stream.detector.detector import Detector
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
 from tests.ecom import ecom_counts, ecom_path
 
 HOUR_MS = 3_600_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 
-from funnelwatch.producers.importing import Account, events_of
-from funnelwatch.producers.mapper import Mapper
-from funnelwatch.producers.mapping import load_mapping
+from funnelwatch.producers.files.importing import Account, events_of
+from funnelwatch.producers.files.mapper import Mapper
+from funnelwatch.producers.files.mapping import load_mapping
 from funnelwatch.schemas.files import HERE
 from tests.ecom import Key, ecom_counts, ecom_path
 

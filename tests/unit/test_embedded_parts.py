@@ -21,7 +21,7 @@ from funnelwatch.deploy.embedded.stack import Stack
 from funnelwatch.deploy.embedded.state import ServiceState, StackState
 from funnelwatch.deploy.embedded.tansu import TansuServer
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

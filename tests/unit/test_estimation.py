@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from funnelwatch.stream.detector.block import Block
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.stream.detector.estimation import Estimation, estimate
 from funnelwatch.stream.detector.panel import SPREAD, Panel
-from funnelwatch.stream.model import Series
 
 if TYPE_CHECKING:
     from funnelwatch.stream.detector.scan import Estimates

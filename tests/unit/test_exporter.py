@@ -9,11 +9,11 @@ import psycopg
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
 from funnelwatch.sinks.exporter.collector import FunnelCollector
 from funnelwatch.sinks.exporter.folding import Folding
 from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.sinks.timescale.totals import Totals
-from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
 
 if TYPE_CHECKING:
     from collections.abc import Callable

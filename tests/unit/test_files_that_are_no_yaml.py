@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
-from funnelwatch.funnels import FunnelsFileError, load_funnels
 from funnelwatch.producers.bridge.mapping import BridgeFileError, load_targets
 from funnelwatch.producers.collector.keys import KeysError, load_keys
 from funnelwatch.producers.collector.line_mapping import LinesFileError, load_line_mapping
-from funnelwatch.producers.mapping import MappingFileError, load_mapping
-from funnelwatch.settings import Settings
+from funnelwatch.producers.files.mapping import MappingFileError, load_mapping
+from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes
 
 if TYPE_CHECKING:

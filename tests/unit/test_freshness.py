@@ -8,8 +8,7 @@ import pytest
 
 from funnelwatch.cli.doctor_lag import Look, Oldest, judge_lag
 from funnelwatch.cli.doctor_pipeline import judge_funnels, judge_workers
-from funnelwatch.settings import Settings
-from funnelwatch.stream.freshness import (
+from funnelwatch.schemas.freshness import (
     Freshness,
     FunnelSeen,
     Why,
@@ -21,6 +20,7 @@ from funnelwatch.stream.freshness import (
     unreachable,
     worst,
 )
+from funnelwatch.schemas.settings import Settings
 
 NOW = 1_795_716_900_000  # 2026-11-26 18:15:00 UTC
 MINUTE = 60_000

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from funnelwatch.alert_rules.alert_ids import alert_id
 from funnelwatch.stream.detector.grouping import Incidents
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition, alert_id
+from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 W = 60_000
 LOST = {"A": 40.0, "B": 60.0, "C": 20.0}

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.drills.ledger import durations_of
-from funnelwatch.stream.histogram import SLOTS, bounds, buckets
+from funnelwatch.schemas.histogram import SLOTS, bounds, buckets
+from tests.drills.ledger import durations_of
 from tests.traffic import bucket, event
 
 LONGEST = 3650 * 86_400_000

@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from funnelwatch.producers.collector.connections import ConnectionLimits, Connections, fitting
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.web_hosts import Hosts, names_of
 from funnelwatch.web.board.hub import FullError, Hub
 from funnelwatch.web.board.question import Question
-from funnelwatch.web.hosts import Hosts, names_of
 from funnelwatch.web.serving import MetricsPage
 
 

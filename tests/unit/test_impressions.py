@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.alert_rules.instruments import ImpressionsRule
-from funnelwatch.stream.detector.block import Block
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.stream.detector.impressions import ImpressionsWatch
 from funnelwatch.stream.detector.state import AlertState
-from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from funnelwatch.cli.commands import cli
-from funnelwatch.producers.files import InputFile, UnreadableFile
-from funnelwatch.producers.importing import Account, events_of
-from funnelwatch.producers.own_rows import own_row
+from funnelwatch.producers.files.importing import Account, events_of
+from funnelwatch.producers.files.own_rows import own_row
+from funnelwatch.producers.files.rows import InputFile, UnreadableFile
 
 if TYPE_CHECKING:
     from pathlib import Path

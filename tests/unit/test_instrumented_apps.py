@@ -10,7 +10,7 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from funnelwatch import FunnelAsgi, FunnelWsgi, current_step, judges, shows
+from funnelwatch import FunnelAsgi, FunnelWsgi, current_step, track_impression, track_verification
 from funnelwatch.schemas.events import FunnelEvent
 
 if TYPE_CHECKING:
@@ -242,11 +242,11 @@ def test_functions_that_show_and_judge_are_told_by_decorators() -> None:
     """An exception, or False, is a failure; the result is the function's own."""
     kept = Kept()
 
-    @shows(kept, "VERIFY_SMS_CODE", os="iOS")
+    @track_impression(kept, "VERIFY_SMS_CODE", os="iOS")
     def show(session_id: str) -> str:
         return "page"
 
-    @judges(kept, "VERIFY_SMS_CODE", session="sid", os="iOS")
+    @track_verification(kept, "VERIFY_SMS_CODE", session="sid", os="iOS")
     def verify(code: str, *, sid: str) -> bool:
         if not code:
             raise LookupError(code)
@@ -260,14 +260,14 @@ def test_functions_that_show_and_judge_are_told_by_decorators() -> None:
     assert kept.events[-1]["contexts"] == {"error": "LookupError"}
     assert {event["sign_up_session_id"] for event in kept.events} == {"s-1"}
     with pytest.raises(TypeError, match="has no argument 'session_id'; name the one"):
-        judges(kept, "X")(lambda other: other)
+        track_verification(kept, "X")(lambda other: other)
 
 
 def test_coroutines_are_told_when_they_have_ended() -> None:
     """As functions."""
     kept = Kept()
 
-    @judges(kept, "INPUT_NAME", session=lambda request: str(request["session"]))
+    @track_verification(kept, "INPUT_NAME", session=lambda request: str(request["session"]))
     async def verify(request: dict[str, str]) -> None:
         await asyncio.sleep(0)
         if "name" not in request:
@@ -285,7 +285,7 @@ def test_coroutines_are_told_when_they_have_ended() -> None:
 def test_decorated_functions_go_on_when_the_producer_does_not() -> None:
     """Neither does a wrong call change."""
 
-    @judges(Broken(), "INPUT_NAME")
+    @track_verification(Broken(), "INPUT_NAME")
     def verify(session_id: str) -> str:
         return session_id
 

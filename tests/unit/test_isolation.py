@@ -12,25 +12,25 @@ import psycopg
 import pytest
 
 from funnelwatch.schemas.bulk import NONE
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.validation import RejectedError, RejectionReason
+from funnelwatch.sinks import retry
 from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
-from funnelwatch.stream import outage
-from funnelwatch.stream.aggregate import Aggregator
-from funnelwatch.stream.cache_debt import CacheDebt
-from funnelwatch.stream.counting import IMPRESSION, SUCCESS, Events, Judged, Record, Refused
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.fetch import Assigned, JudgedFetch
-from funnelwatch.stream.isolation import Isolation, admitted_apart, alike, halves
-from funnelwatch.stream.model import Series
-from funnelwatch.stream.tally import tally
-from funnelwatch.stream.validation import Refusal, RefusedError
+from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.aggregate.aggregator import Aggregator
+from funnelwatch.stream.aggregate.cache_debt import CacheDebt
+from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, alike, halves
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
+from funnelwatch.stream.intake.validator import IMPRESSION, SUCCESS, Events, Record, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from funnelwatch.stream.admission import Admission
-    from funnelwatch.stream.dead_letters import DeadLetters
-    from funnelwatch.stream.model import PartitionCounts
+    from funnelwatch.schemas.admission import Admission
+    from funnelwatch.schemas.counts import PartitionCounts
+    from funnelwatch.stream.intake.dead_letters import DeadLetters
 
 MINUTE_MS = 60_000
 T = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
@@ -71,7 +71,7 @@ class Letters:
     def __init__(self) -> None:
         self.sent: list[tuple[int, int, str]] = []
 
-    def send(self, partition: int, refused: Sequence[Refused]) -> None:
+    def send(self, partition: int, refused: Sequence[Rejected]) -> None:
         """Keep where they were and why."""
         self.sent += [(partition, one.record.offset, f"{one.reason}: {one.detail}") for one in refused]
 
@@ -93,8 +93,8 @@ class Hot:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(outage, "LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.001)
 
 
 def events(count: int, seed: int, poison: int) -> Events:
@@ -112,9 +112,9 @@ def events(count: int, seed: int, poison: int) -> Events:
     )
 
 
-def judged(partition: int, accepted: Events) -> Judged:
+def judged(partition: int, accepted: Events) -> ValidatedBatch:
     """A verdict that accepts all."""
-    return Judged(partition, 0, accepted.ts.size, T, accepted, [], np.empty(0, np.int64))
+    return ValidatedBatch(partition, 0, accepted.ts.size, T, accepted, [], np.empty(0, np.int64))
 
 
 def world(database: Database) -> tuple[Aggregator, Letters]:
@@ -135,11 +135,11 @@ def world(database: Database) -> tuple[Aggregator, Letters]:
     return aggregator, letters
 
 
-def count(aggregator: Aggregator, verdicts: list[Judged]) -> list[Assigned]:
+def count(aggregator: Aggregator, verdicts: list[ValidatedBatch]) -> list[PartitionAssignment]:
     """Count one fetch."""
-    assigned = [Assigned(one.partition, "id", 0, 0, SeenIds(600_000)) for one in verdicts]
+    assigned = [PartitionAssignment(one.partition, "id", 0, 0, SeenIds(600_000)) for one in verdicts]
     aggregator(
-        [JudgedFetch(list(zip(assigned, verdicts, strict=True)), [], newly_assigned=False, is_full=True, taken_s=0)]
+        [ValidatedPoll(list(zip(assigned, verdicts, strict=True)), [], newly_assigned=False, is_full=True, taken_s=0)]
     )
     return assigned
 
@@ -183,7 +183,11 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
     assert seen.are_new(ids, np.full(20, T)).all()
     verdict = judged(0, events(20, 5, 3))
     aggregator(
-        [JudgedFetch([(Assigned(0, "id", 0, 0, seen), verdict)], [], newly_assigned=False, is_full=True, taken_s=0)]
+        [
+            ValidatedPoll(
+                [(PartitionAssignment(0, "id", 0, 0, seen), verdict)], [], newly_assigned=False, is_full=True, taken_s=0
+            )
+        ]
     )
     again = seen.are_new(ids, np.full(20, T + 1))
     assert np.flatnonzero(again).tolist() == sorted(offset for _, offset, _ in letters.sent)
@@ -293,7 +297,7 @@ def test_an_event_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     good.series[:] = 0
     good.series[5] = POISON[0]
     # Only one event is accepted, so that the batch is not divided: it begins before where the other worker gets to.
-    verdict = Judged(0, 0, 8, T, good.where(good.offsets == 5), [], np.empty(0, np.int64))
+    verdict = ValidatedBatch(0, 0, 8, T, good.where(good.offsets == 5), [], np.empty(0, np.int64))
     count(aggregator, [verdict])
     assert [offset for _, offset, _ in sent.sent] == letters
     assert database.progress[0] == 8
@@ -302,14 +306,14 @@ def test_an_event_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
 def test_a_part_of_a_batch_says_no_later_time_than_it_may_reach() -> None:
     """After a crash between two parts a new worker reads the ids of the duplicate horizon before the next one again."""
     hour = 60 * MINUTE_MS
-    whole = Judged(0, 0, 8, T, events(8, 1, 400), [], np.empty(0, np.int64), oldest_log_time=T - hour)
+    whole = ValidatedBatch(0, 0, 8, T, events(8, 1, 400), [], np.empty(0, np.int64), oldest_log_time=T - hour)
     first, second = halves(whole)
     parts = [*halves(first), *halves(second)]
-    counts = [tally(one, MINUTE_MS, 0, T) for one in parts]
+    counts = [aggregate(one, MINUTE_MS, 0, T) for one in parts]
     assert [one.log_time for one in counts] == [T - hour, T - hour, T - hour, T]
     # What is refused is remembered for a whole horizon after the youngest that it may be.
     assert [one.refused_log_time for one in counts] == [T, T, T, T]
-    assert (tally(whole, MINUTE_MS, 0, T).log_time, tally(whole, MINUTE_MS, 0, T - 5).log_time) == (T, T - 5)
+    assert (aggregate(whole, MINUTE_MS, 0, T).log_time, aggregate(whole, MINUTE_MS, 0, T - 5).log_time) == (T, T - 5)
 
 
 def test_a_series_that_the_database_rejects_is_refused_and_others_are_admitted() -> None:
@@ -328,9 +332,9 @@ def test_a_series_that_the_database_rejects_is_refused_and_others_are_admitted()
     for at, one in enumerate(NAMES):
         answer = admitted[one]
         if at in POISON:
-            assert isinstance(answer, RefusedError)
+            assert isinstance(answer, RejectedError)
             assert (answer.reason, answer.detail) == (
-                Refusal.NOT_STORED,
+                RejectionReason.NOT_STORED,
                 "the database rejects it: poison is not wanted (SQLSTATE 23514)",
             )
         else:

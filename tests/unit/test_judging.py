@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
-from funnelwatch.stream.counting import Judge, Record, RecordBatch, Records
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.fetch import Assigned, Fetch
-from funnelwatch.stream.judging import Judging
-from funnelwatch.stream.outage import StoppedError
-from funnelwatch.stream.tally import tally
-from funnelwatch.stream.validation import Limits
+from funnelwatch.schemas.validation import Limits
+from funnelwatch.sinks.retry import StoppedError
+from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
+from funnelwatch.stream.intake.validating import Validation
+from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def judging(decode: Callable[[bytes | None], dict[str, Any]], kept: list[str], stopping: threading.Event) -> Judging:
+def judging(decode: Callable[[bytes | None], dict[str, Any]], kept: list[str], stopping: threading.Event) -> Validation:
     """With a list that says how often the group was served."""
-    return Judging(
-        judge=Judge(decode, {}, Limits(300_000, 10**11), 10**6),
+    return Validation(
+        judge=EventValidator(decode, {}, Limits(300_000, 10**11), 10**6),
         dead_letters=Letters(),  # type: ignore[arg-type]
         stopping=stopping,
         keep_alive=lambda: kept.append("kept"),
@@ -38,10 +38,10 @@ class Letters:
         """Taken."""
 
 
-def fetch() -> Fetch:
+def fetch() -> PolledBatch:
     """Of one record."""
     records = Records.of([Record(7, b"key", b"value", 1)])
-    return Fetch([(Assigned(0, "id", 7, 7, SeenIds(600_000)), RecordBatch(0, 7, 8, records))])
+    return PolledBatch([(PartitionAssignment(0, "id", 7, 7, SeenIds(600_000)), RecordBatch(0, 7, 8, records))])
 
 
 def test_the_group_is_served_while_the_registry_is_away() -> None:
@@ -73,14 +73,14 @@ def test_a_worker_that_stops_does_not_wait() -> None:
 
 def test_a_batch_without_records_moves_the_progress_all_the_same() -> None:
     """Transaction markers end a partition, and no record has their offsets."""
-    assigned = Assigned(0, "id", 9, 7, SeenIds(600_000))
-    nothing = Fetch([(assigned, RecordBatch(0, 7, 9, Records.of([])))])
+    assigned = PartitionAssignment(0, "id", 9, 7, SeenIds(600_000))
+    nothing = PolledBatch([(assigned, RecordBatch(0, 7, 9, Records.of([])))])
 
     def decode(value: bytes | None) -> dict[str, Any]:
         raise AssertionError("there is nothing to decode")
 
     ((_, verdict),) = judging(decode, [], threading.Event())(nothing).verdicts
-    counts = tally(verdict, 60_000, 0, 0)
+    counts = aggregate(verdict, 60_000, 0, 0)
     assert (counts.start_offset, counts.next_offset) == (7, 9)
     assert (counts.accepted, counts.refused, counts.duplicates, counts.counts) == (0, 0, 0, {})
     assert (counts.watermark, counts.log_time) == (None, None)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from funnelwatch.kafka_config import OURS, KafkaConfigError, parse
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.kafka_config import OURS, KafkaConfigError, parse
+from funnelwatch.schemas.settings import Settings
 from tests.worker import ROOT, environment
 
 SECRET = "hunter2"
@@ -122,7 +122,7 @@ COMMANDS = [
 def test_every_command_says_what_is_wrong_in_one_line(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2, no traceback, no password."""
     from funnelwatch.cli.commands import run
-    from funnelwatch.settings import load_settings
+    from funnelwatch.schemas.settings import load_settings
 
     monkeypatch.setenv("FUNNELWATCH_KAFKA_CONFIG", config)
     told: list[str] = []

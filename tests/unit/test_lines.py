@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.funnels import BUILT_IN
 from funnelwatch.producers.collector.intake import Checks, Fault
 from funnelwatch.producers.collector.line_mapper import LineMapper
 from funnelwatch.producers.collector.line_mapping import LinesFileError, load_line_mapping
 from funnelwatch.producers.collector.lines import BadLine, Point, parse_lines
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.funnels import BUILT_IN
+from funnelwatch.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

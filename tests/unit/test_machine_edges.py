@@ -8,11 +8,11 @@ import pytest
 
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import DropRule, Rules
+from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
 from funnelwatch.stream.detector.detector import Detector
-from funnelwatch.stream.detector.judge import Sight
+from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
 from funnelwatch.stream.detector.state import AlertState, Reason, State
-from funnelwatch.stream.model import ClosedWindow, Series, Tally
 
 W = 60_000
 NOW = 100 * W
@@ -20,9 +20,9 @@ RULE = DropRule.model_validate({"alert": "D", "for": "2m", "keep_firing_for": "2
 AT_ONCE = DropRule.model_validate({"alert": "D"})
 
 
-def sight(alarm: bool = False, recovered: bool = False, enough: bool = True, drop: float = 0.25) -> Sight:
+def sight(alarm: bool = False, recovered: bool = False, enough: bool = True, drop: float = 0.25) -> Evaluation:
     """What a window shows."""
-    return Sight(
+    return Evaluation(
         alarm=alarm, recovered=int(recovered), enough=enough, windows=1, impressions=100.0,
         successes=80.0 * (1.0 - drop), expected=80.0, low=0.7, high=0.9, score=20.0 * drop,
     )  # fmt: skip
@@ -61,7 +61,7 @@ class Edge:
     """From a state, by what a window shows, to a state, with a reason; whether it is said."""
 
     before: AlertState
-    shown: Sight
+    shown: Evaluation
     after: State
     reason: Reason
     said: bool = False

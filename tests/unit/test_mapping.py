@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.producers.mapper import Mapper, Refused
-from funnelwatch.producers.mapping import Mapping, MappingFileError, load_mapping
+from funnelwatch.producers.files.mapper import Mapper, Rejected
+from funnelwatch.producers.files.mapping import Mapping, MappingFileError, load_mapping
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "mappings"
 SHOP: dict[str, Any] = {
@@ -136,7 +136,7 @@ def test_times_are_read_as_the_mapping_says(time: dict[str, str], text: Any, ms:
 )
 def test_a_row_that_lacks_something_is_refused_with_the_reason(bad: dict[str, Any], reason: str) -> None:
     """The reason is for counting."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         mapper()(bad, 1)
     assert caught.value.reason == reason
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from funnelwatch import metric_asking
-from funnelwatch.asking import BadQuestionError
-from funnelwatch.metric_asking import MetricAnswer, MetricQuestion, in_order, parse_only, some
+from funnelwatch.query import metrics
+from funnelwatch.query.metrics import MetricQuery, MetricResult, in_order, parse_only, some
+from funnelwatch.query.rates import BadQueryError
 from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 
 MINUTE_MS = 60_000
@@ -18,10 +18,10 @@ def total(os: str = "iOS", start: int | None = None, **changes: object) -> Metri
     return MetricTotal(**(given | {"dimensions": {"os": os}, "start_ms": start} | changes))  # type: ignore[arg-type]
 
 
-def answer(*totals: MetricTotal, now_ms: int = 10 * MINUTE_MS, every_ms: int | None = None) -> MetricAnswer:
+def answer(*totals: MetricTotal, now_ms: int = 10 * MINUTE_MS, every_ms: int | None = None) -> MetricResult:
     """About the first three minutes that ever were."""
-    question = MetricQuestion("sms_sent", 0, 3 * MINUTE_MS, now_ms, ("os",), {}, every_ms)
-    return MetricAnswer(question, 0, 3 * MINUTE_MS, MINUTE_MS, totals)
+    question = MetricQuery("sms_sent", 0, 3 * MINUTE_MS, now_ms, ("os",), {}, every_ms)
+    return MetricResult(question, 0, 3 * MINUTE_MS, MINUTE_MS, totals)
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_spans_without_samples_are_zeros_of_the_series_that_there_are() -> None:
 @pytest.mark.parametrize(("starts", "parameter"), [(range(3), "every"), (None, "by")])
 def test_too_many_rows_are_refused(monkeypatch: pytest.MonkeyPatch, starts: range | None, parameter: str) -> None:
     """Zeros count as well; the message says what to ask for instead."""
-    monkeypatch.setattr(metric_asking, "MOST_ROWS", 2)
+    monkeypatch.setattr(metrics, "MOST_ROWS", 2)
     found = [total(os) for os in ("a", "b", "c")] if starts is None else [total(start=0)]
-    with pytest.raises(BadQuestionError, match=f"^{parameter}: .*fewer dimensions"):
+    with pytest.raises(BadQueryError, match=f"^{parameter}: .*fewer dimensions"):
         in_order(found, ["os"], starts)
 
 
 def test_a_dimension_s_column_is_never_another_column() -> None:
     """A dimension may be called as a field is."""
-    question = MetricQuestion("x", 0, MINUTE_MS, MINUTE_MS, ("total",))
+    question = MetricQuery("x", 0, MINUTE_MS, MINUTE_MS, ("total",))
     one = MetricTotal("x", "COUNTER", {"total": "a,b"}, 1, 2, {}, 0)
-    table = MetricAnswer(question, 0, MINUTE_MS, MINUTE_MS, [one]).as_csv().splitlines()
+    table = MetricResult(question, 0, MINUTE_MS, MINUTE_MS, [one]).as_csv().splitlines()
     assert table[0] == "name,kind,dimensions.total,samples,total,per_second"
     assert table[1].startswith('x,COUNTER,"a,b",1,2,')
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 import pytest
 
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.validation import Limits
+from funnelwatch.sinks import retry
 from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
-from funnelwatch.stream import outage
-from funnelwatch.stream.counting import Record, RecordBatch, Records, Refused
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.fetch import Assigned, Fetch
-from funnelwatch.stream.metric_aggregate import MetricAggregator
-from funnelwatch.stream.metric_counting import MetricJudge, MetricSeries
-from funnelwatch.stream.validation import Limits
+from funnelwatch.stream.aggregate.metric_aggregator import MetricAggregator
+from funnelwatch.stream.aggregate.metric_validator import MetricValidator
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
+from funnelwatch.stream.intake.validator import Record, RecordBatch, Records, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from funnelwatch.stream.metric_counting import PartitionMetrics
+    from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 
 T = 1_700_000_000_000
 POISON = 13
@@ -73,7 +73,7 @@ class Letters:
     def __init__(self) -> None:
         self.sent: list[int] = []
 
-    def send(self, partition: int, refused: Sequence[Refused]) -> None:
+    def send(self, partition: int, refused: Sequence[Rejected]) -> None:
         """Keep where they were."""
         self.sent += [one.record.offset for one in refused]
 
@@ -83,7 +83,7 @@ def test_a_sample_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     monkeypatch: pytest.MonkeyPatch, overtaken: int, letters: list[int]
 ) -> None:
     """Its database did not reject it, so that a dead letter would be a sample that counts twice when it is replayed."""
-    monkeypatch.setattr(outage, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
     store, sent = Store(overtaken), Letters()
 
     def decode(value: bytes | None) -> dict[str, Any]:
@@ -95,14 +95,16 @@ def test_a_sample_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     aggregator = MetricAggregator(
         settings=Settings(redis_url=""),
         fetcher=cast("Any", Fetcher()),
-        judge=MetricJudge(decode, Limits(0, 10**12), 100),
+        judge=MetricValidator(decode, Limits(0, 10**12), 100),
         store=cast("Any", store),
         dead_letters=cast("Any", sent),
         stopping=threading.Event(),
         now_ms=lambda: T,
     )
     records = Records.of([Record(5, None, str(POISON).encode(), T)])
-    aggregator.count(Fetch([(Assigned(0, "id", 8, 0, SeenIds(600_000)), RecordBatch(0, 0, 8, records))]))
+    aggregator.count(
+        PolledBatch([(PartitionAssignment(0, "id", 8, 0, SeenIds(600_000)), RecordBatch(0, 0, 8, records))])
+    )
     assert (sent.sent, store.progress) == (letters, 8)
 
 
@@ -112,7 +114,7 @@ class Fetcher:
     def commit(self, next_offsets: dict[int, int]) -> None:
         """Done."""
 
-    def rewind(self, assigned: Assigned) -> None:
+    def rewind(self, assigned: PartitionAssignment) -> None:
         """Nothing is read anew here."""
         raise AssertionError
 
@@ -123,11 +125,13 @@ def test_a_batch_without_records_moves_the_progress_of_metrics() -> None:
     aggregator = MetricAggregator(
         settings=Settings(redis_url=""),
         fetcher=cast("Any", Fetcher()),
-        judge=MetricJudge(lambda _: {}, Limits(0, 10**12), 100),
+        judge=MetricValidator(lambda _: {}, Limits(0, 10**12), 100),
         store=cast("Any", store),
         dead_letters=cast("Any", sent),
         stopping=threading.Event(),
         now_ms=lambda: T,
     )
-    aggregator.count(Fetch([(Assigned(0, "id", 8, 0, SeenIds(600_000)), RecordBatch(0, 0, 8, Records.of([])))]))
+    aggregator.count(
+        PolledBatch([(PartitionAssignment(0, "id", 8, 0, SeenIds(600_000)), RecordBatch(0, 0, 8, Records.of([])))])
+    )
     assert (sent.sent, store.progress, store.counted) == ([], 8, [])

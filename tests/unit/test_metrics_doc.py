@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from funnelwatch.sinks.exporter.freshness import freshness_families
-from funnelwatch.stream.ages import ages
-from funnelwatch.stream.metrics import REGISTRY
+from funnelwatch.stream.worker.ages import ages
+from funnelwatch.stream.worker.metrics import REGISTRY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prometheus.md").read_text()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.settings import PREFIX
+from funnelwatch.schemas.settings import PREFIX
 
 ROOT = Path(__file__).parents[2]
 SECRET = "Tr0ub4dor"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.alerts.notifier import Notifier
 from funnelwatch.sinks.alerts.routes import parse_routes
 from tests.alerts import alert

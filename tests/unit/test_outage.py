@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from funnelwatch.schemas.codec import RegistryUnavailable
-from funnelwatch.stream import outage, servers
-from funnelwatch.stream.outage import StoppedError, may_pass, until_done
+from funnelwatch.sinks import retry, servers
+from funnelwatch.sinks.retry import StoppedError, may_pass, until_done
 
 
 class Server:
@@ -31,7 +31,7 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
 
 
 def is_outage(error: Exception) -> bool:

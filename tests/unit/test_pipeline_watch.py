@@ -9,9 +9,10 @@ import pytest
 
 from funnelwatch.alert_rules.instruments import instruments
 from funnelwatch.alert_rules.loader import load_rules
+from funnelwatch.schemas.pipeline import PartitionSnapshot, PipelineSnapshot
+from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.instrument import explained, firing
-from funnelwatch.stream.detector.judge import Sight
-from funnelwatch.stream.detector.pipeline import Look, PartitionLook, PipelineWatch
+from funnelwatch.stream.detector.pipeline import PipelineEvaluator
 from funnelwatch.stream.detector.state import AlertState, State
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Flow:
 class World:
     """A topic of four partitions, and what is said about it."""
 
-    watch: PipelineWatch = field(default_factory=lambda: PipelineWatch(RULES, []))
+    watch: PipelineEvaluator = field(default_factory=lambda: PipelineEvaluator(RULES, []))
     counted: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
     refused: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
     now: int = T
@@ -53,14 +54,14 @@ class World:
                 self.counted[number] += one.records - one.refused
                 self.refused[number] += one.refused
                 both = round(self.counted[number]) + round(self.refused[number])
-                partitions[number] = PartitionLook(
+                partitions[number] = PartitionSnapshot(
                     both, round(self.counted[number]), round(self.refused[number]), one.idle
                 )
             if looks:
-                self._look(Look(self.now, partitions, 4))
+                self._look(PipelineSnapshot(self.now, partitions, 4))
         return self
 
-    def _look(self, look: Look) -> None:
+    def _look(self, look: PipelineSnapshot) -> None:
         for move in self.watch.observe(look):
             self.kept[move.state.key] = move.state.to_json()
             if move.alert:
@@ -69,7 +70,7 @@ class World:
 
     def restart(self) -> World:
         """Another worker takes over."""
-        self.watch = PipelineWatch(RULES, [AlertState.from_json(text) for text in self.kept.values()])
+        self.watch = PipelineEvaluator(RULES, [AlertState.from_json(text) for text in self.kept.values()])
         return self
 
 
@@ -156,15 +157,15 @@ def test_what_is_no_fault_is_not_said(name: str) -> None:
     assert QUIET[name]().said == []
 
 
-def sight(lost: float, expected: float = 800.0) -> Sight:
+def sight(lost: float, expected: float = 800.0) -> Evaluation:
     """A drop by so many conversions."""
-    return Sight(
+    return Evaluation(
         alarm=True, recovered=0, enough=True, windows=2, impressions=1000.0, successes=expected - lost,
         expected=expected, low=0.7, high=0.9, score=9.0,
     )  # fmt: skip
 
 
-EXPLAINS: dict[str, tuple[str, str, dict[str, str], dict[str, float], dict[str, str], Sight, int, bool]] = {
+EXPLAINS: dict[str, tuple[str, str, dict[str, str], dict[str, float], dict[str, str], Evaluation, int, bool]] = {
     "as many were refused as are missing": ("DeadLettersRise", "*", {}, {"refused": 300}, {}, sight(250), 1, True),
     "more are missing than were refused": ("DeadLettersRise", "*", {}, {"refused": 200}, {}, sight(250), 1, False),
     "a drop of the silent share": ("PartitionSilent", "*", {"partition": "2"}, {"share": 0.3}, {}, sight(250), 1, True),

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from starlette.exceptions import HTTPException
 
-from funnelwatch.asking import BadQuestionError, NothingThereError
-from funnelwatch.funnels import FunnelsFileError
+from funnelwatch.query.rates import BadQueryError, NothingThereError
+from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.web_hosts import host_name
 from funnelwatch.web.api.asked import accepted
-from funnelwatch.web.hosts import host_name
 from funnelwatch.web.pool import BusyError, Pool
 from funnelwatch.web.problems import ProblemError, problem_of, wrong
 
@@ -20,7 +20,7 @@ NOWHERE = "postgresql://me:secret@127.0.0.1:1/db"
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (BadQuestionError("every", "must be a multiple"), 422, "every: must be a multiple"),
+        (BadQueryError("every", "must be a multiple"), 422, "every: must be a multiple"),
         (wrong("since", "is no time"), 422, "since: is no time"),
         (NothingThereError("no window is complete"), 404, "no window is complete"),
         (HTTPException(404), 404, "Not Found"),

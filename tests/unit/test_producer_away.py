@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from funnelwatch import BufferFull, FunnelProducer, Undelivered
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

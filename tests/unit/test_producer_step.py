@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.producers.step import StepShown
+from funnelwatch.producers.client.step import StepShown
 from tests.stack import wait_until
 
 

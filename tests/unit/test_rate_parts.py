@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.asking import BadQuestionError, in_order, level_of, whole_range
 from funnelwatch.cli.faults import moment_ms
-from funnelwatch.cli.showing import bar, lasting, percent, printable
-from funnelwatch.producers.times import floor_ms
+from funnelwatch.format import bar, lasting, percent, printable
+from funnelwatch.query.rates import BadQueryError, in_order, level_of, whole_range
 from funnelwatch.schemas.redaction import shown
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.times import floor_ms
 from funnelwatch.sinks.timescale.rates import Level, Rate
 from tests.command import run
 
@@ -48,7 +48,7 @@ def test_a_range_is_widened_to_whole_windows(since: int, length: int, window: in
 )
 def test_a_range_that_makes_no_sense_is_refused(until: int, every: int | None, wrong: str) -> None:
     """It names the parameter and what is wrong."""
-    with pytest.raises(BadQuestionError, match=wrong):
+    with pytest.raises(BadQueryError, match=wrong):
         whole_range(0, until, 60_000, every)
 
 
@@ -171,5 +171,5 @@ def test_the_finest_level_that_still_has_a_range_answers(
 )
 def test_what_is_no_longer_kept_so_finely_is_refused(start: int, every: int | None, wrong: str) -> None:
     """Nothing is told of what was dropped, rather than zeros."""
-    with pytest.raises(BadQuestionError, match=wrong):
+    with pytest.raises(BadQueryError, match=wrong):
         level_of(start, every, SOME)

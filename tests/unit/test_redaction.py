@@ -24,7 +24,7 @@ from funnelwatch.schemas.redaction import (
     shown_brokers,
     shown_origin,
 )
-from funnelwatch.settings import Settings, explain
+from funnelwatch.schemas.settings import Settings, explain
 from funnelwatch.sinks.redis.hot import HotCopy
 from funnelwatch.sinks.timescale.database import Database
 

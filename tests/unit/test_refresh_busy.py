@@ -10,7 +10,7 @@ import pytest
 
 from funnelwatch.cli import rebuild_rollups
 from funnelwatch.cli.faults import database_fault
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError, refresh_rollups
 from tests.command import run

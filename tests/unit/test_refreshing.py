@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from funnelwatch.cli.doctor_retention import compare
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.refreshing import DAY_MS, HOUR_MS, REFRESHES, Refresh, pieces
 from funnelwatch.sinks.timescale.retention import LEVELS, Kept
 

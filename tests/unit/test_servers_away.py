@@ -18,13 +18,13 @@ from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from funnelwatch.producers.log_throttle import LogThrottle
+from funnelwatch.producers.kafka.log_throttle import LogThrottle
 from funnelwatch.sinks.alerts import metrics as notifier_metrics
-from funnelwatch.stream import metrics
-from funnelwatch.stream.ages import Ages
-from funnelwatch.stream.detect import Detection
-from funnelwatch.stream.health import Health, Standstill
-from funnelwatch.stream.servers import DATABASE, KAFKA, REDIS, Servers, server_of
+from funnelwatch.sinks.servers import DATABASE, KAFKA, REDIS, Servers, server_of
+from funnelwatch.stream.detector.detection import Detection
+from funnelwatch.stream.worker import metrics
+from funnelwatch.stream.worker.ages import Ages
+from funnelwatch.stream.worker.health import Health, Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,7 +227,7 @@ def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
             ("aiokafka.conn", "Connection at %s closed", (tenth,)),
             ("aiokafka", "Group Coordinator Request failed: %s", ("not ready",)),
             ("funnelwatch.stream.librdkafka", "%s [%s] %s", ("FAIL", "intake", f"Connect failed ({tenth})")),
-            ("funnelwatch.stream.intake", "assigned: %s", ("FAIL",)),
+            ("funnelwatch.stream.intake.fetcher", "assigned: %s", ("FAIL",)),
         ):
             record = logging.LogRecord(name, logging.ERROR, "", 0, message, arguments, None)
             if throttle.filter(record):
@@ -238,7 +238,7 @@ def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
 def test_clients_that_retry_log_one_line_in_half_a_minute(clock: Clock) -> None:
     """Whatever their library; it says how many there were, and other loggers are left alone."""
     found = lines(LogThrottle("aiokafka", "funnelwatch.stream.librdkafka", monotonic=clock), clock, 60)
-    noise = [line for line in found if not line.startswith("funnelwatch.stream.intake")]
+    noise = [line for line in found if not line.startswith("funnelwatch.stream.intake.fetcher")]
     assert len(noise) == 2
     assert re.search(r"\(and 1[12]\d\d lines like it\)", noise[1])
     assert len(found) - len(noise) == 600
@@ -325,8 +325,8 @@ print(json.dumps([[family.name for family in one.collect()] for one in (own, REG
             "funnelwatch_[^c]",
         ),
         (
-            "funnelwatch.stream.metrics",
-            ["funnelwatch.stream.ages", "funnelwatch.sinks.alerts.metrics"],
+            "funnelwatch.stream.worker.metrics",
+            ["funnelwatch.stream.worker.ages", "funnelwatch.sinks.alerts.metrics"],
             "flush_seconds",
             "funnelwatch_notif",
         ),

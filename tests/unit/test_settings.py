@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from funnelwatch.settings import Settings
+from funnelwatch.schemas.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""docs/settings.md says what funnelwatch/settings.py says."""
+"""docs/settings.md says what schemas/settings.py says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from funnelwatch.settings import PREFIX, Settings
+from funnelwatch.schemas.settings import PREFIX, Settings
 from funnelwatch.settings_doc import PLACE, document
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.stream.detector.silence import Silence, muted, silence_of, silences_of
+from funnelwatch.alert_rules.silences import Silence, muted, silence_of, silences_of
 
 
 def alert(**changes: Any) -> dict[str, Any]:

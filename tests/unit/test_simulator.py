@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.producers.pacing import paced
-from funnelwatch.producers.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
-from funnelwatch.producers.simulator import Simulator
+from funnelwatch.producers.simulate.pacing import paced
+from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
+from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.events import fault
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.deploy.embedded.ports import HOST
-from funnelwatch.sinks.alerts.answer import Answer, Outcome
 from funnelwatch.sinks.alerts.bound import Bound
+from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
 from funnelwatch.sinks.alerts.routes import parse_routes
 from tests.alerts import alert
 from tests.slow_servers import Slow, Visit, mail_script, serving
@@ -20,12 +20,12 @@ from tests.slow_servers import Slow, Visit, mail_script, serving
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.sinks.alerts.kind import Kind
+    from funnelwatch.sinks.alerts.receiver import Receiver
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 
 
-def route(kind: str, slow: Slow, timeout: str = "1.5s", **more: Any) -> Kind:
+def route(kind: str, slow: Slow, timeout: str = "1.5s", **more: Any) -> Receiver:
     """A route of a kind to a server."""
     fields = {
         "webhook": {"url": slow.url},
@@ -42,7 +42,7 @@ def route(kind: str, slow: Slow, timeout: str = "1.5s", **more: Any) -> Kind:
     return found
 
 
-def delivered(one: Kind) -> tuple[Answer, float]:
+def delivered(one: Receiver) -> tuple[DeliveryResult, float]:
     """The answer, and how long it took, s."""
     began = time.monotonic()
     answer = one.deliver(alert(), None, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from funnelwatch.stream.health import DeadClient, Standstill
+from funnelwatch.stream.worker.health import DeadClient, Standstill
 
 EVENTS = ("events", 0)
 WINDOWS = ("windows", 3)

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from funnelwatch.stream.counting import Events, Judged
-from funnelwatch.stream.duplicates import SeenIds
-from funnelwatch.stream.fetch import Assigned, JudgedFetch, stretches
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll, flush_groups
+from funnelwatch.stream.intake.validator import Events, ValidatedBatch
 
 NONE = np.zeros(0, np.int64)
 NAMES: list[object] = []
 
 
-def assigned(partition: int) -> Assigned:
+def assigned(partition: int) -> PartitionAssignment:
     """An assignment of a partition."""
-    return Assigned(partition, "id", 0, 0, SeenIds(0))
+    return PartitionAssignment(partition, "id", 0, 0, SeenIds(0))
 
 
-def fetch(*of: Assigned, start: int, names: list[object] = NAMES) -> JudgedFetch:
+def fetch(*of: PartitionAssignment, start: int, names: list[object] = NAMES) -> ValidatedPoll:
     """A fetch with ten records of each of these partitions."""
     events = Events(names, NONE, NONE, NONE, NONE, NONE)  # type: ignore[arg-type]
-    verdicts = [(one, Judged(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
-    return JudgedFetch(verdicts, [], newly_assigned=False, is_full=False, taken_s=0.0)
+    verdicts = [(one, ValidatedBatch(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
+    return ValidatedPoll(verdicts, [], newly_assigned=False, is_full=False, taken_s=0.0)
 
 
-def shape(fetches: list[JudgedFetch]) -> list[dict[int, list[int]]]:
+def shape(fetches: list[ValidatedPoll]) -> list[dict[int, list[int]]]:
     """Of each stretch, by partition, where its verdicts begin."""
     return [
         {one.partition: [verdict.start_offset for verdict in verdicts] for one, verdicts in stretch}
-        for stretch in stretches(fetches)
+        for stretch in flush_groups(fetches)
     ]
 
 

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.asking import moment_ms, whole_range
 from funnelwatch.cli.commands import cli
-from funnelwatch.producers.importing import Account, events_of
-from funnelwatch.producers.own_rows import own_row
-from funnelwatch.producers.times import UNITS_MS, floor_ms, parse_instant_ms, parse_time_ms
+from funnelwatch.producers.files.importing import Account, events_of
+from funnelwatch.producers.files.own_rows import own_row
+from funnelwatch.query.rates import moment_ms, whole_range
+from funnelwatch.schemas.times import UNITS_MS, floor_ms, parse_instant_ms, parse_time_ms
 from funnelwatch.stream.backtest.table import moment as table_moment
 from funnelwatch.web.api.asked import moment
 from funnelwatch.web.problems import ProblemError

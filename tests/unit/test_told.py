@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from funnelwatch.stream.told import TELL_AGAIN_S, Told
+from funnelwatch.stream.intake.commits import TELL_AGAIN_S, CommittedOffsets
 
 
 def test_an_offset_is_told_again_until_it_is_confirmed() -> None:
     """Not at once, as the answer may be on its way; a start is to be told at once."""
-    told = Told()
+    told = CommittedOffsets()
     told.want({0: 7}, now_s=100.0)
     told.want({1: 3})
     assert told.due([0, 1], 101.0) == {1: 3}
@@ -18,7 +18,7 @@ def test_an_offset_is_told_again_until_it_is_confirmed() -> None:
 
 def test_the_answer_to_an_older_commit_does_not_confirm_a_newer_one() -> None:
     """Commits are asynchronous: the answer to the first one may come after the second one was sent and lost."""
-    told = Told()
+    told = CommittedOffsets()
     told.want({0: 7}, now_s=100.0)
     told.want({0: 9}, now_s=101.0)
     told.confirm({0: 7})
@@ -27,7 +27,7 @@ def test_the_answer_to_an_older_commit_does_not_confirm_a_newer_one() -> None:
 
 def test_nothing_is_told_of_a_partition_that_another_worker_has_by_now() -> None:
     """It would set back what that one has committed; not even when the partition comes back."""
-    told = Told()
+    told = CommittedOffsets()
     told.want({0: 7, 1: 3}, now_s=100.0)
     assert told.due([1], 200.0) == {1: 3}
     assert told.due([0, 1], 200.0) == {1: 3}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.stream.counting import Judge
-from funnelwatch.stream.validation import DAY_MS, Horizon, Limits, Refusal, RefusedError, check, check_time
+from funnelwatch.schemas.validation import DAY_MS, Horizon, Limits, RejectedError, RejectionReason, check, check_time
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event
 
 NOW = 1_700_000_000_000
@@ -47,26 +47,30 @@ def test_an_event_within_the_limits_is_counted(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason", "said"),
     [
-        ({"ts": NOW + 1_001}, Refusal.IN_THE_FUTURE, "ahead of the clock"),
-        ({"ts": NOW - DAY_MS - 1}, Refusal.TOO_OLD, "is it in milliseconds?"),
-        ({"ts": 2**63 - 1}, Refusal.IN_THE_FUTURE, "ts is"),
-        ({"ts": -(2**63)}, Refusal.TOO_OLD, "ts is"),
-        ({"os": "x" * 101}, Refusal.FIELD_TOO_LONG, "os has 101 characters, more than 100"),
-        ({"sign_up_session_id": "x" * 501}, Refusal.FIELD_TOO_LONG, "sign_up_session_id has 501"),
-        ({"app_version": "1\0"}, Refusal.BAD_CHARACTER, "app_version has a NUL"),
-        ({"step": ""}, Refusal.EMPTY_FIELD, "step is empty"),
-        ({"event_id": ""}, Refusal.EMPTY_FIELD, "event_id is empty"),
-        ({"step": "INPUT_SHOE"}, Refusal.UNKNOWN_STEP, "has no step INPUT_SHOE; it has INPUT_NAME, INPUT_PASSWORD"),
-        ({"phase": "POST_VERIFICATION"}, Refusal.STATUS_MISSING, "SUCCESS or FAILURE"),
-        (VERIFIED | {"duration_ms": -1}, Refusal.BAD_DURATION, "duration_ms is -1"),
-        (VERIFIED | {"duration_ms": DAY_MS + 1}, Refusal.BAD_DURATION, "duration_ms is"),
+        ({"ts": NOW + 1_001}, RejectionReason.IN_THE_FUTURE, "ahead of the clock"),
+        ({"ts": NOW - DAY_MS - 1}, RejectionReason.TOO_OLD, "is it in milliseconds?"),
+        ({"ts": 2**63 - 1}, RejectionReason.IN_THE_FUTURE, "ts is"),
+        ({"ts": -(2**63)}, RejectionReason.TOO_OLD, "ts is"),
+        ({"os": "x" * 101}, RejectionReason.FIELD_TOO_LONG, "os has 101 characters, more than 100"),
+        ({"sign_up_session_id": "x" * 501}, RejectionReason.FIELD_TOO_LONG, "sign_up_session_id has 501"),
+        ({"app_version": "1\0"}, RejectionReason.BAD_CHARACTER, "app_version has a NUL"),
+        ({"step": ""}, RejectionReason.EMPTY_FIELD, "step is empty"),
+        ({"event_id": ""}, RejectionReason.EMPTY_FIELD, "event_id is empty"),
+        (
+            {"step": "INPUT_SHOE"},
+            RejectionReason.UNKNOWN_STEP,
+            "has no step INPUT_SHOE; it has INPUT_NAME, INPUT_PASSWORD",
+        ),
+        ({"phase": "POST_VERIFICATION"}, RejectionReason.STATUS_MISSING, "SUCCESS or FAILURE"),
+        (VERIFIED | {"duration_ms": -1}, RejectionReason.BAD_DURATION, "duration_ms is -1"),
+        (VERIFIED | {"duration_ms": DAY_MS + 1}, RejectionReason.BAD_DURATION, "duration_ms is"),
     ],
 )
 def test_an_event_beyond_them_is_refused_with_a_reason_and_a_sentence(
-    changes: dict[str, Any], reason: Refusal, said: str
+    changes: dict[str, Any], reason: RejectionReason, said: str
 ) -> None:
     """The sentence names the field and what would be right."""
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RejectedError) as caught:
         check(good() | changes, FUNNELS, LIMITS, NOW)
     assert caught.value.reason is reason
     assert said in caught.value.detail
@@ -92,9 +96,9 @@ def test_what_would_be_added_to_dropped_counts_is_too_old(changes: dict[str, Any
     if fits:
         check(good() | changes, FUNNELS, DROPPED, NOW)
         return
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RejectedError) as caught:
         check(good() | changes, FUNNELS, DROPPED, NOW)
-    assert caught.value.reason is Refusal.TOO_OLD
+    assert caught.value.reason is RejectionReason.TOO_OLD
 
 
 def test_a_horizon_moves_while_events_are_judged() -> None:
@@ -102,7 +106,7 @@ def test_a_horizon_moves_while_events_are_judged() -> None:
     limits = Limits(1_000, DAY_MS)
     check_time(NOW - DAY_MS, limits, NOW)
     limits.horizon.from_ms = NOW - DAY_MS // 2
-    with pytest.raises(RefusedError, match=r"counts older than 0 days were dropped \(FUNNELWATCH_KEEP_WINDOWS_DAYS"):
+    with pytest.raises(RejectedError, match=r"counts older than 0 days were dropped \(FUNNELWATCH_KEEP_WINDOWS_DAYS"):
         check_time(NOW - DAY_MS, limits, NOW)
 
 
@@ -112,6 +116,6 @@ def test_a_value_that_is_too_large_is_refused_unread() -> None:
     def decode(_: bytes | None) -> dict[str, Any]:
         raise AssertionError
 
-    judge = Judge(decode, FUNNELS, LIMITS, 10)
-    with pytest.raises(RefusedError, match="11 bytes, more than 10"):
+    judge = EventValidator(decode, FUNNELS, LIMITS, 10)
+    with pytest.raises(RejectedError, match="11 bytes, more than 10"):
         judge.event(b"x" * 11, NOW)

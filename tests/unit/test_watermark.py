@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
-from funnelwatch.stream.watermark import partition_watermark, topic_watermark
+from funnelwatch.stream.closing.watermark import partition_watermark, topic_watermark
 
 BUSY_5, BUSY_9, NEW = (PartitionWatermark(mark, idle=False) for mark in (5, 9, None))
 IDLE_1 = PartitionWatermark(1, idle=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
-from funnelwatch.stream.watermark import topic_watermark
+from funnelwatch.stream.closing.watermark import topic_watermark
 
 
 def test_partitions_of_an_earlier_topic_do_not_hold_the_watermark_back() -> None:

@@ -16,9 +16,9 @@ from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.producers.bridge.mapping import Map, Target
 from funnelwatch.producers.bridge.target import Bridge, ScrapeError
 from funnelwatch.schemas.registry import Registry, RegistryUnavailable
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.web_client import Unanswered, ask, origin, without_login
-from funnelwatch.settings import Settings
-from funnelwatch.sinks.alerts.answer import Outcome
+from funnelwatch.sinks.alerts.delivery import Outcome
 from funnelwatch.sinks.alerts.routes import parse_routes
 from tests.alerts import alert
 from tests.receivers import receiving

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.producers.importing import Account, events_of
-from funnelwatch.producers.mapper import Mapper
-from funnelwatch.producers.mapping import Mapping
-from funnelwatch.producers.own_rows import own_row
-from funnelwatch.producers.producer import FunnelProducer
+from funnelwatch.producers.client.producer import FunnelProducer
+from funnelwatch.producers.files.importing import Account, events_of
+from funnelwatch.producers.files.mapper import Mapper
+from funnelwatch.producers.files.mapping import Mapping
+from funnelwatch.producers.files.own_rows import own_row
 from funnelwatch.schemas.events import FunnelEvent, Phase, Status, now_ms
 from funnelwatch.schemas.metrics import Metric, MetricKind
+from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.whole import whole, whole_text
-from funnelwatch.settings import Settings
 from tests.collector_in_process import Asked, app_of
 
 if TYPE_CHECKING:

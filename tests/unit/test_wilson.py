@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.stream.wilson import Z_95, wilson_interval
+from funnelwatch.sinks.timescale.wilson import Z_95, wilson_interval
 
 COUNTS = st.integers(1, 10**7).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.answers import as_csv
 from funnelwatch.cli.alert_view import with_iso_times
+from funnelwatch.query.answers import as_csv
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.web.api.asked import MOMENT, Asked, Name, Told, answer, moment, moment_field, once, two_forms

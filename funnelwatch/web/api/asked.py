@@ -8,19 +8,19 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from funnelwatch.answers import Question
-from funnelwatch.asking import MOST_SPANS, moment_ms
-from funnelwatch.producers.times import SPAN, parse_span_ms
+from funnelwatch.query.answers import RateQuery
+from funnelwatch.query.rates import MOST_SPANS, moment_ms
 from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.freshness import stale_after_ms
+from funnelwatch.schemas.times import SPAN, parse_span_ms
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Basis, Dimension, Scope
-from funnelwatch.stream.freshness import stale_after_ms
 from funnelwatch.web.problems import TITLES, Problem, ProblemError, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from funnelwatch.stream.freshness import Freshness
+    from funnelwatch.schemas.freshness import Freshness
 
 Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A name as events have them: anything but what a database cannot hold."""
@@ -110,14 +110,14 @@ class AskedRange(AskedScope):
     every: str | None = every_field()
     closed: bool = Field(False, description="Only windows that are complete.")
 
-    def question(self, basis: Basis = "window") -> Question:
+    def question(self, basis: Basis = "window") -> RateQuery:
         """What is meant.
 
         Raises:
             ProblemError: a time or a span is none.
         """
         now = now_ms()
-        return Question(
+        return RateQuery(
             Scope(self.funnel, self.step, self.os, self.browser, self.app_version),
             moment("since", self.since, now),
             moment("until", self.until, now),

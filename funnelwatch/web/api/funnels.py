@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.answers import as_csv
-from funnelwatch.cli.showing import clock
-from funnelwatch.funnels import load_funnels
+from funnelwatch.format import clock
+from funnelwatch.query.answers import as_csv
+from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.sinks.timescale.rates import Known, RateStore
 from funnelwatch.web.api.asked import Asked, Told, answer, once, two_forms
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.answers import as_csv
-from funnelwatch.cli.showing import clock
-from funnelwatch.metric_asking import MetricAnswer, MetricQuestion, ask_metrics, parse_only
+from funnelwatch.format import clock
+from funnelwatch.query.answers import as_csv
+from funnelwatch.query.metrics import MetricQuery, MetricResult, parse_only, query_metrics
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
 from funnelwatch.sinks.timescale.metric_counts import KnownMetric, MetricStore
@@ -128,19 +128,19 @@ def metric(request: Request, name: MetricName, asked: Annotated[AskedMetric, Que
     Counters and timers have no rollups: they are kept as long as windows.
     """
     question = _question(name, asked)
-    found: MetricAnswer = request.app.state.pool.run(
-        lambda database: ask_metrics(database, request.app.state.settings, question)
+    found: MetricResult = request.app.state.pool.run(
+        lambda database: query_metrics(database, request.app.state.settings, question)
     )
     return answer(request, asked, found.as_object(), found.as_csv, name)
 
 
-def _question(name: str, asked: AskedMetric) -> MetricQuestion:
+def _question(name: str, asked: AskedMetric) -> MetricQuery:
     now = now_ms()
     try:
         only = parse_only(asked.where)
     except ValueError as error:
         raise wrong("where", str(error)) from error
-    return MetricQuestion(
+    return MetricQuery(
         name,
         moment("since", asked.since, now),
         moment("until", asked.until, now),

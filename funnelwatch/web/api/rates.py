@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.answers import as_csv
-from funnelwatch.asking import ask
+from funnelwatch.query.answers import as_csv
+from funnelwatch.query.rates import query_rates
 from funnelwatch.sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
 from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
 
 if TYPE_CHECKING:
-    from funnelwatch.answers import Answer
+    from funnelwatch.query.answers import RateResult
 
 router = APIRouter(tags=["rates"], dependencies=[Depends(once)])
 
@@ -92,7 +92,9 @@ def counts(request: Request, asked: Annotated[AskedRates, Query()]) -> Response:
     return answer(request, asked, {**found.as_object(), "rows": rows}, lambda: as_csv(columns, rows), "counts")
 
 
-def _found(request: Request, asked: AskedRates) -> Answer:
+def _found(request: Request, asked: AskedRates) -> RateResult:
     question = asked.question(asked.basis)
-    found: Answer = request.app.state.pool.run(lambda database: ask(database, request.app.state.settings, question))
+    found: RateResult = request.app.state.pool.run(
+        lambda database: query_rates(database, request.app.state.settings, question)
+    )
     return found

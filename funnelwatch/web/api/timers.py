@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.answers import as_csv
-from funnelwatch.asking import ask_timers
-from funnelwatch.cli.showing import clock
+from funnelwatch.format import clock
+from funnelwatch.query.answers import as_csv
+from funnelwatch.query.rates import query_timers
 from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def timers(request: Request, asked: Annotated[AskedRange, Query()]) -> Response:
     """
     question = asked.question()
     meant, found = request.app.state.pool.run(
-        lambda database: ask_timers(database, request.app.state.settings, question)
+        lambda database: query_timers(database, request.app.state.settings, question)
     )
     rows = [_row(timer, question.by) for timer in found]
     content = {

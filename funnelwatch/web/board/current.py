@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from funnelwatch.stream.freshness import Freshness, Why, aged, clock, freshness, unreachable
+from funnelwatch.schemas.freshness import Freshness, Why, aged, clock, freshness, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Series, Tally
 from funnelwatch.stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEK_MS, WEEKS, WIDE_MS, baseline
-from funnelwatch.stream.detector.block import Block
 from funnelwatch.stream.detector.counts import Counts
-from funnelwatch.stream.model import Series, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.counts import Series, Tally
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.stream.model import Series, Tally
 
     Windows = Mapping[int, Mapping[Series, Tally]]
 

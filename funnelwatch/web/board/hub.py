@@ -13,7 +13,7 @@ import redis
 from confluent_kafka import KafkaException
 
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.stream.freshness import stale_after_ms
+from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.web.board.current import current
 from funnelwatch.web.board.hot import Hot, HotReader
 from funnelwatch.web.board.lag import LogEnds
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.web.board.question import Question
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, TopicPartition
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 TIMEOUT_S = 3.0
 

@@ -10,7 +10,7 @@ from funnelwatch.sinks.timescale.rates import Scope
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from funnelwatch.stream.model import Series
+    from funnelwatch.schemas.counts import Series
 
 MINUTE_MS = 60_000
 RANGES = {"15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS, "6h": 360 * MINUTE_MS, "24h": 1440 * MINUTE_MS}

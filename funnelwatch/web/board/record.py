@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
+    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database, Row
     from funnelwatch.sinks.timescale.rates import Rate
-    from funnelwatch.stream.freshness import FunnelSeen, WorkerSeen
     from funnelwatch.web.board.question import Question
 
 BY_OS: tuple[Dimension, ...] = ("os",)

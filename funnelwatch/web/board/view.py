@@ -10,8 +10,8 @@ from collections import defaultdict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.stream.model import Tally
-from funnelwatch.stream.wilson import wilson_interval
+from funnelwatch.schemas.counts import Tally
+from funnelwatch.sinks.timescale.wilson import wilson_interval
 from funnelwatch.web.board.hot import of_now
 from funnelwatch.web.board.judge import TOO_FEW, judge
 from funnelwatch.web.board.windows import CHOICES, Windows, together

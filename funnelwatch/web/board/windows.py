@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from funnelwatch.stream.model import Tally
+from funnelwatch.schemas.counts import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from funnelwatch.stream.model import Series
+    from funnelwatch.schemas.counts import Series
     from funnelwatch.web.board.expected import Place
     from funnelwatch.web.board.hot import Hot
     from funnelwatch.web.board.question import Question

@@ -14,7 +14,7 @@ RETURN CASE
         )
     ) / (1 + 3.8414588206941227 / trials))
 END;
-COMMENT ON FUNCTION wilson_low IS 'Lower end of the 95 % interval of successes / trials (Wilson 1927, as stream/wilson.py); null where there is none.';
+COMMENT ON FUNCTION wilson_low IS 'Lower end of the 95 % interval of successes / trials (Wilson 1927, as sinks/timescale/wilson.py); null where there is none.';
 
 CREATE FUNCTION wilson_high(successes double precision, trials double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -29,7 +29,7 @@ RETURN CASE
         )
     ) / (1 + 3.8414588206941227 / trials))
 END;
-COMMENT ON FUNCTION wilson_high IS 'Upper end of the 95 % interval of successes / trials (Wilson 1927, as stream/wilson.py); null where there is none.';
+COMMENT ON FUNCTION wilson_high IS 'Upper end of the 95 % interval of successes / trials (Wilson 1927, as sinks/timescale/wilson.py); null where there is none.';
 
 CREATE OR REPLACE VIEW conversion AS
 SELECT

@@ -20,7 +20,7 @@ CREATE TABLE window_durations (
 )
 -- Room for new versions of rows on their own page: measured, this halves the time of adding to them.
 WITH (fillfactor = 60);
-COMMENT ON TABLE window_durations IS 'duration_ms of the successes of a series in a window, where it is known: how many in each of the eight slots of an octave (stream/histogram.py). Written with window_counts, dated by the ts of the success.';
+COMMENT ON TABLE window_durations IS 'duration_ms of the successes of a series in a window, where it is known: how many in each of the eight slots of an octave (schemas/histogram.py). Written with window_counts, dated by the ts of the success.';
 
 CREATE FUNCTION duration_quantile(q double precision, octaves smallint[], slots bigint[]) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -41,4 +41,4 @@ RETURN (
     ) AS c
     WHERE c.n > 0 AND c.running >= q * c.total
 );
-COMMENT ON FUNCTION duration_quantile IS 'The q-quantile, ms, of a histogram: its octaves, ascending, and eight slots for each. Less than 12.5 % off (stream/histogram.py); null where nothing is counted.';
+COMMENT ON FUNCTION duration_quantile IS 'The q-quantile, ms, of a histogram: its octaves, ascending, and eight slots for each. Less than 12.5 % off (schemas/histogram.py); null where nothing is counted.';

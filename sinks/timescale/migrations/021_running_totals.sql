@@ -25,7 +25,7 @@ CREATE TABLE running_durations (
     PRIMARY KEY (funnel, step, os, octave)
 )
 WITH (fillfactor = 50);
-COMMENT ON TABLE running_durations IS 'Successes with a known duration since the beginning, by octave of the duration (stream/histogram.py). total_ms adds up the middles of their buckets. Added to as running_totals.';
+COMMENT ON TABLE running_durations IS 'Successes with a known duration since the beginning, by octave of the duration (schemas/histogram.py). total_ms adds up the middles of their buckets. Added to as running_totals.';
 
 INSERT INTO running_totals (funnel, step, os, browser, impressions, successes, failures)
 SELECT funnel, step, os, browser, sum(impressions), sum(successes), sum(failures)

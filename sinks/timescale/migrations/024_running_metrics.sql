@@ -15,7 +15,7 @@ CREATE TABLE running_metric_durations (
     PRIMARY KEY (series, octave)
 )
 WITH (fillfactor = 50);
-COMMENT ON TABLE running_metric_durations IS 'Samples of each timer since the beginning, by octave of the duration (stream/histogram.py).';
+COMMENT ON TABLE running_metric_durations IS 'Samples of each timer since the beginning, by octave of the duration (schemas/histogram.py).';
 
 INSERT INTO running_metrics (series, samples, total)
 SELECT series, sum(samples), sum(total) FROM metric_counts GROUP BY 1;

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import funnelwatch.alert_rules
-from funnelwatch.producers.topics import ensure_topics
-from funnelwatch.settings import Settings
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.settings import Settings
 from tests.bench.latency.delays import KEPT, Due, alert_delays, changes, slower, summary, throughput
 from tests.bench.latency.probes import RULE, Probes, write_rule
 from tests.bench.latency.topics import Watch

@@ -14,7 +14,7 @@ from funnelwatch.sinks.timescale.database import Database
 from tests.bench.latency.delays import Sample
 
 if TYPE_CHECKING:
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 SAMPLE_EVERY_S = 0.25
 COUNTED = "SELECT coalesce(sum(next_offset), 0)::bigint AS counted FROM stream_progress WHERE topic = %s"

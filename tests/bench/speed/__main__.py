@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.producers.topics import ensure_topics
-from funnelwatch.settings import Settings
+from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.settings import Settings
 from tests.bench.report import circumstances, write
 from tests.bench.speed.contenders import ContenderError, Race, Took, ours, python
 from tests.bench.speed.java import kafka_streams

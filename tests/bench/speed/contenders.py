@@ -25,7 +25,7 @@ from tests.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 
 PROGRAMS = Path(__file__).parents[1] / "contenders"

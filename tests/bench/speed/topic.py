@@ -16,7 +16,7 @@ from tests.bench.contenders.work import WINDOW_MS, Key, key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.settings import Settings
+    from funnelwatch.schemas.settings import Settings
 
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 PLACES = (("iOS", ""), ("Android", ""), ("Desktop", "Chrome"), ("Desktop", "Safari"), ("Desktop", "Firefox"))

@@ -1,1 +1,0 @@
-"""Drills: real servers, real workers, known events, faults from a seed, and a comparison key by key."""

@@ -1,0 +1,253 @@
+"""Questions about rates and their answers, whoever asks: the command line, the query API and the board.
+
+A question names a range of time as it is typed; it is widened to whole windows, or to whole spans of ``every``. The
+answer is one object, the same from everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from funnelwatch.format import clock
+from funnelwatch.query.answers import RateQuery, RateResult
+from funnelwatch.schemas.freshness import stale_after_ms
+from funnelwatch.schemas.funnels import load_funnels
+from funnelwatch.schemas.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
+from funnelwatch.sinks.timescale.freshness import FreshnessStore
+from funnelwatch.sinks.timescale.rates import Level, Rate, RateStore
+from funnelwatch.sinks.timescale.retention import kept_from
+from funnelwatch.sinks.timescale.timers import timers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.timers import Timer
+
+MOST_SPANS = 10_000
+"""Spans of time that are told apart at the most."""
+
+MOST_ROWS = 100_000
+"""Rows of an answer at the most."""
+
+TOO_LONG = f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions"
+
+BUCKETS_MS: Mapping[Level, int] = {"5m": 300_000, "1h": 3_600_000, "1d": 86_400_000}
+"""Length of a rollup's buckets."""
+
+FIRST_MS = 0
+LAST_MS = 253_370_764_800_000
+"""Times lie from 1970 to the end of 9998: what a calendar can still add a span to."""
+
+
+class BadQueryError(ValueError):
+    """What was asked makes no sense; the message says what is wrong and what would be right.
+
+    Args:
+        parameter: what is wrong of the question, by the name of its parameter: since, until, every, closed.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(f"{parameter}: {message}")
+        self.parameter = parameter
+        self.message = message
+
+
+class NothingThereError(LookupError):
+    """The question makes sense, and there is nothing to answer it with yet; the message says what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The range that a question means, ``[start, end)`` of whole windows, ms.
+
+    Attributes:
+        level: what is asked: windows, or a rollup where the range begins before windows are kept.
+    """
+
+    start: int
+    end: int
+    window_ms: int
+    closed_through: int | None
+    level: Level
+
+
+def query_rates(database: Database, settings: Settings, question: RateQuery) -> RateResult:
+    """Answer a query about rates from the counts of record.
+
+    Raises:
+        BadQueryError: the range or the spans make no sense, or the answer would be too long.
+        NothingThereError: only complete windows were asked for, and none is.
+        funnelwatch.schemas.funnels.FunnelsFileError: the file of declared funnels cannot be used.
+        psycopg.Error: the database is away.
+    """
+    scope, every = question.scope, question.every_ms
+    meant = meant_range(database, settings, question)
+    found = RateStore(database).rates(
+        scope,
+        meant.start,
+        meant.end,
+        by=question.by,
+        basis=question.basis,
+        every_ms=every,
+        limit=MOST_ROWS + 1,
+        level=meant.level,
+    )
+    declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
+    starts = range(meant.start, meant.end, every) if every else None
+    wanted = declared if scope.step is None and not question.by else ()
+    rows = in_order(found, declared, wanted, starts)
+    store = FreshnessStore(database, settings.events_topic)
+    fresh = store.of(scope.funnel, stale_after_ms(settings, meant.window_ms))
+    return RateResult(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
+
+
+def query_timers(database: Database, settings: Settings, question: RateQuery) -> tuple[Range, list[Timer]]:
+    """The range that is meant, and the times to convert in it, sorted as rates are.
+
+    Raises:
+        BadQueryError, NothingThereError, FunnelsFileError, psycopg.Error: as ``query_rates``.
+    """
+    meant = meant_range(database, settings, question)
+    found = timers(
+        database,
+        question.scope,
+        meant.start,
+        meant.end,
+        by=question.by,
+        every_ms=question.every_ms,
+        limit=MOST_ROWS + 1,
+        level=meant.level,
+    )
+    if len(found) > MOST_ROWS:
+        raise BadQueryError("every" if question.every_ms else "by", TOO_LONG)
+    declared = load_funnels(settings.funnels_path).get(question.scope.funnel, ())
+    place = {step: number for number, step in enumerate(declared)}
+    found.sort(key=lambda one: (place.get(one.step, len(place)), one.step, one.os, one.browser, one.app_version))
+    return meant, found
+
+
+def meant_range(database: Database, settings: Settings, question: RateQuery) -> Range:
+    """The range of a question, of whole windows; and how far they are complete.
+
+    Raises:
+        BadQueryError, NothingThereError, psycopg.Error: as ``query_rates``.
+    """
+    store = RateStore(database)
+    window_ms = store.window_ms() or settings.window_ms
+    closed_through = store.closed_through(question.scope.funnel)
+    start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
+    level = level_of(start, question.every_ms, kept_from(database, question.now_ms))
+    if length := BUCKETS_MS.get(level):
+        start, end = floor_ms(start, question.every_ms or length), end + -end % length
+    if question.closed:
+        end = closed_end(start, end, closed_through)
+    return Range(start, end, window_ms, closed_through, level)
+
+
+def moment_ms(text: str, now_ms: int) -> int:
+    """A time as it is typed: a span means so long ago, else now or ISO 8601 (UTC where it names no zone), in ms.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
+        iso(moment)  # what no calendar has is refused here
+    except (ValueError, OverflowError, OSError) as error:
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"{text[:50]!r} is neither a span (90s, 15m, 1h, 7d) nor a time (now, 2026-11-22T10:00:00Z): {cause}"
+        ) from error
+    return moment
+
+
+def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | None) -> tuple[int, int]:
+    """The range of whole windows, ``[start, end)``, that holds a range; it starts with a whole span of ``every_ms``.
+
+    Spans of whole weeks begin on Mondays, others at multiples of their length since 1970-01-01, UTC.
+
+    Raises:
+        BadQueryError: it is empty, the span is no multiple of the window, or there are too many of it.
+    """
+    for name, moment in (("since", since_ms), ("until", until_ms)):
+        if not FIRST_MS <= moment <= LAST_MS:
+            raise BadQueryError(name, f"{clock(moment)} is no time for events; right would be 1970 to 9998")
+    if since_ms >= until_ms:
+        raise BadQueryError("since", f"{clock(since_ms)} is not before until, which is {clock(until_ms)}")
+    if every_ms is not None and (every_ms <= 0 or every_ms % window_ms):
+        raise BadQueryError("every", f"must be a multiple of the window, which is {window_ms / 1000:g} s")
+    step = every_ms or window_ms
+    start = floor_ms(since_ms, step)
+    end = until_ms + -until_ms % window_ms
+    if every_ms and (end - start) / every_ms > MOST_SPANS:
+        raise BadQueryError("every", f"more than {MOST_SPANS:,} spans; take a longer one or a shorter range")
+    return start, end
+
+
+def level_of(start: int, every_ms: int | None, kept: Mapping[Level, int | None]) -> Level:
+    """The finest level that still has what begins at ``start``.
+
+    Args:
+        start: ms, UTC.
+        every_ms: spans that are told apart, ms; None: none.
+        kept: level, finest first, to the time from which on all of it is there, ms; None: all that ever was.
+
+    Raises:
+        BadQueryError: none has it, or the spans are no whole buckets of the level.
+    """
+    for level, begin in kept.items():
+        if begin is None or begin <= start:
+            if every_ms and every_ms % BUCKETS_MS.get(level, 1):
+                oldest = clock(kept["windows"] or 0)
+                raise BadQueryError("every", f"before {oldest} counts are kept by {level}: must be a multiple of that")
+            return level
+    raise BadQueryError("since", f"counts are kept from {clock(kept['1d'] or 0)} on; query_rates for what is later")
+
+
+def closed_end(start: int, end: int, closed_through: int | None) -> int:
+    """The end of what is complete of a range.
+
+    Raises:
+        NothingThereError: nothing of it is.
+    """
+    if closed_through is None:
+        raise NothingThereError(
+            "no window of this funnel is complete yet; do not query_rates for closed ones only, or wait"
+        )
+    if closed_through <= start:
+        raise NothingThereError(
+            f"windows are complete up to {clock(closed_through)}, which is not after {clock(start)}; is a worker "
+            "running? `funnelwatch doctor` tells how far behind it is"
+        )
+    return min(end, closed_through)
+
+
+def in_order(
+    found: Iterable[Rate], declared: Sequence[str], wanted: Iterable[str], starts: Sequence[int] | None
+) -> list[Rate]:
+    """Rates by step in the funnel's order (other steps after them), then by dimensions, then by time.
+
+    What has no counts is filled in with zeros: a step of ``wanted``, and a span of time of a series that is there.
+
+    Raises:
+        BadQueryError: these are more than ``MOST_ROWS``.
+    """
+    place = {step: number for number, step in enumerate(declared)}
+    known = {(rate.step, rate.os, rate.browser, rate.app_version, rate.start_ms): rate for rate in found}
+    series = {(rate.step, rate.os, rate.browser, rate.app_version) for rate in known.values()}
+    series |= {(step, "", "", "") for step in wanted}
+    if len(series) * (1 if starts is None else len(starts)) > MOST_ROWS:
+        raise BadQueryError(
+            "every" if starts else "by",
+            f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions",
+        )
+    ordered = sorted(series, key=lambda key: (place.get(key[0], len(place)), *key))
+    return [
+        known.get((*key, start)) or Rate(key[0], key[1], key[2], key[3], start_ms=start)
+        for key, start in product(ordered, [None] if starts is None else starts)
+    ]

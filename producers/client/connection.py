@@ -1,0 +1,166 @@
+"""One librdkafka producer with the background thread that serves it."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from funnelwatch.producers.kafka.clients import producer_properties
+from funnelwatch.schemas.codec import Encoder, Registry, RegistryRefused, RegistryUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from funnelwatch.schemas.settings import Settings
+
+logger = logging.getLogger("funnelwatch.producer")
+
+POLL_S = 0.1
+"""How long the thread waits for the next report, and so how soon it notices the end, in seconds."""
+
+REGISTRY_RETRY_S = 5.0
+"""Pause between attempts to reach the schema registry, in seconds."""
+
+
+BROKEN = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
+"""Errors of an event that every later event of the same client would get as well."""
+
+
+def broken_for_good(error: KafkaError) -> bool:
+    """Whether an error means that the client has to be made anew.
+
+    After requests that timed out librdkafka asks for a new epoch of its producer id; a broker that gave one without
+    being heard may call the client fenced from then on.
+    """
+    return bool(error.fatal()) or error.code() in BROKEN
+
+
+class Connection:
+    """A producer of one process, and the thread that takes in its reports.
+
+    Args:
+        settings: where Kafka and the registry are.
+        buffer_events: the most events that wait in memory.
+        delivery_timeout_s: an event not confirmed by then has failed, in seconds.
+        on_delivery: called in the thread for every event, with its error or None.
+
+    Attributes:
+        encoder: makes the bytes of an event; of another framing once the registry has answered.
+        metric_encoder: the same of a sample of a counter or timer.
+        servers: the brokers, for messages.
+        broken: whether every later event would fail as well, so that another connection is needed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        buffer_events: int,
+        delivery_timeout_s: float,
+        on_delivery: Callable[[KafkaError | None, Any], None],
+    ) -> None:
+        self.servers = settings.kafka_bootstrap_servers
+        self.broken = False
+        self.encoder = Encoder("FunnelEvent")
+        self.metric_encoder = Encoder("Metric")
+        self._registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
+        self._on_delivery = on_delivery
+        properties = producer_properties(settings, buffer_events, delivery_timeout_s)
+        self._producer = Producer({**properties, "error_cb": _log_error}, logger=logger)
+        self._room = threading.Event()
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._serve, name="funnelwatch-producer", daemon=True)]
+        if self._registry:
+            self._threads.append(threading.Thread(target=self._register, name="funnelwatch-registry", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def produce(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        on_delivery: Callable[[KafkaError | None, Any], None] | None = None,
+    ) -> None:
+        """Into the buffer; ``on_delivery`` is told instead of the connection's own, where it is given.
+
+        Raises:
+            BufferError: it is full.
+            KafkaException: librdkafka does not take the event.
+        """
+        self._producer.produce(topic, value, key, on_delivery=on_delivery or self._told)
+
+    def wait_for_room(self) -> None:
+        """Until reports have made room, or a moment at most."""
+        self._room.clear()
+        self._room.wait(POLL_S)
+
+    def reachable(self, topic: str, timeout: float) -> bool:
+        """Whether Kafka answers within ``timeout`` seconds and has the topic."""
+        try:
+            found = self._producer.list_topics(topic, timeout).topics[topic]
+        except KafkaException:
+            return False
+        return found.error is None and bool(found.partitions)
+
+    def flush(self, timeout: float) -> int:
+        """Wait up to ``timeout`` seconds for all reports; how many are still out."""
+        return int(self._producer.flush(timeout))
+
+    def close(self, timeout: float) -> None:
+        """Flush, fail what is still out after ``timeout`` seconds, and end the thread."""
+        if self._producer.flush(timeout):
+            self._producer.purge()
+            self._producer.flush(POLL_S)
+        self._end.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def close_later(self) -> None:
+        """End the thread when it has taken in what is still out; for a client that is broken for good."""
+        self._producer.purge()
+        self._end.set()
+
+    def abandon(self) -> None:
+        """Never touch the producer again, nor let Python free it.
+
+        In a forked child its threads do not exist, and freeing it would wait for them for ever.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+
+    def _told(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and broken_for_good(error):
+            self.broken = True
+        self._on_delivery(error, message)
+
+    def _serve(self) -> None:
+        while not self._end.is_set():
+            if self._producer.poll(POLL_S):
+                self._room.set()
+        self._producer.flush(POLL_S)
+
+    def _register(self) -> None:
+        """Change to Confluent framing as soon as the registry gives the schemas an id."""
+        event, metric = (Encoder(name, self._registry) for name in ("FunnelEvent", "Metric"))
+        while not self._end.is_set():
+            try:
+                event.register()
+                self.encoder = event
+                metric.register()
+                self.metric_encoder = metric
+            except RegistryUnavailable as error:
+                logger.warning("%s; events use single-object encoding until it does", error)
+                self._end.wait(REGISTRY_RETRY_S)
+            except RegistryRefused as error:
+                logger.error("%s; events use single-object encoding", error)  # noqa: TRY400 - the message says it all
+                return
+            else:
+                return
+
+
+def _log_error(error: KafkaError) -> None:
+    logger.warning("Kafka: %s", error.str())

@@ -1,0 +1,41 @@
+"""Whether a Kafka that gives no answer refuses the login: librdkafka's calls say of both that the transport failed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+
+from funnelwatch.schemas.redaction import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - they have no other name
+AWAY = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
+ASK_S = 3.0
+ADVICE = "See that user, password and certificates are right in FUNNELWATCH_KAFKA_CONFIG"
+
+
+def kafka_rejection(config: Mapping[str, Any], timeout_s: float = ASK_S) -> str | None:
+    """Connect once, and return in Kafka's words why it does not let this client in; None: that is not the fault.
+
+    Args:
+        config: properties of librdkafka.
+        timeout_s: at most this long; less where no broker is there.
+    """
+    errors: list[KafkaError] = []
+    quiet: dict[str, Any] = {"log_level": 0, "error_cb": errors.append}
+    client = AdminClient({**config, **quiet})
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        client.poll(0.05)
+        for error in errors:
+            if error.code() in REFUSED:
+                # "sasl_ssl://host:9092/bootstrap: REASON (after 122ms in state AUTH_REQ)"
+                return redacted(error.str().split(": ", 1)[-1].split(" (after ")[0])
+        if any(error.code() == AWAY for error in errors):
+            return None
+    return None

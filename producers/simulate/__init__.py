@@ -1,0 +1,1 @@
+"""Made-up traffic with a known conversion and known incidents."""

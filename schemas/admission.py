@@ -1,0 +1,143 @@
+"""Which series may be: names come from outside, and whoever invents them must not slow the declared funnels down.
+
+Beyond a limit nothing vanishes. A value of os, browser or app version is folded into ``(other)``, so that funnel and
+step still count. A funnel, or the step of a funnel that nobody declared, is refused, with the reason in the dead
+letters. What is once admitted stays admitted: the table of series decides, so all workers and every replay agree. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.validation import RejectedError, RejectionReason
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from funnelwatch.schemas.settings import Settings
+
+    Admission = Series | RejectedError
+    """The series that an event counts for, or why it does not."""
+
+OTHER = "(other)"
+FOLDED = ("os", "browser", "app_version")
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLimits:
+    """How many names there may be.
+
+    Attributes:
+        funnels: that nobody declared.
+        steps: of a funnel that nobody declared.
+        values: of each dimension of a funnel.
+        series: of a declared funnel.
+        undeclared_series: of one that nobody declared.
+    """
+
+    funnels: int = 20
+    steps: int = 50
+    values: int = 500
+    series: int = 10_000
+    undeclared_series: int = 1_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> SeriesLimits:
+        """Those of the settings."""
+        return cls(
+            settings.undeclared_max_funnels,
+            settings.undeclared_max_steps,
+            settings.funnel_max_values,
+            settings.funnel_max_series,
+            settings.undeclared_max_series,
+        )
+
+
+@dataclass(slots=True)
+class FunnelSeries:
+    """The series that a funnel has."""
+
+    series: set[Series] = field(default_factory=set)
+    steps: set[str] = field(default_factory=set)
+    values: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FOLDED})
+
+    @classmethod
+    def of(cls, series: Iterable[Series]) -> FunnelSeries:
+        """Those."""
+        found = cls()
+        for one in series:
+            found.add(one)
+        return found
+
+    def copy(self) -> FunnelSeries:
+        """The same, to be added to."""
+        values = {name: set(values) for name, values in self.values.items()}
+        return FunnelSeries(set(self.series), set(self.steps), values)
+
+    def add(self, one: Series) -> None:
+        """One more."""
+        self.series.add(one)
+        self.steps.add(one.step)
+        for name, values in self.values.items():
+            values.add(getattr(one, name))
+
+
+@dataclass(slots=True)
+class Admitting:
+    """Decides about series, in the order in which they are asked for.
+
+    Attributes:
+        declared: the declared funnels.
+        limits: how many names there may be.
+        known: of each funnel that there is its series; what is admitted is added.
+        new: what was admitted and is not stored yet.
+    """
+
+    declared: Container[str]
+    limits: SeriesLimits
+    known: dict[str, FunnelSeries]
+    new: list[Series] = field(default_factory=list)
+
+    def __call__(self, wanted: Series) -> Admission:
+        """The series itself, the one that it is folded into, or why it is refused."""
+        limits = self.limits
+        is_declared = wanted.funnel in self.declared
+        funnel = self.known.get(wanted.funnel)
+        if funnel is None:
+            others = sum(1 for name in self.known if name not in self.declared)
+            if not is_declared and others >= limits.funnels:
+                return RejectedError(
+                    RejectionReason.TOO_MANY_FUNNELS,
+                    f"nobody declared the funnel {wanted.funnel}, and there are {others} such funnels already, as many "
+                    "as FUNNELWATCH_UNDECLARED_MAX_FUNNELS allows",
+                )
+            funnel = FunnelSeries()
+        if wanted in funnel.series:
+            return wanted
+        if not is_declared and wanted.step not in funnel.steps and len(funnel.steps) >= limits.steps:
+            return RejectedError(
+                RejectionReason.TOO_MANY_STEPS,
+                f"nobody declared the funnel {wanted.funnel}, and it has {len(funnel.steps)} steps already, as many as "
+                "FUNNELWATCH_UNDECLARED_MAX_STEPS allows",
+            )
+        folded = self._folded(wanted, funnel)
+        if folded not in funnel.series and len(funnel.series) >= (
+            limits.series if is_declared else limits.undeclared_series
+        ):
+            folded = Series(wanted.funnel, wanted.step, OTHER, OTHER, OTHER)
+        if folded not in funnel.series:
+            self.known[wanted.funnel] = funnel
+            funnel.add(folded)
+            self.new.append(folded)
+        return folded
+
+    def _folded(self, wanted: Series, funnel: FunnelSeries) -> Series:
+        """The series with the values that there is room for; an empty one always has room."""
+        beyond = {}
+        for name, values in funnel.values.items():
+            value = getattr(wanted, name)
+            if value and value not in values and len(values - {"", OTHER}) >= self.limits.values:
+                beyond[name] = OTHER
+        return wanted._replace(**beyond)

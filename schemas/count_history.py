@@ -1,0 +1,125 @@
+"""Counts over time, sparse and sorted, handed to the detector in blocks of consecutive windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.counts import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from funnelwatch.schemas.counts import Series
+
+    Numbers = NDArray[np.int64]
+
+CELLS = 262_144
+"""Windows x series of a block, about."""
+DAY_MS = 86_400_000
+LONGEST_WINDOW_MS = DAY_MS
+
+
+class WindowLengthError(ValueError):
+    """The length of the windows cannot be told from their starts, or does not fit them."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was counted of one funnel: record i is of the window that starts at ``starts[i]``, ms, oldest first."""
+
+    funnel: str
+    series: Sequence[Series]
+    starts: Numbers
+    places: NDArray[np.intp]
+    """Which of the series."""
+    tallies: NDArray[np.uint32]
+    """Shape (records, 3): impressions, successes dated by their own time, and by that of their impression."""
+
+    def blocks(self, window_ms: int, begin: int, end: int) -> Iterator[Block]:
+        """All windows that start in [begin, end), those without counts as well; ``begin`` is a window's start."""
+        step = max(1, CELLS // max(1, len(self.series))) * window_ms
+        for start in range(begin, end, step):
+            stop = min(start + step, end)
+            low, high = np.searchsorted(self.starts, [start, stop]).tolist()
+            rows = -(-(stop - start) // window_ms)
+            cells = (self.starts[low:high] - start) // window_ms * len(self.series) + self.places[low:high]
+            shape = (rows, len(self.series))
+            tallies = np.zeros((*shape, len(Tally._fields)), dtype=np.int64)
+            for field, channel in ((0, 0), (1, 1), (3, 2)):
+                sums = np.bincount(cells, self.tallies[low:high, channel], minlength=rows * len(self.series))
+                tallies[:, :, field] = sums.reshape(shape)
+            yield Block(start, self.series, tallies)
+
+    def every_block(self, window_ms: int) -> Iterator[Block]:
+        """All windows from the first that has counts to the last."""
+        if self.starts.size:
+            yield from self.blocks(window_ms, int(self.starts[0]), int(self.starts[-1]) + window_ms)
+
+    def began(self) -> Numbers:
+        """When each series was first counted, ms."""
+        first = np.full(len(self.series), np.iinfo(np.int64).max)
+        np.minimum.at(first, self.places, self.starts)
+        return first
+
+    def between(self, begin: int, end: int) -> History:
+        """What starts in [begin, end)."""
+        low, high = np.searchsorted(self.starts, [begin, end]).tolist()
+        return History(self.funnel, self.series, self.starts[low:high], self.places[low:high], self.tallies[low:high])
+
+    def moved(self, by_ms: int) -> History:
+        """The same, so much later."""
+        return History(self.funnel, self.series, self.starts + by_ms, self.places, self.tallies)
+
+
+def by_funnel(
+    series: Sequence[Series], starts: Numbers, places: NDArray[np.intp], tallies: NDArray[np.uint32]
+) -> list[History]:
+    """Records of any funnels in any order, told apart and sorted; of the same window and series, they add up."""
+    if starts.size and (np.diff(starts) < 0).any():
+        order = np.argsort(starts, kind="stable")
+        starts, places, tallies = starts[order], places[order], tallies[order]
+    funnels = list(dict.fromkeys(one.funnel for one in series))
+    if len(funnels) == 1:
+        return [History(funnels[0], series, starts, places, tallies)]
+    found = []
+    for funnel in funnels:
+        mine = [place for place, one in enumerate(series) if one.funnel == funnel]
+        own = np.full(len(series), -1, dtype=np.intp)
+        own[mine] = np.arange(len(mine))
+        keep = own[places] >= 0
+        found.append(History(funnel, [series[place] for place in mine], starts[keep], own[places[keep]], tallies[keep]))
+    return found
+
+
+def window_length(starts: Numbers, given_ms: int | None = None) -> int:
+    """The length of the windows, ms: the largest that all distances between starts are multiples of.
+
+    Args:
+        starts: of windows, ms, sorted.
+        given_ms: the length, if it is known.
+
+    Raises:
+        WindowLengthError: it cannot be told, or is not the one given.
+    """
+    distances = np.unique(np.diff(np.unique(starts)))
+    common = int(np.gcd.reduce(distances)) if distances.size else 0
+    if given_ms is None:
+        if not common:
+            raise WindowLengthError("all rows are of one window, so its length cannot be told; give --window")
+        if common < 1000 or int(distances[0]) != common:  # noqa: PLR2004
+            raise WindowLengthError(
+                f"the starts of windows lie {int(distances[0]) / 1000:g} s apart or more, but not by multiples of one "
+                f"length; is a start wrong? If not, give --window"
+            )
+        given_ms = common
+    elif common % given_ms:
+        raise WindowLengthError(f"--window is {given_ms / 1000:g} s, but not all starts are multiples of that apart")
+    if not 1000 <= given_ms <= LONGEST_WINDOW_MS:  # noqa: PLR2004
+        raise WindowLengthError(f"windows of {given_ms / 1000:g} s cannot be judged; right would be 1 s to 1 day")
+    return given_ms

@@ -1,0 +1,88 @@
+"""What the parts of the stream hand to each other: series, tallies, closed windows.
+
+Times are whole milliseconds since the epoch, UTC, everywhere in the stream; windows are half-open, ``[start, end)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Series(NamedTuple):
+    """The dimensions by which events are counted."""
+
+    funnel: str
+    step: str
+    os: str
+    browser: str
+    app_version: str
+
+
+class Tally(NamedTuple):
+    """Counts of one series in one window.
+
+    ``successes`` and ``failures`` are dated by their own ts (window basis); ``cohort_successes`` and
+    ``cohort_failures`` are the same verifications dated back to their impression, ``ts - duration_ms`` (cohort
+    basis; a verification without ``duration_ms`` is dated by its ts).
+    """
+
+    impressions: int = 0
+    successes: int = 0
+    failures: int = 0
+    cohort_successes: int = 0
+    cohort_failures: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many events are counted here, each once."""
+        return self.impressions + self.successes + self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWindow:
+    """The tallies of every active series of one funnel in one closed window; zeros included."""
+
+    funnel: str
+    window_start: int
+    window_end: int
+    revision: int
+    series: dict[Series, Tally]
+
+
+CountKey = tuple[int, str, str, str, str, str]
+"""window_start and the fields of a Series, flat: what the hot path counts by."""
+
+Counts = dict[CountKey, list[int]]
+"""Counts to add, by key; the list has the fields of a Tally, in order."""
+
+
+DurationKey = tuple[int, str, str, str, str, str, int]
+"""A CountKey and an octave of a histogram."""
+
+Durations = dict[DurationKey, list[int]]
+"""Durations to add, by key; the list counts each slot of the octave (``funnelwatch.schemas.histogram``)."""
+
+
+@dataclass(slots=True)
+class PartitionCounts:
+    """What the records ``[start_offset, next_offset)`` of one partition add to the counts.
+
+    ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which nothing more is
+    expected of the partition; None where no record says. ``durations`` are those of successes, dated by their ts.
+    ``refused_offsets`` are those of the refused whose event ids must not be taken for counted when the duplicate
+    horizon is read again; they are at most as young as ``refused_log_time``, by default ``log_time``.
+    """
+
+    partition: int
+    start_offset: int
+    next_offset: int
+    counts: Counts
+    accepted: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    watermark: int | None = None
+    log_time: int | None = None
+    durations: Durations = field(default_factory=dict)
+    refused_offsets: list[int] = field(default_factory=list)
+    refused_log_time: int | None = None

@@ -1,0 +1,1 @@
+"""From validated batches to counts in the database and the cache."""

@@ -1,0 +1,186 @@
+"""Finds the events that the database rejects, so that all others are counted: one bad row must not stop the stream.
+
+A flush that fails with an error that retrying cannot help is divided: by partition, then into halves, down to a single
+event. Each part is a flush of its own that moves the progress on, so each event still counts exactly once. The event
+that fails alone goes to the dead letters with the database's message, and with it all events of the batch that are the
+same to the database: those that add to the same columns of the same rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psycopg
+
+from funnelwatch.producers.kafka.topic_reader import TopicReader
+from funnelwatch.schemas.bulk import NONE
+from funnelwatch.schemas.codec import Undecodable
+from funnelwatch.schemas.histogram import buckets
+from funnelwatch.schemas.page import digests_of
+from funnelwatch.schemas.validation import RejectedError, RejectionReason
+from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.stream.intake.validator import IMPRESSION, Record, Rejected, ValidatedBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from typing import Any
+
+    from funnelwatch.schemas.admission import Admission
+    from funnelwatch.schemas.counts import Series
+    from funnelwatch.schemas.page import Flags, Ints
+    from funnelwatch.schemas.settings import Settings
+    from funnelwatch.stream.aggregate.series_ids import Admit
+    from funnelwatch.stream.intake.dead_letters import DeadLetters
+    from funnelwatch.stream.intake.polled_batch import PartitionAssignment
+    from funnelwatch.stream.intake.validator import Events
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedByDatabase:
+    """An event that the database rejects, alone in its batch, and the database's message."""
+
+    event: Events
+    detail: str
+
+
+def detail_of(error: psycopg.Error) -> str:
+    """An error of the database in one line, for the dead letter."""
+    message = error.diag.message_primary or str(error)
+    return f"the database rejects it: {' '.join(message.split())} (SQLSTATE {error.sqlstate})"
+
+
+def admitted_apart(admit: Admit, wanted: Iterable[Series]) -> dict[Series, Admission]:
+    """What series count as; those that the database rejects are found by halves, and refused.
+
+    Raises:
+        psycopg.Error: an outage, or an error that is no series' fault.
+    """
+    found = list(dict.fromkeys(wanted))
+    try:
+        return dict(admit(found))
+    except psycopg.Error as error:
+        if kind_of(error) is not ErrorKind.DATA or not found:
+            raise
+        if len(found) == 1:
+            return {found[0]: RejectedError(RejectionReason.NOT_STORED, detail_of(error))}
+    at = len(found) // 2
+    return admitted_apart(admit, found[:at]) | admitted_apart(admit, found[at:])
+
+
+def halves(judged: ValidatedBatch) -> list[ValidatedBatch]:
+    """A batch in two, by its accepted events, of which there must be two at least."""
+    offsets = judged.accepted.offsets
+    at = int(offsets[offsets.size // 2])
+    return [_between(judged, judged.start_offset, at), _between(judged, at, judged.next_offset)]
+
+
+def alike(events: Events, one: Events, window_ms: int) -> Flags:
+    """Which events add to the same columns of the same rows as ``one``, which is a single event of the same names."""
+    same: Flags = events.series == one.series
+    for mine, its in zip(_places(events, window_ms), _places(one, window_ms), strict=True):
+        same &= mine == its
+    return same
+
+
+def refuse(judged: ValidatedBatch, which: Flags, refused: list[Rejected]) -> ValidatedBatch:
+    """A batch with some of its accepted events refused instead."""
+    together = sorted([*judged.refused, *refused], key=lambda one: one.record.offset)
+    return replace(judged, accepted=judged.accepted.where(~which), refused=together)
+
+
+class Isolation:
+    """Takes rejected events out of batches. For the thread that counts.
+
+    Args:
+        settings: where Kafka is, and the length of a window.
+        dead_letters: where rejected events go.
+        decode: bytes to event.
+    """
+
+    def __init__(
+        self, settings: Settings, dead_letters: Callable[[], DeadLetters], decode: Callable[[bytes], dict[str, Any]]
+    ) -> None:
+        self._settings = settings
+        self._make_dead_letters = dead_letters
+        self._dead_letters: DeadLetters | None = None
+        self._reader: TopicReader | None = None
+        self._decode = decode
+
+    def without(
+        self, assigned: PartitionAssignment, judged: ValidatedBatch, rejections: Sequence[RejectedByDatabase]
+    ) -> ValidatedBatch:
+        """The batch without the events that are like rejected ones; returns once the dead letters have those.
+
+        Raises:
+            KafkaException, RegistryUnavailable: a server is away; call it again.
+        """
+        events = judged.accepted
+        details: dict[int, str] = {}
+        for rejection in rejections:
+            if events.names is rejection.event.names:
+                found = events.offsets[alike(events, rejection.event, self._settings.window_ms)]
+                details |= dict.fromkeys(found.tolist(), rejection.detail)
+        if not details:
+            return judged
+        refused = [
+            Rejected(record, str(RejectionReason.NOT_STORED), details[record.offset])
+            for record in self._records(judged.partition, details)
+        ]
+        ids = self._ids([one.record for one in refused])
+        if self._dead_letters is None:
+            self._dead_letters = self._make_dead_letters()
+        self._dead_letters.send(judged.partition, refused)
+        assigned.seen.forget(digests_of(ids))
+        which = np.isin(events.offsets, np.fromiter(details, np.int64))
+        return refuse(judged, which, [one.without_bytes() for one in refused])
+
+    def _records(self, partition: int, offsets: Collection[int]) -> list[Record]:
+        """The records as Kafka has them; judged events have lost their bytes. One that was trimmed comes without."""
+        if self._reader is None:
+            self._reader = TopicReader(self._settings, self._settings.events_topic)
+        found = {}
+        for message in self._reader.at_offsets(partition, offsets):
+            offset = message.offset()
+            assert offset is not None
+            found[offset] = Record(offset, _bytes(message.key()), message.value(), message.timestamp()[1])
+        return [found.get(offset) or Record(offset, None, None, 0) for offset in sorted(offsets)]
+
+    def _ids(self, records: list[Record]) -> list[str]:
+        ids = []
+        for record in records:
+            if record.value is not None:
+                try:
+                    ids.append(self._decode(record.value)["event_id"])
+                except Undecodable:
+                    continue
+        return ids
+
+
+def _between(judged: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
+    """The part of a batch that is of ``[start, end)``."""
+    accepted, duplicates = judged.accepted, judged.duplicates
+    return ValidatedBatch(
+        judged.partition,
+        start,
+        end,
+        judged.log_time,
+        accepted.where((accepted.offsets >= start) & (accepted.offsets < end)),
+        [one for one in judged.refused if start <= one.record.offset < end],
+        duplicates[(duplicates >= start) & (duplicates < end)],
+        oldest_log_time=judged.oldest_log_time,
+        is_cut=judged.is_cut or end < judged.next_offset,
+    )
+
+
+def _places(events: Events, window_ms: int) -> list[Ints]:
+    """What tells events of one series apart for the database: their window, column, cohort's window and bucket."""
+    timed = (events.verdicts != IMPRESSION) & (events.durations != NONE)
+    durations = np.where(timed, events.durations, 0)
+    octaves, slots = buckets(durations)
+    return [events.ts // window_ms, events.verdicts, (events.ts - durations) // window_ms, timed, octaves, slots]
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,172 @@
+"""From the records of the metrics topic to what they add to counters and timers: pure, one batch at a time.
+
+Record by record, unlike events: an app has far fewer of these, and they may not hold the events up. What is judged
+together with what is stored already (may this series exist?) stands between ``MetricValidator`` and ``settled``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from funnelwatch.schemas.codec import Undecodable
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.histogram import SLOTS, buckets
+from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
+from funnelwatch.schemas.metrics import MetricKind, fault
+from funnelwatch.schemas.page import digests_of
+from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
+from funnelwatch.stream.intake.validator import NEVER_EVENTS, RecordBatch, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from funnelwatch.schemas.validation import Limits
+    from funnelwatch.stream.intake.duplicates import SeenIds
+    from funnelwatch.stream.intake.validator import Record
+
+
+class Sample(NamedTuple):
+    """One accepted sample."""
+
+    offset: int
+    series: MetricSeries
+    value: int
+    ts: int
+
+
+@dataclass(slots=True)
+class ValidatedMetrics:
+    """The verdicts on a batch so far; ``read`` are those that can be counted if their series may be."""
+
+    batch: RecordBatch
+    read: list[tuple[Record, MetricSeries, dict[str, Any]]] = field(default_factory=list)
+    accepted: list[Sample] = field(default_factory=list)
+    refused: list[Rejected] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+
+    def halves(self) -> list[ValidatedMetrics]:
+        """The batch in two, by its accepted samples, of which there must be two at least."""
+        at = self.accepted[len(self.accepted) // 2].offset
+        return [self._between(self.batch.start_offset, at), self._between(at, self.batch.next_offset)]
+
+    def without(self, which: Callable[[Sample], bool], refused: Callable[[Record], Rejected]) -> ValidatedMetrics:
+        """The batch with some of its accepted samples refused instead."""
+        taken = {sample.offset for sample in self.accepted if which(sample)}
+        records = self.batch.records
+        again = [refused(records[at]) for at in np.flatnonzero(np.isin(records.offsets, list(taken))).tolist()]
+        return replace(
+            self,
+            accepted=[sample for sample in self.accepted if sample.offset not in taken],
+            refused=[*self.refused, *again],
+        )
+
+    def _between(self, start: int, end: int) -> ValidatedMetrics:
+        batch = self.batch
+        records = batch.records.split(start)[1].split(end)[0]
+        return ValidatedMetrics(
+            RecordBatch(batch.partition, start, end, records),
+            accepted=[sample for sample in self.accepted if start <= sample.offset < end],
+            refused=[one for one in self.refused if start <= one.record.offset < end],
+            duplicates=[offset for offset in self.duplicates if start <= offset < end],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValidator:
+    """What decides about a record, as far as it can be decided by itself.
+
+    Attributes:
+        decode: bytes to sample; raises ``Undecodable`` for bytes that are none, anything else for an outage.
+        limits: how far a sample's time may be from now.
+        max_value_bytes: a larger value is refused unread.
+    """
+
+    decode: Callable[[bytes | None], dict[str, Any]]
+    limits: Limits
+    max_value_bytes: int
+
+    def __call__(self, batch: RecordBatch, now_ms: int) -> ValidatedMetrics:
+        """Read every record of a batch."""
+        judged = ValidatedMetrics(batch)
+        for record in map(batch.records.__getitem__, range(len(batch.records))):
+            try:
+                metric = self.event(record.value, now_ms)
+            except (Undecodable, RejectedError) as error:
+                judged.refused.append(Rejected(record, str(error.reason), error.detail))
+            else:
+                series = MetricSeries.of(metric["name"], metric["kind"], metric["dimensions"])
+                judged.read.append((record, series, metric))
+        return judged
+
+    def event(self, value: bytes | None, now_ms: int) -> dict[str, Any]:
+        """The sample of a record's value.
+
+        Raises:
+            RejectedError: it can be decoded, but not counted.
+            Undecodable: it is no sample.
+        """
+        if value is not None and len(value) > self.max_value_bytes:
+            raise RejectedError(
+                RejectionReason.TOO_LARGE, f"the value has {len(value)} bytes, more than {self.max_value_bytes}"
+            )
+        metric = self.decode(value)
+        if wrong := fault(metric):
+            raise RejectedError(RejectionReason.BAD_METRIC, wrong)
+        check_time(metric["ts"], self.limits, now_ms)
+        return metric
+
+
+def settled(
+    judged: ValidatedMetrics, refused: Mapping[MetricSeries, RejectedError], seen: SeenIds, now_ms: int
+) -> ValidatedMetrics:
+    """The whole verdict: samples whose series may not be are refused, ids that were seen are duplicates."""
+    good = []
+    for record, series, metric in judged.read:
+        if (why := refused.get(series)) is not None:
+            judged.refused.append(Rejected(record, str(why.reason), why.detail))
+        else:
+            good.append((record, series, metric))
+    digests = digests_of([metric["event_id"] for _, _, metric in good])
+    times = np.array([min(record.timestamp, now_ms) for record, _, _ in good], np.int64)
+    for (record, series, metric), new in zip(good, seen.are_new(digests, times).tolist(), strict=True):
+        if new:
+            judged.accepted.append(Sample(record.offset, series, metric["value"], metric["ts"]))
+        else:
+            judged.duplicates.append(record.offset)
+    judged.read = []
+    return judged
+
+
+def aggregate_metrics(
+    judged: ValidatedMetrics, numbers: Mapping[MetricSeries, int], window_ms: int, now_ms: int, from_offset: int = 0
+) -> PartitionMetrics:
+    """What a settled batch adds, from ``from_offset`` on."""
+    batch = judged.batch
+    start = max(batch.start_offset, from_offset)
+    accepted = [sample for sample in judged.accepted if sample.offset >= start]
+    refused = [one for one in judged.refused if one.record.offset >= start]
+    place = PartitionCounts(
+        partition=batch.partition,
+        start_offset=start,
+        next_offset=batch.next_offset,
+        counts={},
+        accepted=len(accepted),
+        refused=len(refused),
+        duplicates=sum(offset >= start for offset in judged.duplicates),
+        watermark=max((min(sample.ts, now_ms) for sample in accepted), default=None),
+        refused_offsets=[one.record.offset for one in refused if one.reason not in NEVER_EVENTS],
+        log_time=min(now_ms, int(batch.records.timestamps.max())) if len(batch.records) else None,
+    )
+    found = PartitionMetrics(place)
+    octaves, slots = buckets(np.array([sample.value for sample in accepted], np.int64))
+    for sample, octave, slot in zip(accepted, octaves.tolist(), slots.tolist(), strict=True):
+        key = sample.ts - sample.ts % window_ms, numbers[sample.series]
+        counted = found.samples.setdefault(key, [0, 0])
+        counted[0] += 1
+        counted[1] += sample.value
+        if sample.series.kind == MetricKind.TIMER:
+            found.durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
+    return found

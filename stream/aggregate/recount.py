@@ -1,0 +1,148 @@
+"""Recounting a range of windows from the log, and the correction of the counts that follows from it: pure.
+
+The protocol that makes a repair exact while workers go on counting:
+
+1. One snapshot of the database gives, as of one moment, the counts C of the range and how far each partition was
+   counted, its fence F. A flush moves both in one transaction, so they belong together.
+2. The log is counted again up to F, by the rules of the workers: R. No lock is held; it may take hours.
+3. ``R - C`` is what was wrong at that moment. It is added to the counts in one transaction. Whatever workers have added
+   meanwhile stays added, since additions commute: no flush waits for more than that transaction, and no late event
+   for the range is lost or counted twice.
+
+What the workers refused then stays refused, by the dead letters, even if it would be accepted now: it is not counted
+until it is replayed, and the replayed record stands in the log itself. So a record that would be refused *now* without
+being among the dead letters was counted: then the rules have changed, and to count on would lose it (``disputed``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, TypeVar
+
+from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator, Record, RecordBatch, Records
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from funnelwatch.schemas.counts import Counts, Durations
+
+K = TypeVar("K", bound="tuple[int | str, ...]")
+
+HOUR_MS = 3_600_000
+
+BEHIND_MS = HOUR_MS
+"""An event that is further ahead of Kafka's clock than ``max_future_s`` was accepted only if a worker read it late; a
+worker that was behind by as much as this is allowed for, ms."""
+
+RefusedAt = tuple[int, int, int]
+"""Partition, offset and Kafka timestamp (ms) of a record that was refused."""
+
+
+def log_needed_from(from_ms: int, max_future_ms: int, horizon_ms: int) -> int:
+    """The Kafka timestamp from which on the log is needed to recount windows from ``from_ms`` on.
+
+    What is counted in a window has at least its time (a verification counts for a cohort before its own time, never
+    after it), so it was written at most ``max_future_ms`` before, and what it may repeat a duplicate horizon earlier.
+    """
+    return from_ms - max_future_ms - BEHIND_MS - horizon_ms
+
+
+def first_whole(log_begins_ms: int, max_future_ms: int, horizon_ms: int, window_ms: int) -> int:
+    """The first window that a log which begins at this Kafka timestamp still holds whole, ms."""
+    at = log_begins_ms + max_future_ms + BEHIND_MS + horizon_ms
+    return at + -at % window_ms
+
+
+class Recount:
+    """Counts the records of partitions, in order of their offsets, for the windows that start in ``[from_ms, to_ms)``.
+
+    Attributes:
+        counts: what was counted so far.
+        durations: and the durations of successes.
+        records: how many records were looked at.
+        disputed: how many records that were counted would be refused now, by reason; unless it is empty, the counts
+            are worth nothing.
+        shortened: how often a partition had more event ids within the duplicate horizon than are remembered.
+
+    Args:
+        judge: the workers' rules.
+        refused: what the workers have refused.
+        range_ms: the range.
+        window_ms: the length of a window.
+        horizon_ms: the duplicate horizon.
+    """
+
+    def __init__(
+        self,
+        judge: EventValidator,
+        refused: Collection[RefusedAt],
+        range_ms: tuple[int, int],
+        window_ms: int,
+        horizon_ms: int,
+    ) -> None:
+        self.counts: Counts = {}
+        self.durations: Durations = {}
+        self.records = 0
+        self.disputed: Counter[str] = Counter()
+        self._judge = judge
+        self._refused = refused
+        self._from_ms, self._to_ms = range_ms
+        self._window_ms = window_ms
+        self._horizon_ms = horizon_ms
+        self._seen: dict[int, SeenIds] = {}
+
+    def add(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
+        """Count the next records of a partition."""
+        if not records:
+            return
+        self.records += len(records)
+        seen = self._seen.setdefault(partition, SeenIds(self._horizon_ms))
+        kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._refused]
+        batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, Records.of(kept))
+        judged = self._judge(batch, seen, now_ms)
+        self.disputed.update(one.reason for one in judged.refused if one.reason not in NEVER_EVENTS)
+        found = aggregate(judged, self._window_ms, 0, now_ms)
+        self._add(self.counts, found.counts)
+        self._add(self.durations, found.durations)
+
+    def _add(self, total: dict[K, list[int]], found: Mapping[K, list[int]]) -> None:
+        """Add what lies in the range."""
+        for key, numbers in found.items():
+            window = key[0]
+            assert isinstance(window, int)
+            if self._from_ms <= window < self._to_ms:
+                counted = total.setdefault(key, [0] * len(numbers))
+                for column, number in enumerate(numbers):
+                    counted[column] += number
+
+    @property
+    def shortened(self) -> int:
+        """How often a partition had more ids within the horizon than are remembered."""
+        return sum(seen.shortened for seen in self._seen.values())
+
+
+def correction(recounted: Mapping[K, Sequence[int]], counted: Mapping[K, Sequence[int]]) -> dict[K, list[int]]:
+    """What to add to counts, or to durations, so that they are what was recounted; only keys that change, sorted.
+
+    A row that counts nothing is among them, with zeros, since it should not be there.
+    """
+    changes: dict[K, list[int]] = {}
+    for key in sorted(recounted.keys() | counted.keys()):
+        nothing = [0] * len(recounted.get(key) or counted[key])
+        right, wrong = recounted.get(key, nothing), counted.get(key, nothing)
+        change = [a - b for a, b in zip(right, wrong, strict=True)]
+        if any(change) or key not in recounted:
+            changes[key] = change
+    return changes
+
+
+def by_window(counts: Counts) -> dict[tuple[str, int], list[int]]:
+    """The sums over all series, by funnel and window."""
+    totals: dict[tuple[str, int], list[int]] = {}
+    for key, numbers in counts.items():
+        total = totals.setdefault((key[1], key[0]), [0, 0, 0, 0, 0])
+        for column, number in enumerate(numbers):
+            total[column] += number
+    return totals

@@ -1,0 +1,1 @@
+"""Windows that the watermark has passed, and the messages about them."""

@@ -1,0 +1,197 @@
+"""Watches the pipeline as a whole, and counters and timers, between windows; says the heartbeat of the alerting.
+
+One worker does it at a time, by a lock of the database that its session holds. What is to be remembered is in the
+database, under the funnel ``*``, guarded as that of the funnels: whoever was frozen writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from funnelwatch.alert_rules.instruments import instruments
+from funnelwatch.alert_rules.metrics import MetricChangeRule, metric_rules
+from funnelwatch.alert_rules.silences import muted, silence_of
+from funnelwatch.alert_rules.watchdog import heartbeat
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.pipeline import PipelineSnapshot
+from funnelwatch.schemas.windows import window_start
+from funnelwatch.stream.detector.advice import advised
+from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
+from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, PipelineEvaluator
+from funnelwatch.stream.detector.retire import retire
+from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.metrics import MetricRules
+    from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.timescale.alerts import AlertStore
+    from funnelwatch.sinks.timescale.metric_counts import MetricStore, MetricTotal
+    from funnelwatch.sinks.timescale.pipeline import PipelineStore
+    from funnelwatch.sinks.timescale.silences import SilenceStore
+
+log = logging.getLogger(__name__)
+
+COUNTED_WITHIN_MS = 3_000
+"""A sample of a counter or timer that is on time is counted within this, ms."""
+
+
+class PipelineMonitor:
+    """The one that watches the pipeline, or waits to become it; on the thread that detects.
+
+    Args:
+        settings: topics, and how often the heartbeat is to be said.
+        rules: as they are now.
+        store: what is known of the pipeline.
+        metrics: counters and timers.
+        alerts: states and outbox.
+        silences: of operators.
+        partitions: how many partitions the events topic has; asks Kafka.
+        publish: publishes the outbox of a funnel.
+        send: publishes messages that no outbox has.
+        now_ms: the wall clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        rules: LiveRules,
+        store: PipelineStore,
+        metrics: MetricStore,
+        alerts: AlertStore,
+        silences: SilenceStore,
+        partitions: Callable[[], int],
+        publish: Callable[[str], object],
+        send: Callable[[Sequence[dict[str, Any]]], None],
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._store = store
+        self._metrics = metrics
+        self._alerts = alerts
+        self._silences = silences
+        self._partitions = partitions
+        self._publish = publish
+        self._send = send
+        self._now_ms = now_ms
+        self._watch: PipelineEvaluator | None = None
+        self._told = ""
+        self._metric_watch = MetricWatch((), (), settings.window_ms)
+        self._judged_until = -1
+        self._version = ""
+        self._saves = 0
+        self._beat = -1
+
+    def round(self) -> None:
+        """Look once, and say what there is to say.
+
+        Raises:
+            psycopg.OperationalError, KafkaException: an outage; what was not said is said by a later round.
+            OvertakenError: another worker watches by now.
+        """
+        try:
+            self._round()
+        except Exception:
+            self._watch = None
+            raise
+
+    def _round(self) -> None:
+        topic = self._settings.events_topic
+        if not self._store.is_overseer(topic):
+            self._watch, self._told = None, ""
+            return
+        watch = self._watch
+        if watch is None or self._version != self._rules.rules.version:
+            watch = self._begin()
+        now = self._now_ms()
+        moves = watch.observe(PipelineSnapshot(now, self._store.look(topic), self._partitions()))
+        moves += self._judge_metrics(now)
+        moves += self._withheld(watch, now)
+        self._save(now, moves)
+        self._watch = watch
+        self._publish(EVERY_FUNNEL)
+        self._say_heartbeat(now)
+
+    def _begin(self) -> PipelineEvaluator:
+        """A watch of the rules as they are now, with what an earlier one has left."""
+        self._version = self._rules.rules.version
+        rules, about_metrics = instruments(self._rules.rules, EVERY_FUNNEL), metric_rules(self._rules.rules)
+        self._saves = self._alerts.saves(EVERY_FUNNEL)
+        states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(EVERY_FUNNEL))}
+        retired = retire(states.values(), (*rules, *about_metrics), self._alerts.last_message)
+        self._save(self._now_ms(), retired)
+        states |= {move.state.key: move.state for move in retired}
+        if self._told != self._version:  # not again after each outage
+            log.info("this worker watches the pipeline as a whole, by rules %s", self._version)
+            self._told = self._version
+        self._metric_watch = MetricWatch(about_metrics, states.values(), self._settings.window_ms)
+        self._judged_until = -1
+        return PipelineEvaluator(rules, states.values())
+
+    def _judge_metrics(self, now: int) -> list[Transition]:
+        """Judge counters and timers once a window, when what is on time is counted."""
+        settings = self._settings
+        end = window_start(now - int(settings.allowed_disorder_s * 1000) - COUNTED_WITHIN_MS, settings.window_ms)
+        if end <= self._judged_until:
+            return []
+        looks = {rule.alert: self._look(rule, end) for rule in self._metric_watch.rules}
+        self._judged_until = end
+        return self._metric_watch.observe(end, looks)
+
+    def _look(self, rule: MetricRules, end: int) -> list[MetricLook]:
+        """What a rule's counter or timer came to over the stretch that ends then.
+
+        What was first seen within it is left out: before that it was not silent, it was not there.
+        """
+
+        def read(until: int) -> dict[tuple[tuple[str, str], ...], MetricTotal]:
+            found = self._metrics.read(until - rule.over_ms, until, rule.metric, rule.by, rule.where, zeros=True)
+            return {tuple(sorted(one.dimensions.items())): one for one in found}
+
+        before = read(end - rule.offset_ms) if isinstance(rule, MetricChangeRule) else {}
+        looks = []
+        for key, one in read(end).items():
+            if one.first_seen > end - rule.over_ms:
+                continue
+            was = before.get(key)
+            looks.append(
+                MetricLook(
+                    dict(key),
+                    one.samples,
+                    one.value(rule.value),
+                    was.samples if was else 0,
+                    was.value(rule.value) if was else None,
+                )
+            )
+        return looks
+
+    def _withheld(self, watch: PipelineEvaluator, now: int) -> list[Transition]:
+        """What silences had muted and still fires now that they are over."""
+        withheld = self._silences.withheld(EVERY_FUNNEL)
+        silences = self._silences.after(now) if withheld else []
+        over = [said for said in withheld if silence_of(said, silences, now) is None]
+        watches = (watch, self._metric_watch)
+        return [move for said in over for one in watches if (move := one.again(said, Reason.SILENCE_ENDED))]
+
+    def _save(self, now: int, moves: Sequence[Transition]) -> None:
+        if not moves:
+            return
+        alerts = [move.alert for move in moves if move.alert is not None]
+        silences = self._silences.after(now) if alerts else []
+        states = {move.state.key: move.state.to_json() for move in moves}
+        said = [muted(advised(alert, self._settings.grafana_url), silences, now) for alert in alerts]
+        self._saves = self._alerts.save(EVERY_FUNNEL, now, states, said, self._saves)
+
+    def _say_heartbeat(self, now: int) -> None:
+        every_ms = round(self._settings.watchdog_every_s * 1000)
+        if not every_ms:
+            return
+        beat = heartbeat(now, every_ms, self._version)
+        if beat["sequence"] != self._beat:
+            self._send([beat])
+            self._beat = beat["sequence"]

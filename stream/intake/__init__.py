@@ -1,0 +1,1 @@
+"""From Kafka to validated batches: fetching, start offsets, validation, duplicates, dead letters."""

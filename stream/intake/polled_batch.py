@@ -1,0 +1,106 @@
+"""What is handed on between the threads: fetches, then verdicts on them, and the assignments that they belong to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from funnelwatch.stream.intake.duplicates import SeenIds
+    from funnelwatch.stream.intake.validator import RecordBatch, ValidatedBatch
+
+
+@dataclass(slots=True, eq=False)
+class PartitionAssignment:
+    """A partition, from one assignment (or rewind) to the next.
+
+    Attributes:
+        partition: its number.
+        topic_id: Kafka's id of the topic that it belonged to then.
+        position: the next offset to be fetched.
+        counted_from: what is before this is counted already, and read only for its event ids.
+        handed_over: what is before this was handed over to be counted, or was counted at the assignment.
+        seen: the ids of the duplicate horizon.
+        refused: offsets before ``counted_from`` that were refused: their ids are not counted.
+        at_end: whether the last thing heard was that nothing is unread.
+        watermark: the largest watermark of its batches since the assignment, ms. Kept by the one who counts.
+        moved_s: monotonic time of the fetch that moved it on last, or of the assignment. Kept by the one who counts.
+    """
+
+    partition: int
+    topic_id: str
+    position: int
+    counted_from: int
+    seen: SeenIds
+    refused: frozenset[int] = frozenset()
+    handed_over: int = field(init=False)
+    at_end: bool = False
+    watermark: int | None = None
+    moved_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Counting goes on where it ended."""
+        self.handed_over = self.counted_from
+
+
+@dataclass(slots=True)
+class PolledBatch:
+    """What one round brought: at most one batch a partition to count, and batches to warm up with.
+
+    Attributes:
+        batches: to be counted.
+        warm_up: counted already, read for their event ids.
+        at_end: partitions with nothing unread after this.
+        newly_assigned: whether a partition was assigned since the last fetch.
+        is_full: whether it ended because it is large, so that there is a backlog.
+        taken_s: monotonic time of the fetch.
+    """
+
+    batches: list[tuple[PartitionAssignment, RecordBatch]] = field(default_factory=list)
+    warm_up: list[tuple[PartitionAssignment, RecordBatch]] = field(default_factory=list)
+    at_end: list[PartitionAssignment] = field(default_factory=list)
+    newly_assigned: bool = False
+    is_full: bool = False
+    taken_s: float = field(default_factory=time.monotonic)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do at once."""
+        return bool(self.batches or self.warm_up or self.newly_assigned)
+
+
+@dataclass(slots=True)
+class ValidatedPoll:
+    """A fetch of which every record is judged, and what was refused is in the dead letters.
+
+    Attributes:
+        verdicts: at most one a partition.
+        at_end: as in the fetch.
+        newly_assigned: as in the fetch.
+        is_full: as in the fetch.
+        taken_s: as in the fetch.
+    """
+
+    verdicts: list[tuple[PartitionAssignment, ValidatedBatch]]
+    at_end: list[PartitionAssignment]
+    newly_assigned: bool
+    is_full: bool
+    taken_s: float
+
+
+def flush_groups(fetches: Sequence[ValidatedPoll]) -> Iterator[list[tuple[PartitionAssignment, list[ValidatedBatch]]]]:
+    """Fetches in a row, cut into what can be flushed at once: of each partition one assignment and its verdicts."""
+    found: dict[int, tuple[PartitionAssignment, list[ValidatedBatch]]] = {}
+    for fetch in fetches:
+        for assigned, verdict in fetch.verdicts:
+            before = found.get(assigned.partition)
+            if before and (before[0] is not assigned or before[1][0].accepted.names is not verdict.accepted.names):
+                yield list(found.values())
+                found = {}
+                break
+        for assigned, verdict in fetch.verdicts:
+            found.setdefault(assigned.partition, (assigned, []))[1].append(verdict)
+    if found:
+        yield list(found.values())

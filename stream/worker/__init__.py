@@ -1,0 +1,1 @@
+"""A worker process: its components, health, metrics and web port."""
