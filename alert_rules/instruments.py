@@ -57,13 +57,13 @@ class ImpressionsRule(InstrumentRule):
 
 
 class DeadLettersRule(PipelineRule):
-    """A share of the records is refused that is far above the usual one."""
+    """A share of the records is rejected that is far above the usual one."""
 
     signal: Literal["dead_letters"] = Field(description=SIGNALS)
     above: Number = Field(0.05, gt=0, lt=1, description="a share of all records from 0 to 1, such as 0.05")
     times: Number = Field(5.0, ge=1, description="how many times the usual share, such as 5")
     over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
-    min_refused: Whole = Field(100, ge=1, description="how many records must be refused, such as 100")
+    min_rejected: Whole = Field(100, ge=1, description="how many records must be rejected, such as 100")
 
 
 class SilentRule(PipelineRule):

@@ -1,4 +1,4 @@
-"""Labels and annotations of rules: names that the alert itself sets are refused, since the alert's own value wins."""
+"""Labels and annotations of rules: names that the alert itself sets are rejected, since the alert's own value wins."""
 
 from __future__ import annotations
 

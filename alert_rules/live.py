@@ -1,4 +1,4 @@
-"""Rules that follow their files: an edit is taken up, a broken one is refused and the rules before it go on."""
+"""Rules that follow their files: an edit is taken up, a broken one is rejected and the rules before it go on."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def parse_rules(
 
 
 def _name_of_group(group: Any, loc: list[str | int], names: set[str], document: Any, name: str) -> None:
-    """Refuse a group's name that is none, or stands twice; a group needs none."""
+    """Reject a group's name that is none, or stands twice; a group needs none."""
     if "name" not in group:
         return
     given, right = group["name"], "a name of its own, such as sign_up"
@@ -180,7 +180,7 @@ def _fields(model: type[NamedRule]) -> dict[str, str]:
 
 
 def _only(written: Any, loc: list[str | int], known: set[str], document: Any, name: str) -> None:
-    """Refuse fields that nobody reads."""
+    """Reject fields that nobody reads."""
     if not isinstance(written, dict):
         raise _fault(document, loc, name, f"is {_kind(written)}, not a map", f"a map with {', '.join(sorted(known))}")
     for key in written:

@@ -1,7 +1,7 @@
 """Which series may be: names come from outside, and whoever invents them must not slow the declared funnels down.
 
 Beyond a limit nothing vanishes. A value of os, browser or app version is folded into ``(other)``, so that funnel and
-step still count. A funnel, or the step of a funnel that nobody declared, is refused, with the reason in the dead
+step still count. A funnel, or the step of a funnel that nobody declared, is rejected, with the reason in the dead
 letters. What is once admitted stays admitted: the table of series decides, so all workers and every replay agree. Pure.
 """
 
@@ -101,7 +101,7 @@ class Admitting:
     new: list[Series] = field(default_factory=list)
 
     def __call__(self, wanted: Series) -> Admission:
-        """The series itself, the one that it is folded into, or why it is refused."""
+        """The series itself, the one that it is folded into, or why it is rejected."""
         limits = self.limits
         is_declared = wanted.funnel in self.declared
         funnel = self.known.get(wanted.funnel)

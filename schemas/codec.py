@@ -24,7 +24,7 @@ from fastavro.read import SchemaResolutionError
 
 from funnelwatch.schemas.files import SCHEMAS, history, plain, single_object_fingerprint
 from funnelwatch.schemas.fit import misfit
-from funnelwatch.schemas.registry import Registry, RegistryRefused, RegistryUnavailable, UnknownSchemaId
+from funnelwatch.schemas.registry import Registry, RegistryRejected, RegistryUnavailable, UnknownSchemaId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ __all__ = [
     "Encoder",
     "Reason",
     "Registry",
-    "RegistryRefused",
+    "RegistryRejected",
     "RegistryUnavailable",
     "Undecodable",
 ]
@@ -127,7 +127,7 @@ class Encoder:
 
         Raises:
             RegistryUnavailable: the registry cannot be asked now.
-            RegistryRefused: the registry does not take the schema.
+            RegistryRejected: the registry does not take the schema.
         """
         if self._header or self._registry is None:
             return self._header or b""

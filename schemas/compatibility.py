@@ -1,7 +1,7 @@
 """Whether one version of a schema can replace another while both are in use.
 
 Judged by Apache Avro's own checker, of the package ``avro``, which only development needs: this module is for the tests
-that refuse an incompatible change, and nothing imports it at run time.
+that reject an incompatible change, and nothing imports it at run time.
 """
 
 from __future__ import annotations

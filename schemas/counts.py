@@ -70,8 +70,8 @@ class PartitionCounts:
 
     ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which nothing more is
     expected of the partition; None where no record says. ``durations`` are those of successes, dated by their ts.
-    ``refused_offsets`` are those of the refused whose event ids must not be taken for counted when the duplicate
-    horizon is read again; they are at most as young as ``refused_log_time``, by default ``log_time``.
+    ``rejected_offsets`` are those of the rejected whose event ids must not be taken for counted when the duplicate
+    horizon is read again; they are at most as young as ``rejected_log_time``, by default ``log_time``.
     """
 
     partition: int
@@ -79,10 +79,10 @@ class PartitionCounts:
     next_offset: int
     counts: Counts
     accepted: int = 0
-    refused: int = 0
+    rejected: int = 0
     duplicates: int = 0
     watermark: int | None = None
     log_time: int | None = None
     durations: Durations = field(default_factory=dict)
-    refused_offsets: list[int] = field(default_factory=list)
-    refused_log_time: int | None = None
+    rejected_offsets: list[int] = field(default_factory=list)
+    rejected_log_time: int | None = None

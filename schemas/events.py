@@ -81,7 +81,7 @@ class FunnelEvent:
     contexts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse an event that would be refused later; ``duration_ms`` is rounded."""
+        """Reject an event that would be rejected later; ``duration_ms`` is rounded."""
         for name, value in (("ts", whole(self.ts)), ("duration_ms", whole(self.duration_ms, rounded=True))):
             object.__setattr__(self, name, value)
         record = self.record()

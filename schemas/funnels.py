@@ -1,6 +1,6 @@
 """Declared funnels: their steps, in order.
 
-An event of a declared funnel with a step that the funnel does not have is refused; a funnel that nobody declared
+An event of a declared funnel with a step that the funnel does not have is rejected; a funnel that nobody declared
 takes any step. The file is YAML::
 
     funnels:

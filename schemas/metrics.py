@@ -61,7 +61,7 @@ class Metric:
     event_id: str = field(default_factory=new_event_id)
 
     def __post_init__(self) -> None:
-        """Refuse a sample that would be refused later; the value of a timer is rounded."""
+        """Reject a sample that would be rejected later; the value of a timer is rounded."""
         for name, value in whole_metric({"ts": self.ts, "value": self.value, "kind": self.kind}).items():
             object.__setattr__(self, name, value)
         record = self.record()

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PartitionSnapshot:
-    """What is known of a partition: how far it is counted, and how many records were counted and refused, ever."""
+    """What is known of a partition: how far it is counted, and how many records were counted and rejected, ever."""
 
     next_offset: int
     counted: int
-    refused: int
+    rejected: int
     idle: bool
     """Read to its end, by its worker's word."""
 

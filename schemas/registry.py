@@ -33,7 +33,7 @@ DENIED = (401, 403)
 REDIRECTS = range(300, 400)
 """One that was not followed: to another scheme, or of a request that registers a schema."""
 
-REFUSED = (409, 422)
+REJECTED = (409, 422)
 """Incompatible with the earlier version of the subject; not a valid schema."""
 
 UNKNOWN_KEPT_S = 30.0
@@ -48,7 +48,7 @@ class RegistryUnavailable(Exception):  # noqa: N818 - the project's word for it,
     """The schema registry cannot be asked now (network, 5xx, rights); pause and try again."""
 
 
-class RegistryRefused(ValueError):  # noqa: N818 - likewise
+class RegistryRejected(ValueError):  # noqa: N818 - likewise
     """The registry does not take a schema, for instance because it is incompatible with the subject's last one."""
 
 
@@ -111,13 +111,13 @@ class Registry:
         """The id of a schema under a subject; registered if it is new.
 
         Raises:
-            RegistryRefused: the registry does not take it; the message has its reason.
+            RegistryRejected: the registry does not take it; the message has its reason.
             RegistryUnavailable: the registry cannot be asked now.
         """
         path = f"/subjects/{urllib.parse.quote(subject, safe='')}/versions"
         status, answer = self._ask(path, json.dumps({"schema": json.dumps(schema)}).encode())
-        if status in REFUSED:
-            raise RegistryRefused(f"{self.url} refuses the schema of subject {subject}: {answer.get('message')}")
+        if status in REJECTED:
+            raise RegistryRejected(f"{self.url} rejects the schema of subject {subject}: {answer.get('message')}")
         if not isinstance(answer.get("id"), int):
             raise RegistryUnavailable(f"{self.url}{path}: HTTP {status}: {answer.get('message', answer)}")
         return int(answer["id"])

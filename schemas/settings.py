@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     metrics_topic: str = Field("funnel.metrics", description="Topic of counters and timers beside the events.")
     windows_topic: str = Field("funnel.windows", description="Topic of the closed windows.")
     alerts_topic: str = Field("funnel.alerts", description="Topic of the alerts (compacted).")
-    dead_letters_topic: str = Field("funnel.dead_letters", description="Topic of what was refused, with the reason.")
+    dead_letters_topic: str = Field("funnel.dead_letters", description="Topic of what was rejected, with the reason.")
     topic_partitions: int = Field(4, ge=1, description="Partitions of a topic that funnelwatch creates.")
     topic_replication: int = Field(1, ge=1, description="Replicas of a topic that funnelwatch creates.")
     consumer_group: str = Field("funnelwatch", description="Consumer group of the workers and id of the Faust app.")
@@ -109,16 +109,16 @@ class Settings(BaseSettings):
     window_s: int = Field(60, ge=1, description="Length of a window, s; fixed once a database has counts.")
     allowed_disorder_s: float = Field(10.0, ge=0, description="How far the watermark stays behind the largest ts, s.")
     idle_timeout_s: float = Field(10.0, gt=0, description="A partition with nothing unread this long is idle, s.")
-    max_future_s: float = Field(300.0, ge=0, description="An event further ahead of the wall clock is refused, s.")
-    max_age_days: float = Field(3650.0, gt=0, description="An event older than this is refused, days.")
-    max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is refused unread, bytes.")
+    max_future_s: float = Field(300.0, ge=0, description="An event further ahead of the wall clock is rejected, s.")
+    max_age_days: float = Field(3650.0, gt=0, description="An event older than this is rejected, days.")
+    max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is rejected unread, bytes.")
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
     undeclared_funnels: Literal["accept", "reject"] = Field(
         "accept", description="Whether events of a funnel that nobody declared are counted: accept or reject."
     )
-    undeclared_max_funnels: int = Field(20, ge=0, description="Undeclared funnels that may exist; others are refused.")
-    undeclared_max_steps: int = Field(50, ge=1, description="Steps that one of them may have; others are refused.")
+    undeclared_max_funnels: int = Field(20, ge=0, description="Undeclared funnels that may exist; others are rejected.")
+    undeclared_max_steps: int = Field(50, ge=1, description="Steps that one of them may have; others are rejected.")
     undeclared_max_series: int = Field(
         1_000, ge=1, description="Combinations of dimensions of one of them; others count under (other)."
     )
@@ -128,9 +128,9 @@ class Settings(BaseSettings):
     funnel_max_series: int = Field(
         10_000, ge=1, description="Combinations of dimensions of a declared funnel; others count under (other)."
     )
-    metric_max_names: int = Field(200, ge=1, description="Counters and timers that may exist; others are refused.")
+    metric_max_names: int = Field(200, ge=1, description="Counters and timers that may exist; others are rejected.")
     metric_max_series: int = Field(
-        1_000, ge=1, description="Combinations of dimensions that one of them may have; others are refused."
+        1_000, ge=1, description="Combinations of dimensions that one of them may have; others are rejected."
     )
 
     # The collector
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     collector_trusted_proxies: str = Field(
         "", description="Proxies whose X-Forwarded-For is believed, addresses or networks, comma separated."
     )
-    collector_max_body_bytes: int = Field(1_000_000, ge=1, description="A larger body, unpacked, is refused, bytes.")
+    collector_max_body_bytes: int = Field(1_000_000, ge=1, description="A larger body, unpacked, is rejected, bytes.")
     collector_max_events: int = Field(5_000, ge=1, description="Most events (or lines) in one request.")
     collector_max_waiting: int = Field(50_000, ge=1, description="Most events that wait for Kafka; beyond that: 503.")
     collector_max_connections: int = Field(1_000, ge=1, description="Most open connections; beyond that: 503.")

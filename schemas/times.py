@@ -76,7 +76,7 @@ def parse_instant_ms(text: str, zone: tzinfo | None = UTC) -> int:
 
     Args:
         text: the time.
-        zone: of a time that names none; None: such a time is refused.
+        zone: of a time that names none; None: such a time is rejected.
 
     Raises:
         ValueError: it is none; the message is the cause alone.

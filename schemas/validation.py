@@ -123,7 +123,7 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
 
 
 def is_countable(series: Series, funnels: Funnels, limits: Limits) -> bool:
-    """Whether no event of the series would be refused for its dimensions."""
+    """Whether no event of the series would be rejected for its dimensions."""
     dimensions = series._asdict()
     try:
         _check_names(dimensions)

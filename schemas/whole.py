@@ -44,7 +44,7 @@ def whole_event(record: Mapping[str, Any], *, rounded_ts: bool = False) -> dict[
 
     Args:
         record: fields of an event, which are still to be checked.
-        rounded_ts: whether ``ts`` is rounded too; else a fraction is left for the checks to refuse.
+        rounded_ts: whether ``ts`` is rounded too; else a fraction is left for the checks to reject.
     """
     found = dict(record)
     if isinstance(found.get("ts"), float):

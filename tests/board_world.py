@@ -98,7 +98,7 @@ class World:
         self.close_windows(last)
         self._copy.rebuild(self._rows(begin), self.now)
 
-    def count(self, windows: dict[int, dict[Series, Tally]], refused: int = 0) -> None:
+    def count(self, windows: dict[int, dict[Series, Tally]], rejected: int = 0) -> None:
         """Add counts to windows: to the database, and the totals to Redis where the copy is there."""
         counts: Counts = {
             (start, *series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
@@ -106,7 +106,7 @@ class World:
         at = self._store.start(self.settings.events_topic, "id", {0: 0})[0].next_offset
         events = sum(tally.events for tallies in windows.values() for tally in tallies.values())
         batch = PartitionCounts(
-            0, at, at + events + refused + 1, counts, accepted=events, refused=refused, watermark=max(windows)
+            0, at, at + events + rejected + 1, counts, accepted=events, rejected=rejected, watermark=max(windows)
         )
         flushed = self._store.flush(self.settings.events_topic, "id", [batch])
         if self._copy.is_whole():

@@ -67,7 +67,7 @@ class Frame:
         }
 
 
-class RefusedError(Exception):
+class RejectedError(Exception):
     """Grafana's answer to a query is a fault; says which."""
 
 
@@ -96,12 +96,12 @@ class Grafana:
         """What a query gets in a range, as JSON.
 
         Raises:
-            RefusedError: the query fails.
+            RejectedError: the query fails.
         """
         query = {**target, "refId": "A", "intervalMs": 60_000, "maxDataPoints": 1_000}
         reply = self.ask("POST", "/api/ds/query", {"from": str(from_ms), "to": str(to_ms), "queries": [query]})
         if reply.status != 200:
-            raise RefusedError(reply.text)
+            raise RejectedError(reply.text)
         frames: list[dict[str, Any]] = reply.json["results"]["A"]["frames"]
         return frames
 
@@ -114,7 +114,7 @@ class Grafana:
             source: uid of another data source of the same type.
 
         Raises:
-            RefusedError: the query fails.
+            RejectedError: the query fails.
         """
         asked = {**target, "rawSql": view.interpolate(target["rawSql"])}
         if source:

@@ -180,21 +180,21 @@ class Mailbox:
         port: where it listens.
         ca_file: the certificate by which to know it.
         mails: the messages, with the recipients' addresses in ``X-RcptTo``.
-        refuse: replies that the next messages get instead, in order.
+        reject: replies that the next messages get instead, in order.
     """
 
     def __init__(self, port: int, ca_file: Path) -> None:
         self.port = port
         self.ca_file = ca_file
         self.mails: list[Message] = []
-        self.refuse: list[str] = []
+        self.reject: list[str] = []
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - its name there
-        """Take a message, or refuse it."""
+        """Take a message, or reject it."""
         from email import message_from_bytes, policy
 
-        if self.refuse:
-            return self.refuse.pop(0)
+        if self.reject:
+            return self.reject.pop(0)
         mail = message_from_bytes(envelope.content, policy=policy.default)
         mail["X-RcptTo"] = ", ".join(envelope.rcpt_tos)
         mail["X-TLS"] = str(session.ssl is not None)

@@ -185,7 +185,7 @@ def counted(settings: Settings) -> dict[Key, list[int]]:
 
 
 def totals(settings: Settings) -> dict[str, int]:
-    """``counted``, ``accepted``, ``refused`` and ``duplicates`` in the database."""
+    """``counted``, ``accepted``, ``rejected`` and ``duplicates`` in the database."""
     database = Database(settings.timescale_url)
     try:
         return dict(CountStore(database).totals(settings.events_topic))
@@ -196,7 +196,7 @@ def totals(settings: Settings) -> dict[str, int]:
 def done(settings: Settings, records: int) -> bool:
     """Whether the database says that this many records have been dealt with."""
     found = totals(settings)
-    return found["accepted"] + found["refused"] + found["duplicates"] >= records
+    return found["accepted"] + found["rejected"] + found["duplicates"] >= records
 
 
 def admin(settings: Settings) -> AdminClient:

@@ -45,7 +45,7 @@ broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 # Drills want dead workers noticed within seconds.
 group.min.session.timeout.ms=1000
-# Events carry their own time: a backfill of last year must be neither refused nor deleted at once.
+# Events carry their own time: a backfill of last year must be neither rejected nor deleted at once.
 log.retention.ms=-1
 log.message.timestamp.before.max.ms=9223372036854775807
 log.message.timestamp.after.max.ms=9223372036854775807

@@ -41,34 +41,34 @@ def find_programs(environ: Mapping[str, str], place: Place) -> Programs:
     """A server that is recent enough, that fits the data that are there, and that the place's user can run.
 
     Raises:
-        StackError: there is none; says why each was refused.
+        StackError: there is none; says why each was rejected.
     """
     version_file = place.data / "PG_VERSION"
     wanted = int(version_file.read_text().strip()) if version_file.exists() else None
-    refused = []
+    rejected = []
     for folder, why, wheel in _candidates(environ):
         version = _version(folder)
         if version is None:
-            refused.append(f"{folder} does not run")
+            rejected.append(f"{folder} does not run")
             continue
-        programs = Programs(folder, version, "; ".join([*refused, why]))
+        programs = Programs(folder, version, "; ".join([*rejected, why]))
         if programs.major < OLDEST:
-            refused.append(f"{folder} is PostgreSQL {version}, older than {OLDEST}")
+            rejected.append(f"{folder} is PostgreSQL {version}, older than {OLDEST}")
         elif wanted is not None and programs.major != wanted:
-            refused.append(f"{folder} is PostgreSQL {version}, the data are of {wanted}")
+            rejected.append(f"{folder} is PostgreSQL {version}, the data are of {wanted}")
         elif place.can(folder / "postgres", "--version") and place.can(folder / "initdb", "--version"):
             return programs
         elif wheel:
             return Programs(_copy(folder, version, place), version, f"{programs.why}, copied to {place.folder}")
         else:
-            refused.append(f"{folder} cannot be reached by uid {place.user[0] if place.user else 'of this user'}")
+            rejected.append(f"{folder} cannot be reached by uid {place.user[0] if place.user else 'of this user'}")
     advice = (
         f"Put a PostgreSQL {wanted} on PATH, or start afresh with `funnelwatch down --purge`"
         if wanted
         else f"Install PostgreSQL {OLDEST} or later"
     )
     raise StackError(
-        f"There is no PostgreSQL server that can be used: {'; '.join(refused) or 'none on PATH and none in a wheel'}. "
+        f"There is no PostgreSQL server that can be used: {'; '.join(rejected) or 'none on PATH and none in a wheel'}. "
         f"{advice}, or name a running server with FUNNELWATCH_TIMESCALE_URL."
     )
 

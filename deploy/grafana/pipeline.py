@@ -86,8 +86,8 @@ def pipeline() -> Dashboard:
         .with_panel(
             parts.metrics(
                 "Dead letters",
-                "Refused records a second, by reason.",
-                {"{{reason}}": f"sum by (reason) (rate(funnelwatch_events_refused_total{EACH}))"},
+                "Rejected records a second, by reason.",
+                {"{{reason}}": f"sum by (reason) (rate(funnelwatch_events_rejected_total{EACH}))"},
                 "eps",
             )
         )

@@ -559,7 +559,7 @@ ORDER BY funnel;
 -- What became of the records so far.
 SELECT
     sum(accepted)::bigint AS accepted,
-    sum(refused)::bigint AS "dead letters",
+    sum(rejected)::bigint AS "dead letters",
     sum(duplicates)::bigint AS duplicates
 FROM stream_progress
 WHERE holds = 'events';
@@ -573,7 +573,7 @@ SELECT
     watermark,
     idle,
     accepted,
-    refused AS "dead letters",
+    rejected AS "dead letters",
     duplicates,
     updated_at
 FROM stream_progress

@@ -35,7 +35,7 @@ def step() -> Dashboard:
         .with_panel(
             parts.lines(
                 "Verdicts",
-                "Failures that rise: people are refused. No verdict: they do not get as far as answering.",
+                "Failures that rise: people are rejected. No verdict: they do not get as far as answering.",
                 ["verdicts"],
                 parts.COUNT,
                 width=24,

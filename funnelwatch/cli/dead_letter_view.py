@@ -32,7 +32,7 @@ def draw_letters(letters: Sequence[DeadLetter], replayed: Collection[RecordPlace
     if not letters:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("Refused at", "Letter", "Reason", "Record"):
+    for heading in ("Rejected at", "Letter", "Reason", "Record"):
         table.add_column(heading, no_wrap=True)
     table.add_column("Detail", overflow="fold")
     for letter in letters:
@@ -53,13 +53,13 @@ def draw_summary(topic: str, by_reason: Counter[str]) -> None:
     if not by_reason:
         click.echo(f"{topic}: no dead letters")
         return
-    click.echo(f"{topic}: {by_reason.total():,} refused record(s)")
+    click.echo(f"{topic}: {by_reason.total():,} rejected record(s)")
     for reason, count in by_reason.most_common():
         click.echo(f"  {count:>9,} {printable(reason)}")
 
 
 def record_name(letter: DeadLetter) -> str:
-    """Where the refused record stood, in short."""
+    """Where the rejected record stood, in short."""
     place = letter.source
     return "unknown" if place is None else f"{printable(place.topic)} {place.partition}:{place.offset}"
 
@@ -70,7 +70,7 @@ def as_record(letter: DeadLetter, replayed: Collection[RecordPlace] | None = Non
     return {
         "partition": letter.partition,
         "offset": letter.offset,
-        "refused_at": iso(letter.sent_ms),
+        "rejected_at": iso(letter.sent_ms),
         "reason": letter.reason,
         "detail": letter.detail,
         "source": None
@@ -104,7 +104,7 @@ def one_letter(letter: DeadLetter, judge: EventValidator | MetricValidator, now_
     value = letter.value or b""
     key = None if letter.key is None else printable(letter.key.decode(errors="backslashreplace"))
     lines = [
-        f"letter {letter.partition}:{letter.offset}, refused at {clock(letter.sent_ms)}",
+        f"letter {letter.partition}:{letter.offset}, rejected at {clock(letter.sent_ms)}",
         *(f"  {printable(name)}: {printable(text)}" for name, text in letter.headers),
         f"key: {key or 'none'}",
         f"value: {'none' if letter.value is None else f'{len(value):,} bytes'}",
@@ -130,8 +130,8 @@ def _verdict(
         event, whole = decodable_fields(letter.value), False
     if letter.truncated_from is not None:
         return event, whole, f"only the first bytes of {letter.truncated_from:,} are kept: it cannot be replayed"
-    refusal = rejection_now(judge, letter, now_ms)
-    return event, whole, "would be accepted" if refusal is None else f"would be refused again: {refusal}"
+    rejection = rejection_now(judge, letter, now_ms)
+    return event, whole, "would be accepted" if rejection is None else f"would be rejected again: {rejection}"
 
 
 def hexdump(value: bytes) -> Iterator[str]:

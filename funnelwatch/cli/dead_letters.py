@@ -1,4 +1,4 @@
-"""``funnelwatch dead-letters``: what was refused, why, and producing it again."""
+"""``funnelwatch dead-letters``: what was rejected, why, and producing it again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dead_letters() -> None:
-    r"""Show what was refused and why, and produce it again once the reason is mended.
+    r"""Show what was rejected and why, and produce it again once the reason is mended.
 
     Every event that cannot be counted is kept in the dead-letter topic with its reason. A record that was sent there
     twice, after a crash, is shown and counted once.

@@ -58,8 +58,8 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     try:
         cluster = client.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        if refusal := kafka_rejection(settings.kafka()):
-            yield Finding("kafka", "FAILED", f"{where} refuses the connection: {refusal}", f"{ADVICE}.")
+        if rejection := kafka_rejection(settings.kafka()):
+            yield Finding("kafka", "FAILED", f"{where} rejects the connection: {rejection}", f"{ADVICE}.")
             return
         message = f"no broker answers at {where}: {error.args[0].str()}"
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")

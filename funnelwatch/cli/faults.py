@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 START = "Start it (`funnelwatch up` starts one here), or set {variable} to where it is"
 
 
-REFUSALS = {
+REJECTIONS = {
     "40": ("is busy", "Another session was in the way: run this again"),
     "55P03": ("is busy", "Another session was in the way: run this again in a moment"),
     "55006": ("is busy", "Another session uses what is wanted: run this again in a moment"),
@@ -40,7 +40,7 @@ REFUSALS = {
 }
 """SQLSTATE, or how it begins, to what it means and what to do. The server answers: it need not be started."""
 
-REFUSED_LOGIN = "FATAL:"
+REJECTED_LOGIN = "FATAL:"
 COMING_UP = "the database system is"
 """Stands in the words of a server that lets nobody in; psycopg has no SQLSTATE of a failed connection.
 
@@ -90,8 +90,8 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
     except KafkaException as error:
         where = shown_brokers(settings.kafka_bootstrap_servers)
-        if refusal := kafka_rejection(settings.kafka()):
-            raise click.ClickException(f"Kafka at {where} refuses the connection: {refusal}. {ADVICE}") from error
+        if rejection := kafka_rejection(settings.kafka()):
+            raise click.ClickException(f"Kafka at {where} rejects the connection: {rejection}. {ADVICE}") from error
         advice = START.format(variable="FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS")
         raise click.ClickException(f"Kafka at {where} does not answer: {error.args[0].str()}. {advice}") from error
     except (KafkaUnreachable, RegistryUnavailable, UnusableDatabaseError, FunnelsFileError) as error:
@@ -112,14 +112,14 @@ def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
         variable: names the database.
     """
     state, words = error.sqlstate or "", one_line(error)
-    for prefix, found in REFUSALS.items():
+    for prefix, found in REJECTIONS.items():
         if state.startswith(prefix):
             return found
-    if not state and REFUSED_LOGIN in words and COMING_UP not in words:
-        return "refuses the connection", f"See that user, password and database are right in {variable}"
+    if not state and REJECTED_LOGIN in words and COMING_UP not in words:
+        return "rejects the connection", f"See that user, password and database are right in {variable}"
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and state[:2] in {"", "08", "57"}:
         return "does not answer", START.format(variable=variable)
-    return "refuses this", f"Is {variable} right?"
+    return "rejects this", f"Is {variable} right?"
 
 
 @contextmanager

@@ -41,7 +41,7 @@ SHIPPED = Path(funnelwatch.producers.__file__).parent / "mappings"
 )
 @click.option("--funnel", metavar="NAME", help="Put the events into this funnel, whatever file or mapping say.")
 @click.option("--dry-run", is_flag=True, help="Print the events as JSON Lines instead of producing them.")
-@click.option("--fail-on-refused", is_flag=True, help="Exit code 1 if any line was refused.")
+@click.option("--fail-on-rejected", is_flag=True, help="Exit code 1 if any line was rejected.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object (with --dry-run: to stderr)."
 )
@@ -51,12 +51,12 @@ def produce(
     mapping: Path | None,
     funnel: str | None,
     dry_run: bool,
-    fail_on_refused: bool,
+    fail_on_rejected: bool,
     as_json: bool,
 ) -> None:
     """Produce the events of files: JSON Lines or CSV, plain or gzip; - is stdin.
 
-    Lines that make no valid event are refused, counted by reason and shown; they stop nothing. The same file produced
+    Lines that make no valid event are rejected, counted by reason and shown; they stop nothing. The same file produced
     twice makes the same event ids. Fields without --map: event_id (optional), sign_up_session_id, step, phase, status,
     ts (ms or ISO 8601), os, browser, app_version, duration_ms, funnel, contexts (CSV: contexts.KEY).
 
@@ -87,7 +87,7 @@ def produce(
         raise click.ClickException(f"Kafka at {load_settings().kafka_bootstrap_servers}: {outcome.error}")
     if outcome and outcome.interrupted:
         sys.exit(INTERRUPTED)
-    if fail_on_refused and account.refused:
+    if fail_on_rejected and account.rejected:
         sys.exit(1)
 
 
@@ -120,15 +120,15 @@ def _summary(account: Account, outcome: Produced | None, *, as_json: bool, to_st
     for note in account.notes:
         click.echo(f"note: {note}", err=True)
     if as_json:
-        counts = asdict(account) | {"refused": dict(account.refused)}
+        counts = asdict(account) | {"rejected": dict(account.rejected)}
         del counts["notes"]
         click.echo(json.dumps({**counts, **(asdict(outcome) if outcome else {})}), err=to_stderr)
         return
-    refused = account.refused.total()
-    made = f"{account.lines:,} lines, {account.events:,} events, {refused:,} lines refused"
+    rejected = account.rejected.total()
+    made = f"{account.lines:,} lines, {account.events:,} events, {rejected:,} lines rejected"
     sent = f"; {outcome.produced:,} events produced in {outcome.seconds:.1f} s" if outcome else ""
     click.echo(made + sent, err=to_stderr)
-    for reason, count in account.refused.most_common():
-        click.echo(f"  refused {count:,} {reason}", err=True)
+    for reason, count in account.rejected.most_common():
+        click.echo(f"  rejected {count:,} {reason}", err=True)
         for example in account.examples[reason]:
             click.echo(f"    {example}", err=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
-from funnelwatch.schemas.codec import RegistryRefused, RegistryUnavailable
+from funnelwatch.schemas.codec import RegistryRejected, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,10 +44,10 @@ def progress_line(what: str, total: int | None = None) -> Iterator[Callable[[int
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What Kafka or the registry refuses is one clear line and exit code 1."""
+    """What Kafka or the registry rejects is one clear line and exit code 1."""
     try:
         yield
-    except (KafkaUnreachable, RegistryUnavailable, RegistryRefused) as error:
+    except (KafkaUnreachable, RegistryUnavailable, RegistryRejected) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -42,7 +42,7 @@ def progress(*, topic: str | None, partitions: tuple[int, ...], to: str, yes: bo
     the beginning (or end) of the log that is there.
 
     Counts are kept. So events that are counted already and are still in the log would be counted twice, which is why
-    this refuses where the progress is in order: --force does it even so. Records that were trimmed are lost.
+    this rejects where the progress is in order: --force does it even so. Records that were trimmed are lost.
 
     Workers that run take up a partition that they have stopped within some seconds.
 
@@ -70,7 +70,7 @@ def progress(*, topic: str | None, partitions: tuple[int, ...], to: str, yes: bo
             for one in asked:
                 click.echo(describe(one), err=True)
         if not wanted:
-            raise click.ClickException(refusal(topic, asked))
+            raise click.ClickException(rejection(topic, asked))
         if not yes:
             click.confirm(question(topic, wanted, to), abort=True, err=True)
         done = {}
@@ -140,13 +140,13 @@ def question(topic: str, wanted: Sequence[PartitionProgress], to: str) -> str:
     return f"{consequence}. Set {len(wanted)} partition(s) of {topic} to the {to} of the log?"
 
 
-def refusal(topic: str, asked: Sequence[PartitionProgress]) -> str:
+def rejection(topic: str, asked: Sequence[PartitionProgress]) -> str:
     """Why nothing is done."""
     if not asked:
         return f"nothing of {topic} has been counted: there is no progress to rebuild"
     return (
-        f"refused: the progress of {topic} is in order, and what is counted would be counted twice (or, with --to end, "
-        "what is not counted be skipped); if that is meant, add --force"
+        f"rejected: the progress of {topic} is in order: a rebuild would count events twice (or, with --to end, skip some); "
+        "if you mean that, add --force"
     )
 
 

@@ -70,7 +70,7 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
     windows.
 
     The log is counted by the rules of the workers, so FUNNELWATCH_... must be set here as for them. What they have
-    refused stays refused. Closed windows that change are published again with a higher revision, and the hot copy in
+    rejected stays rejected. Closed windows that change are published again with a higher revision, and the hot copy in
     Redis is corrected too.
 
     The topic must hold the range whole, and from about an hour, FUNNELWATCH_MAX_FUTURE_S and

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.sinks.timescale.repairs import Snapshot
-    from funnelwatch.stream.aggregate.recount import RefusedAt
+    from funnelwatch.stream.aggregate.recount import RejectedAt
 
 AT_ONCE = 2_000
 
 
 def check_progress(settings: Settings, database: Database) -> None:
-    """Refuse unless the progress of every partition is of the log that is there.
+    """Reject unless the progress of every partition is of the log that is there.
 
     Raises:
         click.ClickException: it is not, or nothing was ever counted.
@@ -55,7 +55,7 @@ def check_progress(settings: Settings, database: Database) -> None:
 
 
 def check_source(settings: Settings, snapshot: Snapshot, from_ms: int) -> None:
-    """Refuse a range for which counts may have come from elsewhere than this log.
+    """Reject a range for which counts may have come from elsewhere than this log.
 
     Raises:
         click.ClickException: they may.
@@ -74,7 +74,7 @@ def check_source(settings: Settings, snapshot: Snapshot, from_ms: int) -> None:
 
 
 def check_logs(settings: Settings, snapshot: Snapshot, from_ms: int) -> None:
-    """Refuse a range of which retention has removed something.
+    """Reject a range of which retention has removed something.
 
     Raises:
         click.ClickException: from which window on the range is there.
@@ -92,7 +92,7 @@ def check_logs(settings: Settings, snapshot: Snapshot, from_ms: int) -> None:
 
 
 def _check_log(settings: Settings, reader: TopicReader, partition: int, needed: int, newest: int | None) -> None:
-    """Refuse if a partition has lost something that is needed; ``newest`` is how new that can be if it has lost all."""
+    """Reject if a partition has lost something that is needed; ``newest`` is how new that can be if it has lost all."""
     if not reader.range_of(partition)[0]:
         return
     begins = reader.first_timestamp(partition)
@@ -115,16 +115,16 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
         click.ClickException: the log was trimmed meanwhile, or the rules are not those by which it was counted.
     """
     needed = _needed_from(settings, range_ms[0])
-    refused: set[RefusedAt] = {
+    rejected: set[RejectedAt] = {
         (letter.source.partition, letter.source.offset, letter.source.timestamp)
         for letter in letters_of(settings, (), max(0, needed))
         if letter.source is not None and letter.source.topic == settings.events_topic
     }
-    refused |= {place[1:] for place in ReplayStore(database).replayed() if place[0] == settings.events_topic}
+    rejected |= {place[1:] for place in ReplayStore(database).replayed() if place[0] == settings.events_topic}
     funnels = load_funnels(settings.funnels_path)
     series = SeriesStore(database, funnels, SeriesLimits.of(settings), keeps=False)
     judge = replace(validator_of(settings, funnels), admit=series.admit)
-    counting = Recount(judge, refused, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
+    counting = Recount(judge, rejected, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
     topic = settings.events_topic
     with (
         clear_letter_faults(settings),
@@ -142,7 +142,7 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
     if counting.disputed:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in counting.disputed.most_common())
         raise click.ClickException(
-            f"records that were counted would be refused by this command's settings ({reasons}), so their counts "
+            f"records that were counted would be rejected by this command's settings ({reasons}), so their counts "
             "would be lost: nothing was changed. Set FUNNELWATCH_FUNNELS_PATH, FUNNELWATCH_SCHEMA_REGISTRY_URL and the "
             "limits as the workers had them then"
         )

@@ -1,4 +1,4 @@
-"""``funnelwatch dead-letters replay``: refused records to the events topic again."""
+"""``funnelwatch dead-letters replay``: rejected records to the events topic again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ CHOSEN = "to be produced"
 @click.command("replay")
 @reason_option
 @since_option
-@click.option("--all", "hopeless_too", is_flag=True, help="Also records that would be refused again by these settings.")
+@click.option(
+    "--all", "hopeless_too", is_flag=True, help="Also records that would be rejected again by these settings."
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "to_json", is_flag=True, help="Print the outcome as one JSON object; needs --yes or --dry-run.")
@@ -49,7 +51,7 @@ def replay(
     r"""Produce the original keys and bytes of dead letters to the events topic again.
 
     Do this once the reason is mended: a step was declared, a schema registered, a limit raised (FUNNELWATCH_... must
-    be set here as for the workers). A record that would be refused again is left out; --all takes it along. A letter
+    be set here as for the workers). A record that would be rejected again is left out; --all takes it along. A letter
     of which only the beginning was kept cannot be replayed.
 
     Replaying twice is harmless: what was replayed is remembered in the database (table replayed_letters) and left
@@ -131,7 +133,7 @@ def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_to
         if letter.source in replayed:
             return "replayed already"
         if not hopeless_too and rejection_now(judge, letter, now) is not None:
-            return "would be refused again"
+            return "would be rejected again"
         return CHOSEN
 
     return verdict

@@ -142,7 +142,7 @@ def signal(rule: Instrument) -> str:
     if isinstance(rule, ImpressionsRule):
         return f"impressions of every step below {rule.below:.0%} of what is usual, over {minutes}"
     if isinstance(rule, DeadLettersRule):
-        return f"more than {rule.above:.0%} and {rule.times:g} times the usual share refused, over {minutes}"
+        return f"more than {rule.above:.0%} and {rule.times:g} times the usual share rejected, over {minutes}"
     if isinstance(rule, SilentRule):
         return f"a partition without records for {minutes} while the others have theirs"
     return f"a partition that is not read on for {minutes}, so that no window closes"

@@ -77,7 +77,7 @@ def _pipeline(seen: Seen, produced: int, per_second: float) -> Text:
     if seen.closed_through is not None:
         watermark = f" · windows closed until {datetime.fromtimestamp(seen.closed_through / 1000, UTC):%H:%M:%S}Z"
     return Text(
-        f"\n{produced:,} produced · {counted.accepted:,} counted · {counted.refused} dead letters · "
+        f"\n{produced:,} produced · {counted.accepted:,} counted · {counted.rejected} dead letters · "
         f"{per_second:,.0f} events/s · lag {max(0, produced - counted.done):,}{watermark}\n"
     )
 
@@ -116,7 +116,7 @@ To look further while it runs, in another terminal:
   funnelwatch status                                        # the servers and their addresses
   funnelwatch rate --step VERIFY_SMS_CODE --by os --since 15m
   funnelwatch alerts --follow                               # subscribe to funnel.alerts
-  funnelwatch dead-letters list                             # what was refused, and why
+  funnelwatch dead-letters list                             # what was rejected, and why
   PGPASSFILE={data_dir}/passwords/pgpass psql '{timescale_url}' \
     -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
 """  # noqa: S608 - text for a person

@@ -44,13 +44,13 @@ class Counted:
     """What the database has of the events topic."""
 
     accepted: int = 0
-    refused: int = 0
+    rejected: int = 0
     duplicates: int = 0
 
     @property
     def done(self) -> int:
         """Records that are dealt with, each once."""
-        return self.accepted + self.refused + self.duplicates
+        return self.accepted + self.rejected + self.duplicates
 
 
 @dataclass(slots=True)

@@ -178,7 +178,7 @@ def in_order(found: Sequence[MetricTotal], by: Sequence[str], starts: Sequence[i
 
 
 def _check(store: MetricStore, question: MetricQuery) -> None:
-    """Refuse a name that there is not, and dimensions that none has."""
+    """Reject a name that there is not, and dimensions that none has."""
     known = store.known(question.name)
     if question.name is not None and not known:
         there = some([one.name for one in store.known()])

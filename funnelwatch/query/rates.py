@@ -157,7 +157,7 @@ def moment_ms(text: str, now_ms: int) -> int:
     """
     try:
         moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
-        iso(moment)  # what no calendar has is refused here
+        iso(moment)  # what no calendar has is rejected here
     except (ValueError, OverflowError, OSError) as error:
         cause = error.__cause__ or error
         raise ValueError(

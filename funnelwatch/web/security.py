@@ -37,7 +37,7 @@ class Guard:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or refuse it."""
+        """Let a request through, or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from funnelwatch.producers.kafka.clients import producer_properties
-from funnelwatch.schemas.codec import Encoder, Registry, RegistryRefused, RegistryUnavailable
+from funnelwatch.schemas.codec import Encoder, Registry, RegistryRejected, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,7 @@ class Connection:
             except RegistryUnavailable as error:
                 logger.warning("%s; events use single-object encoding until it does", error)
                 self._end.wait(REGISTRY_RETRY_S)
-            except RegistryRefused as error:
+            except RegistryRejected as error:
                 logger.error("%s; events use single-object encoding", error)  # noqa: TRY400 - the message says it all
                 return
             else:

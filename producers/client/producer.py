@@ -293,7 +293,7 @@ class FunnelProducer:
             return True
 
     def _not_sent(self, connection: Connection, key: str, error: KafkaError) -> None:
-        """Librdkafka refused an event outright: it is too large, or the client is broken for good."""
+        """Librdkafka rejected an event outright: it is too large, or the client is broken for good."""
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._take_back()
             raise ValueError(f"contexts: the event is too large for Kafka: {error.str()}") from None

@@ -59,7 +59,7 @@ class StepShown:
         self._judged(Status.SUCCESS, contexts)
 
     def failure(self, **contexts: str) -> None:
-        """The server has refused the input; ``contexts`` are added to those of the step."""
+        """The server has rejected the input; ``contexts`` are added to those of the step."""
         self._judged(Status.FAILURE, contexts)
 
     def _judged(self, status: Status, contexts: dict[str, str]) -> None:

@@ -32,7 +32,7 @@ LONGEST_MS: Final = 86_400_000
 LONGEST_ID: Final = 100
 """A longer id in the cookie is not one of ours."""
 WRONG: Final = 400
-"""Statuses of HTTP from here on say that the input was refused."""
+"""Statuses of HTTP from here on say that the input was rejected."""
 
 
 @dataclass(slots=True)

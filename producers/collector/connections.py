@@ -29,7 +29,7 @@ class ConnectionLimits:
         header_timeout_s: a request's head must be complete so many seconds after its first byte, and the first one so
             many seconds after connecting.
         connections: open at once; beyond that, the one that has been waiting longest for a request is closed, and
-            without such a one the new one is refused.
+            without such a one the new one is rejected.
         of_one_address: the same for the connections of one address; 0: no limit of its own.
         proxies: addresses of trusted proxies, which ``of_one_address`` does not apply to.
     """
@@ -120,15 +120,15 @@ def fitting(limits: ConnectionLimits) -> ConnectionLimits:
     return replace(limits, connections=fewer)
 
 
-def refusal(status: int, phrase: str, what: str, headers: str = "") -> bytes:
+def rejection(status: int, phrase: str, what: str, headers: str = "") -> bytes:
     """An answer without a request, after which the connection ends."""
     closing = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
     return f"HTTP/1.1 {status} {phrase}\r\n{headers}{closing}Content-Length: {len(what)}\r\n\r\n{what}".encode()
 
 
-COME_AGAIN: Final = refusal(503, "Service Unavailable", TOO_MANY, "Retry-After: 5\r\n")
+COME_AGAIN: Final = rejection(503, "Service Unavailable", TOO_MANY, "Retry-After: 5\r\n")
 
 
 def too_slow(header_timeout_s: float) -> bytes:
     """The answer to a client whose request's head does not come."""
-    return refusal(408, "Request Timeout", f"the head of the request was not complete after {header_timeout_s:g} s")
+    return rejection(408, "Request Timeout", f"the head of the request was not complete after {header_timeout_s:g} s")

@@ -112,7 +112,7 @@ router = APIRouter()
     response_model=Answer,
     openapi_extra=OPENAPI,
     responses={
-        400: {"model": Answer, "description": "Some events are refused, the others accepted; or the body is no JSON."},
+        400: {"model": Answer, "description": "Some events are rejected, the others accepted; or the body is no JSON."},
         503: {"model": Answer, "description": "Kafka has not acknowledged some: send those again after Retry-After."},
         **PROBLEMS,
     },

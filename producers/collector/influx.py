@@ -139,12 +139,12 @@ def _said(outcome: tuple[Answer, list[int]]) -> Response:
     if said.undelivered:
         first = next(event.message for event in said.events if event.outcome == "undelivered")
         raise Problem(503, f"{said.undelivered} points are not acknowledged by Kafka: {first}", retry_after_s=RETRY_S)
-    if said.refused:
-        wrong = [event for event in said.events if event.outcome == "refused"]
+    if said.rejected:
+        wrong = [event for event in said.events if event.outcome == "rejected"]
         lines = [
             f"line {numbers[event.index]}: {f'{event.field}: ' if event.field else ''}{event.message}"
             for event in wrong[:TOLD]
         ]
-        more = f"; and {said.refused - TOLD} more" if said.refused > TOLD else ""
-        raise Problem(400, f"partial write: {'; '.join(lines)}{more} dropped={said.refused}")
+        more = f"; and {said.rejected - TOLD} more" if said.rejected > TOLD else ""
+        raise Problem(400, f"partial write: {'; '.join(lines)}{more} dropped={said.rejected}")
     return Response(status_code=204)

@@ -40,7 +40,7 @@ FIELD_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an event is refused: the field, and what is wrong with it and would be right."""
+    """Why an event is rejected: the field, and what is wrong with it and would be right."""
 
     field: str
     message: str
@@ -139,7 +139,7 @@ class Checks:
     def metric(self, sample: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
         """The sample of a counter or timer with all its fields, if a worker would count it.
 
-        How many names and series there may be is known to the workers only; they refuse what is beyond.
+        How many names and series there may be is known to the workers only; they reject what is beyond.
         """
         sample = {"dimensions": {}, "value": 1, **whole_metric(sample, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["Metric"], sample) or metric_fault(sample):

@@ -43,7 +43,7 @@ class LineMapper:
         entry = self._mapping.entry(point.measurement, point.tags)
         if entry is None:
             unmapped = Fault("measurement", f"{point.measurement!r} is not mapped; {FOR_LINES}")
-            return unmapped if self._mapping.others == "refuse" else None
+            return unmapped if self._mapping.others == "reject" else None
         if entry.ignore:
             return None
         made: dict[str, Any] = {"event_id": _id(point), "ts": now_ms if point.ts is None else point.ts}

@@ -137,7 +137,7 @@ class LineMapping(Strict):
         lines: the entries, of which the first that fits counts.
     """
 
-    others: Literal["refuse", "ignore"] = "refuse"
+    others: Literal["reject", "ignore"] = "reject"
     lines: tuple[Entry, ...] = Field(min_length=1)
 
     def entry(self, measurement: str, tags: Mapping[str, str]) -> Entry | None:
@@ -184,7 +184,7 @@ def load_line_mapping(path: Path | None) -> LineMapping:
 
 RIGHT = {
     "lines": "'lines: [{measurement: NAME, event: {}}]', with where, event, counter, timer or ignore",
-    "others": "refuse or ignore",
+    "others": "reject or ignore",
     "measurement": "a name, in which * stands for any letters",
     "where": "a map of tags to texts, such as {metric_type: counter}",
     "event": "a map such as {step: page, os: {value: iOS}}",

@@ -14,7 +14,7 @@ REQUESTS = Counter(
 )
 EVENTS = Counter(
     "funnelwatch_collector_events_total",
-    "Events, by way (events, lines) and outcome (accepted, refused, undelivered).",
+    "Events, by way (events, lines) and outcome (accepted, rejected, undelivered).",
     ["way", "outcome"],
     registry=REGISTRY,
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("funnelwatch.collector")
 
 Checked = dict[str, Any]
-Outcome = Literal["accepted", "refused", "undelivered"]
+Outcome = Literal["accepted", "rejected", "undelivered"]
 
 
 class EventAnswer(BaseModel):
@@ -28,7 +28,7 @@ class EventAnswer(BaseModel):
 
     index: int = Field(description="Its place in the request, from 0.")
     outcome: Outcome = Field(
-        description="accepted: Kafka has it; refused: it is wrong; undelivered: send it again, with this event_id."
+        description="accepted: Kafka has it; rejected: it is wrong; undelivered: send it again, with this event_id."
     )
     event_id: str | None = Field(None, description="Its id, also where the request gave none.")
     field: str | None = Field(None, description="The field that is wrong.")
@@ -39,14 +39,14 @@ class Answer(BaseModel):
     """What became of the events of a request."""
 
     accepted: int
-    refused: int
+    rejected: int
     undelivered: int
     events: list[EventAnswer] = Field(description="In the order of the request.")
 
     @property
     def status(self) -> int:
-        """Of HTTP: 503 where something has to be sent again, 400 where something was refused, else 200."""
-        return 503 if self.undelivered else 400 if self.refused else 200
+        """Of HTTP: 503 where something has to be sent again, 400 where something was rejected, else 200."""
+        return 503 if self.undelivered else 400 if self.rejected else 200
 
 
 LONGEST_MESSAGE = 300
@@ -63,7 +63,7 @@ async def answer(
         turns: for the work of encoding.
         way: how they came, for the metrics.
         checked: whole events and samples (which have a kind), or what is wrong with them.
-        most_bytes: a larger event would be refused by the workers.
+        most_bytes: a larger event would be rejected by the workers.
     """
     answers: list[EventAnswer] = []
     sent: list[EventAnswer] = []
@@ -74,12 +74,12 @@ async def answer(
 
     for index, encoded in enumerate(await turns.map(encode, checked)):
         if isinstance(encoded, Fault):
-            answers.append(_refused(index, encoded))
+            answers.append(_rejected(index, encoded))
             continue
         one, message = encoded
         if len(message.value) > most_bytes:
             wrong = Fault("contexts", f"the event has {len(message.value)} bytes, more than {most_bytes}")
-            answers.append(_refused(index, wrong, one["event_id"]))
+            answers.append(_rejected(index, wrong, one["event_id"]))
             continue
         answers.append(EventAnswer(index=index, outcome="accepted", event_id=one["event_id"]))
         sent.append(answers[-1])
@@ -89,7 +89,7 @@ async def answer(
         if wrong_with is not None:
             event.outcome, event.message = "undelivered", wrong_with
     DELIVERY_SECONDS.observe(time.monotonic() - began)
-    counts = dict.fromkeys(("accepted", "refused", "undelivered"), 0)
+    counts = dict.fromkeys(("accepted", "rejected", "undelivered"), 0)
     for event in answers:
         counts[event.outcome] += 1
     for outcome, count in counts.items():
@@ -99,9 +99,9 @@ async def answer(
     return Answer(**counts, events=answers)
 
 
-def _refused(index: int, fault: Fault, event_id: str | None = None) -> EventAnswer:
+def _rejected(index: int, fault: Fault, event_id: str | None = None) -> EventAnswer:
     field, message = _cut(fault.field), _cut(fault.message)
-    return EventAnswer(index=index, outcome="refused", event_id=event_id, field=field, message=message)
+    return EventAnswer(index=index, outcome="rejected", event_id=event_id, field=field, message=message)
 
 
 def _cut(text: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 EXAMPLES = 3
-"""Of each reason, so many refused lines are shown."""
+"""Of each reason, so many rejected lines are shown."""
 
 _encode = Encoder("FunnelEvent")
 
@@ -32,30 +32,30 @@ class Account:
         lines: rows read.
         events: events made.
         nothing: rows that make no event, and should not.
-        refused: refused rows by reason.
-        examples: the first refused rows of each reason, as ``file:line: fault``.
+        rejected: rejected rows by reason.
+        examples: the first rejected rows of each reason, as ``file:line: fault``.
         read_bytes: bytes read of the files on disk.
-        notes: what a person should know of files of which nothing was refused, such as that one is empty.
+        notes: what a person should know of files of which nothing was rejected, such as that one is empty.
     """
 
     lines: int = 0
     events: int = 0
     nothing: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     read_bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def refuse(self, place: str, refused: Rejected) -> None:
-        """Note a refused row."""
-        self.refused[refused.reason] += 1
-        examples = self.examples.setdefault(refused.reason, [])
+    def reject(self, place: str, rejected: Rejected) -> None:
+        """Note a rejected row."""
+        self.rejected[rejected.reason] += 1
+        examples = self.examples.setdefault(rejected.reason, [])
         if len(examples) < EXAMPLES:
-            examples.append(f"{place}: {refused.detail[:200]}")
+            examples.append(f"{place}: {rejected.detail[:200]}")
 
 
 def events_of(paths: Sequence[str], to_events: ToEvents, account: Account) -> Iterator[dict[str, Any]]:
-    """The events of files, one after the other; what is refused is in the account, and stops nothing.
+    """The events of files, one after the other; what is rejected is in the account, and stops nothing.
 
     Args:
         paths: files; ``-`` is stdin.
@@ -73,8 +73,8 @@ def events_of(paths: Sequence[str], to_events: ToEvents, account: Account) -> It
                 account.read_bytes = before + file.read_bytes
                 try:
                     events = _checked(row, to_events)
-                except Rejected as refused:
-                    account.refuse(f"{file.name}:{row.line}", refused)
+                except Rejected as rejected:
+                    account.reject(f"{file.name}:{row.line}", rejected)
                     continue
                 account.nothing += not events
                 account.events += len(events)
@@ -85,13 +85,13 @@ def events_of(paths: Sequence[str], to_events: ToEvents, account: Account) -> It
 
 
 def _checked(row: Row, to_events: ToEvents) -> list[dict[str, Any]]:
-    """The events of a row, none of which the encoder or the stream would refuse.
+    """The events of a row, none of which the encoder or the stream would reject.
 
     Raises:
         Rejected: the row is none, makes none, or makes one that cannot be.
     """
     if row.values is None:
-        raise row.refused or Rejected("NO_ROW", "is empty")
+        raise row.rejected or Rejected("NO_ROW", "is empty")
     events = to_events(row.values, row.line)
     for event in events:
         try:

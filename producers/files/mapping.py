@@ -179,7 +179,7 @@ class Mapping(Strict):
     contexts: dict[Name, AsColumn] = {}
     event: AsColumn
     events: Annotated[dict[Name, Annotated[list[Made], AfterValidator(_made_once)]], Field(min_length=1)]
-    other_events: Literal["refuse", "ignore"] = "refuse"
+    other_events: Literal["reject", "ignore"] = "reject"
     once_per_session: Annotated[bool, Field(strict=True)] = False
     remember_sessions: Annotated[Whole, Field(ge=1)] = 100_000
 
@@ -249,7 +249,7 @@ RIGHT = {
     "events": "a map such as {form_shown: [{step: form, phase: IMPRESSION}]}",
     "values": "a map of texts to texts, such as {ios: iOS}",
     "contexts": "a map such as {country: COLUMN}",
-    "other_events": "refuse or ignore",
+    "other_events": "reject or ignore",
     "once_per_session": "true or false",
     "remember_sessions": "a whole number from 1, such as 100000",
     "ts": "a column, or {column: at, format: ms}",

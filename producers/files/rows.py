@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_LINE = 4_000_000
-"""A longer line is refused, bytes: Kafka takes no such event either, and a file without line ends must not fill the
+"""A longer line is rejected, bytes: Kafka takes no such event either, and a file without line ends must not fill the
 memory."""
 
 CSV_SUFFIXES = {".csv", ".tsv"}
@@ -59,13 +59,13 @@ class Row(NamedTuple):
 
     Attributes:
         line: its number in the file, from 1.
-        values: what it has, by column; None where it is refused.
-        refused: why it is no row.
+        values: what it has, by column; None where it is rejected.
+        rejected: why it is no row.
     """
 
     line: int
     values: dict[str, Any] | None
-    refused: Rejected | None = None
+    rejected: Rejected | None = None
 
 
 class InputFile:
@@ -74,7 +74,7 @@ class InputFile:
     Attributes:
         name: for messages.
         size: bytes on disk, for progress; None where it is unknown.
-        note: what a person should know though nothing is refused, such as that there are no rows.
+        note: what a person should know though nothing is rejected, such as that there are no rows.
 
     Raises:
         UnreadableFile: it is of a format that is not read here; the message says what to do.
@@ -141,7 +141,7 @@ class InputFile:
                 yield _json_row(number, line)
 
     def _check_json(self, number: int, line: bytes) -> None:
-        """Refuse a file that holds one JSON value over many lines."""
+        """Reject a file that holds one JSON value over many lines."""
         text = line.strip()
         if text.startswith(b"["):
             what = "is a JSON array; right would be JSON Lines, an object a line: jq -c '.[]' FILE"
@@ -151,7 +151,7 @@ class InputFile:
             raise UnreadableFile(f"{self.name}:{number}: {what}")
 
     def _csv_rows(self) -> Iterator[Row]:
-        # Bytes that are no UTF-8 become lone surrogates: the encoder refuses the row, not the whole file.
+        # Bytes that are no UTF-8 become lone surrogates: the encoder rejects the row, not the whole file.
         text = io.TextIOWrapper(self._data, encoding="utf-8-sig", errors="surrogateescape", newline="")
         lines = _bounded_lines(text)
         before = 0
@@ -246,7 +246,7 @@ def open_input(path: str) -> Iterator[InputFile]:
 
 
 def _check_format(name: str, head: bytes, *, packed: bool) -> None:
-    """Refuse what is neither CSV nor JSON Lines, by its first bytes; ``packed``: they were in gzip.
+    """Reject what is neither CSV nor JSON Lines, by its first bytes; ``packed``: they were in gzip.
 
     Raises:
         UnreadableFile: says what to do.

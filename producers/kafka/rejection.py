@@ -1,4 +1,4 @@
-"""Whether a Kafka that gives no answer refuses the login: librdkafka's calls say of both that the transport failed."""
+"""Whether a Kafka that gives no answer rejects the login: librdkafka's calls say of both that the transport failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from funnelwatch.schemas.redaction import redacted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - they have no other name
+REJECTED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - they have no other name
 AWAY = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 ASK_S = 3.0
 ADVICE = "See that user, password and certificates are right in FUNNELWATCH_KAFKA_CONFIG"
@@ -33,7 +33,7 @@ def kafka_rejection(config: Mapping[str, Any], timeout_s: float = ASK_S) -> str 
     while time.monotonic() < deadline:
         client.poll(0.05)
         for error in errors:
-            if error.code() in REFUSED:
+            if error.code() in REJECTED:
                 # "sasl_ssl://host:9092/bootstrap: REASON (after 122ms in state AUTH_REQ)"
                 return redacted(error.str().split(": ", 1)[-1].split(" (after ")[0])
         if any(error.code() == AWAY for error in errors):

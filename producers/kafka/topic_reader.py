@@ -212,7 +212,7 @@ class TopicReader:
             positions: partition to the offset to begin with, where it is neither now nor the beginning.
 
         Raises:
-            KafkaException: Kafka does not answer at the start, or refuses this reader for good.
+            KafkaException: Kafka does not answer at the start, or rejects this reader for good.
         """
         followed: set[int] = set()
         numbers = self.partitions()

@@ -69,9 +69,9 @@ def _there(admin: AdminClient, settings: Settings, timeout_s: float) -> set[str]
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
-        if refusal := kafka_rejection(settings.kafka()):
+        if rejection := kafka_rejection(settings.kafka()):
             raise KafkaUnreachable(
-                f"Kafka at {_where(settings)} refuses the connection: {refusal}. {ADVICE}"
+                f"Kafka at {_where(settings)} rejects the connection: {rejection}. {ADVICE}"
             ) from error
         raise KafkaUnreachable(
             f"Kafka at {_where(settings)} does not answer within {timeout_s:.0f} s "

@@ -98,7 +98,7 @@ class Incident:
     where: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse an incident that cannot be.
+        """Reject an incident that cannot be.
 
         Raises:
             ValueError: the message names what is wrong.

@@ -35,7 +35,7 @@ class Outcome(StrEnum):
     """What is to be done with a message after an attempt."""
 
     SENT = "sent"
-    REFUSED = "refused"
+    REJECTED = "rejected"
     """The other side says that the message itself is wrong: to send it again would change nothing."""
     LATER = "later"
     """The route is of no use now: outage, too many requests, wrong credentials. The receiver has not taken it."""
@@ -58,7 +58,7 @@ class DeliveryResult:
 
 OF_THE_ROUTE = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 423, 424, 425, 426, 429})
 """HTTP statuses below 500 that blame the route (key, address, quota, moment): a person or time mends it. The others
-from 400 on blame the message: the same again would be refused again."""
+from 400 on blame the message: the same again would be rejected again."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -143,7 +143,7 @@ def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, 
             wait_s = retry_after(error.headers.get("Retry-After"), time.time())
         is_final = http.HTTPStatus.BAD_REQUEST <= error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
         is_final = is_final and error.code not in OF_THE_ROUTE
-        return DeliveryResult(Outcome.REFUSED if is_final else Outcome.LATER, text, wait_s)
+        return DeliveryResult(Outcome.REJECTED if is_final else Outcome.LATER, text, wait_s)
     except (OSError, http.client.HTTPException) as error:
         return no_answer(error, bound)
 

@@ -34,7 +34,7 @@ QUIT_S = 1.0
 OWN_NAME_S = 2.0
 READY = 220
 PERMANENT = 500
-"""SMTP reply codes from here on (RFC 5321, 4.2.1) say that the same again would be refused again."""
+"""SMTP reply codes from here on (RFC 5321, 4.2.1) say that the same again would be rejected again."""
 
 
 def _mailbox(value: str) -> str:
@@ -101,20 +101,20 @@ class Email(Receiver):
             session = self._session(bound)
             if self.username:
                 session.login(self.username, revealed(self.password))
-            refused = session.send_message(message)
+            rejected = session.send_message(message)
             session.leave()
         except smtplib.SMTPRecipientsRefused as error:
             return _of_codes(error.recipients)
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             text = f"{error.smtp_code} {_text(error.smtp_error)}"
-            return DeliveryResult(Outcome.REFUSED if error.smtp_code >= PERMANENT else Outcome.LATER, text)
+            return DeliveryResult(Outcome.REJECTED if error.smtp_code >= PERMANENT else Outcome.LATER, text)
         except (smtplib.SMTPException, OSError) as error:
             return no_answer(error, bound)
         finally:
             if session is not None:
                 session.close()
-        if refused:
-            return DeliveryResult(Outcome.SENT, f"accepted, but not for {_of_codes(refused).text}")
+        if rejected:
+            return DeliveryResult(Outcome.SENT, f"accepted, but not for {_of_codes(rejected).text}")
         return DeliveryResult(Outcome.SENT, "250 accepted")
 
     def message(self, alert: Mapping[str, Any], now_ms: int) -> EmailMessage:
@@ -205,10 +205,10 @@ def _own_name() -> str:
 
 
 def _of_codes(recipients: Mapping[str, tuple[int, bytes]]) -> DeliveryResult:
-    """One answer for recipients of whom each was refused for a reason of its own; later if any may still take it."""
+    """One answer for recipients of whom each was rejected for a reason of its own; later if any may still take it."""
     text = "; ".join(f"{name}: {code} {_text(said)}" for name, (code, said) in recipients.items())
     final = all(code >= PERMANENT for code, _ in recipients.values())
-    return DeliveryResult(Outcome.REFUSED if final else Outcome.LATER, redacted(text)[:SHOWN])
+    return DeliveryResult(Outcome.REJECTED if final else Outcome.LATER, redacted(text)[:SHOWN])
 
 
 def _text(said: bytes | str) -> str:

@@ -93,7 +93,7 @@ class Notifier:
 
         Raises:
             WindowLengthError, psycopg.Error: the database is not to be used, which waiting does not mend.
-            KafkaException: Kafka refuses this client for good.
+            KafkaException: Kafka rejects this client for good.
         """
         try:
             self._work()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Severity = Literal["critical", "error", "warning", "info"]
 
 SUMMARY_CHARACTERS = 1024
-"""Longer summaries are refused by PagerDuty."""
+"""Longer summaries are rejected by PagerDuty."""
 
 ANNOTATIONS = 20
 

@@ -116,7 +116,7 @@ Span = Annotated[float, BeforeValidator(seconds)]
 
 
 class Checked(BaseModel):
-    """A part of the file: what nobody reads is refused."""
+    """A part of the file: what nobody reads is rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

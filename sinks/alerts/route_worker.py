@@ -112,7 +112,7 @@ class RouteWorker:
         self._try_again_at = 0.0
         self._unnoted: Result | None = None
         self._logged = ("", 0.0)
-        for outcome in ("sent", "refused", "given_up", "unanswered"):
+        for outcome in ("sent", "rejected", "given_up", "unanswered"):
             metrics.DECIDED.labels(route.name, outcome)  # a counter that begins at 1 has not risen, to Prometheus
         self._thread = threading.Thread(target=self._run, name=f"lane {route.name}")
 
@@ -247,9 +247,9 @@ class RouteWorker:
             metrics.LAST.labels(self.route.name).set(self._now_ms() / 1000)
             log.info("%s sent: %s", said, text)
             return 0.0
-        if answer.outcome is Outcome.REFUSED:
+        if answer.outcome is Outcome.REJECTED:
             self._failures = 0
-            log.error("%s refused for good: %s", said, text)
+            log.error("%s rejected for good: %s", said, text)
             return 0.0
         lane_pause_s = self._failed(answer)
         if outcome is not None:
@@ -268,11 +268,11 @@ class RouteWorker:
             return DeliveryResult(Outcome.LATER, f"{type(error).__name__}: {error}")
         except Exception as error:  # a bug: the same message would fail again, and others must go on
             log.exception("%s: unexpected", said)
-            return DeliveryResult(Outcome.REFUSED, f"{type(error).__name__}: {error}")
+            return DeliveryResult(Outcome.REJECTED, f"{type(error).__name__}: {error}")
 
     def _decide(self, waiting: Waiting, answer: DeliveryResult) -> tuple[str | None, float]:
         """What a message is done with, None while it is tried again; and the pause until it is, s."""
-        if answer.outcome in {Outcome.SENT, Outcome.REFUSED}:
+        if answer.outcome in {Outcome.SENT, Outcome.REJECTED}:
             return str(answer.outcome), 0.0
         if answer.outcome is Outcome.UNANSWERED and not self.route.is_repeatable:
             if waiting.unanswered >= len(UNANSWERED_PAUSES_S) or waiting.age_s >= self.route.give_up_after:

@@ -1,7 +1,7 @@
 """Any HTTP endpoint: the alert as JSON, signed so that whoever receives it can tell who said it, and when.
 
 The signature is HMAC-SHA256 over ``TIMESTAMP.BODY`` in the header ``Funnelwatch-Signature: t=TIMESTAMP,v1=HEX``, the
-timestamp being Unix seconds of the attempt: a receiver that refuses old ones cannot be fooled by a replay.
+timestamp being Unix seconds of the attempt: a receiver that rejects old ones cannot be fooled by a replay.
 """
 
 from __future__ import annotations

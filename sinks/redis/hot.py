@@ -11,7 +11,7 @@ its data has no epoch; one that was restored from an older state has marks that 
 Readers ask ``is_whole``: while a copy is under way they read the database.
 
 Only a repair lowers counts (``repair``). Totals that a writer, perhaps a frozen one, has from before it must not raise
-them again: each writer says how many repairs it knows of, and one that knows too few is refused.
+them again: each writer says how many repairs it knows of, and one that knows too few is rejected.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ FIELDS_AT_ONCE = 5_000
 """At most about this many counts in one call, so that other clients of the server are not kept waiting."""
 
 Outage = (redis.RedisError, OSError)
-"""Redis is away, full, read-only, or refuses: whatever it is, counting goes on without it and the copy is owed."""
+"""Redis is away, full, read-only, or rejects: whatever it is, counting goes on without it and the copy is owed."""
 
 LOST, REPAIRED, CONTINUED, GAP = 0, -1, 1, 2
 """What the script of a write answers."""

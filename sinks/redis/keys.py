@@ -3,7 +3,7 @@
 | key | type | holds |
 |---|---|---|
 | ``{PREFIX}:epoch`` | string | names this life of the data; a server that lost its data has none |
-| ``{PREFIX}:repairs`` | string | how often counts were repaired; totals of before a repair are refused |
+| ``{PREFIX}:repairs`` | string | how often counts were repaired; totals of before a repair are rejected |
 | ``{PREFIX}:copies`` | string | how many copies of all hot windows were begun |
 | ``{PREFIX}:whole`` | string | epoch, number of the copy, and the start (ms) from which on every window is complete |
 | ``{PREFIX}:copied:TOPIC`` | hash | partition to the mark up to which its counts are here (``Mark``) |

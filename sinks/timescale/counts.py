@@ -75,7 +75,7 @@ class CountStore:
 
     Args:
         database: where they are.
-        duplicate_horizon_s: refused records are remembered for this long, by Kafka's timestamps, s.
+        duplicate_horizon_s: rejected records are remembered for this long, by Kafka's timestamps, s.
     """
 
     def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
@@ -145,10 +145,10 @@ class CountStore:
             run(cursor, "mark_late", parameters)
         return sum(late.values())
 
-    def refused_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
-        """The offsets from ``from_offset`` on that were refused, within the duplicate horizon."""
+    def rejected_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
+        """The offsets from ``from_offset`` on that were rejected, within the duplicate horizon."""
         parameters = {"topic": topic, "partition": partition, "from_offset": from_offset}
-        return frozenset(row["refused_offset"] for row in self._database.query("read_refused", parameters))
+        return frozenset(row["rejected_offset"] for row in self._database.query("read_rejected", parameters))
 
     def start(self, topic: str, topic_id: str, beginnings: dict[int, int]) -> dict[int, Progress]:
         """How far partitions are counted; one that was never counted starts at its beginning.
@@ -197,7 +197,7 @@ class CountStore:
         return dict(map(row_duration, rows))
 
     def dealt_with(self, topic: str) -> Row:
-        """How many records of a topic were ``accepted``, ``refused`` and ``duplicates``."""
+        """How many records of a topic were ``accepted``, ``rejected`` and ``duplicates``."""
         return self._database.query("dealt_with", {"topic": topic})[0]
 
     def counted(self) -> int:
@@ -236,7 +236,7 @@ def lock_batches(
 
 
 def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: float) -> None:
-    """Move a partition on behind a batch, and remember for ``horizon_s`` which of its records were refused."""
+    """Move a partition on behind a batch, and remember for ``horizon_s`` which of its records were rejected."""
     run(
         cursor,
         "move_progress",
@@ -247,21 +247,21 @@ def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: 
             "log_time_ms": batch.log_time,
             "watermark_ms": batch.watermark,
             "accepted": batch.accepted,
-            "refused": batch.refused,
+            "rejected": batch.rejected,
             "duplicates": batch.duplicates,
         },
     )
-    if batch.refused_offsets:
+    if batch.rejected_offsets:
         parameters = {
             "topic": topic,
             "partition": batch.partition,
             "log_time_ms": batch.log_time,
-            "offsets": batch.refused_offsets,
+            "offsets": batch.rejected_offsets,
             "horizon_s": horizon_s,
         }
-        run(cursor, "forget_refused", parameters)
-        youngest = batch.log_time if batch.refused_log_time is None else batch.refused_log_time
-        run(cursor, "note_refused", parameters | {"log_time_ms": youngest})
+        run(cursor, "forget_rejected", parameters)
+        youngest = batch.log_time if batch.rejected_log_time is None else batch.rejected_log_time
+        run(cursor, "note_rejected", parameters | {"log_time_ms": youngest})
 
 
 def key_columns(keys: Iterable[CountKey]) -> dict[str, str]:

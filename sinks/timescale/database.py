@@ -94,7 +94,7 @@ class Database:
         """A cursor within a transaction: committed at the end, rolled back on an error.
 
         Raises:
-            psycopg.Error: the database refused something or went away; whether a commit under way took effect is then
+            psycopg.Error: the database rejected something or went away; whether a commit under way took effect is then
                 unknown, so that whoever repeats it must be able to tell (``stream_progress`` is there for that).
         """
         connection = self.connection()
@@ -112,7 +112,7 @@ class Database:
         """A cursor for what the server does not run within a transaction; each statement is committed by itself.
 
         Raises:
-            psycopg.Error: the database refused something or went away.
+            psycopg.Error: the database rejected something or went away.
         """
         connection = self.connection()
         try:

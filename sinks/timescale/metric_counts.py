@@ -83,7 +83,7 @@ class MetricStore:
 
     Args:
         database: where they are.
-        duplicate_horizon_s: refused records are remembered for this long, by Kafka's timestamps, s.
+        duplicate_horizon_s: rejected records are remembered for this long, by Kafka's timestamps, s.
     """
 
     def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
@@ -93,7 +93,7 @@ class MetricStore:
     def admit(
         self, wanted: Iterable[MetricSeries], max_names: int, max_series: int
     ) -> Mapping[MetricSeries, Admission]:
-        """The number of each series, made where it is new and there is room; or why it is refused.
+        """The number of each series, made where it is new and there is room; or why it is rejected.
 
         What is made stays made although its samples are flushed later: to do it again does no harm.
 

@@ -144,12 +144,12 @@ def follow_dropped(database: Database) -> None:
 def refresh_rollups(database: Database, patience: Patience = DEFAULT_PATIENCE) -> None:
     """With TimescaleDB: materialize what has changed of all rollups, piece by piece.
 
-    A job may be refreshing the same rollup. The extension then waits, refuses (``lock_not_available``) or says that
-    nothing is left to do, by its version; so the job is waited for, and a refusal is tried again.
+    A job may be refreshing the same rollup. The extension then waits, rejects (``lock_not_available``) or says that
+    nothing is left to do, by its version; so the job is waited for, and a rejection is tried again.
 
     Raises:
         RefreshBusyError: another refresh has kept this one off for longer than ``patience`` allows.
-        psycopg.Error: the database refused something else or went away; what is done stays done.
+        psycopg.Error: the database rejected something else or went away; what is done stays done.
     """
     for level, plan in REFRESHES.items():
         for what in ROLLED_UP:

@@ -1,4 +1,4 @@
-"""Which refused records were produced again."""
+"""Which rejected records were produced again."""
 
 from __future__ import annotations
 

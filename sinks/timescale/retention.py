@@ -8,7 +8,7 @@ into archives that they are made of as well (``archive``). Both answer the same.
 No event may come for counts that are dropped already: a continuous aggregate would be made anew from what is left. So
 windows must be kept longer than an event may be old; the settings insist on that. And because settings change, and
 differ between workers, the database remembers how far back each level was ever dropped (``dropped_before``): nothing
-that is made of the level is refreshed before that, and workers refuse events that would be counted there
+that is made of the level is refreshed before that, and workers reject events that would be counted there
 (``countable_from``).
 """
 

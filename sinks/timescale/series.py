@@ -37,7 +37,7 @@ class SeriesStore:
         self._known: dict[str, FunnelSeries] = {}
 
     def admit(self, wanted: Iterable[Series]) -> Mapping[Series, Admission]:
-        """What each series counts as, or why it is refused.
+        """What each series counts as, or why it is rejected.
 
         What is stored stays stored although its events are flushed later: to do it again does no harm.
 

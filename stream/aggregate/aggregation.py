@@ -39,7 +39,7 @@ def aggregate(
     events, start = judged.accepted, max(judged.start_offset, from_offset)
     if from_offset > judged.start_offset:
         events = events.where(events.offsets >= start)
-    refused = [one for one in judged.refused if one.record.offset >= start]
+    rejected = [one for one in judged.rejected if one.record.offset >= start]
     return PartitionCounts(
         partition=judged.partition,
         start_offset=start,
@@ -47,13 +47,13 @@ def aggregate(
         counts=counts_of(events, window_ms),
         durations=durations_of(events, window_ms),
         accepted=events.ts.size,
-        refused=len(refused),
+        rejected=len(rejected),
         duplicates=int(np.count_nonzero(judged.duplicates >= start)),
         watermark=watermark_of(judged, disorder_ms, now_ms),
-        refused_offsets=[one.record.offset for one in refused if one.reason not in NEVER_EVENTS],
+        rejected_offsets=[one.record.offset for one in rejected if one.reason not in NEVER_EVENTS],
         # Too early only makes a worker read more of the log again; too late would hide ids from it.
         log_time=_past(judged.oldest_log_time if judged.is_cut else judged.log_time, now_ms),
-        refused_log_time=_past(judged.log_time, now_ms),
+        rejected_log_time=_past(judged.log_time, now_ms),
     )
 
 

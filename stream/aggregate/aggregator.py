@@ -4,7 +4,7 @@ A Redis that is away delays nothing: ``cache_debt`` notes the windows that it la
 writes them later.
 
 The order matters. Dead letters are acknowledged before a fetch comes here, and so before the flush moves the progress
-on: no refused record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
+on: no rejected record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
 more than the database. A crash between any two leaves work to be repeated, and each is harmless when repeated.
 
 Whatever was judged while the flush before took its time is flushed together: a flush costs by its rows, and what is
@@ -30,7 +30,7 @@ from funnelwatch.sinks.retry import RetryPolicy, is_server_away
 from funnelwatch.sinks.timescale.counts import MisplacedError
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
-from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, refuse
+from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
 from funnelwatch.stream.intake.polled_batch import flush_groups
 from funnelwatch.stream.intake.validator import ValidatedBatch, joined
 from funnelwatch.stream.worker import metrics
@@ -139,7 +139,7 @@ class Aggregator:
     def _count_apart(
         self, isolation: Isolation, assigned: PartitionAssignment, verdict: ValidatedBatch, now_ms: int
     ) -> None:
-        """Count a batch in ever smaller parts, in order; an event that the database rejects is refused."""
+        """Count a batch in ever smaller parts, in order; an event that the database rejects is rejected."""
         rejections: list[RejectedByDatabase] = []
         parts = [verdict]
         while parts:
@@ -166,7 +166,7 @@ class Aggregator:
         it meanwhile, or it is to be read anew, as the next try finds.
         """
         settings, offset = self._settings, int(part.accepted.offsets[0])
-        empty = refuse(part, np.ones(1, np.bool_), [])
+        empty = reject(part, np.ones(1, np.bool_), [])
         disorder_ms = int(settings.allowed_disorder_s * 1000)
         tries = 0
 
@@ -204,7 +204,7 @@ class Aggregator:
         }
         while pending:
             batches = [counts for _, _, counts in pending.values()]
-            # All of one fetch have the same; if not, the flush refuses, and the worker starts anew.
+            # All of one fetch have the same; if not, the flush rejects, and the worker starts anew.
             topic_id = next(iter(pending.values()))[0].topic_id
             started = time.perf_counter()
             try:
@@ -242,9 +242,9 @@ class Aggregator:
                 continue
             accepted += counts.accepted
             metrics.DUPLICATES.inc(counts.duplicates)
-            for refused in verdict.refused:
-                if refused.record.offset >= counts.start_offset:
-                    metrics.REFUSED.labels(refused.reason).inc()
+            for rejected in verdict.rejected:
+                if rejected.record.offset >= counts.start_offset:
+                    metrics.REJECTED.labels(rejected.reason).inc()
         self.counted += accepted
         metrics.ACCEPTED.inc(accepted)
         metrics.LATE.inc(flushed.late)

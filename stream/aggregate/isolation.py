@@ -52,7 +52,7 @@ def detail_of(error: psycopg.Error) -> str:
 
 
 def admitted_apart(admit: Admit, wanted: Iterable[Series]) -> dict[Series, Admission]:
-    """What series count as; those that the database rejects are found by halves, and refused.
+    """What series count as; those that the database rejects are found by halves, and rejected.
 
     Raises:
         psycopg.Error: an outage, or an error that is no series' fault.
@@ -84,10 +84,10 @@ def alike(events: Events, one: Events, window_ms: int) -> Flags:
     return same
 
 
-def refuse(judged: ValidatedBatch, which: Flags, refused: list[Rejected]) -> ValidatedBatch:
-    """A batch with some of its accepted events refused instead."""
-    together = sorted([*judged.refused, *refused], key=lambda one: one.record.offset)
-    return replace(judged, accepted=judged.accepted.where(~which), refused=together)
+def reject(judged: ValidatedBatch, which: Flags, rejected: list[Rejected]) -> ValidatedBatch:
+    """A batch with some of its accepted events rejected instead."""
+    together = sorted([*judged.rejected, *rejected], key=lambda one: one.record.offset)
+    return replace(judged, accepted=judged.accepted.where(~which), rejected=together)
 
 
 class Isolation:
@@ -124,17 +124,17 @@ class Isolation:
                 details |= dict.fromkeys(found.tolist(), rejection.detail)
         if not details:
             return judged
-        refused = [
+        rejected = [
             Rejected(record, str(RejectionReason.NOT_STORED), details[record.offset])
             for record in self._records(judged.partition, details)
         ]
-        ids = self._ids([one.record for one in refused])
+        ids = self._ids([one.record for one in rejected])
         if self._dead_letters is None:
             self._dead_letters = self._make_dead_letters()
-        self._dead_letters.send(judged.partition, refused)
+        self._dead_letters.send(judged.partition, rejected)
         assigned.seen.forget(digests_of(ids))
         which = np.isin(events.offsets, np.fromiter(details, np.int64))
-        return refuse(judged, which, [one.without_bytes() for one in refused])
+        return reject(judged, which, [one.without_bytes() for one in rejected])
 
     def _records(self, partition: int, offsets: Collection[int]) -> list[Record]:
         """The records as Kafka has them; judged events have lost their bytes. One that was trimmed comes without."""
@@ -167,7 +167,7 @@ def _between(judged: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
         end,
         judged.log_time,
         accepted.where((accepted.offsets >= start) & (accepted.offsets < end)),
-        [one for one in judged.refused if start <= one.record.offset < end],
+        [one for one in judged.rejected if start <= one.record.offset < end],
         duplicates[(duplicates >= start) & (duplicates < end)],
         oldest_log_time=judged.oldest_log_time,
         is_cut=judged.is_cut or end < judged.next_offset,

@@ -1,4 +1,4 @@
-"""What a worker does with a fetch of counters and timers: judge, send the refused away, flush, commit.
+"""What a worker does with a fetch of counters and timers: judge, send the rejected away, flush, commit.
 
 The order, and what a crash between any two leaves to be repeated, is that of events (``stream.aggregate.aggregator``).
 """
@@ -47,7 +47,7 @@ class MetricAggregator:
         fetcher: reads the topic.
         judge: decides about a record.
         store: where they are counted.
-        dead_letters: where refused records go.
+        dead_letters: where rejected records go.
         stopping: set when the worker stops.
         now_ms: the wall clock.
     """
@@ -98,8 +98,8 @@ class MetricAggregator:
             self._verdict(assigned, batch, now_ms)
         judged = [(assigned, self._verdict(assigned, batch, now_ms)) for assigned, batch in fetch.batches]
         for assigned, verdict in judged:
-            if verdict.refused:
-                send = partial(self._dead_letters.send, assigned.partition, verdict.refused)
+            if verdict.rejected:
+                send = partial(self._dead_letters.send, assigned.partition, verdict.rejected)
                 self._wait_for("Kafka: dead letters", send)
         if judged:
             self._flush(judged, now_ms)
@@ -107,16 +107,16 @@ class MetricAggregator:
     def _verdict(self, assigned: PartitionAssignment, batch: RecordBatch, now_ms: int) -> ValidatedMetrics:
         judged = self._wait_for("schema registry: metrics", partial(self._judge, batch, now_ms))
         new = dict.fromkeys(series for _, series, _ in judged.read if series not in self._numbers)
-        refused: dict[MetricSeries, RejectedError] = {}
+        rejected: dict[MetricSeries, RejectedError] = {}
         for series, admission in self._admitted(list(new)):
             if isinstance(admission, RejectedError):
-                refused[series] = admission
+                rejected[series] = admission
             else:
                 self._numbers[series] = admission
-        return settled(judged, refused, assigned.seen, now_ms)
+        return settled(judged, rejected, assigned.seen, now_ms)
 
     def _admitted(self, new: list[MetricSeries]) -> Iterator[tuple[MetricSeries, Admission]]:
-        """What becomes of new series; those that the database rejects are found by halves, and refused."""
+        """What becomes of new series; those that the database rejects are found by halves, and rejected."""
         if not new:
             return
         settings = self._settings
@@ -143,7 +143,7 @@ class MetricAggregator:
                 self._count_apart(assigned, verdict, now_ms)
 
     def _count_apart(self, assigned: PartitionAssignment, verdict: ValidatedMetrics, now_ms: int) -> None:
-        """Count a batch in ever smaller parts, in order; a sample that the database rejects is refused."""
+        """Count a batch in ever smaller parts, in order; a sample that the database rejects is rejected."""
         rejected: dict[tuple[MetricSeries, int, int], str] = {}
         parts = [verdict]
         while parts:
@@ -173,11 +173,11 @@ class MetricAggregator:
         if not details:
             return part
 
-        def refused(record: Record) -> Rejected:
+        def as_rejected(record: Record) -> Rejected:
             return Rejected(record, str(RejectionReason.NOT_STORED), details[record.offset])
 
-        less = part.without(lambda sample: sample.offset in details, refused)
-        letters = [one for one in less.refused if one.record.offset in details]
+        less = part.without(lambda sample: sample.offset in details, as_rejected)
+        letters = [one for one in less.rejected if one.record.offset in details]
         send = partial(self._dead_letters.send, assigned.partition, letters)
         self._wait_for("Kafka: dead letters", send)
         ids = [self._judge.decode(one.record.value)["event_id"] for one in letters]
@@ -246,5 +246,5 @@ class MetricAggregator:
     def _account(self, counted: list[PartitionMetrics]) -> None:
         for found in counted:
             metrics.METRIC_SAMPLES.labels("accepted").inc(found.place.accepted)
-            metrics.METRIC_SAMPLES.labels("refused").inc(found.place.refused)
+            metrics.METRIC_SAMPLES.labels("rejected").inc(found.place.rejected)
             metrics.METRIC_SAMPLES.labels("duplicate").inc(found.place.duplicates)

@@ -44,7 +44,7 @@ class ValidatedMetrics:
     batch: RecordBatch
     read: list[tuple[Record, MetricSeries, dict[str, Any]]] = field(default_factory=list)
     accepted: list[Sample] = field(default_factory=list)
-    refused: list[Rejected] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
 
     def halves(self) -> list[ValidatedMetrics]:
@@ -52,15 +52,15 @@ class ValidatedMetrics:
         at = self.accepted[len(self.accepted) // 2].offset
         return [self._between(self.batch.start_offset, at), self._between(at, self.batch.next_offset)]
 
-    def without(self, which: Callable[[Sample], bool], refused: Callable[[Record], Rejected]) -> ValidatedMetrics:
-        """The batch with some of its accepted samples refused instead."""
+    def without(self, which: Callable[[Sample], bool], rejected: Callable[[Record], Rejected]) -> ValidatedMetrics:
+        """The batch with some of its accepted samples rejected instead."""
         taken = {sample.offset for sample in self.accepted if which(sample)}
         records = self.batch.records
-        again = [refused(records[at]) for at in np.flatnonzero(np.isin(records.offsets, list(taken))).tolist()]
+        again = [rejected(records[at]) for at in np.flatnonzero(np.isin(records.offsets, list(taken))).tolist()]
         return replace(
             self,
             accepted=[sample for sample in self.accepted if sample.offset not in taken],
-            refused=[*self.refused, *again],
+            rejected=[*self.rejected, *again],
         )
 
     def _between(self, start: int, end: int) -> ValidatedMetrics:
@@ -69,7 +69,7 @@ class ValidatedMetrics:
         return ValidatedMetrics(
             RecordBatch(batch.partition, start, end, records),
             accepted=[sample for sample in self.accepted if start <= sample.offset < end],
-            refused=[one for one in self.refused if start <= one.record.offset < end],
+            rejected=[one for one in self.rejected if start <= one.record.offset < end],
             duplicates=[offset for offset in self.duplicates if start <= offset < end],
         )
 
@@ -81,7 +81,7 @@ class MetricValidator:
     Attributes:
         decode: bytes to sample; raises ``Undecodable`` for bytes that are none, anything else for an outage.
         limits: how far a sample's time may be from now.
-        max_value_bytes: a larger value is refused unread.
+        max_value_bytes: a larger value is rejected unread.
     """
 
     decode: Callable[[bytes | None], dict[str, Any]]
@@ -95,7 +95,7 @@ class MetricValidator:
             try:
                 metric = self.event(record.value, now_ms)
             except (Undecodable, RejectedError) as error:
-                judged.refused.append(Rejected(record, str(error.reason), error.detail))
+                judged.rejected.append(Rejected(record, str(error.reason), error.detail))
             else:
                 series = MetricSeries.of(metric["name"], metric["kind"], metric["dimensions"])
                 judged.read.append((record, series, metric))
@@ -120,13 +120,13 @@ class MetricValidator:
 
 
 def settled(
-    judged: ValidatedMetrics, refused: Mapping[MetricSeries, RejectedError], seen: SeenIds, now_ms: int
+    judged: ValidatedMetrics, rejected: Mapping[MetricSeries, RejectedError], seen: SeenIds, now_ms: int
 ) -> ValidatedMetrics:
-    """The whole verdict: samples whose series may not be are refused, ids that were seen are duplicates."""
+    """The whole verdict: samples whose series may not be are rejected, ids that were seen are duplicates."""
     good = []
     for record, series, metric in judged.read:
-        if (why := refused.get(series)) is not None:
-            judged.refused.append(Rejected(record, str(why.reason), why.detail))
+        if (why := rejected.get(series)) is not None:
+            judged.rejected.append(Rejected(record, str(why.reason), why.detail))
         else:
             good.append((record, series, metric))
     digests = digests_of([metric["event_id"] for _, _, metric in good])
@@ -147,17 +147,17 @@ def aggregate_metrics(
     batch = judged.batch
     start = max(batch.start_offset, from_offset)
     accepted = [sample for sample in judged.accepted if sample.offset >= start]
-    refused = [one for one in judged.refused if one.record.offset >= start]
+    rejected = [one for one in judged.rejected if one.record.offset >= start]
     place = PartitionCounts(
         partition=batch.partition,
         start_offset=start,
         next_offset=batch.next_offset,
         counts={},
         accepted=len(accepted),
-        refused=len(refused),
+        rejected=len(rejected),
         duplicates=sum(offset >= start for offset in judged.duplicates),
         watermark=max((min(sample.ts, now_ms) for sample in accepted), default=None),
-        refused_offsets=[one.record.offset for one in refused if one.reason not in NEVER_EVENTS],
+        rejected_offsets=[one.record.offset for one in rejected if one.reason not in NEVER_EVENTS],
         log_time=min(now_ms, int(batch.records.timestamps.max())) if len(batch.records) else None,
     )
     found = PartitionMetrics(place)

@@ -9,8 +9,8 @@ The protocol that makes a repair exact while workers go on counting:
    meanwhile stays added, since additions commute: no flush waits for more than that transaction, and no late event
    for the range is lost or counted twice.
 
-What the workers refused then stays refused, by the dead letters, even if it would be accepted now: it is not counted
-until it is replayed, and the replayed record stands in the log itself. So a record that would be refused *now* without
+What the workers rejected then stays rejected, by the dead letters, even if it would be accepted now: it is not counted
+until it is replayed, and the replayed record stands in the log itself. So a record that would be rejected *now* without
 being among the dead letters was counted: then the rules have changed, and to count on would lose it (``disputed``).
 """
 
@@ -36,8 +36,8 @@ BEHIND_MS = HOUR_MS
 """An event that is further ahead of Kafka's clock than ``max_future_s`` was accepted only if a worker read it late; a
 worker that was behind by as much as this is allowed for, ms."""
 
-RefusedAt = tuple[int, int, int]
-"""Partition, offset and Kafka timestamp (ms) of a record that was refused."""
+RejectedAt = tuple[int, int, int]
+"""Partition, offset and Kafka timestamp (ms) of a record that was rejected."""
 
 
 def log_needed_from(from_ms: int, max_future_ms: int, horizon_ms: int) -> int:
@@ -62,13 +62,13 @@ class Recount:
         counts: what was counted so far.
         durations: and the durations of successes.
         records: how many records were looked at.
-        disputed: how many records that were counted would be refused now, by reason; unless it is empty, the counts
+        disputed: how many records that were counted would be rejected now, by reason; unless it is empty, the counts
             are worth nothing.
         shortened: how often a partition had more event ids within the duplicate horizon than are remembered.
 
     Args:
         judge: the workers' rules.
-        refused: what the workers have refused.
+        rejected: what the workers have rejected.
         range_ms: the range.
         window_ms: the length of a window.
         horizon_ms: the duplicate horizon.
@@ -77,7 +77,7 @@ class Recount:
     def __init__(
         self,
         judge: EventValidator,
-        refused: Collection[RefusedAt],
+        rejected: Collection[RejectedAt],
         range_ms: tuple[int, int],
         window_ms: int,
         horizon_ms: int,
@@ -87,7 +87,7 @@ class Recount:
         self.records = 0
         self.disputed: Counter[str] = Counter()
         self._judge = judge
-        self._refused = refused
+        self._rejected = rejected
         self._from_ms, self._to_ms = range_ms
         self._window_ms = window_ms
         self._horizon_ms = horizon_ms
@@ -99,10 +99,10 @@ class Recount:
             return
         self.records += len(records)
         seen = self._seen.setdefault(partition, SeenIds(self._horizon_ms))
-        kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._refused]
+        kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._rejected]
         batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, Records.of(kept))
         judged = self._judge(batch, seen, now_ms)
-        self.disputed.update(one.reason for one in judged.refused if one.reason not in NEVER_EVENTS)
+        self.disputed.update(one.reason for one in judged.rejected if one.reason not in NEVER_EVENTS)
         found = aggregate(judged, self._window_ms, 0, now_ms)
         self._add(self.counts, found.counts)
         self._add(self.durations, found.durations)

@@ -33,7 +33,7 @@ class SeriesIds:
 
     Args:
         is_countable: whether the dimensions are acceptable; asked once a series.
-        admit: what acceptable series count as, or why they are refused; None: as they are.
+        admit: what acceptable series count as, or why they are rejected; None: as they are.
     """
 
     def __init__(self, is_countable: Callable[[Series], bool], admit: Admit | None = None) -> None:
@@ -70,7 +70,7 @@ class SeriesIds:
         return numbers
 
     def admitted(self, found: Sequence[Series]) -> Mapping[Series, Admission]:
-        """What series count as, or why they are refused."""
+        """What series count as, or why they are rejected."""
         return self._admit(found) if self._admit and found else {one: one for one in found}
 
     def of(self, series: Series) -> int:

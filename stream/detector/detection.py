@@ -130,8 +130,8 @@ class Detection:
         fault = self._rules.fault
         metrics.RULES_FAULT.set(fault is not None)
         if fault is not None and fault != self._told_fault:
-            metrics.RULES_REFUSED.inc()
-            log.error("alert rules: refused, the ones before go on: %s", fault)
+            metrics.RULES_REJECTED.inc()
+            log.error("alert rules: rejected, the ones before go on: %s", fault)
         self._told_fault = fault
         if not taken:
             return

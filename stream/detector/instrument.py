@@ -41,7 +41,7 @@ class Finding:
     total: float
     """Of what: the usual impressions, or all records."""
     seen: float
-    """How much of it is there: impressions, or records that were not refused."""
+    """How much of it is there: impressions, or records that were not rejected."""
     usual: float
     """How much of it is usually there."""
     what: str
@@ -111,7 +111,7 @@ def explained(
             if state.dimensions.items() <= dimensions.items():
                 return True
         elif isinstance(rule, DeadLettersRule):
-            if sight.expected - sight.successes <= state.payload.get("refused", 0):
+            if sight.expected - sight.successes <= state.payload.get("rejected", 0):
                 return True
         elif isinstance(rule, SilentRule) and sight.drop <= SILENT_EXPLAINS * state.payload.get("share", 0.0):
             return True

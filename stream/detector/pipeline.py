@@ -31,7 +31,7 @@ NEAR_MS = 5 * MINUTE_MS
 """A sample stands for a time that is at most so much later."""
 REFERENCE_MS = 60 * MINUTE_MS
 MIN_REFERENCE = 1000
-"""The share that is usually refused is known from so many records."""
+"""The share that is usually rejected is known from so many records."""
 STEADY = 6
 """A partition is steady that had records in each of so many stretches before."""
 LEVEL = 0.5
@@ -39,7 +39,7 @@ LEVEL = 0.5
 
 
 Sample = list[Any]
-"""Time, refused in all, counted and refused by partition."""
+"""Time, rejected in all, counted and rejected by partition."""
 
 
 class PipelineEvaluator:
@@ -118,9 +118,9 @@ class PipelineEvaluator:
         """Remember this look; what is too old for any rule is forgotten."""
         longest = max((rule.over_ms for rule in self.rules), default=0)
         oldest = look.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
-        counted = {str(number): one.counted + one.refused for number, one in look.partitions.items()}
-        refused = sum(one.refused for one in look.partitions.values())
-        self._samples = [*(one for one in self._samples if one[0] >= oldest), [look.now, refused, counted]]
+        counted = {str(number): one.counted + one.rejected for number, one in look.partitions.items()}
+        rejected = sum(one.rejected for one in look.partitions.values())
+        self._samples = [*(one for one in self._samples if one[0] >= oldest), [look.now, rejected, counted]]
         return Transition(AlertState(SAMPLES, EVERY_FUNNEL, "*", {}, payload={"samples": self._samples}))
 
     def _at(self, time: int) -> Sample | None:
@@ -132,28 +132,28 @@ class PipelineEvaluator:
         begin = self._at(look.now - rule.over_ms)
         if begin is None:
             return None
-        records, refused = _since(begin, look)
-        share = refused / max(records, 1)
+        records, rejected = _since(begin, look)
+        share = rejected / max(records, 1)
         before = self._at(look.now - rule.over_ms - REFERENCE_MS)
         known = before is not None and sum(begin[2].values()) - sum(before[2].values()) >= MIN_REFERENCE
         usual = 0.0
         if before is not None and known:
             usual = (begin[1] - before[1]) / (sum(begin[2].values()) - sum(before[2].values()))
         return Finding(
-            alarm=known and refused >= rule.min_refused and share >= max(rule.above, rule.times * usual),
-            recovered=share < rule.above / 2 or refused < rule.min_refused / 2,
+            alarm=known and rejected >= rule.min_rejected and share >= max(rule.above, rule.times * usual),
+            recovered=share < rule.above / 2 or rejected < rule.min_rejected / 2,
             total=records,
-            seen=records - refused,
+            seen=records - rejected,
             usual=records * (1.0 - usual),
             what=(
-                f"{refused} of {records} records were refused in {minutes(rule.over_ms)}, {share:.1%}; "
+                f"{rejected} of {records} records were rejected in {minutes(rule.over_ms)}, {share:.1%}; "
                 f"{usual:.1%} is usual"
             ),
             first=(
                 "`funnelwatch dead-letters list --since 30m` says why: which app or producer was released? What was "
-                "refused is kept; `funnelwatch dead-letters replay` counts it once the reason is mended."
+                "rejected is kept; `funnelwatch dead-letters replay` counts it once the reason is mended."
             ),
-            facts={"refused": float(refused)},
+            facts={"rejected": float(rejected)},
         )
 
     def _silent(self, rule: SilentRule, look: PipelineSnapshot, number: int) -> Finding | None:
@@ -161,7 +161,7 @@ class PipelineEvaluator:
         if marks[0] is None or number not in look.partitions:
             return None
         name = str(number)
-        mine = look.partitions[number].counted + look.partitions[number].refused - marks[0][2].get(name, 0)
+        mine = look.partitions[number].counted + look.partitions[number].rejected - marks[0][2].get(name, 0)
         others = _since(marks[0], look)[0] - mine
         share, level, steady = 0.0, 0.0, False
         known = [mark for mark in marks if mark is not None]
@@ -223,12 +223,12 @@ class PipelineEvaluator:
 
 
 def _since(begin: Sample, look: PipelineSnapshot) -> tuple[int, int]:
-    """Records and refused records since a sample."""
-    refused = sum(one.refused for one in look.partitions.values())
-    records = sum(one.counted + one.refused for one in look.partitions.values())
-    return records - sum(begin[2].values()), refused - begin[1]
+    """Records and rejected records since a sample."""
+    rejected = sum(one.rejected for one in look.partitions.values())
+    records = sum(one.counted + one.rejected for one in look.partitions.values())
+    return records - sum(begin[2].values()), rejected - begin[1]
 
 
 def _shrank(sample: Sample, look: PipelineSnapshot) -> list[bool]:
     """For each partition, whether it has less than it had."""
-    return [one.counted + one.refused < sample[2].get(str(number), 0) for number, one in look.partitions.items()]
+    return [one.counted + one.rejected < sample[2].get(str(number), 0) for number, one in look.partitions.items()]

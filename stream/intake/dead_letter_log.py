@@ -1,4 +1,4 @@
-"""Reading the dead letters: what was refused, why, where it stood, and whether it would be accepted now.
+"""Reading the dead letters: what was rejected, why, where it stood, and whether it would be accepted now.
 
 A letter can be in the topic more than once: it is sent before its batch is counted, so a crash in between sends it
 again. The place of its record tells: topic, partition, offset, and the record's Kafka timestamp, by which a topic is
@@ -32,7 +32,7 @@ LATEST_MS = 253_402_300_800_000
 
 
 class Place(NamedTuple):
-    """Where the refused record stood; ``timestamp`` is its Kafka timestamp, ms."""
+    """Where the rejected record stood; ``timestamp`` is its Kafka timestamp, ms."""
 
     topic: str
     partition: int
@@ -50,7 +50,7 @@ class DeadLetter:
         sent_ms: when it was sent, ms.
         reason: why, in a word.
         detail: why, in a sentence.
-        source: where the refused record stood; None where the headers do not say (not one of our letters).
+        source: where the rejected record stood; None where the headers do not say (not one of our letters).
         key: the record's key.
         value: the record's bytes, or their beginning.
         truncated_from: bytes of the record where only its beginning was kept, else None.
@@ -125,7 +125,7 @@ def metric_validator_of(settings: Settings) -> MetricValidator:
 
 
 def rejection_now(judge: EventValidator | MetricValidator, letter: DeadLetter, now_ms: int) -> str | None:
-    """Why the record would be refused again; None: it would be accepted.
+    """Why the record would be rejected again; None: it would be accepted.
 
     Raises:
         funnelwatch.schemas.codec.RegistryUnavailable: that cannot be told now.

@@ -2,7 +2,7 @@
 
 | header | value |
 |---|---|
-| ``reason`` | a word: ``funnelwatch.schemas.codec.Reason`` or ``funnelwatch.schemas.validation.Refusal`` |
+| ``reason`` | a word: ``funnelwatch.schemas.codec.Reason`` or ``funnelwatch.schemas.validation.Rejection`` |
 | ``detail`` | a sentence |
 | ``topic``, ``partition``, ``offset`` | where the record stands; together they identify it, however often it is sent |
 | ``timestamp`` | Kafka's timestamp of the record, ms |
@@ -35,7 +35,7 @@ OnDelivery = Callable[[KafkaError | None, Message], None]
 
 
 class DeadLetters:
-    """Sends refused records of a topic, by default that of the events, and returns when Kafka has them."""
+    """Sends rejected records of a topic, by default that of the events, and returns when Kafka has them."""
 
     def __init__(self, settings: Settings, source: str = "") -> None:
         self._source = source or settings.events_topic
@@ -49,7 +49,7 @@ class DeadLetters:
                     "enable.idempotence": True,
                     "linger.ms": 5,
                     "compression.type": "lz4",
-                    # What the events topic let through is not refused on this side.
+                    # What the events topic let through is not rejected on this side.
                     "message.max.bytes": 500_000_000,
                     "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
                 },
@@ -64,14 +64,14 @@ class DeadLetters:
         """
         self._producer.list_topics(self._topic, timeout=timeout_s)
 
-    def send(self, partition: int, refused: Sequence[Rejected]) -> None:
+    def send(self, partition: int, rejected: Sequence[Rejected]) -> None:
         """Send records of one partition; sending one again does no harm.
 
         Raises:
             KafkaException: not all of them were acknowledged; send all again.
         """
-        too_large = self._send(partition, refused, None)
-        # One large record makes the broker refuse the whole of what was sent with it: now one by one, then less of it.
+        too_large = self._send(partition, rejected, None)
+        # One large record makes the broker reject the whole of what was sent with it: now one by one, then less of it.
         for letter in too_large:
             for keep in (None, *KEPT_OF_TOO_LARGE):
                 if not self._send(partition, [letter], keep):

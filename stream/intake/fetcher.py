@@ -208,7 +208,7 @@ class Fetcher:
                     assigned.partition,
                     int(known.offsets[0]),
                     int(known.offsets[-1]) + 1,
-                    known.without(assigned.refused) if assigned.refused else known,
+                    known.without(assigned.rejected) if assigned.rejected else known,
                 )
                 fetch.warm_up.append((assigned, batch))
             # Without records too: then transaction markers, or what compaction has removed, end the partition.

@@ -24,7 +24,7 @@ class PartitionAssignment:
         counted_from: what is before this is counted already, and read only for its event ids.
         handed_over: what is before this was handed over to be counted, or was counted at the assignment.
         seen: the ids of the duplicate horizon.
-        refused: offsets before ``counted_from`` that were refused: their ids are not counted.
+        rejected: offsets before ``counted_from`` that were rejected: their ids are not counted.
         at_end: whether the last thing heard was that nothing is unread.
         watermark: the largest watermark of its batches since the assignment, ms. Kept by the one who counts.
         moved_s: monotonic time of the fetch that moved it on last, or of the assignment. Kept by the one who counts.
@@ -35,7 +35,7 @@ class PartitionAssignment:
     position: int
     counted_from: int
     seen: SeenIds
-    refused: frozenset[int] = frozenset()
+    rejected: frozenset[int] = frozenset()
     handed_over: int = field(init=False)
     at_end: bool = False
     watermark: int | None = None
@@ -73,7 +73,7 @@ class PolledBatch:
 
 @dataclass(slots=True)
 class ValidatedPoll:
-    """A fetch of which every record is judged, and what was refused is in the dead letters.
+    """A fetch of which every record is judged, and what was rejected is in the dead letters.
 
     Attributes:
         verdicts: at most one a partition.

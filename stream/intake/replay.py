@@ -1,4 +1,4 @@
-"""Producing refused records again, once what made them refused is mended.
+"""Producing rejected records again, once what made them rejected is mended.
 
 A batch is remembered (``funnelwatch.sinks.timescale.replays``) in a transaction that commits after Kafka accepted the
 batch. A crash in between forgets it, so that the next replay produces it again: at least once. Then the same
@@ -41,7 +41,7 @@ def replay(settings: Settings, store: ReplayStore, letters: Iterable[DeadLetter]
         {
             **producer_properties(settings, 2 * LETTERS_AT_ONCE, DELIVERY_TIMEOUT_S),
             "client.id": "funnelwatch-replay",
-            # What the dead-letter topic has taken is not refused on this side.
+            # What the dead-letter topic has taken is not rejected on this side.
             "message.max.bytes": 100_000_000,
             # What goes wrong is told by the deliveries that fail.
             "log_level": 0,

@@ -84,8 +84,10 @@ class StartOffsets:
                 raise KafkaException(found.error)
             if 0 <= found.offset < position:
                 position = max(found.offset, beginning)
-        refused = self._store.refused_offsets(self._topic, number, position) if self._horizon_ms else frozenset()
-        return PartitionAssignment(number, topic_id, position, progress.next_offset, SeenIds(self._horizon_ms), refused)
+        rejected = self._store.rejected_offsets(self._topic, number, position) if self._horizon_ms else frozenset()
+        return PartitionAssignment(
+            number, topic_id, position, progress.next_offset, SeenIds(self._horizon_ms), rejected
+        )
 
     def stop(self, number: int, why: str) -> None:
         """Note that a partition cannot go on, and say so."""

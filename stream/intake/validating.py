@@ -1,7 +1,7 @@
-"""The first station of the stream, after the fetch: it is judged, and what is refused goes to the dead letters.
+"""The first station of the stream: validates polled batches and sends rejected records to the dead letters.
 
-It waits for the schema registry and Kafka, and for the database only where names are new or refused, so that it goes on
-while a flush takes its time.
+It waits for the schema registry and Kafka, and for the database only where names are new or rejected, so a slow flush
+does not hold it up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Validation:
 
     Args:
         judge: decides about a record.
-        dead_letters: where refused records go.
+        dead_letters: where rejected records go.
         stopping: set when the worker stops.
         keep_alive: called now and then while it waits: nothing is fetched then, and the group must not think us dead.
         now_ms: the wall clock.
@@ -67,10 +67,10 @@ class Validation:
         if verdicts:
             point("judged")
         for assigned, verdict in verdicts:
-            if verdict.refused:
-                send = partial(self._dead_letters.send, assigned.partition, verdict.refused)
+            if verdict.rejected:
+                send = partial(self._dead_letters.send, assigned.partition, verdict.rejected)
                 self._wait_for("Kafka: dead letters", send)
-                verdict.refused = [one.without_bytes() for one in verdict.refused]
+                verdict.rejected = [one.without_bytes() for one in verdict.rejected]
                 point("dead_letters_sent")
         return ValidatedPoll(verdicts, fetch.at_end, fetch.newly_assigned, fetch.is_full, fetch.taken_s)
 

@@ -6,7 +6,7 @@ They are apart because verdicts are joined while a flush takes its time, and bec
 somebody else is tallied again from where that one got, while its duplicates may not be asked for twice.
 
 Events are judged in bulk, as columns. A record that in bulk is not plainly a good one is judged by itself, and only
-that way is a record ever refused: so whatever the columns pass over costs time, and changes nothing.
+that way is a record ever rejected: so whatever the columns pass over costs time, and changes nothing.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class ValidatedBatch:
         next_offset: the one after the last.
         log_time: the latest of Kafka's timestamps, ms; None where there is no record.
         accepted: what is to be counted.
-        refused: what is for the dead letters.
+        rejected: what is for the dead letters.
         duplicates: the offsets of what was counted before.
         oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
         is_cut: whether the records that follow were cut off: then the two times are those of all of them, and how far
@@ -182,7 +182,7 @@ class ValidatedBatch:
     next_offset: int
     log_time: int | None
     accepted: Events
-    refused: list[Rejected]
+    rejected: list[Rejected]
     duplicates: Ints
     oldest_log_time: int | None = None
     is_cut: bool = False
@@ -199,7 +199,7 @@ def joined(parts: Sequence[ValidatedBatch]) -> ValidatedBatch:
         last.next_offset,
         max((one.log_time for one in parts if one.log_time is not None), default=None),
         Events.joined([one.accepted for one in parts]),
-        [refused for one in parts for refused in one.refused],
+        [rejected for one in parts for rejected in one.rejected],
         np.concatenate([one.duplicates for one in parts]),
         min((one.oldest_log_time for one in parts if one.oldest_log_time is not None), default=None),
     )
@@ -214,8 +214,8 @@ class EventValidator:
             a ``Decoder`` batches are decoded in bulk.
         funnels: the declared funnels.
         limits: how far an event's time may be from now.
-        max_value_bytes: a larger value is refused unread.
-        admit: what series count as, or why they are refused; None: as they are. Raises for an outage.
+        max_value_bytes: a larger value is rejected unread.
+        admit: what series count as, or why they are rejected; None: as they are. Raises for an outage.
     """
 
     decode: Callable[[bytes | None], dict[str, Any]]
@@ -249,7 +249,7 @@ class EventValidator:
         if self._bulk is not None:
             for columns in self._bulk(records.values):
                 self._add(draft, columns, now_ms)
-        refused = self._judge_alone(draft, records, now_ms)
+        rejected = self._judge_alone(draft, records, now_ms)
         events = draft.events(records.offsets).where(draft.good)
         times = np.minimum(records.timestamps[draft.good], now_ms)
         new = seen.are_new(draft.digests[draft.good], times)
@@ -259,7 +259,7 @@ class EventValidator:
             batch.next_offset,
             int(records.timestamps.max()) if records.timestamps.size else None,
             events.where(new),
-            refused,
+            rejected,
             events.offsets[~new],
             int(records.timestamps.min()) if records.timestamps.size else None,
         )
@@ -294,14 +294,14 @@ class EventValidator:
 
     def _judge_alone(self, draft: _Draft, records: Records, now_ms: int) -> list[Rejected]:
         """Validate what is not validated yet, record by record."""
-        refused: list[Rejected] = []
+        rejected: list[Rejected] = []
         rows: list[int] = []
         events: list[dict[str, Any]] = []
         for at in np.flatnonzero(~draft.good).tolist():
             try:
                 events.append(self.event(records.values[at], now_ms))
             except (Undecodable, RejectedError) as error:
-                refused.append(Rejected(records[at], str(error.reason), error.detail))
+                rejected.append(Rejected(records[at], str(error.reason), error.detail))
             else:
                 rows.append(at)
         series = [Series(*(event[name] for name in Series._fields)) for event in events]
@@ -309,10 +309,10 @@ class EventValidator:
         counted = [admitted[one] for one in series]
         for at, one in zip(rows, counted, strict=True):
             if isinstance(one, RejectedError):
-                refused.append(Rejected(records[at], str(one.reason), one.detail))
+                rejected.append(Rejected(records[at], str(one.reason), one.detail))
         kept = [place for place, one in enumerate(counted) if isinstance(one, Series)]
         if len(kept) < len(rows):
-            refused.sort(key=lambda one: one.record.offset)
+            rejected.sort(key=lambda one: one.record.offset)
             rows, events = [rows[place] for place in kept], [events[place] for place in kept]
         if rows:
             columns = [
@@ -323,7 +323,7 @@ class EventValidator:
             ]
             digests = digests_of([event["event_id"] for event in events])
             draft.fill(np.array(rows), digests, *(np.array(column, np.int64) for column in columns))
-        return refused
+        return rejected
 
 
 def _verdict(event: dict[str, Any]) -> int:

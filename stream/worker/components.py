@@ -134,10 +134,10 @@ class WorkerComponents:
         self._move_horizons(database)
 
     def _move_horizons(self, database: Database) -> None:
-        """Refuse from now on what would be added to counts that are dropped."""
+        """Reject from now on what would be added to counts that are dropped."""
         events_from, metrics_from = countable_from(database, wall_clock_ms())
         if events_from is not None and self.horizon.from_ms is None:
-            log.info("retention: events before %s are refused: their counts may be dropped", iso(events_from))
+            log.info("retention: events before %s are rejected: their counts may be dropped", iso(events_from))
         self.horizon.from_ms, self.metrics_horizon.from_ms = events_from, metrics_from
 
     def _database(self, role: str, idle_session_s: float = 0.0) -> Database:

@@ -21,8 +21,8 @@ REGISTRY = process_registry()
 DELAYS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400)
 
 ACCEPTED = Counter("funnelwatch_events_accepted_total", "Events counted by this worker.", registry=REGISTRY)
-REFUSED = Counter(
-    "funnelwatch_events_refused_total", "Records sent to the dead letters, by reason.", ["reason"], registry=REGISTRY
+REJECTED = Counter(
+    "funnelwatch_events_rejected_total", "Records sent to the dead letters, by reason.", ["reason"], registry=REGISTRY
 )
 DUPLICATES = Counter(
     "funnelwatch_events_duplicate_total", "Events dropped because their event_id was counted before.", registry=REGISTRY
@@ -103,8 +103,8 @@ ALERTS = Counter(
 RULES_TAKEN = Counter(
     "funnelwatch_rules_taken_total", "Edits of the alert rules that this worker has taken up.", registry=REGISTRY
 )
-RULES_REFUSED = Counter(
-    "funnelwatch_rules_refused_total", "Edits of the alert rules that could not be used.", registry=REGISTRY
+RULES_REJECTED = Counter(
+    "funnelwatch_rules_rejected_total", "Edits of the alert rules that could not be used.", registry=REGISTRY
 )
 RULES_FAULT = Gauge(
     "funnelwatch_rules_fault",

@@ -2,7 +2,7 @@
 
 Faust serves its pages with aiohttp, which bounds the size of a request's head and how long a connection may be idle,
 not how long a head may take, nor how many connections there are. Each connection gets a guard between the socket and
-aiohttp; requests for other host names are refused before any page.
+aiohttp; requests for other host names are rejected before any page.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class NotBadRequests(logging.Filter):
 
 
 def _host_check(hosts: Hosts) -> Any:
-    """A middleware that refuses requests for other host names."""
+    """A middleware that rejects requests for other host names."""
 
     @web.middleware
     async def check(request: web.Request, handler: Any) -> web.StreamResponse:

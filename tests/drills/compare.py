@@ -37,7 +37,7 @@ SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, brow
 FROM window_durations
 """
 TOTALS = (
-    "SELECT sum(accepted)::bigint, sum(refused)::bigint, sum(duplicates)::bigint FROM stream_progress WHERE topic = %s"
+    "SELECT sum(accepted)::bigint, sum(rejected)::bigint, sum(duplicates)::bigint FROM stream_progress WHERE topic = %s"
 )
 PROGRESS = "SELECT partition, next_offset FROM stream_progress WHERE topic = %s"
 RUNNING = "SELECT funnel, step, os, browser, impressions, successes, failures FROM running_totals"
@@ -53,7 +53,7 @@ class Verdict:
     """What the comparison found; all of the first four are 0 where everything is as promised.
 
     Attributes:
-        lost: events that should be counted and are not, and refused records without their dead letter.
+        lost: events that should be counted and are not, and rejected records without their dead letter.
         double: events that are counted and should not be.
         wrong: anything else that differs; ``notes`` says what.
         alerts_duplicated: messages of alerts with the same id and sequence and different content, and alerts about
@@ -143,9 +143,9 @@ class Comparison:
     def _totals(self, session: psycopg.Connection[Any]) -> None:
         topic = self._settings.events_topic
         found = session.execute(TOTALS, [topic]).fetchone()
-        wanted = self.expected.accepted, len(self.expected.refused), self.expected.duplicates
+        wanted = self.expected.accepted, len(self.expected.rejected), self.expected.duplicates
         if found != wanted:
-            self.verdict.wrongly(f"accepted, refused, duplicates by the progress: expected {wanted}, found {found}")
+            self.verdict.wrongly(f"accepted, rejected, duplicates by the progress: expected {wanted}, found {found}")
         progress = {row[0]: row[1] for row in session.execute(PROGRESS, [topic])}
         for partition, end in self.expected.ends.items():
             if progress.get(partition) != end:
@@ -173,7 +173,7 @@ class Comparison:
                 self.verdict.wrongly(f"Redis: {key} is {found.get(key)}, the database has {counted.get(key)}")
 
     def _dead_letters(self) -> None:
-        verdict, refused = self.verdict, self.expected.refused
+        verdict, rejected = self.verdict, self.expected.rejected
         found: dict[tuple[int, int], set[tuple[str, bytes | None]]] = defaultdict(set)
         letters = 0
         for message in everything(self._settings, self._settings.dead_letters_topic):
@@ -183,15 +183,15 @@ class Comparison:
             if headers["topic"] != self._settings.events_topic:
                 verdict.wrongly(f"a dead letter of topic {headers['topic']}")
             found[int(headers["partition"]), int(headers["offset"])].add((headers["reason"], message.value()))
-        for place, (reason, value) in refused.items():
+        for place, (reason, value) in rejected.items():
             if place not in found:
                 verdict.lost += 1
                 verdict.note(f"no dead letter of {place}, {reason}")
             elif found[place] != {(reason, value)}:
                 verdict.wrongly(f"dead letter of {place}: expected {reason}, found {[r for r, _ in found[place]]}")
-        for place in found.keys() - refused.keys():
-            verdict.wrongly(f"a dead letter of {place}, where nothing is to be refused: {found[place]}")
-        verdict.facts["dead_letters"] = len(refused)
+        for place in found.keys() - rejected.keys():
+            verdict.wrongly(f"a dead letter of {place}, where nothing is to be rejected: {found[place]}")
+        verdict.facts["dead_letters"] = len(rejected)
         verdict.facts["dead_letters_sent_again"] = letters - len(found)
 
     def _windows(self, counted: Mapping[Key, list[int]], closed_through: Mapping[str, int | None]) -> None:

@@ -29,7 +29,7 @@ class Mix:
     """Shares of the records.
 
     Attributes:
-        garbage: refused for sure.
+        garbage: rejected for sure.
         repeated: an event that was sent before, again.
         late: up to 60 windows late: ten minutes, if windows have ten seconds.
         very_late: up to 2,160 windows late: six hours.
@@ -178,4 +178,4 @@ _GARBAGE: list[tuple[str, Any]] = [
         lambda source, now: source._encoded(now, phase="POST_VERIFICATION", status="SUCCESS", duration_ms=-1),
     ),
 ]
-"""Each kind of garbage: the reason by which it must be refused, and how it is made."""
+"""Each kind of garbage: the reason by which it must be rejected, and how it is made."""

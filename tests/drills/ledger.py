@@ -31,8 +31,8 @@ class Entry:
 
     Attributes:
         event: the event, for one that is to be counted; only what counting needs.
-        reason: why it must be refused, for one that must be.
-        value: its bytes, for one that must be refused.
+        reason: why it must be rejected, for one that must be.
+        value: its bytes, for one that must be rejected.
         place: where Kafka has confirmed it; None while it has not.
     """
 
@@ -49,7 +49,7 @@ class Expectation:
     Attributes:
         counts: key to impressions, successes, failures, cohort successes, cohort failures.
         durations: how many successes that know how long they took, by key and bucket.
-        refused: place to reason and bytes.
+        rejected: place to reason and bytes.
         accepted: events, each once.
         duplicates: repetitions, none of them counted.
         ends: partition to the offset after its last record.
@@ -57,7 +57,7 @@ class Expectation:
 
     counts: dict[Key, list[int]] = field(default_factory=dict)
     durations: Counter[Duration] = field(default_factory=Counter)
-    refused: dict[Place, tuple[str, bytes | None]] = field(default_factory=dict)
+    rejected: dict[Place, tuple[str, bytes | None]] = field(default_factory=dict)
     accepted: int = 0
     duplicates: int = 0
     ends: dict[int, int] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Ledger:
             event = entry.event
             if event is None:
                 assert entry.place is not None
-                expected.refused[entry.place] = entry.reason, entry.value
+                expected.rejected[entry.place] = entry.reason, entry.value
             elif event["event_id"] in seen:
                 expected.duplicates += 1
             else:

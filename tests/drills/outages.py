@@ -1,4 +1,4 @@
-"""Drills in which a server goes away, refuses, or is slow."""
+"""Drills in which a server goes away, rejects, or is slow."""
 
 from __future__ import annotations
 
@@ -215,12 +215,12 @@ def registry_faults(run: Run) -> None:
         encode.register()
         registry.up = False
         run.count("schema registry away")
-        refused = registry.refused
+        rejected = registry.rejected
         if number % 2 == 0 and (worker := run.any_worker()) is not None:
             run.fleet.kill(worker)
             run.count("killed at a random moment")
         run.source.encode = encode
-        if not run.until(lambda refused=refused: registry.refused > refused, AGAIN_LIMIT_S):  # type: ignore[misc]
+        if not run.until(lambda rejected=rejected: registry.rejected > rejected, AGAIN_LIMIT_S):  # type: ignore[misc]
             raise DrillError("nobody asked the registry while it was away: this proves nothing")
         run.pause(0.2, 0.6)
         registry.up = True

@@ -21,7 +21,7 @@ class DrillRegistry:
 
     def __init__(self) -> None:
         self.up = True
-        self.refused = 0
+        self.rejected = 0
         self._ids: dict[str, int] = {}
         self._schemas: dict[int, str] = {}
         registry = self
@@ -55,7 +55,7 @@ class DrillRegistry:
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """The answer to a GET."""
         if not self.up:
-            self.refused += 1
+            self.rejected += 1
             return AWAY
         schema = self._schemas.get(int(path.rpartition("/")[2]))
         return (200, {"schema": schema}) if schema else NOT_FOUND
@@ -63,7 +63,7 @@ class DrillRegistry:
     def post(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """The answer to a POST."""
         if not self.up:
-            self.refused += 1
+            self.rejected += 1
             return AWAY
         number = self._ids.setdefault(path, len(self._ids) + 1)
         self._schemas[number] = json.loads(body)["schema"]

@@ -100,10 +100,10 @@ def send_metrics(settings: Settings, begin: int) -> None:
 
 
 def metrics_done(settings: Settings) -> tuple[int, int, int]:
-    """Accepted, refused and duplicate samples."""
+    """Accepted, rejected and duplicate samples."""
     with closing(Database(settings.timescale_url)) as database:
         [row] = database.query("dealt_with", {"topic": settings.metrics_topic})
-        return row["accepted"], row["refused"], row["duplicates"]
+        return row["accepted"], row["rejected"], row["duplicates"]
 
 
 @pytest.fixture

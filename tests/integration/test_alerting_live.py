@@ -93,7 +93,7 @@ def quick(settings: Settings, tmp_path: Path) -> tuple[Settings, Path]:
 
 
 def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Settings, tmp_path: Path) -> None:
-    """A broken edit is refused, told and counted; a removed rule's alerts are resolved; its successor's fire.
+    """A broken edit is rejected, told and counted; a removed rule's alerts are resolved; its successor's fire.
 
     Both steps of an os drop together and are one alert. Late data about a window that was alerted on is said. What is
     silenced is published as muted, said when its silence is over, and "resolved" is let through. Heartbeats go on.
@@ -112,8 +112,8 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         edit(file, rule("Dropped", below="much"))
         wait_until(lambda: json.loads(one.get("/readyz")[1] or "{}").get("rules_fault"), "the fault is shown")
         assert "mine.yml:1: below: input should be a valid number" in one.get("/readyz")[1]
-        wait_until(lambda: "alert rules: refused, the ones before go on" in one.text(), "it is logged")
-        assert "funnelwatch_rules_refused_total 1.0" in one.get("/metrics")[1]
+        wait_until(lambda: "alert rules: rejected, the ones before go on" in one.text(), "it is logged")
+        assert "funnelwatch_rules_rejected_total 1.0" in one.get("/metrics")[1]
 
         edit(file, rule("Renamed"))
         wait_until(lambda: of_rule("Renamed") == begun or not one.running, "the new rule's alerts fire")

@@ -93,7 +93,7 @@ def test_a_restored_database_counts_on_exactly(settings: Settings, addresses: li
         assert one.running, one.text()
         one.stop()
     assert counted(after) == naive_counts([*first, *second, *third], after.window_ms)
-    assert totals(after) == {"counted": 3_000, "accepted": 3_000, "refused": 0, "duplicates": 0}
+    assert totals(after) == {"counted": 3_000, "accepted": 3_000, "rejected": 0, "duplicates": 0}
     with closing(Database(after.timescale_url)) as database:
         agree(database)
 

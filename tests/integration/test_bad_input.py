@@ -118,9 +118,9 @@ def quick(settings: Settings) -> Settings:
     return prepared(quick)
 
 
-def shown_as_refused(page: str) -> set[str]:
+def shown_as_rejected(page: str) -> set[str]:
     """The reasons that a page of metrics has."""
-    return set(re.findall(r'^funnelwatch_events_refused_total{reason="(\w+)"}', page, re.MULTILINE))
+    return set(re.findall(r'^funnelwatch_events_rejected_total{reason="(\w+)"}', page, re.MULTILINE))
 
 
 def headers_of(message: Any) -> dict[str, str]:
@@ -145,7 +145,7 @@ def test_every_bad_record_has_one_dead_letter_and_the_good_ones_between_count(qu
         assert one.running, one.text()
         wait_until(lambda: one.get("/healthz")[0] == 200, "it says that all is well")
         reasons = {reason for reason, _ in CASES.values()}
-        wait_until(lambda: shown_as_refused(one.get("/metrics")[1]) >= reasons, "each reason is counted")
+        wait_until(lambda: shown_as_rejected(one.get("/metrics")[1]) >= reasons, "each reason is counted")
     assert counted(quick) == naive_counts(good, quick.window_ms)
     letters = {headers_of(letter)["offset"]: letter for letter in everything(quick, quick.dead_letters_topic)}
     assert len(letters) == len(everything(quick, quick.dead_letters_topic)) == len(CASES) + 1

@@ -53,7 +53,7 @@ def get(url: str, **headers: str) -> tuple[int, dict[str, str], Any]:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_the_board_binds_to_this_machine_answers_and_ends_cleanly(settings: Settings, ending: signal.Signals) -> None:
-    """It prints where it is, is healthy and counted, refuses other host names, and a signal ends it without a trace."""
+    """It prints where it is, is healthy and counted, rejects other host names, and a signal ends it without a trace."""
     count(settings, {})
     with board(settings) as (process, url):
         assert url.startswith("http://127.0.0.1:")

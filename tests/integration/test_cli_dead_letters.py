@@ -43,8 +43,8 @@ def event(step: str = "INPUT_NAME", **more: Any) -> bytes:
     return Encoder("FunnelEvent")(made.record())
 
 
-def refused(offset: int, value: bytes | None, reason: str = "INVALID_AVRO") -> Rejected:
-    """A record that was refused."""
+def rejected(offset: int, value: bytes | None, reason: str = "INVALID_AVRO") -> Rejected:
+    """A record that was rejected."""
     return Rejected(Record(offset, b"key%d" % offset, value, KAFKA_MS + offset), reason, f"detail of {offset}")
 
 
@@ -53,9 +53,9 @@ def letters(settings: Settings) -> Settings:
     """Five letters, one of them sent twice: garbage, no value, an unknown step, and two that would be accepted now."""
     ensure_topics(settings)
     sender = DeadLetters(settings)
-    sender.send(0, [refused(1, b"\x07garbage"), refused(2, None, "EMPTY")])
-    sender.send(1, [refused(1, event("CAPTCHA"), "UNKNOWN_STEP"), refused(5, event(), "TOO_OLD")])
-    sender.send(1, [refused(5, event(), "TOO_OLD"), refused(6, event("INPUT_PASSWORD"), "TOO_OLD")])
+    sender.send(0, [rejected(1, b"\x07garbage"), rejected(2, None, "EMPTY")])
+    sender.send(1, [rejected(1, event("CAPTCHA"), "UNKNOWN_STEP"), rejected(5, event(), "TOO_OLD")])
+    sender.send(1, [rejected(5, event(), "TOO_OLD"), rejected(6, event("INPUT_PASSWORD"), "TOO_OLD")])
     return settings
 
 
@@ -82,11 +82,11 @@ def test_list_shows_the_newest_and_counts_all(letters: Settings) -> None:
 
 
 def test_list_as_a_table_names_record_reason_and_detail(letters: Settings) -> None:
-    """A person sees what it was, where it stood and why it was refused, and the sum."""
+    """A person sees what it was, where it stood and why it was rejected, and the sum."""
     text = succeed(letters, "dead-letters", "list")
     assert f"{letters.events_topic} 1:6" in text
     assert "detail of 6" in text
-    assert "5 refused record(s)" in text
+    assert "5 rejected record(s)" in text
     assert "        2 TOO_OLD" in text
 
 
@@ -101,7 +101,7 @@ def test_list_of_nothing_says_so(settings: Settings) -> None:
 def test_list_works_without_the_database(letters: Settings) -> None:
     """What was replayed is then not known, which is said."""
     result = run(letters.model_copy(update={"timescale_url": "postgresql://127.0.0.1:1/x"}), "dead-letters", "list")
-    assert (result.exit_code, "5 refused record(s)" in result.stdout) == (0, True)
+    assert (result.exit_code, "5 rejected record(s)" in result.stdout) == (0, True)
     assert "which letters were replayed is not known" in result.stderr
 
 
@@ -119,10 +119,10 @@ def test_show_tells_headers_bytes_and_the_verdict_of_now(letters: Settings) -> N
     assert "reason: INVALID_AVRO" in garbage
     assert "07 67 61 72 62 61 67 65" in garbage
     assert ".garbage" in garbage
-    assert "now: would be refused again: UNKNOWN_FRAMING" in garbage
+    assert "now: would be rejected again: UNKNOWN_FRAMING" in garbage
     step = succeed(letters, "dead-letters", "show", position(letters, 1, 1))
     assert 'step: "CAPTCHA"' in step
-    assert "now: would be refused again: UNKNOWN_STEP" in step
+    assert "now: would be rejected again: UNKNOWN_STEP" in step
     shown = succeed_json(letters, "dead-letters", "show", position(letters, 1, 5))
     assert (shown["now"], shown["event"]["step"], shown["key"]) == ("would be accepted", "INPUT_NAME", "key5")
     assert bytes.fromhex(shown["value_hex"])[:2] == b"\xc3\x01"
@@ -139,7 +139,7 @@ def test_show_of_a_place_without_a_letter_says_what_there_is(letters: Settings) 
 def test_replay_produces_what_would_be_accepted_now_once(letters: Settings) -> None:
     """Original keys and bytes, in order; a second replay finds nothing to do."""
     plan = succeed_json(letters, "dead-letters", "replay", "--dry-run")
-    assert (plan["chosen"], plan["produced"], plan["left_out"]) == (2, 0, {"would be refused again": 3})
+    assert (plan["chosen"], plan["produced"], plan["left_out"]) == (2, 0, {"would be rejected again": 3})
     outcome = succeed_json(letters, "dead-letters", "replay", "--yes")
     assert (outcome["chosen"], outcome["produced"]) == (2, 2)
     messages = read_messages(letters, letters.events_topic, 2)

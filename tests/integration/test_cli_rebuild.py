@@ -149,7 +149,7 @@ def counted(settings: Settings) -> Iterator[Counted]:
 
 
 def test_a_topic_made_again_is_counted_from_its_beginning(counted: Counted) -> None:
-    """A worker refuses the progress of another topic; after the command it starts at the beginning of the new log."""
+    """A worker rejects the progress of another topic; after the command it starts at the beginning of the new log."""
     counted.up_to({0: 7, 1: 400}, "the id of an earlier topic")
     with pytest.raises(TopicRecreatedError):
         counted.starts()
@@ -213,12 +213,12 @@ def test_a_trimmed_log_is_counted_from_where_it_begins(counted: Counted) -> None
     assert counted.starts() == {0: 3, 1: 8}
 
 
-def test_progress_in_order_is_refused_and_forced(counted: Counted) -> None:
+def test_progress_in_order_is_rejected_and_forced(counted: Counted) -> None:
     """Counting twice needs --force, and the question says how much."""
     counted.up_to({0: 4, 1: 10})
     for arguments in ([], ["--partition", "0"]):
         result = run(counted.settings, "rebuild", "progress", "--yes", *arguments)
-        assert (result.exit_code, "refused: the progress of" in result.stderr) == (1, True)
+        assert (result.exit_code, "rejected: the progress of" in result.stderr) == (1, True)
     declined = run(counted.settings, "rebuild", "progress", "--force", stdin="n\n")
     assert (declined.exit_code, "14 RECORDS WILL BE COUNTED TWICE" in declined.stderr) == (1, True)
     skipped = run(counted.settings, "rebuild", "progress", "--force", "--to", "end", stdin="n\n")

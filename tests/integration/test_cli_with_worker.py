@@ -49,11 +49,11 @@ def wait_counted(settings: Settings, one: Worker) -> None:
 
 
 def test_a_replayed_event_is_counted_once_even_if_it_is_replayed_again(settings: Settings, tmp_path: Path) -> None:
-    """An unknown step is refused, declared, replayed, counted; the rate shows it; a second replay changes nothing."""
+    """An unknown step is rejected, declared, replayed, counted; the rate shows it; a second replay changes nothing."""
     strict = quick(settings)
     produce(strict, [event(step="CAPTCHA", event_id="id-1")])
     with worker(strict) as one:
-        wait_until(lambda: totals(strict)["refused"] == 1 or not one.running, "it is refused", 120)
+        wait_until(lambda: totals(strict)["rejected"] == 1 or not one.running, "it is rejected", 120)
         assert one.stop() == 0, one.text()
     path = tmp_path / "funnels.yml"
     path.write_text(json.dumps({"funnels": {"sign_up": ["CAPTCHA"]}}))

@@ -61,7 +61,7 @@ def test_an_event_is_on_the_topic_when_it_is_answered(running: Collector, own: S
     reply = running.send({**STEP, "sign_up_session_id": one}, User_Agent=SAFARI)
     assert reply.status == 200, reply.text
     answer = reply.json
-    assert (answer["accepted"], answer["refused"], answer["undelivered"]) == (1, 0, 0)
+    assert (answer["accepted"], answer["rejected"], answer["undelivered"]) == (1, 0, 0)
     (event,) = events_of(own, one)
     assert event["event_id"] == answer["events"][0]["event_id"]
     assert (event["os"], event["browser"], event["funnel"]) == ("iOS", "Safari", "sign_up")
@@ -85,9 +85,9 @@ def test_a_packed_batch_is_answered_one_by_one(running: Collector, own: Settings
     reply = running.send(batch, packed=True)
     assert reply.status == 400
     answer = reply.json
-    assert (answer["accepted"], answer["refused"], answer["undelivered"]) == (2, 6, 0)
+    assert (answer["accepted"], answer["rejected"], answer["undelivered"]) == (2, 6, 0)
     assert [event["index"] for event in answer["events"]] == list(range(8))
-    wrong = {event["index"]: event["field"] for event in answer["events"] if event["outcome"] == "refused"}
+    wrong = {event["index"]: event["field"] for event in answer["events"] if event["outcome"] == "rejected"}
     assert wrong == {1: "phase", 2: "step", 3: "app_verison", 4: "ts", 5: "status", 6: ""}
     assert "IMPRESSION, POST_VERIFICATION" in answer["events"][1]["message"]
     assert "VERIFY_SMS_CODE" in answer["events"][2]["message"]
@@ -149,9 +149,9 @@ def test_pages_may_ask_from_anywhere(running: Collector) -> None:
     assert reply.status == 200
     assert reply.headers["Access-Control-Allow-Origin"] == "https://app.example"
     assert reply.headers["Access-Control-Allow-Credentials"] == "true"
-    refused = running.ask("POST", "/v1/events", b"{}", Origin="https://app.example")
-    assert refused.status == 401
-    assert refused.headers["Access-Control-Allow-Origin"], "a page may read why it was refused"
+    rejected = running.ask("POST", "/v1/events", b"{}", Origin="https://app.example")
+    assert rejected.status == 401
+    assert rejected.headers["Access-Control-Allow-Origin"], "a page may read why it was rejected"
 
 
 def test_it_tells_about_itself(running: Collector) -> None:
@@ -253,7 +253,7 @@ def test_it_answers_what_is_in_flight_before_it_ends(own: Settings, tmp_path: Pa
             waiting.append((connection, body[10:]))
         wait_until(lambda: "funnelwatch_collector_in_flight 6.0" in one.ask("GET", "/metrics").text, "all are there")
         one.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: refuses(one), "new connections are refused")
+        wait_until(lambda: rejects(one), "new connections are rejected")
         for connection, rest in waiting:
             connection.sendall(rest)
             assert b" 200 OK" in connection.recv(65_536)
@@ -263,7 +263,7 @@ def test_it_answers_what_is_in_flight_before_it_ends(own: Settings, tmp_path: Pa
     assert arrived >= set(sessions)
 
 
-def refuses(one: Collector) -> bool:
+def rejects(one: Collector) -> bool:
     """Whether nobody listens."""
     try:
         socket.create_connection((one.host, one.port), timeout=1).close()

@@ -125,7 +125,7 @@ def test_who_hangs_up_in_the_middle_harms_nobody(short: Collector) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_body_that_is_too_large_is_refused(short: Collector, packed: bool) -> None:
+def test_a_body_that_is_too_large_is_rejected(short: Collector, packed: bool) -> None:
     """The sender can read the answer, and nothing is parsed."""
     reply = short.send([GOOD] * 40 + ["x" * 2 * MOST_BYTES], packed=packed)
     assert reply.status == 413
@@ -148,7 +148,7 @@ def test_a_body_without_a_length_is_cut_at_the_limit(short: Collector) -> None:
     assert sent < 5_000 * MOST_BYTES
 
 
-def test_a_body_that_says_it_is_huge_is_refused_unread(short: Collector) -> None:
+def test_a_body_that_says_it_is_huge_is_rejected_unread(short: Collector) -> None:
     """Before a byte of it has come."""
     connection = connect(short)
     connection.sendall(f"{HEAD}Content-Length: 99999999999\r\n\r\n".encode())
@@ -253,7 +253,7 @@ def test_garbage_is_named(short: Collector, body: bytes, encoding: str, status: 
         {"contexts": {"\ud800": "x"}},
     ],
 )
-def test_an_event_that_cannot_be_is_refused_by_its_field(short: Collector, event: dict[str, object]) -> None:
+def test_an_event_that_cannot_be_is_rejected_by_its_field(short: Collector, event: dict[str, object]) -> None:
     """And no other."""
     reply = short.send({**GOOD, **event})
     assert reply.status == 400
@@ -274,7 +274,7 @@ FIELDS = st.sampled_from(
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.dictionaries(FIELDS | TEXTS, JSON, max_size=3))
 def test_whatever_json_an_event_has_it_is_answered(short: Collector, change: dict[str, object]) -> None:
-    """Taken or refused with a reason, and never an error of the collector."""
+    """Taken or rejected with a reason, and never an error of the collector."""
     reply = short.send({**GOOD, **change})
     assert reply.status in (200, 400), reply.text
 
@@ -315,9 +315,9 @@ def test_who_takes_all_connections_keeps_others_out_only_for_a_moment(short: Col
     """Beyond the most there may be, a connection is told to come again; when the slow ones are cut there is room."""
     connections = [connect(short) for _ in range(2 * MOST_CONNECTIONS)]
     answers = [until_closed(connection) for connection in connections]
-    refused = [answer for answer in answers if answer.startswith("HTTP/1.1 503")]
+    rejected = [answer for answer in answers if answer.startswith("HTTP/1.1 503")]
     cut = [answer for answer in answers if answer.startswith("HTTP/1.1 408")]
-    assert len(refused) + len(cut) == 2 * MOST_CONNECTIONS
+    assert len(rejected) + len(cut) == 2 * MOST_CONNECTIONS
     # One that hung up a moment ago may still have had its place.
     assert 0 < len(cut) <= MOST_CONNECTIONS
-    assert all("Retry-After: 5" in answer for answer in refused)
+    assert all("Retry-After: 5" in answer for answer in rejected)

@@ -132,7 +132,7 @@ def test_a_beacon_of_type_json_passes_the_preflight(page: Page, running: Collect
     assert len(events_of(own, session, 1)) == 1
 
 
-def test_a_page_reads_why_it_was_refused(page: Page, running: Collector) -> None:
+def test_a_page_reads_why_it_was_rejected(page: Page, running: Collector) -> None:
     """The answer to a wrong key is not hidden by the browser."""
     script = "async (url) => (await fetch(url, {method: 'POST', body: '{}'})).json()"
     assert "the API key is not known" in page.evaluate(script, f"{running.url}/v1/events?key=fw_wrong")["detail"]

@@ -86,7 +86,7 @@ def test_a_misplaced_batch_writes_nothing(started: CountStore, start: int, end: 
     assert started.start(TOPIC, TOPIC_ID, {1: 0})[1].next_offset == 0
 
 
-def test_progress_of_another_topic_of_the_same_name_is_refused(started: CountStore) -> None:
+def test_progress_of_another_topic_of_the_same_name_is_rejected(started: CountStore) -> None:
     """A topic that was made anew is neither started nor counted on top of the old one."""
     with pytest.raises(TopicRecreatedError, match="partition 0 of events"):
         started.start(TOPIC, "id-2", {0: 0})

@@ -37,7 +37,7 @@ def test_states_alerts_and_progress_are_saved_together_and_found_again(alerts: A
 
 
 def test_a_save_that_fails_leaves_nothing_behind(alerts: AlertStore) -> None:
-    """A state that is no JSON is refused, and the alert and the progress of the same save with it."""
+    """A state that is no JSON is rejected, and the alert and the progress of the same save with it."""
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         alerts.save("f", 60_000, {"a": "no JSON"}, [alert("x", 0, 60_000)])
     assert alerts.last_window("f") is None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_a_detector_that_was_frozen_does_not_write_old_states_over_newer_ones(connect: Callable[[], Database]) -> None:
-    """What a zombie judged before it froze is refused whole: states, alerts and progress stay its successor's."""
+    """What a zombie judged before it froze is rejected whole: states, alerts and progress stay its successor's."""
     zombie, successor = AlertStore(connect()), AlertStore(connect())
     first = zombie.save("f", 60_000, {"s": '{"seen": 1}'}, [], zombie.saves("f"))
     before = successor.saves("f")
@@ -32,7 +32,7 @@ def test_a_detector_that_was_frozen_does_not_write_old_states_over_newer_ones(co
 
 
 def test_two_detectors_that_begin_a_funnel_at_once_do_not_both_save(connect: Callable[[], Database]) -> None:
-    """Where nothing was ever saved, the second of two first saves is refused as well."""
+    """Where nothing was ever saved, the second of two first saves is rejected as well."""
     one, other = AlertStore(connect()), AlertStore(connect())
     assert one.saves("f") == other.saves("f") == 0
     one.save("f", 60_000, {}, [], 0)

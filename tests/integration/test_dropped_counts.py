@@ -152,7 +152,7 @@ def test_a_late_event_does_not_make_a_bucket_anew_from_itself(either: Database, 
     refresh_in_every_way(either)
     for level in WIDTHS:
         [tally] = level_of(either, funnel, level).values()
-        # On plain PostgreSQL it is added to the archive; with TimescaleDB workers refuse it (countable_from).
+        # On plain PostgreSQL it is added to the archive; with TimescaleDB workers reject it (countable_from).
         assert tally[0] == (11 if archives(either) else 10), level
 
 
@@ -161,7 +161,7 @@ def archives(database: Database) -> bool:
     return not rows(database, "SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
 
 
-def test_workers_refuse_what_would_be_added_to_dropped_counts(extended: Database) -> None:
+def test_workers_reject_what_would_be_added_to_dropped_counts(extended: Database) -> None:
     """From two days after the moment on, so that a refresh reaches every bucket; on the next start and in between."""
     assert countable_from(extended, NOW) == (None, None)
     set_retention(extended, SHORT)
@@ -283,7 +283,7 @@ def test_nothing_is_refreshed_while_the_moment_lies_ahead(extended: Database, fu
     assert starts(extended)["counts_5m"] == "3 days"
 
 
-def test_a_worker_refuses_what_another_one_has_dropped(settings: Settings) -> None:
+def test_a_worker_rejects_what_another_one_has_dropped(settings: Settings) -> None:
     """Started without the setting, it learns from the database what is gone; in between it is told every minute."""
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)

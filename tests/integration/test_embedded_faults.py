@@ -59,7 +59,7 @@ def small_disk(path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(path)], check=True)
 
 
-def test_a_disk_with_too_little_room_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_disk_with_too_little_room_is_rejected_at_once(tmp_path: Path) -> None:
     """The error tells how much is free, how much is needed, and what to do."""
     with small_disk(tmp_path / "disk") as disk:
         with pytest.raises(StackError, match=r"2\d MB are free, the stack needs 300 MB.*FUNNELWATCH_DATA_DIR"):

@@ -213,7 +213,7 @@ def test_purge_deletes_what_is_the_stacks_and_nothing_else(own_stack: Callable[.
     assert not stack.data_dir.exists()
 
 
-def test_another_kafka_is_refused_while_one_runs(own_stack: Callable[..., Stack]) -> None:
+def test_another_kafka_is_rejected_while_one_runs(own_stack: Callable[..., Stack]) -> None:
     """Asking for Apache Kafka while Tansu runs says to run `down`, and ends nothing."""
     own_stack("tansu").up(quiet)
     with pytest.raises(StackError, match="funnelwatch down"):

@@ -15,7 +15,7 @@ from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.schemas.redaction import revealed
 from tests.filling import MINUTE_MS
 from tests.grafana import NAMES, View, ask, dashboard
-from tests.grafana_server import NEEDED, Grafana, RefusedError, grafana
+from tests.grafana_server import NEEDED, Grafana, RejectedError, grafana
 from tests.integration.test_grafana import CLOSED, FUNNEL, NOW_IN_THEM, RANGES, fill
 from tests.integration.test_views import DAY_MS, T
 from tests.programs import found, needs, program
@@ -39,7 +39,7 @@ COUNTERS = {
     "funnelwatch_events_accepted_total": 8,
     "funnelwatch_events_duplicate_total": 2,
     "funnelwatch_events_late_total": 1,
-    'funnelwatch_events_refused_total{reason="schema"}': 3,
+    'funnelwatch_events_rejected_total{reason="schema"}': 3,
     'funnelwatch_retries_total{what="flush"}': 5,
     'funnelwatch_flush_seconds_bucket{le="0.1"}': 1,
     'funnelwatch_flush_seconds_bucket{le="+Inf"}': 1,
@@ -265,7 +265,7 @@ def test_annotations_have_what_grafana_looks_for(served: Grafana, name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_where_nothing_is_counted_panels_are_empty_and_not_wrong(served: Grafana, name: str) -> None:
-    """A first look before the first window: lists of values are empty, and no query is refused."""
+    """A first look before the first window: lists of values are empty, and no query is rejected."""
     document = dashboard(name)
     view = View(T - 2000 * DAY_MS, T - 2000 * DAY_MS + 1)
     choose(served, view, document, {}, "funnelwatch")
@@ -288,7 +288,7 @@ def test_whoever_may_edit_a_panel_can_write_nothing(served: Grafana, filled: Dat
     """The login may only read, whatever is asked by way of the data source."""
     before = ask(filled, "SELECT sum(impressions) AS n FROM window_counts")
     target = {"datasource": kind(dashboard("funnel")), "format": "table", "rawSql": sql}
-    with pytest.raises(RefusedError, match=r"read-only|permission denied"):
+    with pytest.raises(RejectedError, match=r"read-only|permission denied"):
         served.query(View(T, CLOSED), target)
     assert ask(filled, "SELECT sum(impressions) AS n FROM window_counts") == before
 

@@ -61,7 +61,7 @@ def test_a_count_is_raised_and_never_lowered(copy: HotCopy) -> None:
 
 
 def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: HotCopy) -> None:
-    """After FLUSHALL of our keys a write is refused and writes nothing; a rebuild makes it whole."""
+    """After FLUSHALL of our keys a write is rejected and writes nothing; a rebuild makes it whole."""
     copy.write({(W0, *A): [5, 0, 0, 0, 0]}, NOW)
     copy.clear()
     assert not copy.is_whole()

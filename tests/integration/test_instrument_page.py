@@ -186,7 +186,7 @@ def test_the_curl_block_of_the_collectors_page_is_accepted(own: Settings, tmp_pa
     with collector(own, tmp_path / "log") as running:
         env = os.environ | {"COLLECTOR": running.url, "KEY": KEY}
         done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, check=True, timeout=120)
-    assert '"accepted":4,"refused":0,"undelivered":0' in done.stdout
+    assert '"accepted":4,"rejected":0,"undelivered":0' in done.stdout
     assert {event["event_id"] for event in read_events(own, 2)} == {"e-1", "e-2"}
     assert len(read_messages(own, own.metrics_topic, 2)) == 2
 

@@ -127,7 +127,7 @@ def test_apps_that_stop_sending_are_told_and_that_they_are_back(settings: Settin
         assert one.stop() == 0, one.text()
 
 
-def test_records_that_are_refused_all_at_once_are_told(settings: Settings, tmp_path: Path) -> None:
+def test_records_that_are_rejected_all_at_once_are_told(settings: Settings, tmp_path: Path) -> None:
     """After an hour of good records, a release that sends garbage: how much of what, and where to look."""
     fast, file = quick(settings, tmp_path, EARLIER)
     with closing(Database(fast.timescale_url)) as database, worker(fast) as one:
@@ -143,7 +143,7 @@ def test_records_that_are_refused_all_at_once_are_told(settings: Settings, tmp_p
                 **{minutes * 60_000: lambda _, had: 0 for minutes in (61, 62, 63, 64)},
             },
         )
-        rule = "alert: Refused, kind: instrumentation, signal: dead_letters, over: 10s, min_refused: 50"
+        rule = "alert: Rejected, kind: instrumentation, signal: dead_letters, over: 10s, min_rejected: 50"
         take_up(one, file, rule)
         produce(fast, [event() for _ in range(100)])
         wait_until(lambda: sum(at.counted for at in counted(database, fast).values()) == 1600, enough, 120)
@@ -151,8 +151,10 @@ def test_records_that_are_refused_all_at_once_are_told(settings: Settings, tmp_p
         produce(fast, [b"garbage"] * 80)
         wait_until(lambda: said(fast) or not one.running, f"it is told {one.text()}", 120)
         [alert] = said(fast)
-        assert (alert["rule"], alert["reason"], alert["funnel"]) == ("Refused", "DEAD_LETTERS_RISE", "*")
-        numbers = re.match(r"(\d+) of (\d+) records were refused in .*; 0.0% is usual", alert["annotations"]["summary"])
+        assert (alert["rule"], alert["reason"], alert["funnel"]) == ("Rejected", "DEAD_LETTERS_RISE", "*")
+        numbers = re.match(
+            r"(\d+) of (\d+) records were rejected in .*; 0.0% is usual", alert["annotations"]["summary"]
+        )
         assert numbers
         assert 50 <= int(numbers[1]) <= 80
         assert int(numbers[1]) <= int(numbers[2]) <= 180

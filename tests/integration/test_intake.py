@@ -180,14 +180,14 @@ def test_a_start_reads_the_duplicate_horizon_before_what_is_counted(
 
 
 @not_on_tansu("misstates where a log ends")
-def test_a_record_that_was_refused_is_not_remembered_when_the_horizon_is_read_again(
+def test_a_record_that_was_rejected_is_not_remembered_when_the_horizon_is_read_again(
     quick: Settings, store: CountStore
 ) -> None:
     """Its id was never counted; once it is acceptable and replayed, it must not be taken for a duplicate of itself."""
     produce(quick, some(6), partition=0)
     first = Taking(quick, store)
     first.until(0, 6)
-    counted = PartitionCounts(0, 0, 4, {}, refused=2, log_time=now_ms(), refused_offsets=[1, 3])
+    counted = PartitionCounts(0, 0, 4, {}, rejected=2, log_time=now_ms(), rejected_offsets=[1, 3])
     store.flush(quick.events_topic, "id", [counted])
     first.stopping.set()
     first.fetcher.close()

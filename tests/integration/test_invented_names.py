@@ -48,7 +48,7 @@ class Pipeline:
         self.store.start(settings.events_topic, "id", {0: 0})
         self.now = T0
         self.offset = 0
-        self.refused = 0
+        self.rejected = 0
         self.made: list[str] = []
         self.start()
 
@@ -96,7 +96,7 @@ class Pipeline:
         end = self.offset + len(events)
         records = [Record(self.offset + at, b"k", str(at).encode(), self.now) for at in range(len(events))]
         judged = judge(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
-        self.refused += len(judged.refused)
+        self.rejected += len(judged.rejected)
         self.store.flush(self.settings.events_topic, "id", [aggregate(judged, MINUTE, 0, self.now)])
         self.offset = end
 
@@ -144,7 +144,7 @@ def test_a_flood_of_invented_names_leaves_the_declared_funnel_first_and_bounded(
         assert len(closed) <= 1 + LIMITS.funnels
         assert len(closed[0].series) <= LIMITS.values + len(STEPS) + 1
     counted = sum(aggregate.events for _, _, aggregate in pipeline.store.read(0, 2**45))
-    assert counted + pipeline.refused == 5_004, "no event vanishes"
+    assert counted + pipeline.rejected == 5_004, "no event vanishes"
 
 
 def test_all_workers_and_every_replay_agree_on_what_is_admitted(connect: Callable[[], Database]) -> None:

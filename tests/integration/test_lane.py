@@ -234,7 +234,7 @@ def test_a_bug_in_one_message_is_logged_once_and_final(world: World, caplog: pyt
     lane = world.lane(receiver)
     world.publish(alert(rule="R\nFAKED 2026 log line"))
     steps(lane)
-    assert world.outcomes() == [("a-1", 0, "refused", 1)]
+    assert world.outcomes() == [("a-1", 0, "rejected", 1)]
     assert len([record for record in caplog.records if record.exc_info]) == 1
     assert not [record for record in caplog.records if "\n" in record.getMessage()]
 
@@ -271,23 +271,23 @@ def test_an_alert_that_still_fires_is_sent_after_its_message_was_given_up(
     assert world.outcomes() == [("a-1", 0, "sent", 3), ("a-1", 1, "sent", 1)]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.LATER, Outcome.REFUSED])
+@pytest.mark.parametrize("outcome", [Outcome.LATER, Outcome.REJECTED])
 def test_that_it_resolved_is_not_sent_where_its_firing_never_arrived(
     world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
-    """Given up or refused, and over by the time the route is back: neither message is sent, and the log says it."""
+    """Given up or rejected, and over by the time the route is back: neither message is sent, and the log says it."""
     monkeypatch.setattr(lanes, "TRY_AGAIN_S", 0.0)
     receiver = fake(give_up_after_s=1e-6)
     receiver.answer(outcome, outcome)
     lane = world.lane(receiver)
     world.publish(alert())
-    steps(lane, 1 if outcome is Outcome.REFUSED else 2)
+    steps(lane, 1 if outcome is Outcome.REJECTED else 2)
     sent = len(receiver.got)
     world.publish(alert("resolved", sequence=1))
     steps(lane)
     assert len(receiver.got) == sent
     [(_, _, first, _), (_, _, second, attempts)] = world.outcomes()
-    assert (first, second, attempts) == ("given_up" if outcome is Outcome.LATER else "refused", "not_notified", 0)
+    assert (first, second, attempts) == ("given_up" if outcome is Outcome.LATER else "rejected", "not_notified", 0)
 
 
 def test_an_update_of_an_alert_whose_first_message_was_given_up_is_sent(world: World) -> None:

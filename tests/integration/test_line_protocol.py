@@ -112,14 +112,14 @@ def test_the_client_of_influxdb_writes_events_counters_and_timers(running: Colle
 def test_the_client_of_influxdb_understands_what_is_wrong(running: Collector) -> None:
     """A wrong token, and a line that cannot be, are its own exceptions with our words."""
     with InfluxDBClient(running.url, "fw_wrong", org="any") as client, client.write_api(SYNCHRONOUS) as write:
-        with pytest.raises((InfluxDBError, ApiException)) as refused:
+        with pytest.raises((InfluxDBError, ApiException)) as rejected:
             write.write("any", record=event("s"))
-        assert refused.value.response.status == 401
+        assert rejected.value.response.status == 401
     with InfluxDBClient(running.url, KEY, org="any") as client, client.write_api(SYNCHRONOUS) as write:
-        with pytest.raises((InfluxDBError, ApiException)) as refused:
+        with pytest.raises((InfluxDBError, ApiException)) as rejected:
             write.write("any", record="cpu usage=1")
-        assert refused.value.response.status == 400
-        assert "'cpu' is not mapped" in str(refused.value)
+        assert rejected.value.response.status == 400
+        assert "'cpu' is not mapped" in str(rejected.value)
 
 
 def test_a_partial_write_takes_the_good_lines_and_names_the_others(running: Collector, own: Settings) -> None:

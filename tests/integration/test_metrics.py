@@ -100,9 +100,9 @@ def stored(database: Database) -> tuple[dict[Any, list[int]], Counter[Any]]:
 
 
 def dealt_with(database: Database, topic: str) -> tuple[int, int, int]:
-    """Accepted, refused and duplicate records of a topic."""
+    """Accepted, rejected and duplicate records of a topic."""
     row = database.query("dealt_with", {"topic": topic})[0]
-    return row["accepted"], row["refused"], row["duplicates"]
+    return row["accepted"], row["rejected"], row["duplicates"]
 
 
 def test_samples_are_counted_once_though_a_worker_is_killed(quick: Settings, database: Database) -> None:

@@ -36,14 +36,14 @@ def test_processes_that_start_at_once_run_each_migration_once(database_url: str)
     assert run(0) == []
 
 
-def test_another_window_length_is_refused_in_a_sentence(connect: Callable[[], Database]) -> None:
+def test_another_window_length_is_rejected_in_a_sentence(connect: Callable[[], Database]) -> None:
     """Counts of one window length are not mixed with another; the message says both."""
     with pytest.raises(WindowLengthError, match=r"windows of 60 s, but FUNNELWATCH_WINDOW_S says 10: set it to 60"):
         migrate(connect(), 10_000)
     assert migrate(connect(), 60_000) == []
 
 
-def test_a_database_that_cannot_hold_every_name_is_refused_in_a_sentence(database_url: str) -> None:
+def test_a_database_that_cannot_hold_every_name_is_rejected_in_a_sentence(database_url: str) -> None:
     """In LATIN1 the first event with a Cyrillic step would stop the stream; the message says what to make instead."""
     name = f"latin_{uuid.uuid4().hex}"
     with psycopg.connect(database_url, autocommit=True) as connection:

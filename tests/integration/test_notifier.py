@@ -82,7 +82,7 @@ def test_every_route_gets_what_it_wants_in_its_own_form(
 ) -> None:
     """PagerDuty, Slack, mail and a webhook each take what is sent; filters, silences and heartbeats hold.
 
-    PagerDuty asks for a pause first, and refuses one message for good: the next goes through all the same.
+    PagerDuty asks for a pause first, and rejects one message for good: the next goes through all the same.
     """
     login = ("fw", "secret")
     with (
@@ -92,7 +92,7 @@ def test_every_route_gets_what_it_wants_in_its_own_form(
         mail_server(tmp_path, login) as mailbox,
     ):
         pager.instead = [(429, {"Retry-After": "1"}, "slow down"), (503, {}, "")]
-        mailbox.refuse = ["451 later"]
+        mailbox.reject = ["451 later"]
         mail = {"host": HOST, "port": mailbox.port, "ca_file": str(mailbox.ca_file), "from": "fw@example.com"}
         routes = [
             {"name": "on-call", "kind": "pagerduty", "routing_key": KEY, "url": pager.url,
@@ -121,7 +121,7 @@ def test_every_route_gets_what_it_wants_in_its_own_form(
             wait_until(lambda: not NotificationQueue(connect()).waiting(), "nothing waits")
     assert sorted(one.status for one in pager.got) == [202, 202, 400, 429, 503]
     assert [(one["dedup_key"], one["event_action"]) for one in pager.taken] == [("a", "trigger"), ("a", "resolve")]
-    assert outcomes(connect, "on-call") == [("a", 0, "sent"), ("a", 1, "sent"), ("d" * 300, 0, "refused")]
+    assert outcomes(connect, "on-call") == [("a", 0, "sent"), ("a", 1, "sent"), ("d" * 300, 0, "rejected")]
     assert outcomes(connect, "chat") == [("a", 0, "sent"), ("a", 1, "sent"), ("d" * 300, 0, "sent")]
     assert sorted(said(every.taken)) == [("a", 0, "firing"), ("b", 0, "firing"), ("d" * 300, 0, "firing")]
     first = next(mail for mail in mailbox.mails if "FIRING critical" in mail["Subject"])

@@ -1,4 +1,4 @@
-"""A real worker on real servers: what is produced is counted once or refused once, whatever happens in between."""
+"""A real worker on real servers: what is produced is counted once or rejected once, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_everything_produced_is_counted_and_a_stopped_worker_leaves_at_once(quic
         assert time.monotonic() - began < 30, one.text()
         assert "Traceback" not in one.text()
     assert counted(quick) == naive_counts(events, quick.window_ms)
-    assert totals(quick)["refused"] == 0
+    assert totals(quick)["rejected"] == 0
 
 
 def test_a_worker_killed_again_and_again_loses_nothing_and_counts_nothing_twice(quick: Settings) -> None:

@@ -103,7 +103,7 @@ def test_a_row_that_the_database_rejects_is_a_dead_letter_and_a_replay_counts_it
     produce(quick, [event(browser="bad_name") for _ in range(5)])
     send_samples(quick, [sample(name, value) for name in ("sms", "bad_name") for value in (1, 2, 5_000)])
     with worker(quick) as one:
-        dealt = {"accepted": 490, "refused": 15, "duplicates": 0, "counted": 490}
+        dealt = {"accepted": 490, "rejected": 15, "duplicates": 0, "counted": 490}
         wait_until(lambda: totals(quick) == dealt or not one.running, f"the rest is counted {one.text()}", 120)
         wait_until(lambda: len(everything(quick, quick.dead_letters_topic)) == 19, "metrics too")
         assert _metric(quick) == [("sms", 2, 3)]
@@ -157,12 +157,12 @@ def test_a_database_that_takes_no_writes_is_waited_for(quick: Settings) -> None:
                 lambda: len(re.findall(r"PostgreSQL: waiting, .*flush", one.text())) > told or not one.running,
                 "the flush waits",
             )
-            refused = command(quick, "silence", "add", "--rule", "R", "--for", "1h")
-            assert (refused.exit_code, "takes no writes now" in refused.stderr) == (1, True), refused.output
+            rejected = command(quick, "silence", "add", "--rule", "R", "--for", "1h")
+            assert (rejected.exit_code, "takes no writes now" in rejected.stderr) == (1, True), rejected.output
             time.sleep(1)
             assert one.running
         wait_until(lambda: totals(quick)["accepted"] == 100 or not one.running, f"all are counted {one.text()}", 120)
-        assert totals(quick) == {"accepted": 100, "refused": 0, "duplicates": 0, "counted": 100}
+        assert totals(quick) == {"accepted": 100, "rejected": 0, "duplicates": 0, "counted": 100}
         assert "Traceback" not in one.text()
         assert one.stop() == 0, one.text()
 

@@ -80,7 +80,7 @@ def test_events_of_a_file_of_each_kind_arrive(settings: Settings, tmp_path: Path
         "lines": len(events),
         "events": len(events),
         "nothing": 0,
-        "refused": {},
+        "rejected": {},
         "examples": {},
         "read_bytes": 0,
         "produced": len(events),
@@ -96,7 +96,7 @@ def test_the_clickstream_arrives_as_an_independent_group_by_counts_it(settings: 
     """The shipped mapping by its name, through Kafka."""
     out, _ = run(settings, "produce", str(ecom_path()), "--map", "ecom", "--json")
     summary = json.loads(out)
-    assert (summary["lines"], summary["refused"]) == (31_106, {})
+    assert (summary["lines"], summary["rejected"]) == (31_106, {})
     expected: Counter[str] = Counter()
     for counts in ecom_counts(ecom_path(), 86_400_000).values():
         expected += Counter({name: n for name, n in counts.items() if "cohort" not in name})
@@ -105,7 +105,7 @@ def test_the_clickstream_arrives_as_an_independent_group_by_counts_it(settings: 
     assert arrived == expected
 
 
-def test_refused_lines_are_counted_and_shown_and_stop_nothing(settings: Settings) -> None:
+def test_rejected_lines_are_counted_and_shown_and_stop_nothing(settings: Settings) -> None:
     """Each kind of bad line by its number; the good ones around them arrive."""
     good = simulated()[:2]
     lines = [
@@ -122,9 +122,9 @@ def test_refused_lines_are_counted_and_shown_and_stop_nothing(settings: Settings
         as_jsonl(good[1:]),
     ]
     out, err = run(settings, "produce", "-", given=b"".join(lines))
-    assert "10 lines, 2 events, 8 lines refused; 2 events produced" in out
+    assert "10 lines, 2 events, 8 lines rejected; 2 events produced" in out
     for message in (
-        "refused 3 NO_JSON",
+        "rejected 3 NO_JSON",
         "-:2: ",
         "-:3: is no JSON object",
         "-:5: step: is missing or empty",
@@ -137,9 +137,9 @@ def test_refused_lines_are_counted_and_shown_and_stop_nothing(settings: Settings
     assert by_id(read_events(settings, 2)) == by_id(good)
 
 
-def test_refused_lines_fail_the_command_where_that_is_wanted(settings: Settings) -> None:
+def test_rejected_lines_fail_the_command_where_that_is_wanted(settings: Settings) -> None:
     """For use in scripts."""
-    run(settings, "produce", "-", "--fail-on-refused", "--dry-run", given=b"{}\n", code=1)
+    run(settings, "produce", "-", "--fail-on-rejected", "--dry-run", given=b"{}\n", code=1)
     run(settings, "produce", "-", "--dry-run", given=b"{}\n", code=0)
 
 

@@ -186,7 +186,7 @@ def test_bulk_events_that_do_not_fit_end_the_run_after_those_before_them(setting
     assert len(read_events(settings, 2)) == 2
 
 
-def test_bulk_events_that_kafka_refuses_are_failures(settings: Settings) -> None:
+def test_bulk_events_that_kafka_rejects_are_failures(settings: Settings) -> None:
     """A topic that does not exist ends the run with a count and the reason."""
     nowhere = settings.model_copy(
         update={

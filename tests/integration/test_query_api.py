@@ -230,7 +230,7 @@ def test_funnels_say_what_there_is_to_ask_for(api: Served) -> None:
     }
 
 
-def test_an_answer_that_would_be_too_long_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_would_be_too_long_is_rejected(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to ask for less."""
     monkeypatch.setattr(rates, "MOST_ROWS", 1)
     for path in (RATES, "/api/v1/counts", "/api/v1/timers"):

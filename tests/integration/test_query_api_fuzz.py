@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = 1_794_996_000_000
 
 
-# Which times a calendar has, and which spans are whole windows, a schema cannot say: what fits it may be refused.
+# Which times a calendar has, and which spans are whole windows, a schema cannot say: what fits it may be rejected.
 OPTIONS = (
     "--checks=all",
     "--exclude-checks=positive_data_acceptance",
@@ -32,7 +32,7 @@ OPTIONS = (
 
 
 def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings: Settings, tmp_path: Path) -> None:
-    """Status, media type and body of each answer are as described, what is wrong is refused, and there is no 500."""
+    """Status, media type and body of each answer are as described, what is wrong is rejected, and there is no 500."""
     count(settings, {(T, "VERIFY_SMS_CODE", "iOS", "", "1.0"): (100, 80, 15)}, closed_through=T + MINUTE_MS)
     with closing(Database(settings.timescale_url)) as database:
         count_metrics(database, [(now_ms(), MetricSeries.of("sms_sent", "COUNTER", {"os": "iOS"}), 3)])

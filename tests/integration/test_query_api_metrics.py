@@ -214,7 +214,7 @@ def test_a_name_that_there_is_not_is_told_with_those_that_there_are(api: Served,
     assert (wrong.exit_code, "--by: 'colour' is no dimension" in wrong.output) == (2, True)
 
 
-def test_an_answer_that_would_be_too_long_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_would_be_too_long_is_rejected(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to ask for less."""
     monkeypatch.setattr(metrics, "MOST_ROWS", 2)
     reply = api.get(SENT, {**RANGE, "every": "1m"})

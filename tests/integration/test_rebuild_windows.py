@@ -263,7 +263,7 @@ def test_durations_that_were_damaged_are_put_right_though_the_counts_are(repaire
 
 
 def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
-    """A correction that was worked out before another was written would be added a second time: it is refused."""
+    """A correction that was worked out before another was written would be added a second time: it is rejected."""
     repaired.execute("DELETE FROM window_counts WHERE os = 'iOS'")
     store = RepairStore(repaired.database)
     before = store.snapshot(repaired.settings.events_topic, repaired.begin, now_ms())
@@ -281,10 +281,10 @@ def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
 
 
 def test_replayed_dead_letters_are_counted_once_and_others_not_at_all(repaired: Repaired, settings: Settings) -> None:
-    """A step is declared after its events were refused; one is replayed: it counts once, though its id stands twice."""
+    """A step is declared after its events were rejected; a replayed one counts once, though its id is there twice."""
     quick = repaired.settings
-    refused = [event(step="CAPTCHA", ts=repaired.begin + number) for number in range(3)]
-    produce(quick, refused)
+    rejected = [event(step="CAPTCHA", ts=repaired.begin + number) for number in range(3)]
+    produce(quick, rejected)
     repaired.more += 3
     repaired.settle()
     repaired.worker.stop()
@@ -296,7 +296,7 @@ def test_replayed_dead_letters_are_counted_once_and_others_not_at_all(repaired: 
     with worker(wider) as one:
         repaired.worker = one
         assert succeed_json(wider, "dead-letters", "replay", "--yes")["produced"] == 3
-        repaired.ledger += refused
+        repaired.ledger += rejected
         repaired.settle()
         produce(wider, [event(step="PUZZLE", ts=repaired.begin)])
         repaired.more += 1
@@ -308,20 +308,20 @@ def test_replayed_dead_letters_are_counted_once_and_others_not_at_all(repaired: 
     assert counted(wider) == repaired.right
 
 
-def test_rules_that_would_refuse_what_was_counted_are_told(repaired: Repaired, settings: Settings) -> None:
+def test_rules_that_would_reject_what_was_counted_are_told(repaired: Repaired, settings: Settings) -> None:
     """With other funnels than the workers' nothing is changed: the counts would be lost."""
     funnels = settings.data_dir / "narrow.yml"
     funnels.write_text("funnels:\n  sign_up: [INPUT_PHONE_NUMBER]\n")
     before = counted(repaired.settings)
     narrow = repaired.settings.model_copy(update={"funnels_path": funnels})
     result = run(narrow, *repaired.arguments("--yes"))
-    assert (result.exit_code, "would be refused by this command's settings" in result.stderr) == (1, True)
+    assert (result.exit_code, "would be rejected by this command's settings" in result.stderr) == (1, True)
     assert "UNKNOWN_STEP" in result.stderr
     assert counted(repaired.settings) == before
 
 
 def test_a_total_from_before_the_repair_cannot_raise_the_hot_copy_again(repaired: Repaired) -> None:
-    """A writer that was frozen with the doubled totals in its hands is refused until it has rebuilt."""
+    """A writer that was frozen with the doubled totals in its hands is rejected until it has rebuilt."""
     settings = repaired.settings
     with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as frozen:
         wait_until(partial(frozen.is_whole), "the copy is whole")
@@ -348,7 +348,7 @@ def test_redis_that_is_away_is_told_and_the_next_run_mends_it(repaired: Repaired
     wait_until(lambda: in_redis(settings) == repaired.right, "Redis equals the database")
 
 
-def test_what_the_topic_no_longer_holds_is_refused(repaired: Repaired) -> None:
+def test_what_the_topic_no_longer_holds_is_rejected(repaired: Repaired) -> None:
     """Retention: which partition begins when, and from which window on it can be done."""
     if not apache_is_wanted():
         pytest.skip("Tansu cannot trim a topic")
@@ -362,7 +362,7 @@ def test_what_the_topic_no_longer_holds_is_refused(repaired: Repaired) -> None:
     assert counted(settings) == repaired.right
 
 
-def test_a_topic_that_was_made_anew_is_refused(repaired: Repaired) -> None:
+def test_a_topic_that_was_made_anew_is_rejected(repaired: Repaired) -> None:
     """Before and after its progress was set: what was counted of the earlier log is not in this one."""
     settings = repaired.settings
     repaired.worker.stop()

@@ -63,7 +63,7 @@ def answering(answer: bytes) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def refused() -> Iterator[str]:
+def rejected() -> Iterator[str]:
     """Nobody is there."""
     yield f"redis://{HOST}:{free_port()}/0"
 
@@ -164,10 +164,10 @@ def sentinel_as_redis() -> Iterator[str]:
 
 
 WRONG: list[tuple[Callable[[], AbstractContextManager[str]], str]] = [
-    (refused, "refused"),
+    (rejected, "rejected"),
     (not_a_url, "cannot be read"),
     (without_password, "asks for a password"),
-    (wrong_password, "refuses the password"),
+    (wrong_password, "rejects the password"),
     (other_protocol, "not Redis"),
     (loading, "loading"),
     (plain_for_tls, "TLS"),

@@ -113,7 +113,7 @@ def test_rollups_outlive_what_they_are_made_of(either: Database, funnel: str, ke
 
 
 def check_answers(database: Database, funnel: str) -> None:
-    """Questions about rates are answered from what is still kept, in whole buckets, or refused."""
+    """Questions about rates are answered from what is still kept, in whole buckets, or rejected."""
     counted = {}
     for days in (1, 35, 50, 190):
         question = RateQuery(Scope(funnel), TODAY - (days + 10) * DAY_MS, NOW, NOW, every_ms=DAY_MS)

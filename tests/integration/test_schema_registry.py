@@ -1,4 +1,4 @@
-"""A real schema registry (Apicurio, by Confluent's API): register, evolve, refuse, and both framings on one topic."""
+"""A real schema registry (Apicurio, by Confluent's API): register, evolve, reject, and both framings on one topic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch import FunnelProducer
-from funnelwatch.schemas.codec import Decoder, Encoder, Reason, Registry, RegistryRefused, Undecodable
+from funnelwatch.schemas.codec import Decoder, Encoder, Reason, Registry, RegistryRejected, Undecodable
 from funnelwatch.schemas.files import SCHEMAS
 from tests.apicurio import NoRegistryError, apicurio
 from tests.stack import wait_until
@@ -49,8 +49,8 @@ def with_field(**field: Any) -> dict[str, Any]:
     return schema
 
 
-def test_a_schema_is_registered_evolves_and_is_refused(registry: str) -> None:
-    """What is compatible becomes a version; what is not is refused with the registry's reason; ids lead to schemas."""
+def test_a_schema_is_registered_evolves_and_is_rejected(registry: str) -> None:
+    """What is compatible becomes a version; what is not is rejected with the registry's reason; ids lead to schemas."""
     ours = Registry(registry)
     encode = Encoder("FunnelEvent", ours)
     one = event()
@@ -66,7 +66,7 @@ def test_a_schema_is_registered_evolves_and_is_refused(registry: str) -> None:
     theirs = b"\x00" + newer.to_bytes(4, "big") + value[5:] + b"\x04DE"
     assert Decoder("FunnelEvent", Registry(registry))(theirs) == one
 
-    with pytest.raises(RegistryRefused, match=f"refuses the schema of subject {SUBJECT}: .*ncompatible"):
+    with pytest.raises(RegistryRejected, match=f"rejects the schema of subject {SUBJECT}: .*ncompatible"):
         ours.register(SUBJECT, with_field(name="must", type="string"))
     with pytest.raises(Undecodable) as unknown:
         Decoder("FunnelEvent", Registry(registry))(b"\x00" + (10**6).to_bytes(4, "big") + value[5:])
@@ -97,7 +97,7 @@ def test_an_event_of_a_schema_with_references_is_read(registry: str) -> None:
 
 
 def test_both_framings_are_counted_from_one_topic(registry: str, settings: Settings) -> None:
-    """Producers with and without the registry share a topic while they are changed over; an unknown id is refused."""
+    """Producers with and without the registry share a topic while they are changed over; an unknown id is rejected."""
     mine = prepared(settings.model_copy(update={"schema_registry_url": registry}))
     with worker(mine) as running:
         running.wait_assigned()
@@ -111,7 +111,7 @@ def test_both_framings_are_counted_from_one_topic(registry: str, settings: Setti
         produce(mine, [event(), event(os="Android"), unknown])
         sent = len(list(everything(mine, mine.events_topic)))
         assert len(framings(mine)) >= len(STEPS)
-        wait_until(lambda: totals(mine)["counted"] == sent - 1 and totals(mine)["refused"] == 1, running.text(), 120)
+        wait_until(lambda: totals(mine)["counted"] == sent - 1 and totals(mine)["rejected"] == 1, running.text(), 120)
         assert running.stop() == 0
 
 

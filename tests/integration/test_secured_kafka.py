@@ -107,18 +107,18 @@ def test_the_doctor_fails_where_a_worker_cannot_connect(secured: SecureKafka, se
     assert "ssl.curves.list" in findings[1].message
 
 
-def test_a_refused_login_is_not_called_a_kafka_that_is_away(secured: SecureKafka, settings: Settings) -> None:
+def test_a_rejected_login_is_not_called_a_kafka_that_is_away(secured: SecureKafka, settings: Settings) -> None:
     """By the doctor, by a command that reads and by one that writes: nothing is to be started, a password is wrong."""
     servers, config = ways(secured, WORKER)["SCRAM-SHA-512 over TLS"]
     wrong = connected(settings, servers, {**config, "sasl.password": "Wr0ng"})
     (finding,) = [one for one in check_kafka(wrong) if one.level == "FAILED"]
-    assert "refuses the connection: SASL authentication error: " in finding.message
+    assert "rejects the connection: SASL authentication error: " in finding.message
     assert finding.advice == f"{ADVICE}."
-    refused = "refuses the connection: SASL authentication error"
-    with pytest.raises(click.ClickException, match=refused) as told, clear_faults(wrong):
+    rejected = "rejects the connection: SASL authentication error"
+    with pytest.raises(click.ClickException, match=rejected) as told, clear_faults(wrong):
         admin(wrong.kafka()).list_topics(timeout=3)
     assert told.value.message.endswith(ADVICE)
-    with pytest.raises(KafkaUnreachable, match=refused) as unreachable:
+    with pytest.raises(KafkaUnreachable, match=rejected) as unreachable:
         ensure_topics(wrong, timeout_s=3)
     assert "Wr0ng" not in f"{finding} {told.value.message} {unreachable.value}"
 
@@ -152,9 +152,9 @@ def test_a_worker_counts_closes_and_alerts(secured: SecureKafka, settings: Setti
         assert "GROUP_AUTHORIZATION" not in one.text()
 
     intruder = connected(settings, secured.sasl_ssl, secured.login(APP))
-    refused = run(intruder, "alerts", "--follow")
-    assert refused.exit_code == 1
-    assert "authorization failed" in refused.output
+    rejected = run(intruder, "alerts", "--follow")
+    assert rejected.exit_code == 1
+    assert "authorization failed" in rejected.output
 
 
 def messages(settings: Settings, topic: str) -> int:

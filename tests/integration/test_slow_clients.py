@@ -135,7 +135,7 @@ SERVERS: list[Callable[[Settings, Path], contextlib.AbstractContextManager[Runni
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.__name__)
-def test_slow_clients_keep_nobody_out_and_other_hosts_are_refused(
+def test_slow_clients_keep_nobody_out_and_other_hosts_are_rejected(
     server: Callable[[Settings, Path], contextlib.AbstractContextManager[Running]], settings: Settings, tmp_path: Path
 ) -> None:
     """300 heads that never end, of a server with 256 file descriptors: it answers at once, and ends them."""

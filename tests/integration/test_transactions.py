@@ -132,7 +132,7 @@ def test_the_progress_is_the_end_so_that_nothing_seems_unread(settings: Settings
         wait_until(lambda: committed(mine) == {0: 3, 1: 3}, "Kafka knows the progress")
         wait_until(lambda: closed_windows(mine), "windows close")
         wait_until(lambda: 'funnelwatch_lag_records{partition="1"} 0.0' in one.get("/metrics")[1], "there is no lag")
-        assert totals(mine) == {"counted": 2, "accepted": 2, "refused": 0, "duplicates": 0}
+        assert totals(mine) == {"counted": 2, "accepted": 2, "rejected": 0, "duplicates": 0}
         assert sum(tally[0] + tally[1] + tally[2] for tally in counted(mine).values()) == 2
 
 

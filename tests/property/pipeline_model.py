@@ -160,7 +160,7 @@ class Store:
     counts: Counts = field(default_factory=dict)
     durations: Durations = field(default_factory=dict)
     progress: dict[int, Progress] = field(default_factory=dict)
-    refused: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    rejected: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     fail_before: int = 0
     fail_after: int = 0
 
@@ -187,7 +187,7 @@ class Store:
         for batch in wanted:
             times = [time for time in (self.progress[batch.partition].log_time, batch.log_time) if time is not None]
             self.progress[batch.partition] = Progress(batch.next_offset, max(times, default=None))
-            self.refused[batch.partition].update(batch.refused_offsets)
+            self.rejected[batch.partition].update(batch.rejected_offsets)
         if self.fail_after:
             self.fail_after -= 1
             raise psycopg.OperationalError("the answer was lost")
@@ -197,9 +197,9 @@ class Store:
         """See ``CountStore.start``."""
         return {number: self.progress.setdefault(number, Progress(begin, None)) for number, begin in beginnings.items()}
 
-    def refused_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
-        """See ``CountStore.refused_offsets``."""
-        return frozenset(self.refused[partition])
+    def rejected_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
+        """See ``CountStore.rejected_offsets``."""
+        return frozenset(self.rejected[partition])
 
     def mark_idle(self, topic: str, partitions: list[int]) -> None:
         """Not looked at."""
@@ -352,9 +352,9 @@ class Letters:
     def __init__(self) -> None:
         self.places: set[tuple[int, int]] = set()
 
-    def send(self, partition: int, refused: list[Rejected]) -> None:
+    def send(self, partition: int, rejected: list[Rejected]) -> None:
         """Keep them."""
-        self.places |= {(partition, letter.record.offset) for letter in refused}
+        self.places |= {(partition, letter.record.offset) for letter in rejected}
 
 
 class NeverStopping:

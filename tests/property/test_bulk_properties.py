@@ -149,11 +149,11 @@ def judged(values: list[bytes | None], *, in_bulk: bool, limits: Limits = LIMITS
 @settings(max_examples=150)
 @given(st.lists(anything, max_size=25), st.sampled_from([LIMITS, SHORT]))
 def test_bulk_and_one_by_one_agree_about_every_record(values: list[bytes | None], limits: Limits) -> None:
-    """The same events, the same refusals with the same words, the same duplicates; whatever is dropped already."""
+    """The same events, the same rejections with the same words, the same duplicates; whatever is dropped already."""
     bulk, events_of_bulk = judged(values, in_bulk=True, limits=limits)
     alone, events_alone = judged(values, in_bulk=False, limits=limits)
     assert events_of_bulk == events_alone
-    assert bulk.refused == alone.refused
+    assert bulk.rejected == alone.rejected
     assert bulk.duplicates.tolist() == alone.duplicates.tolist()
 
 

@@ -141,14 +141,14 @@ def test_any_split_into_partitions_gives_the_same_totals(sent: list[tuple[Any, i
 
 
 @given(st.lists(values, max_size=60))
-def test_every_record_is_accepted_refused_or_a_duplicate_exactly_once(sent: list[Any]) -> None:
+def test_every_record_is_accepted_rejected_or_a_duplicate_exactly_once(sent: list[Any]) -> None:
     """The offsets of the three verdicts are those of the batch, none twice; the counts' sum is the accepted."""
     judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
     offsets = judged.accepted.offsets.tolist() + judged.duplicates.tolist()
-    offsets += [refused.record.offset for refused in judged.refused]
+    offsets += [rejected.record.offset for rejected in judged.rejected]
     assert sorted(offsets) == list(range(len(sent)))
     counted = aggregate(judged, WINDOW_MS, 10_000, NOW)
-    assert counted.accepted + counted.refused + counted.duplicates == len(sent)
+    assert counted.accepted + counted.rejected + counted.duplicates == len(sent)
     assert sum(sum(numbers[:3]) for numbers in counted.counts.values()) == counted.accepted
     ids = [sent[offset]["event_id"] for offset in judged.accepted.offsets]
     assert len(set(ids)) == len(ids)
@@ -166,7 +166,7 @@ def test_a_tally_from_an_offset_on_counts_only_what_follows(sent: list[Any], beg
     assert (rest.start_offset, rest.next_offset) == (begin, len(sent))
     assert merged([first.counts, rest.counts]) == whole.counts
     assert merged([first.durations, rest.durations]) == whole.durations
-    for name in ("accepted", "refused", "duplicates"):
+    for name in ("accepted", "rejected", "duplicates"):
         assert getattr(first, name) + getattr(rest, name) == getattr(whole, name)
 
 
@@ -322,9 +322,9 @@ def test_a_window_in_parts_is_put_together_again_and_never_from_incomplete_parts
 
 
 @given(sent=st.lists(values, max_size=30), start=st.integers(0, 30))
-def test_what_is_refused_and_could_be_an_event_is_noted(sent: list[Any], start: int) -> None:
-    """Exactly the refused records that decode are noted by offset, from where the aggregate starts."""
+def test_what_is_rejected_and_could_be_an_event_is_noted(sent: list[Any], start: int) -> None:
+    """Exactly the rejected records that decode are noted by offset, from where the aggregate starts."""
     judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
-    noted = aggregate(judged, WINDOW_MS, 0, NOW, from_offset=start).refused_offsets
-    refused = [refused.record.offset for refused in judged.refused if refused.record.offset >= start]
-    assert noted == [offset for offset in refused if sent[offset] != "garbage"]
+    noted = aggregate(judged, WINDOW_MS, 0, NOW, from_offset=start).rejected_offsets
+    rejected = [rejected.record.offset for rejected in judged.rejected if rejected.record.offset >= start]
+    assert noted == [offset for offset in rejected if sent[offset] != "garbage"]

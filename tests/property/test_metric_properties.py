@@ -94,7 +94,7 @@ def test_any_cut_and_any_trim_give_what_an_independent_group_by_gives(
 def test_there_are_never_more_names_or_series_than_allowed_and_what_is_there_stays(
     wanted: list[MetricSeries], max_names: int, max_series: int, cut: int
 ) -> None:
-    """Asked for in two rounds: a name keeps its kind, a series its number, and refusals have a reason."""
+    """Asked for in two rounds: a name keeps its kind, a series its number, and rejections have a reason."""
     known: dict[MetricSeries, int] = {}
 
     def make(one: MetricSeries) -> int:

@@ -34,7 +34,7 @@ events = st.builds(
 
 
 class ExactlyOnce(RuleBasedStateMachine):
-    """Whatever happens in whatever order: every event once, every refused record in the dead letters."""
+    """Whatever happens in whatever order: every event once, every rejected record in the dead letters."""
 
     def __init__(self) -> None:
         super().__init__()

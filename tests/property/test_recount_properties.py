@@ -30,7 +30,7 @@ class Log:
         self.wire = Wire(sent)
         self.then = EventValidator(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
         judged = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
-        self.refused = {(0, one.record.offset, one.record.timestamp) for one in judged.refused}
+        self.rejected = {(0, one.record.offset, one.record.timestamp) for one in judged.rejected}
         self.accepted = set(judged.accepted.offsets.tolist())
         self.judged = judged
 
@@ -48,7 +48,7 @@ class Log:
 
     def recount(self, until: int, cut: list[int], now: EventValidator | None = None) -> Recount:
         """The recount up to an offset, read in pieces that are cut there."""
-        counting = Recount(now or self.then, self.refused, RANGE_MS, WINDOW_MS, HORIZON_MS)
+        counting = Recount(now or self.then, self.rejected, RANGE_MS, WINDOW_MS, HORIZON_MS)
         bounds = sorted({0, until, *(one for one in cut if one < until)})
         for first, end in pairwise(bounds):
             counting.add(0, self.wire.records(first, end), NOW)
@@ -83,7 +83,7 @@ def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
 
 
 @given(st.lists(values, max_size=60), cuts)
-def test_what_was_refused_stays_refused_though_it_would_be_accepted_now(sent: list[Any], cut: list[int]) -> None:
+def test_what_was_rejected_stays_rejected_though_it_would_be_accepted_now(sent: list[Any], cut: list[int]) -> None:
     """A step that is declared since does not count again what stands among the dead letters, replayed or not."""
     log = Log(sent)
     declared = EventValidator(log.wire.decode, {"sign_up": (*STEPS_THEN, "NO_SUCH_STEP")}, LIMITS, 1_000_000)
@@ -93,18 +93,18 @@ def test_what_was_refused_stays_refused_though_it_would_be_accepted_now(sent: li
 
 
 @given(st.lists(values, max_size=60))
-def test_what_was_counted_and_would_be_refused_now_is_told(sent: list[Any]) -> None:
+def test_what_was_counted_and_would_be_rejected_now_is_told(sent: list[Any]) -> None:
     """A step that is no longer declared makes the recount worthless exactly where such a record was counted."""
     log = Log(sent)
     narrowed = EventValidator(log.wire.decode, {"sign_up": STEPS_THEN[:1]}, LIMITS, 1_000_000)
-    lost = [offset for offset in range(len(sent)) if (0, offset, NOW - 100_000 + offset) not in log.refused]
+    lost = [offset for offset in range(len(sent)) if (0, offset, NOW - 100_000 + offset) not in log.rejected]
     expected = sum(sent[offset]["step"] == STEPS_THEN[1] for offset in lost)
     assert log.recount(len(sent), [], narrowed).disputed.total() == expected
 
 
 @given(st.integers(0, 10**13), st.integers(0, 10**6), st.integers(0, 10**6))
-def test_the_first_whole_window_is_the_first_that_is_not_refused(begins: int, ahead: int, horizon: int) -> None:
-    """A log that begins at a time holds the window that the refusal names, and not the one before it."""
+def test_the_first_whole_window_is_the_first_that_is_not_rejected(begins: int, ahead: int, horizon: int) -> None:
+    """A log that begins at a time holds the window that the rejection names, and not the one before it."""
     first = first_whole(begins, ahead, horizon, WINDOW_MS)
     assert log_needed_from(first, ahead, horizon) >= begins
     assert log_needed_from(first - WINDOW_MS, ahead, horizon) < begins

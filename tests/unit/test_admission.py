@@ -1,4 +1,4 @@
-"""Which names of events are counted as they are, folded or refused."""
+"""Which names of events are counted as they are, folded or rejected."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def series(funnel: str = "sign_up", step: str = "A", os: str = "iOS", browser: s
 
 
 def reason(found: object) -> RejectionReason | None:
-    """Why it is refused; None if it is not."""
+    """Why it is rejected; None if it is not."""
     return found.reason if isinstance(found, RejectedError) else None
 
 
-def test_undeclared_funnels_beyond_the_limit_are_refused_and_declared_ones_never(admit: Admitting) -> None:
+def test_undeclared_funnels_beyond_the_limit_are_rejected_and_declared_ones_never(admit: Admitting) -> None:
     """Of 600 invented funnels three are counted, whatever order they come in; the declared one always."""
     found = [reason(admit(series(f"invented {number}"))) for number in range(600)]
     assert found == [None] * 3 + [RejectionReason.TOO_MANY_FUNNELS] * 597
@@ -43,7 +43,7 @@ def test_undeclared_funnels_beyond_the_limit_are_refused_and_declared_ones_never
     assert len(admit.new) == 5
 
 
-def test_steps_of_an_undeclared_funnel_beyond_the_limit_are_refused(admit: Admitting) -> None:
+def test_steps_of_an_undeclared_funnel_beyond_the_limit_are_rejected(admit: Admitting) -> None:
     """A folded step would be no step; the steps of before go on."""
     found = [reason(admit(series("other", f"S{number}"))) for number in range(600)]
     assert found == [None] * 4 + [RejectionReason.TOO_MANY_STEPS] * 596
@@ -90,7 +90,7 @@ def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: 
     assert admit(series(version="new")) == series(version="new")
 
 
-def test_a_judge_counts_folded_events_and_sends_refused_ones_to_the_dead_letters() -> None:
+def test_a_judge_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
     """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
     admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
     judge = EventValidator(
@@ -109,21 +109,21 @@ def test_a_judge_counts_folded_events_and_sends_refused_ones_to_the_dead_letters
     assert sum(one.funnel == "sign_up" for one in names) == 40
     assert sum(one.app_version == OTHER for one in names) == 35
     assert sum(one.funnel != "sign_up" for one in names) == 3
-    assert [one.reason for one in judged.refused] == ["TOO_MANY_FUNNELS"] * 37
-    assert sorted(one.record.offset for one in judged.refused) == [one.record.offset for one in judged.refused]
+    assert [one.reason for one in judged.rejected] == ["TOO_MANY_FUNNELS"] * 37
+    assert sorted(one.record.offset for one in judged.rejected) == [one.record.offset for one in judged.rejected]
     again = judge(RecordBatch(0, 80, 160, Records.of(records)), SeenIds(600_000), now_ms())
-    assert len(again.refused) == 37
+    assert len(again.rejected) == 37
 
 
-def test_a_deployment_can_refuse_every_undeclared_funnel() -> None:
+def test_a_deployment_can_reject_every_undeclared_funnel() -> None:
     """With FUNNELWATCH_UNDECLARED_FUNNELS=reject an event of a funnel that nobody declared is a dead letter."""
     judge = EventValidator(Decoder("FunnelEvent"), DECLARED, Limits(300_000, 10**11, accepts_undeclared=False), 10**6)
     encode = Encoder("FunnelEvent")
     sent = [event(funnel="invented"), event(step="A")]
     records = [Record(at, b"k", encode(one), now_ms()) for at, one in enumerate(sent)]
     judged = judge(RecordBatch(0, 0, 2, Records.of(records)), SeenIds(600_000), now_ms())
-    assert [(one.record.offset, one.reason) for one in judged.refused] == [(0, "UNDECLARED_FUNNEL")]
-    assert "reject" in judged.refused[0].detail
+    assert [(one.record.offset, one.reason) for one in judged.rejected] == [(0, "UNDECLARED_FUNNEL")]
+    assert "reject" in judged.rejected[0].detail
     assert judged.accepted.offsets.tolist() == [1]
 
 

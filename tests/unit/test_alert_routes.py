@@ -135,7 +135,7 @@ def test_the_routes_on_the_page_can_be_used() -> None:
 
 
 def test_the_check_of_a_signature_on_the_page_tells_genuine_from_false() -> None:
-    """As a receiver would run it: another body, another secret and an old message are refused."""
+    """As a receiver would run it: another body, another secret and an old message are rejected."""
     names: dict[str, Any] = {}
     exec(block("python"), names)
     is_genuine, now = names["is_genuine"], int(time.time())
@@ -241,11 +241,11 @@ def test_a_webhook_is_signed_over_time_and_body() -> None:
 ANSWERS = {
     204: Outcome.SENT,
     302: Outcome.LATER,
-    400: Outcome.REFUSED,
+    400: Outcome.REJECTED,
     401: Outcome.LATER,
     404: Outcome.LATER,
-    413: Outcome.REFUSED,
-    422: Outcome.REFUSED,
+    413: Outcome.REJECTED,
+    422: Outcome.REJECTED,
     429: Outcome.LATER,
     500: Outcome.LATER,
     503: Outcome.LATER,

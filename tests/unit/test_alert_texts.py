@@ -147,7 +147,7 @@ def test_an_annotation_keeps_the_lines_that_its_author_gave_it() -> None:
 
 
 FINAL = {
-    Outcome.REFUSED: (400, 406, 409, 411, 413, 414, 415, 422, 431),
+    Outcome.REJECTED: (400, 406, 409, 411, 413, 414, 415, 422, 431),
     Outcome.LATER: (301, 401, 402, 403, 404, 405, 407, 408, 410, 423, 424, 425, 426, 429, 500, 502, 503, 504),
 }
 
@@ -161,16 +161,16 @@ def test_a_status_blames_the_message_or_the_route(outcome: Outcome) -> None:
     assert [(one.outcome, one.retry_after_s) for one in got] == [(outcome, None)] * len(got)
 
 
-def test_a_mail_server_that_refuses_for_good_is_not_asked_again() -> None:
+def test_a_mail_server_that_rejects_for_good_is_not_asked_again() -> None:
     """Reply codes from 500 on are final, those from 400 on are not; the text is short however long the reply is."""
-    for code, expected in ((554, Outcome.REFUSED), (451, Outcome.LATER)):
+    for code, expected in ((554, Outcome.REJECTED), (451, Outcome.LATER)):
 
         def script(slow: Any, visit: Any, code: int = code) -> None:
             lines = visit.connection.makefile("rb")
             visit.connection.sendall(b"220 hello\r\n")
             while line := lines.readline():
-                refused = b"%d-%s\r\n" % (code, b"x" * 900) * 100 + b"%d no\r\n" % code
-                visit.connection.sendall(refused if line.upper().startswith(b"RCPT") else b"250 ok\r\n")
+                rejected = b"%d-%s\r\n" % (code, b"x" * 900) * 100 + b"%d no\r\n" % code
+                visit.connection.sendall(rejected if line.upper().startswith(b"RCPT") else b"250 ok\r\n")
 
         with serving(script) as server:
             mail = route(

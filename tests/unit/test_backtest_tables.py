@@ -188,7 +188,7 @@ def test_a_fault_in_incidents_is_named(tmp_path: Path, text: str, message: str) 
 
 
 def test_the_length_of_windows_is_told_from_their_starts() -> None:
-    """Gaps do not matter; what fits no length is refused."""
+    """Gaps do not matter; what fits no length is rejected."""
     import numpy as np
 
     minute = 60_000

@@ -18,7 +18,7 @@ FUNNEL = "sign_up"
 SEEN = FunnelSeen(FUNNEL, NOW, closed_through_ms=NOW - MINUTE, closed_at_ms=NOW - 40_000)
 WORKER = WorkerSeen("a", 7, "1.0", 4, None, ended=False, seen_ms=NOW - 2_000, age_s=2.0)
 RECORD = Record(MINUTE, at_ms=NOW - 1_000, workers=(WORKER,), funnels={FUNNEL: SEEN})
-REFUSED = "connection refused."
+REJECTED = "connection refused."
 
 
 def said(record: Record = RECORD, *, lag_known: bool = True, now: int = NOW, **faults: Any) -> tuple[str, str]:
@@ -36,10 +36,10 @@ def test_only_with_all_servers_a_worker_and_a_known_lag_figures_are_fresh() -> N
 @pytest.mark.parametrize(
     ("faults", "words"),
     [
-        ({"TimescaleDB": REFUSED}, "The database has not answered since 18:14:59 (1 s): nobody knows"),
-        ({"Kafka": REFUSED}, "Kafka has not answered since 18:14:17 (43 s): nobody knows"),
+        ({"TimescaleDB": REJECTED}, "The database has not answered since 18:14:59 (1 s): nobody knows"),
+        ({"Kafka": REJECTED}, "Kafka has not answered since 18:14:17 (43 s): nobody knows"),
         ({"Redis": "Redis is empty"}, "Redis is empty: these figures come from the database, complete up to 18:14:00"),
-        ({"TimescaleDB": REFUSED, "Kafka": REFUSED, "Redis": REFUSED}, "The database has not answered"),
+        ({"TimescaleDB": REJECTED, "Kafka": REJECTED, "Redis": REJECTED}, "The database has not answered"),
     ],
 )
 def test_a_server_that_is_away_makes_figures_unknown(faults: dict[str, str], words: str) -> None:
@@ -56,7 +56,7 @@ def test_a_lag_that_nobody_tells_makes_figures_unknown() -> None:
 def test_old_figures_are_stale_whoever_else_is_away() -> None:
     """That Kafka is away as well is said in the list of servers."""
     old = replace(SEEN, closed_through_ms=NOW - 12 * MINUTE, closed_at_ms=NOW - 12 * MINUTE)
-    state, message = said(replace(RECORD, at_ms=NOW, funnels={FUNNEL: old}), Kafka=REFUSED)
+    state, message = said(replace(RECORD, at_ms=NOW, funnels={FUNNEL: old}), Kafka=REJECTED)
     assert (state, message) == ("stale", "No window has closed since 18:03:00 (12 min): these figures are old")
 
 
@@ -77,5 +77,5 @@ def test_a_source_that_neither_answers_nor_fails_hangs() -> None:
     assert source.silence(NOW, 15_000) is None
     source.answered_ms = NOW - 20_000
     assert source.silence(NOW, 15_000) == "no answer for 20 s"
-    source.fault = "refused"
+    source.fault = "rejected"
     assert source.silence(NOW, 15_000) is None

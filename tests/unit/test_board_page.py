@@ -68,7 +68,7 @@ def test_the_charts_are_those_that_their_author_publishes() -> None:
 
 
 @pytest.mark.parametrize(("asked", "said"), [({"since": "2h"}, "one of 15m"), ({"step": "X"}, "no such filter")])
-def test_a_stream_that_cannot_be_is_refused_with_what_would_be_right(
+def test_a_stream_that_cannot_be_is_rejected_with_what_would_be_right(
     board: Served, asked: dict[str, str], said: str
 ) -> None:
     """Problem details, as everywhere."""

@@ -106,7 +106,7 @@ def test_many_pages_are_one_look(hub: Hub, away: Away) -> None:
 
 
 def test_there_is_room_for_many_pages_but_not_for_any_number(hub: Hub) -> None:
-    """More pages, or more different views, than there may be are refused, and told why."""
+    """More pages, or more different views, than there may be are rejected, and told why."""
     with ExitStack() as pages:
         for number in range(MOST_QUESTIONS):
             pages.enter_context(hub.watch(Question(os=str(number))))

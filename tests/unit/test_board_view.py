@@ -228,7 +228,7 @@ def test_what_is_expected_is_what_the_detector_expects() -> None:
 
 def test_lag_is_what_lies_behind_the_counted_offsets_and_unknown_without_kafka() -> None:
     """A partition that nobody has begun counts whole; a fault of Kafka means that nobody knows."""
-    known = record(progress=Progress(next_offsets={0: 90, 1: 50}, refused=3))
+    known = record(progress=Progress(next_offsets={0: 90, 1: 50}, rejected=3))
     assert health_message(known, {0: 100, 1: 50, 2: 7}, {"Kafka": None})["lag"] == 17
     away = health_message(known, {0: 100}, {"Kafka": "no broker"})
     assert away["lag"] is None
@@ -274,5 +274,5 @@ def test_nothing_is_called_none_before_the_database_was_read() -> None:
     unread = Record(60_000)
     assert alerts_message(Question("sign_up"), unread) == {"alerts": [], "known": False}
     health = health_message(unread, {0: 100}, {"Kafka": None})
-    assert [health[name] for name in ("lag", "accepted", "refused", "duplicates")] == [None] * 4
+    assert [health[name] for name in ("lag", "accepted", "rejected", "duplicates")] == [None] * 4
     assert alerts_message(Question("sign_up"), replace(unread, alerts={"sign_up": ()}))["known"] is True

@@ -1,4 +1,4 @@
-"""Files of rule tests: each bad one is refused in words that help; the shipped ones and those of the docs are good."""
+"""Files of rule tests: each bad one is rejected in words that help; the shipped ones and those of the docs are good."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.yml")), ids=lambda path: path.stem)
-def test_a_bad_file_of_tests_is_refused_with_line_field_fault_and_remedy(path: Path) -> None:
+def test_a_bad_file_of_tests_is_rejected_with_line_field_fault_and_remedy(path: Path) -> None:
     """A test whose input is not what its author meant proves nothing."""
     with pytest.raises(RuleFileError) as caught:
         load_cases(path)

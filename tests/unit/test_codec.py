@@ -1,4 +1,4 @@
-"""The codec: both framings, every refusal, and no other outcome."""
+"""The codec: both framings, every rejection, and no other outcome."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def fields_or_reason(value: bytes) -> Any:
     """The field names of the decoded event, or why there is none; other errors are those of the test."""
     try:
         return decode(value).keys()
-    except Undecodable as refused:
-        return refused.reason
+    except Undecodable as rejected:
+        return rejected.reason
 
 
 def crc_64_avro(data: bytes) -> int:
@@ -154,19 +154,19 @@ def test_absent_fields_take_their_defaults() -> None:
         ("app_verison", "5"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused_with_the_field_named(field: str, value: Any) -> None:
+def test_a_record_that_does_not_fit_is_rejected_with_the_field_named(field: str, value: Any) -> None:
     """Even what fastavro would quietly change or leave out."""
     with pytest.raises(ValueError, match=f"^{field}"):
         encode({**EVENT, field: value})
 
 
-def test_a_missing_field_is_refused_with_the_field_named() -> None:
+def test_a_missing_field_is_rejected_with_the_field_named() -> None:
     """A field without a default must be there."""
     with pytest.raises(ValueError, match=r"^step: is missing"):
         encode({name: value for name, value in EVENT.items() if name != "step"})
 
 
-def test_a_fraction_deep_in_a_window_is_refused() -> None:
+def test_a_fraction_deep_in_a_window_is_rejected() -> None:
     """A nested count is checked as well as a top-level one."""
     series = {**WINDOW["series"][0], "impressions": 1.5}
     with pytest.raises(ValueError, match=r"^series\[0\]\.impressions"):
@@ -191,13 +191,13 @@ def test_a_fraction_deep_in_a_window_is_refused() -> None:
         (GOOD + b"\x00", Reason.TRAILING_BYTES),
     ],
 )
-def test_bytes_that_are_no_event_are_refused_with_the_reason(value: bytes | None, reason: Reason) -> None:
+def test_bytes_that_are_no_event_are_rejected_with_the_reason(value: bytes | None, reason: Reason) -> None:
     """Each kind of fault has its name."""
     assert reason_of(value) == reason
 
 
 @pytest.mark.parametrize("index", [b"\x01", b"\x03", b"\x04"], ids=["minus one", "minus two", "two"])
-def test_an_enum_index_that_does_not_exist_is_refused(index: bytes) -> None:
+def test_an_enum_index_that_does_not_exist_is_rejected(index: bytes) -> None:
     """A negative index does not count from the end."""
     assert reason_of(GOOD.replace(b"5.2.0\x02", b"5.2.0" + index)) == Reason.INVALID_AVRO
 

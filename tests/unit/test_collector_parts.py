@@ -75,10 +75,10 @@ def test_a_key_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -> 
     """With what would be right; what might be the secret itself is not shown."""
     file = tmp_path / "keys.yml"
     file.write_text(text)
-    with pytest.raises(KeysError) as refused:
+    with pytest.raises(KeysError) as rejected:
         load_keys(Settings(collector_keys_path=file))
-    assert said in str(refused.value)
-    assert "fw_secret" not in str(refused.value)
+    assert said in str(rejected.value)
+    assert "fw_secret" not in str(rejected.value)
 
 
 def test_a_made_key_is_good_for_the_collector() -> None:

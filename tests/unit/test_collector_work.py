@@ -164,7 +164,7 @@ def test_a_key_is_charged_before_its_body_is_parsed() -> None:
     assert [Asked(app, "/v1/events", junk, key="one").status for _ in range(2)] == [400, 429]
 
 
-def test_a_key_that_owes_is_refused_before_its_body_is_read() -> None:
+def test_a_key_that_owes_is_rejected_before_its_body_is_read() -> None:
     """The body is not taken from the connection."""
     app = app_of(collector_keys=f"one:{hash_of('one')}", collector_key_rate=1)
     assert Asked(app, "/v1/events", json.dumps([GOOD] * 50).encode(), key="one").status == 200
@@ -174,9 +174,9 @@ def test_a_key_that_owes_is_refused_before_its_body_is_read() -> None:
 
     headers = [(b"authorization", b"Bearer one")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers, "app": app}
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Problem) as rejected:
         asyncio.run(collect(Request(scope, receive)))
-    assert refused.value.status == 429
+    assert rejected.value.status == 429
 
 
 def test_events_are_charged_once() -> None:

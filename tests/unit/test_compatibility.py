@@ -26,7 +26,7 @@ CURRENT = {short_name(raw(path)): raw(path) for path in HERE.glob("*.avsc")}
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_current_schema_can_follow_every_released_one(path: Path) -> None:
-    """An incompatible change of a released schema is refused here."""
+    """An incompatible change of a released schema is rejected here."""
     old = raw(path)
     assert incompatibilities(old, CURRENT[short_name(old)]) == []
 
@@ -49,7 +49,7 @@ def test_every_schema_has_been_released() -> None:
         ("type-changed", "backward.*string"),
     ],
 )
-def test_an_incompatible_change_is_refused(name: str, fault: str) -> None:
+def test_an_incompatible_change_is_rejected(name: str, fault: str) -> None:
     """The message says in which direction it fails, and what."""
     faults = incompatibilities(CURRENT["FunnelEvent"], raw(FAULTS / f"{name}.avsc"))
     with pytest.raises(AssertionError, match=fault):

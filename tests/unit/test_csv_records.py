@@ -35,7 +35,7 @@ def read(lines: list[str], tmp_path: Path, ending: str = "\n", name: str = "clic
     path.write_bytes((ending.join([HEADER + STEP, *lines]) + ending).encode())
     account = Account()
     sessions = [event["sign_up_session_id"] for event in events_of([str(path)], partial(own_row, funnel=None), account)]
-    assert account.lines == account.events + account.refused.total()
+    assert account.lines == account.events + account.rejected.total()
     return sessions, account
 
 
@@ -89,7 +89,7 @@ def test_a_field_of_several_lines_is_one_field(ending: str, tmp_path: Path) -> N
     lines = [row(1, text), row(2), row(3, text, session='"c3"'), row(4, session=f'"c4{ending}x"')]
     sessions, account = read(lines, tmp_path, ending)
     assert sessions == ["c1", "c2", "c3", f"c4{ending}x"]
-    assert not account.refused
+    assert not account.rejected
 
 
 def test_a_field_has_a_bounded_number_of_lines(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def test_a_file_of_stray_quotes_is_read_to_its_end(tmp_path: Path) -> None:
     many = 3_000
     lines = [row(number, '"open' if number % 2 else "q") for number in range(many)]
     sessions, account = read(lines, tmp_path)
-    assert (len(sessions), account.refused.total()) == (many // 2, many // 2)
+    assert (len(sessions), account.rejected.total()) == (many // 2, many // 2)
 
 
-def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
+def test_rows_of_another_width_are_rejected(tmp_path: Path) -> None:
     """With both numbers."""
     sessions, account = read([row(1), "a,b", row(2) + ",more", row(3)], tmp_path)
     assert sessions == ["c1", "c3"]

@@ -108,12 +108,12 @@ def test_a_letter_sent_again_is_one_and_letters_without_a_place_are_many() -> No
 
 
 def test_the_verdict_of_now_is_that_of_the_settings_of_now() -> None:
-    """What was refused for its age is accepted once the limit is raised."""
+    """What was rejected for its age is accepted once the limit is raised."""
     value = Encoder("FunnelEvent")(EVENT)
     strict = validator_of(Settings(max_age_days=1), BUILT_IN)
-    refused = rejection_now(strict, letter(OURS, value), now_ms=2 * 86_400_000)
-    assert refused is not None
-    assert refused.startswith("TOO_OLD")
+    rejected = rejection_now(strict, letter(OURS, value), now_ms=2 * 86_400_000)
+    assert rejected is not None
+    assert rejected.startswith("TOO_OLD")
     assert rejection_now(validator_of(Settings(), BUILT_IN), letter(OURS, value), now_ms=2 * 86_400_000) is None
 
 

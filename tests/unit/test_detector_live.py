@@ -287,7 +287,7 @@ def test_every_evaluation_has_a_counted_reason() -> None:
 
 
 def test_states_survive_text() -> None:
-    """What the database keeps is what was given to it, and what it cannot be is refused."""
+    """What the database keeps is what was given to it, and what it cannot be is rejected."""
     state = AlertState("R", "f", "A", {"os": "iOS"}, State.FIRING, "id", 2, 5, 6, Reason.WORSENED, {"drop": 0.5})
 
     assert AlertState.from_json(state.to_json()) == state

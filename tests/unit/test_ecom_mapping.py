@@ -30,10 +30,10 @@ def counted(window_ms: int) -> tuple[dict[Key, Counter[str]], Account]:
 
 
 def test_every_count_equals_an_independent_group_by() -> None:
-    """Per minute, step and os, on both bases; no line is refused and every made event is counted."""
+    """Per minute, step and os, on both bases; no line is rejected and every made event is counted."""
     counts, account = counted(60_000)
     assert counts == ecom_counts(ecom_path(), 60_000)
-    assert account.refused == Counter()
+    assert account.rejected == Counter()
     assert account.events == sum(n for count in counts.values() for name, n in count.items() if "cohort" not in name)
     assert account.events > 8_000
 

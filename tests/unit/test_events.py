@@ -36,7 +36,7 @@ def test_defaults_are_those_of_the_schema_and_a_new_id_and_now() -> None:
         ({**JUDGED, "ts": 1.5}, "ts: 1.5 is not a whole number"),
     ],
 )
-def test_an_impossible_event_is_refused_with_the_field_named(fields: dict[str, Any], message: str) -> None:
+def test_an_impossible_event_is_rejected_with_the_field_named(fields: dict[str, Any], message: str) -> None:
     """At once, where it is made."""
     with pytest.raises(ValueError, match=f"^{message}"):
         FunnelEvent(**fields)

@@ -1,4 +1,4 @@
-"""Every kind of file that a person writes is refused with a message, whatever is in it."""
+"""Every kind of file that a person writes is rejected with a message, whatever is in it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def keys_of(path: Path) -> object:
     ],
     ids=["rules", "funnels", "bridge", "keys", "lines", "mapping", "routes"],
 )
-def test_a_file_that_is_no_yaml_is_refused_by_name(
+def test_a_file_that_is_no_yaml_is_rejected_by_name(
     tmp_path: Path, load: Callable[[Path], object], error: type[Exception], content: bytes
 ) -> None:
     """Nested beyond what can be read, no text, broken or empty: the error of that kind of file, which names it."""
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_yaml_is_refused_by_name(
         load(path)
 
 
-def test_an_impossible_time_is_refused_by_line_without_its_value(tmp_path: Path) -> None:
+def test_an_impossible_time_is_rejected_by_line_without_its_value(tmp_path: Path) -> None:
     """It may be a secret: a password of digits and dashes looks like a date to YAML."""
     path = tmp_path / "mine.yml"
     path.write_text("routes:\n  - name: x\n    password: 2026-13-31\n")

@@ -83,8 +83,8 @@ OLD = {"closed_through_ms": NOW - 12 * MINUTE, "closed_at_ms": NOW - 12 * MINUTE
         ),
         (funnel(unjudged_since_ms=NOW - 20_000), [seen()], "fresh", Why.FRESH, "Windows are complete up to 18:14:00"),
         (
-            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): refused.")], "unknown", Why.WORKER_FAULT,
-            "Worker a (7) says: waits for PostgreSQL since 40 s (flush): refused",
+            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_FAULT,
+            "Worker a (7) says: waits for PostgreSQL since 40 s (flush): rejected",
         ),
         (
             funnel(**OLD), [seen(fault="it is STOPPED")], "stale", Why.NOT_CLOSING,

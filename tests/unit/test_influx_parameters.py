@@ -76,7 +76,7 @@ def test_the_first_of_several_precisions_counts(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("precision", ["NS", "Ms", "S", "d", "w", "1s", "+", "ns,ns", "rfc3339", "x" * 5_000])
-def test_another_precision_is_refused(precision: str, path: str) -> None:
+def test_another_precision_is_rejected(precision: str, path: str) -> None:
     """With those that there are; InfluxDB takes no upper case either."""
     asked = Asked(app_of(), f"{path}?precision={quote(precision)}", line(1))
     assert asked.status == 400

@@ -34,7 +34,7 @@ def read(content: bytes, name: str, tmp_path: Path) -> tuple[list[dict[str, Any]
     path.write_bytes(content)
     account = Account()
     made = list(events_of([str(path)], partial(own_row, funnel=None), account))
-    assert account.lines == account.events + account.refused.total()
+    assert account.lines == account.events + account.rejected.total()
     return made, account
 
 
@@ -96,7 +96,7 @@ def test_a_tsv_has_tabs_also_where_values_have_commas(tmp_path: Path) -> None:
     assert len(read(content.encode(), "events.csv", tmp_path)[0]) == 3
 
 
-REFUSED = {
+REJECTED = {
     "an array": (
         json.dumps(EVENTS).encode(),
         "is a JSON array; right would be JSON Lines, an object a line: jq -c '.[]'",
@@ -130,10 +130,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("form", REFUSED)
+@pytest.mark.parametrize("form", REJECTED)
 def test_a_file_that_cannot_be_read_says_what_to_do(form: str) -> None:
     """With exit code 1."""
-    content, said = REFUSED[form]
+    content, said = REJECTED[form]
     code, _, message = produced(content)
     assert code == 1, message
     assert f"Error: -{said}" in message or said in message
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_says_what_to_do(form: str) -> None:
 @pytest.mark.parametrize(
     "content", ['[{"step":"A"}]', json.dumps(EVENTS), json.dumps(EVENTS, indent=1), JSONL, JSONL.splitlines()[0], "{\n"]
 )
-def test_json_in_a_file_named_as_csv_is_refused(content: str, tmp_path: Path) -> None:
+def test_json_in_a_file_named_as_csv_is_rejected(content: str, tmp_path: Path) -> None:
     """Its first line is no header, and what follows is no row."""
     with pytest.raises(UnreadableFile, match=r"events\.csv:1: is JSON; right would be"):
         read(content.encode(), "events.csv", tmp_path)
@@ -226,7 +226,7 @@ def test_a_duplicate_column_without_a_name_is_passed_over(tmp_path: Path) -> Non
     """Separators at the ends of lines make columns without names; without a mapping they are unknown fields."""
     content = "\n".join(line + ",," for line in CSV.splitlines()).encode()
     _, account = read(content, "events.csv", tmp_path)
-    assert set(account.refused) == {"UNKNOWN_FIELD"}
+    assert set(account.rejected) == {"UNKNOWN_FIELD"}
 
 
 def test_an_unreadable_file_is_told_before_any_row(tmp_path: Path) -> None:

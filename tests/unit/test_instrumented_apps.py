@@ -27,7 +27,7 @@ class Kept:
         self.events: list[dict[str, Any]] = []
 
     def emit(self, /, **fields: Any) -> bool:
-        """Refuse what cannot be so."""
+        """Reject what cannot be so."""
         FunnelEvent(**fields)
         self.events.append(fields)
         return True

@@ -71,9 +71,9 @@ class Letters:
     def __init__(self) -> None:
         self.sent: list[tuple[int, int, str]] = []
 
-    def send(self, partition: int, refused: Sequence[Rejected]) -> None:
+    def send(self, partition: int, rejected: Sequence[Rejected]) -> None:
         """Keep where they were and why."""
-        self.sent += [(partition, one.record.offset, f"{one.reason}: {one.detail}") for one in refused]
+        self.sent += [(partition, one.record.offset, f"{one.reason}: {one.detail}") for one in rejected]
 
 
 class Apart(Isolation):
@@ -311,12 +311,12 @@ def test_a_part_of_a_batch_says_no_later_time_than_it_may_reach() -> None:
     parts = [*halves(first), *halves(second)]
     counts = [aggregate(one, MINUTE_MS, 0, T) for one in parts]
     assert [one.log_time for one in counts] == [T - hour, T - hour, T - hour, T]
-    # What is refused is remembered for a whole horizon after the youngest that it may be.
-    assert [one.refused_log_time for one in counts] == [T, T, T, T]
+    # What is rejected is remembered for a whole horizon after the youngest that it may be.
+    assert [one.rejected_log_time for one in counts] == [T, T, T, T]
     assert (aggregate(whole, MINUTE_MS, 0, T).log_time, aggregate(whole, MINUTE_MS, 0, T - 5).log_time) == (T, T - 5)
 
 
-def test_a_series_that_the_database_rejects_is_refused_and_others_are_admitted() -> None:
+def test_a_series_that_the_database_rejects_is_rejected_and_others_are_admitted() -> None:
     """Names are stored before their events are counted; whatever rejects one there must not stop the stream."""
     stored: list[Series] = []
 

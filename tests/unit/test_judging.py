@@ -34,7 +34,7 @@ def judging(decode: Callable[[bytes | None], dict[str, Any]], kept: list[str], s
 class Letters:
     """Dead letters that Kafka takes at once."""
 
-    def send(self, partition: int, refused: list[Any]) -> None:
+    def send(self, partition: int, rejected: list[Any]) -> None:
         """Taken."""
 
 
@@ -45,7 +45,7 @@ def fetch() -> PolledBatch:
 
 
 def test_the_group_is_served_while_the_registry_is_away() -> None:
-    """After each try; then all is judged, and of what was refused only the place and the reason are kept."""
+    """After each try; then all is judged, and of what was rejected only the place and the reason are kept."""
     kept: list[str] = []
 
     def decode(value: bytes | None) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def test_the_group_is_served_while_the_registry_is_away() -> None:
 
     ((_, verdict),) = judging(decode, kept, threading.Event())(fetch()).verdicts
     assert kept == ["kept"] * 3
-    (refused,) = verdict.refused
-    assert (refused.record, refused.reason, refused.detail) == (Record(7, None, None, 1), Reason.INVALID_AVRO, "")
+    (rejected,) = verdict.rejected
+    assert (rejected.record, rejected.reason, rejected.detail) == (Record(7, None, None, 1), Reason.INVALID_AVRO, "")
 
 
 def test_a_worker_that_stops_does_not_wait() -> None:
@@ -82,5 +82,5 @@ def test_a_batch_without_records_moves_the_progress_all_the_same() -> None:
     ((_, verdict),) = judging(decode, [], threading.Event())(nothing).verdicts
     counts = aggregate(verdict, 60_000, 0, 0)
     assert (counts.start_offset, counts.next_offset) == (7, 9)
-    assert (counts.accepted, counts.refused, counts.duplicates, counts.counts) == (0, 0, 0, {})
+    assert (counts.accepted, counts.rejected, counts.duplicates, counts.counts) == (0, 0, 0, {})
     assert (counts.watermark, counts.log_time) == (None, None)

@@ -169,7 +169,7 @@ def test_a_mapping_of_ones_own_names_sources_values_and_units(tmp_path: Path) ->
     [
         ("lines: [", "is not YAML"),
         ("- a", "is not a mapping; right would be"),
-        ("other: refuse\nlines: []", "other: Extra inputs are not permitted"),
+        ("other: reject\nlines: []", "other: Extra inputs are not permitted"),
         ("lines: [{measurement: a}]", "lines.1: must have one of event, counter, timer, 'ignore: true'"),
         ("lines: [{measurement: a, event: {}, ignore: true}]", "lines.1: must have one of"),
         ("lines: [{measurement: a, event: {stepp: b}}]", "lines.1: event: stepp is not a field; right would be one of"),
@@ -181,6 +181,6 @@ def test_a_mapping_that_cannot_be_used_is_told(tmp_path: Path, text: str, said: 
     """With the file and the place in it."""
     path = tmp_path / "lines.yml"
     path.write_text(text)
-    with pytest.raises(LinesFileError) as refused:
+    with pytest.raises(LinesFileError) as rejected:
         load_line_mapping(path)
-    assert f"{path}: {said}" in str(refused.value)
+    assert f"{path}: {said}" in str(rejected.value)

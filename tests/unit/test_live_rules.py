@@ -1,4 +1,4 @@
-"""Rules follow their files: edits are taken up, broken ones refused, and what is gone is resolved."""
+"""Rules follow their files: edits are taken up, broken ones rejected, and what is gone is resolved."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_edit_is_taken_up_once_it_has_settled(file: Path) -> None:
     assert scores(live) == [7.25]
 
 
-def test_a_broken_edit_is_refused_and_the_rules_before_it_go_on(file: Path) -> None:
+def test_a_broken_edit_is_rejected_and_the_rules_before_it_go_on(file: Path) -> None:
     """The fault names file, line and field; it goes when the file is mended."""
     live = LiveRules(file.parent)
     file.write_text(RULE % "high")

@@ -1,4 +1,4 @@
-"""Mapping files: each bad one is refused in words that help, and good ones make the events they say."""
+"""Mapping files: each bad one is rejected in words that help, and good ones make the events they say."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def brief(events: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:
         ("time-zone-unknown", 3, r"ts\.timezone: 'Berlin' is no time zone; right would be UTC or Europe/Berlin"),
     ],
 )
-def test_a_bad_mapping_is_refused_with_file_line_and_what_would_be_right(name: str, line: int, message: str) -> None:
+def test_a_bad_mapping_is_rejected_with_file_line_and_what_would_be_right(name: str, line: int, message: str) -> None:
     """Each fixture is named for its fault."""
     with pytest.raises(MappingFileError, match=rf"{name}\.yml:{line}: {message}"):
         load_mapping(FIXTURES / f"{name}.yml")
@@ -134,7 +134,7 @@ def test_times_are_read_as_the_mapping_says(time: dict[str, str], text: Any, ms:
         ({"session": "s", "name": "shown", "at": "inf"}, "BAD_TIME"),
     ],
 )
-def test_a_row_that_lacks_something_is_refused_with_the_reason(bad: dict[str, Any], reason: str) -> None:
+def test_a_row_that_lacks_something_is_rejected_with_the_reason(bad: dict[str, Any], reason: str) -> None:
     """The reason is for counting."""
     with pytest.raises(Rejected) as caught:
         mapper()(bad, 1)

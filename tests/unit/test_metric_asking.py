@@ -68,7 +68,7 @@ def test_spans_without_samples_are_zeros_of_the_series_that_there_are() -> None:
 
 
 @pytest.mark.parametrize(("starts", "parameter"), [(range(3), "every"), (None, "by")])
-def test_too_many_rows_are_refused(monkeypatch: pytest.MonkeyPatch, starts: range | None, parameter: str) -> None:
+def test_too_many_rows_are_rejected(monkeypatch: pytest.MonkeyPatch, starts: range | None, parameter: str) -> None:
     """Zeros count as well; the message says what to ask for instead."""
     monkeypatch.setattr(metrics, "MOST_ROWS", 2)
     found = [total(os) for os in ("a", "b", "c")] if starts is None else [total(start=0)]

@@ -73,9 +73,9 @@ class Letters:
     def __init__(self) -> None:
         self.sent: list[int] = []
 
-    def send(self, partition: int, refused: Sequence[Rejected]) -> None:
+    def send(self, partition: int, rejected: Sequence[Rejected]) -> None:
         """Keep where they were."""
-        self.sent += [one.record.offset for one in refused]
+        self.sent += [one.record.offset for one in rejected]
 
 
 @pytest.mark.parametrize(("overtaken", "letters"), [(0, [5]), (3, [5]), (5, [5]), (6, []), (8, [])])

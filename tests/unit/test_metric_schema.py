@@ -1,4 +1,4 @@
-"""Samples of counters and timers: what is refused in the caller, and how a series is named."""
+"""Samples of counters and timers: what is rejected in the caller, and how a series is named."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_sample_is_the_same_after_the_wire() -> None:
         ({"event_id": ""}, "event_id: is missing"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_field_and_what_is_right(changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_is_rejected_with_the_field_and_what_is_right(changes: dict[str, Any], message: str) -> None:
     """In the caller, before anything is sent."""
     with pytest.raises(ValueError, match=message):
         metric(**changes)

@@ -18,7 +18,7 @@ class Server:
 
     def __init__(self, away: int, error: Exception | None = None) -> None:
         self.away = away
-        self.error = error or ConnectionError("refused\n  by nobody")
+        self.error = error or ConnectionError("rejected\n  by nobody")
         self.calls = 0
 
     def __call__(self) -> str:
@@ -56,7 +56,7 @@ def test_an_outage_is_waited_out_and_told_once(caplog: pytest.LogCaptureFixture)
         "Broker: waiting",
         "Broker: works again",
     ]
-    assert "refused by nobody" in caplog.text
+    assert "rejected by nobody" in caplog.text
 
 
 def test_what_is_no_outage_is_raised_at_once() -> None:

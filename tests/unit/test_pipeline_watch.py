@@ -26,10 +26,10 @@ T = 1_700_000_000_000 // MINUTE * MINUTE
 
 @dataclass
 class Flow:
-    """What a partition gets every ten seconds, from a time on: records, refused records, whether it is idle."""
+    """What a partition gets every ten seconds, from a time on: records, rejected records, whether it is idle."""
 
     records: float = 100.0
-    refused: float = 0.0
+    rejected: float = 0.0
     idle: bool = False
 
 
@@ -39,7 +39,7 @@ class World:
 
     watch: PipelineEvaluator = field(default_factory=lambda: PipelineEvaluator(RULES, []))
     counted: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
-    refused: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
+    rejected: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
     now: int = T
     kept: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -51,11 +51,11 @@ class World:
             partitions = {}
             for number in self.counted:
                 one = flow(number)
-                self.counted[number] += one.records - one.refused
-                self.refused[number] += one.refused
-                both = round(self.counted[number]) + round(self.refused[number])
+                self.counted[number] += one.records - one.rejected
+                self.rejected[number] += one.rejected
+                both = round(self.counted[number]) + round(self.rejected[number])
                 partitions[number] = PartitionSnapshot(
-                    both, round(self.counted[number]), round(self.refused[number]), one.idle
+                    both, round(self.counted[number]), round(self.rejected[number]), one.idle
                 )
             if looks:
                 self._look(PipelineSnapshot(self.now, partitions, 4))
@@ -75,7 +75,7 @@ class World:
 
 
 def usual(number: int) -> Flow:
-    """Every partition has the same, one record in a hundred is refused, and all is read at once."""
+    """Every partition has the same, one record in a hundred is rejected, and all is read at once."""
     return Flow(100.0, 1.0, idle=True)
 
 
@@ -85,7 +85,7 @@ def without(number: int, missing: int = 2, *, idle: bool = True) -> Flow:
 
 
 def garbage(number: int) -> Flow:
-    """A fifth is refused."""
+    """A fifth is rejected."""
     return Flow(100.0, 20.0, idle=True)
 
 
@@ -128,8 +128,8 @@ QUIET: dict[str, Callable[[], World]] = {
     "a quiet night": lambda: World().go(120, usual).go(600, nothing).go(60, usual),
     "thin traffic": lambda: World().go(600, lambda number: Flow(0.05, idle=True)),
     "a cold start with nothing but garbage": lambda: World().go(30, lambda number: Flow(100.0, 100.0, idle=True)),
-    "a few refused records in a demo that starts": lambda: World().go(0.5, lambda number: Flow(2.0, 1.0)).go(10, usual),
-    "a topic in which much is always refused": lambda: World().go(200, garbage),
+    "few rejected records in a young demo": lambda: World().go(0.5, lambda number: Flow(2.0, 1.0)).go(10, usual),
+    "a topic in which much is always rejected": lambda: World().go(200, garbage),
     "a backfill of hours into busy partitions": lambda: (
         World().go(30, usual).go(180, lambda number: Flow(5000.0)).go(60, usual).go(120, nothing)
     ),
@@ -166,8 +166,8 @@ def sight(lost: float, expected: float = 800.0) -> Evaluation:
 
 
 EXPLAINS: dict[str, tuple[str, str, dict[str, str], dict[str, float], dict[str, str], Evaluation, int, bool]] = {
-    "as many were refused as are missing": ("DeadLettersRise", "*", {}, {"refused": 300}, {}, sight(250), 1, True),
-    "more are missing than were refused": ("DeadLettersRise", "*", {}, {"refused": 200}, {}, sight(250), 1, False),
+    "as many were rejected as are missing": ("DeadLettersRise", "*", {}, {"rejected": 300}, {}, sight(250), 1, True),
+    "more are missing than were rejected": ("DeadLettersRise", "*", {}, {"rejected": 200}, {}, sight(250), 1, False),
     "a drop of the silent share": ("PartitionSilent", "*", {"partition": "2"}, {"share": 0.3}, {}, sight(250), 1, True),
     "a drop beyond it": ("PartitionSilent", "*", {"partition": "2"}, {"share": 0.25}, {}, sight(400), 1, False),
     "nothing by a stuck watermark": ("WatermarkStuck", "*", {}, {}, {}, sight(10), 1, False),
@@ -177,9 +177,9 @@ EXPLAINS: dict[str, tuple[str, str, dict[str, str], dict[str, float], dict[str, 
     ),
     "one os does not explain all": ("ImpressionsCollapse", "f", {"os": "iOS"}, {}, {}, sight(700), 1, False),
     "what is still wrong after half an hour is told": (
-        "DeadLettersRise", "*", {}, {"refused": 300}, {}, sight(250), 36, False
+        "DeadLettersRise", "*", {}, {"rejected": 300}, {}, sight(250), 36, False
     ),
-    "what was wrong before is told": ("DeadLettersRise", "*", {}, {"refused": 300}, {}, sight(250), -1, False),
+    "what was wrong before is told": ("DeadLettersRise", "*", {}, {"rejected": 300}, {}, sight(250), -1, False),
 }  # fmt: skip
 
 

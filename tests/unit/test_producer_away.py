@@ -114,7 +114,7 @@ def test_an_invalid_field_is_the_callers_at_once(away: Settings, fields: dict[st
         assert producer.stats().emitted == 0
 
 
-def test_a_policy_that_is_none_is_refused() -> None:
+def test_a_policy_that_is_none_is_rejected() -> None:
     """The message lists those that there are."""
     with pytest.raises(ValueError, match="when_full: 'wait' is not one of drop, block, raise"):
         FunnelProducer(Settings(), when_full="wait")  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ def test_a_range_is_widened_to_whole_windows(since: int, length: int, window: in
     ("until", "every", "wrong"),
     [(0, None, "is not before"), (10**6, 90_000, "multiple of the window"), (10**12, 60_000, "more than 10,000")],
 )
-def test_a_range_that_makes_no_sense_is_refused(until: int, every: int | None, wrong: str) -> None:
+def test_a_range_that_makes_no_sense_is_rejected(until: int, every: int | None, wrong: str) -> None:
     """It names the parameter and what is wrong."""
     with pytest.raises(BadQueryError, match=wrong):
         whole_range(0, until, 60_000, every)
@@ -169,7 +169,7 @@ def test_the_finest_level_that_still_has_a_range_answers(
         (0, None, "from 1970-01-12T13:46:40Z on"),
     ],
 )
-def test_what_is_no_longer_kept_so_finely_is_refused(start: int, every: int | None, wrong: str) -> None:
+def test_what_is_no_longer_kept_so_finely_is_rejected(start: int, every: int | None, wrong: str) -> None:
     """Nothing is told of what was dropped, rather than zeros."""
     with pytest.raises(BadQueryError, match=wrong):
         level_of(start, every, SOME)

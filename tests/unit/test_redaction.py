@@ -245,24 +245,24 @@ def test_an_address_that_cannot_be_read_is_told_without_it(name: str, address: s
 
 def test_a_link_for_people_holds_no_login() -> None:
     """It would be in every alert."""
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as rejected:
         Settings(grafana_url=f"https://me:{SECRET}@grafana/d/step")
-    [fault] = explain(refused.value)
+    [fault] = explain(rejected.value)
     assert fault.startswith("FUNNELWATCH_GRAFANA_URL: holds a login")
-    assert SECRET not in f"{fault} {refused.value}"
+    assert SECRET not in f"{fault} {rejected.value}"
 
 
 def test_a_wrong_setting_is_told_with_its_value_and_none_of_another() -> None:
     """A check of several settings tells none at all of those that it does not name."""
     secrets = {"timescale_url": f"postgresql://me:{SECRET}@db/x", "kafka_config": {"sasl.password": SECRET}}
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as rejected:
         Settings(keep_windows_days=5, **secrets)  # type: ignore[arg-type]
-    [fault] = explain(refused.value)
+    [fault] = explain(rejected.value)
     assert fault.startswith("FUNNELWATCH_KEEP_WINDOWS_DAYS is 5, but an event may be as old as")
-    assert SECRET not in f"{fault} {refused.value} {refused.value!r}"
-    with pytest.raises(ValidationError) as refused:
+    assert SECRET not in f"{fault} {rejected.value} {rejected.value!r}"
+    with pytest.raises(ValidationError) as rejected:
         Settings(window_s="soon", **secrets)  # type: ignore[arg-type]
-    [fault] = explain(refused.value)
+    [fault] = explain(rejected.value)
     assert (fault.partition(":")[0], fault[-10:]) == ("FUNNELWATCH_WINDOW_S", "not 'soon'")
 
 

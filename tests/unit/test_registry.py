@@ -9,7 +9,7 @@ import pytest
 
 from funnelwatch.schemas.codec import Decoder, Encoder, Reason, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.files import HERE
-from funnelwatch.schemas.registry import UNKNOWN_KEPT_S, Registry, RegistryRefused
+from funnelwatch.schemas.registry import UNKNOWN_KEPT_S, Registry, RegistryRejected
 from tests.fake_registry import FakeRegistry, fake_registry
 
 if TYPE_CHECKING:
@@ -132,17 +132,17 @@ def test_an_outage_is_never_the_events_fault(server: FakeRegistry, status: int, 
 
 
 def test_a_registry_that_is_not_there_is_an_outage() -> None:
-    """A refused connection is named with the address."""
+    """A rejected connection is named with the address."""
     with fake_registry() as gone:
         url = gone.url
     with pytest.raises(RegistryUnavailable, match=url):
         Decoder("FunnelEvent", Registry(url))(framed(5))
 
 
-def test_a_refused_schema_says_why(server: FakeRegistry) -> None:
+def test_a_rejected_schema_says_why(server: FakeRegistry) -> None:
     """An incompatible schema is no outage: trying again does not help."""
     server.status, server.body = 409, '{"error_code": 409, "message": "READER_FIELD_MISSING_DEFAULT_VALUE"}'
-    with pytest.raises(RegistryRefused, match="READER_FIELD_MISSING_DEFAULT_VALUE"):
+    with pytest.raises(RegistryRejected, match="READER_FIELD_MISSING_DEFAULT_VALUE"):
         Encoder("FunnelEvent", Registry(server.url))(EVENT)
 
 
@@ -154,7 +154,7 @@ def test_user_and_password_of_the_address_are_sent_and_not_shown(server: FakeReg
     assert registry.url == server.url
 
 
-def test_an_address_that_is_none_is_refused() -> None:
+def test_an_address_that_is_none_is_rejected() -> None:
     """The message has an example."""
     with pytest.raises(ValueError, match="http://host:8081"):
         Registry("localhost:8081")

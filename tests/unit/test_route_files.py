@@ -1,4 +1,4 @@
-"""Files of routes: each bad one is refused in words that help, also what would be accepted and do nothing."""
+"""Files of routes: each bad one is rejected in words that help, also what would be accepted and do nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.yml")), ids=lambda path: path.stem)
-def test_a_bad_file_of_routes_is_refused_with_line_route_field_fault_and_remedy(path: Path) -> None:
+def test_a_bad_file_of_routes_is_rejected_with_line_route_field_fault_and_remedy(path: Path) -> None:
     """Nobody learns at three in the morning that a filter fits nothing."""
     with pytest.raises(RoutesFileError) as caught:
         load_routes(path, {"EMPTY": ""})

@@ -69,7 +69,7 @@ def test_values_expand_as_in_promtool(text: object, values: tuple[float | None, 
 
 
 @pytest.mark.parametrize("text", ["x3", "1x", "a", "1+x3", "-1", "5-3x2", "1x100001", True, None, [1]])
-def test_what_is_no_list_of_values_is_refused(text: object) -> None:
+def test_what_is_no_list_of_values_is_rejected(text: object) -> None:
     """Rather than guessed at."""
     with pytest.raises(ValueError, match=r"is no value|is no list|below 0|more than"):
         expand(text)

@@ -1,4 +1,4 @@
-"""Rule files: each bad one is refused in words that help, and good ones make the rules they say."""
+"""Rule files: each bad one is rejected in words that help, and good ones make the rules they say."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ groups:
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.yml")), ids=lambda path: path.stem)
-def test_a_bad_file_is_refused_with_line_field_fault_and_remedy(path: Path) -> None:
+def test_a_bad_file_is_rejected_with_line_field_fault_and_remedy(path: Path) -> None:
     """What a person reads names the place, what is wrong and what would be right."""
     with pytest.raises(RuleFileError) as caught:
         load_rules(path)
@@ -247,7 +247,7 @@ def test_the_version_follows_meaning_not_layout() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "5", "m", "2x", "1.5h", "-1m", True, None, 3])
-def test_what_is_no_duration_is_refused(wrong: object) -> None:
+def test_what_is_no_duration_is_rejected(wrong: object) -> None:
     """A number without a unit could be anything."""
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(wrong)

@@ -71,7 +71,7 @@ def test_an_event_of_a_schema_with_references_is_read(server: FakeRegistry) -> N
 
 
 def test_a_schema_that_is_only_a_reference_or_a_union_of_them_is_read(server: FakeRegistry) -> None:
-    """Several types of event on one topic; those that are not ours are refused."""
+    """Several types of event on one topic; those that are not ours are rejected."""
     ours = (HERE / "funnel_event.avsc").read_text()
     name = "funnelwatch.FunnelEvent"
     server.versions[f"team/{name}", "1"] = {"schema": ours}

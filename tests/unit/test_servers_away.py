@@ -223,7 +223,7 @@ def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
     for tenth in range(seconds * 10):
         clock.now += 0.1
         for name, message, arguments in (
-            ("aiokafka.client", "Unable connect to node with id %s: %s", (tenth, "refused")),
+            ("aiokafka.client", "Unable connect to node with id %s: %s", (tenth, "rejected")),
             ("aiokafka.conn", "Connection at %s closed", (tenth,)),
             ("aiokafka", "Group Coordinator Request failed: %s", ("not ready",)),
             ("funnelwatch.stream.librdkafka", "%s [%s] %s", ("FAIL", "intake", f"Connect failed ({tenth})")),
@@ -245,11 +245,11 @@ def test_clients_that_retry_log_one_line_in_half_a_minute(clock: Clock) -> None:
 
 
 def test_what_a_client_says_of_something_else_is_not_hidden_by_the_noise(clock: Clock) -> None:
-    """A refused login has a line of its own."""
+    """A rejected login has a line of its own."""
     throttle = LogThrottle("aiokafka", monotonic=clock)
     lines(throttle, clock, 1)
-    refused = logging.LogRecord("aiokafka.conn", logging.ERROR, "", 0, "SaslAuthentication: %s", ("bad",), None)
-    assert throttle.filter(refused)
+    rejected = logging.LogRecord("aiokafka.conn", logging.ERROR, "", 0, "SaslAuthentication: %s", ("bad",), None)
+    assert throttle.filter(rejected)
 
 
 def test_what_a_route_has_waited_ages_while_the_database_is_away() -> None:

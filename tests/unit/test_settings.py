@@ -32,7 +32,7 @@ def test_rollups_that_outlive_windows_that_outlive_events_are_taken(kept: dict[s
         ({"keep_1d_days": 60}, r"KEEP_1D_DAYS is 60, but FUNNELWATCH_KEEP_1H_DAYS .* for ever"),
     ],
 )
-def test_a_level_that_would_be_dropped_too_early_is_refused_in_a_sentence(kept: dict[str, int], told: str) -> None:
+def test_a_level_that_would_be_dropped_too_early_is_rejected_in_a_sentence(kept: dict[str, int], told: str) -> None:
     """Late events would be added to nothing, or a rollup be gone before what it is made of."""
     with pytest.raises(ValidationError, match=told):
         Settings(**kept)  # type: ignore[arg-type]

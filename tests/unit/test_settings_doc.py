@@ -31,8 +31,8 @@ def test_every_setting_stands_on_the_page_once_with_its_sentence() -> None:
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
     """It is written below the current folder, and a folder without docs is told."""
     command = [sys.executable, "-m", "funnelwatch.settings_doc"]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (refused.returncode, "docs is not here" in refused.stderr) == (1, True)
+    rejected = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (rejected.returncode, "docs is not here" in rejected.stderr) == (1, True)
     (tmp_path / "docs").mkdir()
     subprocess.run(command, cwd=tmp_path, check=True)
     assert (tmp_path / PLACE).read_text() == document()

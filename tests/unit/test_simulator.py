@@ -141,13 +141,13 @@ def test_an_incident_takes_its_share_of_successes_and_touches_nothing_else() -> 
         ({"where": {"country": "DE"}}, "country: not a dimension"),
     ],
 )
-def test_an_incident_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_an_incident_that_cannot_be_is_rejected(changes: dict[str, Any], message: str) -> None:
     """The message says what is wrong."""
     with pytest.raises(ValueError, match=message):
         Incident(**{"start_ms": 1, "end_ms": 2, "step": "A", "loss": 0.4, **changes})
 
 
-def test_an_incident_at_a_step_that_is_not_there_is_refused() -> None:
+def test_an_incident_at_a_step_that_is_not_there_is_rejected() -> None:
     """A typing mistake must not make a quiet incident."""
     with pytest.raises(ValueError, match="'SMS' is not one of INPUT_PHONE_NUMBER"):
         Simulator(incidents=[Incident(0, 1, "SMS", 0.4)])

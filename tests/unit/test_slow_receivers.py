@@ -118,7 +118,7 @@ def test_a_delivery_over_http_has_one_bound_whatever_the_receiver_does(
     assert took_s < 30  # by its reads alone each would take a minute
 
 
-def test_a_status_that_refuses_counts_though_its_body_trickles() -> None:
+def test_a_status_that_rejects_counts_though_its_body_trickles() -> None:
     """What blames the message is final at once."""
 
     def script(slow: Slow, visit: Visit) -> None:
@@ -128,7 +128,7 @@ def test_a_status_that_refuses_counts_though_its_body_trickles() -> None:
 
     with serving(script) as slow:
         answer, _ = delivered(route("webhook", slow))
-    assert (answer.outcome, answer.text[:11]) == (Outcome.REFUSED, "422 because")
+    assert (answer.outcome, answer.text[:11]) == (Outcome.REJECTED, "422 because")
 
 
 @pytest.mark.parametrize("kind", ["webhook", "email"])

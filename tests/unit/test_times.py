@@ -138,7 +138,7 @@ def test_a_silence_names_the_cause() -> None:
 
 
 @pytest.mark.parametrize("span", ["9999999w", "500000w", "100000000d"])
-def test_a_silence_that_no_calendar_has_an_end_for_is_refused(span: str) -> None:
+def test_a_silence_that_no_calendar_has_an_end_for_is_rejected(span: str) -> None:
     """Before it is kept: it could not be listed."""
     said = CliRunner().invoke(cli, ["silence", "add", "--os", "iOS", "--for", span])
     assert said.exit_code == 2
@@ -156,7 +156,7 @@ def test_the_collector_takes_a_time_with_its_zone(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["2026-11-26T15:28:57.144", "2026-11-26", "2026-11-26 15:28"])
-def test_the_collector_refuses_a_time_without_a_zone(text: str) -> None:
+def test_the_collector_rejects_a_time_without_a_zone(text: str) -> None:
     """With the cause: it does not know where a phone is."""
     event = {"sign_up_session_id": "s", "step": "INPUT_NAME", "phase": "IMPRESSION", "ts": text}
     asked = Asked(app_of(), "/v1/events", json.dumps(event).encode())

@@ -1,4 +1,4 @@
-"""What an event must be like to be counted; each refusal by an example, each edge on both sides."""
+"""What an event must be like to be counted; each rejection by an example, each edge on both sides."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_event_within_the_limits_is_counted(changes: dict[str, Any]) -> None:
         (VERIFIED | {"duration_ms": DAY_MS + 1}, RejectionReason.BAD_DURATION, "duration_ms is"),
     ],
 )
-def test_an_event_beyond_them_is_refused_with_a_reason_and_a_sentence(
+def test_an_event_beyond_them_is_rejected_with_a_reason_and_a_sentence(
     changes: dict[str, Any], reason: RejectionReason, said: str
 ) -> None:
     """The sentence names the field and what would be right."""
@@ -110,7 +110,7 @@ def test_a_horizon_moves_while_events_are_judged() -> None:
         check_time(NOW - DAY_MS, limits, NOW)
 
 
-def test_a_value_that_is_too_large_is_refused_unread() -> None:
+def test_a_value_that_is_too_large_is_rejected_unread() -> None:
     """Its bytes are not even decoded."""
 
     def decode(_: bytes | None) -> dict[str, Any]:

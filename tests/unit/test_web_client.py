@@ -132,7 +132,7 @@ def deliver(kind: str, fields: str) -> Callable[[Server, Path], object]:
         place = f"{server.with_login}/hook"
         [route] = parse_routes(f"routes: [{{name: r, kind: {kind}, url: '{place}', {fields}}}]", "f", {})
         answer = route.deliver(alert(), None, 0)
-        assert answer.outcome in {Outcome.LATER, Outcome.REFUSED}, answer
+        assert answer.outcome in {Outcome.LATER, Outcome.REJECTED}, answer
         assert PASSWORD not in answer.text
         return answer
 
@@ -248,30 +248,30 @@ def test_a_login_is_taken_out_of_the_address(address: str, bare: str, login: str
 @pytest.mark.parametrize(
     "address", ["http://me:pw/x@h", "http://me:pw", "ftp://me:pw@h", "me:pw@h", "http://me:pw@[h/"]
 )
-def test_what_is_no_address_is_refused_without_its_login(address: str) -> None:
+def test_what_is_no_address_is_rejected_without_its_login(address: str) -> None:
     """The message has an example."""
-    with pytest.raises(ValueError, match="https://host:port/path") as refused:
+    with pytest.raises(ValueError, match="https://host:port/path") as rejected:
         without_login(address)
-    assert "pw" not in str(refused.value)
+    assert "pw" not in str(rejected.value)
 
 
 @pytest.mark.parametrize("before", [0, 265, 272, 280])
 def test_an_answer_that_repeats_a_secret_is_told_without_it(before: int) -> None:
     """Wherever it stands: an answer is cut after some characters, and half a secret is one, too."""
 
-    def refuse(_headers: object, body: bytes) -> tuple[int, str]:
+    def reject(_headers: object, body: bytes) -> tuple[int, str]:
         return 400, "x" * before + " invalid routing key s3cretrout1ngkey0123456789"
 
-    with receiving(refuse) as server:
+    with receiving(reject) as server:
         text = f"routes: [{{name: r, kind: pagerduty, routing_key: s3cretrout1ngkey0123456789, url: '{server.url}'}}]"
         [route] = parse_routes(text, "f", {})
         answer = route.deliver(alert(), None, 0)
-    assert answer.outcome is Outcome.REFUSED
+    assert answer.outcome is Outcome.REJECTED
     assert "s3cret" not in answer.text
 
 
 def test_no_answer_is_told_without_the_login() -> None:
-    """A refused connection."""
+    """A rejected connection."""
     with ExitStack() as stack:
         server = stack.enter_context(serving())
         address = f"{server.with_login}/x?token=t0k3n"

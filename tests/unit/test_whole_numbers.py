@@ -42,7 +42,7 @@ TAKEN = [
 ]
 """Durations as text, and what they are."""
 
-REFUSED = ["NaN", "Infinity", "-Infinity", "1e400", "-1.0", "1e300", '"1500 ms"', "true", "[1]", "{}"]
+REJECTED = ["NaN", "Infinity", "-Infinity", "1e400", "-1.0", "1e300", '"1500 ms"', "true", "[1]", "{}"]
 """Durations that are none, in JSON."""
 
 
@@ -75,7 +75,7 @@ def test_the_collector_takes_a_duration_as_any_number(text: str, expected: int) 
     assert type(event["duration_ms"]) is int
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@pytest.mark.parametrize("text", REJECTED)
 def test_the_collector_names_a_duration_that_is_none(text: str) -> None:
     """By its field."""
     status, taken, answer = collected(event_text(duration_ms=text))
@@ -134,11 +134,11 @@ def test_files_have_durations_and_times_as_any_number(text: str, expected: int, 
 
 
 @pytest.mark.parametrize("text", ["NaN", "inf", "1e400", "1500 ms", "1,5", "1" * 5_000, "0x10"])
-def test_a_file_s_duration_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_file_s_duration_that_is_none_is_rejected(text: str, tmp_path: Path) -> None:
     """With the field."""
     values = ",".join(VERIFIED.values())
     made, account = rows(f'{",".join(VERIFIED)},ts,duration_ms\n{values},{NOW},"{text}"\n', "events.csv", tmp_path)
-    assert (made, account.refused.total()) == ([], 1)
+    assert (made, account.rejected.total()) == ([], 1)
     assert "duration_ms: " in account.examples["BAD_FIELD"][0]
 
 
@@ -175,7 +175,7 @@ def test_a_mapping_has_times_as_any_number(unit: str, given: object, expected: i
 
 
 def test_an_event_in_python_takes_whole_floats_and_rounds_durations() -> None:
-    """A fraction of a time is refused."""
+    """A fraction of a time is rejected."""
     event = FunnelEvent(
         sign_up_session_id="s", step="A", phase=Phase.POST_VERIFICATION, status=Status.SUCCESS,
         ts=float(NOW), duration_ms=12.7,  # type: ignore[arg-type] - what is tested
@@ -198,7 +198,7 @@ def producer() -> Iterator[FunnelProducer]:
 
 
 def test_a_producer_takes_whole_floats(producer: FunnelProducer) -> None:
-    """Of events and samples; what is none is refused by its field."""
+    """Of events and samples; what is none is rejected by its field."""
     assert producer.emit({**VERIFIED, "ts": float(NOW), "duration_ms": 1500.5})
     assert producer.record(name="m", kind="TIMER", value=1.5, ts=float(NOW))
     with pytest.raises(ValueError, match="duration_ms: nan is not a whole number"):

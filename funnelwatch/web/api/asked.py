@@ -84,7 +84,7 @@ class Told(BaseModel):
 
 
 class Asked(BaseModel):
-    """Parameters of every question; one that it does not have is refused."""
+    """Parameters of every question; one that it does not have is rejected."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -156,7 +156,7 @@ def span(parameter: str, text: str | None) -> int | None:
 
 
 def once(request: Request) -> None:
-    """Refuse a parameter that stands twice where one value can be meant.
+    """Reject a parameter that stands twice where one value can be meant.
 
     Raises:
         ProblemError: one does.

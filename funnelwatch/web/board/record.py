@@ -58,7 +58,7 @@ class Progress:
 
     next_offsets: dict[int, int] = field(default_factory=dict)
     accepted: int = 0
-    refused: int = 0
+    rejected: int = 0
     duplicates: int = 0
     watermark_ms: int | None = None
     idle: bool = False
@@ -166,7 +166,7 @@ class RecordReader:
 
     def _progress(self, database: Database) -> Progress:
         rows = database.query("board_progress", {"topic": self._topic, "idle_valid_s": IDLE_VALID_S})
-        totals = {name: sum(row[name] for row in rows) for name in ("accepted", "refused", "duplicates")}
+        totals = {name: sum(row[name] for row in rows) for name in ("accepted", "rejected", "duplicates")}
         now, dealt = time.monotonic(), sum(totals.values())
         self._dealt = [*(one for one in self._dealt if now - one[0] <= RATE_OVER_S and one[1] <= dealt), (now, dealt)]
         since, before = self._dealt[0]

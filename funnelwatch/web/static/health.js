@@ -32,9 +32,9 @@ export function items(health, now, nowMs) {
       value: rate == null ? "…" : `${brief(rate)} / s`, more: health.accepted == null ? "counted so far: not known" : `${brief(health.accepted)} counted`,
     },
     {
-      name: "Dead letters", state: mark(health.refused, 1, Math.max(10, 0.01 * (health.accepted + health.refused))),
-      value: health.refused == null ? "not known" : count(health.refused),
-      more: health.refused === 0 ? "nothing was refused" : "funnelwatch dead-letters list tells why",
+      name: "Dead letters", state: mark(health.rejected, 1, Math.max(10, 0.01 * (health.accepted + health.rejected))),
+      value: health.rejected == null ? "not known" : count(health.rejected),
+      more: health.rejected === 0 ? "nothing was rejected" : "funnelwatch dead-letters list tells why",
     },
     {
       name: "Numbers from", state: now?.source == null ? "none" : now.source === "redis" ? "ok" : "warn",

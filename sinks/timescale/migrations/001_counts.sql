@@ -31,7 +31,7 @@ CREATE TABLE stream_progress (
     watermark timestamptz,
     idle boolean NOT NULL DEFAULT false,
     accepted bigint NOT NULL DEFAULT 0,
-    refused bigint NOT NULL DEFAULT 0,
+    rejected bigint NOT NULL DEFAULT 0,
     duplicates bigint NOT NULL DEFAULT 0,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)

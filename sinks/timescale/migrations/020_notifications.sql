@@ -14,7 +14,7 @@ CREATE TABLE notifications (
     alert jsonb NOT NULL,
     queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     attempts integer NOT NULL DEFAULT 0,
-    outcome text CHECK (outcome IN ('sent', 'refused', 'given_up', 'superseded', 'history')),
+    outcome text CHECK (outcome IN ('sent', 'rejected', 'given_up', 'superseded', 'history')),
     decided_at timestamptz,
     answer text NOT NULL DEFAULT '',
     PRIMARY KEY (route, alert_id, sequence)

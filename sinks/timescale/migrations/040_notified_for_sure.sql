@@ -11,7 +11,7 @@ ALTER TABLE notifications
     DROP CONSTRAINT notifications_outcome_check,
     ADD CONSTRAINT notifications_outcome_check CHECK (
         outcome IN (
-            'sent', 'refused', 'given_up', 'unanswered', 'superseded', 'history', 'silenced', 'filtered', 'not_notified'
+            'sent', 'rejected', 'given_up', 'unanswered', 'superseded', 'history', 'silenced', 'filtered', 'not_notified'
         )
     );
 CREATE INDEX notifications_given_up ON notifications (route) WHERE outcome = 'given_up';

@@ -4,7 +4,7 @@ SELECT
     partition,
     next_offset,
     accepted,
-    refused,
+    rejected,
     duplicates,
     (extract(epoch FROM watermark) * 1000)::bigint AS watermark_ms,
     idle AND updated_at > clock_timestamp() - %(idle_valid_s)s * interval '1 second' AS idle

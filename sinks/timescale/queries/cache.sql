@@ -1,6 +1,6 @@
 -- name: cache_progress
 -- How far each partition of a topic is counted, and whether any of its records was.
-SELECT partition, topic_id, next_offset, accepted + refused + duplicates > 0 AS counted
+SELECT partition, topic_id, next_offset, accepted + rejected + duplicates > 0 AS counted
 FROM stream_progress
 WHERE topic = %(topic)s;
 

@@ -18,7 +18,7 @@ SET
         %(watermark_ms)s::bigint IS NULL
     ),
     accepted = accepted + %(accepted)s,
-    refused = refused + %(refused)s,
+    rejected = rejected + %(rejected)s,
     duplicates = duplicates + %(duplicates)s,
     updated_at = clock_timestamp()
 WHERE topic = %(topic)s AND partition = %(partition)s;
@@ -35,23 +35,23 @@ SELECT partition, topic_id, next_offset, (extract(epoch FROM log_time) * 1000)::
 FROM stream_progress
 WHERE topic = %(topic)s AND partition = ANY(%(partitions)s);
 
--- name: note_refused
--- Remember which records of a flush were refused.
-INSERT INTO refused_offsets (topic, partition, log_time, offsets)
+-- name: note_rejected
+-- Remember which records of a flush were rejected.
+INSERT INTO rejected_offsets (topic, partition, log_time, offsets)
 VALUES (%(topic)s, %(partition)s, to_timestamp(%(log_time_ms)s / 1000.0), %(offsets)s);
 
--- name: forget_refused
+-- name: forget_rejected
 -- What is older than the duplicate horizon is not read again.
-DELETE FROM refused_offsets
+DELETE FROM rejected_offsets
 WHERE
     topic = %(topic)s
     AND partition = %(partition)s
     AND log_time < to_timestamp(%(log_time_ms)s / 1000.0) - %(horizon_s)s * interval '1 second';
 
--- name: read_refused
--- The refused records of a partition, from an offset on.
-SELECT o.value AS refused_offset
-FROM refused_offsets AS r CROSS JOIN LATERAL unnest(r.offsets) AS o (value)
+-- name: read_rejected
+-- The rejected records of a partition, from an offset on.
+SELECT o.value AS rejected_offset
+FROM rejected_offsets AS r CROSS JOIN LATERAL unnest(r.offsets) AS o (value)
 WHERE r.topic = %(topic)s AND r.partition = %(partition)s AND o.value >= %(from_offset)s;
 
 -- name: mark_idle
@@ -160,7 +160,7 @@ GROUP BY step, os, browser, app_version;
 -- What has become of the records of a topic, by the progress of its partitions.
 SELECT
     coalesce(sum(accepted), 0)::bigint AS accepted,
-    coalesce(sum(refused), 0)::bigint AS refused,
+    coalesce(sum(rejected), 0)::bigint AS rejected,
     coalesce(sum(duplicates), 0)::bigint AS duplicates
 FROM stream_progress
 WHERE topic = %(topic)s;

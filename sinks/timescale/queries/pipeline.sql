@@ -1,10 +1,10 @@
 -- name: pipeline_look
--- How far each partition of the events topic is, what was counted and refused of it, and whether it is idle.
+-- How far each partition of the events topic is, what was counted and rejected of it, and whether it is idle.
 SELECT
     partition,
     next_offset,
     accepted + duplicates AS counted,
-    refused,
+    rejected,
     idle AND updated_at > clock_timestamp() - %(idle_valid_s)s * interval '1 second' AS idle
 FROM stream_progress
 WHERE topic = %(topic)s

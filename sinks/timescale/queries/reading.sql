@@ -11,7 +11,7 @@ WHERE
     );
 
 -- name: only_read
--- Refuse to write, and end statements that take too long.
+-- Reject to write, and end statements that take too long.
 SELECT
     set_config('default_transaction_read_only', 'on', false),
     set_config('statement_timeout', %(statement_ms)s, false);

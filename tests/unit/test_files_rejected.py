@@ -1,4 +1,4 @@
-"""Files of funnels, mappings, bridges and keys: what would be accepted and do nothing is refused, and helpfully."""
+"""Files of funnels, mappings, bridges and keys: what would be accepted and do nothing is rejected, and helpfully."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ FAULTS = {
         "made-a-map": ":6: events.shown: {'step': 'form', 'phase': 'IMPRESSION'} cannot be: Input s",
         "once-per-session-number": ":8: once_per_session: 1 cannot be: Input should be a valid boolean; right wo",
         "once-per-session-text": ":8: once_per_session: 'no' cannot be: Input should be a valid boolean; right",
-        "other-events-unknown": ":8: other_events: 'drop' cannot be: Input should be 'refuse' or 'ignore'; ri",
+        "other-events-unknown": ":8: other_events: 'drop' cannot be: Input should be 'reject' or 'ignore'; ri",
         "remember-sessions-fraction": ":8: remember_sessions: input should be a valid integer, not 10.5; right woul",
         "remember-sessions-infinite": ":8: remember_sessions: input should be a valid integer, not inf; right would",
         "remember-sessions-true": ":8: remember_sessions: input should be a valid integer, not True; right woul",
@@ -132,7 +132,7 @@ FAULTS = {
         "lines-empty": ": lines: Tuple should have at least 1 item after validation, not 0; right wo",
         "lines-missing": ": lines: Field required; right would be 'lines: [{measurement: NAME, event: ",
         "measurement-empty": ": lines.1.measurement: String should have at least 1 character; right would ",
-        "others-unknown": ": others: Input should be 'refuse' or 'ignore'; right would be refuse or ign",
+        "others-unknown": ": others: Input should be 'reject' or 'ignore'; right would be reject or ign",
         "timer-unit-unknown": ": lines.1.timer.unit: Input should be 'ns', 'us', 'ms' or 's'; right would b",
         "timer-unknown-field": ": lines.1.timer.units: Extra inputs are not permitted; right would be a map ",
         "top-level-unknown": ": fallback: Extra inputs are not permitted; right would be 'lines: [{measure",
@@ -164,7 +164,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, faults in FAULTS.items() for name in faults])
-def test_a_bad_file_is_refused_with_place_fault_and_remedy(kind: str, name: str) -> None:
+def test_a_bad_file_is_rejected_with_place_fault_and_remedy(kind: str, name: str) -> None:
     """Whoever wrote it finds the place, and what to write there."""
     load, error = LOADERS[kind]
     path = FIXTURES / kind / f"{name}.yml"
