@@ -145,7 +145,7 @@ def rejection(topic: str, asked: Sequence[PartitionProgress]) -> str:
     if not asked:
         return f"nothing of {topic} has been counted: there is no progress to rebuild"
     return (
-        f"rejected: the progress of {topic} is in order: a rebuild would count events twice (or, with --to end, skip some); "
+        f"rejected: the progress of {topic} is in order: a rebuild would count events twice (--to end: skip some); "
         "if you mean that, add --force"
     )
 
