@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,17 +26,17 @@ class Block:
     series: Sequence[Series]
     """Each once."""
     tallies: NDArray[np.integer]
-    """Shape (windows, series, fields of a Tally)."""
+    """Shape (windows, series, fields of a CountRow)."""
 
     def __len__(self) -> int:
         """How many windows."""
         return len(self.tallies)
 
     @classmethod
-    def of(cls, start: int, series: Mapping[Series, Tally]) -> Block:
+    def of(cls, start: int, series: Mapping[Series, CountRow]) -> Block:
         """A single window."""
         tallies = np.array(list(series.values()), dtype=np.int64)
-        return cls(start, list(series), tallies.reshape(1, -1, len(Tally._fields)))
+        return cls(start, list(series), tallies.reshape(1, -1, len(CountRow._fields)))
 
     def part(self, begin: int, end: int, window_ms: int, places: Sequence[int] | None = None) -> Block:
         """The windows [begin, end), of all series or of those at some places."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class History:
             rows = -(-(stop - start) // window_ms)
             cells = (self.starts[low:high] - start) // window_ms * len(self.series) + self.places[low:high]
             shape = (rows, len(self.series))
-            tallies = np.zeros((*shape, len(Tally._fields)), dtype=np.int64)
+            tallies = np.zeros((*shape, len(CountRow._fields)), dtype=np.int64)
             for field, channel in ((0, 0), (1, 1), (3, 2)):
                 sums = np.bincount(cells, self.tallies[low:high, channel], minlength=rows * len(self.series))
                 tallies[:, :, field] = sums.reshape(shape)

@@ -19,7 +19,7 @@ class Series(NamedTuple):
     app_version: str
 
 
-class Tally(NamedTuple):
+class CountRow(NamedTuple):
     """Counts of one series in one window.
 
     ``successes`` and ``failures`` are dated by their own ts (window basis); ``cohort_successes`` and
@@ -47,14 +47,14 @@ class ClosedWindow:
     window_start: int
     window_end: int
     revision: int
-    series: dict[Series, Tally]
+    series: dict[Series, CountRow]
 
 
 CountKey = tuple[int, str, str, str, str, str]
-"""window_start and the fields of a Series, flat: what the hot path counts by."""
+"""window_start and the fields of a Series, flat: what the cache path counts by."""
 
 Counts = dict[CountKey, list[int]]
-"""Counts to add, by key; the list has the fields of a Tally, in order."""
+"""Counts to add, by key; the list has the fields of a CountRow, in order."""
 
 
 DurationKey = tuple[int, str, str, str, str, str, int]

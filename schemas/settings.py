@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         description="TimescaleDB or PostgreSQL 15 or later.",
     )
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, for the hot copy of recent windows."
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, for the cache of recent windows."
     )
     redis_prefix: str = Field("fw", description="First part of every Redis key.")
 
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     flush_max_events: int = Field(
         100_000, ge=1, description="At most this many events in one fetch; fetches that wait are flushed together."
     )
-    hot_horizon_s: float = Field(86_400.0, gt=0, description="Windows younger than this are in Redis, s.")
+    cache_horizon_s: float = Field(86_400.0, gt=0, description="Windows younger than this are in Redis, s.")
     late_settle_s: float = Field(5.0, ge=0, description="A late change is re-emitted when quiet for this long, s.")
     watchdog_every_s: float = Field(60.0, ge=0, description="How often the alerting says that it works, s; 0: never.")
     grafana_url: str = Field(

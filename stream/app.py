@@ -97,7 +97,7 @@ class Threads:
     def __init__(self) -> None:
         self._pools = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("intake", "count", "cache", "metrics", "close", "detect", "look", "upkeep", *ASKED)
+            for name in ("intake", "count", "cache", "metrics", "close", "detect", "look", "maintenance", *ASKED)
         }
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -329,7 +329,7 @@ class Closing(Service):
 
 
 @app.service
-class Upkeep(Service):
+class Maintenance(Service):
     """Archives and materializes counts, where the database has no jobs of its own."""
 
     @Service.task
@@ -337,13 +337,13 @@ class Upkeep(Service):
         while not self.should_stop:
             await self.sleep(UPKEEP_EVERY_S)
             try:
-                await threads.run("upkeep", parts.upkeep)
-                servers.done("upkeep of counts")
+                await threads.run("maintenance", parts.maintenance)
+                servers.done("maintenance of counts")
             except Exception as error:  # noqa: BLE001 - told apart below
                 if not may_pass(error):
                     await self.crash(error)
                     return
-                servers.failed("upkeep of counts", error)
+                servers.failed("maintenance of counts", error)
 
 
 @app.agent(windows, name="detect", concurrency=1)
@@ -414,8 +414,8 @@ def is_detect_outage(error: Exception) -> bool:
 
 def _between_windows() -> None:
     parts.detection.follow_rules()
-    parts.detection.say_withheld()
-    parts.overseer.round()
+    parts.detection.publish_muted()
+    parts.monitor.round()
 
 
 @app.service

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.schemas.counts import Counts, PartitionCounts, Series, Tally
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -71,7 +71,7 @@ class World:
         """Ids of the alerts that there have been."""
         self._random = np.random.default_rng(seed)
         self._database = Database(settings.timescale_url, application="board world")
-        self._copy = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self._copy = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
         migrate(self._database, settings.window_ms)
         declare(self._database, {FUNNEL: tuple(RATES)})
         self._store = CountStore(self._database)
@@ -92,13 +92,13 @@ class World:
         windows = {start: self._window(start, troubles) for start in range(begin, last, self.window_ms)}
         share = max(0.02, (self.now - last) / self.window_ms)
         windows[last] = {
-            series: Tally(*(int(n * share) for n in tally)) for series, tally in self._window(last, troubles).items()
+            series: CountRow(*(int(n * share) for n in tally)) for series, tally in self._window(last, troubles).items()
         }
         self.count(windows)
         self.close_windows(last)
         self._copy.rebuild(self._rows(begin), self.now)
 
-    def count(self, windows: dict[int, dict[Series, Tally]], rejected: int = 0) -> None:
+    def count(self, windows: dict[int, dict[Series, CountRow]], rejected: int = 0) -> None:
         """Add counts to windows: to the database, and the totals to Redis where the copy is there."""
         counts: Counts = {
             (start, *series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
@@ -124,7 +124,7 @@ class World:
         last = self.now - self.now % self.window_ms
         share = MINUTE_MS / 60 / self.window_ms
         part = {
-            series: Tally(*(int(self._random.binomial(n, share)) for n in tally))
+            series: CountRow(*(int(self._random.binomial(n, share)) for n in tally))
             for series, tally in self._window(last, troubles).items()
         }
         self.count({last: part})
@@ -194,10 +194,10 @@ class World:
         with closing(Database(self.settings.timescale_url)) as database:
             AlertStore(database).save(FUNNEL, message["window_start"], {}, [message])
 
-    def _rows(self, from_ms: int) -> Iterator[tuple[int, Series, Tally]]:
+    def _rows(self, from_ms: int) -> Iterator[tuple[int, Series, CountRow]]:
         return self._store.read(from_ms, self.now + 24 * 60 * MINUTE_MS)
 
-    def _window(self, start: int, troubles: tuple[Trouble, ...]) -> dict[Series, Tally]:
+    def _window(self, start: int, troubles: tuple[Trouble, ...]) -> dict[Series, CountRow]:
         ago = (self.now - start) / MINUTE_MS
         tallies = {}
         for (os, browser, version), share in SHARES.items():
@@ -207,6 +207,6 @@ class World:
                 chance = (rate + 0.015 * (os == "Desktop")) * (1 - sum(lost))
                 won = int(self._random.binomial(shown, chance))
                 failed = int(self._random.binomial(shown - won, 0.6))
-                tallies[Series(FUNNEL, step, os, browser, version)] = Tally(shown, won, failed, won, failed)
+                tallies[Series(FUNNEL, step, os, browser, version)] = CountRow(shown, won, failed, won, failed)
                 shown = won
         return tallies

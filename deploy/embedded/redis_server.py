@@ -1,4 +1,4 @@
-"""Redis, or Valkey, which serves the same protocol: the hot copy of recent windows."""
+"""Redis, or Valkey, which serves the same protocol: the cache of recent windows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ protected-mode yes
 requirepass {password}
 daemonize no
 dir "{folder}"
-# A hot copy that `funnelwatch rebuild redis` restores: a snapshot now and then is enough, and a full disk must not
+# A cache that `funnelwatch rebuild redis` restores: a snapshot now and then is enough, and a full disk must not
 # stop it from taking writes.
 save 300 100
 appendonly no

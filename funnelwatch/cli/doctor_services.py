@@ -16,8 +16,8 @@ from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.kafka_config import KafkaConfigError
 from funnelwatch.schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from funnelwatch.schemas.settings import PREFIX
+from funnelwatch.sinks.redis.cache import CountCache, Outage
 from funnelwatch.sinks.redis.client import explain, server_of
-from funnelwatch.sinks.redis.hot import HotCopy, Outage
 from funnelwatch.stream.worker.broker_credentials import connection_fault
 
 if TYPE_CHECKING:
@@ -135,22 +135,22 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 def check_redis(settings: Settings) -> Iterator[Finding]:
     """Redis can be used, for a single server, a cluster or by Sentinels, and does not throw windows away."""
     where = shown(settings.redis_url)
-    hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+    cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
     try:
-        hot.probe()
-        server = server_of(hot.client)
-        state = hot.state()
+        cache.probe()
+        server = server_of(cache.client)
+        state = cache.state()
     except Outage as error:
         advice = f"{START.format(variable='FUNNELWATCH_REDIS_URL')} Counting goes on without it."
         yield Finding("redis", "FAILED", f"{where}: {explain(error)}", advice)
         return
     finally:
-        hot.close()
+        cache.close()
     if server.max_memory > 0 and server.policy != "noeviction":
         message = f"maxmemory-policy is {server.policy}: windows may be missing when its memory is full"
         yield Finding("redis", "warning", message, "Set maxmemory-policy to noeviction.")
-    elif state.epoch and not state.is_whole(hot.oldest(now_ms())):
-        message = f"{server.kind} at {where} does not have all hot windows: readers use the database"
+    elif state.epoch and not state.is_whole(cache.oldest(now_ms())):
+        message = f"{server.kind} at {where} does not have all recent windows: readers use the database"
         yield Finding("redis", "warning", message, "A worker that runs copies them; see its log.")
     else:
         policy = f", maxmemory-policy {server.policy}" if server.policy else ""

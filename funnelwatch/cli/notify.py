@@ -40,9 +40,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
     r"""Tell people and their systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.
 
-    Reads the topic of alerts and delivers on the routes of one YAML file (docs/notify.md), each in a lane of its own: a
-    route that is down delays only itself. What was sent is logged in the database, so that a restart neither repeats
-    nor forgets. Any number of these may run; a route is served by one of them at a time. Ends with Ctrl-C.
+    Reads the topic of alerts and delivers on the routes of one YAML file (docs/notify.md). Each route has a worker of
+    its own: a route that is down delays only itself. The database logs each sent message, so a restart neither
+    repeats nor forgets one. Any number of notifiers may run; one of them serves a route at a time. Ends with Ctrl-C.
 
     \b
     Examples:

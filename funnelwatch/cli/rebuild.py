@@ -15,7 +15,7 @@ from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -23,7 +23,7 @@ from funnelwatch.sinks.timescale.counts import CountStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.schemas.counts import Series, Tally
+    from funnelwatch.schemas.counts import CountRow, Series
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
 
@@ -34,7 +34,7 @@ TRIES = 5
 
 @click.group()
 def rebuild() -> None:
-    r"""Make again what can be made from what is kept: counts from the topic, the hot copy from the counts.
+    r"""Make again what can be made from what is kept: counts from the topic, the cache from the counts.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ rebuild.add_command(rollups)
 @rebuild.command("redis")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object.")
 def redis_copy(to_json: bool) -> None:
-    r"""Remove the hot copy in Redis and copy the hot windows from the database again.
+    r"""Remove the cache in Redis and copy the recent windows from the database again.
 
     Safe while workers run: they go on counting, and one that finds the copy gone rebuilds it as well. Only keys of
     this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, the board reads the database.
@@ -63,17 +63,17 @@ def redis_copy(to_json: bool) -> None:
       funnelwatch rebuild redis --json
     """
     settings = load_settings()
-    with opened(settings) as database, closing(_hot_copy()) as hot:
+    with opened(settings) as database, closing(_cache()) as cache:
         store = CountStore(database)
         # The database is asked first: without it there would be nothing to put in the copy's place.
         store.read(0, 0)
-        click.echo("removing the hot copy", err=True)
-        hot.clear()
+        click.echo("removing the cache", err=True)
+        cache.clear()
         now = now_ms()
         for left in reversed(range(TRIES)):
-            click.echo("copying the hot windows from the database", err=True)
+            click.echo("copying the recent windows from the database", err=True)
             try:
-                copied = hot.rebuild(_hot_rows(store, hot.oldest(now)), now, lambda: _places(database, settings))
+                copied = cache.rebuild(_recent_rows(store, cache.oldest(now)), now, lambda: _places(database, settings))
                 break
             except IncompleteError as error:  # somebody removed the copy meanwhile
                 if not left:
@@ -86,8 +86,8 @@ def redis_copy(to_json: bool) -> None:
         click.echo(f"{copied:,} series of windows copied to Redis")
 
 
-def _hot_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, Tally]]:
-    """The rows of the hot windows, newest first, an hour at a time, so that memory holds no more."""
+def _recent_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, CountRow]]:
+    """The rows of the recent windows, newest first, an hour at a time, so that memory holds no more."""
     begin = now_ms() - HOUR_MS
     yield from store.read(max(oldest, begin), NO_END_MS)
     while begin > oldest:
@@ -100,6 +100,6 @@ def _places(database: Database, settings: Settings) -> list[tuple[int, str, int]
     return [(partition, place.topic_id, place.offset) for partition, place in counted.items()]
 
 
-def _hot_copy() -> HotCopy:
+def _cache() -> CountCache:
     settings = load_settings()
-    return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+    return CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)

@@ -16,11 +16,11 @@ from funnelwatch.cli.faults import moment_ms, one_line, opened
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
 from funnelwatch.format import clock, console, printable
 from funnelwatch.query.rates import BadQueryError, whole_range
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.migrations import migrate
@@ -70,7 +70,7 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
     windows.
 
     The log is counted by the rules of the workers, so FUNNELWATCH_... must be set here as for them. What they have
-    rejected stays rejected. Closed windows that change are published again with a higher revision, and the hot copy in
+    rejected stays rejected. Closed windows that change are published again with a higher revision, and the cache in
     Redis is corrected too.
 
     The topic must hold the range whole, and from about an hour, FUNNELWATCH_MAX_FUTURE_S and
@@ -98,11 +98,11 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
                 click.confirm(f"Correct {found.series:,} series of windows?", abort=True, err=True)
             _check_retention(database, range_ms[0])  # counting and asking may have taken hours
             written = _write(database, settings, found)
-        hot = 0 if dry_run else _repair_hot_copy(settings, database, found)
+        cache = 0 if dry_run else _repair_cache(settings, database, found)
     if to_json:
-        click.echo(json.dumps(_as_json(found, written=written, hot=hot, dry_run=dry_run), indent=2))
+        click.echo(json.dumps(_as_json(found, written=written, cache=cache, dry_run=dry_run), indent=2))
     elif not dry_run:
-        click.echo(_outcome(found, written, hot))
+        click.echo(_outcome(found, written, cache))
 
 
 def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
@@ -161,16 +161,16 @@ def _write(database: Database, settings: Settings, found: Repair) -> int:
         ) from error
 
 
-def _repair_hot_copy(settings: Settings, database: Database, found: Repair) -> int:
-    """Correct the hot windows in Redis, also where nothing was changed now: a run before may have come no further."""
+def _repair_cache(settings: Settings, database: Database, found: Repair) -> int:
+    """Correct the recent windows in Redis, changed or not: an earlier run may have ended before this step."""
     affected = sorted({(key[1], key[0]) for key in (*found.snapshot.counts, *found.counting.counts)})
     store = CountStore(database)
-    with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as hot:
+    with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
         try:
-            return hot.repair(affected, store.read, now_ms())
+            return cache.repair(affected, store.read, now_ms())
         except (redis.RedisError, IncompleteError, KeyboardInterrupt) as error:
             raise click.ClickException(
-                f"the counts in the database are right now, but the hot copy in Redis is not yet ({one_line(error)}): "  # type: ignore[arg-type]
+                f"the counts in the database are right now, but the cache in Redis is not yet ({one_line(error)}): "  # type: ignore[arg-type]
                 "run the same command again"
             ) from error
 
@@ -200,7 +200,7 @@ def _show(found: Repair) -> None:
     table = Table(title="what was counted, and what is right")
     for heading in ("Window", "Funnel"):
         table.add_column(heading, no_wrap=True)
-    for heading in Tally._fields:
+    for heading in CountRow._fields:
         table.add_column(heading.replace("_", " "), justify="right")
     for window in sorted(changes)[:SHOWN]:
         pairs = zip(_sums(before, window), changes[window], strict=True)
@@ -211,7 +211,7 @@ def _show(found: Repair) -> None:
         click.echo(f"and {len(changes) - SHOWN:,} more windows; --json lists all", err=True)
 
 
-def _as_json(found: Repair, *, written: int, hot: int, dry_run: bool) -> dict[str, Any]:
+def _as_json(found: Repair, *, written: int, cache: int, dry_run: bool) -> dict[str, Any]:
     changes, before = by_window(found.changes), by_window(found.snapshot.counts)
     return {
         "from": iso(found.range_ms[0]),
@@ -222,23 +222,23 @@ def _as_json(found: Repair, *, written: int, hot: int, dry_run: bool) -> dict[st
         "changed_series": found.series,
         "changed_durations": len({key[:-1] for key in found.durations}),
         "published_again": written,
-        "hot_windows": hot,
+        "cached_windows": cache,
         "windows": [
             {
                 "funnel": funnel,
                 "window": iso(start),
-                "counted": dict(zip(Tally._fields, _sums(before, (funnel, start)), strict=True)),
-                "change": dict(zip(Tally._fields, change, strict=True)),
+                "counted": dict(zip(CountRow._fields, _sums(before, (funnel, start)), strict=True)),
+                "change": dict(zip(CountRow._fields, change, strict=True)),
             }
             for (funnel, start), change in sorted(changes.items())
         ],
     }
 
 
-def _outcome(found: Repair, written: int, hot: int) -> str:
+def _outcome(found: Repair, written: int, cache: int) -> str:
     if not found.series:
-        return f"the counts are right; {hot:,} hot windows of Redis made equal to them"
+        return f"the counts are right; {cache:,} recent windows of Redis made equal to them"
     return (
         f"{found.series:,} series of windows corrected; {written:,} closed windows will be published again; "
-        f"{hot:,} hot windows of Redis made equal"
+        f"{cache:,} recent windows of Redis made equal"
     )

@@ -43,5 +43,5 @@ class Plan:
             "FUNNELWATCH_WINDOW_S": str(self.window_s),
             "FUNNELWATCH_ALLOWED_DISORDER_S": "3",
             "FUNNELWATCH_SESSION_TIMEOUT_S": "6",
-            "FUNNELWATCH_HOT_HORIZON_S": "3600",
+            "FUNNELWATCH_CACHE_HORIZON_S": "3600",
         }

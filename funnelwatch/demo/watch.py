@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder, Undecodable
 from funnelwatch.schemas.funnels import SIGN_UP
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 
@@ -72,7 +72,7 @@ class Watch:
         self._settings = settings
         self._database = Database(settings.timescale_url, application="funnelwatch demo")
         self._counts = CountStore(self._database)
-        self._hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self._cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
         self._stop = threading.Event()
         self._subscriber = threading.Thread(target=self._subscribe, name="alerts", daemon=True)
         self.seen = Seen()
@@ -86,7 +86,7 @@ class Watch:
         self._stop.set()
         if self._subscriber.is_alive():
             self._subscriber.join(10)
-        self._hot.close()
+        self._cache.close()
         self._database.close()
 
     def look(self) -> Seen:
@@ -104,7 +104,7 @@ class Watch:
         windows = mature_windows(seen.closed_through, self._settings.window_ms)
         seen.rates = _by_step_and_os(
             (series.step, series.os, tally.impressions, tally.cohort_successes)
-            for tallies in self._hot.read_many(FUNNEL, windows).values()
+            for tallies in self._cache.read_many(FUNNEL, windows).values()
             for series, tally in tallies.items()
         )
         return seen

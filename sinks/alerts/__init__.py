@@ -1,1 +1,1 @@
-"""Telling people and their systems of alerts: routes, one lane each, and a log of what was said."""
+"""Telling people and their systems of alerts: routes, one route worker each, and a log of what was said."""

@@ -1,4 +1,4 @@
-"""What came of trying to deliver one message, and how a lane sends over HTTP."""
+"""What came of trying to deliver one message, and how a route worker sends over HTTP."""
 
 from __future__ import annotations
 

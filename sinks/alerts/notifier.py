@@ -1,8 +1,8 @@
-"""The notifier: reads ``funnel.alerts``, queues what each route is to tell, and runs a lane for each route.
+"""The notifier: reads ``funnel.alerts``, queues what each route is to tell, and runs a route worker for each route.
 
 It has no offsets of its own. It reads the topic from its beginning whenever it starts (it is compacted: about a message
 an alert) and the log knows what was queued before; so no offset can expire, and a topic that was made again is no
-special case. Any number of notifiers may run: all of them queue, each message once, and a route's lane runs in one.
+special case. Any number of notifiers may run: all of them queue, each message once; one of them runs a route's worker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from funnelwatch.sinks.servers import DATABASE, KAFKA, servers
 from funnelwatch.sinks.timescale.database import Database, is_outage
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
+from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued, RouteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ COUNT_EVERY = 10
 """Of the moments without a new message (some five a second) this many pass until what waits is counted anew."""
 
 LANES_WAIT_S = 30.0
-"""Lanes of known routes begin after this at the latest, s, while the topic is read."""
+"""Route workers of known routes begin after this at the latest, s, while the topic is read."""
 
 
 class Notifier:
@@ -58,7 +58,7 @@ class Notifier:
         settings: where Kafka and the database are.
         routes: where to.
         now_ms: the wall clock, ms.
-        backoff: the lanes' pauses after failures.
+        backoff: the route_workers' pauses after failures.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Notifier:
         self._queue = NotificationQueue(self._database)
         url = settings.schema_registry_url
         self._decode = Decoder("Alert", Registry(url) if url else None)
-        self._lanes = {
-            route.name: RouteWorker(route, LaneStore(settings.timescale_url, route.name), now_ms, backoff)
+        self._route_workers = {
+            route.name: RouteWorker(route, RouteStore(settings.timescale_url, route.name), now_ms, backoff)
             for route in routes
         }
-        self._lanes_run = False
+        self._route_workers_run = False
         self._starting = threading.Lock()
         self._since: dict[str, int] = {}
         self._now_ms = now_ms
@@ -100,24 +100,24 @@ class Notifier:
         except StoppedError:
             pass
         finally:
-            for lane in self._lanes.values():
-                lane.stop()
-            for lane in self._lanes.values():
-                lane.join()
+            for route_worker in self._route_workers.values():
+                route_worker.stop()
+            for route_worker in self._route_workers.values():
+                route_worker.join()
             self._database.close()
 
     def _work(self) -> None:
         new = self._patiently("PostgreSQL: routes", self._start)
-        # Lanes wait until all is read: an alert that is over by then, or muted, is not told as firing. While Kafka or
-        # the schema registry is away, what was queued before is told all the same.
-        overdue = threading.Timer(LANES_WAIT_S, self._start_lanes)
+        # Route workers wait until all is read: an alert that is over by then, or muted, is not sent as firing. While
+        # Kafka or the schema registry is away, route workers send what was queued before.
+        overdue = threading.Timer(LANES_WAIT_S, self._start_route_workers)
         try:
             with TopicReader(self._settings, self._settings.alerts_topic) as reader:
                 if not new:
                     overdue.start()
                 read = self._patiently("Kafka: the alerts so far", lambda: self._catch_up(reader))
-                log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._lanes))
-                self._start_lanes()
+                log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._route_workers))
+                self._start_route_workers()
                 self._patiently("Kafka: new alerts", lambda: self._follow(reader, read))
         finally:
             overdue.cancel()
@@ -137,14 +137,16 @@ class Notifier:
 
     def _start(self) -> set[str]:
         migrate(self._database, self._settings.window_ms)
-        new, self._since = self._queue.start(list(self._lanes))
+        new, self._since = self._queue.start(list(self._route_workers))
         return new
 
-    def _start_lanes(self) -> None:
+    def _start_route_workers(self) -> None:
         with self._starting:
-            for lane in () if self._lanes_run or self._stopping.is_set() else self._lanes.values():
-                lane.start()
-            self._lanes_run = True
+            for route_worker in (
+                () if self._route_workers_run or self._stopping.is_set() else self._route_workers.values()
+            ):
+                route_worker.start()
+            self._route_workers_run = True
 
     def _catch_up(self, reader: TopicReader) -> dict[int, int]:
         """Queue what the topic has now; partition to the offset that comes next."""
@@ -188,7 +190,7 @@ class Notifier:
                 log.error("passed over, the database rejects it: %s", said)  # noqa: TRY400
                 return
             for route in new:
-                self._lanes[route].wake()
+                self._route_workers[route].wake()
 
     def _wanted(self, alert: dict[str, Any], published_ms: int) -> list[Queued]:
         wanted = []
@@ -221,11 +223,11 @@ class Notifier:
         except Exception as error:
             if not is_outage(error):
                 raise
-            for route in self._lanes:
+            for route in self._route_workers:
                 metrics.note_waiting(route, None, 0.0)
             return
         servers.answered(DATABASE)
-        for route in self._lanes:
+        for route in self._route_workers:
             metrics.note_waiting(route, *waiting.get(route, (0, 0.0)))
 
     def _ask_kafka(self, reader: TopicReader) -> None:

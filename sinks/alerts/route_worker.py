@@ -1,7 +1,7 @@
-"""One lane a route: a thread that takes what waits for the route, sends it and notes what came of it.
+"""One route worker a route: a thread that takes what waits for the route, sends it and notes what came of it.
 
-A lane waits for nobody but its own route. What an attempt could not deliver stays in the queue; the lane pauses, longer
-each time, and goes on with what was tried least, so that one message that the other side chokes on holds no other up.
+A route worker waits only for its own route. A message that an attempt could not deliver stays in the queue; the worker
+pauses, longer each time, and goes on with the message tried least, so one bad message holds no other up.
 
 Delivery is at least once: a notifier that is killed after the other side took a message and before that is noted sends
 it again. What is sent carries a key by which the other side knows it again (docs/notify.md). Every attempt is noted
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from funnelwatch.sinks.alerts.receiver import Receiver
-    from funnelwatch.sinks.timescale.notifications import LaneStore, Waiting
+    from funnelwatch.sinks.timescale.notifications import RouteStore, Waiting
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
-"""How often a lane looks when nobody has told it of something new, s."""
+"""How often a route worker looks when nobody has told it of something new, s."""
 
 KEEP_EVERY_S = 20.0
-"""How often a lane that pauses or sends tells the database that it still has its route, s."""
+"""How often a route worker that pauses or sends tells the database that it still has its route, s."""
 
 OUTAGE_S = 5.0
-"""The database is tried again after at most this, s: it is ours, and nobody asked for patience."""
+"""The database is tried again after at most this, s: it is ours, and nobody asked for retry_policy."""
 
 STANDBY_S = 5.0
-"""How often a lane whose route another notifier has tries to take it, s."""
+"""How often a route worker whose route another notifier has tries to take it, s."""
 
 UNANSWERED_PAUSES_S = (60.0, 900.0, 14_400.0)
 """A message of which all was sent and that was not answered is sent again after these, s, and then no more."""
@@ -56,10 +56,10 @@ TRY_AGAIN_S = 30.0
 """What was given up is tried again after this, s, while its alert still fires."""
 
 TICK_S = 1.0
-"""How often a lane that sends looks whether it is to stop, s."""
+"""How often a route worker that sends looks whether it is to stop, s."""
 
 STOP_S = 10.0
-"""A delivery that is under way may take this long after the lane is to stop, s."""
+"""A delivery that is under way may take this long after the route worker is to stop, s."""
 
 LOG_EVERY_S = 1_800.0
 """A route that goes on failing for the same reason is logged this often, s."""
@@ -89,17 +89,17 @@ class Backoff:
 
 
 class RouteWorker:
-    """The lane of one route.
+    """The route worker of one route.
 
     Args:
         route: where to.
-        store: its queue and log; the lane closes it.
+        store: its queue and log; the route worker closes it.
         now_ms: the wall clock, ms.
         backoff: the pauses after failures.
     """
 
     def __init__(
-        self, route: Receiver, store: LaneStore, now_ms: Callable[[], int], backoff: Backoff | None = None
+        self, route: Receiver, store: RouteStore, now_ms: Callable[[], int], backoff: Backoff | None = None
     ) -> None:
         self.route = route
         self._store = store
@@ -114,7 +114,7 @@ class RouteWorker:
         self._logged = ("", 0.0)
         for outcome in ("sent", "rejected", "given_up", "unanswered"):
             metrics.DECIDED.labels(route.name, outcome)  # a counter that begins at 1 has not risen, to Prometheus
-        self._thread = threading.Thread(target=self._run, name=f"lane {route.name}")
+        self._thread = threading.Thread(target=self._run, name=f"route_worker {route.name}")
 
     def start(self) -> None:
         """Begin."""
@@ -146,7 +146,7 @@ class RouteWorker:
                     return
                 except Exception as error:
                     if not is_outage(error):
-                        # A fault of ours in one lane must not take the others along, nor go unnoticed.
+                        # A fault of ours in one route worker must not take the others along, nor go unnoticed.
                         log.exception("route %s: unexpected", self.route.name)
                     else:
                         servers.failed(f"{DATABASE}: route {self.route.name}", error)
@@ -160,7 +160,7 @@ class RouteWorker:
             self.close()
 
     def close(self) -> None:
-        """Let the route go; a lane that was started does so when it ends."""
+        """Let the route go; a route worker that was started does so when it ends."""
         self._store.close()
 
     def _pause(self, pause_s: float) -> None:
@@ -170,7 +170,7 @@ class RouteWorker:
             self._keep()
 
     def _keep(self) -> None:
-        """Tell the database that this lane lives, if it answers; a delivery under way goes on whatever comes of it."""
+        """Tell the database, if it answers, that this worker lives; a delivery under way goes on either way."""
         try:
             self._store.keep()
         except Exception as error:
@@ -178,10 +178,10 @@ class RouteWorker:
                 log.exception("route %s: unexpected", self.route.name)
 
     def _while_kept(self, send: Callable[[], T]) -> T:
-        """The result of a delivery; the lane keeps its route meanwhile, so that no other notifier sends the same.
+        """Deliver while keeping the route, so that no other notifier sends the same message.
 
         Raises:
-            StoppedError: the lane is to stop and the receiver takes its time: the attempt is left without a result.
+            StoppedError: the worker stops while the receiver is slow: the attempt has no result.
         """
         kept_at = time.monotonic()
         stopped_at: float | None = None
@@ -231,11 +231,11 @@ class RouteWorker:
         text = legible(answer.text, ANSWER_CHARACTERS)
         unanswered = answer.outcome is Outcome.UNANSWERED
         outcome, pause_s = self._decide(waiting, answer)
-        lane_pause_s = self._tell(answer, outcome, pause_s, f"{said}:", waiting.age_s)
+        route_pause_s = self._tell(answer, outcome, pause_s, f"{said}:", waiting.age_s)
         self._unnoted = Result(alert, attempt, outcome, text, unanswered, pause_s)
         self._store.note(self._unnoted)
         self._unnoted = None
-        return lane_pause_s
+        return route_pause_s
 
     def _tell(self, answer: DeliveryResult, outcome: str | None, pause_s: float, said: str, age_s: float) -> float:
         """Count and log what came of an attempt; how long to pause then, s."""
@@ -251,12 +251,12 @@ class RouteWorker:
             self._failures = 0
             log.error("%s rejected for good: %s", said, text)
             return 0.0
-        lane_pause_s = self._failed(answer)
+        route_pause_s = self._failed(answer)
         if outcome is not None:
             log.error("%s %s after %.0f s: %s", said, outcome.replace("_", " "), age_s, text)
         elif self._is_news(text):
-            log.warning("%s not now, again in %.1f s or later: %s", said, max(pause_s, lane_pause_s), text)
-        return lane_pause_s
+            log.warning("%s not now, again in %.1f s or later: %s", said, max(pause_s, route_pause_s), text)
+        return route_pause_s
 
     def _deliver(self, waiting: Waiting, said: str) -> DeliveryResult:
         try:

@@ -1,1 +1,1 @@
-"""The hot copy of recent windows in Redis."""
+"""The cache of recent windows in Redis."""

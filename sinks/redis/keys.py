@@ -4,7 +4,7 @@
 |---|---|---|
 | ``{PREFIX}:epoch`` | string | names this life of the data; a server that lost its data has none |
 | ``{PREFIX}:repairs`` | string | how often counts were repaired; totals of before a repair are rejected |
-| ``{PREFIX}:copies`` | string | how many copies of all hot windows were begun |
+| ``{PREFIX}:copies`` | string | how many copies of all recent windows were begun |
 | ``{PREFIX}:whole`` | string | epoch, number of the copy, and the start (ms) from which on every window is complete |
 | ``{PREFIX}:copied:TOPIC`` | hash | partition to the mark up to which its counts are here (``Mark``) |
 | ``{PREFIX}:probe`` | hash | nothing, for a second: somebody has tried whether counts can be written |
@@ -68,7 +68,7 @@ def repairs_key(prefix: str) -> str:
 
 
 def copies_key(prefix: str) -> str:
-    """The key that counts the copies of all hot windows."""
+    """The key that counts the copies of all recent windows."""
     return f"{_tag(prefix)}:copies"
 
 

@@ -46,7 +46,7 @@ class CacheState:
 
     Attributes:
         epoch: names this life of the data; empty where it was lost.
-        copies: how many copies of all hot windows were begun.
+        copies: how many copies of all recent windows were begun.
         copied: the number of the copy that ``whole_from`` is of, 0 where there is none of this epoch.
         whole_from: windows that start from here on (ms) are complete, but for what is owed.
         marks: partition to mark.

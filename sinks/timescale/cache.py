@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from funnelwatch.sinks.timescale.counts import row_key, row_tally
+from funnelwatch.sinks.timescale.counts import count_row, row_key
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Counts
@@ -43,10 +43,10 @@ class CacheSource:
     def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Counts:
         """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or of all."""
         rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return {row_key(row): list(row_tally(row)) for row in rows}
+        return {row_key(row): list(count_row(row)) for row in rows}
 
     def lock(self, prefix: str) -> bool:
-        """Be the one who copies all hot windows to this cache, or be told that another is; held until ``close``."""
+        """Be the one who copies all recent windows to this cache, or be told that another is; held until ``close``."""
         locked: bool = self._database.query("try_cache_lock", {"prefix": prefix})[0]["locked"]
         return locked
 

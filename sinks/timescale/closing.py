@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import Series, Tally
-from funnelwatch.sinks.timescale.counts import row_key, row_tally
+from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.sinks.timescale.counts import count_row, row_key
 from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ class ClosingStore:
             Series(funnel, row["step"], row["os"], row["browser"], row["app_version"]): row["window_ms"] for row in rows
         }
 
-    def read(self, funnel: str, from_ms: int, to_ms: int) -> dict[int, dict[Series, Tally]]:
+    def read(self, funnel: str, from_ms: int, to_ms: int) -> dict[int, dict[Series, CountRow]]:
         """The tallies of the windows that start in ``[from_ms, to_ms)``; a window without counts is missing."""
-        windows: dict[int, dict[Series, Tally]] = {}
+        windows: dict[int, dict[Series, CountRow]] = {}
         for row in self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms}):
-            windows.setdefault(row["window_ms"], {})[Series(*row_key(row)[1:])] = row_tally(row)
+            windows.setdefault(row["window_ms"], {})[Series(*row_key(row)[1:])] = count_row(row)
         return windows
 
     def claim_late(self, funnel: str, closed_through_ms: int, settle_s: float, limit: int) -> list[LateWindow]:

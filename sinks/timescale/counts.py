@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from funnelwatch.schemas.counts import CountKey, Counts, Durations, PartitionCounts, Series, Tally
+from funnelwatch.schemas.counts import CountKey, CountRow, Counts, Durations, PartitionCounts, Series
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.sinks.failpoints import point
 from funnelwatch.sinks.timescale.arrays import integers, texts
@@ -186,10 +186,10 @@ class CountStore:
         """Partitions have nothing unread: they do not hold the watermark back. To be said again every second."""
         self._database.query("mark_idle", {"topic": topic, "partitions": list(partitions)})
 
-    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Iterator[tuple[int, Series, Tally]]:
+    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Iterator[tuple[int, Series, CountRow]]:
         """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or all: oldest first by funnel."""
         rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return ((row["window_ms"], Series(*row_key(row)[1:]), row_tally(row)) for row in rows)
+        return ((row["window_ms"], Series(*row_key(row)[1:]), count_row(row)) for row in rows)
 
     def durations(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Durations:
         """The histograms of windows that start in ``[from_ms, to_ms)``, of one funnel or all."""
@@ -287,7 +287,7 @@ def add_counts(cursor: Cursor[Row], counts: Counts) -> Counts:
     """Add counts, of which there must be some, within a transaction; the new totals of their keys."""
     tallies = map(integers, zip(*counts.values(), strict=True))
     parameters = key_columns(counts) | dict(zip(TALLY_COLUMNS, tallies, strict=True))
-    return {row_key(row): list(row_tally(row)) for row in run(cursor, "upsert_counts", parameters)}
+    return {row_key(row): list(count_row(row)) for row in run(cursor, "upsert_counts", parameters)}
 
 
 def add_durations(cursor: Cursor[Row], durations: Durations) -> int:
@@ -326,9 +326,11 @@ def row_key(row: Row) -> CountKey:
     return row["window_ms"], row["funnel"], row["step"], row["os"], row["browser"], row["app_version"]
 
 
-def row_tally(row: Row) -> Tally:
+def count_row(row: Row) -> CountRow:
     """The tally of a row of counts."""
-    return Tally(row["impressions"], row["successes"], row["failures"], row["cohort_successes"], row["cohort_failures"])
+    return CountRow(
+        row["impressions"], row["successes"], row["failures"], row["cohort_successes"], row["cohort_failures"]
+    )
 
 
 def recreated(topic: str, partition: int) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 HELD_S = 60.0
-"""The server ends the session of a lane that was frozen for so long, s, and another notifier may take its route."""
+"""The server ends the session of a worker frozen for so long, s; then another notifier may take its route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,11 @@ class NotificationQueue:
         return self._database.query("recent_notifications", {"limit": limit, "route": route})
 
 
-class LaneStore:
-    """What one lane takes from the queue and notes in the log; for one thread.
+class RouteStore:
+    """What one route worker takes from the queue and notes in the log; for one thread.
 
     Args:
-        url: the database; the lane has a connection of its own, whose session holds the route.
+        url: the database; the route worker has a connection of its own, whose session holds the route.
         route: the route's name.
     """
 
@@ -122,14 +122,14 @@ class LaneStore:
         self._held: Connection | None = None
 
     def hold(self) -> bool:
-        """Whether this lane has the route; takes it if nobody else does."""
+        """Whether this route worker has the route; takes it if nobody else does."""
         connection = self._database.connection()
         if connection is not self._held:
             self._held = connection if self._database.query("hold_route", self._route)[0]["held"] else None
         return self._held is not None
 
     def keep(self) -> None:
-        """Tell the database that this lane lives, if it has the route."""
+        """Tell the database that this route worker lives, if it has the route."""
         if self._held is not None:
             self._database.query("still_here")
 
@@ -172,7 +172,7 @@ class LaneStore:
 
     def firing(self) -> list[dict[str, Any]]:
         """The alerts that fire, as far as the route was told."""
-        return [row["alert"] for row in self._database.query("told_firing", self._route)]
+        return [row["alert"] for row in self._database.query("notified_firing", self._route)]
 
     def close(self) -> None:
         """Let the route and the connection go."""

@@ -17,14 +17,14 @@ class PipelineStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def is_overseer(self, topic: str) -> bool:
+    def is_monitor(self, topic: str) -> bool:
         """Whether this session is the one that watches the pipeline of this topic; it stays so until it ends.
 
         A session that ends, and its lock with it, is made anew by the next question, which then asks for the lock.
         """
-        if self._database.query("have_overseer_lock", {"topic": topic})[0]["held"]:
+        if self._database.query("have_monitor_lock", {"topic": topic})[0]["held"]:
             return True
-        locked: bool = self._database.query("try_overseer_lock", {"topic": topic})[0]["locked"]
+        locked: bool = self._database.query("try_monitor_lock", {"topic": topic})[0]["locked"]
         return locked
 
     def look(self, topic: str) -> dict[int, PartitionSnapshot]:

@@ -141,44 +141,46 @@ def follow_dropped(database: Database) -> None:
             schedule_refreshes(cursor, {plan.source for plan in REFRESHES.values()}, anew=False)
 
 
-def refresh_rollups(database: Database, patience: Patience = DEFAULT_PATIENCE) -> None:
+def refresh_rollups(database: Database, retry_policy: Patience = DEFAULT_PATIENCE) -> None:
     """With TimescaleDB: materialize what has changed of all rollups, piece by piece.
 
     A job may be refreshing the same rollup. The extension then waits, rejects (``lock_not_available``) or says that
     nothing is left to do, by its version; so the job is waited for, and a rejection is tried again.
 
     Raises:
-        RefreshBusyError: another refresh has kept this one off for longer than ``patience`` allows.
+        RefreshBusyError: another refresh has kept this one off for longer than ``retry_policy`` allows.
         psycopg.Error: the database rejected something else or went away; what is done stays done.
     """
     for level, plan in REFRESHES.items():
         for what in ROLLED_UP:
             relation, source = f"{what}_{level}", _relation(what, plan.source)
-            _wait_for_job(database, relation, patience)
+            _wait_for_job(database, relation, retry_policy)
             first = database.query("first_chunk", {"relation": source})[0]["first_ms"]
             start, end = _bounds(database, plan)
             found = list(pieces(start, end, first, plan))
             for number, piece in enumerate(found, 1):
-                patience.tell(f"refreshing {relation}" + (f", piece {number} of {len(found)}" if number > 1 else ""))
+                retry_policy.tell(
+                    f"refreshing {relation}" + (f", piece {number} of {len(found)}" if number > 1 else "")
+                )
                 # What is dropped meanwhile must not be made anew either.
                 whole_from, _ = _bounds(database, plan)
                 begin, until = max(piece[0] or FIRST_MS, _up(whole_from or FIRST_MS, plan.width_ms)), piece[1]
                 if begin < until:
                     bounds = {"start_ms": None if begin == FIRST_MS else begin, "end_ms": until}
-                    _refresh(database, {"relation": relation, **bounds}, patience)
+                    _refresh(database, {"relation": relation, **bounds}, retry_policy)
 
 
-def _wait_for_job(database: Database, relation: str, patience: Patience) -> None:
-    since = patience.clock()
+def _wait_for_job(database: Database, relation: str, retry_policy: Patience) -> None:
+    since = retry_policy.clock()
     while database.query("refresh_runs", {"relation": relation}):
-        if patience.clock() - since > patience.limit_s:
-            raise RefreshBusyError(relation, patience.limit_s)
-        patience.tell(f"a job of the database is refreshing {relation}: waiting for it")
-        patience.sleep(PAUSE_S)
+        if retry_policy.clock() - since > retry_policy.limit_s:
+            raise RefreshBusyError(relation, retry_policy.limit_s)
+        retry_policy.tell(f"a job of the database is refreshing {relation}: waiting for it")
+        retry_policy.sleep(PAUSE_S)
 
 
-def _refresh(database: Database, parameters: Mapping[str, Any], patience: Patience) -> None:
-    since = patience.clock()
+def _refresh(database: Database, parameters: Mapping[str, Any], retry_policy: Patience) -> None:
+    since = retry_policy.clock()
     while True:
         try:
             with database.outside_transaction() as cursor:
@@ -186,10 +188,12 @@ def _refresh(database: Database, parameters: Mapping[str, Any], patience: Patien
         except psycopg.Error as error:
             if not is_busy(error):
                 raise
-            if patience.clock() - since > patience.limit_s:
-                raise RefreshBusyError(parameters["relation"], patience.limit_s) from error
-            patience.tell(f"{parameters['relation']} is being refreshed by somebody else: waiting ({error.sqlstate})")
-            patience.sleep(PAUSE_S)
+            if retry_policy.clock() - since > retry_policy.limit_s:
+                raise RefreshBusyError(parameters["relation"], retry_policy.limit_s) from error
+            retry_policy.tell(
+                f"{parameters['relation']} is being refreshed by somebody else: waiting ({error.sqlstate})"
+            )
+            retry_policy.sleep(PAUSE_S)
         else:
             return
 

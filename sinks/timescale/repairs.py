@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from funnelwatch.sinks.timescale.counts import (
     add_counts,
     add_durations,
+    count_row,
     duration_columns,
     key_columns,
     note_invalidated,
     row_duration,
     row_key,
-    row_tally,
 )
 from funnelwatch.sinks.timescale.database import Database, run
 
@@ -71,7 +71,7 @@ class RepairStore:
             counts = run(cursor, "read_counts", scope)
             durations = run(cursor, "read_durations", scope)
             return Snapshot(
-                counts={row_key(row): list(row_tally(row)) for row in counts},
+                counts={row_key(row): list(count_row(row)) for row in counts},
                 durations=dict(map(row_duration, durations)),
                 next_offsets={row["partition"]: row["next_offset"] for row in rows},
                 log_times={row["partition"]: row["log_time_ms"] for row in rows},

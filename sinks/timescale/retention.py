@@ -119,16 +119,16 @@ def set_retention(database: Database, retention: Retention) -> list[Level]:
     return changed
 
 
-def refresh(database: Database, patience: Patience = DEFAULT_PATIENCE) -> None:
+def refresh(database: Database, retry_policy: Patience = DEFAULT_PATIENCE) -> None:
     """Materialize all rollups now, instead of at the next job or round; after a backfill, or where none are run.
 
     Raises:
-        RefreshBusyError: another refresh was in the way for longer than ``patience`` allows.
+        RefreshBusyError: another refresh was in the way for longer than ``retry_policy`` allows.
     """
     with database.transaction() as cursor:
         extended = has_timescale(cursor)
     if extended:
-        refresh_rollups(database, patience)
+        refresh_rollups(database, retry_policy)
     else:
         materialize(database, database.query("database_clock")[0]["now_ms"])
 

@@ -37,6 +37,6 @@ class SilenceStore:
         """Those that end after this time: what is active then, and what is still to come."""
         return [Silence(**row) for row in self._database.query("silences", {"after_ms": now_ms})]
 
-    def withheld(self, funnel: str) -> list[dict[str, Any]]:
+    def muted(self, funnel: str) -> list[dict[str, Any]]:
         """The last message of each alert of a funnel that fires and whose last message was muted."""
-        return [row["alert"] for row in self._database.query("withheld_alerts", {"funnel": funnel})]
+        return [row["alert"] for row in self._database.query("muted_alerts", {"funnel": funnel})]

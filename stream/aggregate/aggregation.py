@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.schemas.bulk import NONE
-from funnelwatch.schemas.counts import PartitionCounts, Tally
+from funnelwatch.schemas.counts import CountRow, PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS, buckets
 from funnelwatch.stream.closing.watermark import partition_watermark
 from funnelwatch.stream.intake.validator import IMPRESSION, NEVER_EVENTS, SUCCESS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.page import Ints
     from funnelwatch.stream.intake.validator import Events, ValidatedBatch
 
-COHORT = Tally._fields.index("cohort_successes") - Tally._fields.index("successes")
+COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")
 """How far the cohort's column of a verdict is from its own."""
 
 OCTAVES = 64
@@ -71,7 +71,7 @@ def counts_of(events: Events, window_ms: int) -> Counts:
     series = np.concatenate((events.series, events.series[verified]))
     columns = np.concatenate((events.verdicts, events.verdicts[verified] + COHORT))
     counts: Counts = {}
-    for window, number, row in _added_up(windows, series, columns, len(Tally._fields)):
+    for window, number, row in _added_up(windows, series, columns, len(CountRow._fields)):
         counts[window * window_ms, *events.names[number]] = row
     return counts
 

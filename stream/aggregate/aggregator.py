@@ -23,8 +23,8 @@ import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.failpoints import point
+from funnelwatch.sinks.redis.cache import Outage
 from funnelwatch.sinks.redis.client import explain
-from funnelwatch.sinks.redis.hot import Outage
 from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
 from funnelwatch.sinks.retry import RetryPolicy, is_server_away
 from funnelwatch.sinks.timescale.counts import MisplacedError
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import PartitionCounts
     from funnelwatch.schemas.settings import Settings
-    from funnelwatch.sinks.redis.hot import HotCopy
+    from funnelwatch.sinks.redis.cache import CountCache
     from funnelwatch.sinks.timescale.counts import CountStore, Flushed
     from funnelwatch.stream.aggregate.cache_debt import CacheDebt
     from funnelwatch.stream.aggregate.isolation import Isolation
@@ -59,7 +59,7 @@ class Aggregator:
     Args:
         settings: topics, window, disorder.
         store: the counts of record.
-        hot: the copy in Redis, over a connection of its own.
+        cache: the copy in Redis, over a connection of its own.
         debt: takes what Redis lacks.
         rewind: called with the assignment of a partition that must be read anew from where it is counted up to.
         commit: called with what was counted: partition to next offset.
@@ -73,7 +73,7 @@ class Aggregator:
         *,
         settings: Settings,
         store: CountStore,
-        hot: HotCopy,
+        cache: CountCache,
         debt: CacheDebt,
         rewind: Callable[[PartitionAssignment], None],
         commit: Callable[[dict[int, int]], None],
@@ -84,7 +84,7 @@ class Aggregator:
         self._isolation = isolation
         self._settings = settings
         self._store = store
-        self._hot = hot
+        self._cache = cache
         self._debt = debt
         self._rewind = rewind
         self._commit = commit
@@ -263,7 +263,7 @@ class Aggregator:
             return False
         marks = self._debt.marks(written, topic_id)
         try:
-            if not self._hot.write(flushed.totals, now_ms, marks):
+            if not self._cache.write(flushed.totals, now_ms, marks):
                 log.warning("Redis: lacks counts from before; they will be copied")
                 self._debt.owe_everything()
             self._debt.wrote(marks)
@@ -282,13 +282,13 @@ class Aggregator:
         return False
 
     def _owe(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
-        oldest = self._hot.oldest(now_ms)
+        oldest = self._cache.oldest(now_ms)
         windows = {(key[1], key[0]) for batch in batches for key in batch.counts if key[0] >= oldest}
         self._debt.owe(windows, self._debt.marks(batches, topic_id))
 
     def _learn_repairs(self) -> None:
         try:
-            self._hot.learn_repairs()
+            self._cache.learn_repairs()
         except Outage:
             self._debt.connected = False
 
@@ -296,4 +296,4 @@ class Aggregator:
         """Write nothing more until the rebuild has an answer from Redis."""
         self._owe(batches, topic_id, now_ms)
         self._debt.connected = False
-        self._hot.close()
+        self._cache.close()

@@ -118,7 +118,7 @@ class CacheDebt:
 
     @property
     def everything(self) -> int:
-        """0, or where all hot windows must be copied another number each time that somebody says so."""
+        """0, or where all recent windows must be copied another number each time that somebody says so."""
         return self._generation if self._everything else 0
 
     def lack_everything(self) -> int | None:

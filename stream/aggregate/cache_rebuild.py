@@ -4,7 +4,7 @@ One small step at a time, on a thread and with a database connection of its own,
 
 1. compare the marks in Redis with the database's progress. Where they agree nothing is copied. Then let flushes write
    to Redis themselves;
-2. copy what is owed: some windows, or all hot ones, the newest first. One worker copies all of them, by a lock of the
+2. copy what is owed: some windows, or all cache ones, the newest first. One worker copies all of them, by a lock of the
    database, and the others find themselves served. A copy that was interrupted goes on where Redis says it was.
 
 A flush writes its own totals meanwhile. Both only raise counts, and both write what the database has committed, so
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.sinks.redis.cache import Outage
 from funnelwatch.sinks.redis.client import explain
-from funnelwatch.sinks.redis.hot import Outage
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
 from funnelwatch.sinks.servers import servers
 from funnelwatch.sinks.timescale.database import is_outage
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from funnelwatch.schemas.settings import Settings
-    from funnelwatch.sinks.redis.hot import HotCopy
+    from funnelwatch.sinks.redis.cache import CountCache
     from funnelwatch.sinks.redis.keys import Mark
     from funnelwatch.sinks.redis.state import CacheState
     from funnelwatch.sinks.timescale.cache import CacheSource, Place
@@ -62,7 +62,7 @@ LONGEST_REST_S = 0.5
 
 @dataclass(slots=True)
 class _Copy:
-    """A copy of all hot windows that is under way; windows from ``until`` on are done.
+    """A copy of all recent windows that is under way; windows from ``until`` on are done.
 
     ``begun`` is where a copy begins now; ``windows`` are copied in the next step; ``densest`` is the most series that a
     window had so far.
@@ -85,7 +85,7 @@ class CacheRebuild:
     Args:
         settings: window, horizon.
         source: the counts of record, over a connection of its own.
-        hot: the cache, over a connection of its own.
+        cache: the cache, over a connection of its own.
         debt: what is owed.
         assigned: this worker's partitions, each with its assignment.
         now_ms: the wall clock.
@@ -97,7 +97,7 @@ class CacheRebuild:
         *,
         settings: Settings,
         source: CacheSource,
-        hot: HotCopy,
+        cache: CountCache,
         debt: CacheDebt,
         assigned: Callable[[], Mapping[int, PartitionAssignment]],
         now_ms: Callable[[], int] = wall_clock_ms,
@@ -105,7 +105,7 @@ class CacheRebuild:
     ) -> None:
         self._settings = settings
         self._source = source
-        self._hot = hot
+        self._cache = cache
         self._debt = debt
         self._assigned = assigned
         self._now_ms = now_ms
@@ -131,7 +131,7 @@ class CacheRebuild:
                 pause = self._step()
             except RepairedError:
                 # What was read before the repair is read again.
-                self._hot.learn_repairs()
+                self._cache.learn_repairs()
                 pause = 0.0
             except IncompleteError:
                 self._start_over()
@@ -155,7 +155,7 @@ class CacheRebuild:
     def close(self) -> None:
         """Let the lock and the connections go; what is not copied is copied by whoever comes next."""
         self._source.close()
-        self._hot.close()
+        self._cache.close()
 
     def _step(self) -> float:
         debt = self._debt
@@ -173,7 +173,7 @@ class CacheRebuild:
             # Also while a copy is under way: until it is done, readers know by ``whole`` what they can have.
             places = debt.places_to_settle()
             if places is not None:
-                self._hot.set_marks("settled", places)
+                self._cache.set_marks("settled", places)
                 metrics.observe_delays(metrics.EVENT_TO_REDIS, debt.settle(), self._now_ms())
             return 0.0
         if self._copy is not None:
@@ -195,17 +195,17 @@ class CacheRebuild:
         # What is noted as flushed before this is in the marks that are read after it.
         expected = {number: max(one.counted_from, debt.flushed_to(number)) for number, one in mine.items()}
         if not debt.connected:
-            self._hot.probe()
-            self._hot.learn_repairs()
-        before = self._hot.state()
+            self._cache.probe()
+            self._cache.learn_repairs()
+        before = self._cache.state()
         counted = self._source.counted(self._settings.events_topic)
-        state = self._hot.state()
+        state = self._cache.state()
         self._check_at = self._monotonic() + CHECK_EVERY_S
         if not state.epoch:
             self._lack_everything("", 0, "it is empty")
         elif any(_is_ahead(counted.get(number), mark) for number, mark in before.marks.items()):
             log.warning("Redis: has more than the database, which was set back: the cache is cleared")
-            self._hot.clear()
+            self._cache.clear()
             self._lack_everything("", 0, "it was cleared")
         else:
             behind = [number for number in mine if self._is_behind(mine[number], expected[number], state, counted)]
@@ -229,7 +229,7 @@ class CacheRebuild:
         number = mine.partition
         place, mark = counted.get(number), state.marks.get(number)
         if mark is None and place is not None and not place.any:
-            self._hot.set_marks("settled", [(number, place.topic_id, place.offset)], state.epoch)
+            self._cache.set_marks("settled", [(number, place.topic_id, place.offset)], state.epoch)
             return False
         return mark is None or mark.topic_id != mine.topic_id or mark.offset < self._debt.least(number, expected)
 
@@ -245,7 +245,7 @@ class CacheRebuild:
 
     def _check_whole(self, state: CacheState) -> None:
         """A copy that nobody goes on with is gone on with; nothing else is missing."""
-        if state.whole_from > self._hot.oldest(self._now_ms()) and not self._debt.everything:
+        if state.whole_from > self._cache.oldest(self._now_ms()) and not self._debt.everything:
             if self._source.lock(self._settings.redis_prefix):
                 self._lack_everything(state.epoch, state.copied - 1, "a copy was not completed")
             else:
@@ -255,21 +255,21 @@ class CacheRebuild:
         """Everything is missing but for what copies with a higher number have."""
         number = self._debt.lack_everything()
         if number is not None:
-            log.info("Redis: the hot windows are to be copied: %s", why)
+            log.info("Redis: the recent windows are to be copied: %s", why)
             self._noted = number, epoch, copies
 
     # Everything
 
     def _begin(self, everything: int) -> bool:
         """Begin to copy everything, or go on with it, or see that another worker does so; False: not now."""
-        epoch = self._hot.begin_epoch()
-        self._hot.learn_repairs()
+        epoch = self._cache.begin_epoch()
+        self._cache.learn_repairs()
         if self._noted[0] != everything:
             # The counting has said so, some time before this.
-            self._noted = everything, epoch, self._hot.state().copies
+            self._noted = everything, epoch, self._cache.state().copies
         locked = self._source.lock(self._settings.redis_prefix)
-        state = self._hot.state()
-        oldest = self._hot.oldest(self._now_ms())
+        state = self._cache.state()
+        oldest = self._cache.oldest(self._now_ms())
         is_served = state.copied > (self._noted[2] if epoch == self._noted[1] else 0)
         if is_served and (not locked or state.whole_from <= oldest):
             self._debt.serve(everything)
@@ -282,10 +282,10 @@ class CacheRebuild:
             self._copy = _Copy(epoch, state.copied, counted, state.whole_from, oldest, self._until())
             self._debt.serve(everything)
         else:
-            number = self._hot.begin_copy(epoch)
+            number = self._cache.begin_copy(epoch)
             places = self._source.counted(self._settings.events_topic)
             counted = [(one, place.topic_id, place.offset) for one, place in places.items()]
-            self._hot.set_marks("begun", counted, epoch)
+            self._cache.set_marks("begun", counted, epoch)
             self._began = epoch, number, counted
             self._copy = _Copy(epoch, number, counted, self._until(), oldest, self._until())
             self._debt.begin_everything()
@@ -299,7 +299,7 @@ class CacheRebuild:
     def _copy_step(self, copy: _Copy) -> None:
         begin = max(copy.oldest, copy.until - copy.windows * self._settings.window_ms)
         rows = self._source.read(begin, copy.until)
-        self._hot.write(rows, self._now_ms(), epoch=copy.epoch)
+        self._cache.write(rows, self._now_ms(), epoch=copy.epoch)
         metrics.CACHE_COPIED.inc(len(rows))
         copy.copied += len(rows)
         copy.until = begin
@@ -308,11 +308,11 @@ class CacheRebuild:
         most = ROWS_AT_ONCE // copy.densest if copy.densest else MOST_EMPTY_WINDOWS
         copy.windows = max(1, min(copy.windows * 2, most, HOUR_MS // self._settings.window_ms))
         if begin > copy.oldest:
-            self._hot.tell_whole(copy.epoch, copy.number, begin)
+            self._cache.tell_whole(copy.epoch, copy.number, begin)
             return
-        self._hot.set_marks("settled", copy.counted, copy.epoch)
-        self._hot.tell_whole(copy.epoch, copy.number, begin)
-        log.info("Redis: the hot windows are copied, %s series of windows", copy.copied)
+        self._cache.set_marks("settled", copy.counted, copy.epoch)
+        self._cache.tell_whole(copy.epoch, copy.number, begin)
+        log.info("Redis: the recent windows are copied, %s series of windows", copy.copied)
         self._copy = None
         self._source.close()  # the lock goes with the connection
 
@@ -328,14 +328,14 @@ class CacheRebuild:
     # A window
 
     def _copy_window(self) -> None:
-        self._hot.set_marks("owing", self._debt.flushed())
+        self._cache.set_marks("owing", self._debt.flushed())
         window = self._debt.take_window()
         if window is None:
             return
         funnel, start = window
         try:
             rows = self._source.read(start, start + 1, funnel)
-            self._hot.write(rows, self._now_ms())
+            self._cache.write(rows, self._now_ms())
         except BaseException:
             self._debt.owe([window])
             raise
@@ -345,7 +345,7 @@ class CacheRebuild:
 
     def _fail(self, error: Exception) -> None:
         self._start_over()
-        self._hot.close()
+        self._cache.close()
         self.fault = explain(error)
         metrics.REDIS_FAULT.set(1)
         servers.failed(TASK, error)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.stream.backtest.table import moment
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.state import AlertState, State
@@ -138,7 +138,7 @@ def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], 
     if not known:
         return
     rows = max(round(history.days * DAY_MS) // detector.window_ms for history in known.values())
-    counts = np.zeros((rows, len(known), len(Tally._fields)), dtype=np.int64)
+    counts = np.zeros((rows, len(known), len(CountRow._fields)), dtype=np.int64)
     for place, history in enumerate(known.values()):
         own = round(history.days * DAY_MS) // detector.window_ms
         begin = start - own * detector.window_ms
@@ -179,7 +179,7 @@ def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) ->
         found[series] = np.stack([shown, made, np.maximum(shown - made, 0), made, np.maximum(shown - made, 0)], axis=1)
         found[series] = found[series].astype(np.int64)
     for event in case.events:
-        tally = found.setdefault(_series(case.funnel, event), np.zeros((rows, len(Tally._fields)), dtype=np.int64))
+        tally = found.setdefault(_series(case.funnel, event), np.zeros((rows, len(CountRow._fields)), dtype=np.int64))
         fields = [(0, event.at)]
         if event.phase == "POST_VERIFICATION":
             place = 1 if event.status == "SUCCESS" else 2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTHING = Tally()
+NOTHING = CountRow()
 
 
 class ActiveSeries:
@@ -23,7 +23,7 @@ class ActiveSeries:
         self._last_seen = dict(last_seen)
 
     def close(
-        self, funnel: str, window_start: int, window_ms: int, revision: int, tallies: Mapping[Series, Tally]
+        self, funnel: str, window_start: int, window_ms: int, revision: int, tallies: Mapping[Series, CountRow]
     ) -> ClosedWindow | None:
         """The closed window, zeros included; None if no series is active. Call it for each window, in order."""
         for series in tallies:

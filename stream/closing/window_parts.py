@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +70,7 @@ class Assembler:
         self._next_part[funnel] += 1
         for counts in record["series"]:
             series = Series(funnel, counts["step"], counts["os"], counts["browser"], counts["app_version"])
-            window.series[series] = Tally(*(counts[name] for name in Tally._fields))
+            window.series[series] = CountRow(*(counts[name] for name in CountRow._fields))
         if self._next_part[funnel] == record["parts"]:
             return self._begun.pop(funnel)
         return None

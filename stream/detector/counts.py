@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Series
 
 CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
-"""What may be remembered, and its place in a `Tally`; ``window`` and ``cohort`` are successes on that basis."""
+"""What may be remembered, and its place in a `CountRow`; ``window`` and ``cohort`` are successes on that basis."""
 
 FIRST_ROWS = 1024
 FIRST_COLUMNS = 16

@@ -151,7 +151,7 @@ class Detection:
         """Each funnel once, those that were declared first, so that invented names do not delay them."""
         return sorted(dict.fromkeys(funnels), key=lambda funnel: funnel not in self._declared)
 
-    def say_withheld(self) -> None:
+    def publish_muted(self) -> None:
         """Say what silences had muted and what still fires now that they are over; to be called every few seconds.
 
         Raises:
@@ -160,12 +160,12 @@ class Detection:
         """
         try:
             for funnel, detector in self._detectors.items():
-                withheld = self._silences.withheld(funnel)
-                if not withheld:
+                muted = self._silences.muted(funnel)
+                if not muted:
                     continue
                 now = self._now_ms()
                 silences = self._silences.after(now)
-                over = [said for said in withheld if silence_of(said, silences, now) is None]
+                over = [said for said in muted if silence_of(said, silences, now) is None]
                 incidents, why = self._incidents[funnel], Reason.SILENCE_ENDED
                 moves = [move for said in over if (move := incidents.again(said, why) or detector.again(said, why))]
                 if moves:

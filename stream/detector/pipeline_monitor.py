@@ -102,7 +102,7 @@ class PipelineMonitor:
 
     def _round(self) -> None:
         topic = self._settings.events_topic
-        if not self._store.is_overseer(topic):
+        if not self._store.is_monitor(topic):
             self._watch, self._told = None, ""
             return
         watch = self._watch
@@ -111,7 +111,7 @@ class PipelineMonitor:
         now = self._now_ms()
         moves = watch.observe(PipelineSnapshot(now, self._store.look(topic), self._partitions()))
         moves += self._judge_metrics(now)
-        moves += self._withheld(watch, now)
+        moves += self._muted(watch, now)
         self._save(now, moves)
         self._watch = watch
         self._publish(EVERY_FUNNEL)
@@ -170,11 +170,11 @@ class PipelineMonitor:
             )
         return looks
 
-    def _withheld(self, watch: PipelineEvaluator, now: int) -> list[Transition]:
+    def _muted(self, watch: PipelineEvaluator, now: int) -> list[Transition]:
         """What silences had muted and still fires now that they are over."""
-        withheld = self._silences.withheld(EVERY_FUNNEL)
-        silences = self._silences.after(now) if withheld else []
-        over = [said for said in withheld if silence_of(said, silences, now) is None]
+        muted = self._silences.muted(EVERY_FUNNEL)
+        silences = self._silences.after(now) if muted else []
+        over = [said for said in muted if silence_of(said, silences, now) is None]
         watches = (watch, self._metric_watch)
         return [move for said in over for one in watches if (move := one.again(said, Reason.SILENCE_ENDED))]
 

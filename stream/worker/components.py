@@ -18,7 +18,7 @@ from funnelwatch.schemas.codec import Decoder, Registry
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.schemas.times import iso
 from funnelwatch.schemas.validation import Horizon, Limits
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.retry import until_done
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.cache import CacheSource
@@ -210,7 +210,7 @@ class WorkerComponents:
         return Aggregator(
             settings=settings,
             store=CountStore(self._database("aggregate"), settings.duplicate_horizon_s),
-            hot=self._hot_copy(),
+            cache=self._cache(),
             debt=self.cache_debt,
             rewind=self.fetcher.rewind,
             commit=self.fetcher.commit,
@@ -218,9 +218,9 @@ class WorkerComponents:
             isolation=Isolation(settings, partial(DeadLetters, settings), Decoder("FunnelEvent", self.registry)),
         )
 
-    def _hot_copy(self) -> HotCopy:
+    def _cache(self) -> CountCache:
         settings = self.settings
-        return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+        return CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
 
     @cached_property
     def cache_debt(self) -> CacheDebt:
@@ -233,7 +233,7 @@ class WorkerComponents:
         return CacheRebuild(
             settings=self.settings,
             source=CacheSource(self._database("cache", CLOSER_IDLE_S)),
-            hot=self._hot_copy(),
+            cache=self._cache(),
             debt=self.cache_debt,
             assigned=self.fetcher.assignments,
         )
@@ -275,12 +275,12 @@ class WorkerComponents:
         )
 
     @cached_property
-    def upkeep(self) -> Callable[[], None]:
+    def maintenance(self) -> Callable[[], None]:
         """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago.
 
         Keeps refreshes within what is not dropped.
         """
-        database = self._database("upkeep")
+        database = self._database("maintenance")
 
         def once() -> None:
             follow_dropped(database)
@@ -306,9 +306,9 @@ class WorkerComponents:
         )
 
     @cached_property
-    def overseer(self) -> PipelineMonitor:
+    def monitor(self) -> PipelineMonitor:
         """What watches the pipeline as a whole."""
-        database = self._database("overseer", CLOSER_IDLE_S)
+        database = self._database("pipeline monitor", CLOSER_IDLE_S)
         return PipelineMonitor(
             settings=self.settings,
             rules=self.rules,

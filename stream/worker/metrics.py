@@ -58,7 +58,7 @@ OUTBOX = Gauge(
 )  # fmt: skip
 REBUILD_PROGRESS = Gauge(
     "funnelwatch_redis_rebuild_ratio",
-    "Share of the hot windows that Redis has; 1 once it is complete, NaN before the first rebuild.",
+    "Share of the recent windows that Redis has; 1 once it is complete, NaN before the first rebuild.",
     registry=REGISTRY,
 )
 METRIC_SAMPLES = Counter(

@@ -19,7 +19,7 @@ import psycopg
 
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from tests.drills.servers import Servers
@@ -44,7 +44,7 @@ FROM generate_series(1, 1439) AS w, generate_series(1, %s) AS s
 
 def look(settings: Settings, worker: Worker, begun: float, patience_s: float) -> Iterator[str]:
     """What happens, with the time since the start, s, until Redis has everything."""
-    hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+    cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
     counted, seen, unhealthy = None, set(), 0
     with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
         while time.monotonic() - begun < patience_s:
@@ -55,8 +55,8 @@ def look(settings: Settings, worker: Worker, begun: float, patience_s: float) ->
             unhealthy += worker.get("/healthz")[0] == 503
             found = {
                 "counting goes on": row[0] > counted,
-                "Redis has the last quarter of an hour": hot.is_whole(now_ms() - QUARTER_MS),
-                "Redis has everything": hot.is_whole(),
+                "Redis has the last quarter of an hour": cache.is_whole(now_ms() - QUARTER_MS),
+                "Redis has everything": cache.is_whole(),
             }
             for what in [what for what, is_so in found.items() if is_so and what not in seen]:
                 seen.add(what)
@@ -64,7 +64,7 @@ def look(settings: Settings, worker: Worker, begun: float, patience_s: float) ->
             if len(seen) == len(found):
                 break
             time.sleep(0.5)
-    hot.close()
+    cache.close()
     yield f"/healthz was 503 {unhealthy} times"
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--series", type=int, default=1_000)
-    parser.add_argument("--patience", type=float, default=1_800.0, help="give up after so long, s")
+    parser.add_argument("--retry_policy", type=float, default=1_800.0, help="give up after so long, s")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Servers("tansu", print) as servers:
         settings = prepared(
@@ -94,7 +94,7 @@ def main() -> None:
             begun = time.monotonic()
             worker = Worker(settings, Path(folder) / "worker.log").start()
             try:
-                for line in look(settings, worker, begun, given.patience):
+                for line in look(settings, worker, begun, given.retry_policy):
                     print(f"  {line}", flush=True)
                 print("  " + "\n  ".join(line for line in worker.text().splitlines() if "Redis" in line))
             finally:

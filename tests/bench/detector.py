@@ -20,7 +20,7 @@ from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.count_history import CELLS
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.panel import REGULARLY, SPREAD, YOUNG
 
@@ -119,7 +119,7 @@ def _tallies(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 
 def _window(start: int, series: list[Series], tallies: np.ndarray) -> ClosedWindow:
     """A closed window as the closer publishes it."""
-    counts = {one: Tally(*values) for one, values in zip(series, tallies.tolist(), strict=True)}
+    counts = {one: CountRow(*values) for one, values in zip(series, tallies.tolist(), strict=True)}
     return ClosedWindow("f", start, start + MINUTE, 0, counts)
 
 

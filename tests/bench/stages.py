@@ -23,7 +23,7 @@ from funnelwatch.schemas.bulk import BulkDecoder
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.stream.aggregate.aggregation import aggregate
@@ -101,8 +101,11 @@ def count(settings: Settings, events: int, clocks: Clocks) -> int:
     """Count the topic; how many flushes it took."""
     parts, database = WorkerComponents(settings), Database(settings.timescale_url)
     parts.prepare()
-    store, hot = CountStore(database, settings.duplicate_horizon_s), HotCopy(settings.redis_url, "stages", 86_400.0)
-    hot.rebuild([], wall_clock_ms())
+    store, cache = (
+        CountStore(database, settings.duplicate_horizon_s),
+        CountCache(settings.redis_url, "stages", 86_400.0),
+    )
+    cache.rebuild([], wall_clock_ms())
     decode = BulkDecoder(Decoder("FunnelEvent", parts.registry), HASHED)
     counted = flushes = 0
     try:
@@ -110,11 +113,11 @@ def count(settings: Settings, events: int, clocks: Clocks) -> int:
             with clocks.of("fetch"):
                 fetch = parts.fetcher.fetch()
             if fetch.batches:
-                counted += _count(settings, fetch, (parts, decode, store, hot), clocks)
+                counted += _count(settings, fetch, (parts, decode, store, cache), clocks)
                 flushes += 1
     finally:
         parts.fetcher.close()
-        hot.close()
+        cache.close()
         database.close()
         parts.close()
     spent = clocks.spent
@@ -126,10 +129,10 @@ def count(settings: Settings, events: int, clocks: Clocks) -> int:
 def _count(
     settings: Settings,
     fetch: PolledBatch,
-    tools: tuple[WorkerComponents, BulkDecoder, CountStore, HotCopy],
+    tools: tuple[WorkerComponents, BulkDecoder, CountStore, CountCache],
     clocks: Clocks,
 ) -> int:
-    parts, decode, store, hot = tools
+    parts, decode, store, cache = tools
     now_ms, batches = wall_clock_ms(), []
     for assigned, batch in fetch.batches:
         if not isinstance(assigned.seen, Timed):
@@ -145,7 +148,7 @@ def _count(
     with clocks.of("flush"):
         flushed = store.flush(settings.events_topic, fetch.batches[0][0].topic_id, batches)
     with clocks.of("copy"):
-        hot.write(flushed.totals, now_ms)
+        cache.write(flushed.totals, now_ms)
     return sum(one.accepted for one in batches)
 
 

@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.settings import Settings
 from tests.board_server import BoardServer
 from tests.board_world import MINUTE_MS, RATES, Trouble, World
@@ -210,7 +210,7 @@ def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, world: W
     page, through = watched.page, world.closed_through()
     funnel = "</title><script>alert(3)</script>"
     shown = Series(funnel, HOSTILE, "<script>alert(2)</script>", HOSTILE, "<b>1</b>")
-    world.count({through - at * MINUTE_MS: {shown: Tally(100, 80)} for at in (1, 2, 3)})
+    world.count({through - at * MINUTE_MS: {shown: CountRow(100, 80)} for at in (1, 2, 3)})
     world.close_windows(through, funnel)
     expect(page.get_by_label("Funnel", exact=True).locator("option", has_text=funnel)).to_have_count(1)
     page.get_by_label("Funnel", exact=True).select_option(f"={funnel}")
@@ -252,7 +252,7 @@ def test_without_redis_the_numbers_come_from_the_database_and_it_says_so(page: P
     expect(page.locator("#warnings")).to_contain_text("Redis is not complete")
     shows(page, world.rates())
     world.fill_redis()
-    expect(source).to_contain_text("the hot copy")
+    expect(source).to_contain_text("the cache")
     expect(page.locator("#warnings li")).to_have_count(0)
 
 

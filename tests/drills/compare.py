@@ -13,7 +13,7 @@ from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.schemas.histogram import bounds
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.keys import counts_pattern
 from tests.drills.topics import everything
 
@@ -278,17 +278,17 @@ class Comparison:
 
 
 def in_redis(settings: Settings) -> dict[Key, list[int]]:
-    """Everything that the hot copy has."""
-    hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+    """Everything that the cache has."""
+    cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
     try:
         found: dict[Key, list[int]] = {}
-        for name in hot.client.scan_iter(counts_pattern(settings.redis_prefix), count=1000):
+        for name in cache.client.scan_iter(counts_pattern(settings.redis_prefix), count=1000):
             _, _, funnel, window = name.decode().rsplit(":", 3)
-            for series, tally in hot.read(funnel, int(window)).items():
+            for series, tally in cache.read(funnel, int(window)).items():
                 found[int(window), *series] = list(tally)
         return found
     finally:
-        hot.close()
+        cache.close()
 
 
 def last_revisions(

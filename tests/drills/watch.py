@@ -11,7 +11,7 @@ import psycopg
 import redis
 
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
@@ -64,7 +64,7 @@ class Watch:
         self._moved: dict[int, float] = {}
         self._stop = threading.Event()
         self._session: psycopg.Connection[tuple[object, ...]] | None = None
-        self._hot = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)
+        self._cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
         self._compare_at = 0.0
         self._marked = 0.0
         self.seen = Seen()
@@ -84,7 +84,7 @@ class Watch:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(30)
-        self._hot.close()
+        self._cache.close()
         if self._session is not None:
             self._session.close()
 
@@ -150,11 +150,11 @@ class Watch:
         """Redis first, the database after: counts only grow, so Redis may never show more."""
         window = time.time_ns() // 1_000_000 // self._settings.window_ms * self._settings.window_ms
         for start in (window, window - self._settings.window_ms):
-            hot = self._hot.read("sign_up", start)
+            cache = self._cache.read("sign_up", start)
             found = self._connection().execute(TOTALS, ["sign_up", start]).fetchall()
             counted = {tuple(row[:4]): row[4] for row in found}
             self.seen.compared += 1
-            for series, tally in hot.items():
+            for series, tally in cache.items():
                 in_database = counted.get(tuple(series[1:]), 0)
                 assert isinstance(in_database, int)
                 if tally.events > in_database:

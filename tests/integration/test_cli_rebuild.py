@@ -15,9 +15,9 @@ from funnelwatch.cli.doctor_progress import check_progress
 from funnelwatch.cli.new_topics import count_on
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.topics import ensure_topics
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.events import now_ms
-from funnelwatch.sinks.redis.hot import HotCopy, IncompleteError
+from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore, TopicRecreatedError
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
@@ -36,45 +36,45 @@ SERIES = Series("sign_up", STEP, "iOS", "", "")
 
 
 @pytest.fixture
-def hot(settings: Settings) -> Iterator[HotCopy]:
-    """The hot copy of the test's settings."""
-    with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as copy:
+def cache(settings: Settings) -> Iterator[CountCache]:
+    """The cache of the test's settings."""
+    with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as copy:
         yield copy
 
 
 def fill(settings: Settings) -> int:
-    """One hot window and one that is not; the hot one's start, ms."""
+    """One recent window and one that is not; the cache one's start, ms."""
     window = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS - 5 * MINUTE_MS
-    old = window - int(settings.hot_horizon_s * 1000) - 10 * MINUTE_MS
+    old = window - int(settings.cache_horizon_s * 1000) - 10 * MINUTE_MS
     count(settings, {(window, STEP, "iOS", "", ""): (4, 3, 1), (old, STEP, "iOS", "", ""): (9, 9, 0)})
     return window
 
 
-def test_the_hot_copy_is_made_again_from_the_database(settings: Settings, hot: HotCopy) -> None:
+def test_the_cache_is_made_again_from_the_database(settings: Settings, cache: CountCache) -> None:
     """What was lost comes back, what was wrong goes, old windows stay out, other installations are left alone."""
     window = fill(settings)
     wrong = (window, "sign_up", STEP, "Windows", "", "")
-    with closing(HotCopy(settings.redis_url, f"{settings.redis_prefix}-other", settings.hot_horizon_s)) as other:
-        for copy in (hot, other):
+    with closing(CountCache(settings.redis_url, f"{settings.redis_prefix}-other", settings.cache_horizon_s)) as other:
+        for copy in (cache, other):
             copy.rebuild([], window)
             copy.write({wrong: [99, 0, 0, 0, 0]}, window)
         assert succeed(settings, "rebuild", "redis") == "1 series of windows copied to Redis\n"
-        assert hot.read("sign_up", window) == {SERIES: Tally(4, 3, 1, 3, 1)}
-        assert hot.is_whole()
+        assert cache.read("sign_up", window) == {SERIES: CountRow(4, 3, 1, 3, 1)}
+        assert cache.is_whole()
         assert list(other.read("sign_up", window)) == [Series(*wrong[1:])]
         other.clear()
     assert succeed_json(settings, "rebuild", "redis") == {"copied": 1}
 
 
-def test_the_hot_copy_survives_a_rebuild_while_counts_are_written(settings: Settings, hot: HotCopy) -> None:
+def test_the_cache_survives_a_rebuild_while_counts_are_written(settings: Settings, cache: CountCache) -> None:
     """A writer that goes on meanwhile ends with the same copy: it is never more than the database has, nor less."""
     window = fill(settings)
-    hot.rebuild([], window)
+    cache.rebuild([], window)
     done = threading.Event()
     totals = {(window, *SERIES): [4, 3, 1, 3, 1]}
 
     def write() -> None:
-        with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as writer:
+        with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as writer:
             while not done.is_set():
                 with suppress(IncompleteError):  # it is being rebuilt; a worker then rebuilds it as well
                     writer.write(totals, window)
@@ -87,8 +87,8 @@ def test_the_hot_copy_survives_a_rebuild_while_counts_are_written(settings: Sett
     finally:
         done.set()
         thread.join(90)
-    assert hot.read("sign_up", window) == {SERIES: Tally(4, 3, 1, 3, 1)}
-    assert hot.is_whole()
+    assert cache.read("sign_up", window) == {SERIES: CountRow(4, 3, 1, 3, 1)}
+    assert cache.is_whole()
 
 
 def test_redis_that_is_down_is_told(settings: Settings) -> None:
@@ -99,13 +99,13 @@ def test_redis_that_is_down_is_told(settings: Settings) -> None:
     assert "FUNNELWATCH_REDIS_URL" in result.stderr
 
 
-def test_the_copy_is_not_removed_when_the_database_cannot_replace_it(settings: Settings, hot: HotCopy) -> None:
+def test_the_copy_is_not_removed_when_the_database_cannot_replace_it(settings: Settings, cache: CountCache) -> None:
     """The database is asked first."""
     window = fill(settings)
     succeed(settings, "rebuild", "redis")
     result = run(settings.model_copy(update={"timescale_url": "postgresql://127.0.0.1:1/x"}), "rebuild", "redis")
     assert (result.exit_code, "the database at" in result.stderr) == (1, True)
-    assert hot.read("sign_up", window) == {SERIES: Tally(4, 3, 1, 3, 1)}
+    assert cache.read("sign_up", window) == {SERIES: CountRow(4, 3, 1, 3, 1)}
 
 
 class Counted:

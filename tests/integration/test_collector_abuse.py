@@ -29,7 +29,7 @@ GOOD = {"sign_up_session_id": "s-1", "step": "INPUT_NAME", "phase": "IMPRESSION"
 
 @pytest.fixture(scope="module")
 def short(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """A collector of little patience, that the tests of this file share."""
+    """A collector of little retry_policy, that the tests of this file share."""
     given_settings = own_settings(
         stack,
         collector_max_body_bytes=MOST_BYTES,

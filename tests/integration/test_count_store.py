@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.schemas.counts import Counts, PartitionCounts, Series, Tally
+from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.retry import until_done
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
@@ -259,7 +259,7 @@ def test_any_text_in_a_dimension_is_kept_as_it_is(started: CountStore, text: str
     odd = (W0, text, text, text, text, text)
     started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {odd: [1, 0, 0, 0, 0]})])
     assert rows(started) == {odd: [1, 0, 0, 0, 0]}
-    assert list(started.read(0, 2**45, text)) == [(W0, Series(text, text, text, text, text), Tally(1))]
+    assert list(started.read(0, 2**45, text)) == [(W0, Series(text, text, text, text, text), CountRow(1))]
 
 
 def test_the_longest_dimensions_that_are_let_in_fit_into_the_index(started: CountStore) -> None:

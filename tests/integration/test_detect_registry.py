@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.schemas.registry import Registry
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
@@ -81,7 +81,7 @@ def publish_windows(settings: Settings) -> int:
     producer = Producer(settings.kafka(**{"enable.idempotence": True}))
     begin = (now_ms() // 1000 - 2 * WINDOWS) * 1000
     for number in range(WINDOWS):
-        tally = Tally(20, 20 if number < BAD_FROM else 2)
+        tally = CountRow(20, 20 if number < BAD_FROM else 2)
         window = ClosedWindow("sign_up", begin + number * 1000, begin + (number + 1) * 1000, 0, {SERIES: tally})
         for record in parts_of(window):
             value = encode(record)

@@ -298,7 +298,7 @@ def test_a_worker_rejects_what_another_one_has_dropped(settings: Settings) -> No
             assert parts.metrics_horizon.from_ms == TODAY - 28 * DAY_MS
             set_retention(database, Retention(30, 60, 90, 100))
             archive(database, NOW)
-            parts.upkeep()
+            parts.maintenance()
             assert limits.dropped_ms == pytest.approx(NOW - 97 * DAY_MS, abs=DAY_MS)
         finally:
             parts.close()

@@ -70,7 +70,7 @@ def counted(database: Database, settings: Settings) -> dict[int, PartitionSnapsh
 
 
 def looked(database: Database, settings: Settings, ago: dict[int, Callable[[int, int], int]]) -> None:
-    """Leave looks behind as an overseer does that has watched for long.
+    """Leave looks behind as a pipeline monitor that has watched for long does.
 
     Args:
         database: where they are kept.

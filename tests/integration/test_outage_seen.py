@@ -96,7 +96,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(tmp
     """Ages grow, the lag is absent, liveness stays 200, few lines are logged, and each shipped rule fires."""
     services = Stack(folder, "tansu").up(lambda _: None).services
     # The stack's file in its data folder has the addresses and the passwords.
-    settings = prepared(Settings(data_dir=folder, hot_horizon_s=600.0, **QUICK))
+    settings = prepared(Settings(data_dir=folder, cache_horizon_s=600.0, **QUICK))
     port = free_port()
     with ExitStack() as running:
         one = running.enter_context(worker(settings)).wait_assigned()
@@ -111,7 +111,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(tmp
         for name in ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count"):
             assert before[f"funnelwatch_{name}"] > 0, name
         assert before["funnelwatch_counting_busy_seconds_total"] > 0
-        wait_until(lambda: metrics(one)["funnelwatch_redis_rebuild_ratio"] == 1, "Redis has all hot windows")
+        wait_until(lambda: metrics(one)["funnelwatch_redis_rebuild_ratio"] == 1, "Redis has all recent windows")
         assert before["process_resident_memory_bytes"] > 0
         assert answers_with(port, "process_open_fds", "funnelwatch_workers_alive 1.0")
         wait_until(lambda: not firing(url), "nothing fires")

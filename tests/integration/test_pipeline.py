@@ -11,7 +11,7 @@ import pytest
 
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from tests.proxy import door
@@ -95,7 +95,7 @@ def test_everything_produced_is_counted_and_a_stopped_worker_leaves_at_once(quic
 
 
 def test_a_worker_killed_again_and_again_loses_nothing_and_counts_nothing_twice(quick: Settings) -> None:
-    """Kill -9 at any moment: every key equals an independent group-by, and the hot copy equals the database."""
+    """Kill -9 at any moment: every key equals an independent group-by, and the cache equals the database."""
     events = some_events(6_000, seed=1)
     duplicates = events[100:200]
     with worker(quick) as one:
@@ -109,16 +109,16 @@ def test_a_worker_killed_again_and_again_loses_nothing_and_counts_nothing_twice(
         wait_done(quick, len(events) + len(duplicates), one)
         assert counted(quick) == naive_counts(events, quick.window_ms)
         assert totals(quick)["duplicates"] == len(duplicates)
-        hot = HotCopy(quick.redis_url, quick.redis_prefix, quick.hot_horizon_s)
-        wait_until(lambda: in_redis(hot, quick) == counted(quick), "the hot copy equals the database")
-        hot.close()
+        cache = CountCache(quick.redis_url, quick.redis_prefix, quick.cache_horizon_s)
+        wait_until(lambda: in_redis(cache, quick) == counted(quick), "the cache equals the database")
+        cache.close()
 
 
-def in_redis(hot: HotCopy, settings: Settings) -> dict[Key, list[int]]:
-    """What the hot copy has of the windows that the database has."""
+def in_redis(cache: CountCache, settings: Settings) -> dict[Key, list[int]]:
+    """What the cache has of the windows that the database has."""
     shown: dict[Key, list[int]] = {}
     for window in {key[0] for key in counted(settings)}:
-        shown |= {(window, *series): list(tally) for series, tally in hot.read("sign_up", window).items()}
+        shown |= {(window, *series): list(tally) for series, tally in cache.read("sign_up", window).items()}
     return shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from tests.command import succeed_json
@@ -28,13 +28,13 @@ def test_every_window_of_the_clickstream_equals_an_independent_group_by(settings
         running.wait_assigned()
         wait_until(lambda: totals(hourly)["accepted"] == produced, "all clicks are counted", 120)
     database = Database(hourly.timescale_url)
-    counted: dict[Key, Tally] = {}
+    counted: dict[Key, CountRow] = {}
     for window, series, tally in CountStore(database).read(0, 2**53):
         assert (series.funnel, series.browser, series.app_version) == ("ecom", "", "")
         counted[Key(window, series.step, series.os)] = tally
     database.close()
     expected = {
-        key: Tally(*(counts[name] for name in Tally._fields))
+        key: CountRow(*(counts[name] for name in CountRow._fields))
         for key, counts in ecom_counts(path, HOUR_S * 1000).items()
     }
     assert counted == expected

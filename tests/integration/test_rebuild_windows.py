@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.times import iso
-from funnelwatch.sinks.redis.hot import HotCopy, IncompleteError
+from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale import repairs
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
@@ -118,11 +118,11 @@ def repaired(settings: Settings) -> Iterator[Repaired]:
 
 
 def in_redis(settings: Settings) -> dict[Any, list[int]]:
-    """What the hot copy has of the windows that the database has."""
+    """What the cache has of the windows that the database has."""
     shown: dict[Any, list[int]] = {}
-    with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as hot:
+    with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
         for window in {key[0] for key in counted(settings)}:
-            shown |= {(window, *series): list(tally) for series, tally in hot.read("sign_up", window).items()}
+            shown |= {(window, *series): list(tally) for series, tally in cache.read("sign_up", window).items()}
     return shown
 
 
@@ -138,7 +138,7 @@ def published(settings: Settings) -> dict[Any, tuple[int, list[int]]]:
         (start, *series): (window.revision, list(tally))
         for start, window in last.items()
         for series, tally in window.series.items()
-        if tally != Tally()
+        if tally != CountRow()
     }
 
 
@@ -196,7 +196,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(repai
     old = [numbers for key, numbers in right.items() if key[5] == "old"]
     after = (sum(sum(numbers[:3]) for numbers in old), len(old))
     assert seen == {(before["events"], before["series"]), after}
-    wait_until(lambda: in_redis(settings) == right, "the hot copy equals the database")
+    wait_until(lambda: in_redis(settings) == right, "the cache equals the database")
 
     def revised() -> bool:
         last = published(settings)
@@ -320,10 +320,10 @@ def test_rules_that_would_reject_what_was_counted_are_told(repaired: Repaired, s
     assert counted(repaired.settings) == before
 
 
-def test_a_total_from_before_the_repair_cannot_raise_the_hot_copy_again(repaired: Repaired) -> None:
+def test_a_total_from_before_the_repair_cannot_raise_the_cache_again(repaired: Repaired) -> None:
     """A writer that was frozen with the doubled totals in its hands is rejected until it has rebuilt."""
     settings = repaired.settings
-    with closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as frozen:
+    with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as frozen:
         wait_until(partial(frozen.is_whole), "the copy is whole")
         repaired.execute("UPDATE window_counts SET impressions = 2 * impressions")
         doubled = counted(settings)
@@ -335,7 +335,7 @@ def test_a_total_from_before_the_repair_cannot_raise_the_hot_copy_again(repaired
 
 
 def test_redis_that_is_away_is_told_and_the_next_run_mends_it(repaired: Repaired) -> None:
-    """The database is repaired; the sentence says that the hot copy is not, and the same command again does it."""
+    """The database is repaired; the sentence says that the cache is not, and the same command again does it."""
     settings = repaired.settings
     repaired.execute("UPDATE window_counts SET impressions = 2 * impressions")
     repaired.send([event(app_version="old", ts=repaired.begin + 5)])

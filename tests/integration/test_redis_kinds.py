@@ -18,8 +18,8 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.client import UrlError, connect, explain
 from funnelwatch.sinks.servers import servers
 from funnelwatch.stream.aggregate.cache_rebuild import RETRY_S, TASK
-from funnelwatch.web.board.hot import HotReader
-from tests.integration.test_hot_copy import Counting, settle
+from funnelwatch.web.board.cache import CacheReader
+from tests.integration.test_cache import Counting, settle
 from tests.redis_servers import PRIMARY, OwnRedis, cluster, running, watched
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def test_redis_that_is_wrong_from_the_start_is_said_and_holds_nothing_up(
         counting.close()
         (finding,) = check_redis(counting.settings)
         with pytest.raises(Exception, match=r"(?s)."):
-            assert HotReader(counting.settings, _no_database, lambda: 0).read("f", 0, 60_000)
+            assert CacheReader(counting.settings, _no_database, lambda: 0).read("f", 0, 60_000)
     assert sum(tally.events for tally in counting.in_database().values()) == 9
     assert words in (counting.rebuild.fault or "")
     said = [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()]
@@ -215,18 +215,18 @@ def _no_database() -> AbstractContextManager[object]:
 
 
 def test_redis_cluster_has_the_counts(settings: Settings, store: CountStore) -> None:
-    """Hot copy, board and doctor use all of a cluster that one address is of; a node's end is survived as an outage."""
+    """Cache, board and doctor use all of a cluster that one address is of; a node's end is survived as an outage."""
     with cluster() as nodes:
         counting = Counting(settings.model_copy(update={"redis_url": nodes[1].url}), store)
         counting.feed(10)
         settle(counting)
         assert counting.in_redis()
-        assert counting.hot.repair([("sign_up", 0)], lambda *_: [], 0) == 1
+        assert counting.cache.repair([("sign_up", 0)], lambda *_: [], 0) == 1
         counting.feed()
         settle(counting)
         (finding,) = check_redis(counting.settings)
         assert (finding.level, "Redis Cluster" in finding.message) == ("ok", True)
-        counting.hot.clear()
+        counting.cache.clear()
         settle(counting)
         counting.close()
 
@@ -257,7 +257,7 @@ def test_a_user_with_the_documented_rights_is_enough(settings: Settings, store: 
         counting = Counting(settings.model_copy(update={"redis_url": url}), store)
         counting.feed(10)
         settle(counting)
-        counting.hot.clear()
+        counting.cache.clear()
         settle(counting)
         assert check_redis(counting.settings).__next__().level == "ok"
         counting.close()

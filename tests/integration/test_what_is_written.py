@@ -54,7 +54,7 @@ def test_a_worker_writes_the_named_topics_tables_and_keys_only(settings: Setting
         running.wait_assigned()
         wait_until(lambda: done(quick, 500), "the events are counted", 120)
         wait_until(lambda: closed_windows(quick), "a window is closed", 120)
-        wait_until(lambda: keys(quick) - had_keys, "the hot copy has them")
+        wait_until(lambda: keys(quick) - had_keys, "the cache has them")
     named = {
         quick.events_topic,
         quick.metrics_topic,

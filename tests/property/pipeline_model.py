@@ -1,7 +1,7 @@
 """A small world around the real intake and the real counting: a broker, a database and Redis in memory.
 
 Real are ``Fetcher``, ``Validation``, ``Aggregator``, ``EventValidator``, ``SeenIds``, ``aggregate``. The rest keeps the
-contracts of librdkafka's consumer, ``CountStore``, ``HotCopy`` and ``DeadLetters``, and fails on demand.
+contracts of librdkafka's consumer, ``CountStore``, ``CountCache`` and ``DeadLetters``, and fails on demand.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ class Source:
 
 
 @dataclass
-class Hot:
-    """What ``HotCopy`` and its scripts promise: nothing without an epoch, counts are only raised, marks are kept."""
+class CachedWindows:
+    """What ``CountCache`` and its scripts promise: nothing without an epoch, counts are only raised, marks are kept."""
 
     counts: dict[Any, list[int]] = field(default_factory=dict)
     epoch: str = ""
@@ -247,7 +247,7 @@ class Hot:
     fail: int = 0
 
     def oldest(self, now_ms: int) -> int:
-        """Everything is hot."""
+        """Everything is cache."""
         return START - 3_600_000
 
     def _guard(self) -> None:
@@ -256,7 +256,7 @@ class Hot:
             raise redis.ConnectionError("away")
 
     def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
-        """See ``HotCopy.write``."""
+        """See ``CountCache.write``."""
         self._guard()
         if not self.epoch or epoch not in ("", self.epoch):
             raise IncompleteError
@@ -274,7 +274,7 @@ class Hot:
         return continued
 
     def probe(self) -> None:
-        """See ``HotCopy.probe``."""
+        """See ``CountCache.probe``."""
         self._guard()
 
     def learn_repairs(self) -> None:
@@ -282,14 +282,14 @@ class Hot:
         self._guard()
 
     def state(self) -> CacheState:
-        """See ``HotCopy.state``."""
+        """See ``CountCache.state``."""
         self._guard()
         is_now = bool(self.epoch) and self.whole[0] == self.epoch
         copied, whole_from = self.whole[1:] if is_now else (0, NOTHING_YET_MS)
         return CacheState(self.epoch, self.copies, copied, whole_from, dict(self.marks))
 
     def begin_epoch(self) -> str:
-        """See ``HotCopy.begin_epoch``."""
+        """See ``CountCache.begin_epoch``."""
         self._guard()
         if not self.epoch:
             self.epochs += 1
@@ -297,14 +297,14 @@ class Hot:
         return self.epoch
 
     def begin_copy(self, epoch: str) -> int:
-        """See ``HotCopy.begin_copy``."""
+        """See ``CountCache.begin_copy``."""
         self._guard()
         self.copies += 1
         self.whole = epoch, self.copies, NOTHING_YET_MS
         return self.copies
 
     def tell_whole(self, epoch: str, number: int, from_ms: int) -> None:
-        """See ``HotCopy.tell_whole``."""
+        """See ``CountCache.tell_whole``."""
         self._guard()
         self.whole = epoch, number, from_ms
 
@@ -327,19 +327,19 @@ class Hot:
         """Nothing to let go."""
 
     def clear(self) -> None:
-        """See ``HotCopy.clear``."""
+        """See ``CountCache.clear``."""
         self.lose_everything()
 
     def lose_everything(self) -> None:
         """FLUSHALL, or a restart without data."""
         self.counts, self.epoch, self.copies, self.whole, self.marks = {}, "", 0, ("", 0, 0), {}
 
-    def saved(self) -> Hot:
+    def saved(self) -> CachedWindows:
         """What is on its disk."""
         kept = {key: list(tally) for key, tally in self.counts.items()}
-        return Hot(kept, self.epoch, self.epochs, self.copies, self.whole, dict(self.marks))
+        return CachedWindows(kept, self.epoch, self.epochs, self.copies, self.whole, dict(self.marks))
 
-    def restore(self, saved: Hot) -> None:
+    def restore(self, saved: CachedWindows) -> None:
         """Go on from an earlier state."""
         self.counts = {key: list(tally) for key, tally in saved.counts.items()}
         self.epoch, self.copies, self.whole = saved.epoch, saved.copies, saved.whole
@@ -395,7 +395,7 @@ class World:
         self.broker = Broker(partitions)
         self.clock = Clock()
         self.store = Store()
-        self.hot = Hot()
+        self.cache = CachedWindows()
         self.locks: dict[str, Source] = {}
         self.letters = Letters()
         self.registry_fails_at = 0
@@ -427,7 +427,7 @@ class World:
         rebuild = CacheRebuild(
             settings=SETTINGS,
             source=Source(self.store, self.locks),  # type: ignore[arg-type]
-            hot=self.hot,  # type: ignore[arg-type]
+            cache=self.cache,  # type: ignore[arg-type]
             debt=debt,
             assigned=intake.assignments,
             now_ms=lambda: self.now_ms,
@@ -436,7 +436,7 @@ class World:
         counter = aggregator.Aggregator(
             settings=SETTINGS,
             store=store,
-            hot=self.hot,  # type: ignore[arg-type]
+            cache=self.cache,  # type: ignore[arg-type]
             debt=debt,
             rewind=rewind,
             commit=intake.commit,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.stream.detector.detector import Detector
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def fresh() -> Detector:
 
 def window(start: int, tally: np.ndarray, revision: int = 0) -> ClosedWindow:
     """The closed window with these counts; without the series that count nothing."""
-    series = {one: Tally(*map(int, values)) for one, values in zip(SERIES, tally, strict=True) if values.any()}
+    series = {one: CountRow(*map(int, values)) for one, values in zip(SERIES, tally, strict=True) if values.any()}
     return ClosedWindow("f", start, start + WINDOW, revision, series)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funnelwatch.schemas.codec import Reason, Undecodable
-from funnelwatch.schemas.counts import ClosedWindow, Counts, Durations, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Counts, Durations, Series
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.schemas.windows import last_closed, window_start
@@ -278,12 +278,12 @@ def test_a_batch_brings_the_watermark_no_further_than_its_largest_time_and_the_c
 series = st.builds(
     Series, st.just("f"), st.sampled_from("ab"), st.sampled_from("cd"), st.just(""), st.sampled_from("12")
 )
-tallies = st.builds(Tally, *[st.integers(0, 9)] * 5)
+tallies = st.builds(CountRow, *[st.integers(0, 9)] * 5)
 
 
 @given(st.lists(st.dictionaries(series, tallies, max_size=4), max_size=12), st.integers(0, 5))
 def test_a_closed_window_shows_every_series_seen_within_the_horizon(
-    closed: list[dict[Series, Tally]], horizon: int
+    closed: list[dict[Series, CountRow]], horizon: int
 ) -> None:
     """Counts where there are some, zeros where there were some lately, nothing else; None where nothing is active."""
     active = ActiveSeries(horizon * WINDOW_MS, {})
@@ -294,7 +294,7 @@ def test_a_closed_window_shows_every_series_seen_within_the_horizon(
         assert len(active) == len(expected)
         if shown:
             assert shown.window_end == (number + 1) * WINDOW_MS
-            assert all(shown.series[one] == counts.get(one, Tally()) for one in expected)
+            assert all(shown.series[one] == counts.get(one, CountRow()) for one in expected)
 
 
 @settings(max_examples=50)
@@ -304,7 +304,7 @@ def test_a_closed_window_shows_every_series_seen_within_the_horizon(
     st.integers(0, 11),
 )
 def test_a_window_in_parts_is_put_together_again_and_never_from_incomplete_parts(
-    counts: dict[Series, Tally], most: int, lost: int
+    counts: dict[Series, CountRow], most: int, lost: int
 ) -> None:
     """Any size of parts gives the same window; with a part lost, or begun twice, nothing wrong comes out."""
     window = ClosedWindow("f", 60_000, 120_000, 3, counts)

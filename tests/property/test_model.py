@@ -39,7 +39,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(PARTITIONS)
-        self.saved = self.world.hot.saved()
+        self.saved = self.world.cache.saved()
         self.workers = [self.world.worker() for _ in range(WORKERS)]
         self.owner: dict[int, int] = {}
         for partition in range(PARTITIONS):
@@ -211,22 +211,22 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(calls=st.integers(1, 3))
     def redis_fails(self, calls: int) -> None:
         """The next calls of Redis fail."""
-        self.world.hot.fail = calls
+        self.world.cache.fail = calls
 
     @rule()
     def redis_loses_everything(self) -> None:
         """FLUSHALL, or a restart without data."""
-        self.world.hot.lose_everything()
+        self.world.cache.lose_everything()
 
     @rule()
     def redis_saves(self) -> None:
         """What it has is on its disk."""
-        self.saved = self.world.hot.saved()
+        self.saved = self.world.cache.saved()
 
     @rule()
     def redis_goes_back(self) -> None:
         """A restart, or a replica that becomes the primary, with what was saved."""
-        self.world.hot.restore(self.saved)
+        self.world.cache.restore(self.saved)
 
     @precondition(lambda self: not self.world.registry_fails_at)
     @rule(at=st.integers(1, 8))
@@ -240,7 +240,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def redis_never_shows_more_than_the_database(self) -> None:
         """Count by count."""
         counted = self.world.store.counts
-        for key, shown in self.world.hot.counts.items():
+        for key, shown in self.world.cache.counts.items():
             assert all(a <= b for a, b in zip(shown, counted.get(key, [0] * 5), strict=True)), (key, shown)
 
     @invariant()
@@ -273,7 +273,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         """One of the workers takes everything over and finds the end: exactly once, dead letters and Redis too."""
         world = self.world
         try:
-            world.store.fail_before = world.store.fail_after = world.hot.fail = world.registry_fails_at = 0
+            world.store.fail_before = world.store.fail_after = world.cache.fail = world.registry_fails_at = 0
             for partition in range(PARTITIONS):
                 self.hand(partition, 0, told=True)
             ends = dict(enumerate(world.broker.ends))
@@ -293,8 +293,8 @@ class ExactlyOnce(RuleBasedStateMachine):
             garbage = {(m.partition(), m.offset()) for log in logs for m in log if m.value() == b"garbage"}
             assert world.letters.places == garbage
             assert {number: one.next_offset for number, one in world.store.progress.items()} == ends
-            assert {key: tally for key, tally in world.hot.counts.items() if any(tally)} == world.store.counts
-            assert world.hot.state().is_whole(world.hot.oldest(world.now_ms))
+            assert {key: tally for key, tally in world.cache.counts.items() if any(tally)} == world.store.counts
+            assert world.cache.state().is_whole(world.cache.oldest(world.now_ms))
         finally:
             world.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.schemas.count_history import by_funnel
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +74,6 @@ class Sim:
                     [n, seen, 0 * n, cohort, n - cohort], axis=1
                 )
         for row in range(count):
-            tallies = {series: Tally(*map(int, values[row])) for series, values in counts.items()}
+            tallies = {series: CountRow(*map(int, values[row])) for series, values in counts.items()}
             start = int(starts[row])
             yield ClosedWindow("sign_up", start, start + self.window_ms, 0, tallies)

@@ -11,7 +11,7 @@ from funnelwatch.alert_rules.instruments import ImpressionsRule, SilentRule
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.metrics import MetricRules
 from funnelwatch.alert_rules.model import Rules
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.schemas.pipeline import PartitionSnapshot, PipelineSnapshot
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
@@ -50,9 +50,9 @@ def window(life: Life, number: int) -> ClosedWindow:
     n, x = (200, 160) if minute < 0 else life.broken(minute)
     rest = 200 if minute < 0 else life.rest(minute)
     counts = {
-        Series("f", "A", "Old", "", "2.0"): Tally(n, x),
-        Series("f", "A", "New", "", "2.1"): Tally(rest, rest * 8 // 10),
-        Series("f", "B", "New", "", "2.1"): Tally(rest, rest * 8 // 10),
+        Series("f", "A", "Old", "", "2.0"): CountRow(n, x),
+        Series("f", "A", "New", "", "2.1"): CountRow(rest, rest * 8 // 10),
+        Series("f", "B", "New", "", "2.1"): CountRow(rest, rest * 8 // 10),
     }
     kept = {series: tally for series, tally in counts.items() if any(tally)}
     return ClosedWindow("f", number * W, (number + 1) * W, 0, kept)

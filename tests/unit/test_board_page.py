@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.web.board.hot import HotReader
+from funnelwatch.web.board.cache import CacheReader
 from funnelwatch.web.page import STATIC, charts_path
 from tests.web import Served, served
 
@@ -100,7 +100,7 @@ class Database:
 def test_while_redis_does_not_answer_the_database_does_but_not_every_second() -> None:
     """The same windows, with why; asked again at once, what was read is told."""
     database = Database()
-    reader = HotReader(NOWHERE, database.lend, lambda: T + 30_000)
+    reader = CacheReader(NOWHERE, database.lend, lambda: T + 30_000)
     found = reader.read("f", T, MINUTE)
     assert found.from_database
     assert (found.fault or "").startswith("Redis cannot be used")
@@ -112,7 +112,7 @@ def test_while_redis_does_not_answer_the_database_does_but_not_every_second() ->
 
 def test_windows_older_than_redis_keeps_come_from_the_database_and_that_is_no_fault() -> None:
     """A pipeline that catches up with last month is shown too."""
-    reader = HotReader(NOWHERE, Database().lend, lambda: T + 30 * 86_400_000)
+    reader = CacheReader(NOWHERE, Database().lend, lambda: T + 30 * 86_400_000)
     found = reader.read("f", T, MINUTE)
     assert found.from_database
     assert found.fault is None

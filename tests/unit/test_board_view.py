@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.sinks.timescale.rates import Rate
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from funnelwatch.stream.detector.baseline import WEEK_MS, baseline
 from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.web.board.cache import CachedWindows, of_now, wanted
 from funnelwatch.web.board.expected import Ordinary, expected_rates, needed
-from funnelwatch.web.board.hot import Hot, of_now, wanted
 from funnelwatch.web.board.judge import judge
 from funnelwatch.web.board.question import RANGES, Question, QuestionError
 from funnelwatch.web.board.record import History, Progress, Record
@@ -56,12 +56,12 @@ def alert(**fields: Any) -> dict[str, Any]:
     }
 
 
-def hot(*windows: tuple[int, str, str, int, int]) -> Hot:
+def cache(*windows: tuple[int, str, str, int, int]) -> CachedWindows:
     """Windows from (start, step, os, impressions, successes)."""
-    found: dict[int, dict[Series, Tally]] = {T + at * MINUTE: {} for at in range(-15, 1)}
+    found: dict[int, dict[Series, CountRow]] = {T + at * MINUTE: {} for at in range(-15, 1)}
     for start, step, os, shown, won in windows:
-        found[start][Series(FUNNEL, step, os, "Safari", "1.0")] = Tally(shown, won)
-    return Hot(found)
+        found[start][Series(FUNNEL, step, os, "Safari", "1.0")] = CountRow(shown, won)
+    return CachedWindows(found)
 
 
 def record(**fields: Any) -> Record:
@@ -119,7 +119,9 @@ def test_open_windows_are_read_but_not_more_than_a_few_when_closing_is_far_behin
 
 def test_now_adds_up_closed_windows_and_keeps_what_is_still_counting_apart() -> None:
     """The rate is of what is complete; the open window is told beside it."""
-    counts = hot((T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "Android", 50, 40), (T, PHONE, "iOS", 10, 1))
+    counts = cache(
+        (T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "Android", 50, 40), (T, PHONE, "iOS", 10, 1)
+    )
     message = now_message(Question(), record(), counts)
     phone, sms = message["steps"]
     assert (phone["step"], phone["impressions"], phone["successes"]) == (PHONE, 150, 130)
@@ -132,14 +134,14 @@ def test_now_adds_up_closed_windows_and_keeps_what_is_still_counting_apart() -> 
 
 def test_filters_leave_out_what_they_do_not_name() -> None:
     """One os, and one that nobody said, which is empty and not "all"."""
-    counts = hot((T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "", 50, 40))
+    counts = cache((T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "", 50, 40))
     seen = {os: now_message(Question(os=os), record(), counts)["steps"][0]["impressions"] for os in (None, "iOS", "")}
     assert seen == {None: 150, "iOS": 100, "": 50}
 
 
 def test_a_step_that_nobody_declared_comes_after_those_that_are() -> None:
     """Declared order first, then by name."""
-    counts = hot((T - MINUTE, "ALPHA", "iOS", 100, 90), (T - MINUTE, SMS, "iOS", 100, 90))
+    counts = cache((T - MINUTE, "ALPHA", "iOS", 100, 90), (T - MINUTE, SMS, "iOS", 100, 90))
     assert [cell["step"] for cell in now_message(Question(), record(), counts)["steps"]] == [PHONE, SMS, "ALPHA"]
 
 
@@ -167,7 +169,7 @@ def test_an_alert_marks_the_step_and_the_os_that_it_is_about(
 
 def test_only_an_open_alert_about_conversion_marks_a_rate() -> None:
     """One that is over, or about events that do not come, says nothing about a rate now."""
-    counts = hot((T - MINUTE, SMS, "iOS", 100, 90))
+    counts = cache((T - MINUTE, SMS, "iOS", 100, 90))
     for fields, state in (({}, "alert"), ({"resolved_ms": T}, "unknown"), ({"basis": "instrumentation"}, "unknown")):
         message = now_message(Question(), record(alerts={FUNNEL: (alert(**fields),)}), counts)
         assert message["steps"][1]["state"] == state
@@ -201,14 +203,14 @@ def test_what_is_expected_is_what_the_detector_expects() -> None:
     random = np.random.default_rng(1)
     counts = Counts([(), ("os",)], ["impressions", "window"], MINUTE, 4 * WEEK_MS // MINUTE)
     starts = [T + at * MINUTE for at in range(-60, 1)]
-    rows: dict[tuple[int, Series], Tally] = {}
+    rows: dict[tuple[int, Series], CountRow] = {}
     for week in (3, 2, 1, 0):
         for at in range(-500, 80 if week else 1):
             start = T + at * MINUTE - week * WEEK_MS
             window = {}
             for os in ("iOS", "Android"):
                 shown = int(random.integers(20, 200))
-                window[Series("", SMS, os, "", "")] = Tally(shown, int(random.binomial(shown, 0.7 + 0.02 * week)))
+                window[Series("", SMS, os, "", "")] = CountRow(shown, int(random.binomial(shown, 0.7 + 0.02 * week)))
             counts.append(Block.of(start, window))
             rows |= {(start, series): tally for series, tally in window.items()}
     right = baseline(counts, "window", np.array([counts.row_of(start) for start in starts]))

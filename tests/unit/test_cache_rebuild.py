@@ -69,13 +69,13 @@ def count(world: World, worker: Worker, verdict: str = "-") -> None:
 def rows_copied(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each write to Redis has from now on."""
     written: list[int] = []
-    real = world.hot.write
+    real = world.cache.write
 
     def counted(totals: Counts, *more: Any, **named: Any) -> bool:
         written.append(len(totals))
         return real(totals, *more, **named)
 
-    monkeypatch.setattr(world.hot, "write", counted)
+    monkeypatch.setattr(world.cache, "write", counted)
     return written
 
 
@@ -88,8 +88,8 @@ def copy_all(world: World, *workers: Worker) -> None:
                 if worker.rebuild.step() > cache_rebuild.RETRY_S:
                     break
     assert all(worker.debt.settled for worker in workers)
-    assert world.hot.counts == world.store.counts
-    assert world.hot.state().is_whole(world.hot.oldest(START))
+    assert world.cache.counts == world.store.counts
+    assert world.cache.state().is_whole(world.cache.oldest(START))
 
 
 def test_a_flush_writes_its_own_rows_only_however_much_the_cache_lacks(
@@ -136,10 +136,10 @@ def test_the_newest_windows_are_copied_first_and_readers_have_them_at_once(world
     worker = started(world, 0, 1)
     for _ in range(12):
         worker.rebuild.step()
-    state = world.hot.state()
+    state = world.cache.state()
     assert state.is_whole(LATEST - 5 * WINDOW_MS)
     assert not state.is_whole(LATEST - WINDOWS * WINDOW_MS)
-    shown = {key: tally for key, tally in world.hot.counts.items() if key[0] >= LATEST - 5 * WINDOW_MS}
+    shown = {key: tally for key, tally in world.cache.counts.items() if key[0] >= LATEST - 5 * WINDOW_MS}
     assert shown == {key: tally for key, tally in world.store.counts.items() if key[0] >= LATEST - 5 * WINDOW_MS}
 
 
@@ -175,7 +175,7 @@ def test_a_gap_that_a_killed_worker_left_is_copied_without_more_events(world: Wo
     key = (LATEST, "sign_up", "S0", "iOS", "", "")
     world.store.flush("events", "t", [PartitionCounts(0, WINDOWS, WINDOWS + 1, {key: [1, 0, 0, 0, 0]}, accepted=1)])
     worker.rebuild.close()
-    assert world.hot.counts != world.store.counts
+    assert world.cache.counts != world.store.counts
     copy_all(world, started(world, 0, 1))
 
 
@@ -183,14 +183,14 @@ def test_what_a_killed_worker_owed_is_copied_by_the_next(world: World) -> None:
     """Redis was away for two flushes, and the worker is killed after the third, which Redis has."""
     worker = started(world, 0, 1)
     copy_all(world, worker)
-    world.hot.fail = 1
+    world.cache.fail = 1
     count(world, worker)
     count(world, worker)
     worker.debt.connected = True
     count(world, worker)
     worker.rebuild.close()
-    assert not world.hot.state().is_whole(LATEST), "readers use the database meanwhile"
-    assert world.hot.counts != world.store.counts
+    assert not world.cache.state().is_whole(LATEST), "readers use the database meanwhile"
+    assert world.cache.counts != world.store.counts
     copy_all(world, started(world, 0, 1))
 
 
@@ -198,7 +198,7 @@ def test_a_short_outage_costs_the_windows_of_its_flushes_only(world: World, monk
     """Redis was away for three flushes of one window: that window is copied, and nothing else."""
     worker = started(world, 0, 1)
     copy_all(world, worker)
-    world.hot.fail = 1
+    world.cache.fail = 1
     for _ in range(3):
         count(world, worker)
     written = rows_copied(world, monkeypatch)
@@ -211,17 +211,17 @@ def test_a_short_outage_costs_the_windows_of_its_flushes_only(world: World, monk
 def test_a_redis_that_lost_its_data_is_made_whole_without_more_events(world: World, how: str) -> None:
     """FLUSHALL, an old snapshot, an empty one: nobody writes, and the next check notices."""
     worker = started(world, 0, 1)
-    nothing = world.hot.saved()
+    nothing = world.cache.saved()
     copy_all(world, worker)
-    before = world.hot.saved()
+    before = world.cache.saved()
     for _ in range(3):
         count(world, worker)
     copy_all(world, worker)
     if how == "flushed":
-        world.hot.lose_everything()
+        world.cache.lose_everything()
     else:
-        world.hot.restore(before if how == "restored from before" else nothing)
-    assert world.hot.counts != world.store.counts
+        world.cache.restore(before if how == "restored from before" else nothing)
+    assert world.cache.counts != world.store.counts
     copy_all(world, worker)
 
 
@@ -230,7 +230,7 @@ def test_a_redis_that_lost_its_data_in_the_middle_of_the_copy_is_copied_anew(wor
     worker = started(world, 0, 1)
     for _ in range(12):
         worker.rebuild.step()
-    world.hot.lose_everything()
+    world.cache.lose_everything()
     count(world, worker)
     assert worker.aggregator.counted == 1
     copy_all(world, worker)
@@ -239,11 +239,11 @@ def test_a_redis_that_lost_its_data_in_the_middle_of_the_copy_is_copied_anew(wor
 def test_a_copy_whose_worker_is_killed_goes_on_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next worker copies the older windows only, since Redis says from when on they are complete."""
     worker = started(world, 0, 1)
-    while world.hot.state().whole_from > LATEST - 50 * WINDOW_MS:
+    while world.cache.state().whole_from > LATEST - 50 * WINDOW_MS:
         worker.rebuild.step()
-    done = sum(1 for key in world.hot.counts)
+    done = sum(1 for key in world.cache.counts)
     # Its marks are settled with the copy, so a worker that has none of them behind must find these here.
-    world.hot.set_marks("settled", [(0, "t", WINDOWS), (1, "t", 0)])
+    world.cache.set_marks("settled", [(0, "t", WINDOWS), (1, "t", 0)])
     worker.rebuild.close()
     written = rows_copied(world, monkeypatch)
     copy_all(world, started(world, 0, 1))
@@ -305,15 +305,15 @@ def test_what_a_short_outage_left_out_is_copied_in_the_middle_of_a_long_copy(wor
     worker = started(world, 0, 1)
     for _ in range(12):
         worker.rebuild.step()
-    world.hot.fail = 1
+    world.cache.fail = 1
     count(world, worker)
     assert not worker.debt.connected
     worker.rebuild.step()
     for _ in range(6):
         worker.rebuild.step()
     window = world.now_ms - world.now_ms % WINDOW_MS
-    assert world.hot.state().is_whole(window)
-    assert not world.hot.state().is_whole(world.hot.oldest(START))
-    shown = {key: tally for key, tally in world.hot.counts.items() if key[0] == window}
+    assert world.cache.state().is_whole(window)
+    assert not world.cache.state().is_whole(world.cache.oldest(START))
+    shown = {key: tally for key, tally in world.cache.counts.items() if key[0] == window}
     assert shown == {key: tally for key, tally in world.store.counts.items() if key[0] == window}
     copy_all(world, worker)

@@ -6,7 +6,7 @@ import pytest
 
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.state import AlertState, State, Transition
 from tests.unit.detector_sim import learn
@@ -18,7 +18,7 @@ THRESHOLD = "kind: threshold, below: 0.7, over: 2m"
 
 def window(i: int, made: int, revision: int = 0, shown: int = 200) -> ClosedWindow:
     """One window of one series."""
-    return ClosedWindow("f", i * W, (i + 1) * W, revision, {Series("f", "A", "", "", ""): Tally(shown, made)})
+    return ClosedWindow("f", i * W, (i + 1) * W, revision, {Series("f", "A", "", "", ""): CountRow(shown, made)})
 
 
 def detector(rule: str = DROP) -> Detector:

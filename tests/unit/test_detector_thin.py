@@ -9,7 +9,7 @@ import pytest
 
 import funnelwatch.alert_rules
 from funnelwatch.alert_rules.loader import load_rules
-from funnelwatch.schemas.counts import ClosedWindow, Series, Tally
+from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.stream.detector.detector import Detector
 from tests.ecom import ecom_counts, ecom_path
 
@@ -21,9 +21,9 @@ THIN = Path(funnelwatch.alert_rules.__file__).parent / "examples" / "thin.yml"
 def test_thin_windows_tell_both_incidents_of_the_clickstream_and_nothing_else(hours: int) -> None:
     """The same two alerts, whether the day is cut into four windows, two or one."""
     window_ms = hours * HOUR_MS
-    counts: dict[int, dict[Series, Tally]] = {}
+    counts: dict[int, dict[Series, CountRow]] = {}
     for key, found in ecom_counts(ecom_path(), window_ms).items():
-        tally = Tally(*(found[name] for name in Tally._fields))
+        tally = CountRow(*(found[name] for name in CountRow._fields))
         counts.setdefault(key.window_start, {})[Series("ecom", key.step, key.os, "", "")] = tally
     detector = Detector("ecom", load_rules(THIN), window_ms)
     begun = []

@@ -9,7 +9,7 @@ import pytest
 
 from funnelwatch.alert_rules.instruments import ImpressionsRule
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.stream.detector.impressions import ImpressionsWatch
 from funnelwatch.stream.detector.state import AlertState
@@ -46,9 +46,9 @@ def said(
         {"alert": "Collapse", "kind": "instrumentation", "signal": "impressions", "by": by or [[]]}
     )
 
-    def tallies(start: int) -> dict[Series, Tally]:
+    def tallies(start: int) -> dict[Series, CountRow]:
         return {
-            Series("f", step, system, "", ""): Tally(round(volume(start, step, system)))
+            Series("f", step, system, "", ""): CountRow(round(volume(start, step, system)))
             for step in STEPS
             for system in ("iOS", "Android")
         }

@@ -83,7 +83,7 @@ class Apart(Isolation):
         return [Record(offset, None, str(offset).encode(), T) for offset in sorted(offsets)]
 
 
-class Hot:
+class CachedWindows:
     """A Redis that holds nothing."""
 
     def oldest(self, now_ms: int) -> int:
@@ -124,7 +124,7 @@ def world(database: Database) -> tuple[Aggregator, Letters]:
     aggregator = Aggregator(
         settings=settings,
         store=cast("Any", database),
-        hot=cast("Any", Hot()),
+        cache=cast("Any", CachedWindows()),
         debt=CacheDebt(),
         rewind=lambda _: None,
         commit=lambda _: None,

@@ -25,7 +25,7 @@ from funnelwatch.schemas.redaction import (
     shown_origin,
 )
 from funnelwatch.schemas.settings import Settings, explain
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
 
 if TYPE_CHECKING:
@@ -270,9 +270,9 @@ def test_connections_do_not_print_their_address() -> None:
     """Neither the database's nor Redis's, in a debugger or a log."""
     database = Database(f"postgresql://me:{SECRET}@db/x")
     assert SECRET not in f"{database} {vars(database)}"
-    hot = HotCopy(f"redis://:{SECRET}@cache/0", "fw", 60.0)
-    assert SECRET not in f"{hot}"
-    hot.close()
+    cache = CountCache(f"redis://:{SECRET}@cache/0", "fw", 60.0)
+    assert SECRET not in f"{cache}"
+    cache.close()
 
 
 @pytest.mark.usefixtures("hooks")

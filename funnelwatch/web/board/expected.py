@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEK_MS, WEEKS, WIDE_MS, baseline
 from funnelwatch.stream.detector.counts import Counts
 
@@ -71,9 +71,9 @@ def blocks(rates: Iterable[Rate], every_ms: int) -> Iterator[Block]:
             runs[-1].append(start)
         else:
             runs.append([start])
-    impressions, successes = Tally._fields.index("impressions"), Tally._fields.index("successes")
+    impressions, successes = CountRow._fields.index("impressions"), CountRow._fields.index("successes")
     for run in runs:
-        tallies = np.zeros((len(run), len(series), len(Tally._fields)), dtype=np.int64)
+        tallies = np.zeros((len(run), len(series), len(CountRow._fields)), dtype=np.int64)
         for at, start in enumerate(run):
             for place, one in enumerate(series):
                 if one in by_start[start]:

@@ -14,8 +14,8 @@ from confluent_kafka import KafkaException
 
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.freshness import stale_after_ms
+from funnelwatch.web.board.cache import CachedWindows, CacheReader
 from funnelwatch.web.board.current import current
-from funnelwatch.web.board.hot import Hot, HotReader
 from funnelwatch.web.board.lag import LogEnds
 from funnelwatch.web.board.record import Record, RecordReader
 from funnelwatch.web.board.source import Source
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 200
 MOST_QUESTIONS = 40
 """Different views at once: each has its own time line in the database."""
-HOT_EVERY_S = 1.0
+CACHE_EVERY_S = 1.0
 RECORD_EVERY_S = 2.0
 ENDS_EVERY_S = 5.0
 SILENT_MS = 15_000
@@ -61,7 +61,7 @@ class Hub:
         self._watching: Counter[Question] = Counter()
         self._addresses: Counter[str] = Counter()
         self._most_of_address = settings.board_max_pages_per_address
-        self._hot = HotReader(settings, database, now_ms)
+        self._cache = CacheReader(settings, database, now_ms)
         self._ends = LogEnds(settings)
         self._windows: dict[Question, Windows] = {}
         self._made: dict[tuple[str, Question], tuple[Any, str]] = {}
@@ -74,14 +74,14 @@ class Hub:
             faults=OUTAGES,
             needed=lambda: self.watched,
         )
-        self.hot: Source[dict[str, Hot]] = Source(
-            "board hot",
-            self._look_hot,
+        self.cache: Source[dict[str, CachedWindows]] = Source(
+            "board cache",
+            self._look_at_cache,
             {},
-            every_s=HOT_EVERY_S,
+            every_s=CACHE_EVERY_S,
             faults=OUTAGES,
             needed=lambda: self.watched,
-            close=self._hot.close,
+            close=self._cache.close,
         )
         self.ends: Source[dict[int, int]] = Source(
             "board ends",
@@ -118,7 +118,7 @@ class Hub:
         with self._lock:
             self._watching[question] += 1
             self._addresses[address] += 1
-            for source in (self.record, self.hot, self.ends):
+            for source in (self.record, self.cache, self.ends):
                 source.start()
         try:
             yield
@@ -136,23 +136,23 @@ class Hub:
 
     def messages(self, question: Question) -> dict[str, str]:
         """The parts of the page by name, JSON; made once for all who ask the same."""
-        record, hot = self.record.answer, self.hot.answer.get(question.funnel)
-        faults = {"TimescaleDB": self.record.fault, "Redis": hot.fault if hot else None, "Kafka": self.ends.fault}
-        if not hot and self.hot.fault:
-            faults["Redis"] = self.hot.fault
-        for name, source in (("TimescaleDB", self.record), ("Redis", self.hot), ("Kafka", self.ends)):
+        record, cache = self.record.answer, self.cache.answer.get(question.funnel)
+        faults = {"TimescaleDB": self.record.fault, "Redis": cache.fault if cache else None, "Kafka": self.ends.fault}
+        if not cache and self.cache.fault:
+            faults["Redis"] = self.cache.fault
+        for name, source in (("TimescaleDB", self.record), ("Redis", self.cache), ("Kafka", self.ends)):
             faults[name] = faults[name] or source.silence(now_ms(), SILENT_MS)
         if question in record.slow and not self.record.fault:
             faults["TimescaleDB"] = "the time line takes too long; choose a shorter one."
         versions = self.version
         parts = {"health": self._json("health", question, versions, lambda: self._health(question, record, faults))}
         closed = record.closed_through.get(question.funnel)
-        if record.at_ms and (hot is not None or closed is None):
+        if record.at_ms and (cache is not None or closed is None):
             parts["now"] = self._json(
                 "now",
                 question,
                 versions,
-                lambda: now_message(question, record, hot, self._windows.setdefault(question, Windows(question))),
+                lambda: now_message(question, record, cache, self._windows.setdefault(question, Windows(question))),
             )
         if record.at_ms:
             history, alerts = record.histories.get(question), record.alerts.get(question.funnel)
@@ -172,11 +172,11 @@ class Hub:
     @property
     def version(self) -> tuple[int, int, int]:
         """Another one when anything may have changed."""
-        return self.record.version, self.hot.version, self.ends.version
+        return self.record.version, self.cache.version, self.ends.version
 
     def stop(self) -> None:
         """Look no more."""
-        for source in (self.record, self.hot, self.ends):
+        for source in (self.record, self.cache, self.ends):
             source.stop()
 
     def _health(self, question: Question, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
@@ -196,13 +196,13 @@ class Hub:
         with self._lock:
             return list(self._watching)
 
-    def _look_hot(self) -> dict[str, Hot]:
+    def _look_at_cache(self) -> dict[str, CachedWindows]:
         record = self.record.answer
         found = {}
         for funnel in {question.funnel for question in self._questions()}:
             closed = record.closed_through.get(funnel)
             if closed is not None:
-                found[funnel] = self._hot.read(funnel, closed, record.window_ms)
+                found[funnel] = self._cache.read(funnel, closed, record.window_ms)
         return found
 
     def _json(self, part: str, question: Question, version: Any, make: Callable[[], Any]) -> str:

@@ -10,9 +10,9 @@ from collections import defaultdict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.sinks.timescale.wilson import wilson_interval
-from funnelwatch.web.board.hot import of_now
+from funnelwatch.web.board.cache import of_now
 from funnelwatch.web.board.judge import TOO_FEW, judge
 from funnelwatch.web.board.windows import CHOICES, Windows, together
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.sinks.timescale.database import Row
+    from funnelwatch.web.board.cache import CachedWindows
     from funnelwatch.web.board.expected import Ordinary, Place
-    from funnelwatch.web.board.hot import Hot
     from funnelwatch.web.board.question import Question
     from funnelwatch.web.board.record import History, Record
     from funnelwatch.web.board.windows import Window
@@ -31,48 +31,50 @@ DIGITS = 7
 """Of a rate in a message: enough that rounding it again for people gives what rounding once would."""
 
 
-def now_message(question: Question, record: Record, hot: Hot | None, windows: Windows | None = None) -> Message:
+def now_message(
+    question: Question, record: Record, cache: CachedWindows | None, windows: Windows | None = None
+) -> Message:
     """The funnel now: every step, and every os of it, of the newest closed windows.
 
     Args:
         question: what is asked.
         record: what the database has said.
-        hot: the newest windows; None before they were read.
+        cache: the newest windows; None before they were read.
         windows: of this question, from the last time.
     """
     closed = record.closed_through.get(question.funnel)
-    by_window = {} if hot is None else (windows or Windows(question)).of(hot)
+    by_window = {} if cache is None else (windows or Windows(question)).of(cache)
     message: Message = {
         "funnel": question.funnel,
         "window_ms": record.window_ms,
         "closed_through": closed,
-        "source": None if hot is None else "database" if hot.from_database else "redis",
+        "source": None if cache is None else "database" if cache.from_database else "redis",
         "choices": {"funnel": sorted(record.closed_through), **_choices(question, by_window.values())},
         "steps": [],
     }
-    if hot is None or closed is None:
+    if cache is None or closed is None:
         return message
     steps = in_order(
         {step for window in by_window.values() for step, _ in window.sums}, record.steps.get(question.funnel, ())
     )
 
     def least(start: int) -> int:
-        return min((by_window[start].sums.get((step, None), Tally()).impressions for step in steps), default=0)
+        return min((by_window[start].sums.get((step, None), CountRow()).impressions for step in steps), default=0)
 
-    taken = of_now(hot.windows, closed, record.window_ms, least)
-    opened = [start for start in hot.windows if start >= closed]
+    taken = of_now(cache.windows, closed, record.window_ms, least)
+    opened = [start for start in cache.windows if start >= closed]
     now, so_far = (
         together(one for start in starts for one in by_window[start].sums.items()) for starts in (taken, opened)
     )
     history = record.histories.get(question)
     expected = {} if history is None else _newest(history, closed)
     firing = [alert for alert in record.alerts.get(question.funnel, ()) if is_firing(alert)]
-    head = now.get((steps[0], None), Tally()).impressions if steps else 0
+    head = now.get((steps[0], None), CountRow()).impressions if steps else 0
     message |= {"from": min(taken, default=closed), "to": closed, "open_from": closed}
     for step in steps:
         oses = sorted({os for places in (now, so_far) for at, os in places if at == step and os is not None})
         whole = _cell(now, (step, None), expected, alerting=any(touches(one, question, step) for one in firing))
-        opening = so_far.get((step, None), Tally())
+        opening = so_far.get((step, None), CountRow())
         message["steps"].append(
             {
                 "step": step,
@@ -197,9 +199,9 @@ def _newest(history: History, closed: int) -> dict[Place, Ordinary | None]:
 
 
 def _cell(
-    now: Mapping[Place, Tally], place: Place, expected: Mapping[Place, Ordinary | None], *, alerting: bool
+    now: Mapping[Place, CountRow], place: Place, expected: Mapping[Place, Ordinary | None], *, alerting: bool
 ) -> Message:
-    tally = now.get(place, Tally())
+    tally = now.get(place, CountRow())
     ordinary, strength = expected.get(place) or (None, inf)
     low, high = _interval(tally.impressions, tally.successes)
     return {

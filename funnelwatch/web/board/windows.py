@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from funnelwatch.schemas.counts import Tally
+from funnelwatch.schemas.counts import CountRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from funnelwatch.schemas.counts import Series
+    from funnelwatch.web.board.cache import CachedWindows
     from funnelwatch.web.board.expected import Place
-    from funnelwatch.web.board.hot import Hot
     from funnelwatch.web.board.question import Question
 
 CHOICES = ("os", "browser", "app_version")
@@ -27,8 +27,8 @@ class Window(NamedTuple):
         values: of each dimension, whatever is asked for.
     """
 
-    tallies: Mapping[Series, Tally]
-    sums: dict[Place, Tally]
+    tallies: Mapping[Series, CountRow]
+    sums: dict[Place, CountRow]
     values: dict[str, set[str]]
 
 
@@ -42,18 +42,18 @@ class Windows:
         self._question = question
         self._known: dict[int, Window] = {}
 
-    def of(self, hot: Hot) -> dict[int, Window]:
+    def of(self, cache: CachedWindows) -> dict[int, Window]:
         """Each window by its start."""
         windows = {
             start: known
             if (known := self._known.get(start)) is not None and known.tallies is tallies
             else self._add_up(tallies)
-            for start, tallies in hot.windows.items()
+            for start, tallies in cache.windows.items()
         }
         self._known = windows
         return windows
 
-    def _add_up(self, tallies: Mapping[Series, Tally]) -> Window:
+    def _add_up(self, tallies: Mapping[Series, CountRow]) -> Window:
         counted = [(series, tally) for series, tally in tallies.items() if self._question.has(series)]
         sums = together(
             (place, tally) for series, tally in counted for place in ((series.step, None), (series.step, series.os))
@@ -61,7 +61,7 @@ class Windows:
         return Window(tallies, sums, {name: {getattr(series, name) for series in tallies} for name in CHOICES})
 
 
-def together(counts: Iterable[tuple[Place, Tally]]) -> dict[Place, Tally]:
+def together(counts: Iterable[tuple[Place, CountRow]]) -> dict[Place, CountRow]:
     """Counts added up by their place."""
     sums: dict[Place, list[int]] = defaultdict(lambda: [0, 0, 0])
     for place, tally in counts:
@@ -69,4 +69,4 @@ def together(counts: Iterable[tuple[Place, Tally]]) -> dict[Place, Tally]:
         kept[0] += tally.impressions
         kept[1] += tally.successes
         kept[2] += tally.failures
-    return {place: Tally(*kept) for place, kept in sums.items()}
+    return {place: CountRow(*kept) for place, kept in sums.items()}

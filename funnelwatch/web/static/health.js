@@ -38,7 +38,7 @@ export function items(health, now, nowMs) {
     },
     {
       name: "Numbers from", state: now?.source == null ? "none" : now.source === "redis" ? "ok" : "warn",
-      value: { redis: "Redis", database: "TimescaleDB" }[now?.source] ?? "nowhere yet", more: now?.source === "database" ? "Redis does not have them" : "the hot copy",
+      value: { redis: "Redis", database: "TimescaleDB" }[now?.source] ?? "nowhere yet", more: now?.source === "database" ? "Redis does not have them" : "the cache",
     },
   ];
 }

@@ -5,5 +5,5 @@ FROM stream_progress
 WHERE topic = %(topic)s;
 
 -- name: try_cache_lock
--- Become the one who copies all hot windows to Redis; held until the session ends.
+-- Become the one who copies all recent windows to Redis; held until the session ends.
 SELECT pg_try_advisory_lock(hashtextextended('funnelwatch cache ' || %(prefix)s, to_regclass('deployment')::oid::bigint)) AS locked;

@@ -24,7 +24,7 @@ WITH old AS (
         n.outcome IS NOT NULL
         AND n.decided_at < %(before)s
         AND NOT EXISTS (
-            SELECT FROM told_alerts AS t WHERE t.route = n.route AND t.alert_id = n.alert_id AND t.firing
+            SELECT FROM notified_alerts AS t WHERE t.route = n.route AND t.alert_id = n.alert_id AND t.firing
         )
         AND NOT EXISTS (
             SELECT FROM alert_summaries AS s WHERE s.alert_id = n.alert_id AND s.ended_at >= %(before)s
@@ -38,7 +38,7 @@ WITH old AS (
     WHERE n.route = old.route AND n.alert_id = old.alert_id AND n.sequence = old.sequence
     RETURNING n.route, n.alert_id, n.sequence
 ), told AS (
-    DELETE FROM told_alerts AS t
+    DELETE FROM notified_alerts AS t
     USING gone
     WHERE t.route = gone.route AND t.alert_id = gone.alert_id AND t.sequence = gone.sequence
 )

@@ -120,10 +120,10 @@ WHERE
     route = %(route)s AND alert_id = %(alert_id)s AND sequence = %(sequence)s
     AND ((under_way AND attempts = %(attempt)s) OR (%(outcome)s::text = 'sent' AND outcome IS DISTINCT FROM 'sent'));
 
--- name: told_firing
+-- name: notified_firing
 -- The alerts that fire as far as a route was told, without those of which it is known that they are over.
 SELECT n.alert
-FROM told_alerts AS t
+FROM notified_alerts AS t
 INNER JOIN notifications AS n ON n.route = t.route AND n.alert_id = t.alert_id AND n.sequence = t.sequence
 WHERE t.route = %(route)s AND t.firing
 ORDER BY t.alert_id;

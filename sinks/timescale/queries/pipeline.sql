@@ -10,11 +10,11 @@ FROM stream_progress
 WHERE topic = %(topic)s
 ORDER BY partition;
 
--- name: try_overseer_lock
+-- name: try_monitor_lock
 -- Become the one that watches the pipeline; held until the session ends.
-SELECT pg_try_advisory_lock(hashtextextended('funnelwatch overseer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS locked;
+SELECT pg_try_advisory_lock(hashtextextended('funnelwatch pipeline monitor ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS locked;
 
--- name: have_overseer_lock
+-- name: have_monitor_lock
 -- Whether this session holds it already.
 SELECT EXISTS (
     SELECT 1
@@ -23,5 +23,5 @@ SELECT EXISTS (
         locktype = 'advisory'
         AND pid = pg_backend_pid()
         AND granted
-        AND (classid::bigint << 32) + objid::bigint = hashtextextended('funnelwatch overseer ' || %(topic)s, to_regclass('deployment')::oid::bigint)
+        AND (classid::bigint << 32) + objid::bigint = hashtextextended('funnelwatch pipeline monitor ' || %(topic)s, to_regclass('deployment')::oid::bigint)
 ) AS held;

@@ -39,7 +39,7 @@ BEGIN
             'rollup_invalidations', 'rollup_progress', 'running_durations', 'running_metric_durations',
             'running_metrics', 'running_totals', 'schema_migrations', 'silences', 'stream_progress',
             'time_to_convert', 'time_to_convert_1d', 'time_to_convert_1h', 'time_to_convert_5m', 'timers',
-            'told_alerts', 'window_counts', 'window_durations', 'window_repairs', 'worker_heartbeats', 'worker_heartbeats'
+            'notified_alerts', 'window_counts', 'window_durations', 'window_repairs', 'worker_heartbeats', 'worker_heartbeats'
         ]) AS readable (name)
         INNER JOIN pg_class AS c ON c.relname = readable.name AND c.relnamespace = quote_ident(current_schema())::regnamespace
         WHERE

@@ -26,7 +26,7 @@ FROM silences
 WHERE ends_at > to_timestamp(%(after_ms)s / 1000.0)
 ORDER BY id;
 
--- name: withheld_alerts
+-- name: muted_alerts
 -- The last messages, of alerts of this funnel that fire, that a silence has muted.
 SELECT a.alert
 FROM alert_summaries AS s INNER JOIN alerts AS a ON a.alert_id = s.alert_id AND a.sequence = s.last_sequence

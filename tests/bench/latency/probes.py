@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer
 
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
 from tests.bench.latency.delays import summary
 from tests.traffic import event
@@ -81,11 +81,11 @@ class Probes:
         """Produce for some seconds, and look for what is produced from ``measured_s`` on; the delays by store."""
         settings = self._settings
         with (
-            closing(HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s)) as hot,
+            closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache,
             closing(Database(settings.timescale_url)) as database,
         ):
             stores: dict[str, tuple[Waiting, Callable[[int], int]]] = {
-                "redis": (Waiting(), lambda window: _in_redis(hot, window)),
+                "redis": (Waiting(), lambda window: _in_redis(cache, window)),
                 "timescaledb": (Waiting(), lambda window: _in_database(database, window)),
             }
             began = time.monotonic()
@@ -140,8 +140,8 @@ class Probes:
         self._producer.poll(0)
 
 
-def _in_redis(hot: HotCopy, window: int) -> int:
-    found = hot.read("sign_up", window)
+def _in_redis(cache: CountCache, window: int) -> int:
+    found = cache.read("sign_up", window)
     return sum(tally.impressions for series, tally in found.items() if series.os == "probe")
 
 

@@ -1,4 +1,4 @@
-"""The hot copy on a real Redis: never more than the database, and equal to it in the end."""
+"""The cache on a real Redis: never more than the database, and equal to it in the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import pytest
 import redis
 
 from funnelwatch.deploy.embedded.ports import HOST
-from funnelwatch.schemas.counts import Series, Tally
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.validation import Limits
-from funnelwatch.sinks.redis import hot
-from funnelwatch.sinks.redis.hot import HotCopy
+from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.keys import counts_key
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
@@ -44,23 +43,23 @@ A = Series("f", "A", "iOS", "", "1")
 
 
 @pytest.fixture
-def copy(settings: Settings) -> Iterator[HotCopy]:
+def copy(settings: Settings) -> Iterator[CountCache]:
     """A whole, empty copy with an hour's horizon."""
-    copy = HotCopy(settings.redis_url, settings.redis_prefix, 3600)
+    copy = CountCache(settings.redis_url, settings.redis_prefix, 3600)
     copy.rebuild([], NOW)
     yield copy
     copy.clear()
     copy.close()
 
 
-def test_a_count_is_raised_and_never_lowered(copy: HotCopy) -> None:
+def test_a_count_is_raised_and_never_lowered(copy: CountCache) -> None:
     """A replay with smaller totals changes nothing, also where only one of the counts is smaller."""
     copy.write({(W0, *A): [5, 3, 1, 0, 2]}, NOW)
     copy.write({(W0, *A): [4, 9, 1, 0, 0]}, NOW)
-    assert copy.read("f", W0) == {A: Tally(5, 9, 1, 0, 2)}
+    assert copy.read("f", W0) == {A: CountRow(5, 9, 1, 0, 2)}
 
 
-def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: HotCopy) -> None:
+def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: CountCache) -> None:
     """After FLUSHALL of our keys a write is rejected and writes nothing; a rebuild makes it whole."""
     copy.write({(W0, *A): [5, 0, 0, 0, 0]}, NOW)
     copy.clear()
@@ -68,11 +67,11 @@ def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: HotCo
     with pytest.raises(IncompleteError):
         copy.write({(W0, *A): [6, 0, 0, 0, 0]}, NOW)
     assert copy.read("f", W0) == {}
-    assert copy.rebuild([(W0, A, Tally(6))], NOW) == 1
-    assert copy.read("f", W0) == {A: Tally(6)}
+    assert copy.rebuild([(W0, A, CountRow(6))], NOW) == 1
+    assert copy.read("f", W0) == {A: CountRow(6)}
 
 
-def test_windows_that_are_not_hot_are_neither_written_nor_kept(copy: HotCopy, settings: Settings) -> None:
+def test_windows_that_are_old_are_neither_written_nor_kept(copy: CountCache, settings: Settings) -> None:
     """A key lives until its window leaves the horizon; older windows are not written at all."""
     copy.write({(NOW - 3_700_000, *A): [1, 0, 0, 0, 0], (W0, *A): [1, 0, 0, 0, 0]}, NOW)
     assert copy.read("f", NOW - 3_700_000) == {}
@@ -82,9 +81,9 @@ def test_windows_that_are_not_hot_are_neither_written_nor_kept(copy: HotCopy, se
     assert 3400 <= left <= 3540
 
 
-def test_a_large_write_goes_in_bounded_calls(copy: HotCopy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """One window of thousands of series does not hold the server for long, and all of it arrives."""
-    monkeypatch.setattr(hot, "FIELDS_AT_ONCE", 100)
+    monkeypatch.setattr("funnelwatch.sinks.redis.cache.FIELDS_AT_ONCE", 100)
     sizes: list[int] = []
     real = copy._raise
 
@@ -100,12 +99,12 @@ def test_a_large_write_goes_in_bounded_calls(copy: HotCopy, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("text", ["", "a:b", '["x"]', "日本語", "\\", "*"])
-def test_odd_names_do_not_mix_up_series(copy: HotCopy, text: str) -> None:
+def test_odd_names_do_not_mix_up_series(copy: CountCache, text: str) -> None:
     """Colons, brackets and stars in names come back as they went."""
     odd = Series(text or "f", text, text, text, text)
     copy.write({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}, NOW)
-    assert copy.read(odd.funnel, W0)[odd] == Tally(1)
-    assert copy.read_many("f", [W0])[W0][A] == Tally(2)
+    assert copy.read(odd.funnel, W0)[odd] == CountRow(1)
+    assert copy.read_many("f", [W0])[W0][A] == CountRow(2)
 
 
 @pytest.fixture
@@ -123,12 +122,12 @@ class Counting:
     def __init__(self, settings: Settings, store: CountStore) -> None:
         self.settings = settings
         self.store = store
-        self.hot = self.hot_copy()
+        self.cache = self.cache()
         self.debt = CacheDebt()
         self.rebuild = CacheRebuild(
             settings=settings,
             source=CacheSource(Database(settings.timescale_url)),
-            hot=self.hot_copy(),
+            cache=self.cache(),
             debt=self.debt,
             assigned=lambda: {0: self.assigned},
         )
@@ -146,22 +145,22 @@ class Counting:
         self.aggregator = Aggregator(
             settings=settings,
             store=store,
-            hot=self.hot,
+            cache=self.cache,
             debt=self.debt,
             rewind=self.rewound.append,
             commit=lambda _: None,
             stopping=stopping,
         )
 
-    def hot_copy(self) -> HotCopy:
+    def cache(self) -> CountCache:
         """A copy with a connection of its own."""
         settings = self.settings
-        return HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+        return CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
 
     def close(self) -> None:
         """Let the connections go."""
         self.rebuild.close()
-        self.hot.close()
+        self.cache.close()
 
     def count(self, *fetches: PolledBatch) -> None:
         """Validate batches, count them together, and copy what Redis lacks if it answers."""
@@ -186,14 +185,14 @@ class Counting:
             PolledBatch(batches=[(self.assigned, RecordBatch(0, first, first + count, Records.of(records)))], **more)
         )
 
-    def in_redis(self) -> dict[Any, Tally]:
+    def in_redis(self) -> dict[Any, CountRow]:
         """What the copy shows of every window that the database has."""
-        shown: dict[Any, Tally] = {}
+        shown: dict[Any, CountRow] = {}
         for window in {window for window, _, _ in self.store.read(0, 2**45)}:
-            shown |= {(window, series): tally for series, tally in self.hot.read("sign_up", window).items()}
+            shown |= {(window, series): tally for series, tally in self.cache.read("sign_up", window).items()}
         return shown
 
-    def in_database(self) -> dict[Any, Tally]:
+    def in_database(self) -> dict[Any, CountRow]:
         """What is counted."""
         return {(window, series): tally for window, series, tally in self.store.read(0, 2**45)}
 
@@ -268,7 +267,7 @@ def test_totals_of_a_flush_whose_answer_was_lost_reach_the_copy(
 
 
 def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: Counting) -> None:
-    """A worker that died between database and Redis: the next one copies the hot windows when it is assigned."""
+    """A worker that died between database and Redis: the next one copies the recent windows when it is assigned."""
     counting.feed()
     other = CountStore(counting.store._database)
     series = Series("sign_up", "INPUT_NAME", "iOS", "", "1")

@@ -6,19 +6,19 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.sinks.redis.cache import CountCache, Outage
 from funnelwatch.sinks.redis.client import explain
-from funnelwatch.sinks.redis.hot import HotCopy, Outage
 from funnelwatch.sinks.timescale.counts import CountStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from funnelwatch.schemas.counts import Series, Tally
+    from funnelwatch.schemas.counts import CountRow, Series
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
 
-    Windows = Mapping[int, Mapping[Series, Tally]]
+    Windows = Mapping[int, Mapping[Series, CountRow]]
 
 MINUTE_MS = 60_000
 LEAST_MS = 2 * MINUTE_MS
@@ -34,7 +34,7 @@ WITHOUT_REDIS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hot:
+class CachedWindows:
     """The newest windows of one funnel.
 
     Attributes:
@@ -48,7 +48,7 @@ class Hot:
     fault: str | None = None
 
 
-class HotReader:
+class CacheReader:
     """Reads the newest windows; for one thread at a time."""
 
     def __init__(
@@ -57,13 +57,15 @@ class HotReader:
         database: Callable[[], AbstractContextManager[Database]],
         now_ms: Callable[[], int],
     ) -> None:
-        self._copy = HotCopy(settings.redis_url, settings.redis_prefix, settings.hot_horizon_s, settings.events_topic)
+        self._copy = CountCache(
+            settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic
+        )
         self._database = database
         self._now_ms = now_ms
-        self._kept: dict[tuple[str, int], tuple[float, Mapping[Series, Tally]]] = {}
-        self._instead: dict[str, tuple[float, Hot]] = {}
+        self._kept: dict[tuple[str, int], tuple[float, Mapping[Series, CountRow]]] = {}
+        self._instead: dict[str, tuple[float, CachedWindows]] = {}
 
-    def read(self, funnel: str, closed_through: int, window_ms: int) -> Hot:
+    def read(self, funnel: str, closed_through: int, window_ms: int) -> CachedWindows:
         """The windows of ``MOST_MS`` before ``closed_through``, and the open ones that there can be now.
 
         Raises:
@@ -74,7 +76,7 @@ class HotReader:
         if starts[0] >= self._copy.oldest(self._now_ms()):
             try:
                 if self._copy.is_whole(starts[0]):
-                    return Hot(self._from_redis(funnel, starts, closed_through - window_ms))
+                    return CachedWindows(self._from_redis(funnel, starts, closed_through - window_ms))
                 fault = "Redis is not complete; a worker that counts fills it again"
             except Outage as error:
                 self._copy.close()
@@ -97,15 +99,15 @@ class HotReader:
             self._kept[funnel, start] = now, tallies
         return {start: self._kept[funnel, start][1] for start in starts}
 
-    def _from_database(self, funnel: str, starts: list[int], fault: str | None) -> Hot:
-        read_at, kept = self._instead.get(funnel, (-WITHOUT_REDIS_S, Hot({})))
+    def _from_database(self, funnel: str, starts: list[int], fault: str | None) -> CachedWindows:
+        read_at, kept = self._instead.get(funnel, (-WITHOUT_REDIS_S, CachedWindows({})))
         if time.monotonic() - read_at < WITHOUT_REDIS_S:
             return kept
-        windows: dict[int, dict[Series, Tally]] = {start: {} for start in starts}
+        windows: dict[int, dict[Series, CountRow]] = {start: {} for start in starts}
         with self._database() as database:
             for start, series, tally in CountStore(database).read(starts[0], starts[-1] + 1, funnel):
                 windows[start][series] = tally
-        found = Hot(windows, from_database=True, fault=fault)
+        found = CachedWindows(windows, from_database=True, fault=fault)
         self._instead[funnel] = time.monotonic(), found
         return found
 

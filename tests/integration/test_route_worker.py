@@ -1,4 +1,4 @@
-"""The lane of a route over its queue in the database: attempts, results, what is given up, and what resolves."""
+"""The worker of a route over its queue in the database: attempts, results, dropped messages, and resolved alerts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from pydantic import PrivateAttr
 
 from funnelwatch.deploy.embedded.ports import HOST
-from funnelwatch.sinks.alerts import route_worker as lanes
+from funnelwatch.sinks.alerts import route_worker as route_workers
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
 from funnelwatch.sinks.alerts.receiver import Receiver, When
 from funnelwatch.sinks.alerts.route_worker import Backoff, RouteWorker
 from funnelwatch.sinks.alerts.routes import parse_routes
-from funnelwatch.sinks.timescale.notifications import LaneStore, NotificationQueue, Queued
+from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued, RouteStore
 from tests.alerts import alert
 from tests.slow_servers import mail_script, serving
 from tests.stack import wait_until
@@ -57,18 +57,18 @@ class Fake(Receiver):
 
 
 class World:
-    """Lanes of one route on one database."""
+    """Route workers of one route on one database."""
 
     def __init__(self, settings: Settings, connect: Callable[[], Database]) -> None:
         self.settings = settings
         self.queue = NotificationQueue(connect())
-        self.lanes: list[RouteWorker] = []
+        self.route_workers: list[RouteWorker] = []
 
-    def lane(self, route: Receiver, store: LaneStore | None = None) -> RouteWorker:
-        """A lane that the test moves on by itself."""
-        store = store or LaneStore(self.settings.timescale_url, route.name)
-        self.lanes.append(RouteWorker(route, store, now_ms, NO_PAUSE))
-        return self.lanes[-1]
+    def route_worker(self, route: Receiver, store: RouteStore | None = None) -> RouteWorker:
+        """A route worker that the test moves on by itself."""
+        store = store or RouteStore(self.settings.timescale_url, route.name)
+        self.route_workers.append(RouteWorker(route, store, now_ms, NO_PAUSE))
+        return self.route_workers[-1]
 
     def publish(self, message: dict[str, Any], noted_as: str | None = None) -> None:
         """Queue a message as the notifier does."""
@@ -85,11 +85,11 @@ class World:
 
 @pytest.fixture
 def world(settings: Settings, connect: Callable[[], Database]) -> Iterator[World]:
-    """A queue and its lanes, which are closed in the end."""
+    """A queue and its route_workers, which are closed in the end."""
     made = World(settings, connect)
     yield made
-    for lane in made.lanes:
-        lane.close()
+    for route_worker in made.route_workers:
+        route_worker.close()
 
 
 def fake(*, give_up_after_s: float = 60.0) -> Fake:
@@ -97,32 +97,32 @@ def fake(*, give_up_after_s: float = 60.0) -> Fake:
     return Fake(name="r").model_copy(update={"give_up_after": give_up_after_s})
 
 
-def steps(lane: RouteWorker, number: int = 6) -> None:
-    """Move a lane on."""
+def steps(route_worker: RouteWorker, number: int = 6) -> None:
+    """Move a route worker on."""
     for _ in range(number):
-        lane.step()
+        route_worker.step()
 
 
 def test_a_mail_server_that_is_slower_than_the_session_may_idle_gets_one_copy(
     settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lane keeps its route while it sends: the result is noted, and another notifier does not send the same."""
+    """A worker keeps its route while it sends: it notes the result, and no other notifier sends the same."""
     monkeypatch.setattr("funnelwatch.sinks.timescale.notifications.HELD_S", 1.5)
-    monkeypatch.setattr(lanes, "KEEP_EVERY_S", 0.2)
-    monkeypatch.setattr(lanes, "STANDBY_S", 0.1)
-    monkeypatch.setattr(lanes, "IDLE_S", 0.1)
+    monkeypatch.setattr(route_workers, "KEEP_EVERY_S", 0.2)
+    monkeypatch.setattr(route_workers, "STANDBY_S", 0.1)
+    monkeypatch.setattr(route_workers, "IDLE_S", 0.1)
     with serving(mail_script(0.4)) as slow:
         people = [f"{name}@example.com" for name in "abcde"]
         mail = {"host": HOST, "port": slow.port, "tls": "none", "from": "f@example.com", "to": people}
         [route] = parse_routes(json.dumps({"routes": [{"name": "r", "kind": "email", **mail}]}), "f", {})
-        both = [RouteWorker(route, LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE) for _ in range(2)]
+        both = [RouteWorker(route, RouteStore(settings.timescale_url, "r"), now_ms, NO_PAUSE) for _ in range(2)]
         world.publish(alert())
-        for lane in both:
-            lane.start()
+        for route_worker in both:
+            route_worker.start()
         wait_until(lambda: world.outcomes() == [("a-1", 0, "sent", 1)], "it is sent and noted")
-        for lane in both:
-            lane.stop()
-            lane.join()
+        for route_worker in both:
+            route_worker.stop()
+            route_worker.join()
     assert len(slow.requests) == 1
 
 
@@ -130,8 +130,8 @@ def test_a_lane_that_is_to_stop_does_not_wait_for_a_slow_receiver(
     settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attempt stays noted as under way, so that "resolved" is sent to who may have the message."""
-    monkeypatch.setattr(lanes, "TICK_S", 0.05)
-    monkeypatch.setattr(lanes, "STOP_S", 0.2)
+    monkeypatch.setattr(route_workers, "TICK_S", 0.05)
+    monkeypatch.setattr(route_workers, "STOP_S", 0.2)
     release, sending = threading.Event(), threading.Event()
 
     class Slow(Fake):
@@ -140,16 +140,16 @@ def test_a_lane_that_is_to_stop_does_not_wait_for_a_slow_receiver(
             assert release.wait(90)
             return DeliveryResult(Outcome.SENT, "at last")
 
-    lane = RouteWorker(Slow(name="r"), LaneStore(settings.timescale_url, "r"), now_ms, NO_PAUSE)
+    route_worker = RouteWorker(Slow(name="r"), RouteStore(settings.timescale_url, "r"), now_ms, NO_PAUSE)
     world.publish(alert())
-    lane.start()
+    route_worker.start()
     assert sending.wait(60)
-    lane.stop()
-    lane.join()
+    route_worker.stop()
+    route_worker.join()
     release.set()
     receiver = fake()
     world.publish(alert("resolved", sequence=1))
-    steps(world.lane(receiver), 2)
+    steps(world.route_worker(receiver), 2)
     assert receiver.got == [("a-1", 1, "resolved")]
 
 
@@ -159,17 +159,17 @@ def test_what_is_taken_without_an_answer_is_repeated_a_few_times_and_blocks_noth
     """Each repetition waits for its pause; after the last one the receiver is not bothered any more."""
     receiver = fake()
     receiver.answer(Outcome.UNANSWERED)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert(alert_id="a"))
-    steps(lane, 3)
+    steps(route_worker, 3)
     world.publish(alert(alert_id="b"))
-    steps(lane, 3)
+    steps(route_worker, 3)
     assert receiver.got == [("a", 0, "firing"), ("b", 0, "firing")]  # the pause of a is a minute
 
-    monkeypatch.setattr(lanes, "UNANSWERED_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(route_workers, "UNANSWERED_PAUSES_S", (0.0, 0.0, 0.0))
     receiver.answer(*[Outcome.UNANSWERED] * 100)
     world.publish(alert(alert_id="c"))
-    steps(lane, 20)
+    steps(route_worker, 20)
     assert receiver.got.count(("c", 0, "firing")) == 4
     assert world.outcomes() == [("a", 0, None, 1), ("b", 0, "sent", 1), ("c", 0, "unanswered", 4)]
 
@@ -177,7 +177,7 @@ def test_what_is_taken_without_an_answer_is_repeated_a_few_times_and_blocks_noth
 def test_a_result_is_noted_though_the_database_was_away_meanwhile(settings: Settings, world: World) -> None:
     """The receiver has the message: that the log did not hear of it is no reason to send it again."""
 
-    class Away(LaneStore):
+    class Away(RouteStore):
         failures = 3
 
         def note(self, result: Result) -> None:
@@ -188,12 +188,12 @@ def test_a_result_is_noted_though_the_database_was_away_meanwhile(settings: Sett
 
     receiver = fake()
     store = Away(settings.timescale_url, "r")
-    lane = world.lane(receiver, store)
+    route_worker = world.route_worker(receiver, store)
     world.publish(alert())
     for _ in range(3):
         with pytest.raises(psycopg.OperationalError):
-            lane.step()
-    steps(lane, 3)
+            route_worker.step()
+    steps(route_worker, 3)
     assert (len(receiver.got), store.failures) == (1, 0)
     assert world.outcomes() == [("a-1", 0, "sent", 1)]
 
@@ -205,7 +205,7 @@ def test_of_a_notifier_that_was_overtaken_only_that_it_has_sent_counts(
     settings: Settings, world: World, late: Outcome, outcome: str | None
 ) -> None:
     """Its result comes after another has begun an attempt of its own, which is not disturbed by a failure."""
-    slow, quick = LaneStore(settings.timescale_url, "r"), LaneStore(settings.timescale_url, "r")
+    slow, quick = RouteStore(settings.timescale_url, "r"), RouteStore(settings.timescale_url, "r")
     message = alert()
     world.publish(message)
     release, sending = threading.Event(), threading.Event()
@@ -216,7 +216,7 @@ def test_of_a_notifier_that_was_overtaken_only_that_it_has_sent_counts(
             assert release.wait(60)
             return DeliveryResult(late, "late")
 
-    frozen = world.lane(Frozen(name="r"), slow)
+    frozen = world.route_worker(Frozen(name="r"), slow)
     thread = threading.Thread(target=frozen.step)
     thread.start()
     assert sending.wait(60)
@@ -231,9 +231,9 @@ def test_a_bug_in_one_message_is_logged_once_and_final(world: World, caplog: pyt
     """The same message would fail again: no traceback a minute for a day, and the log of notifications shows it."""
     receiver = fake()
     receiver.answer(*[ValueError("Header values may not contain linefeed")] * 9)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert(rule="R\nFAKED 2026 log line"))
-    steps(lane)
+    steps(route_worker)
     assert world.outcomes() == [("a-1", 0, "rejected", 1)]
     assert len([record for record in caplog.records if record.exc_info]) == 1
     assert not [record for record in caplog.records if "\n" in record.getMessage()]
@@ -245,9 +245,9 @@ def test_a_route_that_is_down_is_logged_once_and_not_at_every_attempt(
     """A day's outage is a few lines; another reason is a line of its own."""
     receiver = fake()
     receiver.answer(*[Outcome.LATER] * 20)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert())
-    steps(lane, 20)
+    steps(route_worker, 20)
     assert len([record for record in caplog.records if "not now" in record.getMessage()]) == 1
     assert world.outcomes() == [("a-1", 0, None, 20)]
 
@@ -258,15 +258,15 @@ def test_an_alert_that_still_fires_is_sent_after_its_message_was_given_up(
     """The route is back after days: who is on call learns of what burns, and later that it is over."""
     receiver = fake(give_up_after_s=1e-6)
     receiver.answer(*[Outcome.LATER] * 2)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert())
-    steps(lane, 2)
+    steps(route_worker, 2)
     assert world.outcomes() == [("a-1", 0, "given_up", 2)]
 
-    monkeypatch.setattr(lanes, "TRY_AGAIN_S", 0.0)
-    steps(lane, 4)
+    monkeypatch.setattr(route_workers, "TRY_AGAIN_S", 0.0)
+    steps(route_worker, 4)
     world.publish(alert("resolved", sequence=1))
-    steps(lane, 3)
+    steps(route_worker, 3)
     assert receiver.got[2:] == [("a-1", 0, "firing"), ("a-1", 1, "resolved")]
     assert world.outcomes() == [("a-1", 0, "sent", 3), ("a-1", 1, "sent", 1)]
 
@@ -276,15 +276,15 @@ def test_that_it_resolved_is_not_sent_where_its_firing_never_arrived(
     world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
     """Given up or rejected, and over by the time the route is back: neither message is sent, and the log says it."""
-    monkeypatch.setattr(lanes, "TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr(route_workers, "TRY_AGAIN_S", 0.0)
     receiver = fake(give_up_after_s=1e-6)
     receiver.answer(outcome, outcome)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert())
-    steps(lane, 1 if outcome is Outcome.REJECTED else 2)
+    steps(route_worker, 1 if outcome is Outcome.REJECTED else 2)
     sent = len(receiver.got)
     world.publish(alert("resolved", sequence=1))
-    steps(lane)
+    steps(route_worker)
     assert len(receiver.got) == sent
     [(_, _, first, _), (_, _, second, attempts)] = world.outcomes()
     assert (first, second, attempts) == ("given_up" if outcome is Outcome.LATER else "rejected", "not_notified", 0)
@@ -294,15 +294,15 @@ def test_an_update_of_an_alert_whose_first_message_was_given_up_is_sent(world: W
     """Giving up one message is not giving up the alert: what is said later has its own time."""
     receiver = fake(give_up_after_s=1e-6)
     receiver.answer(*[Outcome.LATER] * 2)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert())
-    steps(lane, 2)
+    steps(route_worker, 2)
     world.publish(alert(sequence=1, reason="WORSENED"))
     world.publish(alert("resolved", sequence=2))
     world.publish(alert(alert_id="b", sequence=0))
-    steps(lane, 4)
+    steps(route_worker, 4)
     world.publish(alert(alert_id="b", sequence=1, reason="WORSENED"))
-    steps(lane, 3)
+    steps(route_worker, 3)
     assert receiver.got[2:] == [("b", 0, "firing"), ("b", 1, "firing")]
 
 
@@ -310,25 +310,25 @@ def test_that_it_resolved_is_sent_where_its_firing_may_have_arrived(world: World
     """Sent without an answer, or under way when its notifier was killed: somebody may wait for the end."""
     receiver = fake()
     receiver.answer(Outcome.UNANSWERED)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert(alert_id="a"))
-    steps(lane, 2)
+    steps(route_worker, 2)
     world.publish(alert("resolved", alert_id="a", sequence=1))
-    killed = LaneStore(world.settings.timescale_url, "r")
+    killed = RouteStore(world.settings.timescale_url, "r")
     world.publish(alert(alert_id="k"))
     assert killed.begin(alert(alert_id="k")) == 1
     killed.close()
     world.publish(alert("resolved", alert_id="k", sequence=1))
-    steps(lane)
+    steps(route_worker)
     assert sorted(receiver.got) == [("a", 0, "firing"), ("a", 1, "resolved"), ("k", 1, "resolved")]
 
 
 def test_a_route_that_wants_only_resolved_is_told_of_it(world: World) -> None:
     """Its filters keep every firing message away: that none was sent says nothing."""
     receiver = Fake(name="r", when=When(state=["resolved"]))
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.queue.queue(alert("resolved", sequence=1), [Queued("r")])
-    steps(lane, 2)
+    steps(route_worker, 2)
     assert receiver.got == [("a-1", 1, "resolved")]
 
 
@@ -336,26 +336,26 @@ def test_what_a_silence_or_a_filter_ends_is_not_sent_late(world: World) -> None:
     """The route was down while it fired; by now it is muted, or over where the route does not want to hear of that."""
     receiver = fake()
     receiver.answer(Outcome.LATER, Outcome.LATER)
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert(alert_id="muted"))
     world.publish(alert(alert_id="over"))
-    steps(lane, 2)
+    steps(route_worker, 2)
     world.publish(alert(alert_id="muted", sequence=1, silenced_by="3"), noted_as="silenced")
     world.publish(alert("resolved", alert_id="over", sequence=1), noted_as="filtered")
-    steps(lane)
+    steps(route_worker)
     world.publish(alert(alert_id="muted", sequence=2, reason="SILENCE_ENDED"))
-    steps(lane)
+    steps(route_worker)
     assert receiver.got[2:] == [("muted", 2, "firing")]
 
 
 def test_what_is_over_is_not_reminded_of(settings: Settings, world: World) -> None:
     """Also where the route's filters keep "resolved" away: Alertmanager would hear of it for ever."""
-    lane = world.lane(fake())
+    route_worker = world.route_worker(fake())
     for name in ("fires", "over"):
         world.publish(alert(alert_id=name))
-    steps(lane, 3)
+    steps(route_worker, 3)
     world.publish(alert("resolved", alert_id="over", sequence=1), noted_as="filtered")
-    store = LaneStore(settings.timescale_url, "r")
+    store = RouteStore(settings.timescale_url, "r")
     assert [one["alert_id"] for one in store.firing()] == ["fires"]
     store.close()
 
@@ -363,8 +363,8 @@ def test_what_is_over_is_not_reminded_of(settings: Settings, world: World) -> No
 def test_characters_that_no_database_keeps_do_not_stop_the_notifier(world: World) -> None:
     """NUL and half a surrogate pair in a label: replaced, queued and sent."""
     receiver = fake()
-    lane = world.lane(receiver)
+    route_worker = world.route_worker(receiver)
     world.publish(alert(labels={"a\0": "b\ud800"}))
-    steps(lane, 2)
+    steps(route_worker, 2)
     [row] = world.queue.recent(1, "r")
     assert (row["outcome"], row["alert"]["labels"]) == ("sent", {"a\ufffd": "b\ufffd"})

@@ -1,4 +1,4 @@
-"""The hot copy: the totals of recent windows, for readers that want them at once.
+"""The cache: the totals of recent windows, for readers that want them at once.
 
 It is a cache. After a flush is committed, the totals that the database returned are written here with a max-guard:
 counts only grow, so a replay or a slower worker cannot lower them. Redis being away stops nothing: a worker remembers
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.counts import Counts, Series, Tally
+from funnelwatch.schemas.counts import CountRow, Counts, Series
 from funnelwatch.sinks.redis.client import connect
 from funnelwatch.sinks.redis.keys import (
     TALLY_FIELDS,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.sinks.redis.client import Client
 
-    Read = Callable[[int, int, str], Iterable[tuple[int, Series, Tally]]]
+    Read = Callable[[int, int, str], Iterable[tuple[int, Series, CountRow]]]
 
 RAISE_COUNTS = (files(__package__) / "raise_counts.lua").read_text()
 PROBE = (files(__package__) / "probe.lua").read_text()
@@ -65,23 +65,23 @@ LOST, REPAIRED, CONTINUED, GAP = 0, -1, 1, 2
 """What the script of a write answers."""
 
 
-class HotCopy:
-    """Totals of the windows younger than the hot horizon; ``expire_s`` after a window's start its key goes.
+class CountCache:
+    """Totals of the windows younger than the recent horizon; ``expire_s`` after a window's start its key goes.
 
     For one thread, which may differ from call to call. The first use connects.
 
     Args:
         url: see ``funnelwatch.sinks.redis.client``.
         prefix: first part of every key.
-        hot_horizon_s: see the settings.
+        cache_horizon_s: see the settings.
         topic: the events topic, whose marks are kept; without one no marks are read.
     """
 
-    def __init__(self, url: str | SecretStr, prefix: str, hot_horizon_s: float, topic: str = "") -> None:
+    def __init__(self, url: str | SecretStr, prefix: str, cache_horizon_s: float, topic: str = "") -> None:
         self._url = url
         self._prefix = prefix
         self._topic = topic
-        self._horizon_ms = int(hot_horizon_s * 1000)
+        self._horizon_ms = int(cache_horizon_s * 1000)
         self._repairs = ""
 
     @cached_property
@@ -110,11 +110,11 @@ class HotCopy:
         self.client.register_script(PROBE)(keys=[probe_key(self._prefix)])
 
     def oldest(self, now_ms: int) -> int:
-        """Windows that start before this are not hot, ms."""
+        """Windows that start before this are not cache, ms."""
         return now_ms - self._horizon_ms
 
     def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
-        """Raise the counts of hot windows to these totals, then move marks on.
+        """Raise the counts of recent windows to these totals, then move marks on.
 
         Args:
             totals: by key.
@@ -193,7 +193,7 @@ class HotCopy:
         return _text(self.client.get(epoch_key(self._prefix)))
 
     def begin_copy(self, epoch: str) -> int:
-        """Begin a copy of all hot windows, its number; readers do without Redis until it has their windows.
+        """Begin a copy of all recent windows, its number; readers do without Redis until it has their windows.
 
         What is flushed from now on must be written by its flush; what was flushed before must be read after this.
         """
@@ -224,17 +224,17 @@ class HotCopy:
 
     def rebuild(
         self,
-        rows: Iterable[tuple[int, Series, Tally]],
+        rows: Iterable[tuple[int, Series, CountRow]],
         now_ms: int,
         counted: Callable[[], Iterable[tuple[int, str, int]]] = tuple,
     ) -> int:
-        """Copy all hot windows from the database at one go; what is there stays until it is raised.
+        """Copy all recent windows from the database at one go; what is there stays until it is raised.
 
         ``rows`` is read when the copy has begun, so that counts which are flushed meanwhile are written by their own
         flush.
 
         Args:
-            rows: the rows of the hot windows, read lazily.
+            rows: the rows of the recent windows, read lazily.
             now_ms: the wall clock.
             counted: asks the database for each partition's topic id and how far it is counted; asked before ``rows``.
 
@@ -272,19 +272,19 @@ class HotCopy:
             now_ms: the wall clock.
 
         Returns:
-            How many windows were hot; none where the copy is not whole, since whoever makes it whole reads it anew.
+            How many windows were cache; none where the copy is not whole, since whoever makes it whole reads it anew.
 
         Raises:
             redis.RedisError: an outage; to be repeated.
         """
         if not self.client.exists(epoch_key(self._prefix)):
             return 0
-        hot = [(funnel, start) for funnel, start in windows if start >= self.oldest(now_ms)]
+        recent = [(funnel, start) for funnel, start in windows if start >= self.oldest(now_ms)]
         self._repairs = str(self.client.incr(repairs_key(self._prefix)))
-        for funnel, start in hot:
+        for funnel, start in recent:
             self._set(funnel, start, _totals(read(start, start + 1, funnel)), now_ms)
             self.write(_totals(read(start, start + 1, funnel)), now_ms)
-        return len(hot)
+        return len(recent)
 
     def _set(self, funnel: str, start: int, totals: Counts, now_ms: int) -> None:
         name = counts_key(self._prefix, funnel, start)
@@ -315,17 +315,17 @@ class HotCopy:
             self.client.delete(key)
 
     def is_whole(self, from_ms: int | None = None) -> bool:
-        """Whether every window that starts from here on, ms, is complete; by default every hot one.
+        """Whether every window that starts from here on, ms, is complete; by default every cache one.
 
         Not while a copy of them is under way, nor while a worker still owes what it could not write.
         """
         return self.state().is_whole(self.oldest(wall_clock_ms()) if from_ms is None else from_ms)
 
-    def read(self, funnel: str, window_ms: int) -> dict[Series, Tally]:
-        """The tallies of one window; empty where it is not hot or has no counts."""
+    def read(self, funnel: str, window_ms: int) -> dict[Series, CountRow]:
+        """The tallies of one window; empty where it is not cache or has no counts."""
         return _tallies(funnel, self.client.hgetall(counts_key(self._prefix, funnel, window_ms)))
 
-    def read_many(self, funnel: str, windows: list[int]) -> dict[int, dict[Series, Tally]]:
+    def read_many(self, funnel: str, windows: list[int]) -> dict[int, dict[Series, CountRow]]:
         """The tallies of several windows, in one round trip."""
         pipeline = self.client.pipeline(transaction=False)
         for window in windows:
@@ -341,7 +341,7 @@ class HotCopy:
             client.close()
 
 
-def _totals(rows: Iterable[tuple[int, Series, Tally]]) -> Counts:
+def _totals(rows: Iterable[tuple[int, Series, CountRow]]) -> Counts:
     return {(window, *series): list(tally) for window, series, tally in rows}
 
 
@@ -349,9 +349,9 @@ def _text(value: bytes | str | None) -> str:
     return value.decode() if isinstance(value, bytes) else value or ""
 
 
-def _tallies(funnel: str, fields: Mapping[bytes | str, bytes | str]) -> dict[Series, Tally]:
+def _tallies(funnel: str, fields: Mapping[bytes | str, bytes | str]) -> dict[Series, CountRow]:
     counts: dict[Series, dict[str, int]] = {}
     for field, count in fields.items():
         series, name = parse_field(funnel, _text(field))
         counts.setdefault(series, {})[name] = int(count)
-    return {series: Tally(**named) for series, named in counts.items()}
+    return {series: CountRow(**named) for series, named in counts.items()}

@@ -56,15 +56,15 @@ FROM alerts WHERE alert ->> 'funnel' = 'many'
 def many(plain: Database) -> Iterator[Database]:
     """36,000 messages of 12,000 alerts, of which ten fire; all were sent on one route."""
     with plain.transaction() as cursor:
-        cursor.execute("TRUNCATE alerts, alert_summaries, notifications, told_alerts")  # what other tests left
+        cursor.execute("TRUNCATE alerts, alert_summaries, notifications, notified_alerts")  # what other tests left
         cursor.execute(cast("Any", FILL), {"alert": json.dumps(alert()), "now": LATER, "alerts": ALERTS})
         cursor.execute(cast("Any", FILL_LOG))
     with plain.outside_transaction() as cursor:
-        for table in ("alerts", "alert_summaries", "notifications", "told_alerts"):
+        for table in ("alerts", "alert_summaries", "notifications", "notified_alerts"):
             cursor.execute(cast("Any", f"VACUUM ANALYZE {table}"))
     yield plain
     with plain.transaction() as cursor:
-        cursor.execute("TRUNCATE alerts, alert_summaries, notifications, told_alerts")
+        cursor.execute("TRUNCATE alerts, alert_summaries, notifications, notified_alerts")
 
 
 def scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -87,8 +87,8 @@ ANY = dict.fromkeys(("funnel", "step", "os", "browser", "app_version", "rule", "
 @pytest.mark.parametrize(
     ("query", "parameters", "found"),
     [
-        ("withheld_alerts", {"funnel": "many"}, 5),
-        ("withheld_alerts", {"funnel": "none"}, 0),
+        ("muted_alerts", {"funnel": "many"}, 5),
+        ("muted_alerts", {"funnel": "none"}, 0),
         ("board_alerts", {"funnel": "many", "from_ms": LATER - DAY_MS, "limit": 50}, 50),
         ("board_alerts", {"funnel": "none", "from_ms": LATER - DAY_MS, "limit": 50}, 0),
         ("board_messages", {}, 1),
@@ -101,7 +101,7 @@ ANY = dict.fromkeys(("funnel", "step", "os", "browser", "app_version", "rule", "
             {**ANY, "funnel": "many", "limit": 20, "current": True, "since_ms": None, "until_ms": None},
             20,
         ),
-        ("told_firing", {"route": "many"}, 10),
+        ("notified_firing", {"route": "many"}, 10),
         ("supersede", {"route": "many"}, 0),
         ("next_notification", {"route": "many"}, 0),
         ("waiting_notifications", {}, 0),
@@ -140,7 +140,7 @@ def test_summaries_say_what_the_messages_say(many: Database) -> None:
         assert cursor.fetchall() == [{"wrong": 0}]
         cursor.execute(
             "SELECT count(*)::int AS told, count(*) FILTER (WHERE firing)::int AS firing, min(sequence) AS sequence "
-            "FROM told_alerts WHERE route = 'many'"
+            "FROM notified_alerts WHERE route = 'many'"
         )
         assert cursor.fetchall() == [{"told": ALERTS, "firing": 10, "sequence": 2}]
 
@@ -190,7 +190,7 @@ def test_what_ended_long_ago_is_deleted_and_what_fires_is_kept(either: Database,
     forget_alerts(either, NOW, 40, 7)
     assert left(either, "alerts", funnel) == [("fires", 0), ("late", 0), ("late", 1), ("unsaid", 0)]
     assert left(either, "notifications", funnel) == [("fires", 0), ("late", 0), ("waits", 0)]
-    assert left(either, "told_alerts", funnel) == [("fires", 0), ("late", 0)]
+    assert left(either, "notified_alerts", funnel) == [("fires", 0), ("late", 0)]
     assert store.states(funnel) == ['{"n": 1}']
     forget_alerts(either, NOW, 40, 7)
     assert left(either, "alerts", funnel) == [("fires", 0), ("late", 0), ("late", 1), ("unsaid", 0)]

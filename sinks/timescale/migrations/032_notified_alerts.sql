@@ -1,18 +1,18 @@
 -- The last message of each alert that a route has sent, or may have, so that the alerts that fire there are found without
 -- sorting the log.
 
-CREATE TABLE told_alerts (
+CREATE TABLE notified_alerts (
     route text NOT NULL,
     alert_id text NOT NULL,
     sequence integer NOT NULL,
     firing boolean NOT NULL,
     PRIMARY KEY (route, alert_id)
 );
-CREATE INDEX told_alerts_firing ON told_alerts (route, alert_id) WHERE firing;
-COMMENT ON TABLE told_alerts IS 'The number of the last message of an alert that a route has sent, or may have, and whether the alert fires as far as the receiver can know. Kept by a trigger on notifications.';
+CREATE INDEX notified_alerts_firing ON notified_alerts (route, alert_id) WHERE firing;
+COMMENT ON TABLE notified_alerts IS 'The number of the last message of an alert that a route has sent, or may have, and whether the alert fires as far as the receiver can know. Kept by a trigger on notifications.';
 
 -- perhaps_notified comes with migration 040; the function is looked into when it is first called.
-CREATE FUNCTION note_told_alert() RETURNS trigger
+CREATE FUNCTION note_notified_alert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
     told record;
@@ -36,9 +36,9 @@ BEGIN
     ORDER BY n.sequence DESC
     LIMIT 1;
     IF told.sequence IS NULL THEN
-        DELETE FROM told_alerts WHERE route = new.route AND alert_id = new.alert_id;
+        DELETE FROM notified_alerts WHERE route = new.route AND alert_id = new.alert_id;
     ELSE
-        INSERT INTO told_alerts AS t (route, alert_id, sequence, firing)
+        INSERT INTO notified_alerts AS t (route, alert_id, sequence, firing)
         VALUES (new.route, new.alert_id, told.sequence, coalesce(told.firing, false))
         ON CONFLICT (route, alert_id) DO UPDATE SET sequence = excluded.sequence, firing = excluded.firing
         WHERE (t.sequence, t.firing) IS DISTINCT FROM (excluded.sequence, excluded.firing);
@@ -46,18 +46,18 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION note_told_alert IS 'Keeps told_alerts.';
+COMMENT ON FUNCTION note_notified_alert IS 'Keeps notified_alerts.';
 
-CREATE TRIGGER note_told_alert AFTER INSERT OR UPDATE ON notifications
-FOR EACH ROW EXECUTE FUNCTION note_told_alert();
+CREATE TRIGGER note_notified_alert AFTER INSERT OR UPDATE ON notifications
+FOR EACH ROW EXECUTE FUNCTION note_notified_alert();
 
 DO $$
 BEGIN
-    EXECUTE format('ALTER FUNCTION note_told_alert() SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION note_notified_alert() SET search_path = %I, pg_temp', current_schema());
 END
 $$;
 
-INSERT INTO told_alerts (route, alert_id, sequence, firing)
+INSERT INTO notified_alerts (route, alert_id, sequence, firing)
 SELECT DISTINCT ON (route, alert_id) route, alert_id, sequence, coalesce(alert ->> 'state', '') = 'firing'
 FROM notifications
 WHERE outcome = 'sent'
