@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# What funnelwatch needs to run, and what its tests need as well.
+RUNTIME := $(VENV)/.runtime
 INSTALLED := $(VENV)/.installed
 # What funnelwatch is measured against, in an environment of its own.
 PEERS := .venv-peers
@@ -15,7 +17,7 @@ PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
 
-demo: $(INSTALLED)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help")
+demo: $(RUNTIME)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help")
 	@$(BIN)/funnelwatch demo $(ARGS)
 
 test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
@@ -61,28 +63,46 @@ bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estima
 bench-backtest: $(INSTALLED)  ## what a backtest costs: a year of 24 series in windows of a minute (ARGS="90")
 	$(BIN)/python -m tests.bench.backtest $(ARGS)
 
-check: $(INSTALLED)  ## format, lint and types, as CI does
+check: $(INSTALLED)  ## format, lint, types and the direction of imports, as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)  ## bring the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The lock holds hashes for every platform and no address of an index. uv makes it; pip installs it.
+# The locks hold hashes for every platform and no address of an index. uv makes them; pip installs them.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(INSTALLED)  ## choose the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--upgrade --extra dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --upgrade --extra all pyproject.toml --output-file requirements.lock
+	$(COMPILE) --upgrade --extra all --group test --constraint requirements.lock pyproject.toml --output-file requirements-test.lock
+	$(COMPILE) --extra collector --extra worker --extra board --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
+	$(COMPILE) --group build --no-deps --constraint requirements-test.lock pyproject.toml --output-file deploy/build.lock
 
-$(INSTALLED): requirements.lock tests/datasets.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another 3.11 with PYTHON=…" >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made: apt install python3.11-venv" >&2; rm -rf $(VENV); exit 1; }
-	@echo "installing what requirements.lock names …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/datasets.lock
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another from 3.11 on with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made: apt install python3.11-venv" >&2; rm -rf $(VENV); exit 1; }
+
+# A line for each package, so that it is seen to go on.
+INSTALL = install() { \
+	total=$$(grep -c '^[a-z].*==' $$1); echo "installing up to $$total packages of $$1 into $(VENV) …"; \
+	{ $(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes --requirement $$1 || touch $(VENV)/.failed; } 2>&1 \
+	| awk -v total=$$total '/^Collecting/ { printf "  %d/%d %s\n", ++n, total, $$2; fflush(); next } \
+		/^Installing collected/ { print "  unpacking …"; fflush(); next } /^(ERROR|error|    ERROR)/ { print > "/dev/stderr" }'; \
+	if [ -e $(VENV)/.failed ]; then rm -f $(VENV)/.failed; echo "the packages of $$1 could not be installed" >&2; exit 1; fi; }; install
+
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
+	@$(INSTALL) requirements.lock
+	@$(INSTALL) deploy/build.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(INSTALLED): requirements-test.lock tests/datasets.lock $(RUNTIME)
+	@$(INSTALL) requirements-test.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/datasets.lock
 	@touch $@
 
 $(PEERS)/.installed: tests/bench/peers.lock

@@ -281,3 +281,8 @@ def _redacted_address(found: re.Match[str]) -> str:
 def error_text(error: BaseException) -> str:
     """An error's text in one line without its secrets; its type's name where it has none."""
     return redacted(" ".join(str(error).split())) or type(error).__name__
+
+
+def error_clause(error: BaseException) -> str:
+    """As `error_text`, without a closing full stop: a sentence may go on after it."""
+    return error_text(error).rstrip(".")

@@ -103,7 +103,7 @@ class Servers:
     def failed(self, what: str, error: Exception) -> None:
         """Note that a task failed because a server is away, and log the outage now and then."""
         self.on_failure(what)
-        now, server, text = self._monotonic(), server_of(error, what), one_line(error)
+        now, server, text = self._monotonic(), server_of(error, what), _error_text(error)
         with self._lock:
             outage = self._outages.get(server)
             if outage is not None:
@@ -166,7 +166,7 @@ def _waiting(outage: _Outage, server: str) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def one_line(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """An error's text without secrets and line breaks; its type where it has no text."""
     if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
         return redacted(str(error.args[0].str()))

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from funnelwatch.format import clock, percent, printable
-from funnelwatch.schemas.times import iso
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TIMES = ("window_start", "window_end", "started_at")
 COLOURS = {"firing": "red", "resolved": "green"}
-
-
-def with_iso_times(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """The alert with its times as ISO 8601 UTC instead of milliseconds."""
-    return {name: iso(value) if name in TIMES else value for name, value in alert.items()}
 
 
 def as_text(alert: Mapping[str, Any]) -> str:

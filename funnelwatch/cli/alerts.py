@@ -10,10 +10,11 @@ import click
 from click.core import ParameterSource
 
 from funnelwatch.alert_rules.watchdog import is_heartbeat
-from funnelwatch.cli.alert_view import as_text, with_iso_times
+from funnelwatch.cli.alert_view import as_text
 from funnelwatch.cli.current import overall, warning
 from funnelwatch.cli.faults import clear_faults, opened
 from funnelwatch.producers.kafka.topic_reader import TopicReader
+from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.alerts import AlertStore

@@ -1,46 +1,123 @@
-"""``funnelwatch``: one command group, each command in a module of its own that is imported when it is asked for."""
+"""``funnelwatch``: one command group, each command in a module of its own that is imported when it runs.
+
+Help of the group imports nothing but click: the table holds the summary of each command, and a test compares both.
+"""
 
 from __future__ import annotations
 
 import importlib
 import io
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from pydantic import ValidationError
 
-from funnelwatch.schemas import redacted_output
-from funnelwatch.schemas.redaction import redacted
-from funnelwatch.schemas.settings import explain
+from funnelwatch.cli.extras import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+class Entry(NamedTuple):
+    """A command.
+
+    Attributes:
+        where: ``module:attribute`` below this package.
+        extra: the extra that holds the command's packages; empty where the base is enough.
+        summary: the first sentence of its help.
+    """
+
+    where: str
+    extra: str
+    summary: str
+
+
 COMMANDS = {
-    "up": "stack:up",
-    "status": "stack:status",
-    "down": "stack:down",
-    "doctor": "doctor:doctor",
-    "demo": "demo:demo",
-    "worker": "worker:worker",
-    "simulate": "simulate:simulate",
-    "produce": "produce:produce",
-    "board": "board:board",
-    "collector": "collector:collector",
-    "collector-key": "collector:collector_key",
-    "rate": "rate:rate",
-    "metrics": "metrics:metrics",
-    "alerts": "alerts:alerts",
-    "rules": "rules:rules",
-    "silence": "silence:silence",
-    "notify": "notify:notify",
-    "exporter": "exporter:exporter",
-    "bridge": "bridge:bridge",
-    "dead-letters": "dead_letters:dead_letters",
-    "rebuild": "rebuild:rebuild",
+    "demo": Entry(
+        "demo:demo", "all", "See the whole pipeline at work: history, live traffic, an incident, its alert, recovery."
+    ),
+    "up": Entry(
+        "stack:up", "embedded", "Start Kafka, PostgreSQL and Redis on this machine; what runs already is kept."
+    ),
+    "status": Entry(
+        "stack:status",
+        "embedded",
+        "Tell what the embedded stack runs, where, and why that; exit code 3 if something is down.",
+    ),
+    "down": Entry(
+        "stack:down",
+        "embedded",
+        "End the embedded stack; its data stay, except for Tansu's topics, which are in memory.",
+    ),
+    "doctor": Entry(
+        "doctor:doctor", "all", "Check settings, services, workers, data folder and programs, and say what to do."
+    ),
+    "worker": Entry(
+        "worker:worker", "worker", "Run stream workers: count events, close windows, judge them, publish alerts."
+    ),
+    "simulate": Entry(
+        "simulate:simulate",
+        "worker",
+        "Produce the events of a simulated sign-up funnel: seasons, platforms, retries, incidents; seeded.",
+    ),
+    "produce": Entry(
+        "produce:produce",
+        "worker",
+        "Produce the events of files: JSON Lines or CSV, plain or gzip; - is stdin.",
+    ),
+    "board": Entry(
+        "board:board", "board", "Serve the board, a page that shows the funnel live, and the query API (docs/api.md)."
+    ),
+    "collector": Entry(
+        "collector:collector",
+        "collector",
+        "Take events over HTTP, from browsers, phones, other languages, Telegraf and InfluxDB clients.",
+    ),
+    "collector-key": Entry(
+        "collector:collector_key", "collector", "Make an API key for the collector: shown once, kept as a hash."
+    ),
+    "rate": Entry(
+        "rate:rate",
+        "worker",
+        "Tell the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).",
+    ),
+    "metrics": Entry(
+        "metrics:metrics",
+        "worker",
+        "Tell what the counters and timers beside the funnel came to: one of them, or all.",
+    ),
+    "alerts": Entry("alerts:alerts", "worker", "Show alerts, oldest first; times are UTC."),
+    "rules": Entry(
+        "rules:rules", "worker", "Check and test alert rules, hold them against history, and see which are used."
+    ),
+    "silence": Entry("silence:silence", "worker", "Mute alerts that are known, for a time."),
+    "notify": Entry(
+        "notify:notify",
+        "worker",
+        "Tell people and their systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.",
+    ),
+    "exporter": Entry(
+        "exporter:exporter",
+        "worker",
+        "Show funnel counts to Prometheus at /metrics: counters, histograms of durations, current rates.",
+    ),
+    "bridge": Entry(
+        "bridge:bridge",
+        "collector",
+        "Take over what other apps count at their /metrics into funnel events and counters (docs/prometheus.md).",
+    ),
+    "dead-letters": Entry(
+        "dead_letters:dead_letters",
+        "worker",
+        "Show what was rejected and why, and produce it again once the reason is mended.",
+    ),
+    "rebuild": Entry(
+        "rebuild:rebuild",
+        "worker",
+        "Make again what can be made from what is kept: counts from the topic, the cache from the counts.",
+    ),
 }
-"""Command name to ``module:attribute`` below this package, in the order in which help lists them."""
+"""The commands, in the order in which help lists them."""
 
 
 class Commands(click.Group):
@@ -51,21 +128,54 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
+        """The command of that name, imported now.
+
+        Raises:
+            MissingExtraError: its packages are not installed.
+        """
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(f"funnelwatch.cli.{module}"), attribute)
+        module, attribute = COMMANDS[cmd_name].where.split(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(f"funnelwatch.cli.{module}"), attribute)
+        except ModuleNotFoundError as error:
+            _explain(error, cmd_name)
+            raise
         mark_blocks(command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was asked for; from here on no log line and no traceback shows a secret."""
+        importlib.import_module("funnelwatch.schemas.redacted_output").install()
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for; no message of an error shows a secret."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.message = redacted(error.message)
+            error.message = _redacted(error.message)
             raise
+        except ModuleNotFoundError as error:
+            _explain(error, ctx.invoked_subcommand or "")
+            raise
+
+
+def _explain(error: ModuleNotFoundError, command: str) -> None:
+    """Raise the error that names the extra, where a package of an extra is missing."""
+    if command in COMMANDS and (found := missing_extra(error, command, COMMANDS[command].extra)):
+        raise found from None
+
+
+def _redacted(text: str) -> str:
+    return str(importlib.import_module("funnelwatch.schemas.redaction").redacted(text))
 
 
 def mark_blocks(command: click.Command) -> None:
@@ -86,17 +196,18 @@ def cli() -> None:
 
 def run(args: Sequence[str] | None = None) -> None:
     """Run a command; a wrong setting is one clear line and exit code 2, not a traceback."""
-    redacted_output.install()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not in UTF-8 shows ? for a bar
     try:
         cli.main(args=args, prog_name="funnelwatch")
-    except ValidationError as error:
-        for fault in explain(error):
-            click.echo(f"Error: {fault}", err=True)
-        sys.exit(2)
     except UnicodeEncodeError as error:
         if error.reason != "surrogates not allowed":
             raise
-        click.echo(f"Error: {redacted(repr(error.object))} is no text in UTF-8", err=True)
+        click.echo(f"Error: {_redacted(repr(error.object))} is no text in UTF-8", err=True)
+        sys.exit(2)
+    except ValueError as error:
+        if type(error).__name__ != "ValidationError":  # pydantic's own is not imported for help
+            raise
+        for fault in importlib.import_module("funnelwatch.schemas.settings").explain(error):
+            click.echo(f"Error: {fault}", err=True)
         sys.exit(2)

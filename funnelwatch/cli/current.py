@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from funnelwatch.cli.faults import one_line
 from funnelwatch.schemas.freshness import Why, stale_after_ms
+from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 
@@ -25,7 +25,7 @@ def pipeline_line(settings: Settings) -> str:
             return "not started: no worker has run on this database yet (`funnelwatch worker`)"
         found = overall(database, settings)
     except psycopg.Error as error:
-        return f"unknown: {one_line(error)}"
+        return f"unknown: {error_clause(error)}"
     finally:
         database.close()
     return f"{found.state}: {found.message}"

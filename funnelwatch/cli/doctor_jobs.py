@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import psycopg
 
 from funnelwatch.cli.doctor_services import Finding
-from funnelwatch.cli.faults import one_line
 from funnelwatch.format import lasting
+from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.jobs import ENOUGH_BACKGROUND, REFRESH, JobState, read_jobs, read_worker_processes
 
@@ -45,7 +45,7 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
     except psycopg.errors.UndefinedTable:
         return  # another finding says that there are no tables yet
     except psycopg.Error as error:
-        message = f"unknown: the jobs of TimescaleDB cannot be read: {one_line(error)}"
+        message = f"unknown: the jobs of TimescaleDB cannot be read: {error_clause(error)}"
         yield Finding("database jobs", "warning", message, "Ask as the user of the workers.")
     finally:
         database.close()

@@ -15,7 +15,7 @@ from funnelwatch.producers.kafka.topics import KafkaUnreachable
 from funnelwatch.query import rates
 from funnelwatch.schemas.codec import RegistryUnavailable
 from funnelwatch.schemas.funnels import FunnelsFileError
-from funnelwatch.schemas.redaction import error_text, shown, shown_brokers
+from funnelwatch.schemas.redaction import error_clause, shown, shown_brokers
 from funnelwatch.schemas.times import parse_span_ms
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.timescale.database import Database
@@ -76,12 +76,12 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise click.ClickException(
-            f"{database} does not let this user do that: {one_line(error)}. Use a user that may (docs/running.md)"
+            f"{database} does not let this user do that: {error_clause(error)}. Use a user that may (docs/running.md)"
         ) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise click.ClickException(
-            f"{database} takes no writes now: {one_line(error)}. It is a replica, or an administrator has made it read "
-            f"only; name the primary in {variable}, or try again later"
+            f"{database} takes no writes now: {error_clause(error)}. It is a replica, or an administrator "
+            f"made it read only; name the primary in {variable}, or try again later"
         ) from error
     except psycopg.Error as error:
         raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
@@ -101,7 +101,7 @@ def clear_faults(settings: Settings) -> Iterator[None]:
 def database_fault(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
     """One line on an error of the database: what it means, in whose words, and what to do; see ``explain_database``."""
     what, advice = explain_database(error, variable)
-    return f"{what}: {one_line(error)}. {advice}"
+    return f"{what}: {error_clause(error)}. {advice}"
 
 
 def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
@@ -111,7 +111,7 @@ def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
         error: as psycopg raised it; one that the server has sent has an SQLSTATE.
         variable: names the database.
     """
-    state, words = error.sqlstate or "", one_line(error)
+    state, words = error.sqlstate or "", error_clause(error)
     for prefix, found in REJECTIONS.items():
         if state.startswith(prefix):
             return found
@@ -143,8 +143,3 @@ def moment_ms(text: str, now_ms: int) -> int:
         return rates.moment_ms(text, now_ms)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-
-
-def one_line(error: Exception) -> str:
-    """An error's text without secrets, line breaks and closing full stop."""
-    return error_text(error).rstrip(".")

@@ -12,12 +12,13 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.cli.faults import moment_ms, one_line, opened
+from funnelwatch.cli.faults import moment_ms, opened
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
 from funnelwatch.format import clock, console, printable
 from funnelwatch.query.rates import BadQueryError, whole_range
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso
 from funnelwatch.sinks.redis.cache import CountCache
@@ -170,7 +171,7 @@ def _repair_cache(settings: Settings, database: Database, found: Repair) -> int:
             return cache.repair(affected, store.read, now_ms())
         except (redis.RedisError, IncompleteError, KeyboardInterrupt) as error:
             raise click.ClickException(
-                f"the counts in the database are right now, but the cache in Redis is not yet ({one_line(error)}): "  # type: ignore[arg-type]
+                f"the counts in the database are right now, but the cache in Redis is not yet ({error_clause(error)}): "
                 "run the same command again"
             ) from error
 

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from funnelwatch.cli.faults import one_line
 from funnelwatch.schemas.process_metrics import process_registry
+from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.redis.client import connect, explain
 from funnelwatch.web.pool import BusyError
 
@@ -105,7 +105,7 @@ def _fault_of_database(request: Request) -> str | None:
     try:
         request.app.state.pool.run(lambda database: database.query("window_length"))
     except (psycopg.Error, BusyError) as error:
-        return one_line(error)
+        return error_clause(error)
     return None
 
 

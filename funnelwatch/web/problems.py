@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from funnelwatch.cli.faults import one_line
 from funnelwatch.query.rates import BadQueryError, NothingThereError
 from funnelwatch.schemas.funnels import FunnelsFileError
+from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.web.pool import BusyError
 
@@ -127,7 +127,7 @@ def _outage(error: Exception) -> str:
         case psycopg.errors.UndefinedTable():
             return "the database has no tables of funnelwatch yet; a worker makes them when it starts"
         case psycopg.errors.InsufficientPrivilege():
-            return f"the database does not let this server read: {one_line(error)}"
+            return f"the database does not let this server read: {error_clause(error)}"
         case psycopg.OperationalError() if (error.sqlstate or "")[:2] in {"40", "53", "55"}:
             return "the database is busy; ask again in a moment"
         case _ if is_outage(error):

