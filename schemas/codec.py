@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fastavro import schemaless_reader, schemaless_writer
 from fastavro.read import SchemaResolutionError
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.files import SCHEMAS, history, plain, single_object_fingerprint
 from funnelwatch.schemas.fit import misfit
 from funnelwatch.schemas.registry import Registry, RegistryRejected, RegistryUnavailable, UnknownSchemaId
@@ -59,7 +60,7 @@ class Reason(StrEnum):
     TRAILING_BYTES = "TRAILING_BYTES"
 
 
-class Undecodable(Exception):  # noqa: N818 - a verdict on the bytes, not a fault of the program
+class Undecodable(FunnelwatchError):  # noqa: N818 - a verdict on the bytes, not a fault of the program
     """These bytes are no record of the schema and never will be: they belong into the dead letters.
 
     Attributes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow
+from funnelwatch.schemas.errors import FunnelwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ DAY_MS = 86_400_000
 LONGEST_WINDOW_MS = DAY_MS
 
 
-class WindowLengthError(ValueError):
+class WindowLengthError(FunnelwatchError, ValueError):
     """The length of the windows cannot be told from their starts, or does not fit them."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.plain_values import a_text
 from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml
 
@@ -26,7 +27,7 @@ Funnels = Mapping[str, tuple[str, ...]]
 BUILT_IN: Funnels = {"sign_up": SIGN_UP}
 
 
-class FunnelsFileError(ValueError):
+class FunnelsFileError(FunnelwatchError, ValueError):
     """The funnels file cannot be used; the message names the file, what is wrong and what would be right."""
 
 
@@ -54,7 +55,7 @@ def load_funnels(path: Path | None) -> Funnels:
         raise FunnelsFileError(f"{where}: {fault.what}; right would be {fault.right}") from None
 
 
-class _FaultError(Exception):
+class _FaultError(FunnelwatchError):
     """A fault at a place of the file."""
 
     def __init__(self, loc: Sequence[str | int], what: str, right: str) -> None:

@@ -10,6 +10,8 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -85,7 +87,7 @@ HARMLESS = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", "PLAIN", "GSSAPI",
 """Values that a message may contain."""
 
 
-class KafkaConfigError(ValueError):
+class KafkaConfigError(FunnelwatchError, ValueError):
     """A property cannot be used; the message names it in a sentence, without its value."""
 
 

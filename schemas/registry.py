@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import know_address, revealed, shown
 from funnelwatch.schemas.web_client import Unanswered, ask, without_login
 
@@ -44,15 +45,15 @@ UNKNOWN_KEPT = 1024
 """At most this many unknown ids are remembered."""
 
 
-class RegistryUnavailable(Exception):  # noqa: N818 - the project's word for it, like Undecodable
+class RegistryUnavailable(FunnelwatchError):  # noqa: N818 - the project's word for it, like Undecodable
     """The schema registry cannot be asked now (network, 5xx, rights); pause and try again."""
 
 
-class RegistryRejected(ValueError):  # noqa: N818 - likewise
+class RegistryRejected(FunnelwatchError, ValueError):  # noqa: N818 - likewise
     """The registry does not take a schema, for instance because it is incompatible with the subject's last one."""
 
 
-class UnknownSchemaId(LookupError):  # noqa: N818 - likewise
+class UnknownSchemaId(FunnelwatchError, LookupError):  # noqa: N818 - likewise
     """The registry has no schema of that id, or none that is Avro."""
 
 

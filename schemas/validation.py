@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,7 +56,7 @@ class RejectionReason(StrEnum):
     NOT_STORED = "NOT_STORED"
 
 
-class RejectedError(ValueError):
+class RejectedError(FunnelwatchError, ValueError):
     """A record is not counted."""
 
     def __init__(self, reason: RejectionReason, detail: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import error_text, revealed, shown
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ ANYWHERE = frozenset({"accept", "accept-encoding", "user-agent"})
 """Headers that a redirect may take to another origin."""
 
 
-class Unanswered(OSError):  # noqa: N818 - what happened, in the words of the message
+class Unanswered(FunnelwatchError, OSError):  # noqa: N818 - what happened, in the words of the message
     """A server gave no answer of HTTP; the message has no secrets."""
 
 

@@ -10,6 +10,8 @@ from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 """What the constructors of ruamel.yaml raise for texts such as ``2026-02-30`` and ``!!int x``."""
 
 
-class YamlFileError(ValueError):
+class YamlFileError(FunnelwatchError, ValueError):
     """A file cannot be used; the message names file and line, what is wrong and what would be right."""
 
 

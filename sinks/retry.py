@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from confluent_kafka import KafkaException
 
 from funnelwatch.schemas.codec import RegistryUnavailable
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.sinks.servers import servers
 from funnelwatch.sinks.timescale.errors import ErrorKind, is_outage, kind_of
 
@@ -20,7 +21,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
 
-class StoppedError(Exception):
+class StoppedError(FunnelwatchError):
     """The worker is stopping; what was under way is left for whoever comes next, and nothing is lost."""
 
 

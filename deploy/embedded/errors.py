@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from funnelwatch.schemas.errors import FunnelwatchError
 
-class StackError(Exception):
+
+class StackError(FunnelwatchError):
     """The stack cannot be what was asked for; the message names the thing, what is wrong and what to do."""
 
 

@@ -21,6 +21,7 @@ from funnelwatch.demo.watch import Watch
 from funnelwatch.deploy.embedded.stack import Stack
 from funnelwatch.deploy.supervisor import Supervisor
 from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -42,7 +43,7 @@ FINISH_S = 300.0
 ALERT_WITHIN_S = 120.0
 
 
-class DemoError(RuntimeError):
+class DemoError(FunnelwatchError, RuntimeError):
     """The demo cannot go on; the message says why and where to look."""
 
 

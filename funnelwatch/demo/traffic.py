@@ -14,6 +14,7 @@ from funnelwatch.producers.simulate.pacing import paced
 from funnelwatch.producers.simulate.profile import Incident
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Encoder
+from funnelwatch.schemas.errors import FunnelwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ DAY_MS = 86_400_000
 FOREVER_MS = 30 * DAY_MS
 
 
-class TrafficError(RuntimeError):
+class TrafficError(FunnelwatchError, RuntimeError):
     """Events could not be produced."""
 
 

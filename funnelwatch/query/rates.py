@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.format import clock
 from funnelwatch.query.answers import RateQuery, RateResult
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.schemas.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
@@ -43,7 +44,7 @@ LAST_MS = 253_370_764_800_000
 """Times lie from 1970 to the end of 9998: what a calendar can still add a span to."""
 
 
-class BadQueryError(ValueError):
+class BadQueryError(FunnelwatchError, ValueError):
     """What was asked makes no sense; the message says what is wrong and what would be right.
 
     Args:
@@ -57,7 +58,7 @@ class BadQueryError(ValueError):
         self.message = message
 
 
-class NothingThereError(LookupError):
+class NothingThereError(FunnelwatchError, LookupError):
     """The question makes sense, and there is nothing to answer it with yet; the message says what there is."""
 
 

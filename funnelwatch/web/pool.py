@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.sinks.timescale.reader import Reader
 
@@ -27,7 +28,7 @@ STATEMENT_S = 10.0
 """A statement may take this long, s."""
 
 
-class BusyError(Exception):
+class BusyError(FunnelwatchError):
     """All connections have been in use for too long."""
 
 

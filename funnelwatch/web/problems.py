@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from funnelwatch.query.rates import BadQueryError, NothingThereError
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.timescale.database import is_outage
@@ -42,7 +43,7 @@ class Problem(BaseModel):
     errors: list[Wrong] = Field(default=[], description="Each parameter that is wrong.")
 
 
-class ProblemError(Exception):
+class ProblemError(FunnelwatchError):
     """To be answered with a problem.
 
     Args:

@@ -34,6 +34,7 @@ from pydantic import (
     model_validator,
 )
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.metrics import DIMENSION, NAME
 from funnelwatch.schemas.plain_values import a_text, in_words
 from funnelwatch.schemas.times import parse_span_ms
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 LABEL = re.compile(r"\{(\w+)(?:\|([^}]*))?\}")
 
 
-class BridgeFileError(ValueError):
+class BridgeFileError(FunnelwatchError, ValueError):
     """The file of a bridge cannot be used; the message is for the person who wrote it."""
 
 

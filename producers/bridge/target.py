@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from funnelwatch.producers.bridge.deltas import Seen, State, done, plan, records
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import error_text, know_address, shown
 from funnelwatch.schemas.texts import legible
 from funnelwatch.schemas.web_client import Unanswered, ask
@@ -33,11 +34,11 @@ FLUSH_S = 30.0
 REPORTED = ("gauge", "histogram", "summary")
 
 
-class ScrapeError(Exception):
+class ScrapeError(FunnelwatchError):
     """The target did not answer with metrics; says why."""
 
 
-class StateFileError(ValueError):
+class StateFileError(FunnelwatchError, ValueError):
     """The state file is not what a bridge wrote; the message says what to do."""
 
 

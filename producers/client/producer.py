@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from funnelwatch.producers.client.connection import Connection, broken_for_good
 from funnelwatch.producers.client.step import StepShown
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
 from funnelwatch.schemas.metrics import Metric, MetricKind, series_name
 from funnelwatch.schemas.metrics import fault as metric_fault
@@ -36,7 +37,7 @@ CLOSE_TIMEOUT_S = 10.0
 """How long the interpreter's exit waits for the last events, in seconds."""
 
 
-class BufferFull(Exception):  # noqa: N818 - what it is, not whose fault
+class BufferFull(FunnelwatchError):  # noqa: N818 - what it is, not whose fault
     """The buffer has no room for another event (``when_full="raise"``)."""
 
 

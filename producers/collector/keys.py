@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml.error import YAMLError
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.yaml_files import line_of, load_yaml, plain
 
@@ -33,7 +34,7 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+/?|null")
 RIGHT = "{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://app.example']}"
 
 
-class KeysError(ValueError):
+class KeysError(FunnelwatchError, ValueError):
     """The keys cannot be used; the message names the place, what is wrong and what would be right."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from funnelwatch.producers.files.mapping import Strict
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import FunnelEvent
 from funnelwatch.schemas.plain_values import in_words, once
 from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, plain
@@ -29,7 +30,7 @@ NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
 Name = Annotated[str, Field(min_length=1)]
 
 
-class LinesFileError(ValueError):
+class LinesFileError(FunnelwatchError, ValueError):
     """The mapping cannot be used; the message names the file, the key, what is wrong and what would be right."""
 
 

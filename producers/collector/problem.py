@@ -9,6 +9,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 LONGEST_DETAIL = 2_000
 """Characters of a detail: it quotes what a sender sent."""
 
@@ -21,7 +23,7 @@ class AsciiJson(JSONResponse):
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
-class Problem(Exception):  # noqa: N818 - the term of RFC 9457
+class Problem(FunnelwatchError):  # noqa: N818 - the term of RFC 9457
     """The request is not taken.
 
     Args:

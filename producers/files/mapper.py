@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import Phase
 from funnelwatch.schemas.times import parse_instant_ms, to_ms
 
@@ -22,7 +23,7 @@ Row = "Map[str, Any]"
 _PER_UNIT = {"s": 1000, "ms": 1}
 
 
-class Rejected(Exception):  # noqa: N818 - a verdict on the row
+class Rejected(FunnelwatchError):  # noqa: N818 - a verdict on the row
     """A row makes no event, and should.
 
     Attributes:

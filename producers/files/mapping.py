@@ -22,6 +22,7 @@ from pydantic import (
 )
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import Phase, Status
 from funnelwatch.schemas.plain_values import Text, Whole, in_words
 from funnelwatch.schemas.yaml_files import load_yaml
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 FORMATS = ("iso", "s", "ms")
 
 
-class MappingFileError(ValueError):
+class MappingFileError(FunnelwatchError, ValueError):
     """The mapping cannot be used; the message names file, line, field, what is wrong and what would be right."""
 
 

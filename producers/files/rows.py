@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from funnelwatch.producers.files.csv_records import NEVER_CLOSED, CsvRecords
 from funnelwatch.producers.files.mapper import Rejected
+from funnelwatch.schemas.errors import FunnelwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +51,7 @@ UNDECODED = re.compile("[\udc80-\udcff]")
 NO_UTF8 = "right would be UTF-8: iconv -f LATIN1 -t UTF-8 FILE"
 
 
-class UnreadableFile(Exception):  # noqa: N818 - what it is
+class UnreadableFile(FunnelwatchError):  # noqa: N818 - what it is
     """A file cannot be read (further); the message names it and says why."""
 
 

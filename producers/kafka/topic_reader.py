@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
@@ -40,11 +42,11 @@ END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - it has no other n
 TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - likewise
 
 
-class NoSuchTopicError(LookupError):
+class NoSuchTopicError(FunnelwatchError, LookupError):
     """Kafka has no topic of that name."""
 
 
-class TrimmedError(Exception):
+class TrimmedError(FunnelwatchError):
     """The retention removed messages of a partition while they were being read."""
 
     def __init__(self, partition: int) -> None:

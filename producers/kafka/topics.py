@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from funnelwatch.producers.kafka.rejection import ADVICE, kafka_rejection
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import shown_brokers
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ EXISTS = KafkaError.TOPIC_ALREADY_EXISTS
 LOOK_AGAIN_S = 0.05
 
 
-class KafkaUnreachable(Exception):  # noqa: N818 - what it is, in the words of the message
+class KafkaUnreachable(FunnelwatchError):  # noqa: N818 - what it is, in the words of the message
     """Kafka does not answer, or does not do what it is asked; the message says where and what to do."""
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from pydantic import ValidationError
 
 from funnelwatch.alert_rules.model import Severity
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.plain_values import in_words
 from funnelwatch.schemas.texts import legible
 from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, plain
@@ -54,7 +55,7 @@ EXAMPLE = "a list such as [{name: on-call, kind: pagerduty, routing_key: '${PAGE
 REFERENCE = re.compile(r"\$\{(file:)?([^}]*)\}")
 
 
-class RoutesFileError(ValueError):
+class RoutesFileError(FunnelwatchError, ValueError):
     """The file of routes cannot be used; the message is for the person who wrote it."""
 
 

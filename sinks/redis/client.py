@@ -21,6 +21,7 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.redaction import error_text, revealed
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ SENTINEL_PORT = 26_379
 SENTINEL_FORM = "redis+sentinel://HOST:26379,HOST:26379/NAME, where NAME is the primary's name in the Sentinels"
 
 
-class UrlError(redis.RedisError):
+class UrlError(FunnelwatchError, redis.RedisError):
     """The URL cannot be read; the message has no part of it, since it may hold a password."""
 
 

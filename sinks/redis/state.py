@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,7 +16,7 @@ NOTHING_YET_MS = 2**53
 """From here on a copy is complete that has just begun."""
 
 
-class IncompleteError(Exception):
+class IncompleteError(FunnelwatchError):
     """Redis has lost its data; nothing was written."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from funnelwatch.schemas.counts import CountKey, CountRow, Counts, Durations, PartitionCounts, Series
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.sinks.failpoints import point
 from funnelwatch.sinks.timescale.arrays import integers, texts
@@ -33,7 +34,7 @@ SLOT_COLUMNS = tuple(f"n{slot}" for slot in range(SLOTS))
 K = TypeVar("K")
 
 
-class MisplacedError(Exception):
+class MisplacedError(FunnelwatchError):
     """A batch does not begin where the partition is counted up to: it must be trimmed, or read again from there."""
 
     def __init__(self, partition: int, expected: int, start: int) -> None:
@@ -43,7 +44,7 @@ class MisplacedError(Exception):
         super().__init__(f"partition {partition} is counted up to {expected}, the batch begins at {start}")
 
 
-class TopicRecreatedError(Exception):
+class TopicRecreatedError(FunnelwatchError):
     """The progress in the database is of another topic of the same name, or beyond its end."""
 
 

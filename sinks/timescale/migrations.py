@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 CREATE_EXTENSION = "CREATE EXTENSION timescaledb"
 
 
-class UnusableDatabaseError(ValueError):
+class UnusableDatabaseError(FunnelwatchError, ValueError):
     """Waiting cannot help: a person must change the database or a setting. The message says what to change."""
 
 

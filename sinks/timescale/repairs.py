@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.sinks.timescale.counts import (
     add_counts,
     add_durations,
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Row
 
 
-class RepairedMeanwhileError(Exception):
+class RepairedMeanwhileError(FunnelwatchError):
     """Somebody else has repaired counts since the snapshot was taken; nothing was written."""
 
 
-class DamagedMeanwhileError(Exception):
+class DamagedMeanwhileError(FunnelwatchError):
     """The correction does not fit what is there now: somebody has changed counts by hand; nothing was written."""
 
 

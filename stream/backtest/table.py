@@ -9,6 +9,7 @@ import zlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.times import parse_instant_ms
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ GZIP = b"\x1f\x8b"
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-class TableError(ValueError):
+class TableError(FunnelwatchError, ValueError):
     """A table cannot be used; the message is for the person who made it: ``file:line: field: what; right would be``."""
 
 

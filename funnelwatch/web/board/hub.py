@@ -12,6 +12,7 @@ import psycopg
 import redis
 from confluent_kafka import KafkaException
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.web.board.cache import CachedWindows, CacheReader
@@ -43,7 +44,7 @@ SILENT_MS = 15_000
 OUTAGES = (psycopg.Error, redis.RedisError, OSError, BusyError)
 
 
-class FullError(Exception):
+class FullError(FunnelwatchError):
     """As many pages are open as there may be; the message says so."""
 
 

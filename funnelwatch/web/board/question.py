@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.sinks.timescale.rates import Scope
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MOST_POINTS = 130
 LONGEST_VALUE = 500
 
 
-class QuestionError(ValueError):
+class QuestionError(FunnelwatchError, ValueError):
     """A parameter cannot be used; the message says what would be right."""
 
     def __init__(self, parameter: str, message: str) -> None:
