@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from funnelwatch.deploy.embedded import ports
 from funnelwatch.deploy.embedded.stack import Kafka, Stack
 from funnelwatch.schemas import redaction
-from funnelwatch.schemas.settings import PREFIX, Settings
+from funnelwatch.schemas.settings import PREFIX, Settings, load_settings
 from tests import extension
 from tests.stack import Servers, drop_database, make_database, plan, servers
 
@@ -103,6 +103,12 @@ def said(used: Servers) -> str:
 def _no_secrets_of_other_tests() -> None:
     """A word that is a password in one test is an ordinary one in the next."""
     redaction.forget()
+
+
+@pytest.fixture(autouse=True)
+def _settings_read_anew() -> None:
+    """A command run within the process reads the settings of its own test, not those that an earlier one has read."""
+    load_settings.cache_clear()
 
 
 @pytest.fixture(autouse=True)
