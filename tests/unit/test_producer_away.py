@@ -142,7 +142,7 @@ def test_counters_and_timers_share_the_buffer_and_name_their_series_when_lost(aw
     with pytest.raises(ValueError, match="name: 'sms sent' is no name"):
         producer.timer("sms sent", 1)
     with pytest.raises(ValueError, match="unit"):
-        producer.record(name="sms_sent", kind="COUNTER", unit="s")
+        producer.record(name="sms_sent", kind="COUNTER", unit="s")  # type: ignore[call-overload]
     assert producer.stats().emitted == 2
     producer.close(0.1)
 
