@@ -63,7 +63,7 @@ class FunnelProducer(Emitter):
         buffer_events: size of the buffer, in events.
         delivery_timeout_s: an event that Kafka has not confirmed by then counts as failed, in seconds.
         unreachable_wait_s: how long ``close`` and the interpreter's exit wait while no broker answers, in seconds; by
-            default the setting ``producer_unreachable_wait_s``, 1.5, with which a process exits within 2 s. A batch
+            default the setting ``producer_unreachable_wait_s``, 1.0, with which a process exits within 2 s. A batch
             job that must survive a restart of Kafka takes a longer time.
         on_error: called with each event that was dropped or failed, mostly from the background thread; must be quick.
         funnel: the funnel of every event that names none; so for the fields below.
