@@ -75,8 +75,10 @@ def browse(url: str) -> Callable[..., int]:
     browser.addheaders = [("User-Agent", CHROME)]
 
     def ask(method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> int:
-        token = {"X-CSRFToken": cookie.value or "" for cookie in jar if cookie.name == "csrftoken"}
-        request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": kind, **token}, method=method)
+        request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": kind}, method=method)
+        for cookie in jar:
+            if cookie.name == "csrftoken":
+                request.add_header("X-CSRFToken", cookie.value or "")
         try:
             with browser.open(request, timeout=60) as answer:
                 return int(answer.status)

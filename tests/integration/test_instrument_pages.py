@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.schemas.settings import Settings
 from tests.collector import own_settings
 from tests.integration.topic import read_events, read_messages
 from tests.served_app import ROOT, blocks, browse, check_sign_up, served
@@ -21,6 +20,7 @@ from tests.worker import environment
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 DOCS = ROOT / "docs"
