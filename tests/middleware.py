@@ -83,7 +83,7 @@ def asgi(kept: Any, app: Callable[..., Any], **more: Any) -> Callable[..., tuple
         async def receive() -> Any:
             return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
-        scope = {"type": "http", "method": asked.method, "path": asked.path}
+        scope: dict[str, Any] = {"type": "http", "method": asked.method, "path": asked.path}
         scope |= {"scheme": "https" if asked.https else "http"}
         scope |= {"headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
         asyncio.run(wrapped(scope, receive, send))

@@ -1,4 +1,4 @@
-"""What becomes of the events that an app emits."""
+"""Outcomes of events: lost ones, the counters, the error of a full buffer."""
 
 from __future__ import annotations
 
