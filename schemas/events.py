@@ -64,7 +64,7 @@ class FunnelEvent:
         contexts: anything else worth keeping; nothing is counted by it.
 
     Raises:
-        ValueError: a field cannot be so; the message names it.
+        ValueError: a field is invalid; the message names it.
     """
 
     sign_up_session_id: str

@@ -95,13 +95,13 @@ class Connection:
         value: bytes,
         on_delivery: Callable[[KafkaError | None, Any], None] | None = None,
     ) -> None:
-        """Into the buffer; ``on_delivery`` is told instead of the connection's own, where it is given.
+        """Put a message into the buffer; ``on_delivery``, where given, gets its report instead of the connection's own.
 
         Raises:
             BufferError: it is full.
             KafkaException: librdkafka does not take the event.
         """
-        self._producer.produce(topic, value, key, on_delivery=on_delivery or self._told)
+        self._producer.produce(topic, value, key, on_delivery=on_delivery or self._reported)
 
     def wait_for_room(self) -> None:
         """Until reports have made room, or a moment at most."""
@@ -160,7 +160,7 @@ class Connection:
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
 
-    def _told(self, error: KafkaError | None, message: Any) -> None:
+    def _reported(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
             self._reachability.worked()
         elif broken_for_good(error):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("funnelwatch.instrument")
 
 TELL_EVERY_S = 10.0
-_told = {"at": -TELL_EVERY_S}
+_logged = {"at": -TELL_EVERY_S}
 
 
 class Emits(Protocol):
@@ -31,6 +31,6 @@ def quietly(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # whatever it is, somebody wants to sign up
         now = time.monotonic()
-        if now - _told["at"] >= TELL_EVERY_S:
-            _told["at"] = now
+        if now - _logged["at"] >= TELL_EVERY_S:
+            _logged["at"] = now
             logger.exception("an event of %s was not emitted: %s", what, error)  # noqa: TRY401

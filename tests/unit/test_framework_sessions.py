@@ -232,7 +232,7 @@ def test_a_session_middleware_on_the_wrong_side_is_logged_and_the_cookie_is_used
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log says in which order to add the two."""
-    monkeypatch.setattr("funnelwatch.producers.client.quiet._told", {"at": -100.0})
+    monkeypatch.setattr("funnelwatch.producers.client.quiet._logged", {"at": -100.0})
     caplog.set_level(logging.ERROR)
     kept = MemoryProducer()
     app = FastAPI()

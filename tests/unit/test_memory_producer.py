@@ -178,10 +178,15 @@ def test_the_fixture_comes_by_pytest_plugins(tmp_path: Path) -> None:
         "-p",
         "no:cacheprovider",
         "--rootdir",
-        tmp_path,
+        str(tmp_path),
     ]
     done = subprocess.run(
-        [*command, tmp_path], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        [*command, str(tmp_path)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 

@@ -159,10 +159,10 @@ def test_a_client_that_kafka_calls_fenced_is_made_anew(away: Settings, code: int
             def key(self) -> bytes:
                 return b"s-1"
 
-        first._told(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
+        first._reported(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
         producer.emit(SHOWN)
         assert producer._connection is first
-        first._told(KafkaError(code), Message())
+        first._reported(KafkaError(code), Message())
         producer.emit(SHOWN)
         assert producer._connection is not first
         producer.close(0.1)
