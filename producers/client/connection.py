@@ -128,10 +128,10 @@ class Connection:
             longest_s: at most this long, in seconds.
             give_up_at: from here on (monotonic, s) only a broker that answers is waited for.
         """
-        end = time.monotonic() + longest_s
+        began = time.monotonic()
         while self._producer.flush(POLL_S):
             now = time.monotonic()
-            if now >= end or (now >= give_up_at and not self._reachability.answers()):
+            if now - began >= longest_s or (now >= give_up_at and not self._reachability.answers(now - began)):
                 return
 
     def flush(self, timeout: float) -> int:

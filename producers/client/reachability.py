@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("funnelwatch.producer")
 
 SILENT_S = 10.0
-"""A connected broker that has sent nothing for this long does not answer, in seconds."""
+"""A connected broker that has sent nothing for this long, while it should, does not answer, in seconds."""
 
 OUTAGE_AFTER_S = 5.0
 """A shorter outage is not logged, in seconds: Kafka restarts, and the buffer keeps the events."""
@@ -53,13 +53,18 @@ class Reachability:
         """Keep librdkafka's statistics (JSON); only ``answers`` reads them."""
         self._statistics = statistics
 
-    def answers(self) -> bool:
-        """Whether a broker is connected and has answered lately."""
+    def answers(self, waited_s: float) -> bool:
+        """Whether a broker is connected and has answered lately, or has not had the time to.
+
+        Args:
+            waited_s: how long somebody has waited for it, in seconds. A broker that had nothing to answer before that
+                is not silent yet.
+        """
         if not self._statistics:
             return False
         brokers = json.loads(self._statistics)["brokers"].values()
         return any(
-            broker["state"] not in UNCONNECTED and broker["rx"] > 0 and 0 <= broker["rxidle"] < SILENT_S * 1e6
+            broker["state"] not in UNCONNECTED and broker["rx"] > 0 and min(broker["rxidle"] / 1e6, waited_s) < SILENT_S
             for broker in brokers
         )
 

@@ -50,9 +50,17 @@ def test_a_broker_answers_that_is_connected_and_has_sent_something_lately(
 ) -> None:
     """Nothing else is worth waiting for."""
     reachability = Reachability("kafka:9092")
-    assert not reachability.answers()
+    assert not reachability.answers(SILENT_S)
     reachability.measured(statistics(*brokers))
-    assert reachability.answers() == answers
+    assert reachability.answers(SILENT_S) == answers
+
+
+def test_a_broker_that_had_nothing_to_answer_is_not_silent_yet() -> None:
+    """An app that was idle for a minute emits its last event, and exits."""
+    reachability = Reachability("kafka:9092")
+    reachability.measured(statistics({**UP, "rxidle": 60_000_000}))
+    assert reachability.answers(SILENT_S - 1)
+    assert not reachability.answers(SILENT_S)
 
 
 def test_a_long_outage_is_logged_now_and_then_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
