@@ -10,9 +10,9 @@ import click
 from click.core import ParameterSource
 
 from funnelwatch.alert_rules.watchdog import is_heartbeat
-from funnelwatch.cli.alert_view import as_text
 from funnelwatch.cli.current import overall, warning
-from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.cli.errors import clear_errors, opened
+from funnelwatch.format import clock, percent, printable
 from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
@@ -28,6 +28,8 @@ REMEMBERED = 10_000
 """Messages that are known again when they are published twice."""
 
 REGISTRY_RETRY_S = 1.0
+
+COLOURS = {"firing": "red", "resolved": "green"}
 
 
 @click.command()
@@ -89,7 +91,7 @@ def _follow(settings: Settings, *, from_beginning: bool, state: str | None, watc
         click.echo(line, err=True)
 
     try:
-        with clear_faults(settings), TopicReader(settings, settings.alerts_topic) as reader:
+        with clear_errors(settings), TopicReader(settings, settings.alerts_topic) as reader:
             decode = patient_decoder(settings, tell)
             for alert in alerts_of(reader.follow(tell, from_beginning=from_beginning), decode, tell):
                 if (watchdog or not is_heartbeat(alert)) and state in {None, alert["state"]}:
@@ -144,3 +146,54 @@ def patient_decoder(settings: Settings, tell: Callable[[str], None]) -> Callable
 def _print(alert: Mapping[str, Any], *, to_json: bool) -> None:
     # click.echo flushes, so that a program at the other end of a pipe has each alert at once.
     click.echo(json.dumps(with_iso_times(alert)) if to_json else as_text(alert))
+
+
+def as_text(alert: Mapping[str, Any]) -> str:
+    """A block: what, where, how bad, since when, which rule.
+
+    Example::
+
+        2026-11-22T12:04:00Z FIRING critical: sign_up VERIFY_SMS_CODE os=iOS (FIRST_DROP)
+            rate 31.2 % where 70.1 % to 84.0 % is ordinary (expected 78.1 %), of 812 impressions
+            since 2026-11-22T12:01:00Z, 380 conversions lost
+            where: browser=Safari, 83 % of the loss
+            look first: Does VERIFY_SMS_CODE still work in Safari? Try it there; look at the last front-end release.
+            runbook: docs/operations.md
+            window 2026-11-22T12:03:00Z to 2026-11-22T12:04:00Z, rule ConversionDrop, alert 5f3a message 0
+    """
+    state = click.style(alert["state"].upper(), fg=COLOURS.get(alert["state"]), bold=True)
+    scope = "".join(f" {printable(name)}={printable(value)}" for name, value in sorted(alert["dimensions"].items()))
+    step = f"{printable(alert['funnel'])} {printable(alert['step'])}{scope or ' (all together)'}"
+    if alert["basis"] == "instrumentation":
+        funnel = "" if alert["funnel"] == "*" else f" of {printable(alert['funnel'])}"
+        step = f"{printable(alert['rule'])}{funnel}{scope}"
+    low, high = percent(alert["expected_low"]), percent(alert["expected_high"])
+    ordinary = f"where {low} to {high} is ordinary (expected {percent(alert['expected_rate'])})"
+    lines = [
+        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {step} ({printable(alert['reason'])})"
+    ]
+    if alert["basis"] == "instrumentation":
+        summary = alert["annotations"].get("summary", "")
+        lines += [printable(summary), f"since {clock(alert['started_at'])}"]
+    else:
+        lines += [
+            f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} impressions",
+            f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
+        ]
+    if steps := alert.get("steps"):
+        lines.append(f"steps: {', '.join(map(printable, steps))}")
+    if silence := alert.get("silenced_by"):
+        lines.append(f"muted by silence {printable(silence)}: nobody is notified")
+    if alert["where_dimension"]:
+        where = f"{printable(alert['where_dimension'])}={printable(alert['where_value'])}"
+        lines.append(f"where: {where}, {percent(alert['where_share'])} of the loss")
+    lines += [
+        f"{printable(name).replace('_', ' ')}: {printable(text)}"
+        for name, text in sorted(alert["annotations"].items(), key=lambda one: (one[0] != "look_first", one))
+        if text and name not in {"summary", "description"}  # they say in words what stands above
+    ]
+    lines.append(
+        f"window {clock(alert['window_start'])} to {clock(alert['window_end'])}, rule {printable(alert['rule'])}, "
+        f"alert {printable(alert['alert_id'])} message {alert['sequence']}"
+    )
+    return "\n    ".join(lines)

@@ -12,7 +12,7 @@ import numpy as np
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
-from funnelwatch.cli.faults import Span, moment_ms, opened
+from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
 from funnelwatch.schemas.count_history import WindowLengthError, window_length
 from funnelwatch.schemas.events import now_ms

@@ -9,7 +9,7 @@ import click
 import psycopg
 import uvicorn
 
-from funnelwatch.cli.faults import database_fault
+from funnelwatch.cli.errors import database_error
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.web_hosts import names_of
@@ -95,6 +95,6 @@ def _tell_outage(app: FastAPI, settings: Settings) -> None:
     except psycopg.Error as error:
         where = shown(settings.timescale_url)
         click.echo(
-            f"waiting: the database at {where} {database_fault(error)}",
+            f"waiting: the database at {where} {database_error(error)}",
             err=True,
         )

@@ -11,7 +11,7 @@ import psycopg
 
 from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of, reason_option, since_option
 from funnelwatch.cli.dead_letter_view import as_record, draw_letters, draw_summary, one_letter
-from funnelwatch.cli.faults import database_fault, moment_ms
+from funnelwatch.cli.errors import database_error, moment_ms
 from funnelwatch.cli.replaying import replay
 from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.schemas.events import now_ms
@@ -136,7 +136,7 @@ def _replayed(settings: Settings) -> set[RecordPlace]:
     try:
         return ReplayStore(database).replayed()
     except psycopg.Error as error:
-        click.echo(f"which letters were replayed is not known: the database {database_fault(error)}", err=True)
+        click.echo(f"which letters were replayed is not known: the database {database_error(error)}", err=True)
         return set()
     finally:
         database.close()

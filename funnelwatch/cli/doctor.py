@@ -14,12 +14,10 @@ import click
 from pydantic import ValidationError
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.cli.doctor_database import check_progress, check_retention, check_rights
 from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
-from funnelwatch.cli.doctor_progress import check_progress
-from funnelwatch.cli.doctor_retention import check_retention
-from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
 from funnelwatch.deploy.embedded import process
 from funnelwatch.deploy.embedded.errors import StackError, UnusableError

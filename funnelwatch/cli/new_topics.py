@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from funnelwatch.cli.faults import opened
+from funnelwatch.cli.errors import opened
 from funnelwatch.cli.rebuild_progress import look
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.sinks.timescale.progress import ProgressStore, Standing

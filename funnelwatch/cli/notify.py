@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.cli.errors import clear_errors, opened
 from funnelwatch.format import clock, printable
 from funnelwatch.producers.kafka.log_throttle import throttle_root
 from funnelwatch.schemas.events import now_ms
@@ -73,7 +73,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    with clear_faults(settings):
+    with clear_errors(settings):
         notifier.run()
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from funnelwatch.cli.faults import opened
+from funnelwatch.cli.errors import opened
 from funnelwatch.cli.rebuild_progress import progress
-from funnelwatch.cli.rebuild_rollups import rollups
 from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import shown
@@ -19,6 +18,8 @@ from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError
+from funnelwatch.sinks.timescale.retention import refresh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,6 @@ def rebuild() -> None:
 
 rebuild.add_command(windows)
 rebuild.add_command(progress)
-rebuild.add_command(rollups)
 
 
 @rebuild.command("redis")
@@ -84,6 +84,47 @@ def redis_copy(to_json: bool) -> None:
         click.echo(json.dumps({"copied": copied}))
     else:
         click.echo(f"{copied:,} series of windows copied to Redis")
+
+
+@rebuild.command("rollups")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object.")
+def rollups(to_json: bool) -> None:
+    r"""Bring the counts by 5 minutes, hours and days up to date at once.
+
+    They are materialized: with TimescaleDB by jobs of the database every 5 minutes to 1 hour, on plain PostgreSQL by a
+    worker every minute, wherever something has changed. This does the same now: after a backfill, or where no jobs and
+    no worker are run. On plain PostgreSQL what is not materialized is added up at each query, so this changes how fast
+    they are, never the numbers.
+
+    A job of the database that is refreshing the same is waited for, up to 10 minutes.
+
+    \b
+    Examples:
+      funnelwatch rebuild rollups
+      funnelwatch rebuild rollups --json
+    """
+    with opened(load_settings()) as database:
+        try:
+            refresh(database, Patience(tell=_Progress()))
+        except RefreshBusyError as error:
+            raise click.ClickException(f"the rollups are not all up to date: {error}") from error
+    if to_json:
+        click.echo(json.dumps({"refreshed": True}))
+    else:
+        click.echo("counts by 5 minutes, hours and days are up to date")
+
+
+class _Progress:
+    """Prints progress to stderr, each line once."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, line: str) -> None:
+        """Print a line, unless it is the last one again."""
+        if line != self._last:
+            click.echo(line, err=True)
+            self._last = line
 
 
 def _recent_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, CountRow]]:

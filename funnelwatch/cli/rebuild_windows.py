@@ -12,10 +12,11 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.cli.faults import moment_ms, opened
+from funnelwatch.cli.errors import moment_ms, opened
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
 from funnelwatch.format import clock, console, printable
-from funnelwatch.query.rates import BadQueryError, whole_range
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rates import whole_range
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import error_clause

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from funnelwatch.cli.dead_letter_reading import letters_of, reason_option, since_option
-from funnelwatch.cli.faults import moment_ms, opened
+from funnelwatch.cli.errors import moment_ms, opened
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.funnels import load_funnels

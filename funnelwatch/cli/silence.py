@@ -11,7 +11,7 @@ import click
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.alert_rules.silences import MATCHERS, Silence
-from funnelwatch.cli.faults import Span, opened
+from funnelwatch.cli.errors import Span, opened
 from funnelwatch.format import clock, lasting, printable
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.settings import Settings, load_settings

@@ -29,7 +29,7 @@ API = "/api/v1"
 DESCRIPTION = """\
 Rates, counts, durations and alerts of funnels, counters and timers, as JSON or CSV. It reads only.
 
-Times are ISO 8601 in UTC; in questions also a span back from now (`15m`, `7d`) or `now`. Rates are 0 to 1, and null
+Times are ISO 8601 in UTC; in queries also a span back from now (`15m`, `7d`) or `now`. Rates are 0 to 1, and null
 where nobody was shown the step. What is wrong is told as problem details (RFC 9457).
 """
 

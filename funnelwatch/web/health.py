@@ -88,7 +88,7 @@ async def healthz() -> PlainTextResponse:
 
 @router.get("/readyz")
 def readyz(request: Request) -> JSONResponse:
-    """Whether questions can be answered: 503 without the database. Without Redis they can, and nothing is live."""
+    """Whether queries can be answered: 503 without the database. Without Redis they can, and nothing is live."""
     state: dict[str, Any] = {"database": _fault_of_database(request), "redis": _fault_of_redis(request)}
     return JSONResponse(
         {name: fault or "ok" for name, fault in state.items()}, status_code=503 if state["database"] else 200
