@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "demo": Entry(
-        "demo:demo", "all", "See the whole pipeline at work: history, live traffic, an incident, its alert, recovery."
+        "demo:demo", "all", "Show the whole pipeline at work: history, live traffic, an incident, its alert, recovery."
     ),
     "up": Entry(
         "stack:up", "embedded", "Start Kafka, PostgreSQL and Redis on this machine; what runs already is kept."
