@@ -1,4 +1,4 @@
-"""``funnelwatch alerts``: what fired and what resolved, from the database or as it is published."""
+"""``funnelwatch alerts``: firing and resolved alerts, from the database or live from the topic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLOURS = {"firing": "red", "resolved": "green"}
 @click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="How many messages to show.")
 @click.option("--follow", is_flag=True, help="Print alerts as they are published, until Ctrl-C.")
 @click.option("--from-beginning", is_flag=True, help="With --follow: what the topic still has first.")
-@click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only messages that say this.")
+@click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only messages with this state.")
 @click.option("--current", is_flag=True, help="Only the last message of each alert; not with --follow.")
 @click.option("--watchdog", is_flag=True, help="With --follow: the heartbeats of the alerting too.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object a line.")
@@ -72,13 +72,13 @@ def alerts(
             raise click.UsageError("--watchdog goes with --follow: the database does not keep heartbeats")
         with opened(settings) as database:
             found = AlertStore(database).recent(last, state=state, current=current)
-            told = warning(overall(database, settings), "Alerts may be missing. ")
+            stale = warning(overall(database, settings), "Alerts may be missing. ")
         for alert in reversed(found):
             _print(alert, to_json=to_json)
         if not found and not to_json:
             click.echo("no alerts", err=True)
-        if told:
-            click.echo(told, err=True)
+        if stale:
+            click.echo(stale, err=True)
         return
     source = click.get_current_context().get_parameter_source("last")
     if current or source is not ParameterSource.DEFAULT:
@@ -103,7 +103,7 @@ def _follow(settings: Settings, *, from_beginning: bool, state: str | None, watc
 def alerts_of(
     messages: Iterator[Message | None], decode: Callable[[bytes], dict[str, Any]], tell: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    """The alerts of messages, each once; what is none is told and passed over."""
+    """The alerts of messages, each once; a message that is no alert is reported and skipped."""
     seen: dict[tuple[str, int], None] = {}
     for message in messages:
         value = None if message is None else message.value()
@@ -114,7 +114,7 @@ def alerts_of(
             with_iso_times(alert)  # raises for a time that no calendar has
         except (Undecodable, ValueError, OverflowError, OSError) as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            tell(f"passed over, no alert: {where}: {error}")
+            tell(f"skipped, no alert: {where}: {error}")
             continue
         key = alert["alert_id"], alert["sequence"]
         if key in seen:
@@ -130,14 +130,14 @@ def patient_decoder(settings: Settings, tell: Callable[[str], None]) -> Callable
     decoder = Decoder("Alert", Registry(settings.schema_registry_url) if settings.schema_registry_url else None)
 
     def decode(value: bytes) -> dict[str, Any]:
-        told = False
+        reported = False
         while True:
             try:
                 return decoder(value)
             except RegistryUnavailable as error:
-                if not told:
+                if not reported:
                     tell(f"waiting: {error}")
-                    told = True
+                    reported = True
                 time.sleep(REGISTRY_RETRY_S)
 
     return decode
@@ -190,7 +190,7 @@ def as_text(alert: Mapping[str, Any]) -> str:
     lines += [
         f"{printable(name).replace('_', ' ')}: {printable(text)}"
         for name, text in sorted(alert["annotations"].items(), key=lambda one: (one[0] != "look_first", one))
-        if text and name not in {"summary", "description"}  # they say in words what stands above
+        if text and name not in {"summary", "description"}  # these repeat the lines above in words
     ]
     lines.append(
         f"window {clock(alert['window_start'])} to {clock(alert['window_end'])}, rule {printable(alert['rule'])}, "

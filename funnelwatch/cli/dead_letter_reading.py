@@ -27,7 +27,7 @@ reason_option = click.option(
     multiple=True,
     type=click.Choice(REASONS, case_sensitive=False),
     metavar="REASON",
-    help=f"Only this reason; may stand several times. One of {', '.join(REASONS)}.",
+    help=f"Only this reason; repeatable. One of {', '.join(REASONS)}.",
 )
 since_option = click.option("--since", metavar="TIME", help="Only letters since: 90s, 15m, 1h, 7d ago, or ISO 8601.")
 

@@ -41,7 +41,7 @@ def check_rights(settings: Settings) -> Iterator[Finding]:
         with closing(Database(settings.timescale_url, application="funnelwatch doctor")) as database:
             [rights] = database.query("rights")
     except psycopg.Error:
-        return  # the finding on the database says why
+        return  # the finding on the database gives the reason
     yield from rights_findings(rights)
 
 
@@ -87,11 +87,11 @@ def check_progress(settings: Settings) -> Iterator[Finding]:
             try:
                 _, found = look(settings, ProgressStore(database), topic)
             except (click.ClickException, KafkaException, KafkaUnreachable, psycopg.Error):
-                continue  # the topic or the tables are not there yet, which other findings say
+                continue  # other findings report missing topics and tables
             stopped = Counter(str(one.standing) for one in found if one.standing not in FINE)
             if stopped:
                 what = ", ".join(f"{number} partition(s) {standing}" for standing, number in stopped.items())
-                advice = f"`funnelwatch rebuild progress --topic {topic}` sets it; --help says what that means."
+                advice = f"`funnelwatch rebuild progress --topic {topic}` sets it; --help explains the choices."
                 yield Finding("progress", "FAILED", f"{topic}: what is counted is, in {what}: not counted on", advice)
             elif found:
                 yield Finding("progress", "ok", f"{topic}: what is counted is of the log that is there")
@@ -105,7 +105,7 @@ def check_retention(settings: Settings) -> Iterator[Finding]:
     try:
         kept = read_kept(database)
     except psycopg.errors.UndefinedTable:
-        return  # another finding says that there are no tables yet
+        return  # another finding reports the missing tables
     except psycopg.Error as error:
         message = f"how long counts are kept cannot be read: {' '.join(str(error).split())}"
         yield Finding("retention", "warning", message, "A worker of this version brings the tables up to date.")
@@ -116,7 +116,7 @@ def check_retention(settings: Settings) -> Iterator[Finding]:
 
 
 def retention_findings(settings: Settings, kept: Mapping[Level, Kept]) -> Iterator[Finding]:
-    """The findings on what the database keeps, beside what the settings say."""
+    """The findings on the retention of the database, compared with the settings."""
     differing = [
         f"{PREFIX}{name.upper()} is {getattr(settings, name)} here, but the database keeps {level} {_days(kept[level])}"
         for level, name in SETTINGS.items()

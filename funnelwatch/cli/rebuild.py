@@ -1,4 +1,4 @@
-"""``funnelwatch rebuild``: what can be made again from what is kept."""
+"""``funnelwatch rebuild``: rebuilds derived data: cache, rollups, windows, progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TRIES = 5
 
 @click.group()
 def rebuild() -> None:
-    r"""Make again what can be made from what is kept: counts from the topic, the cache from the counts.
+    r"""Rebuild derived data: counts from the topic, the cache from the counts.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ rebuild.add_command(progress)
 def redis_copy(to_json: bool) -> None:
     r"""Remove the cache in Redis and copy the recent windows from the database again.
 
-    Safe while workers run: they go on counting, and one that finds the copy gone rebuilds it as well. Only keys of
+    Safe while workers run: they keep counting, and a worker that finds the cache gone rebuilds it too. Only keys of
     this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, the board reads the database.
 
     \b
@@ -91,12 +91,11 @@ def redis_copy(to_json: bool) -> None:
 def rollups(to_json: bool) -> None:
     r"""Bring the counts by 5 minutes, hours and days up to date at once.
 
-    They are materialized: with TimescaleDB by jobs of the database every 5 minutes to 1 hour, on plain PostgreSQL by a
-    worker every minute, wherever something has changed. This does the same now: after a backfill, or where no jobs and
-    no worker are run. On plain PostgreSQL what is not materialized is added up at each query, so this changes how fast
-    they are, never the numbers.
+    With TimescaleDB, jobs of the database materialize changed counts every 5 minutes to 1 hour; on plain PostgreSQL a
+    worker does so every minute. This command does the same now: after a backfill, or without jobs and workers. On
+    plain PostgreSQL queries add up counts that are not materialized, so this changes their speed, never the numbers.
 
-    A job of the database that is refreshing the same is waited for, up to 10 minutes.
+    The command waits up to 10 minutes for a database job that refreshes the same rollup.
 
     \b
     Examples:

@@ -60,7 +60,7 @@ class Repair:
 @click.command("windows")
 @click.option("--from", "since", required=True, metavar="TIME", help="Begin: 90s, 15m, 1h, 7d ago, or ISO 8601.")
 @click.option("--to", "until", required=True, metavar="TIME", help="End, exclusive; as --from, or now.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object; needs --yes or --dry-run.")
 def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) -> None:

@@ -114,7 +114,7 @@ class Watch:
         return self._counts.counted()
 
     def learn_expected(self, until_ms: int) -> None:
-        """Keep the rates of the whole history as what is to be expected."""
+        """Keep the rates of the whole history as the expected rates."""
         rows = self._counts.read(0, until_ms, FUNNEL)
         self.seen.expected = _by_step_and_os(
             (series.step, series.os, tally.impressions, tally.cohort_successes) for _, series, tally in rows

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.timers import Timer
 
 MOST_SPANS = 10_000
-"""Spans of time that are told apart at the most."""
+"""Limit of spans of time in one result."""
 
 MOST_ROWS = 100_000
-"""Rows of an answer at the most."""
+"""Limit of rows in one result."""
 
 TOO_LONG = f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions"
 
@@ -46,7 +46,7 @@ LAST_MS = 253_370_764_800_000
 
 
 class NoDataError(FunnelwatchError, LookupError):
-    """The query makes sense, and there is nothing to answer it with yet; the message says what there is."""
+    """A valid query has no data yet; the message names the data that exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Range:
     """The range that a query means, ``[start, end)`` of whole windows, ms.
 
     Attributes:
-        level: what is asked: windows, or a rollup where the range begins before windows are kept.
+        level: the table to read: windows, or a rollup if the range begins before the retention of windows.
     """
 
     start: int
@@ -68,8 +68,8 @@ def query_rates(database: Database, settings: Settings, query: RateQuery) -> Rat
     """Answer a query about rates from the counts of record.
 
     Raises:
-        BadQueryError: the range or the spans make no sense, or the answer would be too long.
-        NoDataError: only complete windows were asked for, and none is.
+        BadQueryError: the range or a span is invalid, or the result would be too long.
+        NoDataError: the query wants complete windows, and none is complete.
         funnelwatch.schemas.funnels.FunnelsFileError: the file of declared funnels cannot be used.
         psycopg.Error: the database is away.
     """
@@ -165,7 +165,7 @@ def level_of(start: int, every_ms: int | None, kept: Mapping[Level, int | None])
 
     Args:
         start: ms, UTC.
-        every_ms: spans that are told apart, ms; None: none.
+        every_ms: length of each span of time, ms; None: one span.
         kept: level, finest first, to the time from which on all of it is there, ms; None: all that ever was.
 
     Raises:
@@ -184,14 +184,14 @@ def closed_end(start: int, end: int, closed_through: int | None) -> int:
     """The end of what is complete of a range.
 
     Raises:
-        NoDataError: nothing of it is.
+        NoDataError: no window of the range is complete.
     """
     if closed_through is None:
         raise NoDataError("no window of this funnel is complete yet; include open windows, or wait")
     if closed_through <= start:
         raise NoDataError(
             f"windows are complete up to {clock(closed_through)}, which is not after {clock(start)}; is a worker "
-            "running? `funnelwatch doctor` tells how far behind it is"
+            "running? `funnelwatch doctor` shows the lag"
         )
     return min(end, closed_through)
 

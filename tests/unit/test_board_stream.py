@@ -68,18 +68,18 @@ def test_a_source_keeps_its_answer_through_an_outage_and_tells_the_fault() -> No
     seen: list[tuple[int, str | None]] = []
 
     def look() -> int:
-        seen.append((source.answer, source.fault))
+        seen.append((source.answer, source.error))
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return int(answer)
 
-    source: Source[int] = Source("test", look, 0, every_s=0.01, faults=(OSError,), needed=lambda: bool(answers))
+    source: Source[int] = Source("test", look, 0, every_s=0.01, outages=(OSError,), needed=lambda: bool(answers))
     source.start()
     wait_until(lambda: source.version == 3)
     source.stop()
     assert seen == [(0, None), (1, None), (1, "gone")]
-    assert (source.answer, source.fault) == (2, None)
+    assert (source.answer, source.error) == (2, None)
 
 
 def test_nothing_is_looked_at_while_nobody_watches(hub: Hub, away: Away) -> None:
@@ -87,10 +87,10 @@ def test_nothing_is_looked_at_while_nobody_watches(hub: Hub, away: Away) -> None
     assert away.asked == 0
     with hub.watch(BoardQuery()):
         wait_until(lambda: away.asked >= 1)
-    wait_until(lambda: not hub.record.looking)
+    wait_until(lambda: not hub.record.reading)
     asked = away.asked
     hub.record.start()
-    wait_until(lambda: not hub.record.looking)
+    wait_until(lambda: not hub.record.reading)
     assert away.asked == asked
 
 
@@ -205,7 +205,7 @@ def test_a_time_line_that_takes_too_long_does_not_keep_the_rest_from_the_page() 
     database = Slow()
     reader = RecordReader(Settings(), database.lend, lambda: 10_000_000, lambda: [BoardQuery()])
     for _ in range(3):
-        record = reader.look()
+        record = reader.read()
         assert record.closed_through == {"sign_up": 60_000}
         assert record.histories == {}
         assert record.slow == {BoardQuery()}

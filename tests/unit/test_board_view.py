@@ -18,8 +18,8 @@ from funnelwatch.stream.detector.baseline import WEEK_MS, baseline
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.web.board.cache import CachedWindows, of_now, wanted
 from funnelwatch.web.board.expected import Ordinary, expected_rates, needed
-from funnelwatch.web.board.judge import judge
 from funnelwatch.web.board.query import RANGES, BoardQuery
+from funnelwatch.web.board.rate_state import rate_state
 from funnelwatch.web.board.record import History, Progress, Record
 from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message, touches
 
@@ -92,13 +92,13 @@ def test_a_rate_is_called_low_only_when_that_is_sure_and_noticeable(
     *, shown: int, won: int, expected: float | None, alerting: bool, state: str
 ) -> None:
     """Few impressions, a small difference or no expectation are not called low; an alert is called that always."""
-    assert judge(shown, won, expected, alerting=alerting) == state
+    assert rate_state(shown, won, expected, alerting=alerting) == state
 
 
 def test_an_expected_rate_that_rests_on_little_is_not_held_against_anybody() -> None:
     """75 % of 400 is surely below 81 % where that is known well, and not where a hundred impressions say so."""
-    assert judge(400, 290, 0.81, 100_000) == "low"
-    assert judge(400, 290, 0.81, 100) == "ok"
+    assert rate_state(400, 290, 0.81, 100_000) == "low"
+    assert rate_state(400, 290, 0.81, 100) == "ok"
 
 
 def test_a_rate_now_is_of_as_few_closed_windows_as_say_enough() -> None:

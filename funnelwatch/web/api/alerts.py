@@ -1,4 +1,4 @@
-"""``/alerts``: what fired and what resolved."""
+"""``/alerts``: firing and resolved alerts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AlertParameters(Parameters):
     app_version: Name | None = Field(None, description="Alerts about one version of the app.")
     rule: Name | None = Field(None, description="One rule.")
     severity: Name | None = Field(None, description="One severity.")
-    state: Literal["firing", "resolved"] | None = Field(None, description="Only messages that say this.")
+    state: Literal["firing", "resolved"] | None = Field(None, description="Only messages with this state.")
     current: bool = Field(False, description="Only the last message of each alert.")
     since: str | None = moment_field(None, f"Of windows that end not before: {MOMENT}.")
     until: str | None = moment_field(None, "And before this; as since.")
@@ -57,7 +57,7 @@ class AlertSeries(BaseModel):
 
 
 class AlertRow(BaseModel):
-    """One message of an alert, as it was published (schemas/alert.avsc says what each field means)."""
+    """One message of an alert, as it was published (schemas/alert.avsc describes each field)."""
 
     alert_id: str
     sequence: int

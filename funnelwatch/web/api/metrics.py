@@ -38,11 +38,11 @@ Where = Annotated[str, Field(max_length=2 * MAX_LENGTH + 1, pattern=rf"^{DIMENSI
 
 
 class MetricParameters(Parameters):
-    """When, and how it is told apart."""
+    """The range of time, and the groups."""
 
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
-    by: list[DimensionName] = Field([], max_length=MAX_DIMENSIONS, description="Dimensions to tell apart; repeatable.")
+    by: list[DimensionName] = Field([], max_length=MAX_DIMENSIONS, description="Dimensions to group by; repeatable.")
     where: list[Where] = Field(
         [],
         max_length=MAX_DIMENSIONS,
@@ -52,7 +52,7 @@ class MetricParameters(Parameters):
 
 
 class MetricRow(BaseModel):
-    """What a counter or timer comes to, of the values and the span of time that were told apart."""
+    """What a counter or timer comes to, for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     name: str

@@ -27,7 +27,7 @@ class RateParameters(RangeParameters):
 
 
 class CountRow(BaseModel):
-    """Counts of one step, and of the values and the span of time that were told apart."""
+    """Counts of one step, and for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     step: str

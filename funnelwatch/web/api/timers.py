@@ -24,7 +24,7 @@ QUANTILES = ("p50_ms", "p90_ms", "p99_ms")
 
 
 class TimerRow(BaseModel):
-    """The time to convert of one step, and of the values and the span of time that were told apart."""
+    """The time to convert of one step, and for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     step: str

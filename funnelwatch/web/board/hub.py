@@ -1,4 +1,4 @@
-"""One look at the servers for all who watch: however many pages are open, each is asked once."""
+"""Reads the servers once for all open pages."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ OUTAGES = (psycopg.Error, redis.RedisError, OSError, BusyError)
 
 
 class FullError(FunnelwatchError):
-    """As many pages are open as there may be; the message says so."""
+    """The limit of open pages is reached; the message names the limit."""
 
 
 class Hub:
-    """Looks while anybody watches, and rests when nobody does.
+    """Reads the servers while pages are open, and rests otherwise.
 
     Args:
         settings: where everything is.
@@ -69,27 +69,27 @@ class Hub:
         record = RecordReader(settings, database, now_ms, self._queries)
         self.record: Source[Record] = Source(
             "board record",
-            record.look,
+            record.read,
             Record(settings.window_ms),
             every_s=RECORD_EVERY_S,
-            faults=OUTAGES,
+            outages=OUTAGES,
             needed=lambda: self.watched,
         )
         self.cache: Source[dict[str, CachedWindows]] = Source(
             "board cache",
-            self._look_at_cache,
+            self._read_cache,
             {},
             every_s=CACHE_EVERY_S,
-            faults=OUTAGES,
+            outages=OUTAGES,
             needed=lambda: self.watched,
             close=self._cache.close,
         )
         self.ends: Source[dict[int, int]] = Source(
             "board ends",
-            self._ends.look,
+            self._ends.read,
             {},
             every_s=ENDS_EVERY_S,
-            faults=(KafkaException,),
+            outages=(KafkaException,),
             needed=lambda: self.watched,
             close=self._ends.close,
         )
@@ -115,7 +115,7 @@ class Hub:
 
     @contextmanager
     def watch(self, query: BoardQuery, address: str = "") -> Iterator[None]:
-        """Keep looking for this query's sake, on a page of this address."""
+        """Keep the data of this query current while the block runs, for a page of this address."""
         with self._lock:
             self._watching[query] += 1
             self._addresses[address] += 1
@@ -138,12 +138,12 @@ class Hub:
     def messages(self, query: BoardQuery) -> dict[str, str]:
         """The parts of the page by name, JSON; made once for all who ask the same."""
         record, cache = self.record.answer, self.cache.answer.get(query.funnel)
-        faults = {"TimescaleDB": self.record.fault, "Redis": cache.fault if cache else None, "Kafka": self.ends.fault}
-        if not cache and self.cache.fault:
-            faults["Redis"] = self.cache.fault
+        faults = {"TimescaleDB": self.record.error, "Redis": cache.fault if cache else None, "Kafka": self.ends.error}
+        if not cache and self.cache.error:
+            faults["Redis"] = self.cache.error
         for name, source in (("TimescaleDB", self.record), ("Redis", self.cache), ("Kafka", self.ends)):
             faults[name] = faults[name] or source.silence(now_ms(), SILENT_MS)
-        if query in record.slow and not self.record.fault:
+        if query in record.slow and not self.record.error:
             faults["TimescaleDB"] = "the time line takes too long; choose a shorter one."
         versions = self.version
         parts = {"health": self._json("health", query, versions, lambda: self._health(query, record, faults))}
@@ -174,7 +174,7 @@ class Hub:
         return self.record.version, self.cache.version, self.ends.version
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         for source in (self.record, self.cache, self.ends):
             source.stop()
 
@@ -187,7 +187,7 @@ class Hub:
             answered,
             now_ms(),
             stale_ms=stale_after_ms(self._settings, record.window_ms),
-            lag_known=bool(self.ends.answer) and not self.ends.fault,
+            lag_known=bool(self.ends.answer) and not self.ends.error,
         )
         return {**health_message(record, self.ends.answer, faults), "freshness": fresh.as_object()}
 
@@ -195,7 +195,7 @@ class Hub:
         with self._lock:
             return list(self._watching)
 
-    def _look_at_cache(self) -> dict[str, CachedWindows]:
+    def _read_cache(self) -> dict[str, CachedWindows]:
         record = self.record.answer
         found = {}
         for funnel in {query.funnel for query in self._queries()}:

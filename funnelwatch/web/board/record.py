@@ -1,4 +1,4 @@
-"""What the board has from the database: progress, alerts, the time line and what is ordinary."""
+"""Reads the board's data from the database: progress, alerts, the time line and the expected rates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BY_OS: tuple[Dimension, ...] = ("os",)
 MOST_ALERTS = 50
 ALERTS_EVERY_S = 60.0
-"""Alerts are read when one has said something, and after this long."""
+"""Alerts are read again after a new message, and after this long."""
 SLOW_S = 60.0
 """A time line that takes the database too long is asked for again after this long."""
 SHARE_OF_SPAN = 6
@@ -67,7 +67,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the database said at the last look.
+    """The result of the last reading of the database.
 
     Attributes:
         at_ms: when that was; 0: never.
@@ -77,7 +77,7 @@ class Record:
         histories: the time lines.
         slow: the queries whose time line took too long, the last time that it was asked for.
         workers: by their heartbeats.
-        funnels: how far each funnel is closed and judged.
+        funnels: how far each funnel is closed and evaluated.
     """
 
     window_ms: int
@@ -93,33 +93,33 @@ class Record:
 
 
 class RecordReader:
-    """Looks at the database for all queries at once; for one thread."""
+    """Reads the database for all queries at once; for one thread."""
 
     def __init__(
         self,
         settings: Settings,
         database: Callable[[], AbstractContextManager[Database]],
         now_ms: Callable[[], int],
-        asked: Callable[[], Collection[BoardQuery]],
+        queries: Callable[[], Collection[BoardQuery]],
     ) -> None:
         self._topic = settings.events_topic
         self._database = database
         self._now_ms = now_ms
-        self._asked = asked
+        self._queries = queries
         self._last = Record(settings.window_ms)
-        self._told: tuple[int, frozenset[str]] | None = None
+        self._alerts_version: tuple[int, frozenset[str]] | None = None
         self._alerts_at = 0.0
         self._dealt: list[tuple[float, int]] = []
         self._read: dict[BoardQuery, tuple[float, int | None]] = {}
         self._slow: dict[BoardQuery, float] = {}
 
-    def look(self) -> Record:
-        """Look again.
+    def read(self) -> Record:
+        """Read the database.
 
         Raises:
             psycopg.Error: the database is away, or its tables have not been made yet.
         """
-        queries = tuple(self._asked())
+        queries = tuple(self._queries())
         funnels = frozenset(query.funnel for query in queries)
         with self._database() as database:
             rates, freshness = RateStore(database), FreshnessStore(database, self._topic)
@@ -152,16 +152,16 @@ class RecordReader:
         return record
 
     def _alerts(self, database: Database, funnels: frozenset[str]) -> dict[str, tuple[Row, ...]]:
-        """Read again only when an alert has said something, or a minute has gone by."""
-        told = database.query("board_messages")[0]["messages"], funnels
-        if told == self._told and time.monotonic() - self._alerts_at < ALERTS_EVERY_S:
+        """Read again only after a new message, or after a minute."""
+        version = database.query("board_messages")[0]["messages"], funnels
+        if version == self._alerts_version and time.monotonic() - self._alerts_at < ALERTS_EVERY_S:
             return self._last.alerts
         since = self._now_ms() - 24 * 3_600_000
         found = {
             funnel: tuple(database.query("board_alerts", {"funnel": funnel, "from_ms": since, "limit": MOST_ALERTS}))
             for funnel in funnels
         }
-        self._told, self._alerts_at = told, time.monotonic()
+        self._alerts_version, self._alerts_at = version, time.monotonic()
         return found
 
     def _progress(self, database: Database) -> Progress:

@@ -1,6 +1,6 @@
 """The messages to a page, from what was seen: pure, and the same for everybody who asks the same.
 
-Each message is the whole of its part, so that whoever missed some misses nothing. Times are ms since the epoch, UTC;
+Each message is the whole of its part, so a page that missed messages misses nothing. Times are ms since the epoch, UTC;
 rates 0 to 1 or null. A text is as the events have it: the page shows it as text.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from funnelwatch.web.board.cache import of_now
-from funnelwatch.web.board.judge import TOO_FEW, judge
+from funnelwatch.web.board.rate_state import TOO_FEW, rate_state
 from funnelwatch.web.board.windows import CHOICES, Windows, together
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def now_message(
 
     Args:
         query: what is asked.
-        record: what the database has said.
+        record: what the database returned.
         cache: the newest windows; None before they were read.
         windows: of this query, from the last time.
     """
@@ -160,7 +160,7 @@ def in_order(steps: Iterable[str], declared: Sequence[str]) -> list[str]:
 
 
 def is_firing(alert: Row) -> bool:
-    """Whether an alert is about conversion, and fires; one about events that do not come says nothing of a rate."""
+    """Whether an alert is about conversion, and fires; an alert on missing events does not concern a rate."""
     return alert["resolved_ms"] is None and alert["basis"] in {"window", "cohort"}
 
 
@@ -212,7 +212,7 @@ def _cell(
         "low": low,
         "high": high,
         "expected": _short(ordinary),
-        "state": judge(tally.impressions, tally.successes, ordinary, strength, alerting=alerting),
+        "state": rate_state(tally.impressions, tally.successes, ordinary, strength, alerting=alerting),
     }
 
 
