@@ -196,7 +196,7 @@ def test_the_doctor_fails_without_a_worker_and_repeats_what_workers_say() -> Non
     assert [one.level for one in worker_findings([seen()], counted=True)] == ["ok"]
     assert [one.level for one in worker_findings([seen(), silent(2)], counted=True)] == ["ok", "warning"]
     (ill,) = worker_findings([seen(fault="counting has waited for 90 s")], counted=True)
-    assert (ill.level, ill.message) == ("FAILED", "worker a (7) says: counting has waited for 90 s")
+    assert (ill.level, ill.message) == ("FAILED", "worker a (7) reports: counting has waited for 90 s")
     (frozen,) = worker_findings([silent(8)], counted=True)
     assert (frozen.level, frozen.message) == ("FAILED", "no worker is alive: a (7) was last heard of 8 min ago")
     (ended,) = worker_findings([silent(8, ended=True)], counted=True)
