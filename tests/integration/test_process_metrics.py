@@ -17,7 +17,9 @@ import importlib, json, sys
 from prometheus_client import REGISTRY
 for module in sys.argv[2:]:
     importlib.import_module(module)
-own = importlib.import_module(sys.argv[1]).REGISTRY
+module, _, maker = sys.argv[1].partition(":")
+module = importlib.import_module(module)
+own = getattr(module, maker)().registry if maker else module.REGISTRY
 print(json.dumps([[family.name for family in one.collect()] for one in (own, REGISTRY)]))
 """
 
@@ -32,7 +34,7 @@ print(json.dumps([[family.name for family in one.collect()] for one in (own, REG
             "funnelwatch_lag|_flush|_wat",
         ),
         (
-            "funnelwatch.producers.collector.metrics",
+            "funnelwatch.producers.collector.metrics:CollectorMetrics",
             ["funnelwatch.producers.collector.app"],
             "collector_in_flight",
             "funnelwatch_[^c]",
