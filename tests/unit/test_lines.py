@@ -167,14 +167,20 @@ def test_a_mapping_of_ones_own_names_sources_values_and_units(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lines: [", "is not YAML"),
-        ("- a", "is not a mapping; right would be"),
-        ("other: reject\nlines: []", "other: Extra inputs are not permitted"),
-        ("lines: [{measurement: a}]", "lines.1: must have one of event, counter, timer, 'ignore: true'"),
-        ("lines: [{measurement: a, event: {}, ignore: true}]", "lines.1: must have one of"),
-        ("lines: [{measurement: a, event: {stepp: b}}]", "lines.1: event: stepp is not a field; right would be one of"),
-        ("lines: [{measurement: a, event: {step: {from: b, value: c}}}]", "lines.1.event.step: must have either from"),
-        ("lines: [{measurement: a, timer: {name: b, unit: m}}]", "lines.1.timer.unit: Input should be 'ns', 'us'"),
+        ("lines: [", "1: YAML: "),
+        ("- a", "1: file: is a list, not a map; right would be a map with others, lines"),
+        ("other: reject\nlines: []", "1: other: is not a known field; right would be others"),
+        ("lines: [{measurement: a}]", "1: lines[0]: must have one of event, counter, timer, 'ignore: true'"),
+        ("lines: [{measurement: a, event: {}, ignore: true}]", "1: lines[0]: must have one of"),
+        (
+            "lines: [{measurement: a, event: {stepp: b}}]",
+            "1: lines[0].event: stepp is not a field; right would be one of",
+        ),
+        (
+            "lines: [{measurement: a, event: {step: {from: b, value: c}}}]",
+            "1: lines[0].event.step: must have either from",
+        ),
+        ("lines: [{measurement: a, timer: {name: b, unit: m}}]", "1: lines[0].timer.unit: must be 'ns', 'us'"),
     ],
 )
 def test_a_mapping_that_cannot_be_used_is_told(tmp_path: Path, text: str, said: str) -> None:
@@ -183,4 +189,4 @@ def test_a_mapping_that_cannot_be_used_is_told(tmp_path: Path, text: str, said: 
     path.write_text(text)
     with pytest.raises(LinesFileError) as rejected:
         load_line_mapping(path)
-    assert f"{path}: {said}" in str(rejected.value)
+    assert f"{path}:{said}" in str(rejected.value)
