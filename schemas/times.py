@@ -10,7 +10,7 @@ UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_8
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 EPOCH: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 SECONDS_DIGITS, MS_DIGITS = range(9, 12), range(12, 15)
-"""A number of so many digits counts seconds (1973 to 5138), or milliseconds (1973 to 5138) since the epoch."""
+"""Digits of numbers that count seconds, or milliseconds, since the epoch (1973 to 5138)."""
 
 LOST_PLUS: Final = re.compile(r"(.*:[0-9.,]+) ([0-9]{2}:?[0-9]{2})", re.ASCII)
 """A time whose offset lost its plus: in the query of an address, a plus that is not encoded is a space."""
@@ -30,7 +30,7 @@ def origin_ms(every_ms: int) -> int:
 
 
 def floor_ms(moment_ms: int, every_ms: int) -> int:
-    """The begin of the span that a moment lies in, ms."""
+    """The begin of the span that contains a moment, ms."""
     return moment_ms - (moment_ms - origin_ms(every_ms)) % every_ms
 
 
@@ -38,7 +38,7 @@ def parse_span_ms(text: str) -> int:
     """A span like 90s, 10m, 1.5h, 8d or 2w, in ms.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a span.
     """
     match = SPAN.fullmatch(text.strip())
     if not match:
@@ -53,7 +53,7 @@ def parse_time_ms(text: str, now_ms: int) -> int:
     """A point in time: now, -8d, +10m, or what ``parse_instant_ms`` takes (UTC where it names no zone), in ms.
 
     Raises:
-        ValueError: it is none; the message names the cause.
+        ValueError: the text is not a time; the message names the cause.
     """
     text = text.strip()
     if text == "now":
@@ -69,17 +69,17 @@ def parse_time_ms(text: str, now_ms: int) -> int:
 
 
 def parse_instant_ms(text: str, zone: tzinfo | None = UTC) -> int:
-    """A point in time as data has it, in ms since the epoch.
+    """A point in time in data, in ms since the epoch.
 
-    Taken are ISO 8601, with any fraction of a second (rounded to ms), ``z`` for ``Z``, and a space for the plus of its
-    offset; a date alone, which is its midnight; and seconds or milliseconds since the epoch, by their digits.
+    Accepted are ISO 8601, with any fraction of a second (rounded to ms), ``z`` for ``Z``, and a space for the plus of
+    its offset; a date alone, which is its midnight; and seconds or milliseconds since the epoch, by their digits.
 
     Args:
         text: the time.
         zone: of a time that names none; None: such a time is rejected.
 
     Raises:
-        ValueError: it is none; the message is the cause alone.
+        ValueError: the text is not a time; the message is the cause alone.
     """
     text = text.strip()
     if number := EPOCH.fullmatch(text):
@@ -112,7 +112,7 @@ def iso(ms: int) -> str:
 
 
 def _cause(text: str, error: str) -> str:
-    """Why a text is no time, in words for whoever wrote it."""
+    """The reason why a text is not a time."""
     if not text:
         return "it is empty"
     if EPOCH.fullmatch(text):

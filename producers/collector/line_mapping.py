@@ -35,12 +35,12 @@ class LinesFileError(FileError):
 
 
 class Source(FilePart):
-    """Where a field of an event comes from.
+    """The source of a field of an event.
 
     Attributes:
         source: the tag or field of the line.
-        value: the same for every line, instead.
-        values: what a text becomes; one that is not listed stays as it is.
+        value: the same value for every line, instead.
+        values: replacements of texts; others stay unchanged.
     """
 
     source: Name | None = Field(None, alias="from", description="the name of a tag or field")
@@ -71,10 +71,10 @@ class Sample(FilePart):
     """A counter or a timer.
 
     Attributes:
-        name: of the counter or timer; ``{measurement}`` and ``{tag}`` stand for the line's.
+        name: name of the counter or timer; ``{measurement}`` and ``{tag}`` stand for the line's.
         value: the field that has the increment, or the time.
-        unit: of a time: ns, us, ms or s.
-        dimensions: the tags that it is counted by; none given: all tags.
+        unit: unit of a time: ns, us, ms or s.
+        dimensions: the tags that it is counted by; by default all.
         leave_out: tags that it is not counted by.
     """
 
@@ -96,15 +96,15 @@ class Sample(FilePart):
 
 
 class Entry(FilePart):
-    """What becomes of the lines of one measurement.
+    """The meaning of the lines of one measurement.
 
     Attributes:
         measurement: its name; ``*`` stands for any letters.
         where: tags that a line must have.
-        event: where the fields of an event come from; those not named: from the tag or field of their name.
-        counter: makes a sample of a counter.
-        timer: makes a sample of a timer.
-        ignore: makes nothing.
+        event: sources of the fields of an event; by default the tag or field of the same name.
+        counter: the line is a sample of a counter.
+        timer: the line is a sample of a timer.
+        ignore: the line is ignored.
     """
 
     measurement: Name = Field(description="a name, in which * stands for any letters")
@@ -132,11 +132,11 @@ class Entry(FilePart):
         return self
 
     def hides(self, other: Entry) -> bool:
-        """Whether every line that fits the other one fits this one."""
+        """Whether every line that fits the other entry fits this one."""
         return self.where.items() <= other.where.items() and self.measurement in {"*", other.measurement}
 
     def fits(self, measurement: str, tags: Mapping[str, str]) -> bool:
-        """Whether a line is one of these."""
+        """Whether a line fits the entry."""
         return fnmatchcase(measurement, self.measurement) and all(tags.get(k) == v for k, v in self.where.items())
 
 
@@ -144,8 +144,8 @@ class LineMapping(FilePart):
     """The file.
 
     Attributes:
-        others: what becomes of a line that no entry fits.
-        lines: the entries, of which the first that fits counts.
+        others: whether a line that fits no entry is rejected or ignored.
+        lines: the entries; the first that fits applies.
     """
 
     others: Literal["reject", "ignore"] = Field("reject", description="reject or ignore")
@@ -176,6 +176,6 @@ def load_line_mapping(path: Path | None) -> LineMapping:
 
 
 def name_of(template: str, measurement: str, tags: Mapping[str, str]) -> str:
-    """The name of a counter or timer; letters that a name cannot have become underscores."""
+    """The name of a counter or timer; characters that a name cannot have become underscores."""
     known = {**tags, "measurement": measurement}
     return NOT_IN_NAMES.sub("_", PLACEHOLDER.sub(lambda found: known.get(found[1], ""), template))

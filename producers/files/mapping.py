@@ -32,12 +32,12 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Column(FilePart):
-    """A field taken from a column, or the same for every row.
+    """A field from a column, or the same for every row.
 
     Attributes:
         column: the column (or JSON key) that has the value.
         value: the value of every row, instead of a column.
-        values: what a column's value becomes; one that is not listed stays as it is.
+        values: replacements of the column's values; others stay unchanged.
         default: for rows where the column is absent or empty.
     """
 
@@ -67,12 +67,12 @@ AsColumn = Annotated[
 
 
 class Time(FilePart):
-    """Where the event time is and how it is written.
+    """The column and the format of the event time.
 
     Attributes:
-        column: the column that has it.
+        column: the column.
         format: iso (ISO 8601), s or ms since the epoch, or a strptime format like "%d.%m.%Y %H:%M:%S".
-        timezone: of times that name none, like Europe/Berlin.
+        timezone: the zone of times that name none, like Europe/Berlin.
     """
 
     column: Name = Field(description="the name of a column")
@@ -85,7 +85,7 @@ class Time(FilePart):
         if given not in FORMATS:
             if "%" not in given:
                 raise ValueError(f"{given!r} is not a format")
-            example = datetime(2024, 2, 29, 12, 30, 15)  # noqa: DTZ001 - only to try the format
+            example = datetime(2024, 2, 29, 12, 30, 15)  # noqa: DTZ001 - a test of the format
             try:
                 datetime.strptime(example.strftime(given), given)  # noqa: DTZ007 - likewise
             except ValueError as error:
@@ -116,7 +116,7 @@ class Made(FilePart):
     status: Status | None = Field(None, description="SUCCESS or FAILURE")
 
     @model_validator(mode="after")
-    def _status_where_judged(self) -> Self:
+    def _status_of_a_verification(self) -> Self:
         if self.phase is Phase.IMPRESSION and self.status:
             raise ValueError("status: an IMPRESSION has none; right would be no status, or phase: POST_VERIFICATION")
         if self.phase is Phase.POST_VERIFICATION and not self.status:
@@ -138,17 +138,17 @@ class Mapping(FilePart):
         funnel: name of the funnel that the events belong to.
         session_id: the session.
         ts: the event time.
-        event_id: a unique id of the row; without it one is made of the row's content and place in the file, the same
-            every time, so that a file that is produced twice is counted once.
+        event_id: a unique id of the row; by default a hash of the row's content and line, so that a file that is
+            produced twice counts once.
         os, browser, app_version: the dimensions.
-        contexts: other columns worth keeping, by the name they get.
-        event: the column with the name of what happened.
-        events: name to the events it makes; none: known, but nothing to count.
-        other_events: what to do with a name that ``events`` does not list.
+        contexts: other columns to keep, by name.
+        event: the column with the name of the row's event.
+        events: name to funnel events; an empty list: a known name that counts nothing.
+        other_events: whether names that ``events`` does not list are rejected or ignored.
         once_per_session: count each step, phase and status of a session only the first time, and a verification only
             after the impression of its step, dated by it (``duration_ms``); so no rate is above 1.
-        remember_sessions: how many sessions ``once_per_session`` remembers; the one not seen for longest is forgotten
-            first. A session costs about 1 kB.
+        remember_sessions: the number of sessions that ``once_per_session`` remembers; the least recently seen one is
+            forgotten first. A session costs about 1 kB.
     """
 
     funnel: Text = Field(description="the name of a funnel, such as sign_up")
