@@ -110,7 +110,7 @@ class Admitting:
             if not is_declared and others >= limits.funnels:
                 return RejectedError(
                     RejectionReason.TOO_MANY_FUNNELS,
-                    f"nobody declared the funnel {wanted.funnel}, and there are {others} such funnels already, as many "
+                    f"the funnel {wanted.funnel} is not declared, and there are {others} such funnels already, as many "
                     "as FUNNELWATCH_UNDECLARED_MAX_FUNNELS allows",
                 )
             funnel = FunnelSeries()
@@ -119,7 +119,7 @@ class Admitting:
         if not is_declared and wanted.step not in funnel.steps and len(funnel.steps) >= limits.steps:
             return RejectedError(
                 RejectionReason.TOO_MANY_STEPS,
-                f"nobody declared the funnel {wanted.funnel}, and it has {len(funnel.steps)} steps already, as many as "
+                f"the funnel {wanted.funnel} is not declared, and it has {len(funnel.steps)} steps already, as many as "
                 "FUNNELWATCH_UNDECLARED_MAX_STEPS allows",
             )
         folded = self._folded(wanted, funnel)

@@ -83,7 +83,7 @@ def fault(record: Mapping[str, Any]) -> str | None:
     if not event_id or len(event_id) > MAX_ID_LENGTH:
         return f"event_id: is missing, empty or longer than {MAX_ID_LENGTH} characters"
     if not NAME.fullmatch(name) or len(name) > MAX_LENGTH:
-        return f"name: {name[:MAX_LENGTH]!r} is no name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9, _ and :"
+        return f"name: {name[:MAX_LENGTH]!r} is not a name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9, _ and :"
     if not 0 <= value <= MAX_VALUE:
         return f"value: {value} is not between 0 and {MAX_VALUE}"
     if len(dimensions) > MAX_DIMENSIONS:
@@ -93,7 +93,9 @@ def fault(record: Mapping[str, Any]) -> str | None:
 
 def _dimension_fault(key: str, text: str) -> str | None:
     if not DIMENSION.fullmatch(key) or len(key) > MAX_LENGTH:
-        return f"dimensions: {key[:MAX_LENGTH]!r} is no name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9 and _"
+        return (
+            f"dimensions: {key[:MAX_LENGTH]!r} is not a name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9 and _"
+        )
     if not 0 < len(text) <= MAX_LENGTH or "\0" in text:
         return f"dimensions: {key} has {len(text)} characters or a NUL; right would be 1 to {MAX_LENGTH} without it"
     return None

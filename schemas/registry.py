@@ -77,7 +77,7 @@ class Registry:
             bare, login = without_login(revealed(url).strip())
         except ValueError:
             raise ValueError(
-                f"schema registry {shown(url)!r} is no address; right would be 'http://host:8081'"
+                f"schema registry {shown(url)!r} is not a web address; right would be 'http://host:8081'"
             ) from None
         self.url = bare.partition("?")[0].rstrip("/")
         self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json", **login}

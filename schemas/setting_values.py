@@ -33,7 +33,7 @@ def _read_database(address: str) -> None:
         conninfo_to_dict(address)
     except (psycopg.Error, UnicodeError):
         right = "postgresql://user@host:5432/name"
-        raise ValueError(f"is no address of PostgreSQL; right would be {right}; {ENCODE}") from None
+        raise ValueError(f"is not an address of PostgreSQL; right would be {right}; {ENCODE}") from None
 
 
 def _read_redis(address: str) -> None:
@@ -45,7 +45,7 @@ def _read_redis(address: str) -> None:
     try:
         parse_url(address)  # type: ignore[no-untyped-call]
     except ValueError:
-        raise ValueError(f"is no address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
+        raise ValueError(f"is not an address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
 
 
 def _read_registry(address: str) -> None:
@@ -53,7 +53,7 @@ def _read_registry(address: str) -> None:
     try:
         without_login(address)
     except ValueError:
-        raise ValueError(f"is no address of the web; right would be http://host:8081; {ENCODE}") from None
+        raise ValueError(f"is not a web address; right would be http://host:8081; {ENCODE}") from None
 
 
 def read_link(address: str) -> None:

@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
     undeclared_funnels: Literal["accept", "reject"] = Field(
-        "accept", description="Whether events of a funnel that nobody declared are counted: accept or reject."
+        "accept", description="Whether events of undeclared funnels are counted: accept or reject."
     )
     undeclared_max_funnels: int = Field(20, ge=0, description="Undeclared funnels that may exist; others are rejected.")
     undeclared_max_steps: int = Field(50, ge=1, description="Steps that one of them may have; others are rejected.")
@@ -204,7 +204,7 @@ class Settings(BaseSettings):
     board_max_pages_per_address: int = Field(
         50, ge=1, description="Most pages of the board that one address has open. Behind a proxy all are its."
     )
-    notify_path: Path | None = Field(None, description="YAML file of the routes on which alerts are told.")
+    notify_path: Path | None = Field(None, description="YAML file of the routes of alerts.")
     notify_port: int = Field(6091, ge=0, description="Port of the notifier's metrics; 0: none.")
     exporter_port: int = Field(6090, ge=0, description="Port of the exporter for Prometheus; 0: a free one.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")

@@ -42,7 +42,7 @@ def parse_span_ms(text: str) -> int:
     """
     match = SPAN.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no span of time; right would be 90s, 10m, 1.5h, 8d or 2w")
+        raise ValueError(f"{text!r} is not a span of time; right would be 90s, 10m, 1.5h, 8d or 2w")
     span = float(match[1]) * UNITS_MS[match[2]]
     if span >= 2**53:
         raise ValueError(f"{text[:20]!r} is longer than any span of time can be")
@@ -64,7 +64,7 @@ def parse_time_ms(text: str, now_ms: int) -> int:
         return parse_instant_ms(text)
     except ValueError as error:
         raise ValueError(
-            f"{text[:50]!r} is no time: {error}; right would be now, -8d, +10m or 2026-11-22T10:00:00"
+            f"{text[:50]!r} is not a time: {error}; right would be now, -8d, +10m or 2026-11-22T10:00:00"
         ) from error
 
 

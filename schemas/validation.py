@@ -165,7 +165,7 @@ def _check_dimensions(event: Mapping[str, Any], funnels: Funnels, limits: Limits
     if steps is None and not limits.accepts_undeclared:
         raise RejectedError(
             RejectionReason.UNDECLARED_FUNNEL,
-            f"nobody declared the funnel {event['funnel']}, and FUNNELWATCH_UNDECLARED_FUNNELS is reject",
+            f"the funnel {event['funnel']} is not declared, and FUNNELWATCH_UNDECLARED_FUNNELS is reject",
         )
     if steps is not None and event["step"] not in steps:
         raise RejectedError(

@@ -49,10 +49,10 @@ def without_login(url: str | SecretStr) -> tuple[str, dict[str, str]]:
         ValueError: the address is not http or https; the message has no secrets.
     """
     text = revealed(url)
-    wrong = f"{shown(text) or 'an empty text'} is no address of the web; right would be https://host:port/path"
+    wrong = f"{shown(text) or 'an empty text'} is not a web address; right would be https://host:port/path"
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018 - raises where it is no number
+        parts.port  # noqa: B018 - raises where it is not a number
     except ValueError:
         raise ValueError(wrong) from None
     login, _, host = parts.netloc.rpartition("@")

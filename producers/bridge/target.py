@@ -69,7 +69,7 @@ class Bridge:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateFileError(
-                f"{state_file}: is no state of a bridge ({error}): move it away, and counting begins at the next scrape"
+                f"{state_file}: is not the state of a bridge ({error}); move it away to start at the next scrape"
             ) from error
 
     def run(self, stopping: threading.Event) -> None:

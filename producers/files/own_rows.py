@@ -38,7 +38,7 @@ def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> lis
             if value not in ("", None):
                 contexts[name.removeprefix(CONTEXT)] = value
         elif name not in FIELDS:
-            raise Rejected("UNKNOWN_FIELD", f"{name}: is no field of an event; use --map to say what your columns are")
+            raise Rejected("UNKNOWN_FIELD", f"{name}: is not a field of an event; use --map to map your columns")
         elif value not in ("", None) or name not in WITH_DEFAULT:
             event[name] = value
     if contexts:

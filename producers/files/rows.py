@@ -192,13 +192,15 @@ class InputFile:
             record = CsvRecords([line], delimiter).next()
             assert record is not None
             if record.fault == NEVER_CLOSED:
-                raise UnreadableFile(f"{place}: is no CSV header: a quote opens in it and is not closed in this line")
+                raise UnreadableFile(
+                    f"{place}: is not a CSV header: a quote opens in it and is not closed in this line"
+                )
             fault = fault or record.fault
             if len(record.values) > len(found[0]):
                 found = record.values, delimiter
         names, delimiter = found
         if fault and len(names) <= 1:
-            raise UnreadableFile(f"{place}: is no CSV header: {fault}")
+            raise UnreadableFile(f"{place}: is not a CSV header: {fault}")
         if any(UNDECODED.search(name) for name in names):
             raise UnreadableFile(f"{place}: the header is not UTF-8; {NO_UTF8}")
         if "\0" in line:
@@ -206,7 +208,7 @@ class InputFile:
         twice = next((name for name in names if name and names.count(name) > 1), None)
         if twice is not None:
             raise UnreadableFile(
-                f"{place}: the column {twice!r} stands twice; right would be a name of its own for each"
+                f"{place}: the column {twice!r} appears twice; right would be a name of its own for each"
             )
         return names, delimiter
 
@@ -285,7 +287,7 @@ def _json_row(number: int, line: bytes) -> Row:
     except (ValueError, RecursionError) as error:
         return Row(number, None, Rejected("NO_JSON", str(error)))
     if not isinstance(values, dict):
-        return Row(number, None, Rejected("NO_JSON", "is no JSON object"))
+        return Row(number, None, Rejected("NO_JSON", "is not a JSON object"))
     return Row(number, values)
 
 

@@ -56,7 +56,7 @@ FAULTS = {
     ),
     "no address": (
         "routes:\n  - {name: a, kind: webhook, url: ftp://x}",
-        "f.yml:2: routes[0].url: is no address of the web; right would be an address such as https://host/path",
+        "f.yml:2: routes[0].url: is not a web address; right would be an address such as https://host/path",
     ),
     "no such variable": (
         "routes:\n  - {name: a, kind: pagerduty, routing_key: '${NOT_SET}'}",
@@ -84,7 +84,7 @@ FAULTS = {
     ),
     "no span": (
         "routes:\n  - {name: a, kind: slack, url: https://x, timeout: soon}",
-        "f.yml:2: routes[0].timeout: 'soon' is no span of time",
+        "f.yml:2: routes[0].timeout: 'soon' is not a span of time",
     ),
 }
 

@@ -113,7 +113,7 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
         ("funnel_counter,name=a value=1.5", ("value", "1.5 is not whole")),
         ("funnel_counter,name=a value=t", ("value", "True is not a number; right would be a line like")),
         ("funnel_counter,name=a other=1", ("value", "is missing; right would be")),
-        ("funnel_counter value=1", ("name", "is no name")),
+        ("funnel_counter value=1", ("name", "is not a name")),
         ("funnel_counter,name=a value=-1", ("value", "-1 is not between 0 and")),
         ("funnel_timer,name=a ms=1e300", ("value", "is too large")),
         (f"funnel_counter,name=a value=1 {NOW + 10**9}000000", ("ts", "ahead of the clock")),

@@ -240,7 +240,7 @@ def test_an_address_that_cannot_be_read_is_told_without_it(name: str, address: s
     else:
         assert revealed(getattr(settings, name)) == address
     assert SECRET not in printed
-    assert not printed or printed.startswith(f"FUNNELWATCH_{name.upper()}: is no address of ")
+    assert not printed or printed.startswith(f"FUNNELWATCH_{name.upper()}: is not a")
 
 
 def test_a_link_for_people_holds_no_login() -> None:

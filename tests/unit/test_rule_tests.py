@@ -175,7 +175,7 @@ EXPECT = "  expect: [{at: 1m, alerts: none}]\n"
             "tests:\n- name: x\n  expect: [{at: 5m, alerts: none}, {at: 5m, alerts: none}]\n",
             "test.yml:4: tests[0].expect: the times must grow",
         ),
-        (f"tests:\n- name: x\n  start: soon\n{EXPECT}", "test.yml:3: start: 'soon' is no time"),
+        (f"tests:\n- name: x\n  start: soon\n{EXPECT}", "test.yml:3: start: 'soon' is not a time"),
         (
             f"tests:\n- name: x\n  start: 2026-01-05T00:00:30Z\n{EXPECT}",
             "does not begin a window",
