@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from funnelwatch.alert_rules.model import UNITS, Duration, NamedRule
+from funnelwatch.alert_rules.model import Duration, NamedRule
 from funnelwatch.schemas.metrics import DIMENSION, NAME
 from funnelwatch.schemas.plain_values import Number, Text, Whole, once, some
+from funnelwatch.schemas.times import HOUR_MS, MINUTE_MS, WEEK_MS
 
 if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rules
@@ -85,7 +86,7 @@ class MetricChangeRule(MetricRule):
 
     kind: Literal["change"] = Field(description="threshold or change")
     offset_ms: Duration = Field(
-        604_800_000, gt=0, le=3 * UNITS["w"], alias="offset", description="a duration up to 3w, such as 1w"
+        WEEK_MS, gt=0, le=3 * WEEK_MS, alias="offset", description="a duration up to 3w, such as 1w"
     )
     drop: Number | None = Field(None, gt=0, lt=1, description="a share of the earlier value from 0 to 1, such as 0.5")
     rise: Number | None = Field(
@@ -115,8 +116,8 @@ def metric_rules(rules: Rules) -> tuple[MetricRules, ...]:
 
 def metric_criterion(rule: MetricRules) -> str:
     """The condition of the rule, for people."""
-    what = f"{rule.value} of {rule.metric} over {rule.over_ms / 60_000:g} min"
+    what = f"{rule.value} of {rule.metric} over {rule.over_ms / MINUTE_MS:g} min"
     if isinstance(rule, MetricThresholdRule):
         return f"{what} below {rule.below:g}" if rule.below is not None else f"{what} above {rule.above:g}"
     how = f"{rule.drop:.0%} lower" if rule.drop is not None else f"{rule.rise:.0%} higher"
-    return f"{what} {how} than {rule.offset_ms / 3_600_000:g} h before"
+    return f"{what} {how} than {rule.offset_ms / HOUR_MS:g} h before"

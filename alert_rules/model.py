@@ -18,15 +18,16 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_v
 from funnelwatch.alert_rules.labels import checked_annotations, checked_labels
 from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.plain_values import Number, Text, Whole, once
+from funnelwatch.schemas.times import DAY_MS, HOUR_MS, UNITS_MS, WEEK_MS
 
 DIMENSIONS = ("os", "browser", "app_version")
 """The dimensions of ``by``, widest first."""
 
-UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+UNITS = {"ms": 1, **UNITS_MS}
 DURATION = re.compile(r"(?=\d)(\d+w)?(\d+d)?(\d+h)?(\d+m(?!s))?(\d+s)?(\d+ms)?", re.ASCII)
 PART = re.compile(r"(\d+)(ms|s|m|h|d|w)", re.ASCII)
 
-LONGEST_MS = 366 * UNITS["d"]
+LONGEST_MS = 366 * DAY_MS
 
 Level = tuple[str, ...]
 
@@ -86,7 +87,7 @@ def within_history(span: int) -> int:
     Raises:
         ValueError: it is longer.
     """
-    if span > 3 * UNITS["w"]:
+    if span > 3 * WEEK_MS:
         raise ValueError("is longer than the three weeks that the detector keeps")
     return span
 
@@ -126,7 +127,7 @@ class NamedRule(FilePart):
     for_ms: Duration = Field(0, ge=0, alias="for", description="a duration such as 0s or 2m")
     keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
     resolve_without_data_ms: Duration = Field(
-        3_600_000,
+        HOUR_MS,
         gt=0,
         alias="resolve_without_data",
         description="a duration after which a firing alert whose series has ended resolves, such as 1h",
@@ -198,7 +199,7 @@ class ChangeRule(BaseRule):
     kind: Literal["change"] = Field(description="drop, threshold or change")
     drop: Number = Field(gt=0, lt=1, description="a share of the earlier rate from 0 to 1, such as 0.2")
     over_ms: Remembered = Field(300_000, gt=0, alias="over", description="a duration up to 3w, such as 5m")
-    offset_ms: Remembered = Field(604_800_000, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
+    offset_ms: Remembered = Field(WEEK_MS, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
 
 
 Rule = DropRule | ThresholdRule | ChangeRule

@@ -6,7 +6,13 @@ import re
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
-UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+WEEK_MS: Final = 7 * DAY_MS
+
+UNITS_MS: Final = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 EPOCH: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 SECONDS_DIGITS, MS_DIGITS = range(9, 12), range(12, 15)
@@ -15,9 +21,7 @@ SECONDS_DIGITS, MS_DIGITS = range(9, 12), range(12, 15)
 LOST_PLUS: Final = re.compile(r"(.*:[0-9.,]+) ([0-9]{2}:?[0-9]{2})", re.ASCII)
 """A time whose offset lost its plus: in the query of an address, a plus that is not encoded is a space."""
 
-
-WEEK_MS: Final = UNITS_MS["w"]
-FIRST_MONDAY_MS: Final = -3 * UNITS_MS["d"]
+FIRST_MONDAY_MS: Final = -3 * DAY_MS
 """Monday, 1969-12-29, UTC."""
 
 
