@@ -1,4 +1,4 @@
-"""Produces many events as fast as one process can: drops none, and keeps no more in memory than the buffer."""
+"""Many events onto Kafka, as fast as one process can: never dropped, never more in memory than the buffer."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ logger = logging.getLogger("funnelwatch.producer")
 BUFFER_EVENTS = 100_000
 DELIVERY_TIMEOUT_S = 60.0
 PROGRESS_S = 0.2
-"""Interval of progress reports and of checks for failures, about, s."""
+"""Progress is told, and failures are looked for, about this often, in seconds."""
 
 LAST_FLUSH_S = 10.0
-"""The time that an interrupted run waits for its events to be confirmed, s."""
+"""How long an interrupted run waits for what it has taken, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """The outcome of a run.
+    """What became of the events.
 
     Attributes:
         produced: confirmed by Kafka.
-        failed: sent, but not confirmed.
-        seconds: duration of the run.
-        interrupted: whether Ctrl-C ended it.
-        error: the reason why an event failed; None where none did.
+        failed: taken, but not confirmed.
+        seconds: how long it took.
+        interrupted: whether it was ended by Ctrl-C.
+        error: why an event failed; None where none did.
     """
 
     produced: int
@@ -58,15 +58,15 @@ def produce_events(
     events: Iterable[Mapping[str, Any]],
     progress: Callable[[int], None] | None = None,
 ) -> Produced:
-    """Produce events, keyed by session, in their order; wait while the buffer is full.
+    """Produce events, keyed by session, in their order; when the buffer is full, wait.
 
     The iterable may pace itself: events go out within milliseconds of being yielded.
     The first event that fails, after the delivery timeout of 60 s, ends the run: the rest would fail as well.
 
     Args:
-        settings: address of Kafka, and the topic.
-        events: valid records of the schema.
-        progress: called with the number of events so far, about five times a second.
+        settings: where Kafka is, and the topic.
+        events: records of the schema, valid ones.
+        progress: told the number of events taken so far, about five times a second while events flow.
 
     Raises:
         ValueError: an event does not fit the schema; those before it are produced.
@@ -96,7 +96,7 @@ def produce_events(
 
 
 class _Run:
-    """A producer, with the numbers of its events and failures."""
+    """A producer, what it has taken and what has failed."""
 
     def __init__(self, settings: Settings) -> None:
         properties = producer_properties(settings, BUFFER_EVENTS, DELIVERY_TIMEOUT_S)
@@ -110,7 +110,7 @@ class _Run:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM interrupt only between two events: else an event could be sent and not counted."""
+        """Let Ctrl-C and SIGTERM come between two events only: else one may be on its way and not counted as taken."""
         untouched = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
         ours = {number: own for number, own in untouched.items() if signal.getsignal(number) is own}
         if threading.current_thread() is not threading.main_thread():
@@ -130,7 +130,7 @@ class _Run:
                 signal.signal(number, before)
 
     def put(self, value: bytes, key: str, progress: Callable[[int], None] | None) -> None:
-        """Send one event, as soon as there is room."""
+        """Take one event, as soon as there is room."""
         self._taking = True
         while not self.failures and not self._interrupted:
             try:
@@ -153,7 +153,7 @@ class _Run:
                 progress(self.taken)
 
     def finish(self, timeout_s: float | None) -> None:
-        """Wait until each event is confirmed or has failed; events that are open after the timeout fail."""
+        """Wait until each event is confirmed or has failed; what is out after the timeout fails."""
         try:
             if timeout_s is None:
                 self._producer.flush()

@@ -120,7 +120,7 @@ def test_every_increment_is_there_once_through_resets_and_crashes(seed: int) -> 
 
 
 def test_the_file_on_the_page_can_be_used(tmp_path: Path) -> None:
-    """Whoever copies it has a bridge."""
+    """A copy of it is a working bridge."""
     page = (Path(__file__).parents[2] / "docs" / "prometheus.md").read_text()
     found = re.findall(r"<!-- checked by tests/unit/test_bridge.py -->\n```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "f.yml").write_text(found[0])
@@ -128,7 +128,7 @@ def test_the_file_on_the_page_can_be_used(tmp_path: Path) -> None:
     assert [one.metric for one in target.maps][-1] == "sms_sent_total"
 
 
-FAULTS = {
+MESSAGES = {
     "no targets": ("targets: []", "f.yml:1: targets: is empty; right would be a list such as"),
     "typing error": (
         "targets:\n  - name: a\n    uri: x\n",
@@ -156,10 +156,10 @@ targets:
 }
 
 
-@pytest.mark.parametrize("case", FAULTS)
-def test_a_file_that_cannot_be_used_is_told_by_line_and_field(case: str, tmp_path: Path) -> None:
-    """The person who wrote it can mend it."""
-    text, expected = FAULTS[case]
+@pytest.mark.parametrize("case", MESSAGES)
+def test_a_bad_file_is_rejected_by_line_and_field(case: str, tmp_path: Path) -> None:
+    """Its author can correct it."""
+    text, expected = MESSAGES[case]
     (tmp_path / "f.yml").write_text(text)
     with pytest.raises(BridgeFileError) as error:
         load_targets(tmp_path / "f.yml")

@@ -1,4 +1,4 @@
-"""Files of rule tests: each bad one is rejected in words that help; the shipped ones and those of the docs are good."""
+"""Files of rule tests: each bad one is rejected with a helpful message; the shipped ones and those of the docs are good."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from funnelwatch.alert_rules.cases import load_cases
 from funnelwatch.alert_rules.loader import RuleFileError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cases"
-FAULTS = {
+MESSAGES = {
     "document-a-list": "1: file: is a list, not a map; right would be a map with rules, window, tests",
     "event-after-the-end": "4: tests[0].events[0].at: is after the last expectation; right would be a time before, o",
     "event-status-of-impression": "4: tests[0].events[0].status: a POST_VERIFICATION has one, an IMPRESSION has none",
@@ -59,18 +59,18 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.yml")), ids=lambda path: path.stem)
-def test_a_bad_file_of_tests_is_rejected_with_line_field_fault_and_remedy(path: Path) -> None:
+def test_a_bad_file_of_tests_is_rejected_with_line_field_error_and_remedy(path: Path) -> None:
     """A test whose input is not what its author meant proves nothing."""
     with pytest.raises(RuleFileError) as caught:
         load_cases(path)
 
-    assert str(caught.value).startswith(f"{path}:{FAULTS[path.stem]}"), str(caught.value)
+    assert str(caught.value).startswith(f"{path}:{MESSAGES[path.stem]}"), str(caught.value)
     assert "right would be" in str(caught.value)
 
 
-def test_every_named_fault_has_its_file() -> None:
+def test_every_message_has_its_file_too() -> None:
     """No expectation is left without a fixture."""
-    assert sorted(FAULTS) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
+    assert sorted(MESSAGES) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
 
 
 def test_absent_values_fill_a_series_up(tmp_path: Path) -> None:

