@@ -10,19 +10,19 @@ import numpy as np
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.times import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from funnelwatch.schemas.arrays import Indexes, Ints
     from funnelwatch.schemas.counts import Series
 
-    Numbers = NDArray[np.int64]
 
 CELLS = 262_144
 """Approximate number of cells (windows x series) of a block."""
-DAY_MS = 86_400_000
 LONGEST_WINDOW_MS = DAY_MS
 
 
@@ -36,8 +36,8 @@ class History:
 
     funnel: str
     series: Sequence[Series]
-    starts: Numbers
-    places: NDArray[np.intp]
+    starts: Ints
+    places: Indexes
     """The place of each record's series in ``series``."""
     tallies: NDArray[np.uint32]
     """Shape (records, 3): impressions, successes dated by their own time, and by that of their impression."""
@@ -62,7 +62,7 @@ class History:
         if self.starts.size:
             yield from self.blocks(window_ms, int(self.starts[0]), int(self.starts[-1]) + window_ms)
 
-    def began(self) -> Numbers:
+    def began(self) -> Ints:
         """The start of each series' first window, ms."""
         first = np.full(len(self.series), np.iinfo(np.int64).max)
         np.minimum.at(first, self.places, self.starts)
@@ -78,9 +78,7 @@ class History:
         return History(self.funnel, self.series, self.starts + by_ms, self.places, self.tallies)
 
 
-def by_funnel(
-    series: Sequence[Series], starts: Numbers, places: NDArray[np.intp], tallies: NDArray[np.uint32]
-) -> list[History]:
+def by_funnel(series: Sequence[Series], starts: Ints, places: Indexes, tallies: NDArray[np.uint32]) -> list[History]:
     """Histories by funnel from records in any order; records of the same window and series add up."""
     if starts.size and (np.diff(starts) < 0).any():
         order = np.argsort(starts, kind="stable")
@@ -98,7 +96,7 @@ def by_funnel(
     return found
 
 
-def window_length(starts: Numbers, given_ms: int | None = None) -> int:
+def window_length(starts: Ints, given_ms: int | None = None) -> int:
     """The length of the windows, ms: the largest that all distances between starts are multiples of.
 
     Args:

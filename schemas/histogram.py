@@ -13,10 +13,12 @@ merge.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-Ints = NDArray[np.int64]
+import numpy as np
+
+if TYPE_CHECKING:
+    from funnelwatch.schemas.arrays import Ints
 
 SLOTS = 8
 _BITS = 3

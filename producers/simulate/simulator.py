@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE
+from funnelwatch.schemas.times import MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from funnelwatch.producers.simulate.profile import Incident, Profile
+    from funnelwatch.schemas.arrays import Flags, Floats, Indexes, Ints
 
-MINUTE_MS = 60_000
 LONGEST_ATTEMPT_MS = 90_000
 LONGEST_PAUSE_MS = 3_000
 
@@ -110,7 +109,7 @@ class Simulator:
                 yield event
             del pending[:done]
 
-    def _draw_conversions(self, block: int) -> NDArray[np.float64]:
+    def _draw_conversions(self, block: int) -> Floats:
         """The conversion of each minute of a block, step and os: beta distributed around the profile's."""
         rng = np.random.default_rng([self.seed, block, 1])
         mean = np.array([step.conversion for step in self.profile.steps])[:, None]
@@ -127,7 +126,7 @@ class Simulator:
         of_os = [platform for platform in self.profile.platforms if platform.os == os]
         return sum(platform.share * platform.ease for platform in of_os) / sum(platform.share for platform in of_os)
 
-    def _conversions(self, step: int, os: NDArray[np.intp], ts: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _conversions(self, step: int, os: Indexes, ts: Ints) -> Floats:
         """The conversion of people shown a step at these times."""
         minute = ts // MINUTE_MS
         first = int(minute.min()) // self._block_min
@@ -135,7 +134,7 @@ class Simulator:
         table = np.concatenate([self._beta(block)[:, step] for block in blocks])
         return table[minute - first * self._block_min, os]
 
-    def _lost(self, step: str, client: NDArray[np.intp], ts: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _lost(self, step: str, client: Indexes, ts: Ints) -> Floats:
         """The share of successes that incidents turn into failures, for verifications of a step at these times."""
         kept = np.ones(len(ts))
         for incident in self._incidents:
@@ -186,9 +185,9 @@ class Simulator:
     def _records(
         self,
         block: int,
-        client: NDArray[np.intp],
+        client: Indexes,
         parts: list[_Part],
-        delays: NDArray[np.int64] | None,
+        delays: Ints | None,
         *,
         within: tuple[int, int],
     ) -> list[tuple[int, dict[str, Any]]]:
@@ -238,12 +237,12 @@ class _Part(NamedTuple):
     step: int
     attempt: int
     status: str | None
-    ts: NDArray[np.int64]
-    duration: NDArray[np.int64] | None
-    who: NDArray[np.bool_]
+    ts: Ints
+    duration: Ints | None
+    who: Flags
 
 
-def _attempts(rng: np.random.Generator, seconds: float, count: int) -> NDArray[np.int64]:
+def _attempts(rng: np.random.Generator, seconds: float, count: int) -> Ints:
     """The durations of a first and a second attempt, ms: log-normal, with the given median."""
     drawn = rng.lognormal(math.log(seconds * 1000), 0.5, (2, count))
     return np.clip(drawn, 500, LONGEST_ATTEMPT_MS).astype(np.int64)

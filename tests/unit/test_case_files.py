@@ -1,4 +1,4 @@
-"""Files of rule tests: each bad one is rejected with a helpful message; the shipped ones and those of the docs are good."""
+"""Files of rule tests: each bad one is rejected with a helpful message; shipped and documented ones are good."""
 
 from __future__ import annotations
 

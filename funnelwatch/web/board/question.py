@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.times import MINUTE_MS
 from funnelwatch.sinks.timescale.rates import Scope
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import Series
 
-MINUTE_MS = 60_000
 RANGES = {"15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS, "6h": 360 * MINUTE_MS, "24h": 1440 * MINUTE_MS}
 """How far back the time line goes, ms."""
 MOST_POINTS = 130
