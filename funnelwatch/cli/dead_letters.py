@@ -115,10 +115,10 @@ def show(position: tuple[int, int], to_json: bool) -> None:
             raise click.ClickException(f"{topic} has no letter at {partition}:{offset}; {_what_there_is(reader)}")
         letter = parse_letter(message)
         is_metric = letter.source is not None and letter.source.topic == settings.metrics_topic
-        judge = (
+        validator = (
             metric_validator_of(settings) if is_metric else validator_of(settings, load_funnels(settings.funnels_path))
         )
-        click.echo(one_letter(letter, judge, now_ms(), to_json=to_json))
+        click.echo(one_letter(letter, validator, now_ms(), to_json=to_json))
 
 
 dead_letters.add_command(replay)

@@ -21,7 +21,7 @@ START = "Start one: `funnelwatch worker`."
 ADVICE = {
     Why.NOT_CLOSING: "Is a partition's worker frozen, or a partition STOPPED? The workers' logs and /healthz say it.",
     Why.BEHIND: "Run more workers, up to one per partition; then look at the database's load.",
-    Why.NOT_JUDGED: "The workers' logs say why the detector fails or waits; restart the worker that has it.",
+    Why.NOT_EVALUATED: "The workers' logs say why the detector fails or waits; restart the worker that has it.",
 }
 
 

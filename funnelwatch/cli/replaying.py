@@ -118,21 +118,21 @@ def _produce(settings: Settings, store: ReplayStore, letters: Iterator[DeadLette
 
 def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_too: bool) -> Callable[[DeadLetter], str]:
     """What tells of a letter why it is left out, or that it is ``CHOSEN``."""
-    judges: dict[str, EventValidator | MetricValidator] = {
+    validators: dict[str, EventValidator | MetricValidator] = {
         settings.metrics_topic: metric_validator_of(settings),
         settings.events_topic: validator_of(settings, load_funnels(settings.funnels_path)),
     }
     now = now_ms()
 
     def verdict(letter: DeadLetter) -> str:
-        judge = judges.get(letter.source.topic) if letter.source is not None else None
-        if judge is None:
+        validator = validators.get(letter.source.topic) if letter.source is not None else None
+        if validator is None:
             return "of another topic"
         if letter.truncated_from is not None:
             return "only the beginning is kept"
         if letter.source in replayed:
             return "replayed already"
-        if not hopeless_too and rejection_now(judge, letter, now) is not None:
+        if not hopeless_too and rejection_now(validator, letter, now) is not None:
             return "would be rejected again"
         return CHOSEN
 

@@ -116,7 +116,7 @@ class CacheRebuild:
         self._verified: dict[int, PartitionAssignment] = {}
         self._check_at = 0.0
         self._behind = 0
-        self.fault: str | None = None
+        self.error: str | None = None
 
     def step(self) -> float:
         """Do a small part of what there is to do; how long to wait before the next, s.
@@ -346,7 +346,7 @@ class CacheRebuild:
     def _fail(self, error: Exception) -> None:
         self._start_over()
         self._cache.close()
-        self.fault = explain(error)
+        self.error = explain(error)
         metrics.REDIS_FAULT.set(1)
         servers.failed(TASK, error)
 
@@ -354,8 +354,8 @@ class CacheRebuild:
         metrics.REDIS_FAULT.set(0)
         if self._debt.settled and self._debt.connected and self._copy is None:
             metrics.REBUILD_PROGRESS.set(1)
-        if self.fault is not None:
-            self.fault = None
+        if self.error is not None:
+            self.error = None
             servers.done(TASK)
 
 

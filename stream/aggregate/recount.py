@@ -67,7 +67,7 @@ class Recount:
         shortened: how often a partition had more event ids within the duplicate horizon than are remembered.
 
     Args:
-        judge: the workers' rules.
+        validator: the workers' rules.
         rejected: what the workers have rejected.
         range_ms: the range.
         window_ms: the length of a window.
@@ -76,7 +76,7 @@ class Recount:
 
     def __init__(
         self,
-        judge: EventValidator,
+        validator: EventValidator,
         rejected: Collection[RejectedAt],
         range_ms: tuple[int, int],
         window_ms: int,
@@ -86,7 +86,7 @@ class Recount:
         self.durations: Durations = {}
         self.records = 0
         self.disputed: Counter[str] = Counter()
-        self._judge = judge
+        self._validator = validator
         self._rejected = rejected
         self._from_ms, self._to_ms = range_ms
         self._window_ms = window_ms
@@ -101,9 +101,9 @@ class Recount:
         seen = self._seen.setdefault(partition, SeenIds(self._horizon_ms))
         kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._rejected]
         batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, Records.of(kept))
-        judged = self._judge(batch, seen, now_ms)
-        self.disputed.update(one.reason for one in judged.rejected if one.reason not in NEVER_EVENTS)
-        found = aggregate(judged, self._window_ms, 0, now_ms)
+        validated = self._validator(batch, seen, now_ms)
+        self.disputed.update(one.reason for one in validated.rejected if one.reason not in NEVER_EVENTS)
+        found = aggregate(validated, self._window_ms, 0, now_ms)
         self._add(self.counts, found.counts)
         self._add(self.durations, found.durations)
 

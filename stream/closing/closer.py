@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.windows import last_closed
-from funnelwatch.sinks.failpoints import point
+from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.stream.closing.active import ActiveSeries
 from funnelwatch.stream.closing.watermark import topic_watermark
 from funnelwatch.stream.closing.window_parts import parts_of
@@ -154,9 +154,9 @@ class Closer:
                 if shown:
                     closed.append(shown)
             self._active.pop(funnel, None)
-            point("closing")
+            failpoint("closing")
             self._publish(closed)
-            point("windows_published")
+            failpoint("windows_published")
             newest = closed[-1].window_start if closed else None
             self._store.finish_closing(funnel, end, newest)
             self._active[funnel] = (end, active)
@@ -207,9 +207,9 @@ class Closer:
                 shown = active.close(funnel, window.window, window_ms, window.revision, tallies)
                 if shown:
                     closed.append(shown)
-            point("revision_claimed")
+            failpoint("revision_claimed")
             self._publish(closed)
-            point("revision_published")
+            failpoint("revision_published")
             self._store.late_published(funnel, late)
             revised += len(closed)
             metrics.REVISIONS.labels(funnel).inc(len(closed))

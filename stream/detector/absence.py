@@ -97,4 +97,4 @@ class Absence:
 
     def _sum(self, places: Sequence[int], begin: int, end: int) -> float:
         rows = np.array([begin]), np.array([end])
-        return float(self._counts.stretch("impressions", *rows, np.array(sorted(places), dtype=np.intp)).sum())
+        return float(self._counts.sums("impressions", *rows, np.array(sorted(places), dtype=np.intp)).sum())

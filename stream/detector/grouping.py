@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.texts import legible
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Incidents:
         for state in states:
             if state.rule == INCIDENT:
                 self._keep(state)
-            elif state.state in SAID and not state.rule.startswith("@"):
+            elif state.state in NOTIFIED and not state.rule.startswith("@"):
                 self._firing[state.key] = state
 
     def group(self, moves: list[Transition]) -> list[Transition]:
@@ -91,12 +91,12 @@ class Incidents:
         out += [Transition(state, None if state.alert_id in joined else alert) for state, alert in fresh.values()]
         return out
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
         """Say the last message of an incident of several once more; None if there is none that fires."""
-        incident = self._incidents.get(said["alert_id"])
+        incident = self._incidents.get(message["alert_id"])
         if incident is None or incident.state is not State.FIRING:
             return None
-        return self._say(incident, {**said, "reason": str(reason)})
+        return self._message(incident, {**message, "reason": str(reason)})
 
     def _lead(self, state: AlertState, joining: list[AlertState]) -> str | None:
         """The alert_id of the incident that a series that begins to fire belongs to.
@@ -138,12 +138,12 @@ class Incidents:
         if not is_new:
             newest = joined[-1][1]
             alert = {**alert, **_window(newest), "state": "firing", "reason": str(Reason.WIDENED)}
-        return [*(Transition(state) for state, _ in joined), self._say(incident, alert)]
+        return [*(Transition(state) for state, _ in joined), self._message(incident, alert)]
 
     def _pass(self, move: Transition) -> list[Transition]:
         """What is published of a series that fires already, is over, or does not fire yet."""
         state = move.state
-        over = state.state not in SAID
+        over = state.state not in NOTIFIED
         if over:
             self._firing.pop(state.key, None)
         elif not state.rule.startswith("@"):
@@ -164,12 +164,12 @@ class Incidents:
             incident = incident.but(state=State.RESOLVED)
             alert = {**incident.payload["message"], **alert, **_window(move.alert or {})}
             alert |= {"state": "resolved", "reason": str(state.reason)}
-            return [Transition(state), self._say(incident, alert)]
+            return [Transition(state), self._message(incident, alert)]
         if alert and not (open_ and over):
-            return [Transition(state), self._say(incident, alert)]
+            return [Transition(state), self._message(incident, alert)]
         return [Transition(state)]
 
-    def _say(self, incident: AlertState, alert: dict[str, Any]) -> Transition:
+    def _message(self, incident: AlertState, alert: dict[str, Any]) -> Transition:
         """Publish a message of an incident: with its id, the next sequence, and all that it has reached."""
         incident = incident.but(sequence=incident.sequence + 1)
         members = incident.payload["members"].values()

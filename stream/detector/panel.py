@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from funnelwatch.stream.detector.baseline import Kind
     from funnelwatch.stream.detector.counts import Counts
-    from funnelwatch.stream.detector.evaluation import Evidence
 
     Floats = NDArray[np.float64]
 
@@ -38,6 +37,10 @@ REGULARLY = 48 * HOUR_MS
 SPREAD = 24
 """This share of the time between two estimates is given to work one out, window by window; then it comes into use."""
 
+MIN_DROP_RECENT = 0.10
+BURST = 2.0
+"""Without a week of history, nothing is said while the volume is more than this many times its recent level."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -55,6 +58,31 @@ class Snapshot:
     """Expected less seen successes of each judged row and the LONGEST - 1 before them, 0 where nothing was expected."""
     evidence: dict[tuple[float, int], Evidence] = field(default_factory=dict)
     """What rules have made of it, by least drop and impressions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a scan says to rules of one least drop and number of impressions; scores do not matter yet."""
+
+    cold: NDArray[np.bool_]
+    """Whether there is less than a week of history: shape (rows, columns)."""
+    enough: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    burst: NDArray[np.bool_]
+    """Without a week of history, too much traffic to trust: shape (scales, rows, columns)."""
+    would: NDArray[np.float64]
+    """The score where the drop is large enough, traffic apart; else -inf."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, min_drop: float, min_impressions: int) -> Evidence:
+        """Of some rows."""
+        now, found = snapshot.now, snapshot.scan
+        cold = ~now.seasonal
+        drop = np.where(cold, max(min_drop, MIN_DROP_RECENT), min_drop)
+        enough = found.impressions >= min_impressions
+        burst = cold & (found.impressions > BURST * SCALES[:, None, None] * now.per_window)
+        would = np.where(now.known & enough & (found.drop >= drop), found.score, -np.inf)
+        return cls(cold, enough[-1], now.known, burst, would)
 
 
 class Panel:
@@ -88,7 +116,7 @@ class Panel:
         end = min([-(-until // self.counts.window_ms) - self.counts.first, *ages])
         return min(max(end, head + 1) + self.behind, self.counts.rows)
 
-    def look(self, begin: int, end: int) -> Snapshot | None:
+    def snapshot(self, begin: int, end: int) -> Snapshot | None:
         """Scan the rows that are judged when the newest are [begin, end); None while they have not matured."""
         first, last = begin - self.behind, end - 1 - self.behind
         if first < 0 or not self.counts.columns:

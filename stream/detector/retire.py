@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-SAID = {State.FIRING, State.NO_DATA}
+NOTIFIED = {State.FIRING, State.NO_DATA}
 """States of an alert that somebody was told and that is not over."""
 
 
@@ -37,19 +37,19 @@ def retire(
         if state.rule.startswith("@"):  # no alert: what somebody must remember besides
             continue
         rule = by_name.get(state.rule)
-        if rule is not None and judges(rule, state):
+        if rule is not None and applies_to(rule, state):
             continue
         if state.state is State.PENDING:
             transitions.append(Transition(state.but(state=State.OK, reason=Reason.RULE_REMOVED, alert_id="")))
-        elif state.state in SAID:
+        elif state.state in NOTIFIED:
             after = state.but(state=State.RESOLVED, reason=Reason.RULE_REMOVED, sequence=state.sequence + 1)
-            said = last_message(state.alert_id)
-            alert = said and said | {"state": "resolved", "reason": str(after.reason), "sequence": after.sequence}
+            message = last_message(state.alert_id)
+            alert = message and message | {"state": "resolved", "reason": str(after.reason), "sequence": after.sequence}
             transitions.append(Transition(after, alert))
     return transitions
 
 
-def judges(rule: NamedRule, state: AlertState) -> bool:
+def applies_to(rule: NamedRule, state: AlertState) -> bool:
     """Whether the rule, as it is now, judges the series of this state."""
     if isinstance(rule, BaseRule) and not rule.judges(state.step):
         return False

@@ -44,14 +44,14 @@ def within(wide: Column, narrow: Column) -> bool:
     return all(values.get(name) == value for name, value in wide.dimensions.items())
 
 
-def held_back(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> dict[Column, Column]:
+def inhibited(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> dict[Column, Column]:
     """Which of the series that would begin to fire are already told by another, and by which.
 
     A wider series is held back by narrower ones that have lost most of what it lost: one of them where both are new,
     all of them together where they already fire. Else the wider one tells it and holds the narrower ones back.
 
     Args:
-        fresh: series that would begin to fire now, with what they have lost over the stretch that is judged.
+        fresh: series that would begin to fire now, with what they have lost over the span that is judged.
         active: series that fire already, with what they have lost over the windows last judged.
     """
     holders: dict[Column, Column] = {}

@@ -39,7 +39,7 @@ class Reason(StrEnum):
     KEPT_FIRING = "KEPT_FIRING"
     """Recovered, but not yet for as long as the rule's ``keep_firing_for``."""
     RECOVERED = "RECOVERED"
-    HELD_BACK_BY = "HELD_BACK_BY"
+    INHIBITED_BY = "INHIBITED_BY"
     """Another level of the same rule already says it, or an instrumentation alert explains it."""
     NO_DATA = "NO_DATA"
     CORRECTED = "CORRECTED"

@@ -124,14 +124,14 @@ def metric_validator_of(settings: Settings) -> MetricValidator:
     )
 
 
-def rejection_now(judge: EventValidator | MetricValidator, letter: DeadLetter, now_ms: int) -> str | None:
+def rejection_now(validator: EventValidator | MetricValidator, letter: DeadLetter, now_ms: int) -> str | None:
     """Why the record would be rejected again; None: it would be accepted.
 
     Raises:
         funnelwatch.schemas.codec.RegistryUnavailable: that cannot be told now.
     """
     try:
-        judge.event(letter.value, now_ms)
+        validator.event(letter.value, now_ms)
     except (Undecodable, RejectedError) as error:
         return str(error)
     return None

@@ -1,8 +1,8 @@
-"""From the records of a partition to verdicts on them: pure, one batch at a time.
+"""From the records of a partition to outcomes on them: pure, one batch at a time.
 
 A ``EventValidator`` decodes, validates and drops duplicates, and keeps each verdict with its offset; ``stream.tally``
 adds up.
-They are apart because verdicts are joined while a flush takes its time, and because a batch that was in part counted by
+They are apart because outcomes are joined while a flush takes its time, and because a batch that was in part counted by
 somebody else is tallied again from where that one got, while its duplicates may not be asked for twice.
 
 Events are judged in bulk, as columns. A record that in bulk is not plainly a good one is judged by itself, and only
@@ -39,7 +39,7 @@ HASHED = frozenset({"event_id", *Series._fields})
 """Fields by which events are told apart, so that their hashes are wanted."""
 
 IMPRESSION, SUCCESS, FAILURE = range(3)
-"""What an event says; the latter two are one more than the schema's indexes of the symbols of ``status``."""
+"""The outcome of an event; the latter two are one more than the schema's indexes of the symbols of ``status``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Events:
     Attributes:
         offsets: where each is.
         series: numbers that ``names`` has the series of.
-        verdicts: ``IMPRESSION``, ``SUCCESS`` or ``FAILURE``.
+        outcomes: ``IMPRESSION``, ``SUCCESS`` or ``FAILURE``.
         ts: when each happened, ms.
         durations: from the impression, ms; ``NONE`` where that is not known.
     """
@@ -136,14 +136,14 @@ class Events:
     names: Sequence[Series]
     offsets: Ints
     series: Ints
-    verdicts: Ints
+    outcomes: Ints
     ts: Ints
     durations: Ints
 
     @classmethod
     def joined(cls, parts: Sequence[Events]) -> Events:
         """Several, one after the other, that have the same names."""
-        columns = ("offsets", "series", "verdicts", "ts", "durations")
+        columns = ("offsets", "series", "outcomes", "ts", "durations")
         return cls(parts[0].names, *(np.concatenate([getattr(one, name) for one in parts]) for name in columns))
 
     def where(self, kept: Flags) -> Events:
@@ -152,7 +152,7 @@ class Events:
             self.names,
             self.offsets[kept],
             self.series[kept],
-            self.verdicts[kept],
+            self.outcomes[kept],
             self.ts[kept],
             self.durations[kept],
         )
@@ -160,9 +160,9 @@ class Events:
 
 @dataclass(slots=True)
 class ValidatedBatch:
-    """The verdict on every record that one partition has in ``[start_offset, next_offset)``.
+    """Every record that one partition has in ``[start_offset, next_offset)``, as accepted, rejected or duplicate.
 
-    Each is of one of three kinds. The records themselves are not kept.
+    The records themselves are not kept.
 
     Attributes:
         partition: which.
@@ -189,7 +189,7 @@ class ValidatedBatch:
 
 
 def joined(parts: Sequence[ValidatedBatch]) -> ValidatedBatch:
-    """Verdicts of which each begins where the one before it ends, as one; they have the same names of series."""
+    """Batches of which each begins where the one before it ends, as one; they have the same names of series."""
     if len(parts) == 1:
         return parts[0]
     first, last = parts[0], parts[-1]
@@ -207,7 +207,7 @@ def joined(parts: Sequence[ValidatedBatch]) -> ValidatedBatch:
 
 @dataclass(frozen=True)
 class EventValidator:
-    """What decides about a record. For one thread.
+    """Decides about records. For one thread.
 
     Attributes:
         decode: bytes to event; raises ``Undecodable`` for bytes that are none, anything else for an outage. Where it is
@@ -242,14 +242,14 @@ class EventValidator:
     def __call__(self, batch: RecordBatch, seen: SeenIds, now_ms: int) -> ValidatedBatch:
         """Decide about every record of a batch; ``seen`` remembers its ids."""
         # Decoded first and remembered after: an outage in the middle (of the schema registry, say) leaves no trace,
-        # so that the batch can be judged again.
+        # so that the batch can be validated again.
         self._series.forget()
         records = batch.records
         draft = _Draft(self._series.names, len(records))
         if self._bulk is not None:
             for columns in self._bulk(records.values):
                 self._add(draft, columns, now_ms)
-        rejected = self._judge_alone(draft, records, now_ms)
+        rejected = self._validate_alone(draft, records, now_ms)
         events = draft.events(records.offsets).where(draft.good)
         times = np.minimum(records.timestamps[draft.good], now_ms)
         new = seen.are_new(draft.digests[draft.good], times)
@@ -275,9 +275,9 @@ class EventValidator:
     def _add(self, draft: _Draft, columns: Columns, now_ms: int) -> None:
         """Take the events of which it is plain that ``check`` lets them pass."""
         numbers = columns.numbers
-        verdicts = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
+        outcomes = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
         series, ts, durations = self._series.of_columns(columns), numbers["ts"], numbers["duration_ms"]
-        good = (series >= 0) & (verdicts >= 0) & (columns.sizes <= self.max_value_bytes)
+        good = (series >= 0) & (outcomes >= 0) & (columns.sizes <= self.max_value_bytes)
         good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= self.limits.oldest_ms(now_ms))
         good &= (durations == NONE) | (durations >= 0) & (durations <= self.limits.max_age_ms)
         if self.limits.horizon.from_ms is not None:
@@ -288,11 +288,11 @@ class EventValidator:
             good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)
         digests = finish(columns.sums("event_id"))
         if good.all():
-            draft.fill(columns.rows, digests, series, verdicts, ts, durations)
+            draft.fill(columns.rows, digests, series, outcomes, ts, durations)
         else:
-            draft.fill(columns.rows[good], digests[good], *(one[good] for one in (series, verdicts, ts, durations)))
+            draft.fill(columns.rows[good], digests[good], *(one[good] for one in (series, outcomes, ts, durations)))
 
-    def _judge_alone(self, draft: _Draft, records: Records, now_ms: int) -> list[Rejected]:
+    def _validate_alone(self, draft: _Draft, records: Records, now_ms: int) -> list[Rejected]:
         """Validate what is not validated yet, record by record."""
         rejected: list[Rejected] = []
         rows: list[int] = []
@@ -317,7 +317,7 @@ class EventValidator:
         if rows:
             columns = [
                 [self._series.of(one) for one in counted if isinstance(one, Series)],
-                [_verdict(event) for event in events],
+                [_outcome(event) for event in events],
                 [event["ts"] for event in events],
                 [NONE if event["duration_ms"] is None else event["duration_ms"] for event in events],
             ]
@@ -326,7 +326,7 @@ class EventValidator:
         return rejected
 
 
-def _verdict(event: dict[str, Any]) -> int:
+def _outcome(event: dict[str, Any]) -> int:
     if event["phase"] == "IMPRESSION":
         return IMPRESSION
     return SUCCESS if event["status"] == "SUCCESS" else FAILURE
@@ -339,7 +339,7 @@ class _Draft:
         self._names = names
         self.good: Flags = np.zeros(count, np.bool_)
         self.digests: Words = np.empty(count, np.uint64)
-        self._columns = [np.empty(count, np.int64) for _ in ("series", "verdicts", "ts", "durations")]
+        self._columns = [np.empty(count, np.int64) for _ in ("series", "outcomes", "ts", "durations")]
 
     def fill(self, rows: Ints, digests: Words, *columns: Ints) -> None:
         """Note the events of some records."""
@@ -353,6 +353,6 @@ class _Draft:
         return Events(self._names, offsets, *self._columns)
 
 
-def warm_up(judge: EventValidator, batch: RecordBatch, seen: SeenIds, now_ms: int) -> None:
+def warm_up(validator: EventValidator, batch: RecordBatch, seen: SeenIds, now_ms: int) -> None:
     """Remember the ids of a batch that is counted already; nothing else comes of it."""
-    judge(batch, seen, now_ms)
+    validator(batch, seen, now_ms)

@@ -29,21 +29,21 @@ class Log:
     def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
         self.wire = Wire(sent)
         self.then = EventValidator(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
-        judged = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
-        self.rejected = {(0, one.record.offset, one.record.timestamp) for one in judged.rejected}
-        self.accepted = set(judged.accepted.offsets.tolist())
-        self.judged = judged
+        validated = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
+        self.rejected = {(0, one.record.offset, one.record.timestamp) for one in validated.rejected}
+        self.accepted = set(validated.accepted.offsets.tolist())
+        self.validated = validated
 
     def counted(self, first: int, until: int) -> Counts:
         """What the worker has counted of the range by the records at ``[first, until)``."""
-        accepted = self.judged.accepted
+        accepted = self.validated.accepted
         part = accepted.where((accepted.offsets >= first) & (accepted.offsets < until))
         counts = counts_of(part, WINDOW_MS)
         return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def durations(self) -> Durations:
         """The durations of the range that the worker has counted."""
-        durations = durations_of(self.judged.accepted, WINDOW_MS)
+        durations = durations_of(self.validated.accepted, WINDOW_MS)
         return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def recount(self, until: int, cut: list[int], now: EventValidator | None = None) -> Recount:

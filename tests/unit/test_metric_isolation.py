@@ -95,7 +95,7 @@ def test_a_sample_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     aggregator = MetricAggregator(
         settings=Settings(redis_url=""),
         fetcher=cast("Any", Fetcher()),
-        judge=MetricValidator(decode, Limits(0, 10**12), 100),
+        validator=MetricValidator(decode, Limits(0, 10**12), 100),
         store=cast("Any", store),
         dead_letters=cast("Any", sent),
         stopping=threading.Event(),
@@ -125,7 +125,7 @@ def test_a_batch_without_records_moves_the_progress_of_metrics() -> None:
     aggregator = MetricAggregator(
         settings=Settings(redis_url=""),
         fetcher=cast("Any", Fetcher()),
-        judge=MetricValidator(lambda _: {}, Limits(0, 10**12), 100),
+        validator=MetricValidator(lambda _: {}, Limits(0, 10**12), 100),
         store=cast("Any", store),
         dead_letters=cast("Any", sent),
         stopping=threading.Event(),

@@ -74,7 +74,7 @@ function freshness() {
 }
 
 const UNSURE = {
-  not_judged: "Nothing is judged: alerts may be missing",
+  not_evaluated: "Nothing is judged: alerts may be missing",
   worker_fault: "Not known: a worker says that something is wrong",
   unreachable: "Not known: a server does not answer",
   silent: "Not known: the board's server does not answer",

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.sinks.failpoints import point
+from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.stream.intake.polled_batch import ValidatedPoll
 from funnelwatch.stream.intake.validator import EventValidator, ValidatedBatch, warm_up
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """Judges fetches, one at a time, on one thread.
+    """Validates polled batches, one at a time, on one thread.
 
     Args:
-        judge: decides about a record.
+        validator: decides about a record.
         dead_letters: where rejected records go.
         stopping: set when the worker stops.
-        keep_alive: called now and then while it waits: nothing is fetched then, and the group must not think us dead.
+        keep_alive: called now and then while it waits and fetches nothing, so that the consumer stays in its group.
         now_ms: the wall clock.
     """
 
     def __init__(
         self,
         *,
-        judge: EventValidator,
+        validator: EventValidator,
         dead_letters: DeadLetters,
         stopping: threading.Event,
         keep_alive: Callable[[], None],
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
-        self._judge = judge
+        self._validator = validator
         self._dead_letters = dead_letters
         self._wait_for = RetryPolicy(stopping, keep_alive)
         self._now_ms = now_ms
@@ -56,33 +56,35 @@ class Validation:
         """
         self._dead_letters.ask_kafka(timeout_s)
 
-    def __call__(self, fetch: PolledBatch) -> ValidatedPoll:
+    def __call__(self, polled: PolledBatch) -> ValidatedPoll:
         """Validate a polled batch, waiting out whatever outage there is; empties it.
 
         Raises:
-            StoppedError: the worker stops first; the fetch is then read again by whoever is assigned its partitions.
+            StoppedError: the worker stops first; the batch is then read again by whoever is assigned its partitions.
         """
-        verdicts: list[tuple[PartitionAssignment, ValidatedBatch]] = []
-        self._wait_for("schema registry", partial(self._judge_into, verdicts, fetch, self._now_ms()))
-        if verdicts:
-            point("judged")
-        for assigned, verdict in verdicts:
-            if verdict.rejected:
-                send = partial(self._dead_letters.send, assigned.partition, verdict.rejected)
+        found: list[tuple[PartitionAssignment, ValidatedBatch]] = []
+        self._wait_for("schema registry", partial(self._validate_into, found, polled, self._now_ms()))
+        if found:
+            failpoint("validated")
+        for assigned, batch in found:
+            if batch.rejected:
+                send = partial(self._dead_letters.send, assigned.partition, batch.rejected)
                 self._wait_for("Kafka: dead letters", send)
-                verdict.rejected = [one.without_bytes() for one in verdict.rejected]
-                point("dead_letters_sent")
-        return ValidatedPoll(verdicts, fetch.at_end, fetch.newly_assigned, fetch.is_full, fetch.taken_s)
+                batch.rejected = [one.without_bytes() for one in batch.rejected]
+                failpoint("dead_letters_sent")
+        return ValidatedPoll(found, polled.at_end, polled.newly_assigned, polled.is_full, polled.taken_s)
 
-    def _judge_into(
-        self, verdicts: list[tuple[PartitionAssignment, ValidatedBatch]], fetch: PolledBatch, now_ms: int
+    def _validate_into(
+        self, found: list[tuple[PartitionAssignment, ValidatedBatch]], polled: PolledBatch, now_ms: int
     ) -> None:
         """Validate batch by batch, so that an outage in the middle repeats no batch."""
-        while fetch.warm_up:
-            assigned, batch = fetch.warm_up[0]
-            warm_up(self._judge, batch, assigned.seen, now_ms)
-            del fetch.warm_up[0]
-        while fetch.batches:
-            assigned, batch = fetch.batches[0]
-            verdicts.append((assigned, self._judge(batch, assigned.seen, now_ms)))
-            del fetch.batches[0]
+        # A batch is removed once it is validated: its ids are remembered from then on, so a second try would take its
+        # events for duplicates of themselves.
+        while polled.warm_up:
+            assigned, batch = polled.warm_up[0]
+            warm_up(self._validator, batch, assigned.seen, now_ms)
+            del polled.warm_up[0]
+        while polled.batches:
+            assigned, batch = polled.batches[0]
+            found.append((assigned, self._validator(batch, assigned.seen, now_ms)))
+            del polled.batches[0]
