@@ -268,6 +268,7 @@ class Fetcher:
 
     def keep_alive(self) -> None:
         """Stay in the group while nothing can be taken in: hold until the next fetch, serve the group's callbacks."""
+        self._join()
         self._held = True
         self._consumer.pause(self._consumer.assignment())
         for assigned in self._assigned.values():
