@@ -10,14 +10,15 @@ from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.counts import CountRow, PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS, buckets
 from funnelwatch.stream.closing.watermark import partition_watermark
-from funnelwatch.stream.intake.validator import IMPRESSION, NEVER_EVENTS, SUCCESS
+from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS
+from funnelwatch.stream.intake.validator import NEVER_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from funnelwatch.schemas.counts import Counts, Durations
     from funnelwatch.schemas.page import Ints
-    from funnelwatch.stream.intake.validator import Events, ValidatedBatch
+    from funnelwatch.stream.intake.batches import Events, ValidatedBatch
 
 COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")
 """How far the cohort's column of an outcome is from its own."""
@@ -92,7 +93,7 @@ def _added_up(windows: Ints, groups: Ints, columns: Ints, width: int) -> Iterabl
     """Window, group and how many there are in each column, of all that there are."""
     if not windows.size:
         return ()
-    # Window, group and column in one number: whoever has the same three has the same number.
+    # Window, group and column in one number, so that one sort of integers groups all three.
     first, spread = int(windows.min()), int(groups.max()) + 1
     numbers, counts = np.unique(((windows - first) * spread + groups) * width + columns, return_counts=True)
     keys, rows = np.unique(numbers // width, return_inverse=True)

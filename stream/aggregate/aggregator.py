@@ -1,4 +1,4 @@
-"""What the aggregate agent does with judged polls: flush, copy to Redis, commit.
+"""The aggregate agent's work on validated batches: flush, copy to Redis, commit.
 
 A Redis that is away delays nothing: ``cache_debt`` notes the windows that it lacks, and the thread of ``cache_rebuild``
 writes them later.
@@ -30,8 +30,8 @@ from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
 from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
+from funnelwatch.stream.intake.batches import ValidatedBatch, joined
 from funnelwatch.stream.intake.polled_batch import flush_groups
-from funnelwatch.stream.intake.validator import ValidatedBatch, joined
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import ages
 
@@ -94,7 +94,7 @@ class Aggregator:
         """Count polls in their order, all that can be in one flush, waiting out whatever outage there is.
 
         Raises:
-            StoppedError: the worker stops first; they are then read again by whoever is assigned their partitions.
+            StoppedError: the worker stops first; the next worker of their partitions reads them again.
         """
         now_ms = self._now_ms()
         if any(poll.newly_assigned for poll in polls):

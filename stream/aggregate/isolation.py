@@ -21,7 +21,7 @@ from funnelwatch.schemas.histogram import buckets
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
-from funnelwatch.stream.intake.validator import IMPRESSION, Record, Rejected, ValidatedBatch
+from funnelwatch.stream.intake.batches import IMPRESSION, Record, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.page import Flags, Ints
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.stream.aggregate.series_ids import Admit
+    from funnelwatch.stream.intake.batches import Events
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
-    from funnelwatch.stream.intake.validator import Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def _between(validated: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
 
 
 def _places(events: Events, window_ms: int) -> list[Ints]:
-    """What tells events of one series apart for the database: their window, column, cohort's window and bucket."""
+    """The cells that events of one series add to in the database: window, column, cohort's window and bucket."""
     timed = (events.outcomes != IMPRESSION) & (events.durations != NONE)
     durations = np.where(timed, events.durations, 0)
     octaves, slots = buckets(durations)

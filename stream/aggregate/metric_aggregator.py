@@ -20,7 +20,7 @@ from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import detail_of
 from funnelwatch.stream.aggregate.metric_validator import aggregate_metrics, settled
-from funnelwatch.stream.intake.validator import Rejected
+from funnelwatch.stream.intake.batches import Rejected
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.counts import Flushed
     from funnelwatch.sinks.timescale.metric_counts import MetricStore
     from funnelwatch.stream.aggregate.metric_validator import MetricValidator, Sample, ValidatedMetrics
+    from funnelwatch.stream.intake.batches import Record, RecordBatch
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.fetcher import Fetcher
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
-    from funnelwatch.stream.intake.validator import Record, RecordBatch
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class MetricAggregator:
         """Fetch and count, waiting out whatever outage there is.
 
         Raises:
-            StoppedError: the worker stops first; the batch is then read again by whoever is assigned its partitions.
+            StoppedError: the worker stops first; the next worker of its partitions reads the batch again.
             KafkaException: the consumer cannot go on; the worker must start anew.
         """
         polled = self._fetcher.fetch()

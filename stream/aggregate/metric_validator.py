@@ -18,14 +18,15 @@ from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.metrics import MetricKind, fault
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
-from funnelwatch.stream.intake.validator import NEVER_EVENTS, RecordBatch, Rejected
+from funnelwatch.stream.intake.batches import RecordBatch, Rejected
+from funnelwatch.stream.intake.validator import NEVER_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from funnelwatch.schemas.validation import Limits
+    from funnelwatch.stream.intake.batches import Record
     from funnelwatch.stream.intake.duplicates import SeenIds
-    from funnelwatch.stream.intake.validator import Record
 
 
 class Sample(NamedTuple):

@@ -20,8 +20,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -61,7 +62,7 @@ class Recount:
     Attributes:
         counts: what was counted so far.
         durations: and the durations of successes.
-        records: how many records were looked at.
+        records: how many records were read.
         disputed: how many records that were counted would be rejected now, by reason; unless it is empty, the counts
             are worth nothing.
         shortened: how often a partition had more event ids within the duplicate horizon than are remembered.

@@ -1,6 +1,6 @@
 """What is ordinary for a series at a time: the seasonal rate of past weeks, or the recent one while there is no week.
 
-Both look only backwards, and depend on nothing but counts and the time of the judged window.
+Both look only backwards, and depend on nothing but counts and the time of the evaluated window.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDE_MS = 60 * MINUTE_MS
 THIN_PER_MINUTE = 60.0
 """Below this many impressions a minute, the wider span is pooled."""
 MIN_WEEK = 20.0
-"""A week with fewer impressions in the pooled span says nothing."""
+"""A week with fewer impressions in the pooled span is left out."""
 RECENT_MS = 6 * WIDE_MS
 RECENT_GAP_MS = 10 * MINUTE_MS
 MIN_RECENT_MS = 30 * MINUTE_MS
@@ -34,7 +34,7 @@ MIN_RECENT = 100.0
 MEDIAN_LOSS = 1.35
 """Variance of the median of three over that of their mean (normal): what the median costs."""
 COARSE_MS = 60 * MINUTE_MS
-"""From this length on windows are coarse. What is judged then is days long, and so may be what it is held against."""
+"""From this length on windows are coarse: spans are days long then, and so may be what they are compared with."""
 QUARTER_MS = 6 * WIDE_MS
 ENOUGH = 400.0
 """Of coarse windows, more are pooled where fewer impressions than this are known: an error of 2.5% at a rate of 0.8."""

@@ -1,7 +1,7 @@
 """Corrections: late data changes a window that an alert was about, and the alert's numbers with it; pure.
 
-What was told is kept with the alert's state: the numbers, and what each window of the judged span counted then. A
-revision of one of these windows is compared with what was told, not with what happens to be in memory, so that a replay
+The published numbers are kept with the alert's state, and the counts of each window of the evaluated span. A revision
+of one of these windows is compared with the published numbers, not with what happens to be in memory, so that a replay
 of the closed windows gives the same corrections, and the same revision again gives none.
 """
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rule
 
 CHANGED_DROP = 0.2
-"""A correction is said when the drop differs by this share of what was told,"""
+"""A correction is published when the drop differs by this share of the published one,"""
 CHANGED_VOLUME = 0.5
-"""or the impressions by this share, or when the verdict is another one."""
+"""or the impressions by this share, or when the outcome is another one."""
 MAX_PUBLISHED = 240
 """So many windows of a span are remembered; those before them are not corrected."""
 
@@ -38,15 +38,15 @@ def remember_published(  # noqa: PLR0917
     lost: float,
     where: Where,
 ) -> AlertState:
-    """The state with what is being told.
+    """The state, with the numbers of the message that is about to be published.
 
     Args:
         state: whose message is about to be published.
         evaluation: the numbers of the message.
         window: start of its window.
-        counts: impressions and successes of each window of the judged span, the last one that of the message.
-        lost: conversions lost, as told.
-        where: what explains them, as told.
+        counts: impressions and successes of each window of the evaluated span, the last one that of the message.
+        lost: conversions lost, as published.
+        where: what explains them, as published.
     """
     kept = {
         "alert_id": state.alert_id,
@@ -63,7 +63,7 @@ def remember_published(  # noqa: PLR0917
 def corrected(  # noqa: PLR0917
     rule: Rule, state: AlertState, window: int, length: int, revision: int, n: float, x: float
 ) -> tuple[AlertState, bool]:
-    """The state after a window is known to have other counts, and whether that is to be said.
+    """The state after a window is known to have other counts, and whether that is to be published.
 
     Args:
         rule: whose alert it is.
@@ -75,9 +75,9 @@ def corrected(  # noqa: PLR0917
         x: successes of the window now.
 
     Returns:
-        The same state where the alert was not about the window. Else what was told is brought up to date once the
-        change is to be said; small changes add up until then. An alert that the new numbers would not have given is
-        taken for recovered, and resolves with the next windows unless they alarm.
+        The same state where the alert was not about the window. Else the published numbers are updated once the
+        change is to be published; small changes add up until then. An alert that the new numbers would not
+        have given counts as recovered, and resolves with the next windows unless they alarm.
     """
     kept: dict[str, Any] | None = state.payload.get("published")
     if not kept or kept["alert_id"] != state.alert_id or state.state is State.PENDING:
@@ -107,7 +107,7 @@ def corrected(  # noqa: PLR0917
 
 
 def published_numbers(state: AlertState) -> tuple[int, Evaluation, float, Where]:
-    """Window, numbers, lost conversions and the place of the loss, of what was told last, as corrected."""
+    """Window, numbers, lost conversions and the place of the loss, of the last message, as corrected."""
     kept = state.payload["published"]
     return kept["window"], Evaluation(**kept["evaluation"]), kept["lost"], Where(**kept["where"])
 

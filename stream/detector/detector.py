@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 CELLS = 8192
-"""So many windows x columns are judged at once: enough to keep numpy busy, few enough to stay in the cache."""
+"""So many windows x columns are evaluated at once: enough to keep numpy busy, few enough to stay in the cache."""
 LEARNED_CELLS = 262_144
 """And so many are taken in at once as history."""
 
@@ -42,7 +42,7 @@ LEARNED_CELLS = 262_144
 class Detector:
     """All rules of one funnel over its closed windows; holds the counts history in numpy arrays; pure.
 
-    What it says of a window follows from the counts before it, the restored states and the rules, not from when or how
+    Its result for a window follows from the counts before it, the restored states and the rules, not from when or how
     often it was started. Two detectors, one that saw every window and one that learned the same counts as history and
     was given the last windows only, agree up to floating-point rounding as long as the counts that reached them were
     the same in time: a late revision of a window that noise was already estimated from, or that a rate of the last hour
@@ -70,7 +70,7 @@ class Detector:
             (key, RuleEvaluator(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()
         ]
         self.impressions = ImpressionsEvaluator(funnel, about, self.counts)
-        """The funnel's instrumentation; judged against the wall clock, so by whoever has one."""
+        """The funnel's instrumentation; evaluated against the wall clock, so only in live detection."""
         self._revisions: dict[int, int] = {}
         self._known: set[Series] = set()
         self._newest = -1
@@ -85,12 +85,12 @@ class Detector:
     def observe_live(
         self, window: ClosedWindow, now: int, fires: Sequence[tuple[Instrument, AlertState]]
     ) -> list[Transition]:
-        """Judge one closed window as `observe` does, and the funnel's instrumentation with it.
+        """Evaluate one closed window as `observe` does, and the funnel's instrumentation with it.
 
         Args:
             window: that has just been closed, or revised.
             now: the wall clock, ms.
-            fires: signals of the pipeline that fire, each with its state. They, and those of the funnel, hold back the
+            fires: signals of the pipeline that fire, each with its state. They, and those of the funnel, inhibit the
                 alerts that they explain.
         """
         moves = []
@@ -102,7 +102,7 @@ class Detector:
         return moves + self.observe(window)
 
     def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
         evaluators: list[RuleEvaluator | ImpressionsEvaluator] = [
             *(evaluator for _, evaluator in self._evaluators),
             self.impressions,
@@ -110,7 +110,7 @@ class Detector:
         return next((move for evaluator in evaluators if (move := evaluator.renotify(message, reason))), None)
 
     def observe(self, window: ClosedWindow) -> list[Transition]:
-        """Judge one closed window; windows come in order, and may come again or revised.
+        """Evaluate one closed window; windows come in order, and may come again or revised.
 
         A window left out counts as one without events. A revision of an older window changes history, and corrects the
         alerts that were about it. What was already seen, and a window older than what is remembered, is ignored.
@@ -132,7 +132,7 @@ class Detector:
         return self._advance(block, window.revision)
 
     def observe_block(self, block: Block) -> list[Transition]:
-        """Judge consecutive closed windows, newer than all before; the same as `observe` of one after the other.
+        """Evaluate consecutive closed windows, newer than all before; the same as `observe` of one after the other.
 
         Raises:
             ValueError: they are not newer.
@@ -141,9 +141,9 @@ class Detector:
         return self._advance(block, 0)
 
     def learn(self, block: Block) -> None:
-        """Take in consecutive closed windows, newer than all before, as history that is not judged.
+        """Take in consecutive closed windows, newer than all before, as history that is not evaluated.
 
-        They count as observed: one of them that comes again is a revision, and is judged only if it is the newest.
+        They count as observed: one of them that comes again is a revision, and is evaluated only if it is the newest.
 
         Raises:
             ValueError: they are not newer.
@@ -160,7 +160,7 @@ class Detector:
         self._newest = block.start + (len(block) - 1) * self.window_ms
 
     def _advance(self, block: Block, revision: int) -> list[Transition]:
-        """Add windows to the counts and judge them."""
+        """Add windows to the counts and evaluate them."""
         transitions: list[Transition] = []
         for part in self._parts(block):
             self.counts.append(part)

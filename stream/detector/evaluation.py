@@ -26,19 +26,19 @@ REGRESSION = 0.7
 ORDINARY_SD = 3.0
 """The ordinary interval is this many deviations to each side."""
 QUIET_REASONS = (Reason.ORDINARY, Reason.COLD_START, Reason.LOW_VOLUME, Reason.NO_BASELINE)
-"""Why a window is no alarm; judges give the place in this list."""
+"""Reasons why a window is no alarm; evaluators give the index in this list."""
 ORDINARY, COLD_START, LOW_VOLUME, NO_BASELINE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the judged window shows of one column."""
+    """The numbers that the evaluated window shows of one column."""
 
     alarm: bool
     recovered: int
     """Length in windows of the span that is back to ordinary; 0 when it is not."""
     enough: bool
-    """Whether there are enough impressions to say anything."""
+    """Whether there are enough impressions to know anything."""
     windows: int
     """Length in windows of the span that these numbers are about."""
     impressions: float
@@ -62,7 +62,7 @@ class DropEvaluator:
     """A drop rule over one scan; arrays are of shape (rows, columns)."""
 
     def __init__(self, rule: DropRule, snapshot: Snapshot, since: NDArray[np.intp]) -> None:
-        """``since``: by row and column, how many of the last windows may be judged (those after the last recovery)."""
+        """``since``: by row and column, how many of the last windows count (those after the last recovery)."""
         key = (rule.min_drop, rule.min_impressions)
         if key not in snapshot.evidence:
             snapshot.evidence[key] = Evidence.of(snapshot, *key)
@@ -123,7 +123,7 @@ class SpanEvaluator:
     def __init__(
         self, rule: ThresholdRule | ChangeRule, panel: Panel, snapshot: Snapshot, ended: Mapping[int, int] | None = None
     ) -> None:
-        """``ended``: the row from which on to judge a column, of those whose alert has ended with its series."""
+        """``ended``: the row from which on to evaluate a column, of those whose alert has ended with its series."""
         counts = panel.counts
         self.windows = max(1, rule.over_ms // counts.window_ms)
         end = np.arange(snapshot.first + 1, snapshot.first + 1 + len(snapshot.now.known))

@@ -11,7 +11,7 @@ one that was part of it before::
     published       FIRST_DROP   WIDENED                                      RECOVERED
                     sequence 0   1, both steps                                2
 
-It is over when all that joined are. An incident of one series is published as its state machine says it, and needs no
+It is over when all that joined are. An incident of one series is published as its state machine has it, and needs no
 memory here; what has several is kept as a state of the rule ``@incident``.
 """
 
@@ -92,7 +92,7 @@ class Incidents:
         return out
 
     def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an incident of several once more; None if there is none that fires."""
+        """Publish the last message of an incident of several once more; None if there is none that fires."""
         incident = self._incidents.get(message["alert_id"])
         if incident is None or incident.state is not State.FIRING:
             return None
@@ -126,7 +126,7 @@ class Incidents:
         incident = self._incidents.get(lead)
         if incident is None:
             message = self._messages.pop(lead, None) or self._last_message(lead)
-            if message is None:  # its message was deleted by hand; the others are told on their own
+            if message is None:  # its message was deleted by hand; the others are published on their own
                 return [Transition(state, alert) for state, alert in joined]
             first = -1 if is_new else message["sequence"]
             payload = {"members": {lead: _member(message)}, "message": message}
@@ -210,7 +210,7 @@ def _compatible(one: dict[str, str], other: dict[str, str]) -> bool:
 
 
 def _member(alert: dict[str, Any]) -> dict[str, Any]:
-    """What an incident tells about one of its series."""
+    """The fields of an incident about one of its series."""
     return {name: alert[name] for name in ("step", "dimensions", "rate", "expected_rate")}
 
 

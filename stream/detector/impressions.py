@@ -5,7 +5,7 @@ It is hard to raise falsely, and takes that it is late, or silent, for it:
 - usual is the lowest of the same time of up to three past weeks, and at least two must be known: a quiet night, a
   weekly low and a cold start are usual, or unknown;
 - each quarter of the hour before must have had more than twice as much: a holiday fades, it does not collapse;
-- that hour must have been judged live, soon after it happened: the end of a backfill is the end of no traffic;
+- that hour must have been evaluated live, soon after it happened: the end of a backfill is the end of no traffic;
 - every step must have collapsed: a step that nobody passes leaves the next one without impressions, but not itself.
 """
 
@@ -37,13 +37,13 @@ MIN_WEEKS = 2
 SUDDEN = 0.5
 """Of the level of each quarter of the hour before, there must be less than this left."""
 LIVE_MS = 5 * 60_000
-"""A window is live that is judged within this after its end."""
+"""A window is live that is evaluated within this after its end."""
 BACK = 2.5
 """It is over when there are this many times what the rule calls a collapse."""
 THIN = 0.25
-"""Steps of which less than this share of ``min_expected`` is usual have no say."""
+"""Steps of which less than this share of ``min_expected`` is usual do not count."""
 LIVE = "@live"
-"""Stands for the rule in the state that remembers since when the funnel has been judged live."""
+"""Stands for the rule in the state that remembers since when the funnel has been evaluated live."""
 
 
 class ImpressionsEvaluator:
@@ -70,11 +70,11 @@ class ImpressionsEvaluator:
             self.states[state.key] = state
 
     def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
         return renotify(self.states, message, reason)
 
     def observe(self, start: int, now: int) -> list[Transition]:
-        """Judge the windows before the one that starts then, which has just been closed.
+        """Evaluate the windows before the one that starts then, which has just been closed.
 
         Args:
             start: of the newest window, which the counts do not have yet.

@@ -47,11 +47,11 @@ class Finding:
     what: str
     """What is wrong, in a sentence."""
     first: str
-    """What to look at first, in a sentence."""
+    """The first thing to check, in a sentence."""
     facts: dict[str, float]
     """What `explained` must know; kept with the state."""
     enough: bool = True
-    """Whether there is enough to say anything."""
+    """Whether there is enough to know anything."""
     gone: bool = False
     """Whether what it is about has ended."""
 
@@ -95,14 +95,14 @@ def explained(
 ) -> bool:
     """Whether a conversion alert about to fire is explained by an instrumentation alert that fires.
 
-    Each holds back for its ``hold_back`` at most, counted from when it could first fire: what is still wrong then is
-    told whatever else is.
+    Each inhibits for its ``hold_back`` at most, counted from when it could first fire: a drop that lasts longer is
+    published whatever else fires.
 
     Args:
         fires: signals that fire, with their states.
         dimensions: of the series that alarms.
         evaluation: its numbers.
-        end: of the judged window, ms.
+        end: of the evaluated window, ms.
     """
     for rule, state in fires:
         if not state.started_at <= end <= state.started_at + rule.over_ms + rule.hold_back_ms:
@@ -125,7 +125,7 @@ def firing(rules: Iterable[Instrument], states: Iterable[AlertState]) -> list[tu
 
 
 def renotify(states: dict[str, AlertState], message: dict[str, Any], reason: Reason) -> Transition | None:
-    """Say the last message of an alert once more, with the next sequence; None if none of these fires as that alert."""
+    """Publish the last message of an alert once more, with the next sequence; None if none of these is that alert."""
     for key, state in states.items():
         if state.alert_id == message["alert_id"] and state.state in NOTIFIED:
             states[key] = after = state.but(sequence=state.sequence + 1, reason=reason)

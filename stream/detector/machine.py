@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WORSE_DROP = 1.5
 WORSE_SCORE = 1.3
 WORSE_AFTER = 10
-"""An alert is said again when drop and score are this many times what was said, this many windows after it."""
+"""An alert is published again when drop and score are this many times the published ones, this many windows later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def step(rule: NamedRule, state: AlertState, evaluation: Evaluation, start: int,
 
 
 def _begin(rule: NamedRule, state: AlertState, evaluation: Evaluation, start: int, end: int) -> Step:
-    """From quiet: fire, or wait where the rule says so."""
+    """From quiet: fire, or wait where the rule has `for`."""
     if not evaluation.alarm:
         return Step(state, Reason.ORDINARY)
     began = end - evaluation.windows * (end - start)
@@ -73,9 +73,9 @@ def _wait(rule: NamedRule, state: AlertState, evaluation: Evaluation, start: int
 
 
 def _starve(state: AlertState, evaluation: Evaluation, start: int, end: int) -> Step:
-    """Firing, and nothing can be said of the rate: has the series ended?"""
+    """Firing, and the rate is not known: has the series ended?"""
     if evaluation.gone:
-        # The long spans still hold the drop; only what comes from now on is judged.
+        # The long spans still hold the drop; only what comes from now on is evaluated.
         ended = state.but(payload={**state.payload, "since": end, "ended_at": end})
         return _publish(ended, Reason.SERIES_GONE, evaluation, start, State.RESOLVED)
     if state.state is State.NO_DATA:

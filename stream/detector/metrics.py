@@ -1,7 +1,7 @@
-"""Rules about counters and timers, judged on what they came to over a span of time: pure, one window at a time.
+"""Rules about counters and timers, evaluated on their sums over a span of time: pure, one window at a time.
 
-They are not windows that close: a span is judged once, when it has ended by the wall clock, long enough ago for what
-is on time to be counted. What comes later is counted, and not judged.
+They are not windows that close: a span is evaluated once, when it has ended by the wall clock, long enough ago for what
+is on time to be counted. What comes later is counted, and not evaluated.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class MetricSnapshot:
     """What a rule's counter or timer came to.
 
     Attributes:
-        dimensions: the values of those that the rule judges by.
+        dimensions: the values of those that the rule evaluates by.
         samples: how many over the span that ends now.
-        value: what the rule is about; None where there were no samples to tell.
+        value: what the rule is about; None where there were too few samples.
         samples_before: the same over the span that a ``change`` rule compares with.
         value_before: likewise.
     """
@@ -80,12 +80,12 @@ class MetricEvaluator:
         ]
 
     def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
         return renotify(self.states, message, reason)
 
 
 def finding(rule: MetricRules, snapshot: MetricSnapshot) -> Finding:
-    """What a snapshot says to a rule: whether its value is on the wrong side of the limit."""
+    """The finding of a rule on a snapshot: whether its value is on the wrong side of the limit."""
     value, enough = snapshot.value or 0.0, snapshot.value is not None and snapshot.samples >= rule.needed
     if isinstance(rule, MetricThresholdRule):
         falls = rule.below is not None

@@ -26,7 +26,7 @@ EVERY_FUNNEL = "*"
 SAMPLES = "@samples"
 """Stands for the rule in the state that remembers the snapshots of the last hours, one a minute."""
 BLINK_MS = 30_000
-"""Whoever has not looked for longer knows nothing about what stood still meanwhile."""
+"""After a longer pause between snapshots a standstill in between is not known."""
 NEAR_MS = 5 * MINUTE_MS
 """A sample stands for a time that is at most so much later."""
 REFERENCE_MS = 60 * MINUTE_MS
@@ -75,7 +75,7 @@ class PipelineEvaluator:
         return moves
 
     def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
         return renotify(self.states, message, reason)
 
     def _move(self, rule: Instrument, now: int, dimensions: dict[str, str], found: Finding | None) -> list[Transition]:
@@ -117,7 +117,7 @@ class PipelineEvaluator:
                 self._stands[number] = (at, snapshot.now)
 
     def _sample(self, snapshot: PipelineSnapshot) -> Transition:
-        """Remember this look; what is too old for any rule is forgotten."""
+        """Remember this snapshot; those too old for any rule are forgotten."""
         longest = max((rule.over_ms for rule in self.rules), default=0)
         oldest = snapshot.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
         counted = {str(number): one.counted + one.rejected for number, one in snapshot.partitions.items()}
@@ -126,7 +126,7 @@ class PipelineEvaluator:
         return Transition(AlertState(SAMPLES, EVERY_FUNNEL, "*", {}, payload={"samples": self._samples}))
 
     def _at(self, time: int) -> Sample | None:
-        """What was known at that time; None if nobody looked shortly before."""
+        """The sample of that time; None if there was no snapshot shortly before."""
         found = next((one for one in reversed(self._samples) if one[0] <= time), None)
         return found if found and time - found[0] <= NEAR_MS else None
 
@@ -214,7 +214,7 @@ class PipelineEvaluator:
             usual=1.0,
             what=(
                 f"partition {worst} of the events topic was not read on for {late.get(worst, 0) // MINUTE_MS} min: "
-                "windows do not close, and nothing is judged"
+                "windows do not close, and nothing is evaluated"
             ),
             first=(
                 "`funnelwatch doctor`, then the workers' logs for STOPPED or waiting, and /healthz of each: who has it "

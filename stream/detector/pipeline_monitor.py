@@ -1,7 +1,7 @@
-"""Watches the pipeline as a whole, and counters and timers, between windows; says the heartbeat of the alerting.
+"""Evaluates the pipeline as a whole, and counters and timers, between windows; publishes the heartbeat of the alerting.
 
 One worker does it at a time, by a lock of the database that its session holds. What is to be remembered is in the
-database, under the funnel ``*``, guarded as that of the funnels: whoever was frozen writes nothing.
+database, under the funnel ``*``, guarded as that of the funnels: a worker that was frozen writes nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PipelineMonitor:
     """The one that evaluators the pipeline, or waits to become it; on the thread that detects.
 
     Args:
-        settings: topics, and how often the heartbeat is to be said.
+        settings: topics, and how often the heartbeat is published.
         rules: as they are now.
         store: what is known of the pipeline.
         metrics: counters and timers.
@@ -88,7 +88,7 @@ class PipelineMonitor:
         self._beat = -1
 
     def round(self) -> None:
-        """Look once, and say what there is to say.
+        """Take one snapshot, and publish what follows.
 
         Raises:
             psycopg.OperationalError, KafkaException: an outage; what was not message is message by a later round.
@@ -134,7 +134,7 @@ class PipelineMonitor:
         return PipelineEvaluator(rules, states.values())
 
     def _evaluate_metrics(self, now: int) -> list[Transition]:
-        """Judge counters and timers once a window, when what is on time is counted."""
+        """Evaluate counters and timers once a window, when what is on time is counted."""
         settings = self._settings
         end = window_start(now - int(settings.allowed_disorder_s * 1000) - COUNTED_WITHIN_MS, settings.window_ms)
         if end <= self._evaluated_until:

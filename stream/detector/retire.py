@@ -1,4 +1,4 @@
-"""Alerts whose rule is gone: they are resolved, since nobody is left to say that they are over."""
+"""Alerts whose rule is gone: they are resolved, since no rule is left to resolve them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 NOTIFIED = {State.FIRING, State.NO_DATA}
-"""States of an alert that somebody was told and that is not over."""
+"""States of an alert that was published and is not over."""
 
 
 def retire(
     states: Iterable[AlertState], rules: Iterable[NamedRule], last_message: Callable[[str], dict[str, Any] | None]
 ) -> list[Transition]:
-    """What becomes of the states that no rule speaks about any more.
+    """The transitions of the states that no rule is about any more.
 
-    A rule that was edited and still judges the series goes on with its state. Where it was removed, or judges other
-    steps or dimensions now, an alert that was told is resolved, with the reason RULE_REMOVED and the numbers of its
-    last message; one that was pending is forgotten.
+    A rule that was edited and still evaluates the series goes on with its state. Where it was removed, or evaluates
+    other steps or dimensions now, an alert that was published is resolved, with the reason RULE_REMOVED and the numbers
+    of its last message; one that was pending is forgotten.
 
     Args:
         states: of one funnel, as they were saved.
@@ -50,7 +50,7 @@ def retire(
 
 
 def applies_to(rule: NamedRule, state: AlertState) -> bool:
-    """Whether the rule, as it is now, judges the series of this state."""
+    """Whether the rule, as it is now, evaluates the series of this state."""
     if isinstance(rule, BaseRule) and not rule.judges(state.step):
         return False
     if isinstance(rule, BaseRule | ImpressionsRule):

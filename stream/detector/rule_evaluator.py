@@ -1,4 +1,4 @@
-"""One rule over one panel: judges its columns, moves their states on, and says what to publish."""
+"""One rule over one panel: evaluates its columns, moves their states on, and makes the messages to publish."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RuleEvaluator:
         self.panel = panel
         self.drill = drill
         self.explained: Explained | None = None
-        """Asked before an alert begins to fire: whether it is held back; None: never."""
+        """Asked before an alert begins to fire: whether it is inhibited; None: never."""
         self.states: dict[Column, AlertState] = {}
         """Of every series that has ever left ``ok``."""
         self._awake: dict[Column, AlertState] = {}
@@ -53,9 +53,9 @@ class RuleEvaluator:
         self._absence = Absence(panel.counts, rule.resolve_without_data_ms, max(rule.min_impressions, 1))
         self._mine = np.zeros(0, dtype=bool)
         self._since = np.zeros(0, dtype=np.int64)
-        """From when on the windows of each column may be judged, ms; -1 where all may."""
+        """From when on the windows of each column may be evaluated, ms; -1 where all may."""
         self._ended: dict[Column, int] = {}
-        """When the alert of a column resolved because its series had ended, ms: no window before is judged again."""
+        """When the alert of a column resolved because its series had ended, ms: no window before is evaluated again."""
 
     def restore(self, state: AlertState) -> None:
         """Take up a state; its series need not have been seen yet."""
@@ -64,7 +64,7 @@ class RuleEvaluator:
             self._adopt(column)
 
     def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, with the next sequence; None if it is not ours, or over."""
+        """Publish the last message of an alert once more, with the next sequence; None if it is not ours, or over."""
         for column, state in self.states.items():
             if state.alert_id == message["alert_id"] and state.state in NOTIFIED:
                 after = state.but(sequence=state.sequence + 1, reason=reason)
@@ -80,7 +80,7 @@ class RuleEvaluator:
         return Transition(after, message | {"sequence": after.sequence, "reason": str(reason)})
 
     def correct(self, start: int, revision: int) -> list[Transition]:
-        """What a revision of the window that starts then changes in what was told."""
+        """The corrections of published messages that a revision of the window that starts then brings."""
         self._widen()
         counts = self.panel.counts
         row = counts.row_of(start)
@@ -101,7 +101,7 @@ class RuleEvaluator:
         return transitions
 
     def evaluate(self, snapshot: Snapshot, revision: int, reasons: Counter[Reason]) -> list[tuple[int, Transition]]:
-        """The transitions that the judged windows cause, each with the row that was the newest then.
+        """The transitions that the evaluated windows cause, each with the row that was the newest then.
 
         Windows in which nothing alarms while no alert is awake are only counted; the others are gone through one by
         one. What a recovery changes about the windows after it is taken in at once.
@@ -178,7 +178,7 @@ class RuleEvaluator:
         return transitions
 
     def _is_explained(self, column: Column, before: AlertState, evaluation: Evaluation, end: int) -> bool:
-        """Whether something else than a drop of the conversion explains an alarm that nobody has been told yet."""
+        """Whether something else than a drop of the conversion explains an alarm that is not published yet."""
         if self.explained is None or not evaluation.alarm or before.state in NOTIFIED:
             return False
         return self.explained(column.dimensions, evaluation, end)
@@ -236,7 +236,7 @@ class RuleEvaluator:
         return alert_message(self.rule, state, evaluation, start, start + self.panel.counts.window_ms, lost, Where())
 
     def _inhibited(self, evaluations: dict[Column, Evaluation], snapshot: Snapshot, row: int) -> dict[Column, Column]:
-        """The alarming series that another level already tells, or is about to."""
+        """The alarming series that another level of the rule inhibits, each with the series of that level."""
         if len(self.rule.by) == 1:
             return {}
         fresh, active = {}, {}
@@ -249,7 +249,7 @@ class RuleEvaluator:
                 fresh[column] = evaluation
         if not fresh or len(fresh) + len(active) < 2:  # noqa: PLR2004
             return {}
-        # Losses are compared over one span: the longest that any of the new ones is judged by.
+        # Losses are compared over one span: the longest that any of the new ones is evaluated by.
         windows = max(evaluation.windows for evaluation in fresh.values())
         losses = self._losses([*fresh, *active], windows, snapshot, row)
         return inhibited({one: losses[one] for one in fresh}, {one: losses[one] for one in active})
@@ -270,7 +270,7 @@ class RuleEvaluator:
     def _message(
         self, column: Column, state: AlertState, evaluation: Evaluation, snapshot: Snapshot, row: int
     ) -> tuple[AlertState, dict[str, Any]]:
-        """The alert to publish, and the state that remembers what it tells."""
+        """The alert to publish, and the state that remembers its numbers."""
         counts = self.panel.counts
         head = snapshot.first + row
         start = counts.start_of(head)
@@ -343,5 +343,5 @@ class RuleEvaluator:
 
 
 def _key(state: AlertState) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """What tells a series of a rule apart."""
+    """The identity of a series of a rule."""
     return state.step, tuple(sorted(state.dimensions.items()))

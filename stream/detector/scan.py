@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 SCALES = np.array([1, 2, 3, 5, 8, 13, 21, 34, 60])
-"""Lengths k of the judged spans, in windows."""
+"""Lengths k of the evaluated spans, in windows."""
 PIECES = ((1, 1), (2, 1), (3, 2), (5, 3), (8, 5), (13, 8), (21, 13), (34, 21, 5))
 """Of which shorter ones each length but the first is made up, the latest first."""
 LONGEST = int(SCALES[-1])
@@ -108,11 +108,11 @@ def split(kernel: Floats) -> Floats:
 def scan(  # noqa: PLR0917
     impressions: Floats, successes: Floats, rate: Floats, known: NDArray[np.bool_], estimates: Estimates, base: Floats
 ) -> Scan:
-    """Scan the spans that end with each of the judged rows.
+    """Scan the spans that end with each of the evaluated rows.
 
     Args:
-        impressions: of the judged rows and the LONGEST + lags - 1 before them, oldest first: shape (…, columns).
-        successes: of the judged rows and the LONGEST - 1 before them.
+        impressions: of the evaluated rows and the LONGEST + lags - 1 before them, oldest first: shape (…, columns).
+        successes: of the evaluated rows and the LONGEST - 1 before them.
         rate: expected rate of each of those.
         known: whether that rate is known; a window without is left out.
         estimates: the noise of each column.
@@ -188,7 +188,7 @@ def span_sums(parts: Floats, rows: int) -> Floats:
 
     Args:
         parts: shape (parts, rows + LONGEST - 1, columns).
-        rows: how many rows are judged.
+        rows: how many rows are evaluated.
 
     Returns:
         Shape (parts, scales, rows, columns).

@@ -272,7 +272,7 @@ class Fetcher:
         self._held = True
         self._consumer.pause(self._consumer.assignment())
         for assigned in self._assigned.values():
-            assigned.at_end = False  # not known while nothing is asked for; Kafka says so again after the hold
+            assigned.at_end = False  # not known while nothing is fetched; Kafka reports the end again after the hold
         # Records that were on their way, or of a partition that this very call assigns, are kept for the next fetch.
         self._take(self._consumer.consume(CONSUME_AT_ONCE, 0))
 

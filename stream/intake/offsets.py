@@ -94,7 +94,7 @@ class StartOffsets:
         )
 
     def stop(self, number: int, why: str) -> None:
-        """Note that a partition cannot go on, and say so."""
+        """Note and log that a partition cannot go on."""
         log.error("STOPPED: %s", why)
         self.stopped[number] = why
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from funnelwatch.stream.intake.batches import RecordBatch, ValidatedBatch
     from funnelwatch.stream.intake.duplicates import SeenIds
-    from funnelwatch.stream.intake.validator import RecordBatch, ValidatedBatch
 
 
 @dataclass(slots=True, eq=False)

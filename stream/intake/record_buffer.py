@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from confluent_kafka import Message
 
+from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.polled_batch import PolledBatch
-from funnelwatch.stream.intake.validator import RecordBatch, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,12 +13,13 @@ from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.stream.intake.polled_batch import ValidatedPoll
-from funnelwatch.stream.intake.validator import EventValidator, ValidatedBatch, warm_up
+from funnelwatch.stream.intake.validator import EventValidator, warm_up
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from funnelwatch.stream.intake.batches import ValidatedBatch
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
 
@@ -60,7 +61,7 @@ class Validation:
         """Validate a polled batch, waiting out whatever outage there is; empties it.
 
         Raises:
-            StoppedError: the worker stops first; the batch is then read again by whoever is assigned its partitions.
+            StoppedError: the worker stops first; the next worker of its partitions reads the batch again.
         """
         found: list[tuple[PartitionAssignment, ValidatedBatch]] = []
         self._wait_for("schema registry", partial(self._validate_into, found, polled, self._now_ms()))

@@ -88,7 +88,7 @@ class Ages(Collector):
             self._successes.pop("close", None)
 
     def funnels(self, closed_through_ms: int | None, unevaluated_since_ms: int | None) -> None:
-        """Note what the database says of the funnel that is closed least far, and of windows that are not evaluated."""
+        """Note the database's answer on the funnel that is closed least far, and on windows that are not evaluated."""
         with self._lock:
             self._closed_through_ms, self._unevaluated_since_ms = closed_through_ms, unevaluated_since_ms
 
@@ -154,7 +154,7 @@ TEXTS = {
     "funnelwatch_unevaluated_age_seconds": "How long the oldest published window has waited to be evaluated; 0 if none "
     "does.",
     "funnelwatch_standstill_seconds": "Longest time for which a partition has had unread records and was not read; NaN "
-    "while Kafka does not tell.",
+    "while Kafka does not answer.",
     "funnelwatch_kafka_reachable": "1 if Kafka answered within 20 s, else 0.",
     "funnelwatch_database_reachable": "1 if the database answered within 20 s, else 0.",
     "funnelwatch_redis_reachable": "1 if Redis answered within 20 s, else 0.",

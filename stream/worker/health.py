@@ -115,7 +115,7 @@ class DeadClient:
 
 
 class Health:
-    """What a worker's pages say, and when it must end so that its supervisor starts another.
+    """Whether a worker works, and when it must end so that its supervisor starts another.
 
     Args:
         after_s: something to do and nothing done for this long is a problem, s.

@@ -12,7 +12,7 @@ from funnelwatch.schemas.codec import Decoder, RegistryUnavailable, Undecodable
 from funnelwatch.sinks.retry import until_done
 from funnelwatch.sinks.timescale.alerts import OvertakenError
 from funnelwatch.sinks.timescale.database import is_outage
-from funnelwatch.stream.closing.window_parts import Assembler, is_plausible
+from funnelwatch.stream.closing.windows import Assembler, is_plausible
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import ages
 

@@ -17,11 +17,11 @@ ROLLING_SHARE_S = 600.0
 """During a rolling restart records come at the rate at which all would take this long, s."""
 
 POINT_LIMIT_S = 6.0
-"""A fault point that nobody comes to for this long (nothing to revise, no alert) is tried again later, s."""
+"""A failpoint that nobody comes to for this long (nothing to revise, no alert) is tried again later, s."""
 
 
 def kill(run: Run) -> None:
-    """Kill -9: at each fault point once, the others at random times."""
+    """Kill -9: at each failpoint once, the others at random times."""
     points = list(POINTS)
     run.chance.shuffle(points)
     for number in run.each_fault():

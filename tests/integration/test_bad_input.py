@@ -19,8 +19,8 @@ from funnelwatch.schemas.codec import SINGLE_OBJECT
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.intake.batches import Record, Rejected
 from funnelwatch.stream.intake.dead_letters import DeadLetters
-from funnelwatch.stream.intake.validator import Record, Rejected
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
     ENCODE,

@@ -23,10 +23,11 @@ from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.cache_rebuild import RECHECK_S, CacheRebuild
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
 from funnelwatch.stream.intake.validation import Validation
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
 from tests.traffic import event, now_ms

@@ -20,8 +20,9 @@ from funnelwatch.sinks.timescale.silences import SilenceStore
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.closing.closer import Closer
 from funnelwatch.stream.detector.detection import Detection
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import STEPS, event
 
 if TYPE_CHECKING:

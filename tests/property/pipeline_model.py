@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import Counts, Durations, PartitionCounts
     from funnelwatch.sinks.redis.state import MoveMark
+    from funnelwatch.stream.intake.batches import Rejected
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
-    from funnelwatch.stream.intake.validator import Rejected
 
 HORIZON_S = 100.0
 TOPIC = "events"

@@ -17,9 +17,10 @@ from funnelwatch.schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
 from funnelwatch.schemas.files import SCHEMAS, plain
 from funnelwatch.schemas.registry import UnknownSchemaId
 from funnelwatch.schemas.validation import Horizon, Limits
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.hash_table import HashTable
-from funnelwatch.stream.intake.validator import HASHED, EventValidator, Record, RecordBatch, Records, ValidatedBatch
+from funnelwatch.stream.intake.validator import HASHED, EventValidator
 from tests.traffic import event
 
 NOW = 1_700_000_000_000

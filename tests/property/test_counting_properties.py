@@ -17,11 +17,11 @@ from funnelwatch.schemas.windows import last_closed, window_start
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
-from funnelwatch.stream.closing.active import ActiveSeries
 from funnelwatch.stream.closing.watermark import topic_watermark
-from funnelwatch.stream.closing.window_parts import Assembler, parts_of
+from funnelwatch.stream.closing.windows import ActiveSeries, Assembler, parts_of
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch, joined
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records, ValidatedBatch, joined
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event, naive_counts, naive_durations
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from funnelwatch.schemas.metric_counts import MetricSeries, admitted
 from funnelwatch.schemas.validation import Limits, RejectedError
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator, ValidatedMetrics, aggregate_metrics, settled
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import Record, RecordBatch, Records
 from tests.traffic import BORDERS
 
 NOW = 1_700_000_000_000

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import counts_of, durations_of
 from funnelwatch.stream.aggregate.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
+from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReason
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event, now_ms
 
 DECLARED = {"sign_up": ("A", "B")}

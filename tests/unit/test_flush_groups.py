@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from funnelwatch.stream.intake.batches import Events, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll, flush_groups
-from funnelwatch.stream.intake.validator import Events, ValidatedBatch
 
 NONE = np.zeros(0, np.int64)
 NAMES: list[object] = []

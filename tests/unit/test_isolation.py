@@ -21,9 +21,9 @@ from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, alike, halves
+from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS, Events, Record, Rejected, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
-from funnelwatch.stream.intake.validator import IMPRESSION, SUCCESS, Events, Record, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

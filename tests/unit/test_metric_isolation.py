@@ -14,9 +14,9 @@ from funnelwatch.sinks import retry
 from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.metric_aggregator import MetricAggregator
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, Rejected
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
-from funnelwatch.stream.intake.validator import Record, RecordBatch, Records, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

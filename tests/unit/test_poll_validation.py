@@ -11,10 +11,11 @@ from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.retry import StoppedError
 from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
 from funnelwatch.stream.intake.validation import Validation
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
