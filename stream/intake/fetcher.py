@@ -12,19 +12,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import StoppedError, until_done
 from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
-from funnelwatch.stream.intake.offsets import METADATA_TIMEOUT_S, CommittedOffsets, StartOffsets, out_of_range
-from funnelwatch.stream.intake.record_buffer import PollBuffer
+from funnelwatch.stream.intake.offsets import CommittedOffsets, StartOffsets, lag_of, out_of_range, places_of
+from funnelwatch.stream.intake.record_buffer import NO_RECORD, PollBuffer, rows_of
 
 if TYPE_CHECKING:
     import threading
@@ -40,9 +38,6 @@ kafka_log = logging.getLogger("funnelwatch.stream.librdkafka")
 
 CONSUME_AT_ONCE = 2_000
 """Messages asked for in one call: enough to make the call cheap, few enough not to wait for."""
-
-NO_RECORD = -1
-"""Stands for the partition of a message that is an error."""
 
 MAX_POLL_BYTES = 32_000_000
 """A batch ends when its values have this many bytes, so that large values cannot fill the memory."""
@@ -136,16 +131,7 @@ class Fetcher:
 
     def _take(self, messages: Sequence[Message]) -> None:
         """Sort messages by the assignment that they belong to, before the next call may change the assignment."""
-        if not messages:
-            return
-        numbers: Iterable[Any] = map(Message.partition, messages)
-        if any(map(Message.error, messages)):
-            numbers = (one.partition() if one.error() is None else NO_RECORD for one in messages)
-        places = np.fromiter(numbers, np.int64, len(messages))
-        # Messages of a partition come in rows.
-        begins = np.flatnonzero(np.diff(places, prepend=NO_RECORD - 1)).tolist()
-        for begin, end in pairwise((*begins, len(messages))):
-            row, partition = messages[begin:end], int(places[begin])
+        for partition, row in rows_of(messages):
             if partition == NO_RECORD:
                 for message in row:
                     self._on_error(message, cast("KafkaError", message.error()))
@@ -312,11 +298,7 @@ class Fetcher:
         """
         if positions is None:
             positions = {assigned.partition: assigned.position for assigned in list(self._assigned.values())}
-        found = {}
-        for partition, position in positions.items():
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_TIMEOUT_S)
-            found[topic, partition] = position, end
-        return found
+        return places_of(self._consumer, topic, positions)
 
     def ask_kafka(self, timeout_s: float) -> None:
         """Return if Kafka answers this client. From any thread.
@@ -328,13 +310,7 @@ class Fetcher:
 
     def lag(self) -> dict[int, int]:
         """Unread records of each assigned partition, as of the last fetch. From any thread."""
-        lags: dict[int, int] = {}
-        for assigned in list(self._assigned.values()):
-            tp = TopicPartition(self._topic, assigned.partition)
-            _, end = self._consumer.get_watermark_offsets(tp, cached=True)
-            if end >= 0:
-                lags[assigned.partition] = max(0, end - assigned.position)
-        return lags
+        return lag_of(self._consumer, self._topic, list(self._assigned.values()))
 
     def close(self) -> None:
         """Leave the group."""

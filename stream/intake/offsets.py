@@ -146,6 +146,29 @@ class CommittedOffsets:
         return {partition: offset for partition, (offset, at_s) in old if now_s - at_s >= COMMIT_AGAIN_S}
 
 
+def places_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Position and end of partitions, by topic and partition; asks the broker.
+
+    Raises:
+        KafkaException: Kafka does not answer.
+    """
+    found = {}
+    for partition, position in positions.items():
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_TIMEOUT_S)
+        found[topic, partition] = position, end
+    return found
+
+
+def lag_of(consumer: Consumer, topic: str, assignments: Iterable[PartitionAssignment]) -> dict[int, int]:
+    """Unread records by partition, as of the last fetch: no broker is asked."""
+    lags: dict[int, int] = {}
+    for assigned in assignments:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, assigned.partition), cached=True)
+        if end >= 0:
+            lags[assigned.partition] = max(0, end - assigned.position)
+    return lags
+
+
 def out_of_range(topic: str, partition: int) -> str:
     """The message to a person whose log does not have the offset that is next to be counted."""
     return (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from confluent_kafka import Message
@@ -12,7 +13,7 @@ from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.polled_batch import PolledBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from funnelwatch.schemas.page import Ints
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
@@ -22,6 +23,25 @@ MS = itemgetter(1)
 """The milliseconds of a message's timestamp; the other half names the clock."""
 
 NONE = Records.of([])
+
+
+NO_RECORD = -1
+"""Stands for the partition of a message that is an error."""
+
+
+def rows_of(messages: Sequence[Message]) -> Iterator[tuple[int, Sequence[Message]]]:
+    """Messages cut into rows of one partition; ``NO_RECORD`` stands for the partition of errors."""
+    if not messages:
+        return
+    numbers: Iterable[Any] = map(Message.partition, messages)
+    if any(map(Message.error, messages)):
+        numbers = (one.partition() if one.error() is None else NO_RECORD for one in messages)
+    places = np.fromiter(numbers, np.int64, len(messages))
+    # librdkafka delivers the messages of a partition in rows, so it is enough to cut where the number changes, and no
+    # Python code runs per message.
+    begins = np.flatnonzero(np.diff(places, prepend=NO_RECORD - 1)).tolist()
+    for begin, end in pairwise((*begins, len(messages))):
+        yield int(places[begin]), messages[begin:end]
 
 
 class RecordBuffer:
