@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ALIVE_S = 30.0
 """A worker whose last heartbeat is older is dead or frozen; it beats every 5 s."""
-UNJUDGED_MS = 60_000
+UNEVALUATED_MS = 60_000
 """The time within which a closed window is evaluated, ms."""
 SLACK_MS = 30_000
 DAY_MS = 86_400_000
@@ -33,7 +33,7 @@ class Why(StrEnum):
     NO_WORKER = "no_worker"
     NOT_CLOSING = "not_closing"
     BEHIND = "behind"
-    NOT_JUDGED = "not_judged"
+    NOT_EVALUATED = "not_evaluated"
     WORKER_FAULT = "worker_fault"
     NO_WINDOW = "no_window"
     UNREACHABLE = "unreachable"
@@ -62,7 +62,7 @@ class WorkerSeen:
 class FunnelSeen:
     """How far a funnel's windows are closed and evaluated; times in ms, None: never.
 
-    ``unjudged_since_ms`` is the time since which a window waits to be evaluated; None: none waits.
+    ``unevaluated_since_ms`` is the time since which a window waits to be evaluated; None: none waits.
     """
 
     funnel: str
@@ -70,7 +70,7 @@ class FunnelSeen:
     closed_through_ms: int | None = None
     closed_at_ms: int | None = None
     counted_since_ms: int | None = None
-    unjudged_since_ms: int | None = None
+    unevaluated_since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
         stale_ms: ``stale_after_ms``.
     """
     faults = _said_by(workers)
-    found = _no_worker(funnel, workers) or _not_closing(funnel, stale_ms) or _not_judged(funnel)
+    found = _no_worker(funnel, workers) or _not_closing(funnel, stale_ms) or _not_evaluated(funnel)
     said = _first_upper("; ".join(faults))
     if found is not None and found.why is not Why.NO_WORKER and faults:
         return replace(found, message=f"{found.message}. {said}")
@@ -166,12 +166,12 @@ def _not_closing(funnel: FunnelSeen, stale_ms: int) -> Freshness | None:
     return Freshness("stale", Why.NOT_CLOSING, closed_at, message + end)
 
 
-def _not_judged(funnel: FunnelSeen) -> Freshness | None:
-    now, since = funnel.now_ms, funnel.unjudged_since_ms
-    if since is None or now - since <= UNJUDGED_MS:
+def _not_evaluated(funnel: FunnelSeen) -> Freshness | None:
+    now, since = funnel.now_ms, funnel.unevaluated_since_ms
+    if since is None or now - since <= UNEVALUATED_MS:
         return None
-    message = f"No window has been judged since {clock(since, now)} ({lasting(now - since)}): no alert can fire"
-    return Freshness("stale", Why.NOT_JUDGED, since, message)
+    message = f"No window has been evaluated since {clock(since, now)} ({lasting(now - since)}): no alert can fire"
+    return Freshness("stale", Why.NOT_EVALUATED, since, message)
 
 
 def unreachable(server: str, fault: str, since_ms: int | None, now_ms: int) -> Freshness:
