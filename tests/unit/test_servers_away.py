@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from funnelwatch.producers.kafka.log_throttle import LogThrottle
 from funnelwatch.sinks.alerts import metrics as notifier_metrics
 from funnelwatch.sinks.servers import DATABASE, KAFKA, REDIS, Servers, server_of
-from funnelwatch.stream.detector.detection import Detection
+from funnelwatch.stream.detector.publisher import AlertPublisher
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import Ages
 from funnelwatch.stream.worker.health import Health, Standstill
@@ -146,7 +142,7 @@ def test_ages_grow_during_an_outage_and_the_lag_is_absent(seen: Servers, clock: 
     seen.answered(KAFKA)
     ages.watermark(990_000)
     ages.funnels(960_000, None)
-    for what in ("fetch", "flush", "judge", "close"):
+    for what in ("fetch", "flush", "evaluate", "close"):
         ages.succeeded(what)
     before = values(ages)
     assert before["funnelwatch_lag_records 0"] == 7
@@ -159,7 +155,7 @@ def test_ages_grow_during_an_outage_and_the_lag_is_absent(seen: Servers, clock: 
     assert after["funnelwatch_watermark_age_seconds"] == 310
     assert after["funnelwatch_closed_through_age_seconds"] == 340
     assert after["funnelwatch_last_contact_age_seconds Kafka"] == 300
-    for what in ("fetch", "flush", "judge", "close"):
+    for what in ("fetch", "flush", "evaluate", "close"):
         assert after[f"funnelwatch_last_success_age_seconds {what}"] == 300
 
 
@@ -198,11 +194,11 @@ def test_a_standstill_is_unknown_while_nobody_can_say() -> None:
     """Before the first look and while Kafka is away it is NaN; it grows between two looks."""
     still = Standstill(60.0)
     assert math.isnan(still.longest_at(5))
-    still.look(10, {("events", 0): (1, 2)})
+    still.update(10, {("events", 0): (1, 2)})
     assert still.longest_at(40) == 30
     still.unknown()
     assert math.isnan(still.longest_at(50))
-    still.look(60, {})
+    still.update(60, {})
     assert still.longest_at(61) == 0
 
 
@@ -212,9 +208,9 @@ def test_waiting_for_a_server_that_is_away_is_no_reason_to_restart_a_worker(cloc
     health.begin("counting")
     health.fetching()
     clock.now += 100
-    assert health.fault([]) == "counting has waited for 100 s"
-    assert health.fault([], away=True) is None
-    assert health.fault(["partition 3: STOPPED"], away=True) == "partition 3: STOPPED"
+    assert health.problem([]) == "counting has waited for 100 s"
+    assert health.problem([], away=True) is None
+    assert health.problem(["partition 3: STOPPED"], away=True) == "partition 3: STOPPED"
 
 
 def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
@@ -282,64 +278,18 @@ class Outbox:
 
 def test_the_outbox_shows_what_kafka_has_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three messages while Kafka is away, none once it has acknowledged them."""
-    detection = Detection.__new__(Detection)
+    publisher = AlertPublisher.__new__(AlertPublisher)
     outbox = Outbox()
-    detection._alerts = cast("Any", outbox)
+    publisher._alerts = cast("Any", outbox)
 
     def away(_: object) -> None:
         raise KAFKA_AWAY
 
-    monkeypatch.setattr(detection, "send", away)
+    monkeypatch.setattr(publisher, "send", away)
     shown = metrics.OUTBOX.labels("outbox")
     with pytest.raises(KafkaException):
-        detection.publish("outbox")
+        publisher.publish("outbox")
     assert shown._value.get() == 3
-    monkeypatch.setattr(detection, "send", lambda _: None)
-    detection.publish("outbox")
+    monkeypatch.setattr(publisher, "send", lambda _: None)
+    publisher.publish("outbox")
     assert (shown._value.get(), outbox.waiting) == (0, 0)
-
-
-SHOWN = """
-import importlib, json, sys
-from prometheus_client import REGISTRY
-for module in sys.argv[2:]:
-    importlib.import_module(module)
-module, _, maker = sys.argv[1].partition(":")
-module = importlib.import_module(module)
-own = getattr(module, maker)().registry if maker else module.REGISTRY
-print(json.dumps([[family.name for family in one.collect()] for one in (own, REGISTRY)]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("own", "modules", "has", "foreign"),
-    [
-        (
-            "funnelwatch.sinks.alerts.metrics",
-            ["funnelwatch.cli.notify"],
-            "notifications_waiting",
-            "funnelwatch_lag|_flush|_wat",
-        ),
-        (
-            "funnelwatch.producers.collector.metrics:CollectorMetrics",
-            ["funnelwatch.producers.collector.app"],
-            "collector_in_flight",
-            "funnelwatch_[^c]",
-        ),
-        (
-            "funnelwatch.stream.worker.metrics",
-            ["funnelwatch.stream.worker.ages", "funnelwatch.sinks.alerts.metrics"],
-            "flush_seconds",
-            "funnelwatch_notif",
-        ),
-    ],
-)
-def test_each_kind_of_process_shows_its_own_metrics_only(own: str, modules: list[str], has: str, foreign: str) -> None:
-    """The notifier shows no gauge of a worker as zero; CPU, memory and files of the process are there."""
-    command = [sys.executable, "-c", SHOWN, own, *modules]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ)
-    names, shared = json.loads(done.stdout)
-    process = {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"}
-    assert {f"funnelwatch_{has}", *process} <= {*names}
-    assert not [name for name in shared if name.startswith("funnelwatch")]
-    assert not [name for name in names if re.match(foreign, name)]
