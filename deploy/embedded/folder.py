@@ -33,7 +33,7 @@ def make(data_dir: Path) -> None:
         StackError: it cannot be.
     """
     try:
-        # As root PostgreSQL's unprivileged user must pass to its own folder below; nobody else may look around.
+        # As root PostgreSQL's unprivileged user must pass to its own folder below; nobody else may list it.
         data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=data_dir):
             pass
@@ -61,7 +61,7 @@ def locked(data_dir: Path, report: Callable[[str], None]) -> Iterator[None]:
     """
     path = data_dir / LOCK_FILE
     deadline = time.monotonic() + LOCK_TIMEOUT_S
-    told = False
+    reported = False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -72,9 +72,9 @@ def locked(data_dir: Path, report: Callable[[str], None]) -> Iterator[None]:
             continue
         except BlockingIOError:
             os.close(handle)
-        if not told:
+        if not reported:
             report(f"another command is starting or ending the stack of {data_dir}: waiting for it")
-            told = True
+            reported = True
         if time.monotonic() > deadline:
             raise StackError(f"Another command has held {path} for {LOCK_TIMEOUT_S:.0f} s: end it, then try again.")
         time.sleep(0.1)

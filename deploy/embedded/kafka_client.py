@@ -18,7 +18,7 @@ def admin(config: Mapping[str, Any]) -> AdminClient:
 
 
 def brokers(config: Mapping[str, Any], timeout_s: float) -> int:
-    """How many brokers the cluster tells of; 0 where nothing answers within ``timeout_s``."""
+    """The number of brokers in the cluster; 0 if no broker answers within ``timeout_s``."""
     try:
         return len(admin(config).list_topics(timeout=timeout_s).brokers)
     except KafkaException:

@@ -88,7 +88,7 @@ class ClosedKafka(ApacheKafka):
 
     @property
     def _users_file(self) -> Path:
-        """Says for which passwords the users were set."""
+        """A digest of the passwords that the users were created with."""
         return self.folder / "users"
 
     @property

@@ -17,7 +17,7 @@ RANGE = range(20_000, 32_000)
 """Below the ports from which systems take those of outgoing connections: a port of this range stays free between
 ``down`` and ``up``, and a client that keeps calling a closed port cannot connect to itself."""
 GIVEN: deque[int] = deque(maxlen=1_000)
-"""Ports that this process was given lately: whoever asked for one may not have bound it yet."""
+"""Ports that this process returned lately: the caller may not have bound them yet."""
 PATIENCE_S = 3.0
 """A server that was killed a moment ago holds its port until its last thread has ended."""
 
@@ -25,7 +25,7 @@ PATIENCE_S = 3.0
 def free_ports(preferred: Mapping[str, int | None]) -> dict[str, int]:
     """A free port for each name: the preferred one if it is free, else any; all are different.
 
-    Another program may take one before it is used: whoever starts a server on it must be ready to choose again.
+    Another program may take a port before the server binds it: the caller must be ready to choose again.
     """
     with contextlib.ExitStack() as held:
         return {name: held.enter_context(_bound(port)).getsockname()[1] for name, port in preferred.items()}

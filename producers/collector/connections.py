@@ -1,4 +1,4 @@
-"""How many connections a server has at once, and which one gives way when there are too many."""
+"""Limits the open connections of a server, and chooses the connection to close at the limit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Connection(Protocol):
         """When it began to wait for a request, by the loop's clock; None while a request is answered."""
 
     def turn_away(self) -> None:
-        """Tell the client to come again, and hang up."""
+        """Reject the client with Retry-After, and close the connection."""
 
 
 class Connections:
@@ -74,9 +74,9 @@ class Connections:
         self._open: set[Connection] = set()
 
     def enter(self, one: Connection) -> bool:
-        """Whether there is room for a new connection, if need be in the place of one that waits for a request.
+        """Admit a new connection, at the limit in place of one that waits for a request; whether it was admitted.
 
-        A flood of connections that send nothing therefore keeps nobody out who sends a request at once.
+        A flood of silent connections therefore keeps no client out that sends a request at once.
         """
         self._open.add(one)
         most = self.limits.of_one_address
@@ -87,7 +87,7 @@ class Connections:
         return len(self._open) <= self.limits.connections or self._replaced(self._open, one)
 
     def leave(self, one: Connection) -> None:
-        """It is closed."""
+        """Remove a closed connection."""
         self._open.discard(one)
 
     def _replaced(self, others: Iterable[Connection], one: Connection) -> bool:
@@ -105,7 +105,7 @@ class Connections:
 
 
 def fitting(limits: ConnectionLimits) -> ConnectionLimits:
-    """Limits that the process has file descriptors for, once its own limit is raised as far as it may be."""
+    """The limits, reduced to the file descriptors of the process after raising its own limit."""
     needed = limits.connections + OTHER_DESCRIPTORS + BACKLOG
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -121,7 +121,7 @@ def fitting(limits: ConnectionLimits) -> ConnectionLimits:
 
 
 def rejection(status: int, phrase: str, what: str, headers: str = "") -> bytes:
-    """An answer without a request, after which the connection ends."""
+    """A response without a request; the connection ends after it."""
     closing = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
     return f"HTTP/1.1 {status} {phrase}\r\n{headers}{closing}Content-Length: {len(what)}\r\n\r\n{what}".encode()
 
@@ -130,5 +130,5 @@ COME_AGAIN: Final = rejection(503, "Service Unavailable", TOO_MANY, "Retry-After
 
 
 def too_slow(header_timeout_s: float) -> bytes:
-    """The answer to a client whose request's head does not come."""
+    """The response to a client that does not complete the head of its request."""
     return rejection(408, "Request Timeout", f"the head of the request was not complete after {header_timeout_s:g} s")

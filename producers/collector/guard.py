@@ -1,4 +1,4 @@
-"""uvicorn's protocol with limits against slow and many clients, for every server that uvicorn runs here.
+"""uvicorn's HTTP protocol with limits on slow clients and on connections, for every server of funnelwatch.
 
 uvicorn limits how long a connection may be idle between requests, not how long a request's head may take: a client that
 sends a byte now and then (slow loris) would keep its connection for ever. Nor does uvicorn limit the connections of one
@@ -51,12 +51,12 @@ class Guarded(H11Protocol):
         return self._idle_since if self._between_requests() else None
 
     def turn_away(self) -> None:
-        """Tell the client to come again, and hang up."""
+        """Reject the client with Retry-After, and close the connection."""
         self._stop_waiting()
         self._hang_up(COME_AGAIN)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request, or hang up where there are too many connections."""
+        """Wait for a request, or reject the connection over the limit."""
         super().connection_made(transport)
         self._idle_since = self.loop.time()
         if self.others.enter(self):
@@ -75,18 +75,18 @@ class Guarded(H11Protocol):
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for."""
+        """Forget the connection."""
         self.others.leave(self)
         self._stop_waiting()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """The connection is idle from now on."""
+        """Record when the connection becomes idle."""
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer to what is no HTTP, unless an answer has begun: then only hang up."""
+        """Answer a malformed request; close the connection if a response has begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:

@@ -1,7 +1,7 @@
-"""The JSON of a request to events that the workers will count, or to what is wrong with them.
+"""Converts the JSON of a request to events that workers count, or to the errors of invalid events.
 
-What is accepted here is checked by the same functions that a worker uses, with the same settings, so that an event that
-was acknowledged is not found among the dead letters later.
+The collector validates with the functions and the settings of a worker, so an acknowledged event does not become a dead
+letter later.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a request brought: the events as they are in the JSON, and what the sender's clock said."""
+    """The content of a request: its events as in the JSON, and the time on the sender's clock."""
 
     events: list[Any]
     sent_at: int | None = None
@@ -63,9 +63,9 @@ def parse_events(body: bytes, most: int) -> Sent:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
-        is_told = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+        has_position = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
         deep = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
-        raise Problem(400, f"the body is no JSON: {error if is_told else deep}; right would be {RIGHT}") from None
+        raise Problem(400, f"the body is no JSON: {error if has_position else deep}; right would be {RIGHT}") from None
     sent_at = None
     if isinstance(content, dict) and "events" in content:
         if unknown := sorted(set(content) - {"events", "sent_at"}):
@@ -73,8 +73,10 @@ def parse_events(body: bytes, most: int) -> Sent:
         sent_at, content = _time(content.get("sent_at")), content["events"]
         if sent_at is not None and type(sent_at) is not int:
             fault = _no_time("sent_at", sent_at) if isinstance(sent_at, str) else None
-            said = fault.message if fault else f"{sent_at!r} is not a time; right would be Date.now(), in milliseconds"
-            raise Problem(400, f"sent_at: {said}")
+            message = (
+                fault.message if fault else f"{sent_at!r} is not a time; right would be Date.now(), in milliseconds"
+            )
+            raise Problem(400, f"sent_at: {message}")
     events = content if isinstance(content, list) else [content] if isinstance(content, dict) else None
     if not events:
         raise Problem(400, f"the body has no events; right would be {RIGHT}")
@@ -84,7 +86,7 @@ def parse_events(body: bytes, most: int) -> Sent:
 
 
 class Checks:
-    """Makes whole events of what was sent, or says what is wrong.
+    """Completes the events of requests, or returns their errors.
 
     Args:
         settings: how old an event may be, how far ahead and how large.
@@ -96,7 +98,7 @@ class Checks:
         self._limits = Limits.of(settings)
 
     def complete(self, given: Any, user_agent: str, skew_ms: int, now_ms: int) -> dict[str, Any] | Fault:
-        """A whole event: what was given, and for the rest the time, a random id, and what the User-Agent says.
+        """The complete event: given fields, and defaults from the clock, a random id and the User-Agent.
 
         Args:
             given: one event as it came.
@@ -125,7 +127,7 @@ class Checks:
         return self.event({name: value for name, value in event.items() if value is not None}, now_ms)
 
     def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
-        """The event with all its fields, if a worker would count it."""
+        """The event with all its fields, if a worker accepts it, else its error."""
         event = {"funnel": "sign_up", **whole_event(event, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
             return _fault(wrong)
@@ -137,9 +139,9 @@ class Checks:
         return event
 
     def metric(self, sample: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
-        """The sample of a counter or timer with all its fields, if a worker would count it.
+        """The sample of a counter or timer with all its fields, if a worker accepts it, else its error.
 
-        How many names and series there may be is known to the workers only; they reject what is beyond.
+        Only workers know the limits on names and series; they reject samples beyond.
         """
         sample = {"dimensions": {}, "value": 1, **whole_metric(sample, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["Metric"], sample) or metric_fault(sample):
@@ -171,7 +173,7 @@ def _time(given: Any) -> Any:
 
 
 def _no_time(field: str, text: str) -> Fault:
-    """Why a text is no time."""
+    """The error of a text that is no time."""
     try:
         parse_instant_ms(text, zone=None)
     except (ValueError, OverflowError) as error:

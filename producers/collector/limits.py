@@ -1,4 +1,4 @@
-"""How much one sender may send: a bucket of tokens for each, refilled with time."""
+"""Rate limits: a token bucket per sender."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 BURST_S = 4.0
-"""A sender that was quiet may send as much at once as it may in this many seconds."""
+"""Burst: a quiet sender may send at once what the rate allows in this many seconds."""
 
 MOST_SENDERS = 50_000
-"""Senders remembered; the one that was longest silent is forgotten first, which gives it a full bucket."""
+"""Remembered senders; the longest silent one is forgotten first, and gets a full bucket again."""
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """A limit that every sender has for itself.
+    """A rate limit for each sender.
 
     A request is taken while anything is left, whatever its size, and what it took too much is owed: a batch larger than
     the bucket is sent once, and then pauses its sender.

@@ -1,4 +1,4 @@
-"""The demo needs the packages of the runtime only, and shows progress before it loads them."""
+"""Imports in a fresh process: packages of the runtime only, progress before they load, and no settings read."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ print(json.dumps(sorted({owner for name in loaded for owner in owners.get(name, 
 """
 HEAVY = "confluent_kafka psycopg numpy redis rich fastavro pydantic"
 
+IMPORTED = """
+import os, sys
+os.environ |= {"FUNNELWATCH_WINDOW_S": "no number", "FUNNELWATCH_RULES_PATH": "/no/such/rules.yml"}
+import funnelwatch.web.app, funnelwatch.producers.collector.app
+"""
+
 
 def python(script: str, *args: str) -> str:
     """Run a script in a fresh interpreter; its stdout."""
@@ -47,3 +53,8 @@ def test_the_first_line_of_the_demo_does_not_wait_for_its_packages() -> None:
     """The command imports none of the large packages, so that its first line appears at once."""
     script = "import sys, funnelwatch.cli.demo; print([one for one in sys.argv[1].split() if one in sys.modules])"
     assert python(script, HEAVY).strip() == "[]"
+
+
+def test_importing_the_apps_reads_no_settings() -> None:
+    """A wrong setting and missing rules do not matter before an application is created."""
+    python(IMPORTED)
