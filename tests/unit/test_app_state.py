@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -20,12 +18,6 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-IMPORTED = """
-import os, sys
-os.environ |= {"FUNNELWATCH_WINDOW_S": "no number", "FUNNELWATCH_RULES_PATH": "/no/such/rules.yml"}
-import funnelwatch.web.app, funnelwatch.producers.collector.app
-"""
-
 
 @pytest.mark.parametrize("create", [create_collector, create_board], ids=["collector", "board"])
 def test_two_apps_in_one_process_count_for_themselves(create: Callable[[Settings], FastAPI]) -> None:
@@ -33,11 +25,6 @@ def test_two_apps_in_one_process_count_for_themselves(create: Callable[[Settings
     first, second = create(Settings(window_s=30)), create(Settings(window_s=60))
     assert (first.state.settings.window_s, second.state.settings.window_s) == (30, 60)
     assert first.state.metrics.registry is not second.state.metrics.registry
-
-
-def test_importing_the_apps_reads_no_settings() -> None:
-    """A wrong setting and missing rules do not matter before an application is created."""
-    subprocess.run([sys.executable, "-c", IMPORTED], check=True)
 
 
 def test_every_server_answers_errors_with_the_same_problem_details() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +10,9 @@ import pytest
 from funnelwatch import FunnelEvent, FunnelProducer, Metric, Phase, Status, track_impression, track_verification
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.testing import AsyncMemoryProducer, MemoryProducer
-from tests.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from funnelwatch.producers.client.emitter import Emitter
 
@@ -156,47 +152,3 @@ def test_the_asynchronous_one_keeps_its_events_in_memory() -> None:
     asyncio.run(sign_up(producer))
     assert [event.status for event in producer.memory.events] == [None, "SUCCESS"]
     assert len(producer.memory.counters) == 1
-
-
-def test_the_fixture_comes_by_pytest_plugins(tmp_path: Path) -> None:
-    """One line in a conftest, and each test has a producer of its own."""
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["funnelwatch.testing"]\n')
-    (tmp_path / "test_app.py").write_text(
-        "def test_one(funnel_producer):\n"
-        "    funnel_producer.impression('s', 'A')\n"
-        "    assert [event.step for event in funnel_producer.events] == ['A']\n\n\n"
-        "def test_two(funnel_producer):\n"
-        "    assert funnel_producer.events == []\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        [*command, str(tmp_path)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_without_pytest_the_module_is_imported_all_the_same() -> None:
-    """Nor does anything of it need pytest."""
-    program = (
-        "import sys; sys.modules['pytest'] = None\n"
-        "from funnelwatch.testing import MemoryProducer\n"
-        "producer = MemoryProducer(); producer.impression('s', 'A'); print(len(producer.events))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("1\n", "")
