@@ -51,7 +51,7 @@ class Supervisor:
         environment: settings of the workers, over this process's own; worker i has the web port ``web_port + i``.
         web_port: the first worker's; 0 for free ones.
         output: where the workers write; None for where this process does.
-        report: told when a worker starts, dies or ends, in a sentence.
+        report: called with a sentence when a worker starts, dies or ends.
         log_level: the workers' log level.
     """
 
@@ -97,7 +97,7 @@ class Supervisor:
             self.end()
 
     def tend(self) -> None:
-        """Look after the workers once: start those that do not run and may."""
+        """Start each worker that does not run and may start."""
         now = time.monotonic()
         for worker in self._workers:
             if worker.process is not None and not worker.running:

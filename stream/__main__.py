@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong, and end as for a wrong command line."""
+    """Print what is wrong, and exit as for a wrong command line."""
     print(redacted(message), file=sys.stderr)
     sys.exit(2)
 

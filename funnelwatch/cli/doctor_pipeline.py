@@ -21,7 +21,7 @@ START = "Start one: `funnelwatch worker`."
 ADVICE = {
     Why.NOT_CLOSING: "Is a partition's worker frozen, or a partition STOPPED? See the workers' logs and /healthz.",
     Why.BEHIND: "Run more workers, up to one per partition; then look at the database's load.",
-    Why.NOT_JUDGED: "See the workers' logs for the reason; restart the worker that runs the detector.",
+    Why.NOT_EVALUATED: "See the workers' logs for the reason; restart the worker that runs the detector.",
 }
 
 

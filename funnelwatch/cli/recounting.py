@@ -20,8 +20,8 @@ from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 from funnelwatch.sinks.timescale.replays import ReplayStore
 from funnelwatch.sinks.timescale.series import SeriesStore
 from funnelwatch.stream.aggregate.recount import Recount, first_whole, log_needed_from
+from funnelwatch.stream.intake.batches import Record
 from funnelwatch.stream.intake.dead_letter_log import validator_of
-from funnelwatch.stream.intake.validator import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

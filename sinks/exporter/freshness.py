@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Metric]:
-    """Which funnels are not current and why, how long windows have waited to be judged, and how many workers live."""
+    """Which funnels are not current and why, how long windows wait to be evaluated, and how many workers live."""
     stale = GaugeMetricFamily(
         "funnelwatch_funnel_stale",
         "1 if the figures of the funnel are old or nobody knows whether they are, by reason; else 0.",
         labels=["funnel", "reason"],
     )
-    unjudged = GaugeMetricFamily(
-        "funnelwatch_funnel_unjudged_seconds",
-        "How long the oldest published window of the funnel has waited to be judged; 0 if none does.",
+    unevaluated = GaugeMetricFamily(
+        "funnelwatch_funnel_unevaluated_seconds",
+        "How long the oldest published window of the funnel has waited to be evaluated; 0 if none does.",
         labels=["funnel"],
     )
     for one in funnels:
         found = freshness(one, workers, stale_ms)
         stale.add_metric([one.funnel, str(found.why)], float(found.state != "fresh"))
-        since = one.unjudged_since_ms
-        unjudged.add_metric([one.funnel], 0.0 if since is None else max(0, one.now_ms - since) / 1000)
+        since = one.unevaluated_since_ms
+        unevaluated.add_metric([one.funnel], 0.0 if since is None else max(0, one.now_ms - since) / 1000)
     yield stale
-    yield unjudged
+    yield unevaluated
     alive = GaugeMetricFamily("funnelwatch_workers_alive", "Workers whose last heartbeat is younger than 30 s.")
     alive.add_metric([], sum(worker.alive for worker in workers))
     yield alive

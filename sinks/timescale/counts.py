@@ -15,7 +15,7 @@ import psycopg
 from funnelwatch.schemas.counts import CountKey, CountRow, Counts, Durations, PartitionCounts, Series
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.histogram import SLOTS
-from funnelwatch.sinks.failpoints import point
+from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.timescale.arrays import integers, texts
 from funnelwatch.sinks.timescale.database import Database, Row, run
 from funnelwatch.sinks.timescale.totals import add_totals
@@ -113,7 +113,7 @@ class CountStore:
             add_totals(cursor, counts, durations)
             for batch in wanted:
                 move_on(cursor, topic, batch, self._horizon_s)
-            point("uncommitted")
+            failpoint("uncommitted")
             if rehearsal:
                 raise psycopg.Rollback
         return flushed

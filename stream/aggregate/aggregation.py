@@ -1,4 +1,4 @@
-"""What judged batches add to the counts: pure."""
+"""What validated batches add to the counts: pure."""
 
 from __future__ import annotations
 
@@ -10,50 +10,51 @@ from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.counts import CountRow, PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS, buckets
 from funnelwatch.stream.closing.watermark import partition_watermark
-from funnelwatch.stream.intake.validator import IMPRESSION, NEVER_EVENTS, SUCCESS
+from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS
+from funnelwatch.stream.intake.validator import NEVER_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from funnelwatch.schemas.counts import Counts, Durations
     from funnelwatch.schemas.page import Ints
-    from funnelwatch.stream.intake.validator import Events, ValidatedBatch
+    from funnelwatch.stream.intake.batches import Events, ValidatedBatch
 
 COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")
-"""How far the cohort's column of a verdict is from its own."""
+"""How far the cohort's column of an outcome is from its own."""
 
 OCTAVES = 64
 """More than there are octaves of durations."""
 
 
-def watermark_of(judged: ValidatedBatch, disorder_ms: int, now_ms: int) -> int | None:
+def watermark_of(validated: ValidatedBatch, disorder_ms: int, now_ms: int) -> int | None:
     """The watermark that the accepted events of a batch bring their partition to; None where there are none."""
-    ts = judged.accepted.ts
+    ts = validated.accepted.ts
     return partition_watermark(int(ts.max()), disorder_ms, now_ms) if ts.size else None
 
 
 def aggregate(
-    judged: ValidatedBatch, window_ms: int, disorder_ms: int, now_ms: int, from_offset: int = 0
+    validated: ValidatedBatch, window_ms: int, disorder_ms: int, now_ms: int, from_offset: int = 0
 ) -> PartitionCounts:
-    """What a judged batch adds to the counts, from ``from_offset`` on."""
-    events, start = judged.accepted, max(judged.start_offset, from_offset)
-    if from_offset > judged.start_offset:
+    """The counts that a validated batch adds to the counts, from ``from_offset`` on."""
+    events, start = validated.accepted, max(validated.start_offset, from_offset)
+    if from_offset > validated.start_offset:
         events = events.where(events.offsets >= start)
-    rejected = [one for one in judged.rejected if one.record.offset >= start]
+    rejected = [one for one in validated.rejected if one.record.offset >= start]
     return PartitionCounts(
-        partition=judged.partition,
+        partition=validated.partition,
         start_offset=start,
-        next_offset=judged.next_offset,
+        next_offset=validated.next_offset,
         counts=counts_of(events, window_ms),
         durations=durations_of(events, window_ms),
         accepted=events.ts.size,
         rejected=len(rejected),
-        duplicates=int(np.count_nonzero(judged.duplicates >= start)),
-        watermark=watermark_of(judged, disorder_ms, now_ms),
+        duplicates=int(np.count_nonzero(validated.duplicates >= start)),
+        watermark=watermark_of(validated, disorder_ms, now_ms),
         rejected_offsets=[one.record.offset for one in rejected if one.reason not in NEVER_EVENTS],
         # Too early only makes a worker read more of the log again; too late would hide ids from it.
-        log_time=_past(judged.oldest_log_time if judged.is_cut else judged.log_time, now_ms),
-        rejected_log_time=_past(judged.log_time, now_ms),
+        log_time=_past(validated.oldest_log_time if validated.is_cut else validated.log_time, now_ms),
+        rejected_log_time=_past(validated.log_time, now_ms),
     )
 
 
@@ -64,12 +65,12 @@ def _past(log_time: int | None, now_ms: int) -> int | None:
 
 def counts_of(events: Events, window_ms: int) -> Counts:
     """How many of each kind there are in each series and window; verifications by their cohort as well."""
-    verified = np.flatnonzero(events.verdicts != IMPRESSION)
+    verified = np.flatnonzero(events.outcomes != IMPRESSION)
     durations = events.durations[verified]
     shown = events.ts[verified] - np.where(durations == NONE, 0, durations)
     windows = np.concatenate((events.ts, shown)) // window_ms
     series = np.concatenate((events.series, events.series[verified]))
-    columns = np.concatenate((events.verdicts, events.verdicts[verified] + COHORT))
+    columns = np.concatenate((events.outcomes, events.outcomes[verified] + COHORT))
     counts: Counts = {}
     for window, number, row in _added_up(windows, series, columns, len(CountRow._fields)):
         counts[window * window_ms, *events.names[number]] = row
@@ -78,7 +79,7 @@ def counts_of(events: Events, window_ms: int) -> Counts:
 
 def durations_of(events: Events, window_ms: int) -> Durations:
     """How many successes of each series and window took how long."""
-    timed = np.flatnonzero((events.verdicts == SUCCESS) & (events.durations != NONE))
+    timed = np.flatnonzero((events.outcomes == SUCCESS) & (events.durations != NONE))
     octaves, slots = buckets(events.durations[timed])
     windows, histograms = events.ts[timed] // window_ms, events.series[timed] * OCTAVES + octaves
     durations: Durations = {}
@@ -92,7 +93,7 @@ def _added_up(windows: Ints, groups: Ints, columns: Ints, width: int) -> Iterabl
     """Window, group and how many there are in each column, of all that there are."""
     if not windows.size:
         return ()
-    # Window, group and column in one number: whoever has the same three has the same number.
+    # Window, group and column in one number, so that one sort of integers groups all three.
     first, spread = int(windows.min()), int(groups.max()) + 1
     numbers, counts = np.unique(((windows - first) * spread + groups) * width + columns, return_counts=True)
     keys, rows = np.unique(numbers // width, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What the aggregate agent does with judged fetches: flush, copy to Redis, commit.
+"""The aggregate agent's work on validated batches: flush, copy to Redis, commit.
 
 A Redis that is away delays nothing: ``cache_debt`` notes the windows that it lacks, and the thread of ``cache_rebuild``
 writes them later.
@@ -7,14 +7,13 @@ The order matters. Dead letters are acknowledged before a fetch comes here, and 
 on: no rejected record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
 more than the database. A crash between any two leaves work to be repeated, and each is harmless when repeated.
 
-Whatever was judged while the flush before took its time is flushed together: a flush costs by its rows, and what is
+Whatever was validated while the flush before took its time is flushed together: a flush costs by its rows, and what is
 joined has most of them in common. So flushes are small when little comes, and grow with a backlog.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,17 +21,17 @@ import numpy as np
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.sinks.failpoints import point
+from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.redis.cache import Outage
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
 from funnelwatch.sinks.retry import RetryPolicy, is_server_away
-from funnelwatch.sinks.timescale.counts import MisplacedError
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
+from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
+from funnelwatch.stream.intake.batches import ValidatedBatch, joined
 from funnelwatch.stream.intake.polled_batch import flush_groups
-from funnelwatch.stream.intake.validator import ValidatedBatch, joined
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import ages
 
@@ -45,16 +44,15 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.redis.cache import CountCache
     from funnelwatch.sinks.timescale.counts import CountStore, Flushed
     from funnelwatch.stream.aggregate.cache_debt import CacheDebt
+    from funnelwatch.stream.aggregate.flushing import Placed
     from funnelwatch.stream.aggregate.isolation import Isolation
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
-
-    Pending = dict[int, tuple[PartitionAssignment, ValidatedBatch, PartitionCounts]]
 
 log = logging.getLogger(__name__)
 
 
 class Aggregator:
-    """Counts judged fetches, on one thread.
+    """Counts validated polls, on one thread.
 
     Args:
         settings: topics, window, disorder.
@@ -92,56 +90,56 @@ class Aggregator:
         self._now_ms = now_ms
         self.counted = 0
 
-    def __call__(self, fetches: Sequence[ValidatedPoll]) -> None:
-        """Count fetches in their order, all that can be in one flush, waiting out whatever outage there is.
+    def __call__(self, polls: Sequence[ValidatedPoll]) -> None:
+        """Count polls in their order, all that can be in one flush, waiting out whatever outage there is.
 
         Raises:
-            StoppedError: the worker stops first; they are then read again by whoever is assigned their partitions.
+            StoppedError: the worker stops first; the next worker of their partitions reads them again.
         """
         now_ms = self._now_ms()
-        if any(fetch.newly_assigned for fetch in fetches):
+        if any(poll.newly_assigned for poll in polls):
             # Who had the partition may have ended between the database and Redis.
             self._debt.woken.set()
-        for stretch in flush_groups(fetches):
-            self._flush([(assigned, joined(verdicts)) for assigned, verdicts in stretch], now_ms)
-        for fetch in fetches:
-            for assigned, verdict in fetch.verdicts:
-                self._move(assigned, verdict, fetch.taken_s, now_ms)
-        idle = self._idle(fetches[-1])
+        for group in flush_groups(polls):
+            self._flush([(assigned, joined(batches)) for assigned, batches in group], now_ms)
+        for poll in polls:
+            for assigned, batch in poll.batches:
+                self._move(assigned, batch, poll.taken_s, now_ms)
+        idle = self._idle(polls[-1])
         if idle:
             mark = partial(self._store.mark_idle, self._settings.events_topic, idle)
             self._wait_for("PostgreSQL: idle partitions", mark)
 
-    def _move(self, assigned: PartitionAssignment, verdict: ValidatedBatch, taken_s: float, now_ms: int) -> None:
+    def _move(self, assigned: PartitionAssignment, batch: ValidatedBatch, taken_s: float, now_ms: int) -> None:
         """Note when the watermark of a partition moves on."""
-        watermark = watermark_of(verdict, int(self._settings.allowed_disorder_s * 1000), now_ms)
+        watermark = watermark_of(batch, int(self._settings.allowed_disorder_s * 1000), now_ms)
         if watermark is not None and (assigned.watermark is None or watermark > assigned.watermark):
             assigned.watermark, assigned.moved_s = watermark, taken_s
 
-    def _idle(self, fetch: ValidatedPoll) -> list[int]:
+    def _idle(self, poll: ValidatedPoll) -> list[int]:
         """Partitions that are read to their end, and whose watermark has not moved for the idle timeout.
 
         Whatever else comes, garbage or the events of a clock that is wrong, does not hold the other partitions back.
         """
-        since = fetch.taken_s - self._settings.idle_timeout_s
-        return [assigned.partition for assigned in fetch.at_end if assigned.moved_s <= since]
+        since = poll.taken_s - self._settings.idle_timeout_s
+        return [assigned.partition for assigned in poll.at_end if assigned.moved_s <= since]
 
-    def _flush(self, judged: list[tuple[PartitionAssignment, ValidatedBatch]], now_ms: int) -> None:
+    def _flush(self, validated: list[tuple[PartitionAssignment, ValidatedBatch]], now_ms: int) -> None:
         try:
-            self._count(judged, now_ms)
+            self._count(validated, now_ms)
         except psycopg.Error as error:
             if self._isolation is None or kind_of(error) is ErrorKind.BUG:
                 raise
             log.warning("PostgreSQL: flush: %s: flushing in smaller parts", " ".join(str(error).split()))
-            for assigned, verdict in judged:
-                self._count_apart(self._isolation, assigned, verdict, now_ms)
+            for assigned, batch in validated:
+                self._count_apart(self._isolation, assigned, batch, now_ms)
 
     def _count_apart(
-        self, isolation: Isolation, assigned: PartitionAssignment, verdict: ValidatedBatch, now_ms: int
+        self, isolation: Isolation, assigned: PartitionAssignment, batch: ValidatedBatch, now_ms: int
     ) -> None:
         """Count a batch in ever smaller parts, in order; an event that the database rejects is rejected."""
         rejections: list[RejectedByDatabase] = []
-        parts = [verdict]
+        parts = [batch]
         while parts:
             part = parts.pop()
             part = self._wait_for("Kafka: dead letters", partial(isolation.without, assigned, part, rejections))
@@ -160,94 +158,65 @@ class Aggregator:
                     rejections.append(RejectedByDatabase(events, detail_of(error)))
 
     def _is_at_fault(self, assigned: PartitionAssignment, part: ValidatedBatch, now_ms: int) -> bool:
-        """Whether the database accepts all of a batch but its one event, which failed; waits until it does.
-
-        False where it had to wait: then the event may be accepted by now as well. And where somebody else has counted
-        it meanwhile, or it is to be read anew, as the next try finds.
-        """
-        settings, offset = self._settings, int(part.accepted.offsets[0])
+        """Whether the database accepts all of a batch but its one event, which failed; see ``is_to_blame``."""
         empty = reject(part, np.ones(1, np.bool_), [])
-        disorder_ms = int(settings.allowed_disorder_s * 1000)
-        tries = 0
 
-        def rehearse() -> bool:
-            nonlocal tries
-            tries += 1
-            start = part.start_offset
-            while True:
-                batch = aggregate(empty, settings.window_ms, disorder_ms, now_ms, from_offset=start)
-                try:
-                    flushed = self._store.flush(settings.events_topic, assigned.topic_id, [batch], rehearsal=True)
-                except MisplacedError as error:
-                    if error.is_gap or error.expected > offset:
-                        return False
-                    start = error.expected
-                else:
-                    return part.partition not in flushed.skipped
+        def rehearse(start: int) -> Flushed:
+            counts = self._counts_of(empty, start, now_ms)
+            return self._store.flush(self._settings.events_topic, assigned.topic_id, [counts], rehearsal=True)
 
-        is_uncounted = self._wait_for(
-            "PostgreSQL: flush", rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG
-        )
-        return is_uncounted and tries == 1
+        offsets = part.partition, part.start_offset, int(part.accepted.offsets[0])
+        return is_to_blame(self._wait_for, "PostgreSQL: flush", offsets, rehearse)
 
-    def _count(self, judged: list[tuple[PartitionAssignment, ValidatedBatch]], now_ms: int) -> None:
+    def _counts_of(self, batch: ValidatedBatch, from_offset: int, now_ms: int) -> PartitionCounts:
         settings = self._settings
-        events = sum(verdict.accepted.offsets.size for _, verdict in judged)
+        disorder_ms = int(settings.allowed_disorder_s * 1000)
+        return aggregate(batch, settings.window_ms, disorder_ms, now_ms, from_offset=from_offset)
+
+    def _count(self, validated: list[tuple[PartitionAssignment, ValidatedBatch]], now_ms: int) -> None:
+        events = sum(batch.accepted.offsets.size for _, batch in validated)
 
         def is_away(error: Exception) -> bool:
+            # A limit of the database may be met by the size of the flush: with events to divide, smaller parts come
+            # first, and only a part that cannot be divided waits.
             return is_server_away(error) and not (events > 1 and self._isolation and kind_of(error) is ErrorKind.LIMIT)
 
-        disorder_ms = int(settings.allowed_disorder_s * 1000)
-        pending: Pending = {
-            assigned.partition: (assigned, verdict, aggregate(verdict, settings.window_ms, disorder_ms, now_ms))
-            for assigned, verdict in judged
-        }
-        while pending:
-            batches = [counts for _, _, counts in pending.values()]
-            # All of one fetch have the same; if not, the flush rejects, and the worker starts anew.
-            topic_id = next(iter(pending.values()))[0].topic_id
-            started = time.perf_counter()
-            try:
-                flush = partial(self._store.flush, settings.events_topic, topic_id, batches)
-                flushed = self._wait_for("PostgreSQL: flush", flush, is_away=is_away)
-            except MisplacedError as error:
-                log.warning("%s", error)
-                assigned, verdict, _ = pending.pop(error.partition)
-                if error.is_gap:
-                    self._rewind(assigned)
-                else:
-                    # Somebody else has counted the first part of it.
-                    trimmed = aggregate(verdict, settings.window_ms, disorder_ms, now_ms, from_offset=error.expected)
-                    pending[error.partition] = (assigned, verdict, trimmed)
-                continue
-            metrics.FLUSH_SECONDS.observe(time.perf_counter() - started)
-            ages.succeeded("flush")
-            oldest = [verdict.oldest_log_time for _, verdict, _ in pending.values()]
-            metrics.observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
-            point("committed")
-            self._account(pending, flushed)
-            if self._copy(batches, topic_id, flushed, now_ms):
-                metrics.observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
-            else:
-                self._debt.delay(oldest)
-            point("copied")
-            self._commit({counts.partition: counts.next_offset for counts in batches})
-            point("offsets_committed")
-            return
+        def flush(topic_id: str, counts: list[PartitionCounts]) -> Flushed:
+            operation = partial(self._store.flush, self._settings.events_topic, topic_id, counts)
+            return self._wait_for("PostgreSQL: flush", operation, is_away=is_away)
 
-    def _account(self, pending: Pending, flushed: Flushed) -> None:
+        placed = flush_until_placed(validated, partial(self._counts_of, now_ms=now_ms), flush, self._rewind)
+        if placed is None:
+            return
+        metrics.FLUSH_SECONDS.observe(placed.seconds)
+        ages.succeeded("flush")
+        oldest = [batch.oldest_log_time for batch, _ in placed.batches]
+        metrics.observe_delays(metrics.EVENT_TO_FLUSH, oldest, self._now_ms())
+        failpoint("committed")
+        self._account(placed)
+        counts = [one for _, one in placed.batches]
+        if self._copy(counts, placed.topic_id, placed.flushed, now_ms):
+            metrics.observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
+        else:
+            self._debt.delay(oldest)
+        failpoint("copied")
+        # Last, since nothing depends on it: the database's progress decides where a partition starts.
+        self._commit({one.partition: one.next_offset for one in counts})
+        failpoint("offsets_committed")
+
+    def _account(self, placed: Placed[ValidatedBatch, PartitionCounts]) -> None:
         accepted = 0
-        for partition, (_, verdict, counts) in pending.items():
-            if partition in flushed.skipped:
+        for batch, counts in placed.batches:
+            if counts.partition in placed.flushed.skipped:
                 continue
             accepted += counts.accepted
             metrics.DUPLICATES.inc(counts.duplicates)
-            for rejected in verdict.rejected:
+            for rejected in batch.rejected:
                 if rejected.record.offset >= counts.start_offset:
                     metrics.REJECTED.labels(rejected.reason).inc()
         self.counted += accepted
         metrics.ACCEPTED.inc(accepted)
-        metrics.LATE.inc(flushed.late)
+        metrics.LATE.inc(placed.flushed.late)
         metrics.FLUSH_EVENTS.observe(accepted)
 
     def _copy(self, batches: Sequence[PartitionCounts], topic_id: str, flushed: Flushed, now_ms: int) -> bool:

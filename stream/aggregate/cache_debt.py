@@ -33,7 +33,7 @@ class CacheDebt:
 
     Attributes:
         woken: set when there is something to do at once.
-        connected: whether flushes write to Redis themselves; the rebuild says so once Redis has answered it.
+        connected: whether flushes write to Redis themselves; the rebuild sets it once Redis has answered.
         verified: partitions of this worker that were compared with the database since it has them. Kept by the
             rebuild.
     """
@@ -118,7 +118,7 @@ class CacheDebt:
 
     @property
     def everything(self) -> int:
-        """0, or where all recent windows must be copied another number each time that somebody says so."""
+        """0; where all recent windows must be copied, another number each time that this is noted."""
         return self._generation if self._everything else 0
 
     def lack_everything(self) -> int | None:

@@ -116,7 +116,7 @@ class CacheRebuild:
         self._verified: dict[int, PartitionAssignment] = {}
         self._check_at = 0.0
         self._behind = 0
-        self.fault: str | None = None
+        self.error: str | None = None
 
     def step(self) -> float:
         """Do a small part of what there is to do; how long to wait before the next, s.
@@ -125,7 +125,7 @@ class CacheRebuild:
         """
         began = time.thread_time()
         if not self._assigned() and self._debt.settled and self._copy is None:
-            return RETRY_S  # it counts nothing, and whoever counts sees to Redis
+            return RETRY_S  # it counts nothing, and the workers that count see to Redis
         try:
             try:
                 pause = self._step()
@@ -153,7 +153,7 @@ class CacheRebuild:
         return pause or min(LONGEST_REST_S, time.thread_time() - began)
 
     def close(self) -> None:
-        """Let the lock and the connections go; what is not copied is copied by whoever comes next."""
+        """Let the lock and the connections go; the next worker copies what is missing."""
         self._source.close()
         self._cache.close()
 
@@ -189,7 +189,7 @@ class CacheRebuild:
         return any(self._verified.get(number) is not one for number, one in self._assigned().items())
 
     def _check(self) -> bool:
-        """See whether Redis has what it says it has; False if that can only be told in a moment."""
+        """Check that Redis has what its marks claim; False if a later check must decide."""
         debt = self._debt
         mine = self._assigned()
         # What is noted as flushed before this is in the marks that are read after it.
@@ -265,7 +265,7 @@ class CacheRebuild:
         epoch = self._cache.begin_epoch()
         self._cache.learn_repairs()
         if self._noted[0] != everything:
-            # The counting has said so, some time before this.
+            # The counting has noted it, some time before this.
             self._noted = everything, epoch, self._cache.state().copies
         locked = self._source.lock(self._settings.redis_prefix)
         state = self._cache.state()
@@ -317,7 +317,7 @@ class CacheRebuild:
         self._source.close()  # the lock goes with the connection
 
     def _start_over(self) -> None:
-        """What is under way is given up; the check that comes next tells what is missing."""
+        """What is under way is given up; the next check finds what is missing."""
         if self._copy is not None:
             epoch, number = self._copy.epoch, self._copy.number
             self._copy = None
@@ -346,7 +346,7 @@ class CacheRebuild:
     def _fail(self, error: Exception) -> None:
         self._start_over()
         self._cache.close()
-        self.fault = explain(error)
+        self.error = explain(error)
         metrics.REDIS_FAULT.set(1)
         servers.failed(TASK, error)
 
@@ -354,8 +354,8 @@ class CacheRebuild:
         metrics.REDIS_FAULT.set(0)
         if self._debt.settled and self._debt.connected and self._copy is None:
             metrics.REBUILD_PROGRESS.set(1)
-        if self.fault is not None:
-            self.fault = None
+        if self.error is not None:
+            self.error = None
             servers.done(TASK)
 
 

@@ -21,7 +21,7 @@ from funnelwatch.schemas.histogram import buckets
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
-from funnelwatch.stream.intake.validator import IMPRESSION, Record, Rejected, ValidatedBatch
+from funnelwatch.stream.intake.batches import IMPRESSION, Record, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.page import Flags, Ints
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.stream.aggregate.series_ids import Admit
+    from funnelwatch.stream.intake.batches import Events
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
-    from funnelwatch.stream.intake.validator import Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ def admitted_apart(admit: Admit, wanted: Iterable[Series]) -> dict[Series, Admis
     return admitted_apart(admit, found[:at]) | admitted_apart(admit, found[at:])
 
 
-def halves(judged: ValidatedBatch) -> list[ValidatedBatch]:
+def halves(validated: ValidatedBatch) -> list[ValidatedBatch]:
     """A batch in two, by its accepted events, of which there must be two at least."""
-    offsets = judged.accepted.offsets
+    offsets = validated.accepted.offsets
     at = int(offsets[offsets.size // 2])
-    return [_between(judged, judged.start_offset, at), _between(judged, at, judged.next_offset)]
+    return [_between(validated, validated.start_offset, at), _between(validated, at, validated.next_offset)]
 
 
 def alike(events: Events, one: Events, window_ms: int) -> Flags:
@@ -84,10 +84,10 @@ def alike(events: Events, one: Events, window_ms: int) -> Flags:
     return same
 
 
-def reject(judged: ValidatedBatch, which: Flags, rejected: list[Rejected]) -> ValidatedBatch:
+def reject(validated: ValidatedBatch, which: Flags, rejected: list[Rejected]) -> ValidatedBatch:
     """A batch with some of its accepted events rejected instead."""
-    together = sorted([*judged.rejected, *rejected], key=lambda one: one.record.offset)
-    return replace(judged, accepted=judged.accepted.where(~which), rejected=together)
+    together = sorted([*validated.rejected, *rejected], key=lambda one: one.record.offset)
+    return replace(validated, accepted=validated.accepted.where(~which), rejected=together)
 
 
 class Isolation:
@@ -109,35 +109,35 @@ class Isolation:
         self._decode = decode
 
     def without(
-        self, assigned: PartitionAssignment, judged: ValidatedBatch, rejections: Sequence[RejectedByDatabase]
+        self, assigned: PartitionAssignment, validated: ValidatedBatch, rejections: Sequence[RejectedByDatabase]
     ) -> ValidatedBatch:
         """The batch without the events that are like rejected ones; returns once the dead letters have those.
 
         Raises:
             KafkaException, RegistryUnavailable: a server is away; call it again.
         """
-        events = judged.accepted
+        events = validated.accepted
         details: dict[int, str] = {}
         for rejection in rejections:
             if events.names is rejection.event.names:
                 found = events.offsets[alike(events, rejection.event, self._settings.window_ms)]
                 details |= dict.fromkeys(found.tolist(), rejection.detail)
         if not details:
-            return judged
+            return validated
         rejected = [
             Rejected(record, str(RejectionReason.NOT_STORED), details[record.offset])
-            for record in self._records(judged.partition, details)
+            for record in self._records(validated.partition, details)
         ]
         ids = self._ids([one.record for one in rejected])
         if self._dead_letters is None:
             self._dead_letters = self._make_dead_letters()
-        self._dead_letters.send(judged.partition, rejected)
+        self._dead_letters.send(validated.partition, rejected)
         assigned.seen.forget(digests_of(ids))
         which = np.isin(events.offsets, np.fromiter(details, np.int64))
-        return reject(judged, which, [one.without_bytes() for one in rejected])
+        return reject(validated, which, [one.without_bytes() for one in rejected])
 
     def _records(self, partition: int, offsets: Collection[int]) -> list[Record]:
-        """The records as Kafka has them; judged events have lost their bytes. One that was trimmed comes without."""
+        """The records as Kafka has them; validated events have lost their bytes. One that was trimmed comes without."""
         if self._reader is None:
             self._reader = TopicReader(self._settings, self._settings.events_topic)
         found = {}
@@ -158,28 +158,28 @@ class Isolation:
         return ids
 
 
-def _between(judged: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
+def _between(validated: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
     """The part of a batch that is of ``[start, end)``."""
-    accepted, duplicates = judged.accepted, judged.duplicates
+    accepted, duplicates = validated.accepted, validated.duplicates
     return ValidatedBatch(
-        judged.partition,
+        validated.partition,
         start,
         end,
-        judged.log_time,
+        validated.log_time,
         accepted.where((accepted.offsets >= start) & (accepted.offsets < end)),
-        [one for one in judged.rejected if start <= one.record.offset < end],
+        [one for one in validated.rejected if start <= one.record.offset < end],
         duplicates[(duplicates >= start) & (duplicates < end)],
-        oldest_log_time=judged.oldest_log_time,
-        is_cut=judged.is_cut or end < judged.next_offset,
+        oldest_log_time=validated.oldest_log_time,
+        is_cut=validated.is_cut or end < validated.next_offset,
     )
 
 
 def _places(events: Events, window_ms: int) -> list[Ints]:
-    """What tells events of one series apart for the database: their window, column, cohort's window and bucket."""
-    timed = (events.verdicts != IMPRESSION) & (events.durations != NONE)
+    """The cells that events of one series add to in the database: window, column, cohort's window and bucket."""
+    timed = (events.outcomes != IMPRESSION) & (events.durations != NONE)
     durations = np.where(timed, events.durations, 0)
     octaves, slots = buckets(durations)
-    return [events.ts // window_ms, events.verdicts, (events.ts - durations) // window_ms, timed, octaves, slots]
+    return [events.ts // window_ms, events.outcomes, (events.ts - durations) // window_ms, timed, octaves, slots]
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What a worker does with a fetch of counters and timers: judge, send the rejected away, flush, commit.
+"""What a worker does with a fetch of counters and timers: validator, send the rejected away, flush, commit.
 
 The order, and what a crash between any two leaves to be repeated, is that of events (``stream.aggregate.aggregator``).
 """
@@ -16,11 +16,11 @@ from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks.retry import RetryPolicy, is_server_away
-from funnelwatch.sinks.timescale.counts import MisplacedError
 from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import detail_of
 from funnelwatch.stream.aggregate.metric_validator import aggregate_metrics, settled
-from funnelwatch.stream.intake.validator import Rejected
+from funnelwatch.stream.intake.batches import Rejected
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.metric_counts import Admission, MetricSeries, PartitionMetrics
     from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.timescale.counts import Flushed
     from funnelwatch.sinks.timescale.metric_counts import MetricStore
     from funnelwatch.stream.aggregate.metric_validator import MetricValidator, Sample, ValidatedMetrics
+    from funnelwatch.stream.intake.batches import Record, RecordBatch
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.fetcher import Fetcher
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
-    from funnelwatch.stream.intake.validator import Record, RecordBatch
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class MetricAggregator:
     Args:
         settings: topic, window, how many counters and timers there may be.
         fetcher: reads the topic.
-        judge: decides about a record.
+        validator: decides about a record.
         store: where they are counted.
         dead_letters: where rejected records go.
         stopping: set when the worker stops.
@@ -57,7 +58,7 @@ class MetricAggregator:
         *,
         settings: Settings,
         fetcher: Fetcher,
-        judge: MetricValidator,
+        validator: MetricValidator,
         store: MetricStore,
         dead_letters: DeadLetters,
         stopping: threading.Event,
@@ -65,7 +66,7 @@ class MetricAggregator:
     ) -> None:
         self._settings = settings
         self._fetcher = fetcher
-        self._judge = judge
+        self._validator = validator
         self._store = store
         self._dead_letters = dead_letters
         self._wait_for = RetryPolicy(stopping)
@@ -84,36 +85,36 @@ class MetricAggregator:
         """Fetch and count, waiting out whatever outage there is.
 
         Raises:
-            StoppedError: the worker stops first; the fetch is then read again by whoever is assigned its partitions.
+            StoppedError: the worker stops first; the next worker of its partitions reads the batch again.
             KafkaException: the consumer cannot go on; the worker must start anew.
         """
-        fetch = self._fetcher.fetch()
-        if fetch:
-            self.count(fetch)
+        polled = self._fetcher.fetch()
+        if polled:
+            self.count(polled)
 
-    def count(self, fetch: PolledBatch) -> None:
-        """Count a fetch whole; raises as ``round``."""
+    def count(self, polled: PolledBatch) -> None:
+        """Count a polled batch whole; raises as ``round``."""
         now_ms = self._now_ms()
-        for assigned, batch in fetch.warm_up:
-            self._verdict(assigned, batch, now_ms)
-        judged = [(assigned, self._verdict(assigned, batch, now_ms)) for assigned, batch in fetch.batches]
-        for assigned, verdict in judged:
-            if verdict.rejected:
-                send = partial(self._dead_letters.send, assigned.partition, verdict.rejected)
+        for assigned, batch in polled.warm_up:
+            self._validated(assigned, batch, now_ms)
+        validated = [(assigned, self._validated(assigned, batch, now_ms)) for assigned, batch in polled.batches]
+        for assigned, found in validated:
+            if found.rejected:
+                send = partial(self._dead_letters.send, assigned.partition, found.rejected)
                 self._wait_for("Kafka: dead letters", send)
-        if judged:
-            self._flush(judged, now_ms)
+        if validated:
+            self._flush(validated, now_ms)
 
-    def _verdict(self, assigned: PartitionAssignment, batch: RecordBatch, now_ms: int) -> ValidatedMetrics:
-        judged = self._wait_for("schema registry: metrics", partial(self._judge, batch, now_ms))
-        new = dict.fromkeys(series for _, series, _ in judged.read if series not in self._numbers)
+    def _validated(self, assigned: PartitionAssignment, batch: RecordBatch, now_ms: int) -> ValidatedMetrics:
+        validated = self._wait_for("schema registry: metrics", partial(self._validator, batch, now_ms))
+        new = dict.fromkeys(series for _, series, _ in validated.read if series not in self._numbers)
         rejected: dict[MetricSeries, RejectedError] = {}
         for series, admission in self._admitted(list(new)):
             if isinstance(admission, RejectedError):
                 rejected[series] = admission
             else:
                 self._numbers[series] = admission
-        return settled(judged, rejected, assigned.seen, now_ms)
+        return settled(validated, rejected, assigned.seen, now_ms)
 
     def _admitted(self, new: list[MetricSeries]) -> Iterator[tuple[MetricSeries, Admission]]:
         """What becomes of new series; those that the database rejects are found by halves, and rejected."""
@@ -132,20 +133,20 @@ class MetricAggregator:
             else:
                 yield new[0], RejectedError(RejectionReason.NOT_STORED, detail_of(error))
 
-    def _flush(self, judged: list[tuple[PartitionAssignment, ValidatedMetrics]], now_ms: int) -> None:
+    def _flush(self, validated: list[tuple[PartitionAssignment, ValidatedMetrics]], now_ms: int) -> None:
         try:
-            self._count(judged, now_ms)
+            self._count(validated, now_ms)
         except psycopg.Error as error:
             if kind_of(error) is ErrorKind.BUG:
                 raise
             log.warning("PostgreSQL: flush of metrics: %s: flushing in smaller parts", " ".join(str(error).split()))
-            for assigned, verdict in judged:
-                self._count_apart(assigned, verdict, now_ms)
+            for assigned, found in validated:
+                self._count_apart(assigned, found, now_ms)
 
-    def _count_apart(self, assigned: PartitionAssignment, verdict: ValidatedMetrics, now_ms: int) -> None:
+    def _count_apart(self, assigned: PartitionAssignment, whole: ValidatedMetrics, now_ms: int) -> None:
         """Count a batch in ever smaller parts, in order; a sample that the database rejects is rejected."""
         rejected: dict[tuple[MetricSeries, int, int], str] = {}
-        parts = [verdict]
+        parts = [whole]
         while parts:
             part = self._without(assigned, parts.pop(), rejected)
             try:
@@ -180,7 +181,7 @@ class MetricAggregator:
         letters = [one for one in less.rejected if one.record.offset in details]
         send = partial(self._dead_letters.send, assigned.partition, letters)
         self._wait_for("Kafka: dead letters", send)
-        ids = [self._judge.decode(one.record.value)["event_id"] for one in letters]
+        ids = [self._validator.decode(one.record.value)["event_id"] for one in letters]
         assigned.seen.forget(digests_of(ids))
         return less
 
@@ -189,59 +190,35 @@ class MetricAggregator:
         return sample.series, sample.ts // self._settings.window_ms, sample.value
 
     def _is_at_fault(self, assigned: PartitionAssignment, part: ValidatedMetrics, now_ms: int) -> bool:
-        """Whether the database accepts all of a batch but its one sample, which failed; waits until it does.
+        """Whether the database accepts all of a batch but its one sample, which failed; see ``is_to_blame``."""
+        empty = replace(part, accepted=[])
 
-        False where it had to wait, and where somebody else has counted the sample meanwhile, as in ``Aggregator``.
-        """
-        settings, offset, empty = self._settings, part.accepted[0].offset, replace(part, accepted=[])
-        tries = 0
+        def rehearse(start: int) -> Flushed:
+            counts = self._counts_of(empty, start, now_ms)
+            return self._store.flush(self._settings.metrics_topic, assigned.topic_id, [counts], rehearsal=True)
 
-        def rehearse() -> bool:
-            nonlocal tries
-            tries += 1
-            start = part.batch.start_offset
-            while True:
-                found = aggregate_metrics(empty, self._numbers, settings.window_ms, now_ms, from_offset=start)
-                try:
-                    flushed = self._store.flush(settings.metrics_topic, assigned.topic_id, [found], rehearsal=True)
-                except MisplacedError as error:
-                    if error.is_gap or error.expected > offset:
-                        return False
-                    start = error.expected
-                else:
-                    return part.batch.partition not in flushed.skipped
+        offsets = part.batch.partition, part.batch.start_offset, part.accepted[0].offset
+        return is_to_blame(self._wait_for, "PostgreSQL: flush of metrics", offsets, rehearse)
 
-        what = "PostgreSQL: flush of metrics"
-        is_uncounted = self._wait_for(what, rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG)
-        return is_uncounted and tries == 1
+    def _counts_of(self, batch: ValidatedMetrics, from_offset: int, now_ms: int) -> PartitionMetrics:
+        return aggregate_metrics(batch, self._numbers, self._settings.window_ms, now_ms, from_offset=from_offset)
 
-    def _count(self, judged: list[tuple[PartitionAssignment, ValidatedMetrics]], now_ms: int) -> None:
-        samples = sum(len(verdict.accepted) for _, verdict in judged)
+    def _count(self, validated: list[tuple[PartitionAssignment, ValidatedMetrics]], now_ms: int) -> None:
+        samples = sum(len(batch.accepted) for _, batch in validated)
 
         def is_away(error: Exception) -> bool:
             return is_server_away(error) and not (samples > 1 and kind_of(error) is ErrorKind.LIMIT)
 
-        settings = self._settings
-        count = partial(aggregate_metrics, numbers=self._numbers, window_ms=settings.window_ms, now_ms=now_ms)
-        pending = {assigned.partition: (assigned, verdict, count(verdict)) for assigned, verdict in judged}
-        while pending:
-            batches = [found for _, _, found in pending.values()]
-            topic_id = next(iter(pending.values()))[0].topic_id
-            flush = partial(self._store.flush, settings.metrics_topic, topic_id, batches)
-            try:
-                flushed = self._wait_for("PostgreSQL: flush of metrics", flush, is_away=is_away)
-            except MisplacedError as error:
-                log.warning("%s: %s", settings.metrics_topic, error)
-                assigned, verdict, _ = pending.pop(error.partition)
-                if error.is_gap:
-                    self._fetcher.rewind(assigned)
-                else:
-                    # Somebody else has counted the first part of it.
-                    pending[error.partition] = (assigned, verdict, count(verdict, from_offset=error.expected))
-                continue
-            self._account([one for one in batches if one.place.partition not in flushed.skipped])
-            self._fetcher.commit({one.place.partition: one.place.next_offset for one in batches})
-            return
+        def flush(topic_id: str, counts: list[PartitionMetrics]) -> Flushed:
+            operation = partial(self._store.flush, self._settings.metrics_topic, topic_id, counts)
+            return self._wait_for("PostgreSQL: flush of metrics", operation, is_away=is_away)
+
+        count = partial(self._counts_of, now_ms=now_ms)
+        placed = flush_until_placed(validated, count, flush, self._fetcher.rewind)
+        if placed is not None:
+            counts = [one for _, one in placed.batches]
+            self._account([one for one in counts if one.place.partition not in placed.flushed.skipped])
+            self._fetcher.commit({one.place.partition: one.place.next_offset for one in counts})
 
     def _account(self, counted: list[PartitionMetrics]) -> None:
         for found in counted:

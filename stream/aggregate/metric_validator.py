@@ -1,7 +1,7 @@
 """From the records of the metrics topic to what they add to counters and timers: pure, one batch at a time.
 
-Record by record, unlike events: an app has far fewer of these, and they may not hold the events up. What is judged
-together with what is stored already (may this series exist?) stands between ``MetricValidator`` and ``settled``.
+Record by record, unlike events: an app has far fewer of these, and they may not hold the events up. Whether a series
+may exist depends on what is stored already, and is decided between ``MetricValidator`` and ``settled``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.metrics import MetricKind, fault
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
-from funnelwatch.stream.intake.validator import NEVER_EVENTS, RecordBatch, Rejected
+from funnelwatch.stream.intake.batches import RecordBatch, Rejected
+from funnelwatch.stream.intake.validator import NEVER_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from funnelwatch.schemas.validation import Limits
+    from funnelwatch.stream.intake.batches import Record
     from funnelwatch.stream.intake.duplicates import SeenIds
-    from funnelwatch.stream.intake.validator import Record
 
 
 class Sample(NamedTuple):
@@ -39,7 +40,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class ValidatedMetrics:
-    """The verdicts on a batch so far; ``read`` are those that can be counted if their series may be."""
+    """A batch as far as it is validated; ``read`` are the samples that count if their series may exist."""
 
     batch: RecordBatch
     read: list[tuple[Record, MetricSeries, dict[str, Any]]] = field(default_factory=list)
@@ -90,16 +91,16 @@ class MetricValidator:
 
     def __call__(self, batch: RecordBatch, now_ms: int) -> ValidatedMetrics:
         """Read every record of a batch."""
-        judged = ValidatedMetrics(batch)
+        validated = ValidatedMetrics(batch)
         for record in map(batch.records.__getitem__, range(len(batch.records))):
             try:
                 metric = self.event(record.value, now_ms)
             except (Undecodable, RejectedError) as error:
-                judged.rejected.append(Rejected(record, str(error.reason), error.detail))
+                validated.rejected.append(Rejected(record, str(error.reason), error.detail))
             else:
                 series = MetricSeries.of(metric["name"], metric["kind"], metric["dimensions"])
-                judged.read.append((record, series, metric))
-        return judged
+                validated.read.append((record, series, metric))
+        return validated
 
     def event(self, value: bytes | None, now_ms: int) -> dict[str, Any]:
         """The sample of a record's value.
@@ -120,34 +121,34 @@ class MetricValidator:
 
 
 def settled(
-    judged: ValidatedMetrics, rejected: Mapping[MetricSeries, RejectedError], seen: SeenIds, now_ms: int
+    validated: ValidatedMetrics, rejected: Mapping[MetricSeries, RejectedError], seen: SeenIds, now_ms: int
 ) -> ValidatedMetrics:
-    """The whole verdict: samples whose series may not be are rejected, ids that were seen are duplicates."""
+    """The batch, validated: samples whose series may not exist are rejected, ids that were seen are duplicates."""
     good = []
-    for record, series, metric in judged.read:
+    for record, series, metric in validated.read:
         if (why := rejected.get(series)) is not None:
-            judged.rejected.append(Rejected(record, str(why.reason), why.detail))
+            validated.rejected.append(Rejected(record, str(why.reason), why.detail))
         else:
             good.append((record, series, metric))
     digests = digests_of([metric["event_id"] for _, _, metric in good])
     times = np.array([min(record.timestamp, now_ms) for record, _, _ in good], np.int64)
     for (record, series, metric), new in zip(good, seen.are_new(digests, times).tolist(), strict=True):
         if new:
-            judged.accepted.append(Sample(record.offset, series, metric["value"], metric["ts"]))
+            validated.accepted.append(Sample(record.offset, series, metric["value"], metric["ts"]))
         else:
-            judged.duplicates.append(record.offset)
-    judged.read = []
-    return judged
+            validated.duplicates.append(record.offset)
+    validated.read = []
+    return validated
 
 
 def aggregate_metrics(
-    judged: ValidatedMetrics, numbers: Mapping[MetricSeries, int], window_ms: int, now_ms: int, from_offset: int = 0
+    validated: ValidatedMetrics, numbers: Mapping[MetricSeries, int], window_ms: int, now_ms: int, from_offset: int = 0
 ) -> PartitionMetrics:
     """What a settled batch adds, from ``from_offset`` on."""
-    batch = judged.batch
+    batch = validated.batch
     start = max(batch.start_offset, from_offset)
-    accepted = [sample for sample in judged.accepted if sample.offset >= start]
-    rejected = [one for one in judged.rejected if one.record.offset >= start]
+    accepted = [sample for sample in validated.accepted if sample.offset >= start]
+    rejected = [one for one in validated.rejected if one.record.offset >= start]
     place = PartitionCounts(
         partition=batch.partition,
         start_offset=start,
@@ -155,7 +156,7 @@ def aggregate_metrics(
         counts={},
         accepted=len(accepted),
         rejected=len(rejected),
-        duplicates=sum(offset >= start for offset in judged.duplicates),
+        duplicates=sum(offset >= start for offset in validated.duplicates),
         watermark=max((min(sample.ts, now_ms) for sample in accepted), default=None),
         rejected_offsets=[one.record.offset for one in rejected if one.reason not in NEVER_EVENTS],
         log_time=min(now_ms, int(batch.records.timestamps.max())) if len(batch.records) else None,

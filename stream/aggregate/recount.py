@@ -20,8 +20,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -61,13 +62,13 @@ class Recount:
     Attributes:
         counts: what was counted so far.
         durations: and the durations of successes.
-        records: how many records were looked at.
+        records: how many records were read.
         disputed: how many records that were counted would be rejected now, by reason; unless it is empty, the counts
             are worth nothing.
         shortened: how often a partition had more event ids within the duplicate horizon than are remembered.
 
     Args:
-        judge: the workers' rules.
+        validator: the workers' rules.
         rejected: what the workers have rejected.
         range_ms: the range.
         window_ms: the length of a window.
@@ -76,7 +77,7 @@ class Recount:
 
     def __init__(
         self,
-        judge: EventValidator,
+        validator: EventValidator,
         rejected: Collection[RejectedAt],
         range_ms: tuple[int, int],
         window_ms: int,
@@ -86,7 +87,7 @@ class Recount:
         self.durations: Durations = {}
         self.records = 0
         self.disputed: Counter[str] = Counter()
-        self._judge = judge
+        self._validator = validator
         self._rejected = rejected
         self._from_ms, self._to_ms = range_ms
         self._window_ms = window_ms
@@ -101,9 +102,9 @@ class Recount:
         seen = self._seen.setdefault(partition, SeenIds(self._horizon_ms))
         kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._rejected]
         batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, Records.of(kept))
-        judged = self._judge(batch, seen, now_ms)
-        self.disputed.update(one.reason for one in judged.rejected if one.reason not in NEVER_EVENTS)
-        found = aggregate(judged, self._window_ms, 0, now_ms)
+        validated = self._validator(batch, seen, now_ms)
+        self.disputed.update(one.reason for one in validated.rejected if one.reason not in NEVER_EVENTS)
+        found = aggregate(validated, self._window_ms, 0, now_ms)
         self._add(self.counts, found.counts)
         self._add(self.durations, found.durations)
 

@@ -20,10 +20,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.windows import last_closed
-from funnelwatch.sinks.failpoints import point
-from funnelwatch.stream.closing.active import ActiveSeries
+from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.stream.closing.watermark import topic_watermark
-from funnelwatch.stream.closing.window_parts import parts_of
+from funnelwatch.stream.closing.windows import ActiveSeries, parts_of
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import ages
 
@@ -41,13 +40,13 @@ log = logging.getLogger(__name__)
 WINDOWS_AT_ONCE = 500
 """Windows that are read, published and recorded together, at the most."""
 
-TALLIES_AT_ONCE = 200_000
-"""Tallies that are held in memory together, about."""
+ROWS_AT_ONCE = 200_000
+"""About so many rows are held in memory together."""
 
 
 def windows_at_once(series: int) -> int:
     """How many windows to close together where this many series are active; one where nothing is known yet."""
-    return max(1, min(WINDOWS_AT_ONCE, TALLIES_AT_ONCE // series)) if series else 1
+    return max(1, min(WINDOWS_AT_ONCE, ROWS_AT_ONCE // series)) if series else 1
 
 
 class Closer:
@@ -139,24 +138,24 @@ class Closer:
             end = min(through, start + windows_at_once(len(active)) * window_ms)
             self._store.start_closing(funnel, end)
             if progress.closed_through is None and not published:
-                # A flush that was under way may have brought an earlier window, and nothing told it that it is late.
+                # A flush that was under way may have brought an earlier window, and did not know that it is late.
                 first = self._store.next_window(funnel, 0)
                 if first is not None and first < start:
                     start = first
                     continue
-            tallies = self._store.read(funnel, start, end)
-            if not tallies and not active:
+            rows = self._store.read(funnel, start, end)
+            if not rows and not active:
                 start = self._skip(funnel, start, through)
                 continue
             closed = []
             for window in range(start, end, window_ms):
-                shown = active.close(funnel, window, window_ms, 0, tallies.get(window, {}))
+                shown = active.close(funnel, window, window_ms, 0, rows.get(window, {}))
                 if shown:
                     closed.append(shown)
             self._active.pop(funnel, None)
-            point("closing")
+            failpoint("closing")
             self._publish(closed)
-            point("windows_published")
+            failpoint("windows_published")
             newest = closed[-1].window_start if closed else None
             self._store.finish_closing(funnel, end, newest)
             self._active[funnel] = (end, active)
@@ -166,7 +165,7 @@ class Closer:
         return published
 
     def _skip(self, funnel: str, start: int, through: int) -> int:
-        """Pass over a stretch in which nothing is active, to the next window with counts; where to go on."""
+        """Pass over a time in which nothing is active, to the next window with counts; where to go on."""
         following = self._store.next_window(funnel, start)
         end = through if following is None else min(through, following)
         self._store.start_closing(funnel, end)
@@ -203,13 +202,13 @@ class Closer:
                     before = window.window - self._horizon_ms
                     active = ActiveSeries(self._horizon_ms, self._store.active_series(funnel, before, window.window))
                 following = window.window + window_ms
-                tallies = self._store.read(funnel, window.window, following).get(window.window, {})
-                shown = active.close(funnel, window.window, window_ms, window.revision, tallies)
+                rows = self._store.read(funnel, window.window, following).get(window.window, {})
+                shown = active.close(funnel, window.window, window_ms, window.revision, rows)
                 if shown:
                     closed.append(shown)
-            point("revision_claimed")
+            failpoint("revision_claimed")
             self._publish(closed)
-            point("revision_published")
+            failpoint("revision_published")
             self._store.late_published(funnel, late)
             revised += len(closed)
             metrics.REVISIONS.labels(funnel).inc(len(closed))

@@ -1,6 +1,6 @@
 """Series that end while their alert fires: a retired version, a renamed os, a removed step. Pure.
 
-Too few impressions say nothing about a rate, so an alert without data neither recovers nor worsens (``no_data``). It
+Too few impressions leave a rate unknown, so an alert without data neither recovers nor worsens (``no_data``). It
 must still end. It resolves once its series has had (nearly) no impressions for a time that the rule states, while the
 funnel goes on: as long as the whole funnel is silent, by night or by an outage, nobody knows.
 """
@@ -36,7 +36,7 @@ class Absence:
     Args:
         counts: impressions of all series of the funnel.
         after_ms: time without data after which a series is gone.
-        needed: impressions that the rule needs to judge a series.
+        needed: impressions that the rule needs to evaluate a series.
     """
 
     def __init__(self, counts: Counts, after_ms: int, needed: int) -> None:
@@ -45,13 +45,13 @@ class Absence:
         self._needed = needed
 
     def is_gone(self, state: AlertState, place: int | None, funnel: Sequence[int], head: int) -> bool:
-        """Whether the series has ended, as of the judged row.
+        """Whether the series has ended, as of the evaluated row.
 
         Args:
             state: of the alert, which fires or has no data.
             place: column of the series; None where no remembered window has any event of it.
             funnel: columns that add up to the funnel.
-            head: the judged row.
+            head: the evaluated row.
         """
         if head + 1 < self._windows:
             return False
@@ -81,7 +81,7 @@ class Absence:
         return found
 
     def _windows_without_data(self, state: AlertState, head: int) -> int:
-        """For how many windows the series has had too few impressions to say anything."""
+        """For how many windows the series has had too few impressions to know anything."""
         if state.state is not State.NO_DATA:
             return 0
         since = self._counts.row_of(state.payload.get("no_data_since", state.last_window))
@@ -97,4 +97,4 @@ class Absence:
 
     def _sum(self, places: Sequence[int], begin: int, end: int) -> float:
         rows = np.array([begin]), np.array([end])
-        return float(self._counts.stretch("impressions", *rows, np.array(sorted(places), dtype=np.intp)).sum())
+        return float(self._counts.sums("impressions", *rows, np.array(sorted(places), dtype=np.intp)).sum())

@@ -1,4 +1,4 @@
-"""What an alert says besides its numbers: what to look at first, and where to see it. Pure."""
+"""Annotations of an alert: the first thing to check, and a link to its dashboard. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def advised(alert: Mapping[str, Any], grafana_url: str) -> dict[str, Any]:
 
 
 def look_first(alert: Mapping[str, Any]) -> str:
-    """What to look at first, in a sentence, by where the loss is."""
+    """The first thing to check, in a sentence, by the place of the loss."""
     step = legible(alert["step"])
     narrow = dict(alert["dimensions"])
     if alert["where_dimension"]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.alert_rules.labels import render
 from funnelwatch.alert_rules.model import BaseRule, NamedRule
-from funnelwatch.alert_rules.templates import render
 from funnelwatch.stream.detector.state import State
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def alert_message(  # noqa: PLR0917
-    rule: NamedRule, state: AlertState, sight: Evaluation, start: int, end: int, lost: float, where: Where
+    rule: NamedRule, state: AlertState, evaluation: Evaluation, start: int, end: int, lost: float, where: Where
 ) -> dict[str, Any]:
     """One message; times are milliseconds since the epoch, UTC.
 
     ``expected_low`` and ``expected_high`` enclose three ordinary deviations (chance, overdispersion and the doubt about
     the baseline) to each side of the expected rate; for threshold and change rules, from the limit up to 1.
     """
-    n = max(sight.impressions, 1e-12)
+    n = max(evaluation.impressions, 1e-12)
     message: dict[str, Any] = {
         "alert_id": state.alert_id,
         "sequence": state.sequence,
@@ -31,7 +31,7 @@ def alert_message(  # noqa: PLR0917
         "reason": str(state.reason),
         "rule": rule.alert,
         "rule_version": rule.version,
-        "severity": severity(rule, sight),
+        "severity": severity(rule, evaluation),
         "funnel": state.funnel,
         "step": state.step,
         "dimensions": dict(state.dimensions),
@@ -39,13 +39,13 @@ def alert_message(  # noqa: PLR0917
         "window_start": start,
         "window_end": end,
         "started_at": state.started_at,
-        "rate": min(sight.successes / n, 1.0),
-        "expected_rate": sight.expected / n,
-        "expected_low": sight.low,
-        "expected_high": sight.high,
-        "impressions": round(sight.impressions),
-        "successes": round(sight.successes),
-        "score": sight.score,
+        "rate": min(evaluation.successes / n, 1.0),
+        "expected_rate": evaluation.expected / n,
+        "expected_low": evaluation.low,
+        "expected_high": evaluation.high,
+        "impressions": round(evaluation.impressions),
+        "successes": round(evaluation.successes),
+        "score": evaluation.score,
         "lost_conversions": lost,
         "where_dimension": where.dimension,
         "where_value": where.value,
@@ -54,17 +54,17 @@ def alert_message(  # noqa: PLR0917
         "series": [],
         "silenced_by": "",
     }
-    fields = texts(message, sight)
+    fields = texts(message, evaluation)
     message["labels"] = {name: render(text, fields) for name, text in rule.labels.items()}
-    if sight.recent_baseline:
+    if evaluation.recent_baseline:
         message["labels"].setdefault("baseline", "recent")
     message["annotations"] = {name: render(text, fields) for name, text in rule.annotations.items()}
     return message
 
 
-def severity(rule: NamedRule, sight: Evaluation) -> str:
+def severity(rule: NamedRule, evaluation: Evaluation) -> str:
     """The rule's severity; at most a warning while under a week of history is known (DETECTION.md, step 7)."""
-    return "warning" if sight.recent_baseline and rule.severity == "critical" else rule.severity
+    return "warning" if evaluation.recent_baseline and rule.severity == "critical" else rule.severity
 
 
 def moment(ms: int) -> str:
@@ -72,7 +72,7 @@ def moment(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def texts(message: dict[str, Any], sight: Evaluation) -> dict[str, str]:
+def texts(message: dict[str, Any], evaluation: Evaluation) -> dict[str, str]:
     """The fields that annotations may name, as text (``funnelwatch.alert_rules.templates.FIELDS``)."""
     dimensions = message["dimensions"]
     where = f"{message['where_dimension']}={message['where_value']} ({message['where_share']:.0%} of the loss)"
@@ -82,7 +82,7 @@ def texts(message: dict[str, Any], sight: Evaluation) -> dict[str, str]:
         **{name: f"{message[name]:.1%}" for name in ("rate", "expected_rate", "expected_low", "expected_high")},
         **{name: moment(message[name]) for name in ("started_at", "window_start", "window_end")},
         "scope": ", ".join(f"{name}={value}" for name, value in dimensions.items()) or "all",
-        "drop": f"{max(sight.drop, 0.0):.1%}",
+        "drop": f"{max(evaluation.drop, 0.0):.1%}",
         "score": f"{message['score']:.1f}",
         "lost_conversions": f"{message['lost_conversions']:.0f}",
         "where": where if message["where_dimension"] else "no single os, browser or app version",

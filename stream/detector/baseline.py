@@ -1,6 +1,6 @@
 """What is ordinary for a series at a time: the seasonal rate of past weeks, or the recent one while there is no week.
 
-Both look only backwards, and depend on nothing but counts and the time of the judged window.
+Both look only backwards, and depend on nothing but counts and the time of the evaluated window.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ WEEKS = 3
 NARROW_MS = 15 * MINUTE_MS
 WIDE_MS = 60 * MINUTE_MS
 THIN_PER_MINUTE = 60.0
-"""Below this many impressions a minute, the wider stretch is pooled."""
+"""Below this many impressions a minute, the wider span is pooled."""
 MIN_WEEK = 20.0
-"""A week with fewer impressions in the pooled stretch says nothing."""
+"""A week with fewer impressions in the pooled span is left out."""
 RECENT_MS = 6 * WIDE_MS
 RECENT_GAP_MS = 10 * MINUTE_MS
 MIN_RECENT_MS = 30 * MINUTE_MS
@@ -34,7 +34,7 @@ MIN_RECENT = 100.0
 MEDIAN_LOSS = 1.35
 """Variance of the median of three over that of their mean (normal): what the median costs."""
 COARSE_MS = 60 * MINUTE_MS
-"""From this length on windows are coarse. What is judged then is days long, and so may be what it is held against."""
+"""From this length on windows are coarse: spans are days long then, and so may be what they are compared with."""
 QUARTER_MS = 6 * WIDE_MS
 ENOUGH = 400.0
 """Of coarse windows, more are pooled where fewer impressions than this are known: an error of 2.5% at a rate of 0.8."""
@@ -72,7 +72,7 @@ class Baseline:
 
 
 def memory_ms(window_ms: int) -> int:
-    """How far back the baselines of such windows look."""
+    """How far back the baselines of such windows snapshot."""
     return (LONG_WEEKS if window_ms >= COARSE_MS else WEEKS) * WEEK_MS
 
 
@@ -136,15 +136,15 @@ def seasonal(counts: Counts, basis: str, rows: Rows) -> Baseline:
 def _around(counts: Counts, channel: str, centres: Rows, half: int) -> Floats:
     """Sums over ``half`` rows before and after each of the centres (weeks, rows): shape (weeks, rows, columns)."""
     places = centres.ravel()
-    return counts.stretch(channel, places - half, places + half + 1).reshape(*centres.shape, len(counts.columns))
+    return counts.sums(channel, places - half, places + half + 1).reshape(*centres.shape, len(counts.columns))
 
 
 def long(counts: Counts, basis: str, rows: Rows) -> Baseline:
     """The rate pooled over LONG_WEEKS, ending a week before the row: for series too thin to have a season."""
     week = WEEK_MS // counts.window_ms
     end, begin = rows - week, rows - LONG_WEEKS * week
-    n = counts.stretch("impressions", begin, end)
-    x = counts.stretch(basis, begin, end)
+    n = counts.sums("impressions", begin, end)
+    x = counts.sums(basis, begin, end)
     known = n >= MIN_LONG
     windows = np.maximum(np.clip(end, 0, counts.rows) - np.clip(begin, 0, counts.rows), 1)[:, None].astype(np.float64)
     return Baseline(
@@ -156,8 +156,8 @@ def recent(counts: Counts, basis: str, rows: Rows) -> Baseline:
     """The rate pooled over the last 6 hours, ending 10 minutes before the row (DETECTION.md, step 7)."""
     gap, length = RECENT_GAP_MS // counts.window_ms, max(1, RECENT_MS // counts.window_ms)
     end = rows - gap
-    n = counts.stretch("impressions", end - length, end)
-    x = counts.stretch(basis, end - length, end)
+    n = counts.sums("impressions", end - length, end)
+    x = counts.sums(basis, end - length, end)
     # Rows since the first that is remembered: the level must not be thinned by a time before there were counts.
     windows = np.clip(end, 1, length)[:, None]
     known = (n >= MIN_RECENT) & (end * counts.window_ms >= MIN_RECENT_MS)[:, None]

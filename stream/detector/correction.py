@@ -1,7 +1,7 @@
 """Corrections: late data changes a window that an alert was about, and the alert's numbers with it; pure.
 
-What was told is kept with the alert's state: the numbers, and what each window of the judged stretch counted then. A
-revision of one of these windows is compared with what was told, not with what happens to be in memory, so that a replay
+The published numbers are kept with the alert's state, and the counts of each window of the evaluated span. A revision
+of one of these windows is compared with the published numbers, not with what happens to be in memory, so that a replay
 of the closed windows gives the same corrections, and the same revision again gives none.
 """
 
@@ -23,42 +23,47 @@ if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rule
 
 CHANGED_DROP = 0.2
-"""A correction is said when the drop differs by this share of what was told,"""
+"""A correction is published when the drop differs by this share of the published one,"""
 CHANGED_VOLUME = 0.5
-"""or the impressions by this share, or when the verdict is another one."""
-MAX_TOLD = 240
-"""So many windows of a stretch are remembered; those before them are not corrected."""
+"""or the impressions by this share, or when the outcome is another one."""
+MAX_PUBLISHED = 240
+"""So many windows of a span are remembered; those before them are not corrected."""
 
 
-def told(  # noqa: PLR0917
-    state: AlertState, sight: Evaluation, window: int, counts: Sequence[tuple[float, float]], lost: float, where: Where
+def remember_published(  # noqa: PLR0917
+    state: AlertState,
+    evaluation: Evaluation,
+    window: int,
+    counts: Sequence[tuple[float, float]],
+    lost: float,
+    where: Where,
 ) -> AlertState:
-    """The state with what is being told.
+    """The state, with the numbers of the message that is about to be published.
 
     Args:
         state: whose message is about to be published.
-        sight: the numbers of the message.
+        evaluation: the numbers of the message.
         window: start of its window.
-        counts: impressions and successes of each window of the judged stretch, the last one that of the message.
-        lost: conversions lost, as told.
-        where: what explains them, as told.
+        counts: impressions and successes of each window of the evaluated span, the last one that of the message.
+        lost: conversions lost, as published.
+        where: what explains them, as published.
     """
     kept = {
         "alert_id": state.alert_id,
         "window": window,
-        "counts": [[n, x, 0] for n, x in counts[-MAX_TOLD:]],
-        "sight": asdict(sight),
+        "counts": [[n, x, 0] for n, x in counts[-MAX_PUBLISHED:]],
+        "evaluation": asdict(evaluation),
         "lost": lost,
         "where": asdict(where),
         "stands": True,
     }
-    return state.but(payload={**state.payload, "told": kept, "late": {}})
+    return state.but(payload={**state.payload, "published": kept, "late": {}})
 
 
 def corrected(  # noqa: PLR0917
     rule: Rule, state: AlertState, window: int, length: int, revision: int, n: float, x: float
 ) -> tuple[AlertState, bool]:
-    """The state after a window is known to have other counts, and whether that is to be said.
+    """The state after a window is known to have other counts, and whether that is to be published.
 
     Args:
         rule: whose alert it is.
@@ -70,11 +75,11 @@ def corrected(  # noqa: PLR0917
         x: successes of the window now.
 
     Returns:
-        The same state where the alert was not about the window. Else what was told is brought up to date once the
-        change is to be said; small changes add up until then. An alert that the new numbers would not have given is
-        taken for recovered, and resolves with the next windows unless they alarm.
+        The same state where the alert was not about the window. Else the published numbers are updated once the
+        change is to be published; small changes add up until then. An alert that the new numbers would not
+        have given counts as recovered, and resolves with the next windows unless they alarm.
     """
-    kept: dict[str, Any] | None = state.payload.get("told")
+    kept: dict[str, Any] | None = state.payload.get("published")
     if not kept or kept["alert_id"] != state.alert_id or state.state is State.PENDING:
         return state, False
     place = (window - kept["window"]) // length + len(kept["counts"]) - 1
@@ -84,27 +89,27 @@ def corrected(  # noqa: PLR0917
     if str(window) in pending and pending[str(window)][2] >= revision:
         return state, False
     pending[str(window)] = [n, x, revision]
-    before = Evaluation(**kept["sight"])
-    sight, lost = _with(before, kept, pending, length)
-    stands = _stands(rule, before, sight)
-    if stands == kept["stands"] and not _material(before, sight):
+    before = Evaluation(**kept["evaluation"])
+    evaluation, lost = _with(before, kept, pending, length)
+    stands = _stands(rule, before, evaluation)
+    if stands == kept["stands"] and not _material(before, evaluation):
         return state.but(payload={**state.payload, "late": pending}), False
     counts = [list(one) for one in kept["counts"]]
     for start, now in pending.items():
         counts[(int(start) - kept["window"]) // length - 1] = now
     # The score is scaled from the first one on, so what it is scaled by stays the same however often it is corrected.
-    kept = {**kept, "counts": counts, "sight": asdict(sight), "lost": lost, "stands": stands}
-    payload = {**state.payload, "told": kept, "late": {}}
+    kept = {**kept, "counts": counts, "evaluation": asdict(evaluation), "lost": lost, "stands": stands}
+    payload = {**state.payload, "published": kept, "late": {}}
     if not stands and state.state in {State.FIRING, State.NO_DATA}:
         payload |= {"recovered_at": state.last_window, "since": kept["window"] + length}
     after = state.but(sequence=state.sequence + 1, reason=Reason.CORRECTED, payload=payload)
     return after, True
 
 
-def what_was_told(state: AlertState) -> tuple[int, Evaluation, float, Where]:
-    """Window, numbers, lost conversions and the place of the loss, of what was told last, as corrected."""
-    kept = state.payload["told"]
-    return kept["window"], Evaluation(**kept["sight"]), kept["lost"], Where(**kept["where"])
+def published_numbers(state: AlertState) -> tuple[int, Evaluation, float, Where]:
+    """Window, numbers, lost conversions and the place of the loss, of the last message, as corrected."""
+    kept = state.payload["published"]
+    return kept["window"], Evaluation(**kept["evaluation"]), kept["lost"], Where(**kept["where"])
 
 
 def _with(
@@ -117,16 +122,16 @@ def _with(
         more_n, more_x = more_n + n - old[0], more_x + x - old[1]
     rate = before.expected / max(before.impressions, 1e-12)
     n, x = max(before.impressions + more_n, 0.0), max(before.successes + more_x, 0.0)
-    sight = replace(before, impressions=n, successes=x, expected=n * rate)
+    evaluation = replace(before, impressions=n, successes=x, expected=n * rate)
     scale = before.score / max(_root(before), 1e-9) if before.score > 0 else 0.0
-    return replace(sight, score=scale * _root(sight)), max(kept["lost"] + more_n * rate - more_x, 0.0)
+    return replace(evaluation, score=scale * _root(evaluation)), max(kept["lost"] + more_n * rate - more_x, 0.0)
 
 
-def _root(sight: Evaluation) -> float:
+def _root(evaluation: Evaluation) -> float:
     """The signed root of the binomial deviance, at least a little above 0, so that a score can be scaled by it."""
-    n = np.array([max(sight.impressions, 1.0)])
-    expected = np.clip(np.array([sight.expected]), 1e-9, n * (1.0 - 1e-9))
-    return max(float(deviance_root(np.array([min(sight.successes, float(n[0]))]), n, expected)[0]), 1e-6)
+    n = np.array([max(evaluation.impressions, 1.0)])
+    expected = np.clip(np.array([evaluation.expected]), 1e-9, n * (1.0 - 1e-9))
+    return max(float(deviance_root(np.array([min(evaluation.successes, float(n[0]))]), n, expected)[0]), 1e-6)
 
 
 def _stands(rule: Rule, before: Evaluation, now: Evaluation) -> bool:

@@ -1,8 +1,8 @@
-"""The counts of judged series over the remembered weeks, as cumulative sums, so that any stretch is two look-ups.
+"""The counts of evaluated series over the remembered weeks, as cumulative sums, so that any span is two look-ups.
 
-A *column* is one judged series: ``Column(level, step, values)``, e.g. ``(("os",), "VERIFY_SMS_CODE", ("iOS",))``. A
+A *column* is one evaluated series: ``Column(level, step, values)``, e.g. ``(("os",), "VERIFY_SMS_CODE", ("iOS",))``. A
 *row* is one window. ``cum[channel, r + 1] - cum[channel, r]`` are the counts of row r. Sums are kept modulo 2**32:
-they may wrap, their differences over any stretch below four thousand million are exact.
+they may wrap, their differences over any span below four thousand million are exact.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SPARE = 8
 
 
 class Column(NamedTuple):
-    """One judged series: all counts of a step whose dimensions ``level`` have these ``values``."""
+    """One evaluated series: all counts of a step whose dimensions ``level`` have these ``values``."""
 
     level: tuple[str, ...]
     step: str
@@ -116,7 +116,7 @@ class Counts:
         self._last = (series, places)
         return places
 
-    def stretch(
+    def sums(
         self, channel: str, begin: NDArray[np.intp], end: NDArray[np.intp], columns: NDArray[np.intp] | None = None
     ) -> NDArray[np.float64]:
         """Sums over rows [begin, end), clipped to what is remembered, of some columns, ascending, or of all.

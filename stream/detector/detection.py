@@ -1,27 +1,26 @@
-"""What the detect agent does with closed windows: judge them, keep states and outbox, publish alerts.
+"""The detect agent's work on closed windows: cache a detector per funnel, evaluate, save states and outbox, publish.
 
 A funnel's detector is made when its first window comes: history and states are read from the database, so a restart
-or a rebalance forgets nothing. What was judged before is known by the recorded progress and passed over.
+or a rebalance forgets nothing. Windows that the recorded progress contains are passed over.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from funnelwatch.alert_rules.instruments import instruments
 from funnelwatch.alert_rules.silences import muted, silence_of
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.texts import legible
-from funnelwatch.sinks.failpoints import point
+from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.stream.detector.advice import advised
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.grouping import Incidents
 from funnelwatch.stream.detector.instrument import firing
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
+from funnelwatch.stream.detector.publisher import AlertPublisher
 from funnelwatch.stream.detector.retire import retire
 from funnelwatch.stream.detector.state import AlertState, Reason
 from funnelwatch.stream.worker import metrics
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
     from typing import Any
 
+    from funnelwatch.alert_rules.instruments import Instrument
     from funnelwatch.alert_rules.live import LiveRules
     from funnelwatch.schemas.codec import Registry
     from funnelwatch.schemas.counts import ClosedWindow
@@ -43,6 +43,36 @@ log = logging.getLogger(__name__)
 
 UNSAVED_WINDOWS = 500
 """While catching up, progress without any change of state is recorded after at most this many windows."""
+
+
+@dataclass(slots=True)
+class _Funnel:
+    """The cached detector of one funnel, and the progress that the database has of it.
+
+    ``last`` is the newest evaluated window; ``saves`` numbers the saves, so that a save by another worker is noticed.
+    """
+
+    name: str
+    detector: Detector
+    incidents: Incidents
+    last: int | None
+    saves: int
+
+
+@dataclass(slots=True)
+class _Unsaved:
+    """What the windows since the last save have changed."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    windows: int = 0
+
+    def add(self, moves: Iterable[Transition]) -> None:
+        """Take transitions; of one series only the newest state is saved, but every message."""
+        for move in moves:
+            self.states[move.state.key] = move.state.to_json()
+            if move.alert is not None:
+                self.alerts.append(move.alert)
 
 
 class Detection:
@@ -67,215 +97,172 @@ class Detection:
         self._alerts = alerts
         self._silences = silences
         self._now_ms = now_ms
-        self._encode = Encoder("Alert", registry)
-        self._detectors: dict[str, Detector] = {}
-        self._incidents: dict[str, Incidents] = {}
-        self._last: dict[str, int | None] = {}
-        self._saves: dict[str, int] = {}
-        self._told_fault: str | None = None
-        self._producer = Producer(
-            settings.kafka(
-                "producer",
-                **{
-                    "client.id": "funnelwatch-detector",
-                    "log_level": 0,
-                    "enable.idempotence": True,
-                    "linger.ms": 0,
-                    "delivery.timeout.ms": 30_000,
-                },
-            )
-        )
+        self._funnels: dict[str, _Funnel] = {}
+        self._logged_error: str | None = None
+        self.publisher = AlertPublisher(settings, alerts, registry)
 
     def forget(self) -> None:
         """Drop all detectors: after a rebalance, when another worker may have gone on with a funnel."""
-        self._detectors.clear()
-        self._incidents.clear()
-        self._last.clear()
-        self._saves.clear()
+        self._funnels.clear()
 
     def ask_kafka(self, timeout_s: float) -> None:
-        """Return if Kafka answers this client. From any thread.
+        """Return if Kafka answers the client that publishes alerts. From any thread.
 
         Raises:
             KafkaException: it does not.
         """
-        self._producer.list_topics(self._settings.alerts_topic, timeout=timeout_s)
+        self.publisher.ask_kafka(timeout_s)
 
     def __call__(self, windows: Sequence[ClosedWindow]) -> list[dict[str, Any]]:
-        """Judge closed windows of any funnels, in order; the alerts that were published.
+        """Evaluate closed windows of any funnels, in order; the alerts that were published.
 
         Raises:
-            psycopg.OperationalError, KafkaException: an outage; judge the same windows again.
-            OvertakenError: another worker has gone on with the funnel; judge again what is then left to judge.
+            psycopg.OperationalError, KafkaException: an outage; evaluate the same windows again.
+            OvertakenError: another worker has gone on with the funnel; evaluate again what is then left.
         """
         published: list[dict[str, Any]] = []
         try:
-            for funnel in self._declared_first(window.funnel for window in windows):
-                self._judge(funnel, [window for window in windows if window.funnel == funnel])
-                published += self.publish(funnel)
+            for name in self._declared_first(window.funnel for window in windows):
+                own = [window for window in windows if window.funnel == name]
+                self._evaluate(self._cached(name, own[0].window_start), own)
+                published += self.publisher.publish(name)
         except Exception:
-            # What was judged and not saved is judged again, by detectors that have not seen it.
+            # Windows that were evaluated and not saved are evaluated again, by detectors that have not seen them.
             self.forget()
             raise
         return published
 
     def follow_rules(self) -> None:
-        """Take up rules that were edited; to be called every few seconds, between windows.
+        """Adopt rules that were edited; to be called every few seconds, between windows.
 
         Raises:
             psycopg.OperationalError, KafkaException: an outage; the rest is done when the next windows come.
             OvertakenError: another worker has gone on with a funnel.
         """
-        taken = self._rules.look()
-        fault = self._rules.fault
-        metrics.RULES_FAULT.set(fault is not None)
-        if fault is not None and fault != self._told_fault:
+        adopted = self._rules.look()
+        error = self._rules.fault
+        metrics.RULES_FAULT.set(error is not None)
+        if error is not None and error != self._logged_error:
             metrics.RULES_REJECTED.inc()
-            log.error("alert rules: rejected, the ones before go on: %s", fault)
-        self._told_fault = fault
-        if not taken:
+            log.error("alert rules: rejected, the ones before go on: %s", error)
+        self._logged_error = error
+        if not adopted:
             return
         metrics.RULES_TAKEN.inc()
         log.info("alert rules: %d taken up, version %s", len(self._rules.rules.rules), self._rules.rules.version)
-        funnels = self._declared_first(self._detectors)
+        funnels = self._declared_first(self._funnels)
         self.forget()
         try:
-            for funnel in funnels:
-                self._detectors[funnel] = self._begin(funnel, 0)
-                self.publish(funnel)
+            for name in funnels:
+                self._cached(name, 0)
+                self.publisher.publish(name)
         except Exception:
             self.forget()
             raise
 
-    def _declared_first(self, funnels: Iterable[str]) -> list[str]:
-        """Each funnel once, those that were declared first, so that invented names do not delay them."""
-        return sorted(dict.fromkeys(funnels), key=lambda funnel: funnel not in self._declared)
-
     def publish_muted(self) -> None:
-        """Say what silences had muted and what still fires now that they are over; to be called every few seconds.
+        """Publish again what silences had muted and still fires now that they are over; call it every few seconds.
 
         Raises:
             psycopg.OperationalError, KafkaException: an outage; call it again.
             OvertakenError: another worker has gone on with a funnel.
         """
         try:
-            for funnel, detector in self._detectors.items():
-                muted = self._silences.muted(funnel)
-                if not muted:
+            for name, funnel in self._funnels.items():
+                messages = self._silences.muted(name)
+                if not messages:
                     continue
                 now = self._now_ms()
                 silences = self._silences.after(now)
-                over = [said for said in muted if silence_of(said, silences, now) is None]
-                incidents, why = self._incidents[funnel], Reason.SILENCE_ENDED
-                moves = [move for said in over if (move := incidents.again(said, why) or detector.again(said, why))]
+                over = [message for message in messages if silence_of(message, silences, now) is None]
+                incidents, detector, why = funnel.incidents, funnel.detector, Reason.SILENCE_ENDED
+                moves = [
+                    move for message in over
+                    if (move := incidents.renotify(message, why) or detector.renotify(message, why))
+                ]  # fmt: skip
                 if moves:
                     self._save_moves(funnel, moves)
-                    self.publish(funnel)
+                    self.publisher.publish(name)
         except Exception:
             self.forget()
             raise
 
-    def _judge(self, funnel: str, windows: Sequence[ClosedWindow]) -> None:
-        detector = self._detectors.get(funnel)
-        if detector is None:
-            detector = self._detectors[funnel] = self._begin(funnel, windows[0].window_start)
-        pipeline = map(AlertState.from_json, self._alerts.states(EVERY_FUNNEL))
-        fires = firing(instruments(self._rules.rules, EVERY_FUNNEL), pipeline)
-        states: dict[str, str] = {}
-        alerts: list[dict[str, Any]] = []
-        unsaved = 0
-        for window in windows:
-            last = self._last[funnel]
-            if last is not None and window.window_start <= last and window.revision == 0:
-                continue
-            found = detector.observe_live(window, self._now_ms(), fires)
-            for transition in self._incidents[funnel].group(found):
-                states[transition.state.key] = transition.state.to_json()
-                if transition.alert is not None:
-                    alerts.append(transition.alert)
-            metrics.JUDGED.labels(funnel).inc()
-            self._last[funnel] = max(window.window_start, last or window.window_start)
-            unsaved += 1
-            if unsaved >= UNSAVED_WINDOWS:
-                self._save(funnel, states, alerts)
-                states, alerts, unsaved = {}, [], 0
-        if unsaved:
-            self._save(funnel, states, alerts)
+    def _declared_first(self, funnels: Iterable[str]) -> list[str]:
+        """Each funnel once, declared ones first, so that invented names do not delay them."""
+        return sorted(dict.fromkeys(funnels), key=lambda funnel: funnel not in self._declared)
 
-    def _save(self, funnel: str, states: dict[str, str], alerts: list[dict[str, Any]]) -> None:
-        last = self._last[funnel]
-        assert last is not None
-        point("windows_judged")
+    # Cache
+
+    def _cached(self, name: str, first_window: int) -> _Funnel:
+        """The funnel's detector, made now if there is none; ``first_window`` is the first that it evaluates."""
+        if name not in self._funnels:
+            # Only a detector that has learned its whole history is kept: an outage in between leaves none.
+            self._funnels[name] = self._begin(name, first_window)
+        return self._funnels[name]
+
+    def _begin(self, name: str, first_window: int) -> _Funnel:
+        rules, window_ms = self._rules.rules, self._settings.window_ms
+        detector = Detector(name, rules, window_ms)
+        # Read before the states: a save by another worker in between then fails this worker's next save.
+        saves = self._alerts.saves(name)
+        last = self._alerts.last_window(name)
+        states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(name))}
+        incidents = Incidents(window_ms, states.values(), self._alerts.last_message)
+        funnel = _Funnel(name, detector, incidents, last, saves)
+        retired = incidents.group(retire(states.values(), rules.about(name), self._alerts.last_message))
+        if retired and last is not None:
+            self._save_moves(funnel, retired)
+            states |= {move.state.key: move.state for move in retired}
+        # The history ends where the detector stopped; newer windows are still to come to it.
+        until = first_window if last is None else max(first_window, last + window_ms)
+        for chunk in self._counts.chunks(name, until - detector.history_ms, until):
+            for block in chunk.every_block(window_ms):
+                detector.learn(block)
+        detector.restore(states.values())
+        log.info("funnel %s: detector begins at window %s", legible(name), until)
+        return funnel
+
+    # Evaluate
+
+    def _evaluate(self, funnel: _Funnel, windows: Sequence[ClosedWindow]) -> None:
+        """Evaluate windows of one funnel in order, and save."""
+        signals = self._firing_signals()
+        unsaved = _Unsaved()
+        for window in windows:
+            last = funnel.last
+            if last is not None and window.window_start <= last and window.revision == 0:
+                # The closer publishes windows again after a crash; the database has what followed from this one.
+                continue
+            unsaved.add(funnel.incidents.group(funnel.detector.observe_live(window, self._now_ms(), signals)))
+            metrics.EVALUATED.labels(funnel.name).inc()
+            funnel.last = max(window.window_start, last or window.window_start)
+            unsaved.windows += 1
+            if unsaved.windows >= UNSAVED_WINDOWS:
+                self._save(funnel, unsaved)
+                unsaved = _Unsaved()
+        if unsaved.windows:
+            self._save(funnel, unsaved)
+
+    def _firing_signals(self) -> list[tuple[Instrument, AlertState]]:
+        """The signals of the pipeline that fire: they inhibit the alerts that they explain."""
+        states = map(AlertState.from_json, self._alerts.states(EVERY_FUNNEL))
+        return firing(instruments(self._rules.rules, EVERY_FUNNEL), states)
+
+    # Save
+
+    def _save(self, funnel: _Funnel, unsaved: _Unsaved) -> None:
+        """Save progress, states and outbox in one transaction; silences are applied to what goes into the outbox."""
+        assert funnel.last is not None
+        failpoint("windows_evaluated")
+        alerts = unsaved.alerts
         if alerts:
             now = self._now_ms()
             silences = self._silences.after(now)
             alerts = [muted(advised(alert, self._settings.grafana_url), silences, now) for alert in alerts]
-        self._saves[funnel] = self._alerts.save(funnel, last, states, alerts, self._saves[funnel])
+        funnel.saves = self._alerts.save(funnel.name, funnel.last, unsaved.states, alerts, funnel.saves)
 
-    def _save_moves(self, funnel: str, moves: Sequence[Transition]) -> None:
-        """Save what no window has caused."""
-        states = {move.state.key: move.state.to_json() for move in moves}
-        self._save(funnel, states, [move.alert for move in moves if move.alert is not None])
-
-    def _begin(self, funnel: str, first_window: int) -> Detector:
-        rules = self._rules.rules
-        detector = Detector(funnel, rules, self._settings.window_ms)
-        self._saves[funnel] = self._alerts.saves(funnel)
-        last = self._alerts.last_window(funnel)
-        states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(funnel))}
-        incidents = self._incidents[funnel] = Incidents(
-            self._settings.window_ms, states.values(), self._alerts.last_message
-        )
-        retired = incidents.group(retire(states.values(), rules.about(funnel), self._alerts.last_message))
-        if retired and last is not None:
-            self._last[funnel] = last
-            self._save_moves(funnel, retired)
-            states |= {move.state.key: move.state for move in retired}
-        # Up to what was judged last the history is what the detector has seen; what is newer it is about to see.
-        until = first_window if last is None else max(first_window, last + self._settings.window_ms)
-        for chunk in self._counts.chunks(funnel, until - detector.history_ms, until):
-            for block in chunk.every_block(self._settings.window_ms):
-                detector.learn(block)
-        detector.restore(states.values())
-        self._last[funnel] = last
-        log.info("funnel %s: detector begins at window %s", legible(funnel), until)
-        return detector
-
-    def publish(self, funnel: str) -> list[dict[str, Any]]:
-        """Publish what is in a funnel's outbox; done once Kafka has acknowledged it."""
-        outbox = self._alerts.outbox(funnel)
-        metrics.OUTBOX.labels(funnel).set(len(outbox))
-        if not outbox:
-            return []
-        point("alerts_saved")
-        self.send(outbox)
-        point("alerts_published")
-        self._alerts.published(outbox)
-        metrics.OUTBOX.labels(funnel).set(0)
-        for alert in outbox:
-            metrics.ALERTS.labels(alert["state"], alert["reason"]).inc()
-            log.warning(
-                "ALERT %s %s: %s %s %s%s",
-                alert["state"], alert["reason"], legible(funnel), legible(alert["step"]), alert["dimensions"],
-                f" (muted by silence {silence})" if (silence := alert.get("silenced_by")) else "",
-            )  # fmt: skip
-        return outbox
-
-    def send(self, alerts: Sequence[dict[str, Any]]) -> None:
-        """Publish messages; returns once Kafka has acknowledged them.
-
-        Raises:
-            KafkaException: it has not.
-        """
-        failed: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                failed.append(error)
-
-        for alert in alerts:
-            self._producer.produce(
-                self._settings.alerts_topic, self._encode(alert), alert["alert_id"], on_delivery=delivered
-            )
-        if self._producer.flush(35) or failed:
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+    def _save_moves(self, funnel: _Funnel, moves: Sequence[Transition]) -> None:
+        """Save transitions that no window has caused."""
+        unsaved = _Unsaved()
+        unsaved.add(moves)
+        self._save(funnel, unsaved)

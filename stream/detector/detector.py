@@ -15,7 +15,7 @@ from funnelwatch.alert_rules.model import DIMENSIONS
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
 from funnelwatch.stream.detector.counts import Counts
-from funnelwatch.stream.detector.impressions import ImpressionsWatch
+from funnelwatch.stream.detector.impressions import ImpressionsEvaluator
 from funnelwatch.stream.detector.instrument import explained, firing
 from funnelwatch.stream.detector.panel import MAX_LAGS, Panel
 from funnelwatch.stream.detector.rule_evaluator import RuleEvaluator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 CELLS = 8192
-"""So many windows x columns are judged at once: enough to keep numpy busy, few enough to stay in the cache."""
+"""So many windows x columns are evaluated at once: enough to keep numpy busy, few enough to stay in the cache."""
 LEARNED_CELLS = 262_144
 """And so many are taken in at once as history."""
 
@@ -42,7 +42,7 @@ LEARNED_CELLS = 262_144
 class Detector:
     """All rules of one funnel over its closed windows; holds the counts history in numpy arrays; pure.
 
-    What it says of a window follows from the counts before it, the restored states and the rules, not from when or how
+    Its result for a window follows from the counts before it, the restored states and the rules, not from when or how
     often it was started. Two detectors, one that saw every window and one that learned the same counts as history and
     was given the last windows only, agree up to floating-point rounding as long as the counts that reached them were
     the same in time: a late revision of a window that noise was already estimated from, or that a rate of the last hour
@@ -66,18 +66,18 @@ class Detector:
         finer = list(dict.fromkeys(_finer(levels)))
         self.drill = Counts(finer, channels, window_ms, limit)
         self._panels: dict[PanelKey, Panel] = {}
-        self._watches = [
+        self._evaluators = [
             (key, RuleEvaluator(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()
         ]
-        self.impressions = ImpressionsWatch(funnel, about, self.counts)
-        """The funnel's instrumentation; judged against the wall clock, so by whoever has one."""
+        self.impressions = ImpressionsEvaluator(funnel, about, self.counts)
+        """The funnel's instrumentation; evaluated against the wall clock, so only in live detection."""
         self._revisions: dict[int, int] = {}
         self._known: set[Series] = set()
         self._newest = -1
 
     def restore(self, states: Iterable[AlertState]) -> None:
         """Take up the states that an earlier detector left; those of rules that are gone are ignored."""
-        by_rule = {watch.rule.alert: watch for _, watch in self._watches}
+        by_rule = {evaluator.rule.alert: evaluator for _, evaluator in self._evaluators}
         for state in states:
             if state.funnel == self.funnel:
                 (by_rule.get(state.rule) or self.impressions).restore(state)
@@ -85,29 +85,32 @@ class Detector:
     def observe_live(
         self, window: ClosedWindow, now: int, fires: Sequence[tuple[Instrument, AlertState]]
     ) -> list[Transition]:
-        """Judge one closed window as `observe` does, and the funnel's instrumentation with it.
+        """Evaluate one closed window as `observe` does, and the funnel's instrumentation with it.
 
         Args:
             window: that has just been closed, or revised.
             now: the wall clock, ms.
-            fires: signals of the pipeline that fire, each with its state. They, and those of the funnel, hold back the
+            fires: signals of the pipeline that fire, each with its state. They, and those of the funnel, inhibit the
                 alerts that they explain.
         """
         moves = []
         if not window.revision and window.window_start > self._newest:
             moves = self.impressions.observe(window.window_start, now)
         everything = [*fires, *firing(self.impressions.rules, self.impressions.states.values())]
-        for _, watch in self._watches:
-            watch.explained = partial(explained, everything) if everything else None
+        for _, evaluator in self._evaluators:
+            evaluator.explained = partial(explained, everything) if everything else None
         return moves + self.observe(window)
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
-        watches: list[RuleEvaluator | ImpressionsWatch] = [*(watch for _, watch in self._watches), self.impressions]
-        return next((move for watch in watches if (move := watch.again(said, reason))), None)
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
+        evaluators: list[RuleEvaluator | ImpressionsEvaluator] = [
+            *(evaluator for _, evaluator in self._evaluators),
+            self.impressions,
+        ]
+        return next((move for evaluator in evaluators if (move := evaluator.renotify(message, reason))), None)
 
     def observe(self, window: ClosedWindow) -> list[Transition]:
-        """Judge one closed window; windows come in order, and may come again or revised.
+        """Evaluate one closed window; windows come in order, and may come again or revised.
 
         A window left out counts as one without events. A revision of an older window changes history, and corrects the
         alerts that were about it. What was already seen, and a window older than what is remembered, is ignored.
@@ -118,16 +121,18 @@ class Detector:
         block = Block.of(start, window.series)
         if start < self._newest or (start == self._newest and self.counts.rows):
             self._revise(block, window.revision)
-            corrections = [move for _, watch in self._watches for move in watch.correct(start, window.revision)]
+            corrections = [
+                move for _, evaluator in self._evaluators for move in evaluator.correct(start, window.revision)
+            ]
             if start < self._newest:
                 return corrections
-            return corrections + self._judge(self.counts.rows - 1, window.revision)
+            return corrections + self._evaluate(self.counts.rows - 1, window.revision)
         self._newest = start
         self._see(start, window.revision)
         return self._advance(block, window.revision)
 
     def observe_block(self, block: Block) -> list[Transition]:
-        """Judge consecutive closed windows, newer than all before; the same as `observe` of one after the other.
+        """Evaluate consecutive closed windows, newer than all before; the same as `observe` of one after the other.
 
         Raises:
             ValueError: they are not newer.
@@ -136,9 +141,9 @@ class Detector:
         return self._advance(block, 0)
 
     def learn(self, block: Block) -> None:
-        """Take in consecutive closed windows, newer than all before, as history that is not judged.
+        """Take in consecutive closed windows, newer than all before, as history that is not evaluated.
 
-        They count as observed: one of them that comes again is a revision, and is judged only if it is the newest.
+        They count as observed: one of them that comes again is a revision, and is evaluated only if it is the newest.
 
         Raises:
             ValueError: they are not newer.
@@ -155,12 +160,12 @@ class Detector:
         self._newest = block.start + (len(block) - 1) * self.window_ms
 
     def _advance(self, block: Block, revision: int) -> list[Transition]:
-        """Add windows to the counts and judge them."""
+        """Add windows to the counts and evaluate them."""
         transitions: list[Transition] = []
         for part in self._parts(block):
             self.counts.append(part)
             self.drill.append(part)
-            transitions += self._judge(self.counts.rows - len(part), revision)
+            transitions += self._evaluate(self.counts.rows - len(part), revision)
         return transitions
 
     def _parts(self, block: Block, cells: int = CELLS) -> Iterator[Block]:
@@ -204,17 +209,17 @@ class Detector:
             oldest = self._newest - self.history_ms
             self._revisions = {at: number for at, number in self._revisions.items() if at >= oldest}
 
-    def _judge(self, begin: int, revision: int) -> list[Transition]:
+    def _evaluate(self, begin: int, revision: int) -> list[Transition]:
         """Every rule over the rows from ``begin`` on, as many at once as are held against one estimate of noise."""
         transitions: list[Transition] = []
         while begin < self.counts.rows:
             end = min((panel.steady_until(begin) for panel in self._panels.values()), default=self.counts.rows)
-            looks = {key: panel.look(begin, end) for key, panel in self._panels.items()}
+            snapshots = {key: panel.snapshot(begin, end) for key, panel in self._panels.items()}
             moves: list[tuple[int, Transition]] = []
-            for key, watch in self._watches:
-                look = looks[key]
-                if look is not None:
-                    moves += watch.judge(look, revision, self.reasons)
+            for key, evaluator in self._evaluators:
+                snapshot = snapshots[key]
+                if snapshot is not None:
+                    moves += evaluator.evaluate(snapshot, revision, self.reasons)
             # As if the windows had come one by one: each by all rules, before the next.
             transitions += [move for _, move in sorted(moves, key=itemgetter(0))]
             begin = end

@@ -93,19 +93,19 @@ def view(  # noqa: PLR0917
         open_before = ends[lag - 1] if lag else 0.0
         if not np.any(came) and not np.any(open_here + open_before):
             continue
-        shown = counts.stretch("impressions", rows - lag, rows - lag + 1, part)
+        shown = counts.sums("impressions", rows - lag, rows - lag + 1, part)
         n += shown * came
         pairs += shown * np.maximum(shown - 1.0, 0.0) * came**2
         edges += shown * (open_here + open_before)
-    return View(n, pairs, counts.stretch(basis, rows, rows + 1, part), rate, own, edges * rate**2)
+    return View(n, pairs, counts.sums(basis, rows, rows + 1, part), rate, own, edges * rate**2)
 
 
 def local_rate(counts: Counts, basis: str, span: tuple[int, int], rows: Rows, part: Rows) -> tuple[Floats, Floats]:
     """The rate of the hour before and after each row, as far as in the span; and the share that the row has in it."""
     half = max(1, WIDE_MS // counts.window_ms)
     low, high = np.maximum(rows - half, span[0]), np.minimum(rows + half + 1, span[1])
-    n, x = counts.stretch("impressions", low, high, part), counts.stretch(basis, low, high, part)
-    own = np.minimum(counts.stretch("impressions", rows, rows + 1, part) / np.maximum(n, 1.0), 0.5)
+    n, x = counts.sums("impressions", low, high, part), counts.sums(basis, low, high, part)
+    own = np.minimum(counts.sums("impressions", rows, rows + 1, part) / np.maximum(n, 1.0), 0.5)
     edge = 0.5 / (n + 1.0)
     return np.clip(x / np.maximum(n, 1.0), edge, 1.0 - edge), own
 
@@ -215,7 +215,7 @@ def _smooth(values: Floats, half: int) -> Floats:
 def spread(  # noqa: PLR0917
     counts: Counts, basis: str, span: tuple[int, int], part: Rows, kernel: Floats, rho: Floats
 ) -> Floats:
-    """Sigma of each scale: 1.4826 MAD of z on sampled stretches, each against the other weeks only; at least 1."""
+    """Sigma of each scale: 1.4826 MAD of z on sampled spans, each against the other weeks only; at least 1."""
     begin, end = span
     week, wide = WEEK_MS // counts.window_ms, WIDE_MS // counts.window_ms
     sigma: Floats = np.ones((len(SCALES), len(part)))
@@ -238,7 +238,7 @@ def spread(  # noqa: PLR0917
         if not mine.size:
             continue
         due_here = total[here][:, mine] - total[before][:, mine]
-        seen = counts.stretch(basis, ends - lengths, ends, part[mine])
+        seen = counts.sums(basis, ends - lengths, ends, part[mine])
         rate, strength = _other_weeks(counts, basis, span, part[mine], begin=ends - lengths - half, end=ends + half)
         expected = due_here * rate
         clumped = (pairs[here] - pairs[before])[:, mine] * rate * (1.0 - rate)
@@ -266,7 +266,7 @@ def _deviation(  # noqa: PLR0917
 def _other_weeks(
     counts: Counts, basis: str, span: tuple[int, int], part: Rows, *, begin: Rows, end: Rows
 ) -> tuple[Floats, Floats]:
-    """Rate of the same stretches in the other weeks, as far as they are in the span; and what it rests on.
+    """Rate of the same spans in the other weeks, as far as they are in the span; and what it rests on.
 
     Of three weeks there are two others at most, and their median is their mean.
     """
@@ -276,8 +276,8 @@ def _other_weeks(
         low, high = np.maximum(begin + shift * week, span[0]), np.minimum(end + shift * week, span[1])
         there = np.flatnonzero(high > low) if shift else np.zeros(0, dtype=np.intp)
         if there.size:
-            n = counts.stretch("impressions", low[there], high[there], part)
-            rates[there] += counts.stretch(basis, low[there], high[there], part) / np.maximum(n, 1.0)
+            n = counts.sums("impressions", low[there], high[there], part)
+            rates[there] += counts.sums(basis, low[there], high[there], part) / np.maximum(n, 1.0)
             weights[there] += n
             number[there] += n > 0
     edge = 0.5 / (weights + 1.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.stream.detector.panel import Evidence
 from funnelwatch.stream.detector.scan import SCALES, SHORT, deviance_root, recovery
 from funnelwatch.stream.detector.state import Reason
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import ChangeRule, DropRule, ThresholdRule
     from funnelwatch.stream.detector.panel import Panel, Snapshot
 
-MIN_DROP_RECENT = 0.10
-BURST = 2.0
-"""Without a week of history, nothing is said while the volume is more than this many times its recent level."""
 RECOVERY = 5.0
 """Log likelihood ratio at which "recovered" is believed: a false one comes about once in e^5 windows."""
 REGRESSION = 0.7
@@ -28,21 +26,21 @@ REGRESSION = 0.7
 ORDINARY_SD = 3.0
 """The ordinary interval is this many deviations to each side."""
 QUIET_REASONS = (Reason.ORDINARY, Reason.COLD_START, Reason.LOW_VOLUME, Reason.NO_BASELINE)
-"""Why a window is no alarm; judges give the place in this list."""
+"""Reasons why a window is no alarm; evaluators give the index in this list."""
 ORDINARY, COLD_START, LOW_VOLUME, NO_BASELINE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the judged window shows of one column."""
+    """The numbers that the evaluated window shows of one column."""
 
     alarm: bool
     recovered: int
-    """Length in windows of the stretch that is back to ordinary; 0 when it is not."""
+    """Length in windows of the span that is back to ordinary; 0 when it is not."""
     enough: bool
-    """Whether there are enough impressions to say anything."""
+    """Whether there are enough impressions to know anything."""
     windows: int
-    """Length in windows of the stretch that these numbers are about."""
+    """Length in windows of the span that these numbers are about."""
     impressions: float
     successes: float
     expected: float
@@ -60,41 +58,16 @@ class Evaluation:
         return 1.0 - self.successes / self.expected if self.expected > 0 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a scan says to rules of one least drop and number of impressions; scores do not matter yet."""
-
-    cold: NDArray[np.bool_]
-    """Whether there is less than a week of history: shape (rows, columns)."""
-    enough: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    burst: NDArray[np.bool_]
-    """Without a week of history, too much traffic to trust: shape (scales, rows, columns)."""
-    would: NDArray[np.float64]
-    """The score where the drop is large enough, traffic apart; else -inf."""
-
-    @classmethod
-    def of(cls, look: Snapshot, min_drop: float, min_impressions: int) -> Evidence:
-        """Of some rows."""
-        now, found = look.now, look.scan
-        cold = ~now.seasonal
-        drop = np.where(cold, max(min_drop, MIN_DROP_RECENT), min_drop)
-        enough = found.impressions >= min_impressions
-        burst = cold & (found.impressions > BURST * SCALES[:, None, None] * now.per_window)
-        would = np.where(now.known & enough & (found.drop >= drop), found.score, -np.inf)
-        return cls(cold, enough[-1], now.known, burst, would)
-
-
 class DropEvaluator:
     """A drop rule over one scan; arrays are of shape (rows, columns)."""
 
-    def __init__(self, rule: DropRule, look: Snapshot, since: NDArray[np.intp]) -> None:
-        """``since``: by row and column, how many of the last windows may be judged (those after the last recovery)."""
+    def __init__(self, rule: DropRule, snapshot: Snapshot, since: NDArray[np.intp]) -> None:
+        """``since``: by row and column, how many of the last windows count (those after the last recovery)."""
         key = (rule.min_drop, rule.min_impressions)
-        if key not in look.evidence:
-            look.evidence[key] = Evidence.of(look, *key)
-        evidence = look.evidence[key]
-        self.found = look.scan
+        if key not in snapshot.evidence:
+            snapshot.evidence[key] = Evidence.of(snapshot, *key)
+        evidence = snapshot.evidence[key]
+        self.found = snapshot.scan
         self.cold = evidence.cold
         would = evidence.would
         if since.size and since.min() < SCALES[-1]:
@@ -111,7 +84,7 @@ class DropEvaluator:
         self.reasons[~evidence.enough] = LOW_VOLUME
         self.reasons[~evidence.known] = NO_BASELINE
 
-    def sight(self, row: int, column: int, drop: float, age: int) -> Evaluation:
+    def evaluation_of(self, row: int, column: int, drop: float, age: int) -> Evaluation:
         """The numbers of one column; ``drop`` and ``age`` (windows) are those of its alert, 0 where there is none."""
         scale = int(self.scores[:, row, column].argmax())
         if not np.isfinite(self.score[row, column]):
@@ -135,7 +108,7 @@ class DropEvaluator:
         )
 
     def _recovered(self, row: int, column: int, drop: float, age: int) -> int:
-        """The stretch, of those within the alert's age, that is back to ordinary; 0 when none is."""
+        """The span, of those within the alert's age, that is back to ordinary; 0 when none is."""
         short_alarm = self.scores[:SHORT, row, column].max() > self.threshold
         if not age or short_alarm or not self.enough[row, column]:
             return 0
@@ -144,28 +117,28 @@ class DropEvaluator:
         return int(SCALES[best]) if ratios[best] >= RECOVERY else 0
 
 
-class StretchEvaluator:
-    """A threshold or change rule: the rate over the last stretch against a fixed or an earlier one."""
+class SpanEvaluator:
+    """A threshold or change rule: the rate over the last span against a fixed or an earlier one."""
 
     def __init__(
-        self, rule: ThresholdRule | ChangeRule, panel: Panel, look: Snapshot, ended: Mapping[int, int] | None = None
+        self, rule: ThresholdRule | ChangeRule, panel: Panel, snapshot: Snapshot, ended: Mapping[int, int] | None = None
     ) -> None:
-        """``ended``: the row from which on to judge a column, of those whose alert has ended with its series."""
+        """``ended``: the row from which on to evaluate a column, of those whose alert has ended with its series."""
         counts = panel.counts
         self.windows = max(1, rule.over_ms // counts.window_ms)
-        end = np.arange(look.first + 1, look.first + 1 + len(look.now.known))
+        end = np.arange(snapshot.first + 1, snapshot.first + 1 + len(snapshot.now.known))
         begin = end - self.windows
-        self.n = counts.stretch("impressions", begin, end)
-        self.x = counts.stretch(panel.basis, begin, end)
+        self.n = counts.sums("impressions", begin, end)
+        self.x = counts.sums(panel.basis, begin, end)
         for place, row in (ended or {}).items():
             column, later = np.array([place]), np.minimum(np.maximum(begin, row), end)
-            self.n[:, column] = counts.stretch("impressions", later, end, column)
-            self.x[:, column] = counts.stretch(panel.basis, later, end, column)
+            self.n[:, column] = counts.sums("impressions", later, end, column)
+            self.x[:, column] = counts.sums(panel.basis, later, end, column)
         if rule.kind == "change":
             back = rule.offset_ms // counts.window_ms
-            before = counts.stretch("impressions", begin - back, end - back)
+            before = counts.sums("impressions", begin - back, end - back)
             known = before >= rule.min_impressions
-            earlier = counts.stretch(panel.basis, begin - back, end - back) / np.maximum(before, 1.0)
+            earlier = counts.sums(panel.basis, begin - back, end - back) / np.maximum(before, 1.0)
             self.reference, self.limit = earlier, earlier * (1.0 - rule.drop)
         else:
             known = np.ones(self.n.shape, dtype=bool)
@@ -178,7 +151,7 @@ class StretchEvaluator:
         self.reasons[~full] = LOW_VOLUME
         self.reasons[~known] = NO_BASELINE
 
-    def sight(self, row: int, column: int, drop: float, age: int) -> Evaluation:
+    def evaluation_of(self, row: int, column: int, drop: float, age: int) -> Evaluation:
         """The numbers of one column; the score is the binomial deviation from the reference rate."""
         n, x = self.n[row, [column]], self.x[row, [column]]
         expected = n * self.reference[row, column]
@@ -196,4 +169,4 @@ class StretchEvaluator:
         )
 
 
-Evaluator = DropEvaluator | StretchEvaluator
+Evaluator = DropEvaluator | SpanEvaluator

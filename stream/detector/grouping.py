@@ -11,7 +11,7 @@ one that was part of it before::
     published       FIRST_DROP   WIDENED                                      RECOVERED
                     sequence 0   1, both steps                                2
 
-It is over when all that joined are. An incident of one series is published as its state machine says it, and needs no
+It is over when all that joined are. An incident of one series is published as its state machine has it, and needs no
 memory here; what has several is kept as a state of the rule ``@incident``.
 """
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.texts import legible
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Incidents:
         for state in states:
             if state.rule == INCIDENT:
                 self._keep(state)
-            elif state.state in SAID and not state.rule.startswith("@"):
+            elif state.state in NOTIFIED and not state.rule.startswith("@"):
                 self._firing[state.key] = state
 
     def group(self, moves: list[Transition]) -> list[Transition]:
@@ -91,12 +91,12 @@ class Incidents:
         out += [Transition(state, None if state.alert_id in joined else alert) for state, alert in fresh.values()]
         return out
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an incident of several once more; None if there is none that fires."""
-        incident = self._incidents.get(said["alert_id"])
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
+        """Publish the last message of an incident of several once more; None if there is none that fires."""
+        incident = self._incidents.get(message["alert_id"])
         if incident is None or incident.state is not State.FIRING:
             return None
-        return self._say(incident, {**said, "reason": str(reason)})
+        return self._message(incident, {**message, "reason": str(reason)})
 
     def _lead(self, state: AlertState, joining: list[AlertState]) -> str | None:
         """The alert_id of the incident that a series that begins to fire belongs to.
@@ -126,7 +126,7 @@ class Incidents:
         incident = self._incidents.get(lead)
         if incident is None:
             message = self._messages.pop(lead, None) or self._last_message(lead)
-            if message is None:  # its message was deleted by hand; the others are told on their own
+            if message is None:  # its message was deleted by hand; the others are published on their own
                 return [Transition(state, alert) for state, alert in joined]
             first = -1 if is_new else message["sequence"]
             payload = {"members": {lead: _member(message)}, "message": message}
@@ -138,12 +138,12 @@ class Incidents:
         if not is_new:
             newest = joined[-1][1]
             alert = {**alert, **_window(newest), "state": "firing", "reason": str(Reason.WIDENED)}
-        return [*(Transition(state) for state, _ in joined), self._say(incident, alert)]
+        return [*(Transition(state) for state, _ in joined), self._message(incident, alert)]
 
     def _pass(self, move: Transition) -> list[Transition]:
         """What is published of a series that fires already, is over, or does not fire yet."""
         state = move.state
-        over = state.state not in SAID
+        over = state.state not in NOTIFIED
         if over:
             self._firing.pop(state.key, None)
         elif not state.rule.startswith("@"):
@@ -164,12 +164,12 @@ class Incidents:
             incident = incident.but(state=State.RESOLVED)
             alert = {**incident.payload["message"], **alert, **_window(move.alert or {})}
             alert |= {"state": "resolved", "reason": str(state.reason)}
-            return [Transition(state), self._say(incident, alert)]
+            return [Transition(state), self._message(incident, alert)]
         if alert and not (open_ and over):
-            return [Transition(state), self._say(incident, alert)]
+            return [Transition(state), self._message(incident, alert)]
         return [Transition(state)]
 
-    def _say(self, incident: AlertState, alert: dict[str, Any]) -> Transition:
+    def _message(self, incident: AlertState, alert: dict[str, Any]) -> Transition:
         """Publish a message of an incident: with its id, the next sequence, and all that it has reached."""
         incident = incident.but(sequence=incident.sequence + 1)
         members = incident.payload["members"].values()
@@ -210,7 +210,7 @@ def _compatible(one: dict[str, str], other: dict[str, str]) -> bool:
 
 
 def _member(alert: dict[str, Any]) -> dict[str, Any]:
-    """What an incident tells about one of its series."""
+    """The fields of an incident about one of its series."""
     return {name: alert[name] for name in ("step", "dimensions", "rate", "expected_rate")}
 
 

@@ -5,7 +5,7 @@ It is hard to raise falsely, and takes that it is late, or silent, for it:
 - usual is the lowest of the same time of up to three past weeks, and at least two must be known: a quiet night, a
   weekly low and a cold start are usual, or unknown;
 - each quarter of the hour before must have had more than twice as much: a holiday fades, it does not collapse;
-- that hour must have been judged live, soon after it happened: the end of a backfill is the end of no traffic;
+- that hour must have been evaluated live, soon after it happened: the end of a backfill is the end of no traffic;
 - every step must have collapsed: a step that nobody passes leaves the next one without impressions, but not itself.
 """
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS
-from funnelwatch.stream.detector.instrument import Finding, advance, minutes, say_again
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
+from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ MIN_WEEKS = 2
 SUDDEN = 0.5
 """Of the level of each quarter of the hour before, there must be less than this left."""
 LIVE_MS = 5 * 60_000
-"""A window is live that is judged within this after its end."""
+"""A window is live that is evaluated within this after its end."""
 BACK = 2.5
 """It is over when there are this many times what the rule calls a collapse."""
 THIN = 0.25
-"""Steps of which less than this share of ``min_expected`` is usual have no say."""
+"""Steps of which less than this share of ``min_expected`` is usual do not count."""
 LIVE = "@live"
-"""Stands for the rule in the state that remembers since when the funnel has been judged live."""
+"""Stands for the rule in the state that remembers since when the funnel has been evaluated live."""
 
 
-class ImpressionsWatch:
+class ImpressionsEvaluator:
     """The rules of one funnel on impressions; reads the counts of its detector.
 
     Args:
@@ -69,12 +69,12 @@ class ImpressionsWatch:
         elif any(rule.alert == state.rule for rule in self.rules):
             self.states[state.key] = state
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
-        return say_again(self.states, said, reason)
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
+        return renotify(self.states, message, reason)
 
     def observe(self, start: int, now: int) -> list[Transition]:
-        """Judge the windows before the one that starts then, which has just been closed.
+        """Evaluate the windows before the one that starts then, which has just been closed.
 
         Args:
             start: of the newest window, which the counts do not have yet.
@@ -93,10 +93,10 @@ class ImpressionsWatch:
         if since < 0 or not self.counts.rows:
             return moves
         for rule in self.rules:
-            moves += self._judge(rule, since)
+            moves += self._evaluate(rule, since)
         return moves
 
-    def _judge(self, rule: ImpressionsRule, since: int) -> list[Transition]:
+    def _evaluate(self, rule: ImpressionsRule, since: int) -> list[Transition]:
         counts = self.counts
         head = counts.rows - 1
         start = counts.start_of(head)
@@ -123,7 +123,7 @@ class ImpressionsWatch:
             return []
         moves = []
         for key, state in list(self.states.items()):
-            if state.rule == rule.alert and state.state in SAID and state.dimensions not in known:
+            if state.rule == rule.alert and state.state in NOTIFIED and state.dimensions not in known:
                 what = f"{self.funnel}: no event of this scope is known any more"
                 ended = Finding(False, False, 0.0, 0.0, 0.0, what, "", {}, enough=False, gone=True)
                 if move := advance(rule, state, ended, start, start + self.counts.window_ms):
@@ -174,7 +174,7 @@ class ImpressionsWatch:
 
 def _sum(counts: Counts, begin: int, end: int) -> NDArray[np.float64]:
     """Impressions of every column in rows [begin, end)."""
-    found: NDArray[np.float64] = counts.stretch("impressions", np.array([begin]), np.array([end]))[0]
+    found: NDArray[np.float64] = counts.sums("impressions", np.array([begin]), np.array([end]))[0]
     return found
 
 
@@ -187,7 +187,7 @@ def _steady(counts: Counts, end: int, length: int) -> NDArray[np.float64]:
 
 
 def _usual(counts: Counts, head: int, length: int) -> NDArray[np.float64]:
-    """The lowest of the past weeks' impressions in a stretch like the last one; 0 where too few weeks are known."""
+    """The lowest of the past weeks' impressions in a span like the last one; 0 where too few weeks are known."""
     around, week = AROUND_MS // counts.window_ms, WEEK_MS // counts.window_ms
     found = []
     for number in range(1, WEEKS + 1):

@@ -12,7 +12,7 @@ from funnelwatch.alert_rules.instruments import DeadLettersRule, ImpressionsRule
 from funnelwatch.stream.detector.alert import alert_message
 from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.scope import Where
 from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
@@ -47,11 +47,11 @@ class Finding:
     what: str
     """What is wrong, in a sentence."""
     first: str
-    """What to look at first, in a sentence."""
+    """The first thing to check, in a sentence."""
     facts: dict[str, float]
     """What `explained` must know; kept with the state."""
     enough: bool = True
-    """Whether there is enough to say anything."""
+    """Whether there is enough to know anything."""
     gone: bool = False
     """Whether what it is about has ended."""
 
@@ -60,7 +60,7 @@ def advance(
     rule: Instrument | MetricRules, before: AlertState, found: Finding, start: int, end: int
 ) -> Transition | None:
     """The transition of a state after ``[start, end)`` has shown this; None if nothing changes."""
-    sight = Evaluation(
+    evaluation = Evaluation(
         alarm=found.alarm,
         recovered=int(found.recovered and not found.alarm),
         enough=found.enough,
@@ -73,7 +73,7 @@ def advance(
         score=0.0,
         gone=found.gone,
     )
-    move = step(rule, before, sight, start, end)
+    move = step(rule, before, evaluation, start, end)
     if not move.changed:
         return None
     state = move.state
@@ -84,25 +84,25 @@ def advance(
         state = state.but(payload={**state.payload, **found.facts})
     if not move.publish:
         return Transition(state)
-    alert = alert_message(rule, state, sight, start, end, 0.0, Where())
+    alert = alert_message(rule, state, evaluation, start, end, 0.0, Where())
     given = alert["annotations"]
     alert["annotations"] = {"summary": found.what, "look_first": found.first, **given}
     return Transition(state, alert)
 
 
 def explained(
-    fires: Iterable[tuple[Instrument, AlertState]], dimensions: dict[str, str], sight: Evaluation, end: int
+    fires: Iterable[tuple[Instrument, AlertState]], dimensions: dict[str, str], evaluation: Evaluation, end: int
 ) -> bool:
     """Whether a conversion alert about to fire is explained by an instrumentation alert that fires.
 
-    Each holds back for its ``hold_back`` at most, counted from when it could first fire: what is still wrong then is
-    told whatever else is.
+    Each inhibits for its ``hold_back`` at most, counted from when it could first fire: a drop that lasts longer is
+    published whatever else fires.
 
     Args:
         fires: signals that fire, with their states.
         dimensions: of the series that alarms.
-        sight: its numbers.
-        end: of the judged window, ms.
+        evaluation: its numbers.
+        end: of the evaluated window, ms.
     """
     for rule, state in fires:
         if not state.started_at <= end <= state.started_at + rule.over_ms + rule.hold_back_ms:
@@ -111,9 +111,9 @@ def explained(
             if state.dimensions.items() <= dimensions.items():
                 return True
         elif isinstance(rule, DeadLettersRule):
-            if sight.expected - sight.successes <= state.payload.get("rejected", 0):
+            if evaluation.expected - evaluation.successes <= state.payload.get("rejected", 0):
                 return True
-        elif isinstance(rule, SilentRule) and sight.drop <= SILENT_EXPLAINS * state.payload.get("share", 0.0):
+        elif isinstance(rule, SilentRule) and evaluation.drop <= SILENT_EXPLAINS * state.payload.get("share", 0.0):
             return True
     return False
 
@@ -124,12 +124,12 @@ def firing(rules: Iterable[Instrument], states: Iterable[AlertState]) -> list[tu
     return [(by_name[one.rule], one) for one in states if one.state is State.FIRING and one.rule in by_name]
 
 
-def say_again(states: dict[str, AlertState], said: dict[str, Any], reason: Reason) -> Transition | None:
-    """Say the last message of an alert once more, with the next sequence; None if none of these fires as that alert."""
+def renotify(states: dict[str, AlertState], message: dict[str, Any], reason: Reason) -> Transition | None:
+    """Publish the last message of an alert once more, with the next sequence; None if none of these is that alert."""
     for key, state in states.items():
-        if state.alert_id == said["alert_id"] and state.state in SAID:
+        if state.alert_id == message["alert_id"] and state.state in NOTIFIED:
             states[key] = after = state.but(sequence=state.sequence + 1, reason=reason)
-            return Transition(after, said | {"sequence": after.sequence, "reason": str(reason)})
+            return Transition(after, message | {"sequence": after.sequence, "reason": str(reason)})
     return None
 
 

@@ -1,7 +1,7 @@
-"""Rules about counters and timers, judged on what they came to over a stretch of time: pure, one window at a time.
+"""Rules about counters and timers, evaluated on their sums over a span of time: pure, one window at a time.
 
-They are not windows that close: a stretch is judged once, when it has ended by the wall clock, long enough ago for what
-is on time to be counted. What comes later is counted, and not judged.
+They are not windows that close: a span is evaluated once, when it has ended by the wall clock, long enough ago for what
+is on time to be counted. What comes later is counted, and not evaluated.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.alert_rules.metrics import MetricThresholdRule
-from funnelwatch.stream.detector.instrument import Finding, advance, minutes, say_again
+from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, State
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricLook:
+class MetricSnapshot:
     """What a rule's counter or timer came to.
 
     Attributes:
-        dimensions: the values of those that the rule judges by.
-        samples: how many over the stretch that ends now.
-        value: what the rule is about; None where there were no samples to tell.
-        samples_before: the same over the stretch that a ``change`` rule compares with.
+        dimensions: the values of those that the rule evaluates by.
+        samples: how many over the span that ends now.
+        value: what the rule is about; None where there were too few samples.
+        samples_before: the same over the span that a ``change`` rule compares with.
         value_before: likewise.
     """
 
@@ -41,7 +41,7 @@ class MetricLook:
     value_before: float | None = None
 
 
-class MetricWatch:
+class MetricEvaluator:
     """The rules about counters and timers, with the states of their alerts."""
 
     def __init__(self, rules: Iterable[MetricRules], states: Iterable[AlertState], window_ms: int) -> None:
@@ -50,15 +50,15 @@ class MetricWatch:
         self.states = {state.key: state for state in states if state.rule in names}
         self._window_ms = window_ms
 
-    def observe(self, end: int, looks: Mapping[str, Sequence[MetricLook]]) -> list[Transition]:
-        """What changes with the window that ends at ``end`` (ms); looks by name of the rule."""
+    def observe(self, end: int, snapshots: Mapping[str, Sequence[MetricSnapshot]]) -> list[Transition]:
+        """What changes with the window that ends at ``end`` (ms); snapshots by name of the rule."""
         moves = []
         for rule in self.rules:
-            seen = looks.get(rule.alert, ())
-            goes_on = not rule.by or any(look.samples for look in seen)
-            for look in (*seen, *self._absent(rule, seen)):
-                found = finding(rule, look)
-                blank = AlertState(rule.alert, EVERY_FUNNEL, "*", dict(look.dimensions))
+            seen = snapshots.get(rule.alert, ())
+            goes_on = not rule.by or any(snapshot.samples for snapshot in seen)
+            for snapshot in (*seen, *self._absent(rule, seen)):
+                found = finding(rule, snapshot)
+                blank = AlertState(rule.alert, EVERY_FUNNEL, "*", dict(snapshot.dimensions))
                 before = self.states.get(blank.key, blank)
                 if before.state is State.NO_DATA and not found.enough and goes_on:
                     since = before.payload.get("no_data_since", before.last_window)
@@ -68,37 +68,39 @@ class MetricWatch:
                     moves.append(move)
         return moves
 
-    def _absent(self, rule: MetricRules, seen: Sequence[MetricLook]) -> list[MetricLook]:
-        """A look without samples for each series that fires and is not known any more."""
-        known = {tuple(sorted(look.dimensions.items())) for look in seen}
+    def _absent(self, rule: MetricRules, seen: Sequence[MetricSnapshot]) -> list[MetricSnapshot]:
+        """A snapshot without samples for each series that fires and is not known any more."""
+        known = {tuple(sorted(snapshot.dimensions.items())) for snapshot in seen}
         return [
-            MetricLook(state.dimensions, 0, None)
+            MetricSnapshot(state.dimensions, 0, None)
             for state in self.states.values()
-            if state.rule == rule.alert and state.state in SAID and tuple(sorted(state.dimensions.items())) not in known
+            if state.rule == rule.alert
+            and state.state in NOTIFIED
+            and tuple(sorted(state.dimensions.items())) not in known
         ]
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
-        return say_again(self.states, said, reason)
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
+        return renotify(self.states, message, reason)
 
 
-def finding(rule: MetricRules, look: MetricLook) -> Finding:
-    """What a look says to a rule: whether its value is on the wrong side of the limit."""
-    value, enough = look.value or 0.0, look.value is not None and look.samples >= rule.needed
+def finding(rule: MetricRules, snapshot: MetricSnapshot) -> Finding:
+    """The finding of a rule on a snapshot: whether its value is on the wrong side of the limit."""
+    value, enough = snapshot.value or 0.0, snapshot.value is not None and snapshot.samples >= rule.needed
     if isinstance(rule, MetricThresholdRule):
         falls = rule.below is not None
         limit = rule.below if rule.below is not None else rule.above or 0.0
         than = f"the limit is {limit:g}"
     else:
-        before = look.value_before or 0.0
-        enough = enough and before > 0 and look.samples_before >= max(rule.needed, 1)
+        before = snapshot.value_before or 0.0
+        enough = enough and before > 0 and snapshot.samples_before >= max(rule.needed, 1)
         falls = rule.drop is not None
         limit = before * (1 - rule.drop if rule.drop is not None else 1 + (rule.rise or 0.0))
         than = f"it was {before:g} at {rule.offset_ms / 3_600_000:g} h before"
     wrong = enough and (value < limit if falls else value > limit)
     # What was to be expected, and what of it is there; of a value that is too high, what there is, and what may be.
     total, seen = (limit, value) if falls else (value, limit)
-    about = "".join(f" {name}={text or '(none)'}" for name, text in {**rule.where, **look.dimensions}.items())
+    about = "".join(f" {name}={text or '(none)'}" for name, text in {**rule.where, **snapshot.dimensions}.items())
     unit = " ms" if rule.value not in {"total", "samples"} else ""
     return Finding(
         alarm=wrong,

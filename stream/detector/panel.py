@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from funnelwatch.stream.detector.baseline import Kind
     from funnelwatch.stream.detector.counts import Counts
-    from funnelwatch.stream.detector.evaluation import Evidence
 
     Floats = NDArray[np.float64]
 
@@ -38,23 +37,52 @@ REGULARLY = 48 * HOUR_MS
 SPREAD = 24
 """This share of the time between two estimates is given to work one out, window by window; then it comes into use."""
 
+MIN_DROP_RECENT = 0.10
+BURST = 2.0
+"""Without a week of history, nothing fires while the volume is more than this many times its recent level."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a panel shows at consecutive rows."""
+    """The state of a panel at consecutive rows."""
 
     first: int
-    """The first judged row."""
+    """The first evaluated row."""
     newest: int
-    """The row that was the newest when the first one was judged."""
+    """The row that was the newest when the first one was evaluated."""
     scan: Scan
     """Shape (scales, rows, columns)."""
     now: Baseline
     """Shape (rows, columns)."""
     lost: Floats
-    """Expected less seen successes of each judged row and the LONGEST - 1 before them, 0 where nothing was expected."""
+    """Expected less seen successes of each evaluated row and the LONGEST - 1 before; 0 where nothing was expected."""
     evidence: dict[tuple[float, int], Evidence] = field(default_factory=dict)
-    """What rules have made of it, by least drop and impressions."""
+    """Its evidence for rules, by least drop and impressions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The findings of a scan for rules of one least drop and number of impressions; scores do not matter yet."""
+
+    cold: NDArray[np.bool_]
+    """Whether there is less than a week of history: shape (rows, columns)."""
+    enough: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    burst: NDArray[np.bool_]
+    """Without a week of history, too much traffic to trust: shape (scales, rows, columns)."""
+    would: NDArray[np.float64]
+    """The score where the drop is large enough, traffic apart; else -inf."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, min_drop: float, min_impressions: int) -> Evidence:
+        """Of some rows."""
+        now, found = snapshot.now, snapshot.scan
+        cold = ~now.seasonal
+        drop = np.where(cold, max(min_drop, MIN_DROP_RECENT), min_drop)
+        enough = found.impressions >= min_impressions
+        burst = cold & (found.impressions > BURST * SCALES[:, None, None] * now.per_window)
+        would = np.where(now.known & enough & (found.drop >= drop), found.score, -np.inf)
+        return cls(cold, enough[-1], now.known, burst, would)
 
 
 class Panel:
@@ -67,7 +95,7 @@ class Panel:
         late = -(-maturity_ms // counts.window_ms)
         self.lags = min(1 + late, MAX_LAGS) if basis == "window" else 1
         self.behind = late if basis == "cohort" else 0
-        """How many windows the judged one is behind the newest: cohorts are judged when they have matured."""
+        """How many windows the evaluated one is behind the newest: cohorts are evaluated when they have matured."""
         self.estimates: Estimates = unknown(0, self.lags)
         self._steps: list[str] = []
         self._epoch = -1
@@ -78,7 +106,7 @@ class Panel:
         self._known = np.zeros((LONGEST, 0), dtype=bool)
 
     def steady_until(self, begin: int) -> int:
-        """Up to which row, exclusive, the newest rows from ``begin`` on are judged by one estimate of the noise."""
+        """Up to which row, exclusive, the newest rows from ``begin`` on are evaluated by one estimate of the noise."""
         head = begin - self.behind
         if head < 0:
             return min(self.behind, self.counts.rows)
@@ -88,8 +116,8 @@ class Panel:
         end = min([-(-until // self.counts.window_ms) - self.counts.first, *ages])
         return min(max(end, head + 1) + self.behind, self.counts.rows)
 
-    def look(self, begin: int, end: int) -> Snapshot | None:
-        """Scan the rows that are judged when the newest are [begin, end); None while they have not matured."""
+    def snapshot(self, begin: int, end: int) -> Snapshot | None:
+        """Scan the rows that are evaluated when the newest are [begin, end); None while they have not matured."""
         first, last = begin - self.behind, end - 1 - self.behind
         if first < 0 or not self.counts.columns:
             return None
@@ -179,7 +207,7 @@ class Panel:
     def _remember(self, first: int, last: int) -> tuple[Baseline, Floats, NDArray[np.bool_]]:
         """The baseline of the rows [first, last]; rate and whether it is known, of the LONGEST - 1 before them as well.
 
-        The rates of the last LONGEST rows are kept as they were when those rows were judged.
+        The rates of the last LONGEST rows are kept as they were when those rows were evaluated.
         """
         kept = self._number - self.counts.first if self._number >= 0 else first - LONGEST - 1
         if kept < first - LONGEST:

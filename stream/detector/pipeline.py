@@ -1,7 +1,7 @@
-"""The signals of the whole pipeline, from what the database knows of each partition, look by look. Pure.
+"""The signals of the whole pipeline, from the database's counts of each partition, snapshot by snapshot. Pure.
 
-What a look shows is cumulative, so looks that are missing blur, they do not mislead. Where too little is known (after a
-cold start, or after nobody has looked for a while) nothing is said.
+Counts are cumulative, so a missing snapshot blurs the signals and does not mislead them. Where too little is known
+(after a cold start, or after no worker took snapshots for a while) nothing is published.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
-from funnelwatch.stream.detector.instrument import Finding, advance, minutes, say_again
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
+from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, Reason, Transition
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 MINUTE_MS = 60_000
 EVERY_FUNNEL = "*"
 SAMPLES = "@samples"
-"""Stands for the rule in the state that remembers the looks of the last hours, one a minute."""
+"""Stands for the rule in the state that remembers the snapshots of the last hours, one a minute."""
 BLINK_MS = 30_000
-"""Whoever has not looked for longer knows nothing about what stood still meanwhile."""
+"""After a longer pause between snapshots a standstill in between is not known."""
 NEAR_MS = 5 * MINUTE_MS
 """A sample stands for a time that is at most so much later."""
 REFERENCE_MS = 60 * MINUTE_MS
 MIN_REFERENCE = 1000
 """The share that is usually rejected is known from so many records."""
 STEADY = 6
-"""A partition is steady that had records in each of so many stretches before."""
+"""A partition is steady that had records in each of so many spans before."""
 LEVEL = 0.5
 """The other partitions go on when they have more than this share of what they had."""
 
@@ -55,26 +55,28 @@ class PipelineEvaluator:
         self._stands: dict[int, tuple[int, int]] = {}
         self._busy: dict[int, int] = {}
 
-    def observe(self, look: PipelineSnapshot) -> list[Transition]:
-        """What changes with this look."""
-        self._note(look)
+    def observe(self, snapshot: PipelineSnapshot) -> list[Transition]:
+        """What changes with this snapshot."""
+        self._note(snapshot)
         moves = []
         for rule in self.rules:
             if isinstance(rule, DeadLettersRule):
-                moves += self._move(rule, look.now, {}, self._dead_letters(rule, look))
+                moves += self._move(rule, snapshot.now, {}, self._dead_letters(rule, snapshot))
             elif isinstance(rule, SilentRule):
-                for number in range(look.expected):
-                    moves += self._move(rule, look.now, {"partition": str(number)}, self._silent(rule, look, number))
-                moves += self._gone(rule, look)
+                for number in range(snapshot.expected):
+                    moves += self._move(
+                        rule, snapshot.now, {"partition": str(number)}, self._silent(rule, snapshot, number)
+                    )
+                moves += self._gone(rule, snapshot)
             elif isinstance(rule, WatermarkRule):
-                moves += self._move(rule, look.now, {}, self._stuck(rule, look))
-        if not self._samples or look.now - self._samples[-1][0] >= MINUTE_MS:
-            moves.append(self._sample(look))
+                moves += self._move(rule, snapshot.now, {}, self._stuck(rule, snapshot))
+        if not self._samples or snapshot.now - self._samples[-1][0] >= MINUTE_MS:
+            moves.append(self._sample(snapshot))
         return moves
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, for this reason; None if the alert is over."""
-        return say_again(self.states, said, reason)
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
+        """Publish the last message of an alert once more, for this reason; None if the alert is over."""
+        return renotify(self.states, message, reason)
 
     def _move(self, rule: Instrument, now: int, dimensions: dict[str, str], found: Finding | None) -> list[Transition]:
         blank = AlertState(rule.alert, EVERY_FUNNEL, "*", dimensions)
@@ -87,54 +89,54 @@ class PipelineEvaluator:
         self.states[blank.key] = move.state
         return [move]
 
-    def _gone(self, rule: SilentRule, look: PipelineSnapshot) -> list[Transition]:
+    def _gone(self, rule: SilentRule, snapshot: PipelineSnapshot) -> list[Transition]:
         """Resolve alerts about partitions that the topic no longer has."""
-        partitions = {str(number) for number in range(look.expected)}
+        partitions = {str(number) for number in range(snapshot.expected)}
         moves = []
         for state in list(self.states.values()):
-            if state.rule == rule.alert and state.state in SAID and state.dimensions["partition"] not in partitions:
+            if state.rule == rule.alert and state.state in NOTIFIED and state.dimensions["partition"] not in partitions:
                 what = f"partition {state.dimensions['partition']} of the events topic no longer exists"
                 ended = Finding(False, False, 0.0, 0.0, 0.0, what, "", {}, enough=False, gone=True)
-                moves += self._move(rule, look.now, state.dimensions, ended)
+                moves += self._move(rule, snapshot.now, state.dimensions, ended)
         return moves
 
-    def _note(self, look: PipelineSnapshot) -> None:
+    def _note(self, snapshot: PipelineSnapshot) -> None:
         """Since when each partition stands, and when it was last busy."""
-        blinked = self._last < 0 or not 0 <= look.now - self._last <= BLINK_MS
-        self._last = look.now
+        blinked = self._last < 0 or not 0 <= snapshot.now - self._last <= BLINK_MS
+        self._last = snapshot.now
         if blinked:
-            self._stands, self._busy = {}, dict.fromkeys(range(look.expected), look.now)
-        if self._samples and any(_shrank(self._samples[-1], look)):
+            self._stands, self._busy = {}, dict.fromkeys(range(snapshot.expected), snapshot.now)
+        if self._samples and any(_shrank(self._samples[-1], snapshot)):
             self._samples = []  # another topic, or another beginning
-        for number in range(look.expected):
-            one = look.partitions.get(number)
+        for number in range(snapshot.expected):
+            one = snapshot.partitions.get(number)
             at = one.next_offset if one else -1
             if one is None or not one.idle:
-                self._busy[number] = look.now
+                self._busy[number] = snapshot.now
             if number not in self._stands or self._stands[number][0] != at or (one is not None and one.idle):
-                self._stands[number] = (at, look.now)
+                self._stands[number] = (at, snapshot.now)
 
-    def _sample(self, look: PipelineSnapshot) -> Transition:
-        """Remember this look; what is too old for any rule is forgotten."""
+    def _sample(self, snapshot: PipelineSnapshot) -> Transition:
+        """Remember this snapshot; those too old for any rule are forgotten."""
         longest = max((rule.over_ms for rule in self.rules), default=0)
-        oldest = look.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
-        counted = {str(number): one.counted + one.rejected for number, one in look.partitions.items()}
-        rejected = sum(one.rejected for one in look.partitions.values())
-        self._samples = [*(one for one in self._samples if one[0] >= oldest), [look.now, rejected, counted]]
+        oldest = snapshot.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
+        counted = {str(number): one.counted + one.rejected for number, one in snapshot.partitions.items()}
+        rejected = sum(one.rejected for one in snapshot.partitions.values())
+        self._samples = [*(one for one in self._samples if one[0] >= oldest), [snapshot.now, rejected, counted]]
         return Transition(AlertState(SAMPLES, EVERY_FUNNEL, "*", {}, payload={"samples": self._samples}))
 
     def _at(self, time: int) -> Sample | None:
-        """What was known at that time; None if nobody looked shortly before."""
+        """The sample of that time; None if there was no snapshot shortly before."""
         found = next((one for one in reversed(self._samples) if one[0] <= time), None)
         return found if found and time - found[0] <= NEAR_MS else None
 
-    def _dead_letters(self, rule: DeadLettersRule, look: PipelineSnapshot) -> Finding | None:
-        begin = self._at(look.now - rule.over_ms)
+    def _dead_letters(self, rule: DeadLettersRule, snapshot: PipelineSnapshot) -> Finding | None:
+        begin = self._at(snapshot.now - rule.over_ms)
         if begin is None:
             return None
-        records, rejected = _since(begin, look)
+        records, rejected = _since(begin, snapshot)
         share = rejected / max(records, 1)
-        before = self._at(look.now - rule.over_ms - REFERENCE_MS)
+        before = self._at(snapshot.now - rule.over_ms - REFERENCE_MS)
         known = before is not None and sum(begin[2].values()) - sum(before[2].values()) >= MIN_REFERENCE
         usual = 0.0
         if before is not None and known:
@@ -156,13 +158,13 @@ class PipelineEvaluator:
             facts={"rejected": float(rejected)},
         )
 
-    def _silent(self, rule: SilentRule, look: PipelineSnapshot, number: int) -> Finding | None:
-        marks = [self._at(look.now - k * rule.over_ms) for k in range(1, STEADY + 2)]
-        if marks[0] is None or number not in look.partitions:
+    def _silent(self, rule: SilentRule, snapshot: PipelineSnapshot, number: int) -> Finding | None:
+        marks = [self._at(snapshot.now - k * rule.over_ms) for k in range(1, STEADY + 2)]
+        if marks[0] is None or number not in snapshot.partitions:
             return None
         name = str(number)
-        mine = look.partitions[number].counted + look.partitions[number].rejected - marks[0][2].get(name, 0)
-        others = _since(marks[0], look)[0] - mine
+        mine = snapshot.partitions[number].counted + snapshot.partitions[number].rejected - marks[0][2].get(name, 0)
+        others = _since(marks[0], snapshot)[0] - mine
         share, level, steady = 0.0, 0.0, False
         known = [mark for mark in marks if mark is not None]
         if len(known) == len(marks):
@@ -172,7 +174,7 @@ class PipelineEvaluator:
             share = median(one / max(all_, 1) for one, all_ in zip(own, rest, strict=True))
             level = median(all_ - one for one, all_ in zip(own, rest, strict=True))
         expected = others * share / (1.0 - share) if share < 1.0 else 0.0
-        idle = look.now - self._busy[number] >= rule.over_ms
+        idle = snapshot.now - self._busy[number] >= rule.over_ms
         return Finding(
             alarm=(
                 mine == 0
@@ -197,11 +199,11 @@ class PipelineEvaluator:
             facts={"share": share},
         )
 
-    def _stuck(self, rule: WatermarkRule, look: PipelineSnapshot) -> Finding:
+    def _stuck(self, rule: WatermarkRule, snapshot: PipelineSnapshot) -> Finding:
         late = {
-            number: look.now - since
+            number: snapshot.now - since
             for number, (_, since) in self._stands.items()
-            if number < look.expected and look.now - since >= rule.over_ms
+            if number < snapshot.expected and snapshot.now - since >= rule.over_ms
         }
         worst = max(late, key=late.__getitem__, default=-1)
         return Finding(
@@ -212,7 +214,7 @@ class PipelineEvaluator:
             usual=1.0,
             what=(
                 f"partition {worst} of the events topic was not read on for {late.get(worst, 0) // MINUTE_MS} min: "
-                "windows do not close, and nothing is judged"
+                "windows do not close, and nothing is evaluated"
             ),
             first=(
                 "`funnelwatch doctor`, then the workers' logs for STOPPED or waiting, and /healthz of each: who has it "
@@ -222,13 +224,13 @@ class PipelineEvaluator:
         )
 
 
-def _since(begin: Sample, look: PipelineSnapshot) -> tuple[int, int]:
+def _since(begin: Sample, snapshot: PipelineSnapshot) -> tuple[int, int]:
     """Records and rejected records since a sample."""
-    rejected = sum(one.rejected for one in look.partitions.values())
-    records = sum(one.counted + one.rejected for one in look.partitions.values())
+    rejected = sum(one.rejected for one in snapshot.partitions.values())
+    records = sum(one.counted + one.rejected for one in snapshot.partitions.values())
     return records - sum(begin[2].values()), rejected - begin[1]
 
 
-def _shrank(sample: Sample, look: PipelineSnapshot) -> list[bool]:
+def _shrank(sample: Sample, snapshot: PipelineSnapshot) -> list[bool]:
     """For each partition, whether it has less than it had."""
-    return [one.counted + one.rejected < sample[2].get(str(number), 0) for number, one in look.partitions.items()]
+    return [one.counted + one.rejected < sample[2].get(str(number), 0) for number, one in snapshot.partitions.items()]

@@ -1,7 +1,7 @@
-"""Watches the pipeline as a whole, and counters and timers, between windows; says the heartbeat of the alerting.
+"""Evaluates the pipeline as a whole, and counters and timers, between windows; publishes the heartbeat of the alerting.
 
 One worker does it at a time, by a lock of the database that its session holds. What is to be remembered is in the
-database, under the funnel ``*``, guarded as that of the funnels: whoever was frozen writes nothing.
+database, under the funnel ``*``, guarded as that of the funnels: a worker that was frozen writes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.pipeline import PipelineSnapshot
 from funnelwatch.schemas.windows import window_start
 from funnelwatch.stream.detector.advice import advised
-from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
+from funnelwatch.stream.detector.metrics import MetricEvaluator, MetricSnapshot
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, PipelineEvaluator
 from funnelwatch.stream.detector.retire import retire
 from funnelwatch.stream.detector.state import AlertState, Reason, Transition
@@ -40,10 +40,10 @@ COUNTED_WITHIN_MS = 3_000
 
 
 class PipelineMonitor:
-    """The one that watches the pipeline, or waits to become it; on the thread that detects.
+    """The one that evaluators the pipeline, or waits to become it; on the thread that detects.
 
     Args:
-        settings: topics, and how often the heartbeat is to be said.
+        settings: topics, and how often the heartbeat is published.
         rules: as they are now.
         store: what is known of the pipeline.
         metrics: counters and timers.
@@ -79,46 +79,46 @@ class PipelineMonitor:
         self._publish = publish
         self._send = send
         self._now_ms = now_ms
-        self._watch: PipelineEvaluator | None = None
-        self._told = ""
-        self._metric_watch = MetricWatch((), (), settings.window_ms)
-        self._judged_until = -1
+        self._evaluator: PipelineEvaluator | None = None
+        self._logged_version = ""
+        self._metric_evaluator = MetricEvaluator((), (), settings.window_ms)
+        self._evaluated_until = -1
         self._version = ""
         self._saves = 0
         self._beat = -1
 
     def round(self) -> None:
-        """Look once, and say what there is to say.
+        """Take one snapshot, and publish what follows.
 
         Raises:
-            psycopg.OperationalError, KafkaException: an outage; what was not said is said by a later round.
-            OvertakenError: another worker watches by now.
+            psycopg.OperationalError, KafkaException: an outage; what was not message is message by a later round.
+            OvertakenError: another worker evaluators by now.
         """
         try:
             self._round()
         except Exception:
-            self._watch = None
+            self._evaluator = None
             raise
 
     def _round(self) -> None:
         topic = self._settings.events_topic
         if not self._store.is_monitor(topic):
-            self._watch, self._told = None, ""
+            self._evaluator, self._logged_version = None, ""
             return
-        watch = self._watch
-        if watch is None or self._version != self._rules.rules.version:
-            watch = self._begin()
+        evaluator = self._evaluator
+        if evaluator is None or self._version != self._rules.rules.version:
+            evaluator = self._begin()
         now = self._now_ms()
-        moves = watch.observe(PipelineSnapshot(now, self._store.look(topic), self._partitions()))
-        moves += self._judge_metrics(now)
-        moves += self._muted(watch, now)
+        moves = evaluator.observe(PipelineSnapshot(now, self._store.look(topic), self._partitions()))
+        moves += self._evaluate_metrics(now)
+        moves += self._muted(evaluator, now)
         self._save(now, moves)
-        self._watch = watch
+        self._evaluator = evaluator
         self._publish(EVERY_FUNNEL)
         self._say_heartbeat(now)
 
     def _begin(self) -> PipelineEvaluator:
-        """A watch of the rules as they are now, with what an earlier one has left."""
+        """A evaluator of the rules as they are now, with what an earlier one has left."""
         self._version = self._rules.rules.version
         rules, about_metrics = instruments(self._rules.rules, EVERY_FUNNEL), metric_rules(self._rules.rules)
         self._saves = self._alerts.saves(EVERY_FUNNEL)
@@ -126,25 +126,25 @@ class PipelineMonitor:
         retired = retire(states.values(), (*rules, *about_metrics), self._alerts.last_message)
         self._save(self._now_ms(), retired)
         states |= {move.state.key: move.state for move in retired}
-        if self._told != self._version:  # not again after each outage
-            log.info("this worker watches the pipeline as a whole, by rules %s", self._version)
-            self._told = self._version
-        self._metric_watch = MetricWatch(about_metrics, states.values(), self._settings.window_ms)
-        self._judged_until = -1
+        if self._logged_version != self._version:  # not again after each outage
+            log.info("this worker evaluators the pipeline as a whole, by rules %s", self._version)
+            self._logged_version = self._version
+        self._metric_evaluator = MetricEvaluator(about_metrics, states.values(), self._settings.window_ms)
+        self._evaluated_until = -1
         return PipelineEvaluator(rules, states.values())
 
-    def _judge_metrics(self, now: int) -> list[Transition]:
-        """Judge counters and timers once a window, when what is on time is counted."""
+    def _evaluate_metrics(self, now: int) -> list[Transition]:
+        """Evaluate counters and timers once a window, when what is on time is counted."""
         settings = self._settings
         end = window_start(now - int(settings.allowed_disorder_s * 1000) - COUNTED_WITHIN_MS, settings.window_ms)
-        if end <= self._judged_until:
+        if end <= self._evaluated_until:
             return []
-        looks = {rule.alert: self._look(rule, end) for rule in self._metric_watch.rules}
-        self._judged_until = end
-        return self._metric_watch.observe(end, looks)
+        snapshots = {rule.alert: self._snapshots(rule, end) for rule in self._metric_evaluator.rules}
+        self._evaluated_until = end
+        return self._metric_evaluator.observe(end, snapshots)
 
-    def _look(self, rule: MetricRules, end: int) -> list[MetricLook]:
-        """What a rule's counter or timer came to over the stretch that ends then.
+    def _snapshots(self, rule: MetricRules, end: int) -> list[MetricSnapshot]:
+        """What a rule's counter or timer came to over the span that ends then.
 
         What was first seen within it is left out: before that it was not silent, it was not there.
         """
@@ -154,13 +154,13 @@ class PipelineMonitor:
             return {tuple(sorted(one.dimensions.items())): one for one in found}
 
         before = read(end - rule.offset_ms) if isinstance(rule, MetricChangeRule) else {}
-        looks = []
+        snapshots = []
         for key, one in read(end).items():
             if one.first_seen > end - rule.over_ms:
                 continue
             was = before.get(key)
-            looks.append(
-                MetricLook(
+            snapshots.append(
+                MetricSnapshot(
                     dict(key),
                     one.samples,
                     one.value(rule.value),
@@ -168,15 +168,15 @@ class PipelineMonitor:
                     was.value(rule.value) if was else None,
                 )
             )
-        return looks
+        return snapshots
 
-    def _muted(self, watch: PipelineEvaluator, now: int) -> list[Transition]:
+    def _muted(self, evaluator: PipelineEvaluator, now: int) -> list[Transition]:
         """What silences had muted and still fires now that they are over."""
         muted = self._silences.muted(EVERY_FUNNEL)
         silences = self._silences.after(now) if muted else []
-        over = [said for said in muted if silence_of(said, silences, now) is None]
-        watches = (watch, self._metric_watch)
-        return [move for said in over for one in watches if (move := one.again(said, Reason.SILENCE_ENDED))]
+        over = [message for message in muted if silence_of(message, silences, now) is None]
+        evaluators = (evaluator, self._metric_evaluator)
+        return [move for message in over for one in evaluators if (move := one.renotify(message, Reason.SILENCE_ENDED))]
 
     def _save(self, now: int, moves: Sequence[Transition]) -> None:
         if not moves:
@@ -184,8 +184,8 @@ class PipelineMonitor:
         alerts = [move.alert for move in moves if move.alert is not None]
         silences = self._silences.after(now) if alerts else []
         states = {move.state.key: move.state.to_json() for move in moves}
-        said = [muted(advised(alert, self._settings.grafana_url), silences, now) for alert in alerts]
-        self._saves = self._alerts.save(EVERY_FUNNEL, now, states, said, self._saves)
+        message = [muted(advised(alert, self._settings.grafana_url), silences, now) for alert in alerts]
+        self._saves = self._alerts.save(EVERY_FUNNEL, now, states, message, self._saves)
 
     def _say_heartbeat(self, now: int) -> None:
         every_ms = round(self._settings.watchdog_every_s * 1000)

@@ -1,4 +1,4 @@
-"""Alerts whose rule is gone: they are resolved, since nobody is left to say that they are over."""
+"""Alerts whose rule is gone: they are resolved, since no rule is left to resolve them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-SAID = {State.FIRING, State.NO_DATA}
-"""States of an alert that somebody was told and that is not over."""
+NOTIFIED = {State.FIRING, State.NO_DATA}
+"""States of an alert that was published and is not over."""
 
 
 def retire(
     states: Iterable[AlertState], rules: Iterable[NamedRule], last_message: Callable[[str], dict[str, Any] | None]
 ) -> list[Transition]:
-    """What becomes of the states that no rule speaks about any more.
+    """The transitions of the states that no rule is about any more.
 
-    A rule that was edited and still judges the series goes on with its state. Where it was removed, or judges other
-    steps or dimensions now, an alert that was told is resolved, with the reason RULE_REMOVED and the numbers of its
-    last message; one that was pending is forgotten.
+    A rule that was edited and still evaluates the series goes on with its state. Where it was removed, or evaluates
+    other steps or dimensions now, an alert that was published is resolved, with the reason RULE_REMOVED and the numbers
+    of its last message; one that was pending is forgotten.
 
     Args:
         states: of one funnel, as they were saved.
@@ -37,20 +37,20 @@ def retire(
         if state.rule.startswith("@"):  # no alert: what somebody must remember besides
             continue
         rule = by_name.get(state.rule)
-        if rule is not None and judges(rule, state):
+        if rule is not None and applies_to(rule, state):
             continue
         if state.state is State.PENDING:
             transitions.append(Transition(state.but(state=State.OK, reason=Reason.RULE_REMOVED, alert_id="")))
-        elif state.state in SAID:
+        elif state.state in NOTIFIED:
             after = state.but(state=State.RESOLVED, reason=Reason.RULE_REMOVED, sequence=state.sequence + 1)
-            said = last_message(state.alert_id)
-            alert = said and said | {"state": "resolved", "reason": str(after.reason), "sequence": after.sequence}
+            message = last_message(state.alert_id)
+            alert = message and message | {"state": "resolved", "reason": str(after.reason), "sequence": after.sequence}
             transitions.append(Transition(after, alert))
     return transitions
 
 
-def judges(rule: NamedRule, state: AlertState) -> bool:
-    """Whether the rule, as it is now, judges the series of this state."""
+def applies_to(rule: NamedRule, state: AlertState) -> bool:
+    """Whether the rule, as it is now, evaluates the series of this state."""
     if isinstance(rule, BaseRule) and not rule.judges(state.step):
         return False
     if isinstance(rule, BaseRule | ImpressionsRule):

@@ -1,4 +1,4 @@
-"""One rule over one panel: judges its columns, moves their states on, and says what to publish."""
+"""One rule over one panel: evaluates its columns, moves their states on, and makes the messages to publish."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from funnelwatch.stream.detector.absence import Absence
 from funnelwatch.stream.detector.alert import alert_message
-from funnelwatch.stream.detector.correction import corrected, told, what_was_told
-from funnelwatch.stream.detector.evaluation import QUIET_REASONS, DropEvaluator, Evaluation, Evaluator, StretchEvaluator
+from funnelwatch.stream.detector.correction import corrected, published_numbers, remember_published
+from funnelwatch.stream.detector.evaluation import QUIET_REASONS, DropEvaluator, Evaluation, Evaluator, SpanEvaluator
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.retire import SAID
+from funnelwatch.stream.detector.retire import NOTIFIED
+from funnelwatch.stream.detector.rule_states import RuleStates
 from funnelwatch.stream.detector.scan import LONGEST
-from funnelwatch.stream.detector.scope import Where, held_back, trace, within
+from funnelwatch.stream.detector.scope import Where, inhibited, trace
 from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     Explained = Callable[[dict[str, str], Evaluation, int], bool]
 
-QUIET = {State.OK, State.RESOLVED}
 MAX_LOSS_WINDOWS = 1440
 """A loss is added up over at most so many windows back."""
 
@@ -43,143 +43,126 @@ class RuleEvaluator:
         self.panel = panel
         self.drill = drill
         self.explained: Explained | None = None
-        """Asked before an alert begins to fire: whether it is held back; None: never."""
-        self.states: dict[Column, AlertState] = {}
-        """Of every series that has ever left ``ok``."""
-        self._awake: dict[Column, AlertState] = {}
-        """Those of them that are not quiet."""
-        self._waiting: dict[tuple[str, tuple[tuple[str, str], ...]], AlertState] = {}
-        self._columns: list[Column] = []
+        """Asked before an alert begins to fire: whether it is inhibited; None: never."""
+        self._series = RuleStates(funnel, rule, panel.counts)
         self._absence = Absence(panel.counts, rule.resolve_without_data_ms, max(rule.min_impressions, 1))
-        self._mine = np.zeros(0, dtype=bool)
-        self._since = np.zeros(0, dtype=np.int64)
-        """From when on the windows of each column may be judged, ms; -1 where all may."""
-        self._ended: dict[Column, int] = {}
-        """When the alert of a column resolved because its series had ended, ms: no window before is judged again."""
+
+    @property
+    def states(self) -> dict[Column, AlertState]:
+        """The state of every series that has ever left ``ok``."""
+        return self._series.states
 
     def restore(self, state: AlertState) -> None:
-        """Take up a state; its series need not have been seen yet."""
-        self._waiting[_key(state)] = state
-        for column in self._columns:
-            self._adopt(column)
+        """Adopt a state; its series need not have been seen yet."""
+        self._series.restore(state)
 
-    def again(self, said: dict[str, Any], reason: Reason) -> Transition | None:
-        """Say the last message of an alert once more, with the next sequence; None if it is not ours, or over."""
-        for column, state in self.states.items():
-            if state.alert_id == said["alert_id"] and state.state in SAID:
-                after = state.but(sequence=state.sequence + 1, reason=reason)
-                self._keep(column, after)
-                break
-        else:
-            for key, state in self._waiting.items():
-                if state.alert_id == said["alert_id"] and state.state in SAID:
-                    self._waiting[key] = after = state.but(sequence=state.sequence + 1, reason=reason)
-                    break
-            else:
-                return None
-        return Transition(after, said | {"sequence": after.sequence, "reason": str(reason)})
+    def renotify(self, message: dict[str, Any], reason: Reason) -> Transition | None:
+        """Publish the last message of an alert once more, with the next sequence; None if it is not ours, or over."""
+        return self._series.renotify(message, reason)
 
     def correct(self, start: int, revision: int) -> list[Transition]:
-        """What a revision of the window that starts then changes in what was told."""
-        self._widen()
+        """The corrections of published messages that a revision of the window that starts then brings."""
+        self._series.widen()
         counts = self.panel.counts
         row = counts.row_of(start)
         if not 0 <= row < counts.rows:
             return []
         transitions = []
-        for column, state in list(self.states.items()):
+        for column, state in list(self._series.states.items()):
             [(n, x)] = self._counted(column, row, row)
-            after, is_said = corrected(self.rule, state, start, counts.window_ms, revision, n, x)
+            after, is_published = corrected(self.rule, state, start, counts.window_ms, revision, n, x)
             if after is state:
                 continue
-            self._keep(column, after)
+            self._series.keep(column, after)
             alert = None
-            if is_said:
-                window, sight, lost, where = what_was_told(after)
-                alert = alert_message(self.rule, after, sight, window, window + counts.window_ms, lost, where)
+            if is_published:
+                window, evaluation, lost, where = published_numbers(after)
+                alert = alert_message(self.rule, after, evaluation, window, window + counts.window_ms, lost, where)
             transitions.append(Transition(after, alert))
         return transitions
 
-    def judge(self, look: Snapshot, revision: int, reasons: Counter[Reason]) -> list[tuple[int, Transition]]:
-        """The transitions that the judged windows cause, each with the row that was the newest then.
+    def evaluate(self, snapshot: Snapshot, revision: int, reasons: Counter[Reason]) -> list[tuple[int, Transition]]:
+        """The transitions that the evaluated windows cause, each with the row that was the newest then.
 
         Windows in which nothing alarms while no alert is awake are only counted; the others are gone through one by
         one. What a recovery changes about the windows after it is taken in at once.
         """
-        self._widen()
-        rows = len(look.now.known)
+        self._series.widen()
+        rows = len(snapshot.now.known)
         moves: list[tuple[int, Transition]] = []
-        judge: Evaluator | None = None
+        evaluator: Evaluator | None = None
         row = 0
         while row < rows:
-            if judge is None:
-                judge = self._judge(look)
-                alarming = np.flatnonzero((judge.alarm & self._mine).any(axis=1))
+            if evaluator is None:
+                evaluator = self._evaluator(snapshot)
+                alarming = np.flatnonzero((evaluator.alarm & self._series.mine).any(axis=1))
             busy = (
                 row
-                if self._awake or self._orphans()
+                if self._series.awake or self._series.orphans()
                 else int(next(iter(alarming[np.searchsorted(alarming, row) :]), rows))
             )
             if busy > row:
-                self._count(reasons, judge.reasons[row:busy, self._mine])
+                self._count(reasons, evaluator.reasons[row:busy, self._series.mine])
             if busy < rows:
-                since = self._since.copy()
-                found = self._go_through(judge, look, busy, revision, reasons)
-                moves += [(look.newest + busy, move) for move in found]
-                if not np.array_equal(since, self._since):
-                    judge = None
+                since = self._series.since.copy()
+                found = self._go_through(evaluator, snapshot, busy, revision, reasons)
+                moves += [(snapshot.newest + busy, move) for move in found]
+                if not np.array_equal(since, self._series.since):
+                    evaluator = None
             row = busy + 1
         return moves
 
-    def _judge(self, look: Snapshot) -> Evaluator:
+    def _evaluator(self, snapshot: Snapshot) -> Evaluator:
         """What the rule sees of each row and column, by what is known of recoveries so far."""
         counts = self.panel.counts
         if self.rule.kind != "drop":
-            ended = {counts.columns[column]: counts.row_of(at) for column, at in self._ended.items()}
-            return StretchEvaluator(self.rule, self.panel, look, ended)
-        ends = counts.start_of(look.first + 1) + counts.window_ms * np.arange(len(look.now.known))
-        return DropEvaluator(self.rule, look, (ends[:, None] - self._since) // counts.window_ms)
+            ended = {counts.columns[column]: counts.row_of(at) for column, at in self._series.ended.items()}
+            return SpanEvaluator(self.rule, self.panel, snapshot, ended)
+        ends = counts.start_of(snapshot.first + 1) + counts.window_ms * np.arange(len(snapshot.now.known))
+        return DropEvaluator(self.rule, snapshot, (ends[:, None] - self._series.since) // counts.window_ms)
 
     def _go_through(
-        self, judge: Evaluator, look: Snapshot, row: int, revision: int, reasons: Counter[Reason]
+        self, evaluator: Evaluator, snapshot: Snapshot, row: int, revision: int, reasons: Counter[Reason]
     ) -> list[Transition]:
-        """The transitions that one window causes, the ``row`` of a look."""
+        """The transitions that one window causes, the ``row`` of a snapshot."""
         counts = self.panel.counts
-        head = look.first + row
+        head = snapshot.first + row
         start = counts.start_of(head)
         end = start + counts.window_ms
-        places = set(np.flatnonzero(judge.alarm[row] & self._mine).tolist())
-        places |= {counts.columns[column] for column in self._awake}
-        quiet = self._mine.copy()
+        places = set(np.flatnonzero(evaluator.alarm[row] & self._series.mine).tolist())
+        places |= {counts.columns[column] for column in self._series.awake}
+        quiet = self._series.mine.copy()
         quiet[list(places)] = False
-        self._count(reasons, judge.reasons[row, quiet])
-        sights = {self._columns[place]: self._sight(judge, row, place, end) for place in sorted(places)}
-        held = self._held_back(sights, look, row)
-        transitions = self._judge_orphans(head, revision)
-        for column, sight in sights.items():
-            before = self.states.get(column) or self._blank(column)
-            if column in held or self._is_explained(column, before, sight, end):
-                reasons[Reason.HELD_BACK_BY] += 1
+        self._count(reasons, evaluator.reasons[row, quiet])
+        evaluations = {
+            self._series.columns[place]: self._evaluation_of(evaluator, row, place, end) for place in sorted(places)
+        }
+        held = self._inhibited(evaluations, snapshot, row)
+        transitions = self._evaluate_orphans(head, revision)
+        for column, evaluation in evaluations.items():
+            before = self._series.states.get(column) or self._series.blank(column)
+            if column in held or self._is_explained(column, before, evaluation, end):
+                reasons[Reason.INHIBITED_BY] += 1
                 continue
             if (before.last_window, before.payload.get("revision", 0)) >= (start, revision):
                 continue
-            move = step(self.rule, before, sight, start, end)
-            quiet_reason = QUIET_REASONS[judge.reasons[row, counts.columns[column]]]
+            move = step(self.rule, before, evaluation, start, end)
+            quiet_reason = QUIET_REASONS[evaluator.reasons[row, counts.columns[column]]]
             reasons[quiet_reason if move.reason is Reason.ORDINARY and not move.changed else move.reason] += 1
             if move.changed:
                 after = move.state.but(payload={**move.state.payload, "revision": revision})
                 alert = None
                 if move.publish:
-                    after, alert = self._say(column, after, sight, look, row)
+                    after, alert = self._message(column, after, evaluation, snapshot, row)
                 transitions.append(Transition(after, alert))
-                self._keep(column, after)
+                self._series.keep(column, after)
         return transitions
 
-    def _is_explained(self, column: Column, before: AlertState, sight: Evaluation, end: int) -> bool:
-        """Whether something else than a drop of the conversion explains an alarm that nobody has been told yet."""
-        if self.explained is None or not sight.alarm or before.state in SAID:
+    def _is_explained(self, column: Column, before: AlertState, evaluation: Evaluation, end: int) -> bool:
+        """Whether something else than a drop of the conversion explains an alarm that is not published yet."""
+        if self.explained is None or not evaluation.alarm or before.state in NOTIFIED:
             return False
-        return self.explained(column.dimensions, sight, end)
+        return self.explained(column.dimensions, evaluation, end)
 
     @staticmethod
     def _count(reasons: Counter[Reason], found: NDArray[np.int8]) -> None:
@@ -188,32 +171,28 @@ class RuleEvaluator:
             if number:
                 reasons[reason] += number
 
-    def _sight(self, judge: Evaluator, row: int, place: int, end: int) -> Evaluation:
+    def _evaluation_of(self, evaluator: Evaluator, row: int, place: int, end: int) -> Evaluation:
         """What is seen of one column, given its alert."""
-        state = self._awake.get(self._columns[place])
+        state = self._series.awake.get(self._series.columns[place])
         if state is None:
-            return judge.sight(row, place, 0.0, 0)
+            return evaluator.evaluation_of(row, place, 0.0, 0)
         age = max(1, (end - state.started_at) // self.panel.counts.window_ms)
-        sight = judge.sight(row, place, state.payload.get("drop", 0.0), age)
-        if state.state not in SAID:
-            return sight
+        evaluation = evaluator.evaluation_of(row, place, state.payload.get("drop", 0.0), age)
+        if state.state not in NOTIFIED:
+            return evaluation
         head = self.panel.counts.row_of(end) - 1
-        gone = self._absence.is_gone(state, place, self._funnel(self._columns[place].level), head)
-        return replace(sight, gone=True) if gone else sight
+        gone = self._absence.is_gone(state, place, self._funnel(self._series.columns[place].level), head)
+        return replace(evaluation, gone=True) if gone else evaluation
 
     def _funnel(self, level: tuple[str, ...]) -> list[int]:
         """The columns that add up to the funnel."""
         return [place for column, place in self.panel.counts.columns.items() if column.level == level]
 
-    def _orphans(self) -> list[AlertState]:
-        """States of alerts that fire about a series of which no remembered window has any event."""
-        return [state for state in self._waiting.values() if state.state in SAID]
-
-    def _judge_orphans(self, head: int, revision: int) -> list[Transition]:
+    def _evaluate_orphans(self, head: int, revision: int) -> list[Transition]:
         """Resolve what fires about a series that is not known any more."""
         start = self.panel.counts.start_of(head)
         transitions = []
-        for state in self._orphans():
+        for state in self._series.orphans():
             if self._absence.is_gone(state, None, self._funnel(self.rule.by[0]), head):
                 after = state.but(
                     state=State.RESOLVED,
@@ -222,65 +201,67 @@ class RuleEvaluator:
                     last_window=start,
                     payload={**state.payload, "revision": revision},
                 )
-                self._waiting[_key(after)] = after
+                self._series.keep_orphan(after)
                 transitions.append(Transition(after, self._farewell(after, start)))
         return transitions
 
     def _farewell(self, state: AlertState, start: int) -> dict[str, Any] | None:
         """The last message about a series that has ended: with the numbers that were published before."""
-        if "told" not in state.payload:
+        if "published" not in state.payload:
             return None
-        _, sight, lost, _ = what_was_told(state)
-        return alert_message(self.rule, state, sight, start, start + self.panel.counts.window_ms, lost, Where())
+        _, evaluation, lost, _ = published_numbers(state)
+        return alert_message(self.rule, state, evaluation, start, start + self.panel.counts.window_ms, lost, Where())
 
-    def _held_back(self, sights: dict[Column, Evaluation], look: Snapshot, row: int) -> dict[Column, Column]:
-        """The alarming series that another level already tells, or is about to."""
+    def _inhibited(self, evaluations: dict[Column, Evaluation], snapshot: Snapshot, row: int) -> dict[Column, Column]:
+        """The alarming series that another level of the rule inhibits, each with the series of that level."""
         if len(self.rule.by) == 1:
             return {}
         fresh, active = {}, {}
-        for column, sight in sights.items():
-            state = self.states.get(column)
+        for column, evaluation in evaluations.items():
+            state = self._series.states.get(column)
             burning = state is not None and state.state in {State.FIRING, State.NO_DATA}
             if burning:
-                active[column] = sight
-            elif sight.alarm:
-                fresh[column] = sight
+                active[column] = evaluation
+            elif evaluation.alarm:
+                fresh[column] = evaluation
         if not fresh or len(fresh) + len(active) < 2:  # noqa: PLR2004
             return {}
-        # Losses are compared over one stretch: the longest that any of the new ones is judged by.
-        windows = max(sight.windows for sight in fresh.values())
-        losses = self._losses([*fresh, *active], windows, look, row)
-        return held_back({one: losses[one] for one in fresh}, {one: losses[one] for one in active})
+        # Losses are compared over one span: the longest that any of the new ones is evaluated by.
+        windows = max(evaluation.windows for evaluation in fresh.values())
+        losses = self._losses([*fresh, *active], windows, snapshot, row)
+        return inhibited({one: losses[one] for one in fresh}, {one: losses[one] for one in active})
 
-    def _losses(self, columns: list[Column], windows: int, look: Snapshot, row: int) -> dict[Column, float]:
+    def _losses(self, columns: list[Column], windows: int, snapshot: Snapshot, row: int) -> dict[Column, float]:
         """Expected minus seen successes of each series over the last windows up to a row; never below 0."""
-        head = look.first + row
+        head = snapshot.first + row
         lost = {}
         for column in columns:
             place = self.panel.counts.columns[column]
             if windows <= LONGEST:
-                each = look.lost[row + LONGEST - windows : row + LONGEST, place]
+                each = snapshot.lost[row + LONGEST - windows : row + LONGEST, place]
             else:
                 each = np.subtract(*self.panel.expectation(head - windows + 1, head, place))
             lost[column] = max(float(each.sum()), 0.0)
         return lost
 
-    def _say(
-        self, column: Column, state: AlertState, sight: Evaluation, look: Snapshot, row: int
+    def _message(
+        self, column: Column, state: AlertState, evaluation: Evaluation, snapshot: Snapshot, row: int
     ) -> tuple[AlertState, dict[str, Any]]:
-        """The alert to publish, and the state that remembers what it tells."""
+        """The alert to publish, and the state that remembers its numbers."""
         counts = self.panel.counts
-        head = look.first + row
+        head = snapshot.first + row
         start = counts.start_of(head)
         if state.reason is Reason.SERIES_GONE and (message := self._farewell(state, start)):
             return state, message
         windows = (start - state.started_at) // counts.window_ms + 1
-        lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), look, row)[column]
+        lost = self._losses([column], min(windows, MAX_LOSS_WINDOWS), snapshot, row)[column]
         where = Where()
         if state.state is not State.RESOLVED:
             where = trace(column, head, min(windows, LONGEST), self.panel, self.drill)
-            state = told(state, sight, start, self._counted(column, head - sight.windows + 1, head), lost, where)
-        return state, alert_message(self.rule, state, sight, start, start + counts.window_ms, lost, where)
+            state = remember_published(
+                state, evaluation, start, self._counted(column, head - evaluation.windows + 1, head), lost, where
+            )
+        return state, alert_message(self.rule, state, evaluation, start, start + counts.window_ms, lost, where)
 
     def _counted(self, column: Column, first: int, last: int) -> list[tuple[float, float]]:
         """Impressions and successes of a column in each of these rows."""
@@ -288,56 +269,3 @@ class RuleEvaluator:
         n = counts.each("impressions", first, last + 1, place)[:, 0]
         x = counts.each(self.panel.basis, first, last + 1, place)[:, 0]
         return list(zip(n.tolist(), x.tolist(), strict=True))
-
-    def _widen(self) -> None:
-        """Take up columns that have come since."""
-        known = len(self._columns)
-        if len(self.panel.counts.columns) == known:
-            return
-        fresh = list(self.panel.counts.columns)[known:]
-        mine = [column.level in self.rule.by and self.rule.judges(column.step) for column in fresh]
-        self._mine = np.concatenate([self._mine, np.array(mine, dtype=bool)])
-        self._since = np.concatenate([self._since, np.full(len(fresh), -1)])
-        self._columns += fresh
-        for column, state in self.states.items():
-            self._forget(column, state.payload.get("since", -1), known)
-        for column in fresh:
-            self._adopt(column)
-
-    def _adopt(self, column: Column) -> None:
-        """Give a column the state that was restored for it."""
-        key = (column.step, tuple(sorted(column.dimensions.items())))
-        if column.level in self.rule.by and key in self._waiting:
-            self._keep(column, self._waiting.pop(key))
-
-    def _keep(self, column: Column, state: AlertState) -> None:
-        """Remember the state of a column, and what follows from it."""
-        self.states[column] = state
-        if state.state in QUIET:
-            self._awake.pop(column, None)
-        else:
-            self._awake[column] = state
-        if "ended_at" in state.payload:
-            self._ended[column] = state.payload["ended_at"]
-        since = state.payload.get("since", -1)
-        if since > self._since[self.panel.counts.columns[column]]:
-            self._forget(column, since)
-
-    def _forget(self, column: Column, since: int, begin: int = 0) -> None:
-        """Evaluate a column, and those related to it, by the windows from its last recovery on only.
-
-        The long stretches of the scan remember a dip for an hour after it is over; without this it would alarm anew,
-        at another level or at its own. ``begin``: leave the columns before that place as they are.
-        """
-        for place, other in enumerate(self._columns[begin:] if since >= 0 else (), begin):
-            if other == column or within(other, column) or within(column, other):
-                self._since[place] = max(self._since[place], since)
-
-    def _blank(self, column: Column) -> AlertState:
-        """The state of a series that never left ``ok``."""
-        return AlertState(self.rule.alert, self.funnel, column.step, column.dimensions)
-
-
-def _key(state: AlertState) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """What tells a series of a rule apart."""
-    return state.step, tuple(sorted(state.dimensions.items()))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 SCALES = np.array([1, 2, 3, 5, 8, 13, 21, 34, 60])
-"""Lengths k of the judged stretches, in windows."""
+"""Lengths k of the evaluated spans, in windows."""
 PIECES = ((1, 1), (2, 1), (3, 2), (5, 3), (8, 5), (13, 8), (21, 13), (34, 21, 5))
 """Of which shorter ones each length but the first is made up, the latest first."""
 LONGEST = int(SCALES[-1])
@@ -21,10 +21,10 @@ SHORT = 4
 """The first so many scales are the short ones, k <= 5, which forget a dip soon after it is over."""
 MONTH = 43_200.0
 ALLOWANCE = 0.5 * (np.sqrt(2.0 * np.log(MONTH)) - np.sqrt(2.0 * np.log(MONTH / SCALES)))
-"""Added to the score of each scale. A month of minutes has 43,200 stretches of one window, and of 60 windows 60 times
-fewer that do not overlap: with one threshold for all, a long stretch would have to be more unusual than a short one.
+"""Added to the score of each scale. A month of minutes has 43,200 spans of one window, and of 60 windows 60 times
+fewer that do not overlap: with one threshold for all, a long span would have to be more unusual than a short one.
 The largest of M / k standard normals is about sqrt(2 ln(M / k)): a share of the difference, after the multiscale test
-of Dümbgen & Spokoiny (2001); not all of it, for long stretches suffer more from errors of the baseline."""
+of Dümbgen & Spokoiny (2001); not all of it, for long spans suffer more from errors of the baseline."""
 CONTINUITY = 0.5
 """Added to a count below what is expected: the tail of a whole number begins half a step above it."""
 TAU_SEASONAL = 0.01
@@ -53,7 +53,7 @@ class Scan:
     """Sums and scores over the last k windows: each of shape (scales, rows, columns)."""
 
     impressions: Floats
-    """Impressions whose success is due in the stretch; a fraction where success lags its impression."""
+    """Impressions whose success is due in the span; a fraction where success lags its impression."""
     successes: Floats
     expected: Floats
     variance: Floats
@@ -95,10 +95,10 @@ def due(impressions: Floats, kernel: Floats) -> Floats:
 
 
 def split(kernel: Floats) -> Floats:
-    """Weights of earlier impressions in the variance, per p², that chance adds at an end of a stretch.
+    """Weights of earlier impressions in the variance, per p², that chance adds at an end of a span.
 
-    A success of a cohort of which a share F has come by the stretch's end falls in or out of it: F (1 - F) each, for
-    every cohort that straddles the end. Inside a stretch this cancels, so only the two ends count.
+    A success of a cohort of which a share F has come by the span's end falls in or out of it: F (1 - F) each, for
+    every cohort that straddles the end. Inside a span this cancels, so only the two ends count.
     """
     reached = np.cumsum(kernel, axis=0)
     weights: Floats = np.maximum(reached * (1.0 - reached), 0.0)
@@ -108,22 +108,22 @@ def split(kernel: Floats) -> Floats:
 def scan(  # noqa: PLR0917
     impressions: Floats, successes: Floats, rate: Floats, known: NDArray[np.bool_], estimates: Estimates, base: Floats
 ) -> Scan:
-    """Scan the stretches that end with each of the judged rows.
+    """Scan the spans that end with each of the evaluated rows.
 
     Args:
-        impressions: of the judged rows and the LONGEST + lags - 1 before them, oldest first: shape (…, columns).
-        successes: of the judged rows and the LONGEST - 1 before them.
+        impressions: of the evaluated rows and the LONGEST + lags - 1 before them, oldest first: shape (…, columns).
+        successes: of the evaluated rows and the LONGEST - 1 before them.
         rate: expected rate of each of those.
         known: whether that rate is known; a window without is left out.
         estimates: the noise of each column.
-        base: squares of (tau, relative standard error of the mean rate of a stretch), added up: what the sum may be off
+        base: squares of (tau, relative standard error of the mean rate of a span), added up: what the sum may be off
             in proportion to itself. Shape (scales, rows, columns).
     """
     rows = base.shape[1]
     n = np.where(known, due(impressions[1:], estimates.kernel), 0.0)
     spread = n * rate * (1.0 - rate)
     parts = np.stack([n, np.where(known, successes, 0.0), n * rate, spread, spread * np.maximum(n - 1.0, 0.0)])
-    total, seen, expected, plain, clumped = stretches(parts, rows)
+    total, seen, expected, plain, clumped = span_sums(parts, rows)
     open_ends = due(impressions, split(estimates.kernel))
     last = np.arange(LONGEST, LONGEST + rows)
     ends = open_ends[last] + open_ends[last - SCALES[:, None]]
@@ -154,11 +154,11 @@ def beyond_tolerance(  # noqa: PLR0917
     relative to the whole variance, the square of the binomial share holds (Cornish-Fisher, first order).
 
     Args:
-        total: impressions of each stretch; all arrays have the shape (scales, rows, columns).
+        total: impressions of each span; all arrays have the shape (scales, rows, columns).
         seen: successes, continuity included.
         expected: successes.
         crowd: overdispersion: the variance is 1 + crowd times the binomial one.
-        ends: impressions whose success may fall to either side of an end of the stretch.
+        ends: impressions whose success may fall to either side of an end of the span.
         base: squares of the relative error of the expectation.
 
     Returns:
@@ -180,7 +180,7 @@ def beyond_tolerance(  # noqa: PLR0917
     return result
 
 
-def stretches(parts: Floats, rows: int) -> Floats:
+def span_sums(parts: Floats, rows: int) -> Floats:
     """Sums over the last k rows, for every scale and each of the last ``rows`` rows.
 
     The scales are Fibonacci numbers, and 60 = 34 + 21 + 5: each sum is that of two or three shorter ones. So a sum is
@@ -188,7 +188,7 @@ def stretches(parts: Floats, rows: int) -> Floats:
 
     Args:
         parts: shape (parts, rows + LONGEST - 1, columns).
-        rows: how many rows are judged.
+        rows: how many rows are evaluated.
 
     Returns:
         Shape (parts, scales, rows, columns).
@@ -231,9 +231,9 @@ def deviance_root(seen: Floats, total: Floats, expected: Floats, clumped: Floats
 def recovery(found: Scan, drop: float) -> Floats:
     """Log likelihood ratio of "back to what is expected" against "still lower by ``drop``", for every scale.
 
-    The likelihoods are binomial, divided by the overdispersion of the stretch. Unlike the score, this does not remember
+    The likelihoods are binomial, divided by the overdispersion of the span. Unlike the score, this does not remember
     a dip: windows of the dip count against recovery, so the largest over the scales is a CUSUM for it (Page, 1954), and
-    thin series, which say little in 5 windows, may take longer stretches. Of the shape of the scan.
+    thin series, which say little in 5 windows, may take longer spans. Of the shape of the scan.
     """
     n, x, expected = found.impressions, found.successes, found.expected
     n = np.maximum(n, x)

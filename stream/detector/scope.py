@@ -1,4 +1,4 @@
-"""Which series an incident is about: levels of a rule that say the same are held back; a loss is traced to a value."""
+"""The scope of an incident: levels of a rule that show the same drop are inhibited; a loss is traced to a value."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def within(wide: Column, narrow: Column) -> bool:
     return all(values.get(name) == value for name, value in wide.dimensions.items())
 
 
-def held_back(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> dict[Column, Column]:
-    """Which of the series that would begin to fire are already told by another, and by which.
+def inhibited(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> dict[Column, Column]:
+    """The series that would begin to fire and that another series of the same drop inhibits, each with that series.
 
-    A wider series is held back by narrower ones that have lost most of what it lost: one of them where both are new,
-    all of them together where they already fire. Else the wider one tells it and holds the narrower ones back.
+    Narrower series inhibit a wider one when they have lost most of what it lost: one of them where both are new,
+    all of them together where they already fire. Else the wider one inhibits the narrower ones.
 
     Args:
-        fresh: series that would begin to fire now, with what they have lost over the stretch that is judged.
-        active: series that fire already, with what they have lost over the windows last judged.
+        fresh: series that would begin to fire now, with what they have lost over the span that is evaluated.
+        active: series that fire already, with what they have lost over the windows last evaluated.
     """
     holders: dict[Column, Column] = {}
     for column in sorted(fresh, key=lambda one: len(one.level)):

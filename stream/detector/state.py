@@ -19,7 +19,7 @@ class State(StrEnum):
     FIRING = "firing"
     RESOLVED = "resolved"
     NO_DATA = "no_data"
-    """Was firing, and now there are too few impressions to say anything; neither resolved nor repeated."""
+    """Was firing, and now there are too few impressions to know anything; neither resolved nor repeated."""
 
 
 class Reason(StrEnum):
@@ -39,13 +39,13 @@ class Reason(StrEnum):
     KEPT_FIRING = "KEPT_FIRING"
     """Recovered, but not yet for as long as the rule's ``keep_firing_for``."""
     RECOVERED = "RECOVERED"
-    HELD_BACK_BY = "HELD_BACK_BY"
-    """Another level of the same rule already says it, or an instrumentation alert explains it."""
+    INHIBITED_BY = "INHIBITED_BY"
+    """Another level of the same rule already fires for it, or an instrumentation alert explains it."""
     NO_DATA = "NO_DATA"
     CORRECTED = "CORRECTED"
-    """Late data has changed the verdict on what was told, or its numbers by much."""
+    """Late data has changed the outcome of what was published, or its numbers by much."""
     WIDENED = "WIDENED"
-    """More steps have dropped with those that were told."""
+    """More steps have dropped with those that were published."""
     IMPRESSIONS_COLLAPSED = "IMPRESSIONS_COLLAPSED"
     DEAD_LETTERS_RISE = "DEAD_LETTERS_RISE"
     PARTITION_SILENT = "PARTITION_SILENT"
@@ -53,11 +53,11 @@ class Reason(StrEnum):
     LIMIT_CROSSED = "LIMIT_CROSSED"
     """A counter or timer is on the wrong side of its rule's limit."""
     SILENCE_ENDED = "SILENCE_ENDED"
-    """It still fires, and a silence had muted what was said last."""
+    """It still fires, and a silence had muted its last message."""
     SERIES_GONE = "SERIES_GONE"
     """The series has ended while its alert fired: no data for ``resolve_without_data`` while the funnel went on."""
     RULE_REMOVED = "RULE_REMOVED"
-    """The rule was removed, or does not judge this series any more, while the alert was firing."""
+    """The rule was removed, or does not evaluate this series any more, while the alert was firing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Reading the dead letters: what was rejected, why, where it stood, and whether it would be accepted now.
 
 A letter can be in the topic more than once: it is sent before its batch is counted, so a crash in between sends it
-again. The place of its record tells: topic, partition, offset, and the record's Kafka timestamp, by which a topic is
-told from an earlier one of its name.
+again. The place of its record identifies it: topic, partition, offset, and the record's Kafka timestamp, since a
+topic that is made again has the same offsets.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def unique(letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
 
 
 def validator_of(settings: Settings, funnels: Funnels) -> EventValidator:
-    """What decides about a record now, as a worker with these settings does."""
+    """The validator of a worker with these settings."""
     registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
     return EventValidator(
         decode=Decoder("FunnelEvent", registry),
@@ -115,7 +115,7 @@ def validator_of(settings: Settings, funnels: Funnels) -> EventValidator:
 
 
 def metric_validator_of(settings: Settings) -> MetricValidator:
-    """The same for a sample of a counter or timer; that there may be too many of them only the database can tell."""
+    """The same for a sample of a counter or timer; only the database knows whether there are too many of them."""
     registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
     return MetricValidator(
         decode=Decoder("Metric", registry),
@@ -124,14 +124,14 @@ def metric_validator_of(settings: Settings) -> MetricValidator:
     )
 
 
-def rejection_now(judge: EventValidator | MetricValidator, letter: DeadLetter, now_ms: int) -> str | None:
+def rejection_now(validator: EventValidator | MetricValidator, letter: DeadLetter, now_ms: int) -> str | None:
     """Why the record would be rejected again; None: it would be accepted.
 
     Raises:
-        funnelwatch.schemas.codec.RegistryUnavailable: that cannot be told now.
+        funnelwatch.schemas.codec.RegistryUnavailable: that is not known now.
     """
     try:
-        judge.event(letter.value, now_ms)
+        validator.event(letter.value, now_ms)
     except (Undecodable, RejectedError) as error:
         return str(error)
     return None

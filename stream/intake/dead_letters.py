@@ -1,4 +1,4 @@
-"""Rejected records go to the dead letters: the original key and bytes, with headers that say why and where from.
+"""Rejected records go to the dead letters: the original key and bytes, with headers that give reason and place.
 
 | header | value |
 |---|---|
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from funnelwatch.schemas.settings import Settings
-    from funnelwatch.stream.intake.validator import Rejected
+    from funnelwatch.stream.intake.batches import Rejected
 
 KEPT_OF_TOO_LARGE = (65_536, 1_024)
 """Bytes that are kept of a value and of a key where the broker does not take all of it; the less if that fails too."""

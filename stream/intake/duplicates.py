@@ -4,7 +4,7 @@ The horizon is measured in Kafka's own timestamps of the partition's records, no
 log again finds the same duplicates. An event and its repetition have the same session and so the same partition;
 hence each partition remembers for itself, and what it remembers is rebuilt by reading the horizon before the place
 where counting goes on. An event is a duplicate if the same id stands anywhere in the horizon before it, as a duplicate
-or not: so reading one horizon is enough to judge as whoever read the log from its beginning.
+or not: so a reader of one horizon finds the same duplicates as a reader of the whole log.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class SeenIds:
         young.put(digests, latest, slots)
         if len(young) - before == digests.size - known.size and np.unique(known).size == known.size:
             return log_times - last > self.horizon_ms
-        # The same id several times: each is judged by the latest of those before it.
+        # The same id several times: each is compared with the latest of those before it.
         order = np.argsort(digests, kind="stable")
         begins = np.r_[True, digests[order][1:] != digests[order][:-1]]
         run = np.cumsum(begins) - 1

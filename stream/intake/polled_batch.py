@@ -1,4 +1,4 @@
-"""What is handed on between the threads: fetches, then verdicts on them, and the assignments that they belong to."""
+"""The batches that threads hand on: polled, then validated; and the assignments that they belong to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from funnelwatch.stream.intake.batches import RecordBatch, ValidatedBatch
     from funnelwatch.stream.intake.duplicates import SeenIds
-    from funnelwatch.stream.intake.validator import RecordBatch, ValidatedBatch
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +48,7 @@ class PartitionAssignment:
 
 @dataclass(slots=True)
 class PolledBatch:
-    """What one round brought: at most one batch a partition to count, and batches to warm up with.
+    """The records of one round: at most one batch a partition to count, and batches to warm up with.
 
     Attributes:
         batches: to be counted.
@@ -73,34 +73,34 @@ class PolledBatch:
 
 @dataclass(slots=True)
 class ValidatedPoll:
-    """A fetch of which every record is judged, and what was rejected is in the dead letters.
+    """A fetch of which every record is validated, and what was rejected is in the dead letters.
 
     Attributes:
-        verdicts: at most one a partition.
-        at_end: as in the fetch.
-        newly_assigned: as in the fetch.
-        is_full: as in the fetch.
-        taken_s: as in the fetch.
+        batches: at most one a partition.
+        at_end: as in ``PolledBatch``.
+        newly_assigned: as in ``PolledBatch``.
+        is_full: as in ``PolledBatch``.
+        taken_s: as in ``PolledBatch``.
     """
 
-    verdicts: list[tuple[PartitionAssignment, ValidatedBatch]]
+    batches: list[tuple[PartitionAssignment, ValidatedBatch]]
     at_end: list[PartitionAssignment]
     newly_assigned: bool
     is_full: bool
     taken_s: float
 
 
-def flush_groups(fetches: Sequence[ValidatedPoll]) -> Iterator[list[tuple[PartitionAssignment, list[ValidatedBatch]]]]:
-    """Fetches in a row, cut into what can be flushed at once: of each partition one assignment and its verdicts."""
+def flush_groups(polls: Sequence[ValidatedPoll]) -> Iterator[list[tuple[PartitionAssignment, list[ValidatedBatch]]]]:
+    """Polls in a row, cut into groups that can be flushed at once: of each partition one assignment and its batches."""
     found: dict[int, tuple[PartitionAssignment, list[ValidatedBatch]]] = {}
-    for fetch in fetches:
-        for assigned, verdict in fetch.verdicts:
+    for poll in polls:
+        for assigned, batch in poll.batches:
             before = found.get(assigned.partition)
-            if before and (before[0] is not assigned or before[1][0].accepted.names is not verdict.accepted.names):
+            if before and (before[0] is not assigned or before[1][0].accepted.names is not batch.accepted.names):
                 yield list(found.values())
                 found = {}
                 break
-        for assigned, verdict in fetch.verdicts:
-            found.setdefault(assigned.partition, (assigned, []))[1].append(verdict)
+        for assigned, batch in poll.batches:
+            found.setdefault(assigned.partition, (assigned, []))[1].append(batch)
     if found:
         yield list(found.values())

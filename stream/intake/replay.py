@@ -43,7 +43,7 @@ def replay(settings: Settings, store: ReplayStore, letters: Iterable[DeadLetter]
             "client.id": "funnelwatch-replay",
             # What the dead-letter topic has taken is not rejected on this side.
             "message.max.bytes": 100_000_000,
-            # What goes wrong is told by the deliveries that fail.
+            # Deliveries that fail report errors.
             "log_level": 0,
             "error_cb": lambda error: None,
         }

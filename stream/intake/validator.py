@@ -1,17 +1,17 @@
-"""From the records of a partition to verdicts on them: pure, one batch at a time.
+"""From the records of a partition to validated batches: pure, one batch at a time.
 
-A ``EventValidator`` decodes, validates and drops duplicates, and keeps each verdict with its offset; ``stream.tally``
-adds up.
-They are apart because verdicts are joined while a flush takes its time, and because a batch that was in part counted by
-somebody else is tallied again from where that one got, while its duplicates may not be asked for twice.
+An ``EventValidator`` decodes, validates and drops duplicates, and keeps the outcome with its offset;
+``stream.aggregate.aggregation`` adds up. They are apart because batches are joined while a flush takes its time, and
+because a batch whose beginning another worker has counted is aggregated again from there, while its duplicates may not
+be asked for twice.
 
-Events are judged in bulk, as columns. A record that in bulk is not plainly a good one is judged by itself, and only
-that way is a record ever rejected: so whatever the columns pass over costs time, and changes nothing.
+Events are validated in bulk, as columns. A record that the columns do not plainly accept is validated by itself, and
+only that way is a record ever rejected. So a record that the columns pass over costs time, and changes nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,15 @@ from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.page import digests_of, finish
 from funnelwatch.schemas.validation import MAX_ID_LENGTH, Limits, RejectedError, RejectionReason, check, is_countable
 from funnelwatch.stream.aggregate.series_ids import SeriesIds
+from funnelwatch.stream.intake.batches import FAILURE, IMPRESSION, SUCCESS, Events, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.schemas.page import Flags, Ints, Words
     from funnelwatch.stream.aggregate.series_ids import Admit
+    from funnelwatch.stream.intake.batches import RecordBatch, Records
     from funnelwatch.stream.intake.duplicates import SeenIds
 
 NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
@@ -38,176 +40,10 @@ NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_A
 HASHED = frozenset({"event_id", *Series._fields})
 """Fields by which events are told apart, so that their hashes are wanted."""
 
-IMPRESSION, SUCCESS, FAILURE = range(3)
-"""What an event says; the latter two are one more than the schema's indexes of the symbols of ``status``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A message of the events topic, as it came; ``timestamp`` is Kafka's, ms."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Records in order of their offsets, by column."""
-
-    offsets: Ints
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    timestamps: Ints
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Records:
-        """Records that are there one by one."""
-        return cls(
-            np.array([one.offset for one in records], np.int64),
-            [one.key for one in records],
-            [one.value for one in records],
-            np.array([one.timestamp for one in records], np.int64),
-        )
-
-    def __len__(self) -> int:
-        """How many they are."""
-        return len(self.values)
-
-    def __getitem__(self, at: int) -> Record:
-        """One of them."""
-        return Record(int(self.offsets[at]), self.keys[at], self.values[at], int(self.timestamps[at]))
-
-    def without(self, offsets: Iterable[int]) -> Records:
-        """All but those with these offsets."""
-        kept = np.flatnonzero(~np.isin(self.offsets, np.fromiter(offsets, np.int64))).tolist()
-        keys, values = [self.keys[at] for at in kept], [self.values[at] for at in kept]
-        return Records(self.offsets[kept], keys, values, self.timestamps[kept])
-
-    def split(self, offset: int) -> tuple[Records, Records]:
-        """Those before an offset, and the others."""
-        at = int(np.searchsorted(self.offsets, offset))
-        return (
-            Records(self.offsets[:at], self.keys[:at], self.values[:at], self.timestamps[:at]),
-            Records(self.offsets[at:], self.keys[at:], self.values[at:], self.timestamps[at:]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RecordBatch:
-    """Records of one partition in a row: everything the log has in ``[start_offset, next_offset)``.
-
-    The offsets of the records may have gaps (compaction, transaction markers), but the batch has none: it starts
-    where the one before it ended.
-    """
-
-    partition: int
-    start_offset: int
-    next_offset: int
-    records: Records
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record for the dead letters: why, in a word and in a sentence."""
-
-    record: Record
-    reason: str
-    detail: str
-
-    def without_bytes(self) -> Rejected:
-        """What is left to know of it once the dead letters have it: where it was, and why in a word."""
-        return Rejected(replace(self.record, key=None, value=None), self.reason, "")
-
-
-@dataclass(slots=True)
-class Events:
-    """Good events, by column.
-
-    Attributes:
-        offsets: where each is.
-        series: numbers that ``names`` has the series of.
-        verdicts: ``IMPRESSION``, ``SUCCESS`` or ``FAILURE``.
-        ts: when each happened, ms.
-        durations: from the impression, ms; ``NONE`` where that is not known.
-    """
-
-    names: Sequence[Series]
-    offsets: Ints
-    series: Ints
-    verdicts: Ints
-    ts: Ints
-    durations: Ints
-
-    @classmethod
-    def joined(cls, parts: Sequence[Events]) -> Events:
-        """Several, one after the other, that have the same names."""
-        columns = ("offsets", "series", "verdicts", "ts", "durations")
-        return cls(parts[0].names, *(np.concatenate([getattr(one, name) for one in parts]) for name in columns))
-
-    def where(self, kept: Flags) -> Events:
-        """Some of them."""
-        return Events(
-            self.names,
-            self.offsets[kept],
-            self.series[kept],
-            self.verdicts[kept],
-            self.ts[kept],
-            self.durations[kept],
-        )
-
-
-@dataclass(slots=True)
-class ValidatedBatch:
-    """The verdict on every record that one partition has in ``[start_offset, next_offset)``.
-
-    Each is of one of three kinds. The records themselves are not kept.
-
-    Attributes:
-        partition: which.
-        start_offset: the first offset.
-        next_offset: the one after the last.
-        log_time: the latest of Kafka's timestamps, ms; None where there is no record.
-        accepted: what is to be counted.
-        rejected: what is for the dead letters.
-        duplicates: the offsets of what was counted before.
-        oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
-        is_cut: whether the records that follow were cut off: then the two times are those of all of them, and how far
-            this part reaches in time is not known.
-    """
-
-    partition: int
-    start_offset: int
-    next_offset: int
-    log_time: int | None
-    accepted: Events
-    rejected: list[Rejected]
-    duplicates: Ints
-    oldest_log_time: int | None = None
-    is_cut: bool = False
-
-
-def joined(parts: Sequence[ValidatedBatch]) -> ValidatedBatch:
-    """Verdicts of which each begins where the one before it ends, as one; they have the same names of series."""
-    if len(parts) == 1:
-        return parts[0]
-    first, last = parts[0], parts[-1]
-    return ValidatedBatch(
-        first.partition,
-        first.start_offset,
-        last.next_offset,
-        max((one.log_time for one in parts if one.log_time is not None), default=None),
-        Events.joined([one.accepted for one in parts]),
-        [rejected for one in parts for rejected in one.rejected],
-        np.concatenate([one.duplicates for one in parts]),
-        min((one.oldest_log_time for one in parts if one.oldest_log_time is not None), default=None),
-    )
-
 
 @dataclass(frozen=True)
 class EventValidator:
-    """What decides about a record. For one thread.
+    """Decides about records. For one thread.
 
     Attributes:
         decode: bytes to event; raises ``Undecodable`` for bytes that are none, anything else for an outage. Where it is
@@ -242,14 +78,14 @@ class EventValidator:
     def __call__(self, batch: RecordBatch, seen: SeenIds, now_ms: int) -> ValidatedBatch:
         """Decide about every record of a batch; ``seen`` remembers its ids."""
         # Decoded first and remembered after: an outage in the middle (of the schema registry, say) leaves no trace,
-        # so that the batch can be judged again.
+        # so that the batch can be validated again.
         self._series.forget()
         records = batch.records
         draft = _Draft(self._series.names, len(records))
         if self._bulk is not None:
             for columns in self._bulk(records.values):
                 self._add(draft, columns, now_ms)
-        rejected = self._judge_alone(draft, records, now_ms)
+        rejected = self._validate_alone(draft, records, now_ms)
         events = draft.events(records.offsets).where(draft.good)
         times = np.minimum(records.timestamps[draft.good], now_ms)
         new = seen.are_new(draft.digests[draft.good], times)
@@ -275,9 +111,9 @@ class EventValidator:
     def _add(self, draft: _Draft, columns: Columns, now_ms: int) -> None:
         """Take the events of which it is plain that ``check`` lets them pass."""
         numbers = columns.numbers
-        verdicts = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
+        outcomes = np.where(numbers["phase"] == 0, IMPRESSION, numbers["status"] + 1)
         series, ts, durations = self._series.of_columns(columns), numbers["ts"], numbers["duration_ms"]
-        good = (series >= 0) & (verdicts >= 0) & (columns.sizes <= self.max_value_bytes)
+        good = (series >= 0) & (outcomes >= 0) & (columns.sizes <= self.max_value_bytes)
         good &= (ts <= now_ms + self.limits.max_future_ms) & (ts >= self.limits.oldest_ms(now_ms))
         good &= (durations == NONE) | (durations >= 0) & (durations <= self.limits.max_age_ms)
         if self.limits.horizon.from_ms is not None:
@@ -288,11 +124,11 @@ class EventValidator:
             good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)
         digests = finish(columns.sums("event_id"))
         if good.all():
-            draft.fill(columns.rows, digests, series, verdicts, ts, durations)
+            draft.fill(columns.rows, digests, series, outcomes, ts, durations)
         else:
-            draft.fill(columns.rows[good], digests[good], *(one[good] for one in (series, verdicts, ts, durations)))
+            draft.fill(columns.rows[good], digests[good], *(one[good] for one in (series, outcomes, ts, durations)))
 
-    def _judge_alone(self, draft: _Draft, records: Records, now_ms: int) -> list[Rejected]:
+    def _validate_alone(self, draft: _Draft, records: Records, now_ms: int) -> list[Rejected]:
         """Validate what is not validated yet, record by record."""
         rejected: list[Rejected] = []
         rows: list[int] = []
@@ -317,7 +153,7 @@ class EventValidator:
         if rows:
             columns = [
                 [self._series.of(one) for one in counted if isinstance(one, Series)],
-                [_verdict(event) for event in events],
+                [_outcome(event) for event in events],
                 [event["ts"] for event in events],
                 [NONE if event["duration_ms"] is None else event["duration_ms"] for event in events],
             ]
@@ -326,7 +162,7 @@ class EventValidator:
         return rejected
 
 
-def _verdict(event: dict[str, Any]) -> int:
+def _outcome(event: dict[str, Any]) -> int:
     if event["phase"] == "IMPRESSION":
         return IMPRESSION
     return SUCCESS if event["status"] == "SUCCESS" else FAILURE
@@ -339,7 +175,7 @@ class _Draft:
         self._names = names
         self.good: Flags = np.zeros(count, np.bool_)
         self.digests: Words = np.empty(count, np.uint64)
-        self._columns = [np.empty(count, np.int64) for _ in ("series", "verdicts", "ts", "durations")]
+        self._columns = [np.empty(count, np.int64) for _ in ("series", "outcomes", "ts", "durations")]
 
     def fill(self, rows: Ints, digests: Words, *columns: Ints) -> None:
         """Note the events of some records."""
@@ -353,6 +189,6 @@ class _Draft:
         return Events(self._names, offsets, *self._columns)
 
 
-def warm_up(judge: EventValidator, batch: RecordBatch, seen: SeenIds, now_ms: int) -> None:
+def warm_up(validator: EventValidator, batch: RecordBatch, seen: SeenIds, now_ms: int) -> None:
     """Remember the ids of a batch that is counted already; nothing else comes of it."""
-    judge(batch, seen, now_ms)
+    validator(batch, seen, now_ms)

@@ -63,7 +63,7 @@ class Ages(Collector):
         self._successes: dict[str, float] = {}
         self._watermark_ms: int | None = None
         self._closed_through_ms: int | None = None
-        self._unjudged_since_ms: int | None = None
+        self._unevaluated_since_ms: int | None = None
         self._closes = False
         self._busy_s = 0.0
         self._busy_since: float | None = None
@@ -72,7 +72,7 @@ class Ages(Collector):
         self.standstill_s: Callable[[], float] = lambda: NAN
 
     def succeeded(self, what: str) -> None:
-        """Note that a step of the pipeline ("fetch", "flush", "close", "judge") has just done something."""
+        """Note that a step of the pipeline ("fetch", "flush", "close", "evaluate") has just done something."""
         with self._lock:
             self._successes[what] = self._monotonic()
 
@@ -87,10 +87,10 @@ class Ages(Collector):
             self._closes = False
             self._successes.pop("close", None)
 
-    def funnels(self, closed_through_ms: int | None, unjudged_since_ms: int | None) -> None:
-        """Note what the database says of the funnel that is closed least far, and of windows that are not judged."""
+    def funnels(self, closed_through_ms: int | None, unevaluated_since_ms: int | None) -> None:
+        """Note the database's answer on the funnel that is closed least far, and on windows that are not evaluated."""
         with self._lock:
-            self._closed_through_ms, self._unjudged_since_ms = closed_through_ms, unjudged_since_ms
+            self._closed_through_ms, self._unevaluated_since_ms = closed_through_ms, unevaluated_since_ms
 
     def busy(self, begins: bool) -> None:
         """Note that the counting thread begins to count, or has counted."""
@@ -106,7 +106,7 @@ class Ages(Collector):
         """The families, as of now."""
         with self._lock:
             successes, watermark_ms, closes = dict(self._successes), self._watermark_ms, self._closes
-            closed_ms, unjudged_ms = self._closed_through_ms, self._unjudged_since_ms
+            closed_ms, unevaluated_ms = self._closed_through_ms, self._unevaluated_since_ms
             busy_s = self._busy_s + (0.0 if self._busy_since is None else self._monotonic() - self._busy_since)
         now, wall = self._monotonic(), self._wall()
         watermark_s = NAN if watermark_ms is None else watermark_ms / 1000
@@ -114,7 +114,9 @@ class Ages(Collector):
             "funnelwatch_watermark_seconds": watermark_s,
             "funnelwatch_watermark_age_seconds": wall - watermark_s if closes else NAN,
             "funnelwatch_closed_through_age_seconds": NAN if closed_ms is None else wall - closed_ms / 1000,
-            "funnelwatch_unjudged_age_seconds": 0.0 if unjudged_ms is None else max(0.0, wall - unjudged_ms / 1000),
+            "funnelwatch_unevaluated_age_seconds": 0.0
+            if unevaluated_ms is None
+            else max(0.0, wall - unevaluated_ms / 1000),
             "funnelwatch_standstill_seconds": self.standstill_s(),
             **{name: float(self._servers.reachable(server)) for server, name in REACHABLE.items()},
         }
@@ -149,16 +151,17 @@ TEXTS = {
     "funnelwatch_watermark_age_seconds": "Wall clock minus watermark; NaN if another worker closes windows.",
     "funnelwatch_closed_through_age_seconds": "Wall clock minus the end of the newest closed window, of the "
     "funnel that is furthest behind; NaN while no window is closed.",
-    "funnelwatch_unjudged_age_seconds": "How long the oldest published window has waited to be judged; 0 if none does.",
+    "funnelwatch_unevaluated_age_seconds": "How long the oldest published window has waited to be evaluated; 0 if none "
+    "does.",
     "funnelwatch_standstill_seconds": "Longest time for which a partition has had unread records and was not read; NaN "
-    "while Kafka does not tell.",
+    "while Kafka does not answer.",
     "funnelwatch_kafka_reachable": "1 if Kafka answered within 20 s, else 0.",
     "funnelwatch_database_reachable": "1 if the database answered within 20 s, else 0.",
     "funnelwatch_redis_reachable": "1 if Redis answered within 20 s, else 0.",
     "funnelwatch_lag_records": "Records that are not fetched yet, by partition; absent while Kafka is unreachable.",
     "funnelwatch_last_contact_age_seconds": "Time since a server answered last, s; NaN before the first answer.",
     "funnelwatch_last_success_age_seconds": "Time since this worker last fetched records, flushed counts, ran a "
-    "closing round as the one that closes, or judged windows, s; absent before the first time.",
+    "closing round as the one that closes, or evaluated windows, s; absent before the first time.",
 }
 
 ages = Ages(servers)

@@ -1,40 +1,31 @@
-"""The parts of a worker, put together from settings. Each thread has a database connection of its own."""
+"""The components of a worker, wired together from settings. Each has a thread, and database connections of its own."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
-
-from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from funnelwatch.alert_rules.live import LiveRules
-from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
 from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder, Registry
 from funnelwatch.schemas.funnels import load_funnels
-from funnelwatch.schemas.times import iso
-from funnelwatch.schemas.validation import Horizon, Limits
+from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.redis.cache import CountCache
-from funnelwatch.sinks.retry import until_done
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
-from funnelwatch.sinks.timescale.database import Database, is_outage
-from funnelwatch.sinks.timescale.declared import declare
+from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.heartbeats import HeartbeatStore
 from funnelwatch.sinks.timescale.keeping import forget_alerts
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
-from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.pipeline import PipelineStore
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, follow_dropped
-from funnelwatch.sinks.timescale.retention import Retention, archive, countable_from, set_retention
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
+from funnelwatch.sinks.timescale.retention import archive
 from funnelwatch.sinks.timescale.series import SeriesStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
 from funnelwatch.sinks.timescale.silences import SilenceStore
@@ -44,48 +35,41 @@ from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
 from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart
 from funnelwatch.stream.aggregate.metric_aggregator import MetricAggregator
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator
-from funnelwatch.stream.aggregate.remembered import Remembered
 from funnelwatch.stream.closing.closer import Closer
 from funnelwatch.stream.detector.detection import Detection
 from funnelwatch.stream.detector.pipeline_monitor import PipelineMonitor
 from funnelwatch.stream.intake.dead_letters import DeadLetters
 from funnelwatch.stream.intake.fetcher import Fetcher
-from funnelwatch.stream.intake.validating import Validation
+from funnelwatch.stream.intake.validation import Validation
 from funnelwatch.stream.intake.validator import EventValidator
 from funnelwatch.stream.worker.contacts import Contacts
+from funnelwatch.stream.worker.kafka_admin import KafkaAdmin
+from funnelwatch.stream.worker.lifecycle import Component
+from funnelwatch.stream.worker.preparation import Horizons, prepare_servers
+from funnelwatch.stream.worker.status import WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import ExitStack
 
     from funnelwatch.schemas.settings import Settings
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-METADATA_TIMEOUT_S = 10.0
-
-PARTITIONS_KEPT_S = 10.0
-"""A partition that is added to a topic is noticed within this by whoever closes windows, s; by librdkafka in 30 s."""
-
-LOOK_TIMEOUT_S = 3.0
-CLIENTS = {
-    "fetcher": "the events",
-    "judging": "the dead letters",
-    "metric_fetcher": "the counters and timers",
-    "metric_aggregator": "the dead letters of counters and timers",
-    "closer": "the closed windows",
-    "detection": "the alerts",
-}
-"""Each part that has a client of Kafka's, and what it is for."""
-
-CLOSER_IDLE_S = 90.0
-"""The closer asks the database every second, except while it waits for Kafka, 35 s at the most; one that is silent for
-this long is frozen, and loses the closer's lock so that another worker closes, s."""
+IDLE_SESSION_S = 90.0
+"""The database ends a session that holds a lock and is silent for this long: its process is frozen, and another worker
+closes windows, monitors the pipeline or rebuilds the cache. Longer than such a session waits for Kafka, 35 s."""
 
 
 class WorkerComponents:
-    """What a worker is made of.
+    """All components of a worker; ``Lifecycle`` starts those in ``all`` in their order, and stops them in reverse.
 
-    Rules and funnels are read at once, so that a bad file is told before anything starts; servers are waited for.
+    Rules and funnels are read at once, so that a bad file ends the worker before anything starts.
+
+    Attributes:
+        stopping: set when the worker stops; each wait for a server ends then.
+        status: the condition of the worker, for people and probes.
+        all: the components that are started and stopped, in the order of their start.
 
     Raises:
         funnelwatch.alert_rules.loader.RuleFileError: a rule file cannot be used.
@@ -98,203 +82,175 @@ class WorkerComponents:
         self.rules = LiveRules(settings.rules_path)
         self.funnels = load_funnels(settings.funnels_path)
         self.registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
-        self.horizon, self.metrics_horizon = Horizon(), Horizon()
-        self._databases: list[Database] = []
+        self.horizons = Horizons()
+        self.cache_debt = CacheDebt()
+        self.all: list[Component[Any]] = []
+        # The order of these lines is the order of the start. The heartbeat stops last, so that others do not take this
+        # worker for ended while it still counts; consumers start before whatever asks them for their partitions.
+        self.kafka = self._add("kafka", "kafka", self._make_kafka)
+        self.contacts = self._add("contacts", "database", self._make_contacts)
+        self.fetcher = self._add("fetcher", "intake", self._make_fetcher, "the events")
+        self.validator = self._add("validator", "intake", self._make_validator)
+        self.validation = self._add("validation", "intake", self._make_validation, "the dead letters")
+        self.aggregator = self._add("aggregator", "count", self._make_aggregator)
+        self.cache_rebuild = self._add("cache_rebuild", "cache", self._make_cache_rebuild)
+        self.metric_fetcher = self._add(
+            "metric_fetcher", "metrics", self._make_metric_fetcher, "the counters and timers"
+        )
+        self.metric_aggregator = self._add(
+            "metric_aggregator", "metrics", self._make_metric_aggregator, "the dead letters of counters and timers"
+        )
+        self.closer = self._add("closer", "close", self._make_closer, "the closed windows")
+        self.maintenance = self._add("maintenance", "maintenance", self._make_maintenance)
+        self.detection = self._add("detection", "detect", self._make_detection, "the alerts")
+        self.monitor = self._add("monitor", "detect", self._make_monitor)
+        self.status = WorkerStatus(self.rules, self.fetcher, self.metric_fetcher, self.cache_rebuild)
+
+    def _add(self, name: str, thread: str, make: Callable[[ExitStack], T], kafka_client: str = "") -> Component[T]:
+        component = Component(name, thread, make, kafka_client=kafka_client)
+        self.all.append(component)
+        return component
 
     def prepare(self) -> None:
-        """Make topics and tables where they are missing; waits for the servers.
+        """Make topics and tables where they are missing; see ``prepare_servers``."""
+        prepare_servers(self.settings, self.funnels, self.horizons, self.stopping)
 
-        Raises:
-            StoppedError: the worker is stopping.
-            funnelwatch.sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
-        """
-        until_done(
-            lambda: ensure_topics(self.settings),
-            what="Kafka: topics",
-            is_outage=lambda error: isinstance(error, KafkaException | KafkaUnreachable),
-            stopping=self.stopping,
-        )
-        database = self._database("migrations")
-        until_done(
-            lambda: self._prepare_database(database),
-            what="PostgreSQL: migrations",
-            is_outage=lambda error: is_outage(error) or isinstance(error, RefreshBusyError),
-            stopping=self.stopping,
-        )
+    def lag(self) -> dict[int, int]:
+        """Unread records by partition; none while there is no fetcher. From any thread."""
+        fetcher = self.fetcher.if_running
+        return fetcher.lag() if fetcher else {}
 
-    def _prepare_database(self, database: Database) -> None:
-        settings = self.settings
-        migrate(database, settings.window_ms)
-        declare(database, self.funnels)
-        kept = Retention(
-            settings.keep_windows_days, settings.keep_5m_days, settings.keep_1h_days, settings.keep_1d_days
-        )
-        for level in set_retention(database, kept):
-            log.info("retention: %s are kept for another time from now on: %s", level, kept)
-        self._move_horizons(database)
+    def _assigned(self) -> int:
+        fetcher = self.fetcher.if_running
+        return len(fetcher.assigned) if fetcher else 0
 
-    def _move_horizons(self, database: Database) -> None:
-        """Reject from now on what would be added to counts that are dropped."""
-        events_from, metrics_from = countable_from(database, wall_clock_ms())
-        if events_from is not None and self.horizon.from_ms is None:
-            log.info("retention: events before %s are rejected: their counts may be dropped", iso(events_from))
-        self.horizon.from_ms, self.metrics_horizon.from_ms = events_from, metrics_from
-
-    def _database(self, role: str, idle_session_s: float = 0.0) -> Database:
-        database = Database(
-            self.settings.timescale_url, application=f"funnelwatch {role}", idle_session_s=idle_session_s
-        )
-        self._databases.append(database)
+    def _database(self, role: str, resources: ExitStack, idle_session_s: float = 0.0) -> Database:
+        url, application = self.settings.timescale_url, f"funnelwatch {role}"
+        database = Database(url, application=application, idle_session_s=idle_session_s)
+        resources.callback(database.close)
         return database
 
-    @cached_property
-    def admin(self) -> AdminClient:
-        """Kafka's administration."""
-        return AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-admin", "log_level": 0}))
-
-    def topic_id(self, topic: str = "") -> str:
-        """Kafka's id of a topic, by default that of the events, now: it tells it from an earlier one of its name.
-
-        Raises:
-            KafkaException: Kafka cannot be asked.
-        """
-        topic = topic or self.settings.events_topic
-        described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=METADATA_TIMEOUT_S)
-        return str(described[topic].result().topic_id)
-
-    @cached_property
-    def partitions(self) -> Callable[[], int]:
-        """How many partitions the events topic has; several threads ask several times a second."""
-        topic = self.settings.events_topic
-
-        def ask() -> int:
-            return len(self.admin.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic].partitions)
-
-        return Remembered(ask, PARTITIONS_KEPT_S)
-
-    @cached_property
-    def fetcher(self) -> Fetcher:
-        """The intake's consumer."""
-        return Fetcher(self.settings, self.topic_id, CountStore(self._database("intake")), self.stopping)
-
-    @cached_property
-    def judge(self) -> EventValidator:
-        """What decides about an event."""
+    def _cache(self, resources: ExitStack) -> CountCache:
         settings = self.settings
-        store = SeriesStore(self._database("series"), self.funnels, SeriesLimits.of(settings))
+        cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
+        resources.callback(cache.close)
+        return cache
+
+    def _make_kafka(self, _: ExitStack) -> KafkaAdmin:
+        return KafkaAdmin(self.settings)
+
+    def _make_contacts(self, resources: ExitStack) -> Contacts:
+        database = self._database("heartbeat", resources)
+        contacts = Contacts(
+            settings=self.settings,
+            admin=self.kafka.running.client,
+            heartbeats=HeartbeatStore(database),
+            freshness=FreshnessStore(database, self.settings.events_topic),
+            assigned=self._assigned,
+            problem=self.status.problem,
+        )
+        resources.callback(contacts.end)
+        return contacts
+
+    def _make_fetcher(self, resources: ExitStack) -> Fetcher:
+        topic_id = partial(self.kafka.running.topic_id, self.settings.events_topic)
+        store = CountStore(self._database("intake", resources))
+        fetcher = Fetcher(self.settings, topic_id, store, self.stopping)
+        resources.callback(fetcher.close)
+        return fetcher
+
+    def _make_validator(self, resources: ExitStack) -> EventValidator:
+        settings = self.settings
+        store = SeriesStore(self._database("series", resources), self.funnels, SeriesLimits.of(settings))
         return EventValidator(
             decode=Decoder("FunnelEvent", self.registry),
             funnels=self.funnels,
-            limits=self._limits(self.horizon),
+            limits=Limits.of(settings, self.horizons.events),
             max_value_bytes=settings.max_value_bytes,
             admit=partial(admitted_apart, store.admit),
         )
 
-    def _limits(self, horizon: Horizon) -> Limits:
-        return Limits.of(self.settings, horizon)
-
-    @cached_property
-    def judging(self) -> Validation:
-        """What judges the intake's fetches."""
+    def _make_validation(self, _: ExitStack) -> Validation:
         return Validation(
-            judge=self.judge,
+            validator=self.validator.running,
             dead_letters=DeadLetters(self.settings),
             stopping=self.stopping,
-            keep_alive=self.fetcher.keep_alive,
+            keep_alive=self.fetcher.running.keep_alive,
         )
 
-    @cached_property
-    def aggregator(self) -> Aggregator:
-        """What counts the judged fetches."""
-        settings = self.settings
+    def _make_aggregator(self, resources: ExitStack) -> Aggregator:
+        settings, fetcher = self.settings, self.fetcher.running
         return Aggregator(
             settings=settings,
-            store=CountStore(self._database("aggregate"), settings.duplicate_horizon_s),
-            cache=self._cache(),
+            store=CountStore(self._database("aggregate", resources), settings.duplicate_horizon_s),
+            cache=self._cache(resources),
             debt=self.cache_debt,
-            rewind=self.fetcher.rewind,
-            commit=self.fetcher.commit,
+            rewind=fetcher.rewind,
+            commit=fetcher.commit,
             stopping=self.stopping,
             isolation=Isolation(settings, partial(DeadLetters, settings), Decoder("FunnelEvent", self.registry)),
         )
 
-    def _cache(self) -> CountCache:
-        settings = self.settings
-        return CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
-
-    @cached_property
-    def cache_debt(self) -> CacheDebt:
-        """What the cache in Redis lacks."""
-        return CacheDebt()
-
-    @cached_property
-    def cache_rebuild(self) -> CacheRebuild:
-        """What makes the cache in Redis complete."""
+    def _make_cache_rebuild(self, resources: ExitStack) -> CacheRebuild:
         return CacheRebuild(
             settings=self.settings,
-            source=CacheSource(self._database("cache", CLOSER_IDLE_S)),
-            cache=self._cache(),
+            # Closing the connection lets its lock go, so that another worker goes on with the copy.
+            source=CacheSource(self._database("cache", resources, IDLE_SESSION_S)),
+            cache=self._cache(resources),
             debt=self.cache_debt,
-            assigned=self.fetcher.assignments,
+            assigned=self.fetcher.running.assignments,
         )
 
-    @cached_property
-    def metric_fetcher(self) -> Fetcher:
-        """The consumer of counters and timers."""
-        store = CountStore(self._database("metrics intake"))
-        topic_id = partial(self.topic_id, self.settings.metrics_topic)
-        return Fetcher(self.settings, topic_id, store, self.stopping, "metrics")
+    def _make_metric_fetcher(self, resources: ExitStack) -> Fetcher:
+        topic_id = partial(self.kafka.running.topic_id, self.settings.metrics_topic)
+        store = CountStore(self._database("metrics intake", resources))
+        fetcher = Fetcher(self.settings, topic_id, store, self.stopping, "metrics")
+        resources.callback(fetcher.close)
+        return fetcher
 
-    @cached_property
-    def metric_aggregator(self) -> MetricAggregator:
-        """What counts the metrics topic."""
+    def _make_metric_aggregator(self, resources: ExitStack) -> MetricAggregator:
         settings = self.settings
         return MetricAggregator(
             settings=settings,
-            fetcher=self.metric_fetcher,
-            judge=MetricValidator(
+            fetcher=self.metric_fetcher.running,
+            validator=MetricValidator(
                 decode=Decoder("Metric", self.registry),
-                limits=self._limits(self.metrics_horizon),
+                limits=Limits.of(settings, self.horizons.metrics),
                 max_value_bytes=settings.max_value_bytes,
             ),
-            store=MetricStore(self._database("metrics"), settings.duplicate_horizon_s),
+            store=MetricStore(self._database("metrics", resources), settings.duplicate_horizon_s),
             dead_letters=DeadLetters(settings, settings.metrics_topic),
             stopping=self.stopping,
         )
 
-    @cached_property
-    def closer(self) -> Closer:
-        """What closes windows."""
+    def _make_closer(self, resources: ExitStack) -> Closer:
         return Closer(
             settings=self.settings,
-            store=ClosingStore(self._database("closer", CLOSER_IDLE_S)),
-            partitions=self.partitions,
+            store=ClosingStore(self._database("closer", resources, IDLE_SESSION_S)),
+            partitions=self.kafka.running.partitions,
             registry=self.registry,
             stopping=self.stopping,
             declared=self.funnels,
         )
 
-    @cached_property
-    def maintenance(self) -> Callable[[], None]:
+    def _make_maintenance(self, resources: ExitStack) -> Callable[[], None]:
         """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago.
 
         Keeps refreshes within what is not dropped.
         """
-        database = self._database("maintenance")
+        database = self._database("maintenance", resources)
 
         def once() -> None:
             follow_dropped(database)
-            self._move_horizons(database)
+            self.horizons.move(database)
             archive(database, wall_clock_ms())
             materialize(database, wall_clock_ms(), go_on=lambda: not self.stopping.is_set())
             forget_alerts(database, wall_clock_ms(), self.settings.keep_alerts_days, self.settings.max_age_days)
 
         return once
 
-    @cached_property
-    def detection(self) -> Detection:
-        """What judges closed windows."""
-        database = self._database("detect")
+    def _make_detection(self, resources: ExitStack) -> Detection:
+        database = self._database("detect", resources)
         return Detection(
             settings=self.settings,
             rules=self.rules,
@@ -305,10 +261,9 @@ class WorkerComponents:
             declared=self.funnels,
         )
 
-    @cached_property
-    def monitor(self) -> PipelineMonitor:
-        """What watches the pipeline as a whole."""
-        database = self._database("pipeline monitor", CLOSER_IDLE_S)
+    def _make_monitor(self, resources: ExitStack) -> PipelineMonitor:
+        database = self._database("pipeline monitor", resources, IDLE_SESSION_S)
+        detection = self.detection.running
         return PipelineMonitor(
             settings=self.settings,
             rules=self.rules,
@@ -316,45 +271,7 @@ class WorkerComponents:
             metrics=MetricStore(database),
             alerts=AlertStore(database),
             silences=SilenceStore(database),
-            partitions=self.partitions,
-            publish=self.detection.publish,
-            send=self.detection.send,
+            partitions=self.kafka.running.partitions,
+            publish=detection.publisher.publish,
+            send=detection.publisher.send,
         )
-
-    @cached_property
-    def contacts(self) -> Contacts:
-        """Regular contact with the servers, and this worker's heartbeat."""
-        database = self._database("heartbeat")
-        return Contacts(
-            settings=self.settings,
-            admin=lambda: self.admin,
-            heartbeats=HeartbeatStore(database),
-            freshness=FreshnessStore(database, self.settings.events_topic),
-            assigned=lambda: len(self.fetcher.assigned) if "fetcher" in vars(self) else 0,
-        )
-
-    def silent_clients(self) -> list[str]:
-        """What those clients of Kafka are for that get no answer now, of those that there are. From any thread."""
-        silent = []
-        for part, what in CLIENTS.items():
-            if part in vars(self):
-                try:
-                    vars(self)[part].ask_kafka(LOOK_TIMEOUT_S)
-                except KafkaException:
-                    silent.append(what)
-                except RuntimeError:  # it is closed: the worker is stopping
-                    continue
-        return silent
-
-    def kafka_answers(self) -> bool:
-        """Whether a client that is made for the question gets an answer."""
-        client = AdminClient(self.settings.kafka(**{"client.id": "funnelwatch-look", "log_level": 0}))
-        try:
-            return bool(client.list_topics(self.settings.events_topic, timeout=LOOK_TIMEOUT_S).brokers)
-        except KafkaException:
-            return False
-
-    def close(self) -> None:
-        """Let the database connections go."""
-        for database in self._databases:
-            database.close()

@@ -1,6 +1,6 @@
 """A worker's regular contact with its servers, and its heartbeat in the database.
 
-Each server is asked on a thread of its own, so that one that hangs does not make the others look away.
+Each server is asked on a thread of its own, so that one that hangs does not hide the others.
 """
 
 from __future__ import annotations
@@ -36,30 +36,31 @@ class Contacts:
 
     Args:
         settings: topic and Redis.
-        admin: gives a client of Kafka.
+        admin: a client of Kafka.
         heartbeats: where this worker's heartbeat goes.
-        freshness: how far windows are closed and judged.
-        assigned: how many partitions of the events topic this worker has.
+        freshness: how far windows are closed and evaluated.
+        assigned: gives the number of partitions of the events topic that this worker has.
+        problem: gives what is wrong with this worker, in a sentence; None if nothing is.
     """
 
     def __init__(
         self,
         *,
         settings: Settings,
-        admin: Callable[[], AdminClient],
+        admin: AdminClient,
         heartbeats: HeartbeatStore,
         freshness: FreshnessStore,
         assigned: Callable[[], int],
+        problem: Callable[[], str | None],
     ) -> None:
         self._settings = settings
         self._admin = admin
         self._heartbeats = heartbeats
         self._freshness = freshness
         self._assigned = assigned
+        self._problem = problem
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._redis: redis.Redis | None = None
-        self.sentence: Callable[[], str | None] = lambda: None
-        """Says what is wrong with this worker; None if nothing is."""
 
     def ask_kafka(self) -> None:
         """Note it if Kafka answers.
@@ -67,7 +68,7 @@ class Contacts:
         Raises:
             KafkaException: it does not.
         """
-        self._admin().list_topics(self._settings.events_topic, timeout=TIMEOUT_S)
+        self._admin.list_topics(self._settings.events_topic, timeout=TIMEOUT_S)
         servers.answered(KAFKA)
 
     def ask_database(self) -> None:
@@ -82,13 +83,13 @@ class Contacts:
             socket.gethostname(),
             os.getpid(),
             assigned=self._assigned(),
-            fault=self.sentence(),
+            fault=self._problem(),
         )
         servers.answered(DATABASE)
         funnels = self._freshness.funnels()
         closed = [one.closed_through_ms for one in funnels if one.closed_through_ms is not None]
-        unjudged = [one.unjudged_since_ms for one in funnels if one.unjudged_since_ms is not None]
-        ages.funnels(min(closed, default=None), min(unjudged, default=None))
+        unevaluated = [one.unevaluated_since_ms for one in funnels if one.unevaluated_since_ms is not None]
+        ages.funnels(min(closed, default=None), min(unevaluated, default=None))
 
     def ask_redis(self) -> None:
         """Note it if Redis answers.

@@ -19,7 +19,7 @@ Name = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Stand:
+class _Position:
     position: int
     since: float
 
@@ -28,52 +28,54 @@ class Standstill:
     """How long partitions have had something unread without being read on.
 
     Args:
-        after_s: from then on it is a fault, s.
+        after_s: from then on it is a problem, s.
     """
 
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
-        self._stands: dict[Name, _Stand] = {}
+        self._positions: dict[Name, _Position] = {}
         self._now = 0.0
         self._known = False
 
-    def look(self, now: float, places: Mapping[Name, tuple[int, int]]) -> None:
-        """Take note of where this worker's partitions are.
+    def update(self, now: float, places: Mapping[Name, tuple[int, int]]) -> None:
+        """Note where this worker's partitions are.
 
         Args:
             now: monotonic time, s.
             places: position (the next offset to be read) and end of the log, of every partition that the worker has.
-                One that is not named is forgotten: it was given away, or nobody could say.
+                One that is missing is forgotten: it was given away, or its end is not known.
         """
         self._now, self._known = now, True
-        stands: dict[Name, _Stand] = {}
+        positions: dict[Name, _Position] = {}
         for name, (position, end) in places.items():
             if position >= end:
                 continue
-            before = self._stands.get(name)
-            stands[name] = before if before and before.position == position else _Stand(position, now)
-        self._stands = stands
+            before = self._positions.get(name)
+            positions[name] = before if before and before.position == position else _Position(position, now)
+        self._positions = positions
 
     def unknown(self) -> None:
-        """Nobody could say where the logs end, a broker is away: whatever stands still has a reason."""
-        self._stands = {}
+        """Note that the ends of the logs are not known: a broker is away, and a standstill has a reason."""
+        self._positions = {}
         self._known = False
 
     def longest_at(self, now: float) -> float:
-        """The longest standstill by the last look, at this monotonic time, s; NaN where nobody could say."""
+        """The longest standstill by the last update, at this monotonic time, s; NaN where it is not known."""
         if not self._known:
             return math.nan
-        return max((now - stand.since for stand in self._stands.values()), default=0.0)
+        return max((now - one.since for one in self._positions.values()), default=0.0)
 
     @property
     def longest_s(self) -> float:
-        """The longest standstill at the last look, s."""
-        return max((self._now - stand.since for stand in self._stands.values()), default=0.0)
+        """The longest standstill at the last update, s."""
+        return max((self._now - one.since for one in self._positions.values()), default=0.0)
 
-    def fault(self) -> str | None:
-        """What stands still for too long, in a sentence; None if nothing does."""
+    def problem(self) -> str | None:
+        """A partition that stands still for too long, in a sentence; None if none does."""
         late = {
-            name: self._now - one.since for name, one in self._stands.items() if self._now - one.since > self._after_s
+            name: self._now - one.since
+            for name, one in self._positions.items()
+            if self._now - one.since > self._after_s
         }
         if not late:
             return None
@@ -96,7 +98,7 @@ class DeadClient:
         self._after_s = after_s
         self._silent_since: dict[str, float] = {}
 
-    def look(self, now: float, silent: Iterable[str], kafka_answers: Callable[[], bool]) -> str | None:
+    def check(self, now: float, silent: Iterable[str], kafka_answers: Callable[[], bool]) -> str | None:
         """What is dead, in a sentence; None if nothing is.
 
         Args:
@@ -113,10 +115,10 @@ class DeadClient:
 
 
 class Health:
-    """What a worker's pages say, and when it must end so that its supervisor starts another.
+    """Whether a worker works, and when it must end so that its supervisor starts another.
 
     Args:
-        after_s: something to do and nothing done for this long is a fault, s.
+        after_s: something to do and nothing done for this long is a problem, s.
         exit_after_s: a standstill for which no server is to blame ends the worker after this long, s.
         ready_after_s: partitions that have not changed for this long are settled, s.
         monotonic: the clock, s.
@@ -138,23 +140,23 @@ class Health:
         self.standstill = Standstill(after_s)
 
     def begin(self, what: str) -> None:
-        """Something is being done: "counting", "judging". It may have to wait for a server."""
+        """Note that work begins: "counting", "validation". It may have to wait for a server."""
         self._busy[what] = self._monotonic()
 
     def end(self, what: str) -> None:
-        """It is done."""
+        """Note that it is done."""
         self._busy.pop(what, None)
 
     def fetching(self) -> None:
         """The intake is about to ask Kafka."""
         self._fetched = self._monotonic()
 
-    def fault(self, stopped: Iterable[str], *, away: bool = False) -> str | None:
+    def problem(self, stopped: Iterable[str], *, away: bool = False) -> str | None:
         """What is wrong, in a sentence; None if nothing is.
 
         Args:
             stopped: of each partition that cannot go on without a person, why.
-            away: whether a server is unreachable: then waiting is no fault of this worker, and a restart cannot help.
+            away: whether a server is unreachable: then a restart cannot help.
         """
         now = self._monotonic()
         for what, since in list(self._busy.items()):
@@ -164,22 +166,22 @@ class Health:
             return (
                 f"the intake has not come back from Kafka or from starting a partition for {now - self._fetched:.0f} s"
             )
-        return self.standstill.fault() or "; ".join(stopped) or None
+        return self.standstill.problem() or "; ".join(stopped) or None
 
     def must_exit(self) -> str | None:
         """Why the worker must end: it reads nothing, and waits for nothing either; None if it need not."""
         waits = any(self._monotonic() - since > 1 for since in self._busy.values())
-        return self.standstill.fault() if not waits and self.standstill.longest_s > self._exit_after_s else None
+        return self.standstill.problem() if not waits and self.standstill.longest_s > self._exit_after_s else None
 
     def unready(self, changed_s: float | None, stopped: Iterable[str]) -> str | None:
         """Why the worker does not do its part yet; None if it does.
 
         Args:
             changed_s: monotonic time at which its partitions changed last; None before the first time.
-            stopped: see ``fault``.
+            stopped: see ``problem``.
         """
         if changed_s is None:
             return "it has not joined its group yet"
         if self._monotonic() - changed_s < self._ready_after_s:
             return "its partitions have just changed"
-        return self.fault(stopped)
+        return self.problem(stopped)

@@ -49,8 +49,8 @@ EVENT_TO_REDIS = Histogram(
     buckets=DELAYS_S,
     registry=REGISTRY,
 )
-JUDGING_SECONDS = Histogram(
-    "funnelwatch_judging_seconds", "Time to evaluate closed windows and publish what follows.", registry=REGISTRY
+EVALUATION_SECONDS = Histogram(
+    "funnelwatch_evaluation_seconds", "Time to evaluate closed windows and publish what follows.", registry=REGISTRY
 )
 OUTBOX = Gauge(
     "funnelwatch_outbox_messages", "Alert messages of a funnel that Kafka has not acknowledged.", ["funnel"],
@@ -94,8 +94,11 @@ WINDOWS = Counter("funnelwatch_windows_closed_total", "Closed windows published,
 REVISIONS = Counter(
     "funnelwatch_windows_revised_total", "Closed windows published again, by funnel.", ["funnel"], registry=REGISTRY
 )
-JUDGED = Counter(
-    "funnelwatch_windows_judged_total", "Closed windows that the detector has judged.", ["funnel"], registry=REGISTRY
+EVALUATED = Counter(
+    "funnelwatch_windows_evaluated_total",
+    "Closed windows that the detector has evaluated.",
+    ["funnel"],
+    registry=REGISTRY,
 )
 ALERTS = Counter(
     "funnelwatch_alerts_total", "Alerts published, by state and reason.", ["state", "reason"], registry=REGISTRY

@@ -115,7 +115,7 @@ class GuardedConnection(asyncio.Protocol):
         return None if self._answering() else self._idle_since
 
     def turn_away(self) -> None:
-        """Tell the client to come again, and hang up."""
+        """Answer that the client must retry, and hang up."""
         self._hang_up(COME_AGAIN)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

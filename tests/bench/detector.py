@@ -85,8 +85,8 @@ def measure(columns: int, days: int = 21, windows: int = 20, seed: int = 1) -> C
     _learn(detector, series, pool, (at + (windows + 1) * MINUTE, again), rng)
     judge(again)  # the rates of the hour before it are made anew for it
     estimating = [judge(again + number * MINUTE) for number in range(1, windows + 1)]
-    shown = detector.counts.stretch("impressions", np.array([0]), np.array([detector.counts.rows]))
-    made = detector.counts.stretch("window", np.array([0]), np.array([detector.counts.rows]))
+    shown = detector.counts.sums("impressions", np.array([0]), np.array([detector.counts.rows]))
+    made = detector.counts.sums("window", np.array([0]), np.array([detector.counts.rows]))
     used = sum(counts.cum[:, : counts.rows].nbytes for counts in (detector.counts, detector.drill))
     return Cost(
         columns, windows, learned - began, first, float(np.mean(usual)), float(np.mean(estimating)),

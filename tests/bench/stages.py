@@ -28,7 +28,7 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import HASHED
+from funnelwatch.stream.intake.validator import HASHED, EventValidator
 from funnelwatch.stream.worker.components import WorkerComponents
 from tests.bench.contenders.work import TUNED
 from tests.bench.report import circumstances, write
@@ -46,9 +46,9 @@ STAGES = {
     "consume": ("intake", "`Consumer.consume`: a Python object for each message"),
     "take apart": ("intake", "offset, key, value and timestamp of each message into columns"),
     "decode": ("intake", "bytes into columns, hashes of strings, UTF-8"),
-    "check": ("intake", "limits, series, verdicts"),
+    "check": ("intake", "limits, series, outcomes"),
     "duplicates": ("intake", "event ids looked up and remembered"),
-    "tally": ("counting", "events added up to rows"),
+    "aggregate": ("counting", "events added up to rows"),
     "flush": ("counting", "rows to PostgreSQL and back: our side of it"),
     "copy": ("counting", "totals to Redis: our side of it"),
 }
@@ -99,40 +99,42 @@ def consume(settings: Settings, events: int, clocks: Clocks) -> None:
 
 def count(settings: Settings, events: int, clocks: Clocks) -> int:
     """Count the topic; how many flushes it took."""
-    parts, database = WorkerComponents(settings), Database(settings.timescale_url)
-    parts.prepare()
+    components, database = WorkerComponents(settings), Database(settings.timescale_url)
+    components.prepare()
+    components.kafka.start()
+    fetcher, validator = components.fetcher.start(), components.validator.start()
     store, cache = (
         CountStore(database, settings.duplicate_horizon_s),
         CountCache(settings.redis_url, "stages", 86_400.0),
     )
     cache.rebuild([], wall_clock_ms())
-    decode = BulkDecoder(Decoder("FunnelEvent", parts.registry), HASHED)
+    decode = BulkDecoder(Decoder("FunnelEvent", components.registry), HASHED)
     counted = flushes = 0
     try:
         while counted < events:
             with clocks.of("fetch"):
-                fetch = parts.fetcher.fetch()
+                fetch = fetcher.fetch()
             if fetch.batches:
-                counted += _count(settings, fetch, (parts, decode, store, cache), clocks)
+                counted += _count(settings, fetch, (validator, decode, store, cache), clocks)
                 flushes += 1
     finally:
-        parts.fetcher.close()
+        components.validator.stop()
+        components.fetcher.stop()
         cache.close()
         database.close()
-        parts.close()
     spent = clocks.spent
     spent["take apart"] = spent.pop("fetch") - spent["consume"]
-    spent["check"] = spent.pop("judge") - spent["decode"] - spent["duplicates"]
+    spent["check"] = spent.pop("validate") - spent["decode"] - spent["duplicates"]
     return flushes
 
 
 def _count(
     settings: Settings,
     fetch: PolledBatch,
-    tools: tuple[WorkerComponents, BulkDecoder, CountStore, CountCache],
+    tools: tuple[EventValidator, BulkDecoder, CountStore, CountCache],
     clocks: Clocks,
 ) -> int:
-    parts, decode, store, cache = tools
+    validator, decode, store, cache = tools
     now_ms, batches = wall_clock_ms(), []
     for assigned, batch in fetch.batches:
         if not isinstance(assigned.seen, Timed):
@@ -141,10 +143,10 @@ def _count(
         with clocks.of("decode"):
             for _ in decode(batch.records.values):
                 pass
-        with clocks.of("judge"):
-            verdict = parts.judge(batch, assigned.seen, now_ms)
-        with clocks.of("tally"):
-            batches.append(aggregate(verdict, settings.window_ms, 0, now_ms))
+        with clocks.of("validate"):
+            validated = validator(batch, assigned.seen, now_ms)
+        with clocks.of("aggregate"):
+            batches.append(aggregate(validated, settings.window_ms, 0, now_ms))
     with clocks.of("flush"):
         flushed = store.flush(settings.events_topic, fetch.batches[0][0].topic_id, batches)
     with clocks.of("copy"):

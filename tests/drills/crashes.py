@@ -17,11 +17,11 @@ ROLLING_SHARE_S = 600.0
 """During a rolling restart records come at the rate at which all would take this long, s."""
 
 POINT_LIMIT_S = 6.0
-"""A fault point that nobody comes to for this long (nothing to revise, no alert) is tried again later, s."""
+"""A failpoint that nobody comes to for this long (nothing to revise, no alert) is tried again later, s."""
 
 
 def kill(run: Run) -> None:
-    """Kill -9: at each fault point once, the others at random times."""
+    """Kill -9: at each failpoint once, the others at random times."""
     points = list(POINTS)
     run.chance.shuffle(points)
     for number in run.each_fault():
@@ -92,7 +92,7 @@ def zombie(run: Run) -> None:
     points = [point for point in POINTS if point not in ("assigned", "offsets_committed")]
     run.chance.shuffle(points)
     # With the transaction open, and in the middle of judging: these must be among the few of a short run.
-    points.sort(key=lambda point: point not in ("uncommitted", "windows_judged"))
+    points.sort(key=lambda point: point not in ("uncommitted", "windows_evaluated"))
     for number in run.each_fault():
         point = points[number % len(points)] if number % 4 != 3 else ""
         worker = _frozen_at(run, point) if point else None

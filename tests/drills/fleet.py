@@ -142,7 +142,7 @@ class Fleet:
         self.longest_leave_s = max(self.longest_leave_s, time.monotonic() - asked_at)
 
     def arm(self, action: str, point: str) -> None:
-        """Let the next worker that comes to a fault point die (``kill``) or freeze (``stop``) there."""
+        """Let the next worker that comes to a failpoint die (``kill``) or freeze (``stop``) there."""
         assert point in failpoints.POINTS, point
         (self.folder / f"{action}.{point}").touch()
 
@@ -155,7 +155,7 @@ class Fleet:
         return True
 
     def taken(self, action: str, point: str) -> Worker | None:
-        """The worker that has come to an armed fault point; its fault is then used up."""
+        """The worker that has come to an armed failpoint; its fault is then used up."""
         for done in list(self.folder.glob(f"done.{action}.{point}.*")):
             pid = int(done.name.rpartition(".")[2])
             done.unlink()

@@ -72,9 +72,9 @@ def test_a_drill_notices_one_event_too_many_and_one_too_few(servers: Servers) ->
     assert sum(note.startswith("durations of") for note in result["notes"]) == 1, json.dumps(result)
 
 
-def test_every_fault_point_is_somewhere_in_the_code() -> None:
+def test_every_failpoint_is_somewhere_in_the_code() -> None:
     """No drill arms a point that no worker can come to, and no point is unknown to the drills."""
     code = "".join(path.read_text() for room in ("stream", "sinks") for path in (ROOT / room).rglob("*.py"))
     for name in failpoints.POINTS:
-        assert code.count(f'point("{name}")') == 1, name
-    assert code.count('point("') == len(failpoints.POINTS)
+        assert code.count(f'failpoint("{name}")') == 1, name
+    assert code.count('failpoint("') == len(failpoints.POINTS)

@@ -19,8 +19,8 @@ from funnelwatch.schemas.codec import SINGLE_OBJECT
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.stream.intake.batches import Record, Rejected
 from funnelwatch.stream.intake.dead_letters import DeadLetters
-from funnelwatch.stream.intake.validator import Record, Rejected
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
     ENCODE,
@@ -210,8 +210,8 @@ def test_garbage_among_the_closed_windows_does_not_stop_detection(quick: Setting
     assert producer.flush(60) == 0
     with worker(quick) as one:
         produce(quick, [event(ts=now_ms() - 5_000), event()])
-        wait_until(lambda: "funnelwatch_windows_judged_total" in one.get("/metrics")[1], "windows are judged", 120)
-        judged = 'funnelwatch_windows_judged_total{funnel="sign_up"}'
+        wait_until(lambda: "funnelwatch_windows_evaluated_total" in one.get("/metrics")[1], "windows are judged", 120)
+        judged = 'funnelwatch_windows_evaluated_total{funnel="sign_up"}'
         wait_until(lambda: judged in one.get("/metrics")[1] or not one.running, "windows of ours are judged")
         assert one.running, one.text()
         assert one.text().count("passed over") == len(foreign)

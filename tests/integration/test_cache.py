@@ -23,10 +23,11 @@ from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.cache_rebuild import RECHECK_S, CacheRebuild
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
-from funnelwatch.stream.intake.validating import Validation
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validation import Validation
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
 from tests.traffic import event, now_ms
@@ -136,8 +137,10 @@ class Counting:
         store.start(settings.events_topic, "id", {0: 0})
         self.assigned = PartitionAssignment(0, "id", 0, 0, SeenIds(600_000))
         stopping = threading.Event()
-        self.judging = Validation(
-            judge=EventValidator(lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6),
+        self.validation = Validation(
+            validator=EventValidator(
+                lambda value: dict(self.sent[int(value or b"")]), {}, Limits(300_000, 10**11), 10**6
+            ),
             dead_letters=None,  # type: ignore[arg-type]
             stopping=stopping,
             keep_alive=lambda: None,
@@ -164,14 +167,14 @@ class Counting:
 
     def count(self, *fetches: PolledBatch) -> None:
         """Validate batches, count them together, and copy what Redis lacks if it answers."""
-        self.aggregator([self.judging(fetch) for fetch in fetches])
+        self.aggregator([self.validation(fetch) for fetch in fetches])
         self.copy()
 
     def copy(self) -> None:
         """Step until nothing is left, or Redis does not answer."""
         for _ in range(2_000):
             pause = self.rebuild.step()
-            if self.rebuild.fault or (self.debt.settled and self.debt.connected and pause > RECHECK_S):
+            if self.rebuild.error or (self.debt.settled and self.debt.connected and pause > RECHECK_S):
                 return
             time.sleep(min(pause, 0.01))
         raise AssertionError("the copy does not come to an end")

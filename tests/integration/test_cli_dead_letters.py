@@ -20,9 +20,9 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.replays import ReplayStore
+from funnelwatch.stream.intake.batches import Record, Rejected
 from funnelwatch.stream.intake.dead_letter_log import Place
 from funnelwatch.stream.intake.dead_letters import DeadLetters
-from funnelwatch.stream.intake.validator import Record, Rejected
 from tests.command import run, succeed, succeed_json
 from tests.integration.topic import read_messages
 from tests.stack import wait_until

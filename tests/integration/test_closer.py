@@ -12,11 +12,12 @@ from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.closing import closer as closer_module
-from funnelwatch.stream.closing import window_parts
+from funnelwatch.stream.closing import windows as window_records
 from funnelwatch.stream.closing.closer import Closer
-from funnelwatch.stream.closing.window_parts import Assembler
+from funnelwatch.stream.closing.windows import Assembler
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import closed_windows, event, prepared
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def test_a_large_window_comes_in_parts_and_many_windows_in_pieces(
 ) -> None:
     """Small limits on parts and memory change nothing of what a reader puts together."""
     monkeypatch.setattr(closer_module, "TALLIES_AT_ONCE", 50)
-    monkeypatch.setattr(closer_module, "parts_of", lambda window: window_parts.parts_of(window, 7))
+    monkeypatch.setattr(closer_module, "parts_of", lambda window: window_records.parts_of(window, 7))
     for number in range(20):
         closing.count(T0, T0 + 3 * MINUTE, os=f"os{number:02}")
     closing.closer.round()

@@ -14,7 +14,7 @@ from funnelwatch.schemas.registry import Registry
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.stream.closing.window_parts import parts_of
+from funnelwatch.stream.closing.windows import parts_of
 from tests.fake_registry import fake_registry
 from tests.stack import wait_until
 from tests.traffic import everything, now_ms, prepared

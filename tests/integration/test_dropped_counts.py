@@ -289,16 +289,18 @@ def test_a_worker_rejects_what_another_one_has_dropped(settings: Settings) -> No
         migrate(database, settings.window_ms)
         set_retention(database, Retention(30, 60, 100, 200))
         archive(database, NOW)
-        parts = WorkerComponents(settings)
+        components = WorkerComponents(settings)
         try:
-            parts.prepare()
+            components.prepare()
             assert [kept.days for kept in read_kept(database).values()] == [0, 0, 0, 0]
-            limits = parts.judge.limits
+            limits = components.validator.start().limits
+            maintain = components.maintenance.start()
             assert limits.dropped_ms == TODAY - 198 * DAY_MS
-            assert parts.metrics_horizon.from_ms == TODAY - 28 * DAY_MS
+            assert components.horizons.metrics.from_ms == TODAY - 28 * DAY_MS
             set_retention(database, Retention(30, 60, 90, 100))
             archive(database, NOW)
-            parts.maintenance()
+            maintain()
             assert limits.dropped_ms == pytest.approx(NOW - 97 * DAY_MS, abs=DAY_MS)
         finally:
-            parts.close()
+            components.maintenance.stop()
+            components.validator.stop()

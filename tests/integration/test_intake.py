@@ -115,13 +115,13 @@ def test_what_was_on_its_way_when_a_partition_was_set_back_is_not_taken_twice(ta
     assert assigned.at_end
     take(message(0), message(1), message(2))
     assert not assigned.at_end
-    (batch,) = [batch for _, batch in fetcher._fetched(is_full=False).batches]
+    (batch,) = [batch for _, batch in fetcher._polled(is_full=False).batches]
     assert (batch.start_offset, batch.next_offset) == (0, 3)
     assert [record.offset for record in batch.records] == [0, 1, 2]
     take(message(3))
     fetcher._on_revoke(fetcher._consumer, [TopicPartition(taking.settings.events_topic, 0)])
     take(message(4), message(None))
-    assert fetcher._fetched(is_full=False).batches == []
+    assert fetcher._polled(is_full=False).batches == []
 
 
 def test_a_hold_loses_nothing_and_repeats_nothing(taking: Taking) -> None:

@@ -20,8 +20,9 @@ from funnelwatch.sinks.timescale.silences import SilenceStore
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.closing.closer import Closer
 from funnelwatch.stream.detector.detection import Detection
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import STEPS, event
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.counts import ClosedWindow
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.stream.detector.detector import Detector
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
@@ -81,7 +81,7 @@ class Pipeline:
         self.made.clear()
         begin = self.detection._begin
 
-        def noted(funnel: str, first_window: int) -> Detector:
+        def noted(funnel: str, first_window: int) -> Any:
             self.made.append(funnel)
             return begin(funnel, first_window)
 
@@ -92,15 +92,17 @@ class Pipeline:
 
     def count(self, events: list[dict[str, Any]]) -> None:
         """Validate and flush."""
-        judge = EventValidator(lambda value: events[int(value or b"")], DECLARED, Limits(0, 10**13), 100, self.admit)
+        validator = EventValidator(
+            lambda value: events[int(value or b"")], DECLARED, Limits(0, 10**13), 100, self.admit
+        )
         end = self.offset + len(events)
         records = [Record(self.offset + at, b"k", str(at).encode(), self.now) for at in range(len(events))]
-        judged = judge(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
-        self.rejected += len(judged.rejected)
-        self.store.flush(self.settings.events_topic, "id", [aggregate(judged, MINUTE, 0, self.now)])
+        validated = validator(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
+        self.rejected += len(validated.rejected)
+        self.store.flush(self.settings.events_topic, "id", [aggregate(validated, MINUTE, 0, self.now)])
         self.offset = end
 
-    def close_and_judge(self) -> list[ClosedWindow]:
+    def close_and_evaluate(self) -> list[ClosedWindow]:
         """One round of the closer, and of the detection with all that it closed."""
         self.closed = []
         self.closer.round()
@@ -136,7 +138,7 @@ def test_a_flood_of_invented_names_leaves_the_declared_funnel_first_and_bounded(
             pipeline.start()
         pipeline.now = T0 + minute * MINUTE
         pipeline.count([event(ts=pipeline.now)])
-        closed = pipeline.close_and_judge()
+        closed = pipeline.close_and_evaluate()
         assert closed[0].funnel == "sign_up"
         if minute < 3:
             assert pipeline.made[0] == "sign_up"

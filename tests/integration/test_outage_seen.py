@@ -108,7 +108,7 @@ def test_an_outage_of_everything_is_told_by_metrics_pages_log_and_prometheus(tmp
         wait_until(lambda: settled(one), "all is well")
         before = metrics(one)
         assert before['funnelwatch_last_success_age_seconds{what="flush"}'] < 60
-        for name in ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count"):
+        for name in ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "evaluation_seconds_count"):
             assert before[f"funnelwatch_{name}"] > 0, name
         assert before["funnelwatch_counting_busy_seconds_total"] > 0
         wait_until(lambda: metrics(one)["funnelwatch_redis_rebuild_ratio"] == 1, "Redis has all recent windows")
@@ -162,7 +162,7 @@ def settled(one: Worker) -> bool:
     found = metrics(one)
     reachable = all(found.get(f"funnelwatch_{name}_reachable") == 1 for name in ("kafka", "database", "redis"))
     age = found.get("funnelwatch_closed_through_age_seconds", float("nan"))
-    counts = ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "judging_seconds_count")
+    counts = ("event_to_flush_seconds_count", "event_to_redis_seconds_count", "evaluation_seconds_count")
     return bool(reachable and all(found.get(f"funnelwatch_{name}") for name in counts) and age < 15)
 
 
@@ -205,8 +205,8 @@ def test_a_worker_that_ends_and_one_that_is_frozen_are_told_apart(settings: Sett
             wait_until(lambda: row()[3].total_seconds() < 8, "it is heard of again")
 
 
-def test_windows_that_close_and_are_not_judged_are_told(database_url: str) -> None:
-    """A detector that stands: the time counts from the first window that it has not judged, and ends when it has."""
+def test_windows_that_close_and_are_not_evaluated_are_told(database_url: str) -> None:
+    """A detector that stands: the time counts from the first window that it has not evaluated, and ends when it has."""
     database = Database(database_url)
     migrate(database, 60_000)
     with database.transaction() as cursor:
@@ -214,31 +214,31 @@ def test_windows_that_close_and_are_not_judged_are_told(database_url: str) -> No
     closing, alerts, store = ClosingStore(database), AlertStore(database), FreshnessStore(database, "events")
     now = time.time_ns() // 60_000_000_000 * 60_000
 
-    def unjudged() -> int | None:
-        return store.funnels()[0].unjudged_since_ms
+    def unevaluated() -> int | None:
+        return store.funnels()[0].unevaluated_since_ms
 
     closing.finish_closing("f", now - 180_000)
-    assert unjudged() is None
+    assert unevaluated() is None
     closing.finish_closing("f", now - 120_000, now - 180_000)
-    first = unjudged()
+    first = unevaluated()
     assert first is not None
     closing.finish_closing("f", now - 60_000, now - 120_000)
-    assert unjudged() == first
+    assert unevaluated() == first
     alerts.save("f", now - 180_000, {}, [])
-    judged_some = unjudged()
-    assert judged_some is not None
-    assert judged_some >= first
+    evaluated_some = unevaluated()
+    assert evaluated_some is not None
+    assert evaluated_some >= first
     alerts.save("f", now - 120_000, {}, [])
-    assert unjudged() is None
+    assert unevaluated() is None
     closing.finish_closing("f", now, now - 60_000)
-    again = unjudged()
+    again = unevaluated()
     assert again is not None
-    assert again >= judged_some
+    assert again >= evaluated_some
     assert store.of("f", 10 * 60_000).state == "fresh"
     with database.transaction() as cursor:
-        cursor.execute("UPDATE funnel_progress SET unjudged_since = now() - interval '5 minutes'")
-        cursor.execute("UPDATE detector_progress SET judged_at = now() - interval '6 minutes'")
+        cursor.execute("UPDATE funnel_progress SET unevaluated_since = now() - interval '5 minutes'")
+        cursor.execute("UPDATE detector_progress SET evaluated_at = now() - interval '6 minutes'")
     found = store.of("f", 10 * 60_000)
-    assert (found.state, str(found.why)) == ("stale", "not_judged")
+    assert (found.state, str(found.why)) == ("stale", "not_evaluated")
     assert "(5 min): no alert can fire" in found.message
     database.close()

@@ -22,7 +22,7 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.stream.closing.window_parts import Assembler
+from funnelwatch.stream.closing.windows import Assembler
 from tests.command import run, succeed, succeed_json
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (

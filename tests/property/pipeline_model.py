@@ -25,7 +25,7 @@ from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError, Progress
 from funnelwatch.stream.aggregate import aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
-from funnelwatch.stream.intake import fetcher, validating
+from funnelwatch.stream.intake import fetcher, validation
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import STEPS
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import Counts, Durations, PartitionCounts
     from funnelwatch.sinks.redis.state import MoveMark
+    from funnelwatch.stream.intake.batches import Rejected
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
-    from funnelwatch.stream.intake.validator import Rejected
 
 HORIZON_S = 100.0
 TOPIC = "events"
@@ -371,10 +371,10 @@ class NeverStopping:
 
 @dataclass(eq=False)
 class Worker:
-    """A real intake, a real judging and a real aggregator; between them the channel."""
+    """A real intake, a real validation and a real aggregator; between them the channel."""
 
     fetcher: Any
-    judging: Any
+    validation: Any
     aggregator: Any
     rebuild: CacheRebuild
     debt: CacheDebt
@@ -400,15 +400,14 @@ class World:
         self.letters = Letters()
         self.registry_fails_at = 0
         self.at_point: Callable[[str], None] = lambda _: None
-        self._kept = (fetcher.Consumer, fetcher.time, validating.point, aggregator.point, aggregator.time)
+        self._kept = (fetcher.Consumer, fetcher.time, validation.failpoint, aggregator.failpoint)
         Consumer.broker, Consumer.clock = self.broker, self.clock
         fetcher.Consumer, fetcher.time = Consumer, self.clock  # type: ignore[misc, assignment]
-        validating.point = aggregator.point = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
-        aggregator.time = SimpleNamespace(monotonic=self.clock.monotonic, perf_counter=self.clock.monotonic)  # type: ignore[assignment]
+        validation.failpoint = aggregator.failpoint = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
 
     def close(self) -> None:
         """Give the modules back what is theirs."""
-        fetcher.Consumer, fetcher.time, validating.point, aggregator.point, aggregator.time = self._kept  # type: ignore[misc]
+        fetcher.Consumer, fetcher.time, validation.failpoint, aggregator.failpoint = self._kept  # type: ignore[misc]
 
     def worker(self) -> Worker:
         """A worker that has just started."""
@@ -416,8 +415,8 @@ class World:
         store: Any = self.store
         intake = fetcher.Fetcher(SETTINGS, lambda: "t", store, stopping)
         rewind: Callable[[PartitionAssignment], None] = intake.rewind
-        judge = validating.Validation(
-            judge=EventValidator(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
+        validator = validation.Validation(
+            validator=EventValidator(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
             dead_letters=self.letters,  # type: ignore[arg-type]
             stopping=stopping,
             keep_alive=intake.keep_alive,
@@ -443,7 +442,7 @@ class World:
             stopping=stopping,
             now_ms=lambda: self.now_ms,
         )
-        return Worker(intake, judge, counter, rebuild, debt)
+        return Worker(intake, validator, counter, rebuild, debt)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """Events are written as ``number ago verdict duration``."""

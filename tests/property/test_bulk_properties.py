@@ -17,9 +17,10 @@ from funnelwatch.schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
 from funnelwatch.schemas.files import SCHEMAS, plain
 from funnelwatch.schemas.registry import UnknownSchemaId
 from funnelwatch.schemas.validation import Horizon, Limits
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.hash_table import HashTable
-from funnelwatch.stream.intake.validator import HASHED, EventValidator, Record, RecordBatch, Records, ValidatedBatch
+from funnelwatch.stream.intake.validator import HASHED, EventValidator
 from tests.traffic import event
 
 NOW = 1_700_000_000_000
@@ -136,22 +137,24 @@ anything = st.one_of(
 )
 
 
-def judged(values: list[bytes | None], *, in_bulk: bool, limits: Limits = LIMITS) -> tuple[ValidatedBatch, list[Any]]:
+def validated(
+    values: list[bytes | None], *, in_bulk: bool, limits: Limits = LIMITS
+) -> tuple[ValidatedBatch, list[Any]]:
     """The verdicts, and the events as rows."""
-    judge = EventValidator(DECODER if in_bulk else DECODER.__call__, FUNNELS, limits, 1_000)
+    validator = EventValidator(DECODER if in_bulk else DECODER.__call__, FUNNELS, limits, 1_000)
     records = [Record(10 + at, b"k", value, NOW + at) for at, value in enumerate(values)]
-    found = judge(RecordBatch(0, 10, 10 + len(values), Records.of(records)), SeenIds(60_000), NOW + 5)
+    found = validator(RecordBatch(0, 10, 10 + len(values), Records.of(records)), SeenIds(60_000), NOW + 5)
     one = found.accepted
     names = [one.names[number] for number in one.series]
-    return found, list(zip(one.offsets, names, one.verdicts, one.ts, one.durations, strict=True))
+    return found, list(zip(one.offsets, names, one.outcomes, one.ts, one.durations, strict=True))
 
 
 @settings(max_examples=150)
 @given(st.lists(anything, max_size=25), st.sampled_from([LIMITS, SHORT]))
 def test_bulk_and_one_by_one_agree_about_every_record(values: list[bytes | None], limits: Limits) -> None:
     """The same events, the same rejections with the same words, the same duplicates; whatever is dropped already."""
-    bulk, events_of_bulk = judged(values, in_bulk=True, limits=limits)
-    alone, events_alone = judged(values, in_bulk=False, limits=limits)
+    bulk, events_of_bulk = validated(values, in_bulk=True, limits=limits)
+    alone, events_alone = validated(values, in_bulk=False, limits=limits)
     assert events_of_bulk == events_alone
     assert bulk.rejected == alone.rejected
     assert bulk.duplicates.tolist() == alone.duplicates.tolist()

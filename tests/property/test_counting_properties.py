@@ -17,11 +17,11 @@ from funnelwatch.schemas.windows import last_closed, window_start
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
-from funnelwatch.stream.closing.active import ActiveSeries
 from funnelwatch.stream.closing.watermark import topic_watermark
-from funnelwatch.stream.closing.window_parts import Assembler, parts_of
+from funnelwatch.stream.closing.windows import ActiveSeries, Assembler, parts_of
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch, joined
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records, ValidatedBatch, joined
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event, naive_counts, naive_durations
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Wire:
             raise Undecodable(Reason.INVALID_AVRO, "garbage")
         return dict(found)
 
-    def judge(self) -> EventValidator:
+    def validator(self) -> EventValidator:
         """A judge of these events, who knows the built-in funnel."""
         return EventValidator(self.decode, {"sign_up": ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")}, LIMITS, 1_000_000)
 
@@ -77,9 +77,9 @@ class Wire:
         until = len(self.sent) if until is None else until
         return [Record(offset, b"k", str(offset).encode(), NOW - 100_000 + offset) for offset in range(first, until)]
 
-    def judged(self, seen: SeenIds, first: int, until: int) -> ValidatedBatch:
+    def validated(self, seen: SeenIds, first: int, until: int) -> ValidatedBatch:
         """The verdict on the batch ``[first, until)``."""
-        return self.judge()(RecordBatch(0, first, until, Records.of(self.records(first, until))), seen, NOW)
+        return self.validator()(RecordBatch(0, first, until, Records.of(self.records(first, until))), seen, NOW)
 
 
 def unique(sent: list[Any]) -> list[Any]:
@@ -93,7 +93,7 @@ def count_all(sent: list[Any], cuts: list[int]) -> tuple[Counts, Durations]:
     bounds = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     parts = []
     for first, until in pairwise(bounds):
-        parts.append(aggregate(wire.judged(seen, first, until), WINDOW_MS, 10_000, NOW))
+        parts.append(aggregate(wire.validated(seen, first, until), WINDOW_MS, 10_000, NOW))
     return merged(part.counts for part in parts), merged(part.durations for part in parts)
 
 
@@ -119,12 +119,12 @@ def test_any_order_and_any_cut_into_batches_gives_the_counts_of_an_independent_g
 def test_verdicts_that_are_joined_count_like_one(sent: list[Any], cuts: list[int], begin: int) -> None:
     """Wherever batches end, and from wherever the sum is wanted: the counts, and all that is told beside them."""
     wire, seen, one_seen = Wire(sent), SeenIds(HORIZON_MS), SeenIds(HORIZON_MS)
-    judge = wire.judge()
+    validator = wire.validator()
     bounds = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
     ranges = list(pairwise(bounds)) or [(0, 0)]
     batches = [RecordBatch(0, first, until, Records.of(wire.records(first, until))) for first, until in ranges]
-    together = joined([judge(batch, seen, NOW) for batch in batches])
-    whole = wire.judged(one_seen, 0, len(sent))
+    together = joined([validator(batch, seen, NOW) for batch in batches])
+    whole = wire.validated(one_seen, 0, len(sent))
     for offset in (0, begin):
         found = aggregate(together, WINDOW_MS, 10_000, NOW, from_offset=offset)
         assert found == aggregate(whole, WINDOW_MS, 10_000, NOW, from_offset=offset)
@@ -143,14 +143,14 @@ def test_any_split_into_partitions_gives_the_same_totals(sent: list[tuple[Any, i
 @given(st.lists(values, max_size=60))
 def test_every_record_is_accepted_rejected_or_a_duplicate_exactly_once(sent: list[Any]) -> None:
     """The offsets of the three verdicts are those of the batch, none twice; the counts' sum is the accepted."""
-    judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
-    offsets = judged.accepted.offsets.tolist() + judged.duplicates.tolist()
-    offsets += [rejected.record.offset for rejected in judged.rejected]
+    validated = Wire(sent).validated(SeenIds(HORIZON_MS), 0, len(sent))
+    offsets = validated.accepted.offsets.tolist() + validated.duplicates.tolist()
+    offsets += [rejected.record.offset for rejected in validated.rejected]
     assert sorted(offsets) == list(range(len(sent)))
-    counted = aggregate(judged, WINDOW_MS, 10_000, NOW)
+    counted = aggregate(validated, WINDOW_MS, 10_000, NOW)
     assert counted.accepted + counted.rejected + counted.duplicates == len(sent)
     assert sum(sum(numbers[:3]) for numbers in counted.counts.values()) == counted.accepted
-    ids = [sent[offset]["event_id"] for offset in judged.accepted.offsets]
+    ids = [sent[offset]["event_id"] for offset in validated.accepted.offsets]
     assert len(set(ids)) == len(ids)
 
 
@@ -159,10 +159,10 @@ def test_a_tally_from_an_offset_on_counts_only_what_follows(sent: list[Any], beg
     """What somebody else has counted is left out, and both parts together are the whole."""
     begin = min(begin, len(sent))
     wire = Wire(sent)
-    judged = wire.judged(SeenIds(HORIZON_MS), 0, len(sent))
-    rest = aggregate(judged, WINDOW_MS, 10_000, NOW, from_offset=begin)
-    whole = aggregate(judged, WINDOW_MS, 10_000, NOW)
-    first = aggregate(wire.judged(SeenIds(HORIZON_MS), 0, begin), WINDOW_MS, 10_000, NOW)
+    validated = wire.validated(SeenIds(HORIZON_MS), 0, len(sent))
+    rest = aggregate(validated, WINDOW_MS, 10_000, NOW, from_offset=begin)
+    whole = aggregate(validated, WINDOW_MS, 10_000, NOW)
+    first = aggregate(wire.validated(SeenIds(HORIZON_MS), 0, begin), WINDOW_MS, 10_000, NOW)
     assert (rest.start_offset, rest.next_offset) == (begin, len(sent))
     assert merged([first.counts, rest.counts]) == whole.counts
     assert merged([first.durations, rest.durations]) == whole.durations
@@ -175,10 +175,10 @@ def test_a_reader_that_warms_up_judges_like_one_that_read_everything(sent: list[
     """Duplicates across a restart are the same as without it."""
     begin = min(begin, len(sent))
     wire = Wire(sent)
-    through = wire.judged(SeenIds(HORIZON_MS), 0, len(sent))
+    through = wire.validated(SeenIds(HORIZON_MS), 0, len(sent))
     seen = SeenIds(HORIZON_MS)
-    wire.judged(seen, 0, begin)
-    after = wire.judged(seen, begin, len(sent))
+    wire.validated(seen, 0, begin)
+    after = wire.validated(seen, begin, len(sent))
     assert after.duplicates.tolist() == [offset for offset in through.duplicates if offset >= begin]
 
 
@@ -271,8 +271,8 @@ def test_a_batch_brings_the_watermark_no_further_than_its_largest_time_and_the_c
     sent: list[Any], disorder: int
 ) -> None:
     """The disorder is taken off, and a clock that runs ahead closes nothing."""
-    judged = Wire(unique(sent)).judged(SeenIds(0), 0, len(sent))
-    assert watermark_of(judged, disorder, NOW) == min(max(one["ts"] for one in sent), NOW) - disorder
+    validated = Wire(unique(sent)).validated(SeenIds(0), 0, len(sent))
+    assert watermark_of(validated, disorder, NOW) == min(max(one["ts"] for one in sent), NOW) - disorder
 
 
 series = st.builds(
@@ -324,7 +324,7 @@ def test_a_window_in_parts_is_put_together_again_and_never_from_incomplete_parts
 @given(sent=st.lists(values, max_size=30), start=st.integers(0, 30))
 def test_what_is_rejected_and_could_be_an_event_is_noted(sent: list[Any], start: int) -> None:
     """Exactly the rejected records that decode are noted by offset, from where the aggregate starts."""
-    judged = Wire(sent).judged(SeenIds(HORIZON_MS), 0, len(sent))
-    noted = aggregate(judged, WINDOW_MS, 0, NOW, from_offset=start).rejected_offsets
-    rejected = [rejected.record.offset for rejected in judged.rejected if rejected.record.offset >= start]
+    validated = Wire(sent).validated(SeenIds(HORIZON_MS), 0, len(sent))
+    noted = aggregate(validated, WINDOW_MS, 0, NOW, from_offset=start).rejected_offsets
+    rejected = [rejected.record.offset for rejected in validated.rejected if rejected.record.offset >= start]
     assert noted == [offset for offset in rejected if sent[offset] != "garbage"]

@@ -13,8 +13,8 @@ from funnelwatch.schemas.metric_counts import MetricSeries, admitted
 from funnelwatch.schemas.validation import Limits, RejectedError
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator, ValidatedMetrics, aggregate_metrics, settled
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import Record, RecordBatch, Records
 from tests.traffic import BORDERS
 
 NOW = 1_700_000_000_000
@@ -39,7 +39,7 @@ samples = st.fixed_dictionaries(
 ).map(lambda one: one | {"kind": "COUNTER" if one["name"] == "a" else "TIMER"})
 
 
-def judged(
+def validated(
     sent: list[Any], first: int, until: int, seen: SeenIds, numbers: dict[MetricSeries, int]
 ) -> ValidatedMetrics:
     """The verdict on some of the records; every series may be."""
@@ -73,7 +73,7 @@ def test_any_cut_and_any_trim_give_what_an_independent_group_by_gives(
     seen = SeenIds(600_000)
     parts = []
     for first, until in pairwise(sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})):
-        verdict = judged(sent, first, until, seen, numbers)
+        verdict = validated(sent, first, until, seen, numbers)
         whole = aggregate_metrics(verdict, numbers, WINDOW_MS, NOW)
         rest = aggregate_metrics(verdict, numbers, WINDOW_MS, NOW, from_offset=trim)
         before = [one for one in verdict.accepted if one.offset < max(first, trim)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 2
 WORKERS = 2
-POINTS = ("judged", "dead_letters_sent", "committed", "copied", "offsets_committed")
+POINTS = ("validated", "dead_letters_sent", "committed", "copied", "offsets_committed")
 
 workers = st.integers(0, WORKERS - 1)
 partitions = st.integers(0, PARTITIONS - 1)
@@ -116,7 +116,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         """Put a fetch that is judged into the channel, if there is room."""
         worker = self.workers[number]
         if len(worker.channel) < 4:
-            worker.channel.append(worker.judging(worker.fetcher.fetch()))
+            worker.channel.append(worker.validation(worker.fetcher.fetch()))
 
     @rule(number=workers)
     def fetch_and_count(self, number: int) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import counts_of, durations_of
 from funnelwatch.stream.aggregate.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
+from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 
 if TYPE_CHECKING:
@@ -29,21 +30,21 @@ class Log:
     def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
         self.wire = Wire(sent)
         self.then = EventValidator(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
-        judged = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
-        self.rejected = {(0, one.record.offset, one.record.timestamp) for one in judged.rejected}
-        self.accepted = set(judged.accepted.offsets.tolist())
-        self.judged = judged
+        validated = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
+        self.rejected = {(0, one.record.offset, one.record.timestamp) for one in validated.rejected}
+        self.accepted = set(validated.accepted.offsets.tolist())
+        self.validated = validated
 
     def counted(self, first: int, until: int) -> Counts:
         """What the worker has counted of the range by the records at ``[first, until)``."""
-        accepted = self.judged.accepted
+        accepted = self.validated.accepted
         part = accepted.where((accepted.offsets >= first) & (accepted.offsets < until))
         counts = counts_of(part, WINDOW_MS)
         return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def durations(self) -> Durations:
         """The durations of the range that the worker has counted."""
-        durations = durations_of(self.judged.accepted, WINDOW_MS)
+        durations = durations_of(self.validated.accepted, WINDOW_MS)
         return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def recount(self, until: int, cut: list[int], now: EventValidator | None = None) -> Recount:

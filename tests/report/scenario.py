@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+    from funnelwatch.schemas.arrays import Floats, Ints
 
 MONDAY = 1_700_438_400_000
 """2023-11-20T00:00:00Z; where every simulation begins."""

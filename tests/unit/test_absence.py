@@ -14,7 +14,7 @@ from funnelwatch.alert_rules.model import Rules
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.schemas.pipeline import PartitionSnapshot, PipelineSnapshot
 from funnelwatch.stream.detector.detector import Detector
-from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch
+from funnelwatch.stream.detector.metrics import MetricEvaluator, MetricSnapshot
 from funnelwatch.stream.detector.pipeline import PipelineEvaluator
 from funnelwatch.stream.detector.state import AlertState, Reason, State
 from tests.unit.detector_sim import learn
@@ -64,7 +64,7 @@ def detector(life: Life) -> Detector:
     return Detector("f", Rules(tuple(parse_rules(f"groups:\n- name: g\n  rules:\n  - {text}\n"))), W)
 
 
-def told(moves: Iterable[tuple[int, Transition]]) -> list[tuple[int, str, str]]:
+def remember_published(moves: Iterable[tuple[int, Transition]]) -> list[tuple[int, str, str]]:
     """Minute, state and reason of each message."""
     return [(at, move.alert["state"], move.alert["reason"]) for at, move in moves if move.alert]
 
@@ -83,7 +83,7 @@ def broken_until(minute: int, then: Counts = (0, 0)) -> Callable[[int], Counts]:
 @pytest.mark.parametrize("by", ["[app_version]", "[os]", "[[], [os]]", "[[], [app_version]]"])
 def test_an_alert_of_a_series_that_ends_resolves_after_an_hour_without_data(by: str) -> None:
     """A version retired by its own fix, an os renamed: also where the total held back nothing or something."""
-    found = told(live(Life(broken_until(20), by=by), 200))
+    found = remember_published(live(Life(broken_until(20), by=by), 200))
 
     assert found[0][1:] == ("firing", "FIRST_DROP")
     ended = [one for one in found if one[1] == "resolved"]
@@ -104,12 +104,12 @@ def test_the_alert_of_a_step_that_is_removed_resolves() -> None:
         one = ClosedWindow("f", one.window_start, one.window_end, 0, kept)
         moves += [(number - USUAL, move) for move in found.observe(one)]
 
-    assert [reason for _, _, reason in told(moves)] == ["FIRST_DROP", "SERIES_GONE"]
+    assert [reason for _, _, reason in remember_published(moves)] == ["FIRST_DROP", "SERIES_GONE"]
 
 
 def test_the_time_is_the_rules() -> None:
     """Ten minutes, although the long stretches of the scan still see the drop."""
-    found = told(live(Life(broken_until(20), after="10m"), 60))
+    found = remember_published(live(Life(broken_until(20), after="10m"), 60))
 
     assert found[-1] == (29, "resolved", "SERIES_GONE")
 
@@ -128,7 +128,7 @@ def test_a_stretch_longer_than_the_time_does_not_fire_again_for_what_has_ended(
 
     moves = [(number, move) for number in range(USUAL + 400) for move in found.observe(window(life, number))]
 
-    reasons = [reason for _, _, reason in told(moves)]
+    reasons = [reason for _, _, reason in remember_published(moves)]
     end = reasons.index("SERIES_GONE")
     assert (reasons[0], [reason for reason in reasons[end:] if reason == "FIRST_DROP"]) == ("FIRST_DROP", again)
 
@@ -137,21 +137,21 @@ def test_a_few_stragglers_keep_no_alert_alive() -> None:
     """One impression every 20 minutes is no data; the series has ended an hour after it became too thin to judge."""
     life = Life(lambda at: (200, 60) if at < 20 else ((1, 0) if at % 20 == 0 else (0, 0)))
 
-    assert [reason for _, _, reason in told(live(life, 300))] == ["FIRST_DROP", "SERIES_GONE"]
+    assert [reason for _, _, reason in remember_published(live(life, 300))] == ["FIRST_DROP", "SERIES_GONE"]
 
 
 def test_a_silent_funnel_resolves_nothing() -> None:
     """An outage or a night without traffic: the alert waits."""
     asleep = Life(broken_until(20), rest=lambda at: 200 if at < 20 else 0)
 
-    assert [reason for _, _, reason in told(live(asleep, 400))] == ["FIRST_DROP"]
+    assert [reason for _, _, reason in remember_published(live(asleep, 400))] == ["FIRST_DROP"]
 
 
 @pytest.mark.parametrize(("back", "expected"), [(205, ["FIRST_DROP"]), (10**6, ["FIRST_DROP", "SERIES_GONE"])])
 def test_an_outage_of_the_funnel_is_no_time_without_data(back: int, expected: list[str]) -> None:
     """After three hours the others come back first, the broken series five minutes later, or never."""
     life = Life(lambda at: (200, 60) if at < 20 or at >= back else (0, 0), rest=lambda at: 0 if 20 <= at < 200 else 200)
-    found = told(live(life, 320))
+    found = remember_published(live(life, 320))
 
     assert [reason for _, _, reason in found] == expected
     assert all(at >= 200 + 40 for at, state, _ in found if state == "resolved")
@@ -164,7 +164,7 @@ def test_a_series_that_fades_with_its_funnel_is_not_gone() -> None:
         rest=lambda at: 200 if at < 20 else int(at % 15 == 0),
     )
 
-    assert [reason for _, _, reason in told(live(night, 400))] == ["FIRST_DROP"]
+    assert [reason for _, _, reason in remember_published(live(night, 400))] == ["FIRST_DROP"]
 
 
 def test_the_last_message_tells_the_drop_and_not_an_empty_window() -> None:
@@ -179,7 +179,7 @@ def test_the_last_message_tells_the_drop_and_not_an_empty_window() -> None:
 def test_a_detector_that_is_restarted_resolves_at_the_same_time() -> None:
     """After each of some windows a new one learns the counts and takes up the states."""
     life = Life(broken_until(20))
-    whole = told(live(life, 200))
+    whole = remember_published(live(life, 200))
     for at in (25, 50, 79):
         first, later = detector(life), detector(life)
         states: dict[str, AlertState] = {}
@@ -192,7 +192,7 @@ def test_a_detector_that_is_restarted_resolves_at_the_same_time() -> None:
             for number in range(USUAL + at, USUAL + 200)
             for move in later.observe(window(life, number))
         ]
-        assert told(moves) == whole[1:]
+        assert remember_published(moves) == whole[1:]
 
 
 def test_an_alert_about_a_series_that_nobody_remembers_resolves() -> None:
@@ -223,29 +223,29 @@ def test_an_alert_about_a_timer_without_samples_resolves_while_others_have_some(
     rule: Any = a_rule(
         MetricRules, "{alert: Slow, kind: threshold, metric: sms, value: p90, above: 800, by: [provider]}"
     )
-    watch = MetricWatch([rule], [], W)
+    watch = MetricEvaluator([rule], [], W)
     moves = []
     for minute in range(80):
-        looks = [MetricLook({"provider": "new"}, 50, 100.0)]
+        looks = [MetricSnapshot({"provider": "new"}, 50, 100.0)]
         if minute < 5:
-            looks.append(MetricLook({"provider": "old"}, 50, 900.0))
+            looks.append(MetricSnapshot({"provider": "old"}, 50, 900.0))
         elif not vanish:
-            looks.append(MetricLook({"provider": "old"}, 0, None))
+            looks.append(MetricSnapshot({"provider": "old"}, 0, None))
         moves += [(minute, move) for move in watch.observe((minute + 1) * W, {"Slow": looks})]
 
-    assert told(moves) == [(0, "firing", "LIMIT_CROSSED"), (64, "resolved", "SERIES_GONE")]
+    assert remember_published(moves) == [(0, "firing", "LIMIT_CROSSED"), (64, "resolved", "SERIES_GONE")]
 
 
 def test_a_counter_that_falls_to_zero_is_data_and_keeps_firing() -> None:
     """Nothing sent is exactly what the rule is about."""
     rule: Any = a_rule(MetricRules, "{alert: Few, kind: threshold, metric: sms, below: 10, by: [os]}")
-    watch = MetricWatch([rule], [], W)
+    watch = MetricEvaluator([rule], [], W)
     moves = []
     for minute in range(200):
-        looks = [MetricLook({"os": "iOS"}, 0, 0.0), MetricLook({"os": "Android"}, 50, 50.0)]
+        looks = [MetricSnapshot({"os": "iOS"}, 0, 0.0), MetricSnapshot({"os": "Android"}, 50, 50.0)]
         moves += [(minute, move) for move in watch.observe((minute + 1) * W, {"Few": looks})]
 
-    assert told(moves) == [(0, "firing", "LIMIT_CROSSED")]
+    assert remember_published(moves) == [(0, "firing", "LIMIT_CROSSED")]
 
 
 def test_an_alert_about_a_partition_that_no_longer_exists_resolves() -> None:
@@ -271,4 +271,4 @@ def test_an_alert_about_impressions_of_a_scope_that_nobody_remembers_resolves() 
         one = window(Life(broken_until(0)), number)
         moves += [(number, move) for move in found.observe_live(one, one.window_end, [])]
 
-    assert told(moves) == [(60, "resolved", "SERIES_GONE")]
+    assert remember_published(moves) == [(60, "resolved", "SERIES_GONE")]

@@ -10,8 +10,9 @@ from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReason
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event, now_ms
 
 DECLARED = {"sign_up": ("A", "B")}
@@ -93,7 +94,7 @@ def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: 
 def test_a_judge_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
     """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
     admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
-    judge = EventValidator(
+    validator = EventValidator(
         Decoder("FunnelEvent"),
         {},
         Limits(300_000, 10**11),
@@ -104,27 +105,29 @@ def test_a_judge_counts_folded_events_and_sends_rejected_ones_to_the_dead_letter
     sent = [event(app_version=f"v{number}") for number in range(40)]
     sent += [event(funnel=f"invented {number}") for number in range(40)]
     records = [Record(at, b"k", encode(one), now_ms()) for at, one in enumerate(sent)]
-    judged = judge(RecordBatch(0, 0, 80, Records.of(records)), SeenIds(600_000), now_ms())
-    names = [judged.accepted.names[number] for number in judged.accepted.series.tolist()]
+    validated = validator(RecordBatch(0, 0, 80, Records.of(records)), SeenIds(600_000), now_ms())
+    names = [validated.accepted.names[number] for number in validated.accepted.series.tolist()]
     assert sum(one.funnel == "sign_up" for one in names) == 40
     assert sum(one.app_version == OTHER for one in names) == 35
     assert sum(one.funnel != "sign_up" for one in names) == 3
-    assert [one.reason for one in judged.rejected] == ["TOO_MANY_FUNNELS"] * 37
-    assert sorted(one.record.offset for one in judged.rejected) == [one.record.offset for one in judged.rejected]
-    again = judge(RecordBatch(0, 80, 160, Records.of(records)), SeenIds(600_000), now_ms())
+    assert [one.reason for one in validated.rejected] == ["TOO_MANY_FUNNELS"] * 37
+    assert sorted(one.record.offset for one in validated.rejected) == [one.record.offset for one in validated.rejected]
+    again = validator(RecordBatch(0, 80, 160, Records.of(records)), SeenIds(600_000), now_ms())
     assert len(again.rejected) == 37
 
 
 def test_a_deployment_can_reject_every_undeclared_funnel() -> None:
     """With FUNNELWATCH_UNDECLARED_FUNNELS=reject an event of a funnel that nobody declared is a dead letter."""
-    judge = EventValidator(Decoder("FunnelEvent"), DECLARED, Limits(300_000, 10**11, accepts_undeclared=False), 10**6)
+    validator = EventValidator(
+        Decoder("FunnelEvent"), DECLARED, Limits(300_000, 10**11, accepts_undeclared=False), 10**6
+    )
     encode = Encoder("FunnelEvent")
     sent = [event(funnel="invented"), event(step="A")]
     records = [Record(at, b"k", encode(one), now_ms()) for at, one in enumerate(sent)]
-    judged = judge(RecordBatch(0, 0, 2, Records.of(records)), SeenIds(600_000), now_ms())
-    assert [(one.record.offset, one.reason) for one in judged.rejected] == [(0, "UNDECLARED_FUNNEL")]
-    assert "reject" in judged.rejected[0].detail
-    assert judged.accepted.offsets.tolist() == [1]
+    validated = validator(RecordBatch(0, 0, 2, Records.of(records)), SeenIds(600_000), now_ms())
+    assert [(one.record.offset, one.reason) for one in validated.rejected] == [(0, "UNDECLARED_FUNNEL")]
+    assert "reject" in validated.rejected[0].detail
+    assert validated.accepted.offsets.tolist() == [1]
 
 
 def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
@@ -133,5 +136,5 @@ def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
     given = {"funnel": "invented", "step": "A", "os": "iOS", "phase": "IMPRESSION", "sign_up_session_id": "s"}
     found = checks.complete(given, "", 0, now_ms())
     assert isinstance(found, Fault)
-    assert (found.field, "nobody declared" in found.message) == ("funnel", True)
+    assert (found.field, "is not declared" in found.message) == ("funnel", True)
     assert isinstance(checks.complete({**given, "funnel": "sign_up"}, "", 0, now_ms()), dict)

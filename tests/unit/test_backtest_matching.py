@@ -74,7 +74,7 @@ def test_the_first_of_several_alerts_tells_the_delay() -> None:
     assert (found.found[0].delay_windows, found.found[0].by) == (5, 1)
 
 
-def test_alerts_on_incidents_that_are_not_judged_are_neither_true_nor_false() -> None:
+def test_alerts_on_incidents_that_are_not_evaluated_are_neither_true_nor_false() -> None:
     """An incident that began in the warm-up."""
     assert match([alert(101), alert(150), alert(101, step="B")], [], [HIT], W).verdicts == [
         "left out",

@@ -59,9 +59,9 @@ def count(world: World, worker: Worker, verdict: str = "-") -> None:
     number = world.broker.ends[0]
     world.broker.append(0, f"{number} {world.now_ms} {verdict} 1".encode(), world.now_ms, 0)
     for _ in range(200):  # what the last worker counted is read again, for its event ids
-        fetch: ValidatedPoll = worker.judging(worker.fetcher.fetch())
+        fetch: ValidatedPoll = worker.validation(worker.fetcher.fetch())
         worker.aggregator([fetch])
-        if fetch.verdicts:
+        if fetch.batches:
             return
     raise AssertionError("the event is not read")
 

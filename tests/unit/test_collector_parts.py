@@ -52,19 +52,28 @@ def test_keys_of_a_file_say_what_they_are_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("keys: []", "has no keys; right would be 'keys: [{name: web, sha256"),
-        ("keys: [", "is not YAML"),
-        ("- a", "has no keys"),
-        ("keys: [a]", "key 1: is not of the form {name: web"),
-        ("keys: [{name: a, secret: x}]", "key 1: is not of the form"),
-        ("keys: [{sha256: x}]", "key 1: has no name"),
+        ("keys: []", "keys.yml:1: keys: is empty; right would be a list such as [{name: web, sha256"),
+        ("keys: [", "keys.yml:1: YAML: "),
+        ("- a", "keys.yml:1: file: is a list, not a map; right would be a map with keys"),
+        ("keys: [a]", "keys.yml:1: keys[0]: is a text, not a map; right would be a list such as"),
+        (
+            "keys: [{name: a, secret: x}]",
+            "keys.yml:1: keys[0].secret: is not a known field; right would be one of name",
+        ),
+        ("keys: [{sha256: x}]", "keys.yml:1: keys[0].name: is missing; right would be a name of its own"),
         (
             "keys: [{name: a, sha256: fw_secret}]",
-            "key 1: a: the hash is not 64 hex digits; 'funnelwatch collector-key'",
+            "keys.yml:1: keys[0].sha256: is not 64 hex digits; right would be what 'funnelwatch collector-key' prints",
         ),
-        (f"keys: [{{name: a, sha256: {HASH}, use: [all]}}]", "a: use: ['all'] is not a list of events, lines"),
-        (f"keys: [{{name: a, sha256: {HASH}, origins: x}}]", "a: origins: 'x' is not a list like"),
-        (f"keys: [{{name: a, sha256: {HASH}}}, {{name: a, sha256: {HASH}}}]", "the API key a stands twice"),
+        (
+            f"keys: [{{name: a, sha256: {HASH}, use: [all]}}]",
+            "keys[0].use[0]: must be 'events' or 'lines'; right would be events, lines, or both",
+        ),
+        (
+            f"keys: [{{name: a, sha256: {HASH}, origins: x}}]",
+            "keys[0].origins: is a text, not a list; right would be a list such as ['https://app.example']",
+        ),
+        (f"keys: [{{name: a, sha256: {HASH}}}, {{name: a, sha256: {HASH}}}]", "the API key a appears twice"),
     ],
 )
 def test_a_key_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -> None:

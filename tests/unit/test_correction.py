@@ -31,7 +31,7 @@ BEFORE = [window(i, 160) for i in range(118)]
 DIP = [window(118, 60), window(119, 60)]
 
 
-def told(moves: list[Transition]) -> list[str]:
+def remember_published(moves: list[Transition]) -> list[str]:
     """State, reason and sequence of each message."""
     return [f"{move.alert['state']} {move.alert['reason']} {move.alert['sequence']}" for move in moves if move.alert]
 
@@ -39,32 +39,35 @@ def told(moves: list[Transition]) -> list[str]:
 def run(windows: list[ClosedWindow], rule: str = DROP) -> list[str]:
     """What is said of the windows."""
     one = detector(rule)
-    return told([move for window in windows for move in one.observe(window)])
+    return remember_published([move for window in windows for move in one.observe(window)])
 
 
-SAID = "firing FIRST_DROP 0"
+NOTIFIED = "firing FIRST_DROP 0"
 CASES: dict[str, tuple[list[ClosedWindow], list[str]]] = {
-    "nothing late": ([], [SAID]),
+    "nothing late": ([], [NOTIFIED]),
     "the dip was only late data: taken back, and resolved by the next window": (
         [window(118, 158, 1), window(120, 160)],
-        [SAID, "firing CORRECTED 1", "resolved RECOVERED 2"],
+        [NOTIFIED, "firing CORRECTED 1", "resolved RECOVERED 2"],
     ),
-    "half of it was late data": ([window(118, 110, 1)], [SAID, "firing CORRECTED 1"]),
-    "a few late events are not said": ([window(118, 64, 1)], [SAID]),
+    "half of it was late data": ([window(118, 110, 1)], [NOTIFIED, "firing CORRECTED 1"]),
+    "a few late events are not said": ([window(118, 64, 1)], [NOTIFIED]),
     "small changes add up": (
         [window(118, 70, 1), window(118, 80, 2), window(118, 90, 3)],
-        [SAID, "firing CORRECTED 1"],
+        [NOTIFIED, "firing CORRECTED 1"],
     ),
-    "the same revision again is nothing": ([window(118, 110, 1), window(118, 110, 1)], [SAID, "firing CORRECTED 1"]),
+    "the same revision again is nothing": (
+        [window(118, 110, 1), window(118, 110, 1)],
+        [NOTIFIED, "firing CORRECTED 1"],
+    ),
     "an older revision after a newer one is nothing": (
         [window(118, 110, 2), window(118, 60, 1)],
-        [SAID, "firing CORRECTED 1"],
+        [NOTIFIED, "firing CORRECTED 1"],
     ),
-    "more impressions by half, at the same rate": ([window(118, 120, 1, 400)], [SAID, "firing CORRECTED 1"]),
-    "a window before the alert is history only": ([window(100, 20, 1)], [SAID]),
+    "more impressions by half, at the same rate": ([window(118, 120, 1, 400)], [NOTIFIED, "firing CORRECTED 1"]),
+    "a window before the alert is history only": ([window(100, 20, 1)], [NOTIFIED]),
     "taken back and then confirmed": (
         [window(118, 158, 1), window(118, 60, 2)],
-        [SAID, "firing CORRECTED 1", "firing CORRECTED 2"],
+        [NOTIFIED, "firing CORRECTED 1", "firing CORRECTED 2"],
     ),
 }
 
@@ -89,14 +92,14 @@ def test_a_drop_that_goes_on_is_not_resolved_by_the_correction_of_its_first_wind
     """The alert keeps firing while the windows after it alarm."""
     said = run([*BEFORE, *DIP, window(118, 158, 1), window(120, 60), window(121, 60)])
 
-    assert said == [SAID, "firing CORRECTED 1"]
+    assert said == [NOTIFIED, "firing CORRECTED 1"]
 
 
 def test_a_threshold_is_corrected_by_its_own_limit() -> None:
     """Taken back when the rate over the stretch is not below it."""
     late = [window(118, 158, 1), window(119, 158, 1), window(120, 160)]
 
-    assert run([*BEFORE, *DIP, *late], THRESHOLD)[:2] == [SAID, "firing CORRECTED 1"]
+    assert run([*BEFORE, *DIP, *late], THRESHOLD)[:2] == [NOTIFIED, "firing CORRECTED 1"]
     assert run([*BEFORE, *DIP, *late], THRESHOLD)[-1].startswith("resolved RECOVERED")
 
 
@@ -112,13 +115,13 @@ def test_a_detector_that_was_restarted_corrects_what_its_predecessor_told() -> N
     second.restore(AlertState.from_json(text) for text in kept.values())
     moves = second.observe(window(118, 158, 1))
 
-    assert told(moves) == ["firing CORRECTED 1"]
+    assert remember_published(moves) == ["firing CORRECTED 1"]
     alert = moves[0].alert
     assert alert is not None
     assert (alert["successes"], alert["impressions"]) == (158, 200)
     assert alert["lost_conversions"] == pytest.approx(2.0, abs=1.0)
     assert moves[0].state.state is State.FIRING
-    assert told(second.observe(window(118, 158, 1))) == []
+    assert remember_published(second.observe(window(118, 158, 1))) == []
 
 
 def test_late_data_of_an_earlier_alert_does_not_stay_for_the_next() -> None:
@@ -127,4 +130,4 @@ def test_late_data_of_an_earlier_alert_does_not_stay_for_the_next() -> None:
 
     said = run([*first, window(140, 60), window(140, 110, 1)])
 
-    assert said == [SAID, "resolved RECOVERED 1", SAID, "firing CORRECTED 1"]
+    assert said == [NOTIFIED, "resolved RECOVERED 1", NOTIFIED, "firing CORRECTED 1"]

@@ -201,7 +201,7 @@ def test_counts_of_any_stretch_equal_a_plain_sum(events: list[tuple[int, int, in
                 for row in range(first, end)
             ]
             assert each.tolist() == wanted
-            whole = counts.stretch(channel, np.array([-5]), np.array([counts.rows + 5]))[0, place]
+            whole = counts.sums(channel, np.array([-5]), np.array([counts.rows + 5]))[0, place]
             assert whole == sum(wanted)
 
 

@@ -180,7 +180,7 @@ def test_a_funnel_wide_drop_is_one_alert_and_not_one_for_each_os() -> None:
 
     assert {json.dumps(alert["dimensions"]) for alert in alerts} == {"{}"}
     assert alerts[0]["where_dimension"] == ""
-    assert detector.reasons[Reason.HELD_BACK_BY] > 0
+    assert detector.reasons[Reason.INHIBITED_BY] > 0
 
 
 def test_a_shift_of_traffic_to_a_weaker_os_is_not_taken_for_its_drop() -> None:

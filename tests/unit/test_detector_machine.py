@@ -10,7 +10,7 @@ from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.stream.detector.counts import Column
 from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.scope import held_back
+from funnelwatch.stream.detector.scope import inhibited
 from funnelwatch.stream.detector.state import AlertState
 
 W = 60_000
@@ -154,4 +154,4 @@ def test_one_incident_is_told_by_the_scope_that_explains_it(
     fresh: dict[Column, float], active: dict[Column, float], expected: dict[Column, Column]
 ) -> None:
     """One os that has lost nearly all is told by itself, a loss of all by the whole, and never across steps."""
-    assert held_back(fresh, active) == expected
+    assert inhibited(fresh, active) == expected

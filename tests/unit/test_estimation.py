@@ -51,7 +51,7 @@ def looked(counts: Counts, begin: int, steps: list[int]) -> Panel:
     """A panel that has looked at rows from ``begin`` on, up to each of these."""
     panel = Panel(counts, "window", 2 * WINDOW, "auto")
     for end in steps:
-        panel.look(begin, end)
+        panel.snapshot(begin, end)
         begin = end
     return panel
 

@@ -79,7 +79,7 @@ def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> No
     funnels = [
         FunnelSeen("fresh", now, closed_through_ms=now - 60_000),
         FunnelSeen("old", now, closed_through_ms=now - 720_000),
-        FunnelSeen("unjudged", now, closed_through_ms=now - 60_000, unjudged_since_ms=now - 150_000),
+        FunnelSeen("unevaluated", now, closed_through_ms=now - 60_000, unevaluated_since_ms=now - 150_000),
     ]
     well = WorkerSeen("a", 7, "1", 4, None, ended=False, seen_ms=now, age_s=1)
     shown = exporting(lambda: Totals(workers=[well, replace(well, age_s=99)], funnels=funnels))()
@@ -87,9 +87,9 @@ def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> No
     assert stale == {
         (("funnel", "fresh"), ("reason", "fresh")): 0,
         (("funnel", "old"), ("reason", "not_closing")): 1,
-        (("funnel", "unjudged"), ("reason", "not_judged")): 1,
+        (("funnel", "unevaluated"), ("reason", "not_evaluated")): 1,
     }
-    assert of(shown, "funnelwatch_funnel_unjudged_seconds", funnel="unjudged") == [150]
+    assert of(shown, "funnelwatch_funnel_unevaluated_seconds", funnel="unevaluated") == [150]
     assert (of(shown, "funnelwatch_workers_alive"), of(shown, "funnelwatch_workers_faulty")) == ([1], [0])
     ill = exporting(lambda: Totals(workers=[replace(well, fault="it waits")], funnels=funnels))()
     assert of(ill, "funnelwatch_workers_faulty") == [1]

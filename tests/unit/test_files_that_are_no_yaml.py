@@ -1,4 +1,4 @@
-"""Every kind of file that a person writes is rejected with a message, whatever is in it."""
+"""Every kind of file is rejected with a message, for any content."""
 
 from __future__ import annotations
 

@@ -78,10 +78,13 @@ OLD = {"closed_through_ms": NOW - 12 * MINUTE, "closed_at_ms": NOW - 12 * MINUTE
             "No worker is alive: the last one ended at 18:07:00 (8 min ago); these figures end at 18:03:00",
         ),
         (
-            funnel(unjudged_since_ms=NOW - 5 * MINUTE), [seen()], "stale", Why.NOT_JUDGED,
-            "No window has been judged since 18:10:00 (5 min): no alert can fire",
+            funnel(unevaluated_since_ms=NOW - 5 * MINUTE), [seen()], "stale", Why.NOT_EVALUATED,
+            "No window has been evaluated since 18:10:00 (5 min): no alert can fire",
         ),
-        (funnel(unjudged_since_ms=NOW - 20_000), [seen()], "fresh", Why.FRESH, "Windows are complete up to 18:14:00"),
+        (
+            funnel(unevaluated_since_ms=NOW - 20_000), [seen()], "fresh", Why.FRESH,
+            "Windows are complete up to 18:14:00",
+        ),
         (
             funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_FAULT,
             "Worker a (7) says: waits for PostgreSQL since 40 s (flush): rejected",
@@ -110,7 +113,7 @@ def test_each_way_of_standing_still_has_its_own_words(
 
 def test_a_quiet_night_is_fresh() -> None:
     """Without any event windows go on to close, and nothing waits to be judged."""
-    assert freshness(funnel(unjudged_since_ms=None), [seen()], STALE_MS).state == "fresh"
+    assert freshness(funnel(unevaluated_since_ms=None), [seen()], STALE_MS).state == "fresh"
 
 
 def test_counters_and_timers_alone_are_current_while_workers_live() -> None:
@@ -205,9 +208,9 @@ def test_the_doctor_fails_without_a_worker_and_repeats_what_workers_say() -> Non
     assert [one.level for one in worker_findings([], counted=False)] == ["warning"]
 
 
-def test_the_doctor_fails_on_windows_that_are_not_closed_or_not_judged() -> None:
+def test_the_doctor_fails_on_windows_that_are_not_closed_or_not_evaluated() -> None:
     """Each funnel has its line; a new one that has had no time to close a window is a warning."""
-    funnels = [funnel(), funnel(**OLD), funnel(unjudged_since_ms=NOW - 5 * MINUTE), funnel(closed_through_ms=None)]
+    funnels = [funnel(), funnel(**OLD), funnel(unevaluated_since_ms=NOW - 5 * MINUTE), funnel(closed_through_ms=None)]
     found = list(funnel_findings(funnels, [seen()], STALE_MS))
     assert [one.level for one in found] == ["ok", "FAILED", "FAILED", "warning"]
     assert all(one.advice for one in found[1:])

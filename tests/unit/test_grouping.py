@@ -168,12 +168,12 @@ def test_an_incident_is_said_again_after_a_silence_while_any_of_it_fires() -> No
     world.window(0, "A! B!")
     world.window(1, "Bo")
     world.restart()
-    again = world.incidents.again(world.said[-1], Reason.SILENCE_ENDED)
+    again = world.incidents.renotify(world.said[-1], Reason.SILENCE_ENDED)
 
     assert again is not None
     assert again.alert is not None
     assert (again.alert["reason"], again.alert["sequence"], again.alert["state"]) == ("SILENCE_ENDED", 1, "firing")
-    assert world.incidents.again({**world.said[-1], "alert_id": "another"}, Reason.SILENCE_ENDED) is None
+    assert world.incidents.renotify({**world.said[-1], "alert_id": "another"}, Reason.SILENCE_ENDED) is None
 
 
 SERIES = ["A", "B", "O", "A/iOS", "B/iOS", "A/Android", "C/Android"]

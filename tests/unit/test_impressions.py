@@ -11,7 +11,7 @@ from funnelwatch.alert_rules.instruments import ImpressionsRule
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.stream.detector.counts import Counts
-from funnelwatch.stream.detector.impressions import ImpressionsWatch
+from funnelwatch.stream.detector.impressions import ImpressionsEvaluator
 from funnelwatch.stream.detector.state import AlertState
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def said(
     first = begin - int(weeks * 7 * DAY) // W * W
     for start in range(first, begin, W):
         counts.append(Block.of(start, tallies(start)))
-    watch = ImpressionsWatch("f", [rule], counts)
+    watch = ImpressionsEvaluator("f", [rule], counts)
     found: list[tuple[str, str, int]] = []
     for start in range(begin, until, W):
         for move in watch.observe(start, start + W + lateness(start)):

@@ -21,9 +21,9 @@ from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, alike, halves
+from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS, Events, Record, Rejected, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
-from funnelwatch.stream.intake.validator import IMPRESSION, SUCCESS, Events, Record, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -112,7 +112,7 @@ def events(count: int, seed: int, poison: int) -> Events:
     )
 
 
-def judged(partition: int, accepted: Events) -> ValidatedBatch:
+def validated(partition: int, accepted: Events) -> ValidatedBatch:
     """A verdict that accepts all."""
     return ValidatedBatch(partition, 0, accepted.ts.size, T, accepted, [], np.empty(0, np.int64))
 
@@ -156,7 +156,7 @@ def test_what_is_rejected_goes_to_the_dead_letters_and_the_rest_is_counted(poiso
     """Each event once: counted or a dead letter; the number of flushes is bounded by the kinds of bad events."""
     database = Database(poisonous)
     aggregator, letters = world(database)
-    verdicts = [judged(partition, events(2_000, partition, poison)) for partition in (0, 1)]
+    verdicts = [validated(partition, events(2_000, partition, poison)) for partition in (0, 1)]
     count(aggregator, verdicts)
     bad = [
         (one.partition, offset)
@@ -181,7 +181,7 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
     seen = SeenIds(600_000)
     ids = np.array([hash_of(offset) for offset in range(20)], np.uint64)
     assert seen.are_new(ids, np.full(20, T)).all()
-    verdict = judged(0, events(20, 5, 3))
+    verdict = validated(0, events(20, 5, 3))
     aggregator(
         [
             ValidatedPoll(
@@ -213,7 +213,7 @@ def test_a_limit_is_met_by_smaller_parts_and_nothing_is_lost() -> None:
 
         database = Database(wrong)
         aggregator, letters = world(database)
-        count(aggregator, [judged(0, events(2_000, 0, 400)), judged(1, events(100, 1, 400))])
+        count(aggregator, [validated(0, events(2_000, 0, 400)), validated(1, events(100, 1, 400))])
         assert (database.counted.total(), letters.sent) == (2_100, [])
         assert database.progress == {0: 2_000, 1: 100}
 
@@ -227,7 +227,7 @@ def test_a_database_that_takes_nothing_at_all_is_waited_for() -> None:
 
     database.wrong = wrong
     aggregator, letters = world(database)
-    count(aggregator, [judged(0, events(4, 0, 400))])
+    count(aggregator, [validated(0, events(4, 0, 400))])
     assert (database.counted.total(), letters.sent, database.progress[0]) == (4, [], 4)
 
 
@@ -236,7 +236,7 @@ def test_a_missing_table_is_raised() -> None:
     database = Database(lambda _: psycopg.errors.UndefinedTable("window_counts"))
     aggregator, letters = world(database)
     with pytest.raises(psycopg.errors.UndefinedTable):
-        count(aggregator, [judged(0, events(4, 0, 400))])
+        count(aggregator, [validated(0, events(4, 0, 400))])
     assert (letters.sent, database.flushes) == ([], 1)
 
 

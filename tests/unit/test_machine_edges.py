@@ -38,7 +38,7 @@ TOO_FEW = sight(enough=False)
 def state(at: State, **payload: float) -> AlertState:
     """A state of long enough ago; what was said was said twenty windows before."""
     known = at is not State.OK
-    told = {"said_at": NOW - 20 * W, "drop": 0.25, "score": 5.0, "recovered_at": -1}
+    told = {"published_at": NOW - 20 * W, "drop": 0.25, "score": 5.0, "recovered_at": -1}
     return AlertState(
         "D", "f", "A", {}, at, "id" if known else "", 0 if known else -1, NOW - 20 * W, NOW - W,
         payload={**told, **payload},
@@ -153,7 +153,7 @@ REASONS: dict[Reason, tuple[str, list[ClosedWindow]]] = {
         [*USUAL, DROP, *(window(i, 200, 160) for i in range(121, 128))],
     ),
     Reason.RECOVERED: ("by: [os]", [*USUAL, DROP, *(window(i, 200, 160) for i in range(121, 130))]),
-    Reason.HELD_BACK_BY: ("by: [[], [os]]", [*USUAL, DROP]),
+    Reason.INHIBITED_BY: ("by: [[], [os]]", [*USUAL, DROP]),
     Reason.NO_DATA: ("by: [os]", [*USUAL, DROP, *(window(i, 0, 0) for i in range(121, 185))]),
 }
 ELSEWHERE = {

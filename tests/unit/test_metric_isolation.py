@@ -14,9 +14,9 @@ from funnelwatch.sinks import retry
 from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.metric_aggregator import MetricAggregator
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, Rejected
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
-from funnelwatch.stream.intake.validator import Record, RecordBatch, Records, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,7 +95,7 @@ def test_a_sample_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     aggregator = MetricAggregator(
         settings=Settings(redis_url=""),
         fetcher=cast("Any", Fetcher()),
-        judge=MetricValidator(decode, Limits(0, 10**12), 100),
+        validator=MetricValidator(decode, Limits(0, 10**12), 100),
         store=cast("Any", store),
         dead_letters=cast("Any", sent),
         stopping=threading.Event(),
@@ -125,7 +125,7 @@ def test_a_batch_without_records_moves_the_progress_of_metrics() -> None:
     aggregator = MetricAggregator(
         settings=Settings(redis_url=""),
         fetcher=cast("Any", Fetcher()),
-        judge=MetricValidator(lambda _: {}, Limits(0, 10**12), 100),
+        validator=MetricValidator(lambda _: {}, Limits(0, 10**12), 100),
         store=cast("Any", store),
         dead_letters=cast("Any", sent),
         stopping=threading.Event(),

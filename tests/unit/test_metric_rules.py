@@ -11,7 +11,7 @@ from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.metrics import MetricRules
 from funnelwatch.cli.rules import rules as command
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.stream.detector.metrics import MetricLook, MetricWatch, finding
+from funnelwatch.stream.detector.metrics import MetricEvaluator, MetricSnapshot, finding
 from funnelwatch.stream.detector.state import AlertState
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ def rule(**fields: Any) -> MetricRules:
     return made
 
 
-def look(value: float | None, samples: int = 100, before: float | None = None, samples_before: int = 100) -> MetricLook:
+def look(
+    value: float | None, samples: int = 100, before: float | None = None, samples_before: int = 100
+) -> MetricSnapshot:
     """What it came to."""
-    return MetricLook({}, samples, value, samples_before if before is not None else 0, before)
+    return MetricSnapshot({}, samples, value, samples_before if before is not None else 0, before)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def look(value: float | None, samples: int = 100, before: float | None = None, s
     ],
 )
 def test_a_value_is_on_the_wrong_side_on_the_right_one_or_unknown(
-    fields: dict[str, Any], seen: MetricLook, alarm: bool, recovered: bool
+    fields: dict[str, Any], seen: MetricSnapshot, alarm: bool, recovered: bool
 ) -> None:
     """Limits themselves are right; too few samples say neither; no sample at all is a total of 0, and no quantile."""
     found = finding(rule(**fields), seen)
@@ -63,14 +65,14 @@ def test_a_value_is_on_the_wrong_side_on_the_right_one_or_unknown(
 def test_each_series_fires_and_resolves_by_itself_and_outlives_a_restart() -> None:
     """One provider stops and comes back; the message says in a sentence what is wrong, and fits the schema."""
     judged = rule(below=10, by="[provider]", **{"for": "1m"})
-    watch = MetricWatch([judged], [], MINUTE)
+    watch = MetricEvaluator([judged], [], MINUTE)
     said = []
     for number, stopped in enumerate([20, 3, 3, 3, 20]):
-        looks = [MetricLook({"provider": name}, value, value) for name, value in (("acme", stopped), ("other", 20))]
+        looks = [MetricSnapshot({"provider": name}, value, value) for name, value in (("acme", stopped), ("other", 20))]
         moves = watch.observe(T + number * MINUTE, {"Sms": looks})
         said += [move.alert for move in moves if move.alert]
         states = [AlertState.from_json(state.to_json()) for state in watch.states.values()]
-        watch = MetricWatch([judged], states, MINUTE)
+        watch = MetricEvaluator([judged], states, MINUTE)
     assert [(one["state"], one["reason"], one["sequence"]) for one in said] == [
         ("firing", "LIMIT_CROSSED", 0),
         ("resolved", "RECOVERED", 1),
@@ -86,7 +88,7 @@ def test_each_series_fires_and_resolves_by_itself_and_outlives_a_restart() -> No
 def test_what_can_no_longer_be_told_is_no_data_and_fires_on_when_it_can() -> None:
     """A timer without samples is neither over nor said again."""
     judged = rule(above=800, value="p90")
-    watch = MetricWatch([judged], [], MINUTE)
+    watch = MetricEvaluator([judged], [], MINUTE)
     said = []
     for number, seen in enumerate([look(900.0), look(None, 0), look(950.0), look(100.0)]):
         moves = watch.observe(T + number * MINUTE, {"Sms": [seen]})

@@ -139,7 +139,7 @@ def test_counters_and_timers_share_the_buffer_and_name_their_series_when_lost(aw
     assert [one.sign_up_session_id for one in lost] == ['sms_sent{os="iOS"}']
     with pytest.raises(ValueError, match="value: -1 is not between"):
         producer.counter("sms_sent", -1)
-    with pytest.raises(ValueError, match="name: 'sms sent' is no name"):
+    with pytest.raises(ValueError, match="name: 'sms sent' is not a name"):
         producer.timer("sms sent", 1)
     with pytest.raises(ValueError, match="unit"):
         producer.record(name="sms_sent", kind="COUNTER", unit="s")  # type: ignore[call-overload]

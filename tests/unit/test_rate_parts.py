@@ -126,7 +126,7 @@ def test_a_database_that_is_down_is_told_with_what_to_do() -> None:
     [
         (["--since", "soon"], "'soon' is neither a span"),
         (["--by", "colour"], "'colour' is not one of 'os', 'browser', 'app-version'"),
-        (["--every", "often"], "'often' is no span of time"),
+        (["--every", "often"], "'often' is not a span of time"),
         (["--json", "--csv"], "exclude each other"),
         (["--basis", "luck"], "'luck' is not one of"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from funnelwatch.stream.aggregate.remembered import Remembered
+from funnelwatch.stream.worker.kafka_admin import Remembered
 
 
 def test_an_answer_is_asked_for_again_after_a_while() -> None:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from funnelwatch.producers.kafka.log_throttle import LogThrottle
 from funnelwatch.sinks.alerts import metrics as notifier_metrics
 from funnelwatch.sinks.servers import DATABASE, KAFKA, REDIS, Servers, server_of
-from funnelwatch.stream.detector.detection import Detection
+from funnelwatch.stream.detector.publisher import AlertPublisher
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import Ages
 from funnelwatch.stream.worker.health import Health, Standstill
@@ -142,7 +142,7 @@ def test_ages_grow_during_an_outage_and_the_lag_is_absent(seen: Servers, clock: 
     seen.answered(KAFKA)
     ages.watermark(990_000)
     ages.funnels(960_000, None)
-    for what in ("fetch", "flush", "judge", "close"):
+    for what in ("fetch", "flush", "evaluate", "close"):
         ages.succeeded(what)
     before = values(ages)
     assert before["funnelwatch_lag_records 0"] == 7
@@ -155,7 +155,7 @@ def test_ages_grow_during_an_outage_and_the_lag_is_absent(seen: Servers, clock: 
     assert after["funnelwatch_watermark_age_seconds"] == 310
     assert after["funnelwatch_closed_through_age_seconds"] == 340
     assert after["funnelwatch_last_contact_age_seconds Kafka"] == 300
-    for what in ("fetch", "flush", "judge", "close"):
+    for what in ("fetch", "flush", "evaluate", "close"):
         assert after[f"funnelwatch_last_success_age_seconds {what}"] == 300
 
 
@@ -194,11 +194,11 @@ def test_a_standstill_is_unknown_while_nobody_can_say() -> None:
     """Before the first look and while Kafka is away it is NaN; it grows between two looks."""
     still = Standstill(60.0)
     assert math.isnan(still.longest_at(5))
-    still.look(10, {("events", 0): (1, 2)})
+    still.update(10, {("events", 0): (1, 2)})
     assert still.longest_at(40) == 30
     still.unknown()
     assert math.isnan(still.longest_at(50))
-    still.look(60, {})
+    still.update(60, {})
     assert still.longest_at(61) == 0
 
 
@@ -208,9 +208,9 @@ def test_waiting_for_a_server_that_is_away_is_no_reason_to_restart_a_worker(cloc
     health.begin("counting")
     health.fetching()
     clock.now += 100
-    assert health.fault([]) == "counting has waited for 100 s"
-    assert health.fault([], away=True) is None
-    assert health.fault(["partition 3: STOPPED"], away=True) == "partition 3: STOPPED"
+    assert health.problem([]) == "counting has waited for 100 s"
+    assert health.problem([], away=True) is None
+    assert health.problem(["partition 3: STOPPED"], away=True) == "partition 3: STOPPED"
 
 
 def lines(throttle: LogThrottle, clock: Clock, seconds: int) -> list[str]:
@@ -278,18 +278,18 @@ class Outbox:
 
 def test_the_outbox_shows_what_kafka_has_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three messages while Kafka is away, none once it has acknowledged them."""
-    detection = Detection.__new__(Detection)
+    publisher = AlertPublisher.__new__(AlertPublisher)
     outbox = Outbox()
-    detection._alerts = cast("Any", outbox)
+    publisher._alerts = cast("Any", outbox)
 
     def away(_: object) -> None:
         raise KAFKA_AWAY
 
-    monkeypatch.setattr(detection, "send", away)
+    monkeypatch.setattr(publisher, "send", away)
     shown = metrics.OUTBOX.labels("outbox")
     with pytest.raises(KafkaException):
-        detection.publish("outbox")
+        publisher.publish("outbox")
     assert shown._value.get() == 3
-    monkeypatch.setattr(detection, "send", lambda _: None)
-    detection.publish("outbox")
+    monkeypatch.setattr(publisher, "send", lambda _: None)
+    publisher.publish("outbox")
     assert (shown._value.get(), outbox.waiting) == (0, 0)

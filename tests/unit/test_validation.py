@@ -116,6 +116,6 @@ def test_a_value_that_is_too_large_is_rejected_unread() -> None:
     def decode(_: bytes | None) -> dict[str, Any]:
         raise AssertionError
 
-    judge = EventValidator(decode, FUNNELS, LIMITS, 10)
+    validator = EventValidator(decode, FUNNELS, LIMITS, 10)
     with pytest.raises(RejectedError, match="11 bytes, more than 10"):
-        judge.event(b"x" * 11, NOW)
+        validator.event(b"x" * 11, NOW)

@@ -73,7 +73,7 @@ class FreshnessRow(BaseModel):
     state: Literal["fresh", "stale", "unknown"] = Field(
         description="stale: no worker is alive, or windows are not closed or not evaluated. unknown: cannot be checked."
     )
-    reason: str = Field(description="One word for programs, such as no_worker, not_closing, behind, not_judged.")
+    reason: str = Field(description="One word for programs, such as no_worker, not_closing, behind, not_evaluated.")
     since: str | None = Field(description="Since when; null where that is not known.")
     message: str = Field(description="One sentence for people.")
 

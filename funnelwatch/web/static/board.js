@@ -74,7 +74,7 @@ function freshness() {
 }
 
 const UNSURE = {
-  not_judged: "No rules are evaluated: alerts may be missing",
+  not_evaluated: "No rules are evaluated: alerts may be missing",
   worker_fault: "Not known: a worker reports an error",
   unreachable: "Not known: a server does not answer",
   silent: "Not known: the board's server does not answer",

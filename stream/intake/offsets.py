@@ -1,7 +1,7 @@
-"""Where partitions start: what the database says is counted, and what Kafka says is there.
+"""The offsets at which partitions start, by the database's progress, and those that are committed to Kafka.
 
-A partition for which the two do not fit is stopped until a person has said what is to be done (``funnelwatch rebuild
-progress``); when they fit again it can start.
+A partition whose progress does not fit the log is stopped until a person decides (``funnelwatch rebuild progress``);
+when they fit again it can start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from confluent_kafka import Consumer
 
@@ -28,9 +28,13 @@ log = logging.getLogger(__name__)
 
 METADATA_TIMEOUT_S = 10.0
 
+COMMIT_AGAIN_S = 5.0
+"""An offset that Kafka has not confirmed is committed again after this, s."""
+LONG_AGO_S = float("-inf")
+
 
 class StartOffsets:
-    """Finds out where partitions start, and keeps those that cannot. For the consumer's thread.
+    """Finds the offsets at which partitions start, and keeps those that cannot. For the consumer's thread.
 
     Args:
         settings: the duplicate horizon.
@@ -76,7 +80,7 @@ class StartOffsets:
         beginning, end = self._consumer.get_watermark_offsets(tp, timeout=METADATA_TIMEOUT_S)
         progress = self._store.start(self._topic, topic_id, {number: beginning})[number]
         position = progress.next_offset
-        # Beyond the end there is nothing to warm up for: Kafka is to say that the offset is out of range.
+        # Beyond the end there is nothing to warm up for: the fetch reports that the offset is out of range.
         if self._horizon_ms and progress.log_time is not None and position <= end:
             wanted = TopicPartition(self._topic, number, max(0, progress.log_time - self._horizon_ms))
             found = self._consumer.offsets_for_times([wanted], timeout=METADATA_TIMEOUT_S)[0]
@@ -90,7 +94,7 @@ class StartOffsets:
         )
 
     def stop(self, number: int, why: str) -> None:
-        """Note that a partition cannot go on, and say so."""
+        """Note and log that a partition cannot go on."""
         log.error("STOPPED: %s", why)
         self.stopped[number] = why
 
@@ -113,8 +117,60 @@ class StartOffsets:
         return stand(topic_id, progress, log_range) is Standing.IN_ORDER
 
 
+class CommittedOffsets:
+    """Offsets to commit until Kafka confirms them, by partition, each with the time (s) of its last commit.
+
+    A commit that is lost with a broker is repeated, and so is one that a worker that died did not get to: otherwise lag
+    tools and ``funnelwatch doctor`` would show records as unread until the next one comes. Pure; from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: dict[int, tuple[int, float]] = {}
+
+    def want(self, next_offsets: Mapping[int, int], now_s: float = LONG_AGO_S) -> None:
+        """Note offsets that were committed just now; without a time, those that are to be committed yet."""
+        self._wanted.update({partition: (offset, now_s) for partition, offset in next_offsets.items()})
+
+    def confirm(self, next_offsets: Mapping[int, int]) -> None:
+        """Forget what Kafka knows by now; a later offset of the same partition is still to be confirmed."""
+        for partition, offset in next_offsets.items():
+            if self._wanted.get(partition, (None, 0.0))[0] == offset:
+                self._wanted.pop(partition, None)
+
+    def due(self, assigned: Collection[int], now_s: float) -> dict[int, int]:
+        """The offsets to commit again now, of the partitions that this worker has; other workers commit the others."""
+        # Copies, since the callback of a commit may confirm from another thread meanwhile.
+        for partition in [partition for partition in self._wanted.copy() if partition not in assigned]:
+            self._wanted.pop(partition, None)
+        old = self._wanted.copy().items()
+        return {partition: offset for partition, (offset, at_s) in old if now_s - at_s >= COMMIT_AGAIN_S}
+
+
+def places_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Position and end of partitions, by topic and partition; asks the broker.
+
+    Raises:
+        KafkaException: Kafka does not answer.
+    """
+    found = {}
+    for partition, position in positions.items():
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_TIMEOUT_S)
+        found[topic, partition] = position, end
+    return found
+
+
+def lag_of(consumer: Consumer, topic: str, assignments: Iterable[PartitionAssignment]) -> dict[int, int]:
+    """Unread records by partition, as of the last fetch: no broker is asked."""
+    lags: dict[int, int] = {}
+    for assigned in assignments:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, assigned.partition), cached=True)
+        if end >= 0:
+            lags[assigned.partition] = max(0, end - assigned.position)
+    return lags
+
+
 def out_of_range(topic: str, partition: int) -> str:
-    """What to tell a person whose log does not have the offset that is next to be counted."""
+    """The message to a person whose log does not have the offset that is next to be counted."""
     return (
         f"partition {partition} of {topic} is counted up to an offset that the log does not have: it was trimmed by "
         f"its retention before it was counted, or made anew. Run 'funnelwatch rebuild progress --topic {topic} "

@@ -11,19 +11,22 @@ from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.retry import StoppedError
 from funnelwatch.stream.aggregate.aggregation import aggregate
+from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
-from funnelwatch.stream.intake.validating import Validation
-from funnelwatch.stream.intake.validator import EventValidator, Record, RecordBatch, Records
+from funnelwatch.stream.intake.validation import Validation
+from funnelwatch.stream.intake.validator import EventValidator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def judging(decode: Callable[[bytes | None], dict[str, Any]], kept: list[str], stopping: threading.Event) -> Validation:
+def validation(
+    decode: Callable[[bytes | None], dict[str, Any]], kept: list[str], stopping: threading.Event
+) -> Validation:
     """With a list that says how often the group was served."""
     return Validation(
-        judge=EventValidator(decode, {}, Limits(300_000, 10**11), 10**6),
+        validator=EventValidator(decode, {}, Limits(300_000, 10**11), 10**6),
         dead_letters=Letters(),  # type: ignore[arg-type]
         stopping=stopping,
         keep_alive=lambda: kept.append("kept"),
@@ -45,7 +48,7 @@ def fetch() -> PolledBatch:
 
 
 def test_the_group_is_served_while_the_registry_is_away() -> None:
-    """After each try; then all is judged, and of what was rejected only the place and the reason are kept."""
+    """After each try; then all is validated, and of what was rejected only the place and the reason are kept."""
     kept: list[str] = []
 
     def decode(value: bytes | None) -> dict[str, Any]:
@@ -53,9 +56,9 @@ def test_the_group_is_served_while_the_registry_is_away() -> None:
             raise RegistryUnavailable("away")
         raise Undecodable(Reason.INVALID_AVRO, "x" * 10_000)
 
-    ((_, verdict),) = judging(decode, kept, threading.Event())(fetch()).verdicts
+    ((_, batch),) = validation(decode, kept, threading.Event())(fetch()).batches
     assert kept == ["kept"] * 3
-    (rejected,) = verdict.rejected
+    (rejected,) = batch.rejected
     assert (rejected.record, rejected.reason, rejected.detail) == (Record(7, None, None, 1), Reason.INVALID_AVRO, "")
 
 
@@ -68,7 +71,7 @@ def test_a_worker_that_stops_does_not_wait() -> None:
         raise RegistryUnavailable("away")
 
     with pytest.raises(StoppedError):
-        judging(decode, [], stopping)(fetch())
+        validation(decode, [], stopping)(fetch())
 
 
 def test_a_batch_without_records_moves_the_progress_all_the_same() -> None:
@@ -79,8 +82,8 @@ def test_a_batch_without_records_moves_the_progress_all_the_same() -> None:
     def decode(value: bytes | None) -> dict[str, Any]:
         raise AssertionError("there is nothing to decode")
 
-    ((_, verdict),) = judging(decode, [], threading.Event())(nothing).verdicts
-    counts = aggregate(verdict, 60_000, 0, 0)
+    ((_, batch),) = validation(decode, [], threading.Event())(nothing).batches
+    counts = aggregate(batch, 60_000, 0, 0)
     assert (counts.start_offset, counts.next_offset) == (7, 9)
     assert (counts.accepted, counts.rejected, counts.duplicates, counts.counts) == (0, 0, 0, {})
     assert (counts.watermark, counts.log_time) == (None, None)

@@ -1,4 +1,4 @@
-"""A closed window as records of the windows topic, in numbered parts when it is large, and back."""
+"""Closed windows: the series that one shows, and its records in the windows topic, in parts when it is large."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+NOTHING = CountRow()
 
 SERIES_IN_A_PART = 5_000
 """About 400 kB with names of ordinary length, well below the megabyte that Kafka takes by default."""
@@ -26,8 +28,8 @@ def parts_of(window: ClosedWindow, most: int = SERIES_IN_A_PART) -> Iterator[dic
             "part": part,
             "parts": parts,
             "series": [
-                {"step": s.step, "os": s.os, "browser": s.browser, "app_version": s.app_version, **tally._asdict()}
-                for s, tally in series[part * most : (part + 1) * most]
+                {"step": s.step, "os": s.os, "browser": s.browser, "app_version": s.app_version, **row._asdict()}
+                for s, row in series[part * most : (part + 1) * most]
             ],
         }
 
@@ -74,3 +76,33 @@ class Assembler:
         if self._next_part[funnel] == record["parts"]:
             return self._begun.pop(funnel)
         return None
+
+
+class ActiveSeries:
+    """The series of one funnel that had events within the active horizon, window by window, forward in time.
+
+    A series is active in the windows from its first event on, until ``horizon_ms`` after its last one.
+    """
+
+    def __init__(self, horizon_ms: int, last_seen: Mapping[Series, int]) -> None:
+        self._horizon_ms = horizon_ms
+        self._last_seen = dict(last_seen)
+
+    def close(
+        self, funnel: str, window_start: int, window_ms: int, revision: int, rows: Mapping[Series, CountRow]
+    ) -> ClosedWindow | None:
+        """The closed window, zeros included; None if no series is active. Call it for each window, in order."""
+        for series in rows:
+            self._last_seen[series] = max(window_start, self._last_seen.get(series, window_start))
+        oldest = window_start - self._horizon_ms
+        gone = [series for series, last in self._last_seen.items() if last < oldest]
+        for series in gone:
+            del self._last_seen[series]
+        if not self._last_seen:
+            return None
+        shown = {series: rows.get(series, NOTHING) for series in sorted(self._last_seen)}
+        return ClosedWindow(funnel, window_start, window_start + window_ms, revision, shown)
+
+    def __len__(self) -> int:
+        """How many series were active in the window that was closed last."""
+        return len(self._last_seen)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from funnelwatch.stream.intake.batches import Events, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll, flush_groups
-from funnelwatch.stream.intake.validator import Events, ValidatedBatch
 
 NONE = np.zeros(0, np.int64)
 NAMES: list[object] = []
@@ -20,19 +20,19 @@ def assigned(partition: int) -> PartitionAssignment:
 def fetch(*of: PartitionAssignment, start: int, names: list[object] = NAMES) -> ValidatedPoll:
     """A fetch with ten records of each of these partitions."""
     events = Events(names, NONE, NONE, NONE, NONE, NONE)  # type: ignore[arg-type]
-    verdicts = [(one, ValidatedBatch(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
-    return ValidatedPoll(verdicts, [], newly_assigned=False, is_full=False, taken_s=0.0)
+    batches = [(one, ValidatedBatch(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
+    return ValidatedPoll(batches, [], newly_assigned=False, is_full=False, taken_s=0.0)
 
 
 def shape(fetches: list[ValidatedPoll]) -> list[dict[int, list[int]]]:
-    """Of each stretch, by partition, where its verdicts begin."""
+    """Of each group, by partition, where its batches begin."""
     return [
-        {one.partition: [verdict.start_offset for verdict in verdicts] for one, verdicts in stretch}
-        for stretch in flush_groups(fetches)
+        {one.partition: [batch.start_offset for batch in batches] for one, batches in group}
+        for group in flush_groups(fetches)
     ]
 
 
-def test_all_verdicts_of_an_assignment_go_together() -> None:
+def test_all_batches_of_an_assignment_go_together() -> None:
     """Whichever partitions a fetch has; a fetch without any is nothing."""
     a, b = assigned(0), assigned(1)
     fetches = [fetch(a, start=0), fetch(start=0), fetch(a, b, start=10), fetch(b, start=20)]
