@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-LONG = {"test_demo.py"}
+LONG = ("test_demo.py", "test_rebuild_windows.py", "test_dropped_counts.py", "test_wheel.py", "test_ecom_incidents.py")
+"""Files that take minutes, the longest first."""
 USED = pytest.StashKey[Servers]()
 TOLD = pytest.StashKey[set[str]]()
 
@@ -62,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take minutes, so that the other processes work meanwhile, not afterwards."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_report_header() -> str:

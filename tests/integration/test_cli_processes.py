@@ -1,4 +1,4 @@
-"""The command line as a process of its own: interrupts, terminals, imports, ports and pages."""
+"""Programs as processes of their own: interrupts, terminals, imports, ports and pages."""
 
 from __future__ import annotations
 
@@ -101,3 +101,15 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     subprocess.run(command, cwd=tmp_path, check=True)
     assert (tmp_path / PLACE).read_text() == document()
+
+
+IMPORTED = """
+import os, sys
+os.environ |= {"FUNNELWATCH_WINDOW_S": "no number", "FUNNELWATCH_RULES_PATH": "/no/such/rules.yml"}
+import funnelwatch.web.app, funnelwatch.producers.collector.app
+"""
+
+
+def test_importing_the_apps_reads_no_settings() -> None:
+    """A wrong setting and missing rules do not matter before an application is created."""
+    subprocess.run([sys.executable, "-c", IMPORTED], check=True)

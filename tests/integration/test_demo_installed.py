@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -32,9 +33,10 @@ import funnelwatch.web.app, funnelwatch.producers.collector.app
 
 
 def python(script: str, *args: str) -> str:
-    """Run a script in a fresh interpreter; its stdout."""
+    """Run a script in a fresh interpreter, which loads no coverage; its stdout."""
     command = [sys.executable, "-c", script, *args]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_demo_imports_no_package_of_the_test_group() -> None:

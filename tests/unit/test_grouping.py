@@ -26,7 +26,7 @@ SAYS = {
 
 
 @dataclass
-class World:
+class Scenario:
     """The series of one rule, what is kept of them, and what was published."""
 
     kept: dict[str, AlertState] = field(default_factory=dict)
@@ -140,23 +140,23 @@ CASES: dict[str, tuple[list[str], list[list[str]]]] = {
 def test_an_incident_is_told_once(name: str, restarts: bool) -> None:
     """Reason, steps and sequence of each window's messages, whoever goes on with it."""
     windows, expected = CASES[name]
-    world = World()
+    scenario = Scenario()
     for number, (window, messages) in enumerate(zip(windows, expected, strict=True)):
-        assert world.window(number, window) == messages, f"window {number}"
+        assert scenario.window(number, window) == messages, f"window {number}"
         if restarts:
-            world.restart()
-    for alert in {one["alert_id"] for one in world.said}:
-        sequences = [one["sequence"] for one in world.said if one["alert_id"] == alert]
+            scenario.restart()
+    for alert in {one["alert_id"] for one in scenario.said}:
+        sequences = [one["sequence"] for one in scenario.said if one["alert_id"] == alert]
         assert sequences == list(range(len(sequences)))
 
 
 def test_what_it_has_reached_stands_in_the_message() -> None:
     """The other steps, with their rates, and the state that the incident has."""
-    world = World()
-    world.window(0, "A! B!")
-    world.window(1, "Ao Bo")
+    scenario = Scenario()
+    scenario.window(0, "A! B!")
+    scenario.window(1, "Ao Bo")
 
-    first, last = world.said
+    first, last = scenario.said
     assert (first["step"], first["steps"]) == ("B", ["A", "B"])
     assert first["annotations"]["also_at"] == "A 40.0% where 80.0% is expected"
     assert (first["state"], last["state"], last["window_start"]) == ("firing", "resolved", W)
@@ -164,16 +164,16 @@ def test_what_it_has_reached_stands_in_the_message() -> None:
 
 def test_an_incident_is_said_again_after_a_silence_while_any_of_it_fires() -> None:
     """Even if its leader is over."""
-    world = World()
-    world.window(0, "A! B!")
-    world.window(1, "Bo")
-    world.restart()
-    again = world.incidents.renotify(world.said[-1], Reason.SILENCE_ENDED)
+    scenario = Scenario()
+    scenario.window(0, "A! B!")
+    scenario.window(1, "Bo")
+    scenario.restart()
+    again = scenario.incidents.renotify(scenario.said[-1], Reason.SILENCE_ENDED)
 
     assert again is not None
     assert again.alert is not None
     assert (again.alert["reason"], again.alert["sequence"], again.alert["state"]) == ("SILENCE_ENDED", 1, "firing")
-    assert world.incidents.renotify({**world.said[-1], "alert_id": "another"}, Reason.SILENCE_ENDED) is None
+    assert scenario.incidents.renotify({**scenario.said[-1], "alert_id": "another"}, Reason.SILENCE_ENDED) is None
 
 
 SERIES = ["A", "B", "O", "A/iOS", "B/iOS", "A/Android", "C/Android"]
@@ -193,7 +193,7 @@ SERIES = ["A", "B", "O", "A/iOS", "B/iOS", "A/Android", "C/Android"]
 )
 def test_no_series_is_told_by_two_alerts_at_once(windows: list[tuple[list[tuple[str, str]], int, bool]]) -> None:
     """Whatever fires, recovers, relapses or is corrected, in whatever order, over restarts; sequences have no gaps."""
-    world = World()
+    scenario = Scenario()
     number = 0
     fires: set[str] = set()
     fired: set[str] = set()
@@ -209,13 +209,13 @@ def test_no_series_is_told_by_two_alerts_at_once(windows: list[tuple[list[tuple[
                 said.append(series + "!")
                 fires.add(series)
                 fired.add(series)
-        world.window(number, " ".join(said))
+        scenario.window(number, " ".join(said))
         number += pause
         if restarts:
-            world.restart()
+            scenario.restart()
     open_: dict[tuple[str, str, str], str] = {}
     sequences: dict[str, int] = {}
-    for one in world.said:
+    for one in scenario.said:
         assert one["sequence"] == sequences.get(one["alert_id"], -1) + 1
         sequences[one["alert_id"]] = one["sequence"]
         subject = (one["rule"], one["step"], str(one["dimensions"]))
@@ -229,12 +229,12 @@ def test_no_series_is_told_by_two_alerts_at_once(windows: list[tuple[list[tuple[
 
 def test_an_incident_names_each_of_its_series_with_the_values_that_it_is_judged_by() -> None:
     """A silence for one os must not mute the step that dropped on all of them."""
-    world = World()
-    world.window(0, "B!")
-    world.window(1, "A/iOS! C!")
+    scenario = Scenario()
+    scenario.window(0, "B!")
+    scenario.window(1, "A/iOS! C!")
 
-    assert world.said[0].get("series", []) == []
-    assert world.said[1]["series"] == [
+    assert scenario.said[0].get("series", []) == []
+    assert scenario.said[1]["series"] == [
         {"step": "B", "dimensions": {}},
         {"step": "A", "dimensions": {"os": "iOS"}},
         {"step": "C", "dimensions": {}},
