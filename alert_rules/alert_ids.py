@@ -12,6 +12,6 @@ def series_key(rule: str, funnel: str, step: str, dimensions: dict[str, str]) ->
 
 
 def alert_id(rule: str, funnel: str, step: str, dimensions: dict[str, str], started_at: int) -> str:
-    """The same for every replay of the same incident: a digest of what it is about and when it began."""
+    """A digest of the series and the begin of an incident: the same for every replay."""
     text = f"{series_key(rule, funnel, step, dimensions)}@{started_at}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,35 +1,74 @@
-"""Tests of alert rules as people write them: series in, expected alerts out, in the manner of promtool's unit tests."""
+"""Tests of alert rules, like promtool's unit tests: input series and the alerts that they must raise."""
 
 from __future__ import annotations
 
-import difflib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from funnelwatch.alert_rules.loader import RuleFileError
 from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Severity
-from funnelwatch.alert_rules.notation import expand
-from funnelwatch.schemas.plain_values import Number, Text, Whole, in_words, some
-from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, place_of, plain
+from funnelwatch.schemas.file_errors import NOT_BLANK, FilePart
+from funnelwatch.schemas.plain_values import Number, Text, Whole, some
+from funnelwatch.schemas.yaml_files import Document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
+
+NUMBER = r"\d+(?:\.\d+)?"
+PART = re.compile(
+    rf"(?P<absent>_)(?:x(?P<gap>\d{{1,9}}))?|(?P<first>{NUMBER})(?:(?P<step>[+-]{NUMBER})?x(?P<more>\d{{1,9}}))?",
+    re.ASCII,
+)
+MOST = 100_000
+LARGEST = 1e12
+
+
+def expand(text: object) -> tuple[float | None, ...]:
+    """Values of consecutive windows in the notation of promtool's unit tests; None where one is absent.
+
+    ``a`` is one value, ``_`` an absent one. ``axn`` is a and n more of it; ``a+bxn`` and ``a-bxn`` are a and n more
+    that grow or shrink by b each; ``_xn`` is n absent ones. Spaces separate values: ``200x4 200-50x2 _x3 0``.
+
+    Raises:
+        ValueError: the text is not in this notation.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise ValueError(f"{text!r} is not a list of values")  # noqa: TRY004 - pydantic turns ValueErrors into its own
+    values: list[float | None] = []
+    for part in str(text).split():
+        match = PART.fullmatch(part)
+        if match is None:
+            raise ValueError(f"{part!r} is not a value")
+        if len(values) + int(match["gap"] or match["more"] or 0) >= MOST:
+            raise ValueError(f"{part!r}: more than {MOST:,} values")
+        if match["absent"]:
+            values += [None] * int(match["gap"] or 1)
+        else:
+            first, step = float(match["first"]), float(match["step"] or 0)
+            values += [first + step * number for number in range(int(match["more"] or 0) + 1)]
+    if any(value is not None and value > LARGEST for value in values):
+        raise ValueError(f"a value is above {LARGEST:,.0f}")
+    if any(value is not None and value < 0 for value in values):
+        raise ValueError("a value is below 0")
+    return tuple(values)
+
 
 Values = Annotated[tuple[float | None, ...], BeforeValidator(expand)]
 VALUES = "values of consecutive windows, such as 200x30, 200-20x5 or _x3"
 
 
 def unrounded(value: object) -> object:
-    """A whole number as its text; another number would lose digits: 1.10 is 1.1 to YAML.
+    """A whole number as its text. YAML drops digits of other numbers (1.10 becomes 1.1), so they are rejected.
 
     Raises:
-        ValueError: it is another number.
+        ValueError: the value is a number that is not whole.
     """
     if isinstance(value, float):
-        raise ValueError(f"{value} is a number to YAML; a text stands in quotes")  # noqa: TRY004 - pydantic's own error
+        raise ValueError(f"{value} is a number to YAML; a text needs quotes")  # noqa: TRY004 - pydantic turns ValueErrors into its own
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -42,14 +81,8 @@ def no_alerts(value: object) -> object:
     return () if value == "none" else value
 
 
-class Part(BaseModel):
-    """Strict, and with descriptions for its faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class HistoryPart(Part):
-    """What was before the first window: the same every day."""
+class HistoryPart(FilePart):
+    """The history before the first window: the same every day."""
 
     days: Number = Field(21, gt=0, le=28, description="a number of days up to 28, such as 21")
     impressions: Number = Field(200, ge=0, description="impressions of a window, on the mean, such as 200")
@@ -57,17 +90,17 @@ class HistoryPart(Part):
     daily: Number = Field(0, ge=0, le=1, description="how far the impressions rise and fall in a day, such as 0.5")
     overdispersion: Number = Field(0, ge=0, lt=1, description="of the rate, such as 0.003; needs a seed")
     seed: Whole | None = Field(
-        None, ge=0, description="a whole number from 0: counts are drawn by chance from it, not even"
+        None, ge=0, description="a whole number from 0: counts are drawn at random from it, instead of even"
     )
 
     @model_validator(mode="after")
     def _drawn_by_chance(self) -> HistoryPart:
         if self.overdispersion and self.seed is None:
-            raise ValueError("overdispersion: does nothing without a seed, by which the counts are drawn")
+            raise ValueError("overdispersion: has no effect without a seed, from which the counts are drawn")
         return self
 
 
-class SeriesPart(Part):
+class SeriesPart(FilePart):
     """One input series."""
 
     step: Step
@@ -86,7 +119,7 @@ class SeriesPart(Part):
         given = "rate" if self.successes is None else "successes"
         values = self.rate if self.successes is None else self.successes
         if not self.impressions and values is not None:
-            raise ValueError(f"{given}: stands without impressions")
+            raise ValueError(f"{given}: needs impressions")
         if values is not None and len(values) != len(self.impressions):
             raise ValueError(
                 f"{given}: has {len(values)} values where impressions has {len(self.impressions)}; "
@@ -97,8 +130,8 @@ class SeriesPart(Part):
         return self
 
 
-class EventPart(Part):
-    """Raw events, all alike."""
+class EventPart(FilePart):
+    """Identical raw events."""
 
     at: Duration = Field(ge=0, description="a duration since the first window, such as 90s")
     step: Step
@@ -119,8 +152,8 @@ class EventPart(Part):
         return self
 
 
-class AlertPart(Part):
-    """One expected alert; what is left out may be anything, except that a dimension left out is not there."""
+class AlertPart(FilePart):
+    """One expected alert. A field that is left out matches any value; a dimension that is left out must be absent."""
 
     alert: Given = Field(description="the name of a rule")
     step: Step
@@ -140,7 +173,7 @@ class AlertPart(Part):
         return {name: getattr(self, name) for name in DIMENSIONS if getattr(self, name) is not None}
 
 
-class ExpectPart(Part):
+class ExpectPart(FilePart):
     """The alerts at one time."""
 
     at: Duration = Field(ge=0, description="a duration since the start of the first window, such as 12m")
@@ -151,21 +184,21 @@ class ExpectPart(Part):
     @model_validator(mode="after")
     def _each_once(self) -> ExpectPart:
         about = [(one.alert, one.step, one.dimensions) for one in self.alerts]
-        twice = next((alert for number, alert in enumerate(about) if alert in about[:number]), None)
-        if twice is not None:
-            raise ValueError(f"alerts: {twice[0]} of {twice[1]} stands twice for the same series")
+        repeated = next((alert for number, alert in enumerate(about) if alert in about[:number]), None)
+        if repeated is not None:
+            raise ValueError(f"alerts: {repeated[0]} of {repeated[1]} appears twice for the same series")
         return self
 
 
 def iso_time(value: object) -> object:
-    """YAML reads a time as one; it is wanted as text."""
+    """A time, which YAML has parsed, as text."""
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-class CasePart(Part):
+class CasePart(FilePart):
     """One test."""
 
-    name: str = Field(pattern=r"\S", description="a sentence that says what is to be")
+    name: str = Field(pattern=NOT_BLANK, description="a sentence that says what must happen")
     funnel: Given = Field("sign_up", description="the name of a funnel")
     start: Annotated[str, BeforeValidator(iso_time)] = Field(
         "2026-01-05T12:00:00Z", description="the start of the first window, such as 2026-01-05T12:00:00Z"
@@ -187,7 +220,7 @@ class CasePart(Part):
         return self
 
 
-class CaseFile(Part):
+class CaseFile(FilePart):
     """One file."""
 
     rules: Given | None = Field(None, description="a rule file or folder, by its path from this file")
@@ -209,38 +242,22 @@ def load_cases(path: Path) -> Cases:
     """The tests of a file.
 
     Raises:
-        RuleFileError: ``file:line: field: what is wrong; what would be right``.
+        RuleFileError: ``file:line: field: what is wrong; right would be …``.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RuleFileError(f"{path}: cannot be read: {error}") from error
-    try:
-        document = parse_yaml(text, str(path))
-    except YamlFileError as error:
-        raise RuleFileError(str(error)) from None
-    if not isinstance(document, dict):
-        raise RuleFileError(f"{path}:1: is no map; right would be tests: [{{name: ..., series: ..., expect: ...}}]")
-    try:
-        content = CaseFile.model_validate(plain(document))
-    except ValidationError as error:
-        # A field that nobody knows is most often the misspelt one that is missing.
-        fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        loc = tuple(part for part in fault["loc"] if part != "[key]")
-        line, place = line_of(document, loc), place_of(loc) or "tests"
-        raise RuleFileError(f"{path}:{line}: {place}: {_told(fault, loc)}") from None
-    for at, what, right in _contradictions(content):
-        raise RuleFileError(f"{path}:{line_of(document, at)}: {place_of(at)}: {what}; right would be {right}")
-    return Cases(path, content, tuple(line_of(document, ["tests", number]) for number in range(len(content.tests))))
+    document = Document.read(path, RuleFileError)
+    content = document.validated(CaseFile)
+    for loc, what, right in _contradictions(content):
+        raise document.rejected(loc, what, right)
+    return Cases(path, content, tuple(document.line(["tests", number]) for number in range(len(content.tests))))
 
 
 def _contradictions(content: CaseFile) -> Iterator[tuple[list[str | int], str, str]]:
-    """What does not go together: where, what is wrong, and what would be right."""
+    """Contradictions: the place, what is wrong, and what would be right."""
     names: list[str] = []
     for number, test in enumerate(content.tests):
         loc: list[str | int] = ["tests", number]
         if test.name in names:
-            yield [*loc, "name"], f"{test.name!r} stands twice", "a name of its own"
+            yield [*loc, "name"], f"{test.name!r} appears twice", "a name of its own"
         names.append(test.name)
         for place, expected in enumerate(test.expect):
             if expected.at % content.window:
@@ -249,47 +266,19 @@ def _contradictions(content: CaseFile) -> Iterator[tuple[list[str | int], str, s
         for place, event in enumerate(test.events):
             if event.at >= test.expect[-1].at:
                 right = "a time before, or an expectation after it"
-                yield [*loc, "events", place, "at"], "is after the last time that something is expected at", right
+                yield [*loc, "events", place, "at"], "is after the last expectation", right
         yield from _unequal(test, loc)
 
 
 def _unequal(test: CasePart, loc: list[str | int]) -> Iterator[tuple[list[str | int], str, str]]:
-    """Series of a test that stand twice, or have fewer windows than others."""
+    """Series of a test that appear twice, or have fewer windows than others."""
     windows = max((len(one.impressions) for one in test.series), default=0)
     seen = []
     for place, one in enumerate(test.series):
         about = (one.step, one.os, one.browser, one.app_version)
         if about in seen:
-            yield [*loc, "series", place], "stands twice", "one series for each step, os, browser and app version"
+            yield [*loc, "series", place], "appears twice", "one series for each step, os, browser and app version"
         seen.append(about)
         if one.impressions and len(one.impressions) != windows:
             what = f"has {len(one.impressions)} values where another series of the test has {windows}"
             yield [*loc, "series", place, "impressions"], what, "one for each window, with _ where there is none"
-
-
-def _told(fault: Any, loc: Sequence[str | int]) -> str:
-    """What is wrong and what would be right."""
-    model, description = _described(loc[:-1] if fault["type"] == "extra_forbidden" else loc)
-    if fault["type"] == "extra_forbidden":
-        names = sorted(model.model_fields)
-        near = difflib.get_close_matches(str(loc[-1]), names, n=1)
-        return f"is not a known field; right would be {near[0] if near else 'one of ' + ', '.join(names)}"
-    if fault["type"] == "missing":
-        return f"is missing; right would be {description}"
-    message = in_words(fault["msg"])
-    return f"{message[0].lower()}{message[1:]}" + (f"; right would be {description}" if description else "")
-
-
-def _described(loc: Sequence[str | int]) -> tuple[type[BaseModel], str]:
-    """The model at a place, and what would be right there."""
-    model: type[BaseModel] = CaseFile
-    description = ""
-    for part in loc:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        field = model.model_fields[part]
-        description = field.description or ""
-        inner = [field.annotation, *get_args(field.annotation)]
-        inner += [one for part in get_args(field.annotation) for one in get_args(part)]
-        model = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), model)
-    return model, description

@@ -1,7 +1,7 @@
-"""Rules of the kind ``instrumentation``: about the counting itself, not about what is counted.
+"""Rules of the kind ``instrumentation``: about the counting itself, not about conversion.
 
-Four signals, each with fields of its own. While one of them fires it holds back, for ``hold_back``, the conversion
-alerts that it explains.
+Each of the four signals has fields of its own. A signal that fires inhibits, for ``hold_back``, the conversion alerts
+that it explains.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ SIGNALS = "impressions, dead_letters, silent or watermark"
 
 
 class InstrumentRule(NamedRule):
-    """What every signal has."""
+    """Fields of every signal."""
 
     kind: Literal["instrumentation"] = Field(description="instrumentation")
     hold_back_ms: Duration = Field(
         1_800_000,
         ge=0,
         alias="hold_back",
-        description="a duration for which it holds back the conversion alerts that it explains, such as 30m",
+        description="a duration for which it inhibits the conversion alerts that it explains, such as 30m",
     )
 
 
 class PipelineRule(InstrumentRule):
-    """About the topic of all funnels."""
+    """A signal about the events topic, which all funnels share."""
 
     @field_validator("funnel")
     @classmethod
     def _every_funnel(cls, funnel: str) -> str:
         if funnel != "*":
-            raise ValueError("is about the events topic, which all funnels share")
+            raise ValueError("must be '*': all funnels share the events topic; right would be no funnel")
         return funnel
 
 
 class ImpressionsRule(InstrumentRule):
-    """Every step of a funnel has far fewer impressions than at this time of the weeks before, and than just before."""
+    """Every step of a funnel has far fewer impressions than at this time of earlier weeks, and than just before."""
 
     signal: Literal["impressions"] = Field(description=SIGNALS)
     by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
@@ -51,31 +51,33 @@ class ImpressionsRule(InstrumentRule):
     )
     below: Number = Field(0.2, gt=0, lt=1, description="a share of the usual impressions from 0 to 1, such as 0.2")
     over_ms: Duration = Field(600_000, gt=0, alias="over", description="a duration such as 10m")
-    min_expected: Whole = Field(300, ge=1, description="how many impressions must be usual, such as 300")
+    min_expected: Whole = Field(300, ge=1, description="the number of usual impressions that it needs, such as 300")
 
     _ordered = field_validator("by")(ordered_levels)
 
 
 class DeadLettersRule(PipelineRule):
-    """A share of the records is rejected that is far above the usual one."""
+    """The share of rejected records is far above the usual one."""
 
     signal: Literal["dead_letters"] = Field(description=SIGNALS)
     above: Number = Field(0.05, gt=0, lt=1, description="a share of all records from 0 to 1, such as 0.05")
-    times: Number = Field(5.0, ge=1, description="how many times the usual share, such as 5")
+    times: Number = Field(5.0, ge=1, description="a multiple of the usual share, such as 5")
     over_ms: Duration = Field(300_000, gt=0, alias="over", description="a duration such as 5m")
-    min_rejected: Whole = Field(100, ge=1, description="how many records must be rejected, such as 100")
+    min_rejected: Whole = Field(100, ge=1, description="the number of rejected records that it needs, such as 100")
 
 
 class SilentRule(PipelineRule):
-    """A partition that always has records gets none, while the others do."""
+    """A partition that usually has records gets none, while others do."""
 
     signal: Literal["silent"] = Field(description=SIGNALS)
     over_ms: Duration = Field(900_000, gt=0, alias="over", description="a duration such as 15m")
-    min_expected: Whole = Field(200, ge=1, description="how many records the partition would usually have, such as 200")
+    min_expected: Whole = Field(
+        200, ge=1, description="the number of records that the partition usually has, such as 200"
+    )
 
 
 class WatermarkRule(PipelineRule):
-    """A partition is not read on, so that no window closes and nothing is judged."""
+    """A partition is not consumed, so no window closes and nothing is evaluated."""
 
     signal: Literal["watermark"] = Field(description=SIGNALS)
     over_ms: Duration = Field(600_000, gt=0, alias="over", description="a duration such as 10m")

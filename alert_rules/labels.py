@@ -1,45 +1,60 @@
-"""Labels and annotations of rules: names that the alert itself sets are rejected, since the alert's own value wins."""
+"""Labels and annotations of rules, and the templates of annotations: plain text with ``{{ field }}``, never executed.
+
+Names that the alert itself sets are rejected, since the alert's own value wins.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 
-from funnelwatch.alert_rules.templates import check_template
+from funnelwatch.schemas.texts import legible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""What Prometheus and Alertmanager take; other characters would become underscores on their way."""
+"""Names that Prometheus and Alertmanager accept; they turn other characters into underscores."""
 
 OWN_LABELS = {
     "alertname": "the rule's name",
     "alert": "the rule's name",
     "rule": "the rule's name",
     "alert_id": "the alert's id",
-    "severity": "the rule's own severity, which stands beside labels",
-    "funnel": "the funnel that is judged",
-    "step": "the step that is judged",
+    "severity": "the rule's own severity, which is no label",
+    "funnel": "the funnel that is evaluated",
+    "step": "the step that is evaluated",
     "steps": "the steps that an incident has reached",
     "series": "the series that an incident has reached",
-    "os": "the os that is judged",
-    "browser": "the browser that is judged",
-    "app_version": "the app version that is judged",
+    "os": "the os that is evaluated",
+    "browser": "the browser that is evaluated",
+    "app_version": "the app version that is evaluated",
     "state": "the alert's state",
     "reason": "the message's reason",
-    "baseline": "the sign that an alert rests on less than a week",
+    "baseline": "the mark of an alert whose baseline is shorter than a week",
 }
-"""Labels that every alert sets by itself, on its message or in Alertmanager, and what it sets them to."""
+"""Labels that every alert sets by itself, on its message or in Alertmanager, and their values."""
 
 OWN_ANNOTATIONS = {
     "also_at": "the other steps of an incident",
     "dashboard": "the link that FUNNELWATCH_GRAFANA_URL makes",
 }
 
+FIELDS = (
+    "rule", "severity", "state", "reason", "funnel", "step", "scope", "os", "browser", "app_version", "basis",
+    "rate", "expected_rate", "expected_low", "expected_high", "drop", "impressions", "successes", "score",
+    "lost_conversions", "started_at", "window_start", "window_end", "where",
+)  # fmt: skip
+"""The fields of a template. Rates and drop are percentages, times ISO 8601 UTC, scope is "os=iOS" or "all"."""
+
+FIELD_CHARACTERS = 1_000
+
+PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]*)\s*\}\}")
+
 
 def checked_labels(labels: dict[str, str]) -> dict[str, str]:
-    """The labels of a rule, if each will be seen.
+    """The labels of a rule, if each is valid.
 
     Raises:
         ValueError: ``NAME: what is wrong``.
@@ -48,12 +63,12 @@ def checked_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def checked_route_labels(labels: dict[str, str]) -> dict[str, str]:
-    """The labels that a route adds, likewise; they are no templates."""
+    """The labels that a route adds, if each is valid; they are no templates."""
     return _checked(labels, OWN_LABELS, lambda _: None)
 
 
 def checked_annotations(annotations: dict[str, str]) -> dict[str, str]:
-    """The annotations of a rule, likewise."""
+    """The annotations of a rule, if each is valid."""
     return _checked(annotations, OWN_ANNOTATIONS, check_template)
 
 
@@ -64,9 +79,33 @@ def _checked(texts: dict[str, str], own: dict[str, str], check: Callable[[str], 
         if not NAME.fullmatch(name) or name.startswith("__"):
             raise ValueError(f"{name}: is not a name of letters, digits and underscores")
         if not text.strip():
-            raise ValueError(f"{name}: is empty, which is the same as not being there")
+            raise ValueError(f"{name}: is empty, which is the same as leaving it out")
         try:
             check(text)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return texts
+
+
+def check_template(text: str) -> None:
+    """Accept a text whose every placeholder is known.
+
+    Raises:
+        ValueError: a placeholder is unknown, or braces do not close.
+    """
+    for name in PLACEHOLDER.findall(text):
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"did you mean {{{{ {near[0]} }}}}?" if near else f"known are {', '.join(FIELDS)}"
+            raise ValueError(f"{{{{ {name} }}}} is not a field of an alert; {hint}")
+    rest = PLACEHOLDER.sub("", text)
+    if "{{" in rest or "}}" in rest:
+        raise ValueError("has braces that are not a placeholder")
+
+
+def render(text: str, fields: Mapping[str, str]) -> str:
+    """The text with its placeholders filled; a field without a value is empty.
+
+    Line breaks and control characters of a value, which an app has sent, are shown as escapes.
+    """
+    return PLACEHOLDER.sub(lambda match: legible(fields.get(match[1], ""), FIELD_CHARACTERS), text)

@@ -1,4 +1,4 @@
-"""Rules that follow their files: an edit is taken up, a broken one is rejected and the rules before it go on."""
+"""Rules that follow their files: edits are loaded, and after a broken edit the previous rules stay in use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Signature = tuple[tuple[str, int, int], ...]
 
 
 class LiveRules:
-    """The rules of a file or folder as they were when they could last be used.
+    """The last valid rules of a file or folder.
 
     Args:
         path: the file or folder; None: the shipped rules, which belong to the program and are read once.
 
     Raises:
-        RuleFileError: they cannot be used even now, at the start.
+        RuleFileError: the rules are invalid at the start.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -29,13 +29,12 @@ class LiveRules:
         self._taken = self._seen = self._signature()
         self.rules: Rules = load_rules(path)
         self.fault: str | None = None
-        """Why the files as they are now cannot be used; None while they can."""
+        """The error of the current files; None while they are valid."""
 
     def look(self) -> bool:
-        """Take up what was edited since; True if there are other rules now. To be called every few seconds.
+        """Load edits; True if the rules have changed. To be called every few seconds.
 
-        Files are read once they have been the same for two looks in a row: half of a file that is being written is
-        nobody's edit.
+        Files are read once they are unchanged between two calls, so that a half-written file is not read.
         """
         if self._path is None:
             return False
@@ -55,7 +54,7 @@ class LiveRules:
         return changed
 
     def _signature(self) -> Signature:
-        """Names, times of change and sizes of the files; what cannot be looked at is left out."""
+        """Names, modification times and sizes of the files; unreadable files are left out."""
         found = []
         for file in rule_files(self._path) if self._path else ():
             try:

@@ -1,9 +1,8 @@
-"""Alert rules as checked values: what a person wrote in YAML, typed, with every default filled in.
+"""Alert rules as validated values, with every default filled in.
 
-A rule about conversion is one of three kinds. ``drop`` compares a step's conversion with what is ordinary for it
+A rule about conversion is one of three kinds. ``drop`` compares a step's conversion with its usual conversion
 (``funnelwatch.stream.detector``); ``threshold`` fires below a fixed rate; ``change`` compares with an earlier time. All
-of them
-judge closed windows only. A fourth kind, ``instrumentation``, is in ``funnelwatch.alert_rules.instruments``.
+of them evaluate closed windows only. A fourth kind, ``instrumentation``, is in ``funnelwatch.alert_rules.instruments``.
 """
 
 from __future__ import annotations
@@ -14,19 +13,21 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 
 from funnelwatch.alert_rules.labels import checked_annotations, checked_labels
+from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.plain_values import Number, Text, Whole, once
+from funnelwatch.schemas.times import DAY_MS, HOUR_MS, UNITS_MS, WEEK_MS
 
 DIMENSIONS = ("os", "browser", "app_version")
-"""What a rule may judge by, widest first."""
+"""The dimensions of ``by``, widest first."""
 
-UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+UNITS = {"ms": 1, **UNITS_MS}
 DURATION = re.compile(r"(?=\d)(\d+w)?(\d+d)?(\d+h)?(\d+m(?!s))?(\d+s)?(\d+ms)?", re.ASCII)
 PART = re.compile(r"(\d+)(ms|s|m|h|d|w)", re.ASCII)
 
-LONGEST_MS = 366 * UNITS["d"]
+LONGEST_MS = 366 * DAY_MS
 
 Level = tuple[str, ...]
 
@@ -34,7 +35,7 @@ Level = tuple[str, ...]
 def parse_duration(value: object) -> int:
     """Milliseconds of a duration written as Prometheus does: ``90s``, ``2m``, ``1h30m``; ``0`` needs no unit.
 
-    Each unit may stand once, the larger ones first.
+    Each unit may appear once, larger ones first.
 
     Raises:
         ValueError: it is not such a duration.
@@ -53,7 +54,7 @@ def parse_levels(value: object) -> object:
     """The levels of ``by``: ``[os]`` is one level, ``[[], [os]]`` two; ``[[]]`` is everything together.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the list is empty.
     """
     if value == []:
         raise ValueError("is empty; everything together is [[]], or no by")
@@ -63,17 +64,17 @@ def parse_levels(value: object) -> object:
 
 
 def parse_steps(value: object) -> object:
-    """The steps: ``all`` is every step, each judged on its own.
+    """The steps: ``all`` is every step, each evaluated on its own.
 
     Raises:
-        ValueError: there is none, or ``all`` is one of several.
+        ValueError: the list is empty, or ``all`` is one of several.
     """
     if value == "all":
         return ()
     if value == []:
-        raise ValueError("is empty: the rule would judge nothing")
+        raise ValueError("is empty: the rule would evaluate nothing")
     if isinstance(value, list) and "all" in value:
-        raise ValueError("all is every step and stands alone")
+        raise ValueError("all means every step, and cannot be one of several")
     return (value,) if isinstance(value, str) else value
 
 
@@ -81,13 +82,13 @@ Duration = Annotated[int, BeforeValidator(parse_duration)]
 
 
 def within_history(span: int) -> int:
-    """A span, ms, over which a detector knows the counts.
+    """The span, ms, if the detector keeps counts for so long.
 
     Raises:
         ValueError: it is longer.
     """
-    if span > 3 * UNITS["w"]:
-        raise ValueError("is longer than the three weeks that are remembered")
+    if span > 3 * WEEK_MS:
+        raise ValueError("is longer than the three weeks that the detector keeps")
     return span
 
 
@@ -100,24 +101,24 @@ def ordered_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     """The levels from wide to narrow, each in the order of `DIMENSIONS`.
 
     Raises:
-        ValueError: a dimension is not known, or something stands twice.
+        ValueError: a dimension is unknown, or a dimension or level is repeated.
     """
     for level in levels:
         for name in level:
             if name not in DIMENSIONS:
                 raise ValueError(f"{name!r} is not a dimension")
         if len(set(level)) != len(level):
-            raise ValueError(f"a dimension stands twice in {list(level)}")
+            raise ValueError(f"a dimension is repeated in {list(level)}")
     ordered = [tuple(name for name in DIMENSIONS if name in level) for level in levels]
     if len(set(ordered)) != len(ordered):
-        raise ValueError("the same level stands twice")
+        raise ValueError("a level is repeated")
     return tuple(sorted(ordered, key=len))
 
 
-class NamedRule(BaseModel):
-    """What every kind of rule has. A field's description says what would be right, for the error messages."""
+class NamedRule(FilePart):
+    """Fields of every kind of rule."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     alert: str = Field(
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100, description="a name of letters, digits and underscores"
@@ -126,7 +127,7 @@ class NamedRule(BaseModel):
     for_ms: Duration = Field(0, ge=0, alias="for", description="a duration such as 0s or 2m")
     keep_firing_for_ms: Duration = Field(0, ge=0, alias="keep_firing_for", description="a duration such as 0s or 2m")
     resolve_without_data_ms: Duration = Field(
-        3_600_000,
+        HOUR_MS,
         gt=0,
         alias="resolve_without_data",
         description="a duration after which a firing alert whose series has ended resolves, such as 1h",
@@ -154,7 +155,7 @@ class NamedRule(BaseModel):
 
 
 class BaseRule(NamedRule):
-    """What every kind of rule about conversion has."""
+    """Fields of every kind of rule about conversion."""
 
     steps: Annotated[tuple[Text, ...], BeforeValidator(parse_steps), AfterValidator(once)] = Field(
         (), alias="step", description="all, the name of a step, or a list of names"
@@ -171,12 +172,12 @@ class BaseRule(NamedRule):
     _ordered = field_validator("by")(ordered_levels)
 
     def judges(self, step: str) -> bool:
-        """Whether the rule speaks about this step."""
+        """Whether the rule covers this step."""
         return not self.steps or step in self.steps
 
 
 class DropRule(BaseRule):
-    """Conversion has dropped below what is ordinary for the series at this time of the week."""
+    """Conversion has dropped below the usual one of the series at this time of the week."""
 
     kind: Literal["drop"] = Field("drop", description="drop, threshold or change")
     score: Number = Field(4.5, gt=0, le=100, description="a number above 0, such as 4.5 (higher: later, fewer alarms)")
@@ -185,7 +186,7 @@ class DropRule(BaseRule):
 
 
 class ThresholdRule(BaseRule):
-    """The rate over the last stretch of time is below a fixed number."""
+    """The rate over the last period is below a fixed number."""
 
     kind: Literal["threshold"] = Field(description="drop, threshold or change")
     below: Number = Field(gt=0, le=1, description="a rate from 0 to 1, such as 0.6")
@@ -193,12 +194,12 @@ class ThresholdRule(BaseRule):
 
 
 class ChangeRule(BaseRule):
-    """The rate over the last stretch of time is lower, by a share, than over the same stretch some time ago."""
+    """The rate over the last period is lower, by a share, than in an earlier period."""
 
     kind: Literal["change"] = Field(description="drop, threshold or change")
     drop: Number = Field(gt=0, lt=1, description="a share of the earlier rate from 0 to 1, such as 0.2")
     over_ms: Remembered = Field(300_000, gt=0, alias="over", description="a duration up to 3w, such as 5m")
-    offset_ms: Remembered = Field(604_800_000, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
+    offset_ms: Remembered = Field(WEEK_MS, gt=0, alias="offset", description="a duration up to 3w, such as 1w")
 
 
 Rule = DropRule | ThresholdRule | ChangeRule
@@ -216,7 +217,7 @@ class Rules:
         return tuple(rule for rule in self.about(funnel) if isinstance(rule, Rule))
 
     def about(self, funnel: str) -> tuple[NamedRule, ...]:
-        """The rules of every kind that speak about this funnel."""
+        """The rules of every kind that cover this funnel."""
         own = tuple(rule for rule in self.rules if rule.funnel == funnel)
         names = {rule.alert for rule in own}
         return own + tuple(rule for rule in self.rules if rule.funnel == "*" and rule.alert not in names)

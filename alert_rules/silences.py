@@ -1,8 +1,8 @@
-"""Silences: which alerts are not to be notified now; pure.
+"""Silences mute the notification of alerts, not the alerts; pure.
 
-A silence mutes the notification, not the alert: a firing message of which active silences cover every series is judged,
-kept and published as ever, with ``silenced_by`` set, and whoever notifies people leaves it. "resolved" is never muted.
-An alert that still fires when one of its series is no longer covered is published again then, once.
+Where active silences cover every series of a firing message, the message is still evaluated, stored and published,
+with ``silenced_by`` set, and notifiers skip it. "resolved" is never muted. An alert that still fires when one of its
+series is no longer covered is published again, once.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Series = tuple[str, "Mapping[str, str]"]
-"""A step and the values of the dimensions that it is judged by."""
+"""A step and the values of its dimensions."""
 
 MATCHERS = ("rule", "funnel", "step", "os", "browser", "app_version")
-"""What a silence may name, in the order in which people say it."""
+"""The matchers of a silence, in the order of display."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Mutes, during ``[starts_at, ends_at)`` (ms, wall clock), what all of its matchers fit; None fits anything."""
+    """Mutes the series that fit all of its matchers during ``[starts_at, ends_at)`` (ms, wall clock); None fits all."""
 
     id: int
     starts_at: int
@@ -38,7 +38,7 @@ class Silence:
 
     @property
     def matchers(self) -> dict[str, str]:
-        """What it names, by name."""
+        """The matchers that are set, by name."""
         return {name: value for name in MATCHERS if (value := getattr(self, name)) is not None}
 
     def state(self, now: int) -> str:
@@ -48,9 +48,9 @@ class Silence:
         return "active" if now < self.ends_at else "expired"
 
     def covers(self, rule: str, funnel: str, series: Series) -> bool:
-        """Whether a series of an alert lies within what is silenced.
+        """Whether the silence covers a series of an alert.
 
-        A series of every os together is not covered by a silence for one os: it is more than was silenced.
+        A silence for one os does not cover a series of all os together.
         """
         about = {**series[1], "rule": rule, "funnel": funnel, "step": series[0]}
         return all(about.get(name) == value for name, value in self.matchers.items())
@@ -66,8 +66,7 @@ def series_of(alert: Mapping[str, Any]) -> list[Series]:
 def silences_of(alert: Mapping[str, Any], silences: Iterable[Silence], now: int) -> list[Silence]:
     """The silences that together mute this message now, in order of their ends; none: it is not muted.
 
-    It is muted when each of its series is covered by some active silence: one for all of them if there is one, of
-    several the one that lasts longest.
+    It is muted when active silences cover each of its series: a single one if possible, and the longest of several.
     """
     if alert["state"] != "firing":
         return []
@@ -84,10 +83,10 @@ def silences_of(alert: Mapping[str, Any], silences: Iterable[Silence], now: int)
 
 
 def silence_of(alert: Mapping[str, Any], silences: Iterable[Silence], now: int) -> Silence | None:
-    """Of the silences that mute this message now the one that ends first; None: it is not muted."""
+    """The first to end of the silences that mute this message now; None: it is not muted."""
     return next(iter(silences_of(alert, silences, now)), None)
 
 
 def muted(alert: Mapping[str, Any], silences: Iterable[Silence], now: int) -> dict[str, Any]:
-    """The message as it is to be published: with the numbers of the silences that mute it, if any do."""
+    """The message to publish, with the ids of the silences that mute it."""
     return {**alert, "silenced_by": ",".join(str(silence.id) for silence in silences_of(alert, silences, now))}

@@ -1,7 +1,7 @@
-"""The heartbeat of the alerting: an alert that always fires, so that its silence is noticed. Pure.
+"""The heartbeat of the alerting: an alert that always fires, so that its absence is noticed. Pure.
 
-As Prometheus users know it: whoever watches (a dead man's switch) raises the alarm when it stops. It says nothing about
-the funnels; it is published only when rules, database and Kafka have just been of use.
+As with the Watchdog of Prometheus, a dead man's switch raises the alarm when it stops. It is unrelated to funnels; it
+is published only while rules, database and Kafka work.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 WATCHDOG = "Watchdog"
 SEVERITY = "none"
-"""No rule can have it, so it tells the heartbeat from every alert."""
+"""No rule can have it, so it distinguishes the heartbeat from alerts."""
 
 
 def is_heartbeat(alert: Mapping[str, Any]) -> bool:
-    """Whether a message is no alert but the heartbeat of the alerting."""
+    """Whether a message is the heartbeat of the alerting instead of an alert."""
     return bool(alert["severity"] == SEVERITY)
 
 
 def heartbeat(now: int, every_ms: int, rules_version: str) -> dict[str, Any]:
-    """The heartbeat of the stretch of time that ``now`` lies in: two workers that say it say the same.
+    """The heartbeat of the period that contains ``now``; it is the same from every worker.
 
     Args:
         now: the wall clock, ms.
-        every_ms: length of a stretch; the sequence counts them since the epoch.
+        every_ms: length of a period; the sequence counts periods since the epoch.
         rules_version: of all rules that are in use.
     """
     number = now // every_ms

@@ -1,8 +1,8 @@
-"""Which series may be: names come from outside, and whoever invents them must not slow the declared funnels down.
+"""Admission of series: names come from outside, and invented names must not slow the declared funnels down.
 
-Beyond a limit nothing vanishes. A value of os, browser or app version is folded into ``(other)``, so that funnel and
-step still count. A funnel, or the step of a funnel that nobody declared, is rejected, with the reason in the dead
-letters. What is once admitted stays admitted: the table of series decides, so all workers and every replay agree. Pure.
+Events beyond a limit do not vanish. A value of os, browser or app version is folded into ``(other)``, so that funnel
+and step still count. An undeclared funnel, or a step of one, is rejected with its reason in the dead letters. The table
+of series decides, so all workers and every replay agree, and an admitted series stays admitted. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
     Admission = Series | RejectedError
-    """The series that an event counts for, or why it does not."""
+    """The series that an event counts for, or the reason of its rejection."""
 
 OTHER = "(other)"
 FOLDED = ("os", "browser", "app_version")
@@ -27,14 +27,14 @@ FOLDED = ("os", "browser", "app_version")
 
 @dataclass(frozen=True, slots=True)
 class SeriesLimits:
-    """How many names there may be.
+    """The largest number of each kind of name.
 
     Attributes:
-        funnels: that nobody declared.
-        steps: of a funnel that nobody declared.
-        values: of each dimension of a funnel.
-        series: of a declared funnel.
-        undeclared_series: of one that nobody declared.
+        funnels: undeclared funnels.
+        steps: steps of an undeclared funnel.
+        values: values of each dimension of a funnel.
+        series: series of a declared funnel.
+        undeclared_series: series of an undeclared funnel.
     """
 
     funnels: int = 20
@@ -45,7 +45,7 @@ class SeriesLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> SeriesLimits:
-        """Those of the settings."""
+        """The limits of the settings."""
         return cls(
             settings.undeclared_max_funnels,
             settings.undeclared_max_steps,
@@ -65,19 +65,19 @@ class FunnelSeries:
 
     @classmethod
     def of(cls, series: Iterable[Series]) -> FunnelSeries:
-        """Those."""
+        """The series."""
         found = cls()
         for one in series:
             found.add(one)
         return found
 
     def copy(self) -> FunnelSeries:
-        """The same, to be added to."""
+        """A copy that can grow."""
         values = {name: set(values) for name, values in self.values.items()}
         return FunnelSeries(set(self.series), set(self.steps), values)
 
     def add(self, one: Series) -> None:
-        """One more."""
+        """Add a series."""
         self.series.add(one)
         self.steps.add(one.step)
         for name, values in self.values.items():
@@ -86,13 +86,13 @@ class FunnelSeries:
 
 @dataclass(slots=True)
 class Admitting:
-    """Decides about series, in the order in which they are asked for.
+    """Admits series, in the order of the requests.
 
     Attributes:
         declared: the declared funnels.
-        limits: how many names there may be.
-        known: of each funnel that there is its series; what is admitted is added.
-        new: what was admitted and is not stored yet.
+        limits: the limits.
+        known: the series of each funnel; admitted series join them.
+        new: admitted series that are not stored yet.
     """
 
     declared: Container[str]
@@ -101,7 +101,7 @@ class Admitting:
     new: list[Series] = field(default_factory=list)
 
     def __call__(self, wanted: Series) -> Admission:
-        """The series itself, the one that it is folded into, or why it is rejected."""
+        """The series itself, the series that it is folded into, or the reason of its rejection."""
         limits = self.limits
         is_declared = wanted.funnel in self.declared
         funnel = self.known.get(wanted.funnel)
@@ -110,7 +110,7 @@ class Admitting:
             if not is_declared and others >= limits.funnels:
                 return RejectedError(
                     RejectionReason.TOO_MANY_FUNNELS,
-                    f"nobody declared the funnel {wanted.funnel}, and there are {others} such funnels already, as many "
+                    f"the funnel {wanted.funnel} is not declared, and there are {others} such funnels already, as many "
                     "as FUNNELWATCH_UNDECLARED_MAX_FUNNELS allows",
                 )
             funnel = FunnelSeries()
@@ -119,7 +119,7 @@ class Admitting:
         if not is_declared and wanted.step not in funnel.steps and len(funnel.steps) >= limits.steps:
             return RejectedError(
                 RejectionReason.TOO_MANY_STEPS,
-                f"nobody declared the funnel {wanted.funnel}, and it has {len(funnel.steps)} steps already, as many as "
+                f"the funnel {wanted.funnel} is not declared, and it has {len(funnel.steps)} steps already, as many as "
                 "FUNNELWATCH_UNDECLARED_MAX_STEPS allows",
             )
         folded = self._folded(wanted, funnel)
@@ -134,7 +134,7 @@ class Admitting:
         return folded
 
     def _folded(self, wanted: Series, funnel: FunnelSeries) -> Series:
-        """The series with the values that there is room for; an empty one always has room."""
+        """The series, with ``(other)`` for new values beyond the limit; an empty value needs no room."""
         beyond = {}
         for name, values in funnel.values.items():
             value = getattr(wanted, name)

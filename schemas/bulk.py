@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from funnelwatch.schemas.arrays import Flags, Ints, Words
 from funnelwatch.schemas.codec import CONFLUENT_HEADER, SINGLE_OBJECT, SINGLE_OBJECT_HEADER, Undecodable
-from funnelwatch.schemas.page import Flags, Ints, Page, Text, Words
+from funnelwatch.schemas.page import Page, Text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

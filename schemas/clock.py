@@ -1,4 +1,4 @@
-"""The wall clock, for those who are to be given one."""
+"""The wall clock, for components that take a clock as an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consecutive closed windows of one funnel, as arrays: what the detector takes in at once."""
+"""Consecutive closed windows of one funnel, as arrays: the input of the detector."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Windows that follow each other without a gap; a series that a window has not counts nothing in it."""
+    """Windows that follow each other without a gap; a series that is absent from a window counts zero in it."""
 
     start: int
     """Start of the first window, ms."""
     series: Sequence[Series]
-    """Each once."""
+    """Each series once."""
     tallies: NDArray[np.integer]
     """Shape (windows, series, fields of a CountRow)."""
 
     def __len__(self) -> int:
-        """How many windows."""
+        """The number of windows."""
         return len(self.tallies)
 
     @classmethod

@@ -10,40 +10,40 @@ import numpy as np
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.times import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from funnelwatch.schemas.arrays import Indexes, Ints
     from funnelwatch.schemas.counts import Series
 
-    Numbers = NDArray[np.int64]
 
 CELLS = 262_144
-"""Windows x series of a block, about."""
-DAY_MS = 86_400_000
+"""Approximate number of cells (windows x series) of a block."""
 LONGEST_WINDOW_MS = DAY_MS
 
 
 class WindowLengthError(FunnelwatchError, ValueError):
-    """The length of the windows cannot be told from their starts, or does not fit them."""
+    """The length of the windows is unknown, or does not fit their starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was counted of one funnel: record i is of the window that starts at ``starts[i]``, ms, oldest first."""
+    """The counts of one funnel: record i is of the window that starts at ``starts[i]``, ms, oldest first."""
 
     funnel: str
     series: Sequence[Series]
-    starts: Numbers
-    places: NDArray[np.intp]
-    """Which of the series."""
+    starts: Ints
+    places: Indexes
+    """The place of each record's series in ``series``."""
     tallies: NDArray[np.uint32]
     """Shape (records, 3): impressions, successes dated by their own time, and by that of their impression."""
 
     def blocks(self, window_ms: int, begin: int, end: int) -> Iterator[Block]:
-        """All windows that start in [begin, end), those without counts as well; ``begin`` is a window's start."""
+        """All windows that start in [begin, end), empty ones included; ``begin`` is a window's start."""
         step = max(1, CELLS // max(1, len(self.series))) * window_ms
         for start in range(begin, end, step):
             stop = min(start + step, end)
@@ -62,26 +62,24 @@ class History:
         if self.starts.size:
             yield from self.blocks(window_ms, int(self.starts[0]), int(self.starts[-1]) + window_ms)
 
-    def began(self) -> Numbers:
-        """When each series was first counted, ms."""
+    def began(self) -> Ints:
+        """The start of each series' first window, ms."""
         first = np.full(len(self.series), np.iinfo(np.int64).max)
         np.minimum.at(first, self.places, self.starts)
         return first
 
     def between(self, begin: int, end: int) -> History:
-        """What starts in [begin, end)."""
+        """The records whose windows start in [begin, end)."""
         low, high = np.searchsorted(self.starts, [begin, end]).tolist()
         return History(self.funnel, self.series, self.starts[low:high], self.places[low:high], self.tallies[low:high])
 
     def moved(self, by_ms: int) -> History:
-        """The same, so much later."""
+        """The same counts, shifted in time."""
         return History(self.funnel, self.series, self.starts + by_ms, self.places, self.tallies)
 
 
-def by_funnel(
-    series: Sequence[Series], starts: Numbers, places: NDArray[np.intp], tallies: NDArray[np.uint32]
-) -> list[History]:
-    """Records of any funnels in any order, told apart and sorted; of the same window and series, they add up."""
+def by_funnel(series: Sequence[Series], starts: Ints, places: Indexes, tallies: NDArray[np.uint32]) -> list[History]:
+    """Histories by funnel from records in any order; records of the same window and series add up."""
     if starts.size and (np.diff(starts) < 0).any():
         order = np.argsort(starts, kind="stable")
         starts, places, tallies = starts[order], places[order], tallies[order]
@@ -98,15 +96,15 @@ def by_funnel(
     return found
 
 
-def window_length(starts: Numbers, given_ms: int | None = None) -> int:
+def window_length(starts: Ints, given_ms: int | None = None) -> int:
     """The length of the windows, ms: the largest that all distances between starts are multiples of.
 
     Args:
         starts: of windows, ms, sorted.
-        given_ms: the length, if it is known.
+        given_ms: the length, where it is known.
 
     Raises:
-        WindowLengthError: it cannot be told, or is not the one given.
+        WindowLengthError: the starts do not determine it, or contradict the given one.
     """
     distances = np.unique(np.diff(np.unique(starts)))
     common = int(np.gcd.reduce(distances)) if distances.size else 0

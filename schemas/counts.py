@@ -1,4 +1,4 @@
-"""What the parts of the stream hand to each other: series, tallies, closed windows.
+"""The values that the parts of the stream exchange: series, counts, closed windows.
 
 Times are whole milliseconds since the epoch, UTC, everywhere in the stream; windows are half-open, ``[start, end)``.
 """
@@ -35,13 +35,13 @@ class CountRow(NamedTuple):
 
     @property
     def events(self) -> int:
-        """How many events are counted here, each once."""
+        """The number of events, each once."""
         return self.impressions + self.successes + self.failures
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
-    """The tallies of every active series of one funnel in one closed window; zeros included."""
+    """The counts of every active series of one funnel in one closed window; zeros included."""
 
     funnel: str
     window_start: int
@@ -51,10 +51,10 @@ class ClosedWindow:
 
 
 CountKey = tuple[int, str, str, str, str, str]
-"""window_start and the fields of a Series, flat: what the cache path counts by."""
+"""window_start and the fields of a Series, flat: the key of the counts of the cache."""
 
 Counts = dict[CountKey, list[int]]
-"""Counts to add, by key; the list has the fields of a CountRow, in order."""
+"""Counts to add, by key; each list has the fields of a CountRow, in order."""
 
 
 DurationKey = tuple[int, str, str, str, str, str, int]
@@ -66,12 +66,13 @@ Durations = dict[DurationKey, list[int]]
 
 @dataclass(slots=True)
 class PartitionCounts:
-    """What the records ``[start_offset, next_offset)`` of one partition add to the counts.
+    """The counts that the records ``[start_offset, next_offset)`` of one partition add.
 
-    ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which nothing more is
-    expected of the partition; None where no record says. ``durations`` are those of successes, dated by their ts.
-    ``rejected_offsets`` are those of the rejected whose event ids must not be taken for counted when the duplicate
-    horizon is read again; they are at most as young as ``rejected_log_time``, by default ``log_time``.
+    ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which no more
+    events of the partition are expected; None where no record has one. ``durations`` are those of successes, dated by
+    their ts.
+    ``rejected_offsets`` are those of rejected records whose event ids do not count as seen when the duplicate horizon
+    is read again; they are at most as young as ``rejected_log_time``, by default ``log_time``.
     """
 
     partition: int

@@ -1,4 +1,4 @@
-"""The base of every error that funnelwatch raises."""
+"""The base of every error that funnelwatch raises, and of those about files that people write."""
 
 from __future__ import annotations
 
@@ -7,4 +7,11 @@ class FunnelwatchError(Exception):
     """The base: ``except FunnelwatchError`` catches every error of funnelwatch, and none of its libraries.
 
     docs/errors.md draws the tree.
+    """
+
+
+class FileError(FunnelwatchError, ValueError):
+    """A file that a person wrote is rejected.
+
+    Each line of the message is ``file:line: field: what is wrong; right would be …``.
     """

@@ -1,4 +1,4 @@
-"""The event of a funnel: its fields, and what makes one valid beyond its Avro types."""
+"""The event of a funnel: its fields, and the rules beyond its Avro types."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NEEDED = ("event_id", "funnel", "sign_up_session_id", "step")
-"""Fields that must be there and not empty."""
+"""Fields that must not be empty."""
 
 
 class Phase(StrEnum):
     """What happened to the step."""
 
     IMPRESSION = "IMPRESSION"
-    """It was shown."""
+    """The step was shown."""
     POST_VERIFICATION = "POST_VERIFICATION"
-    """The server has judged its input."""
+    """The server has accepted or rejected the step's input."""
 
 
 class Status(StrEnum):
-    """The server's judgement."""
+    """Whether the server has accepted or rejected the input of a step."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
@@ -47,7 +47,7 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunnelEvent:
-    """One step of one session was shown, or its input was judged.
+    """One step of one session was shown, or its input was accepted or rejected.
 
     Attributes:
         sign_up_session_id: one person's way through the funnel.
@@ -57,14 +57,14 @@ class FunnelEvent:
         os: operating system or platform, like iOS, Android, Desktop.
         browser: browser, like Chrome; empty in a native app.
         app_version: version of the app; empty where there is none.
-        ts: when it happened, ms since the epoch, UTC; by default now.
+        ts: event time, ms since the epoch, UTC; by default now.
         duration_ms: ms from the impression to the verification; None for an impression or where unknown.
         funnel: the funnel that the step belongs to.
         event_id: unique; the same id twice is counted once. By default a random UUID.
-        contexts: anything else worth keeping; nothing is counted by it.
+        contexts: other values to keep; counts do not depend on them.
 
     Raises:
-        ValueError: a field cannot be so; the message names it.
+        ValueError: a field is invalid; the message names it.
     """
 
     sign_up_session_id: str
@@ -81,7 +81,7 @@ class FunnelEvent:
     contexts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Reject an event that would be rejected later; ``duration_ms`` is rounded."""
+        """Reject an event that the stream would reject; ``duration_ms`` is rounded."""
         for name, value in (("ts", whole(self.ts)), ("duration_ms", whole(self.duration_ms, rounded=True))):
             object.__setattr__(self, name, value)
         record = self.record()

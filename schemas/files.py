@@ -31,11 +31,11 @@ def plain(schema: Any, references: Iterable[Any] = ()) -> Any:
         schema: its JSON; of a record a dictionary is returned, of a union a list.
         references: the JSON of the schemas that it refers to by name; each after those that it refers to itself.
 
-    Times stay whole milliseconds: fastavro would make a datetime of each, which is slow and which nothing here wants.
+    Times stay whole milliseconds: fastavro would make a datetime of each, which is slow.
     A logical type changes neither the bytes nor the fingerprint.
 
     Raises:
-        fastavro.schema.SchemaParseException: it is no Avro schema.
+        fastavro.schema.SchemaParseException: it is not an Avro schema.
     """
     named: dict[str, Any] = {}
     for reference in references:
@@ -45,7 +45,7 @@ def plain(schema: Any, references: Iterable[Any] = ()) -> Any:
 
 
 def _complete(parsed: Any, named: Mapping[str, Any]) -> Any:
-    """Make a schema readable that is the name of another."""
+    """Resolve a schema that is the name of another."""
     if isinstance(parsed, str) and parsed in named:
         return {**named[parsed], "__fastavro_parsed": True, "__named_schemas": named}
     return dict(parsed) if isinstance(parsed, dict) else parsed

@@ -1,4 +1,4 @@
-"""Why a record does not fit its schema, in words that name the field."""
+"""The reason why a record does not fit its schema, with the field's name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RANGES = {"int": 2**31, "long": 2**63}
 
 
 def misfit(schema: Any, value: Any, at: str = "") -> str | None:
-    """What is wrong with a value of a parsed schema, as ``field: fault``; None where it fits.
+    """The first error of a value of a parsed schema, as ``field: error``; None where it fits.
 
     Stricter than fastavro, which silently cuts a fraction off a time, takes a list for a map and overlooks a
     misspelt field.
@@ -23,34 +23,34 @@ def misfit(schema: Any, value: Any, at: str = "") -> str | None:
         return _misfit_record(schema, value, at)
     if kind in ("array", "map"):
         return _misfit_collection(schema, value, at)
-    fault = _fault(schema, kind, value)
-    return f"{at}: {value!r} {fault}" if fault else None
+    error = _error(schema, kind, value)
+    return f"{at}: {value!r} {error}" if error else None
 
 
-def _fault(schema: Any, kind: str, value: Any) -> str | None:
-    """What is wrong with a value that has no parts."""
-    fits, fault = False, f"is of the Avro type {kind}, which is not used here"
+def _error(schema: Any, kind: str, value: Any) -> str | None:
+    """The error of a value that has no parts."""
+    fits, error = False, f"is of the Avro type {kind}, which is not used here"
     if kind == "enum":
         symbols = schema["symbols"]
-        fits, fault = isinstance(value, str) and value in symbols, f"is not one of {', '.join(symbols)}"
+        fits, error = isinstance(value, str) and value in symbols, f"is not one of {', '.join(symbols)}"
     elif kind in RANGES:
         is_whole = type(value) is int
         fits = is_whole and abs(value) < RANGES[kind]
-        fault = f"is {'too large' if is_whole else 'not a whole number'} (Avro {kind})"
+        error = f"is {'too large' if is_whole else 'not a whole number'} (Avro {kind})"
     elif kind == "double":
-        fits, fault = isinstance(value, float) or type(value) is int, "is not a number"
+        fits, error = isinstance(value, float) or type(value) is int, "is not a number"
     elif kind == "string" and isinstance(value, str):
-        fits, fault = _is_unicode(value), "has a lone surrogate, which UTF-8 cannot hold"
+        fits, error = _is_unicode(value), "has a lone surrogate, which UTF-8 cannot hold"
     elif kind == "string":
-        fault = "is not a string"
-    return None if fits else fault
+        error = "is not a string"
+    return None if fits else error
 
 
 def _misfit_union(branches: list[Any], value: Any, at: str) -> str | None:
     if value is None and "null" in branches:
         return None
-    faults = [misfit(branch, value, at) for branch in branches if branch != "null"]
-    return None if None in faults else faults[0]
+    errors = [misfit(branch, value, at) for branch in branches if branch != "null"]
+    return None if None in errors else errors[0]
 
 
 def _misfit_record(schema: Mapping[str, Any], value: Any, at: str) -> str | None:
@@ -63,8 +63,8 @@ def _misfit_record(schema: Mapping[str, Any], value: Any, at: str) -> str | None
             if "default" not in field:
                 return f"{prefix}{name}: is missing"
             continue
-        if fault := misfit(field["type"], value[name], prefix + name):
-            return fault
+        if error := misfit(field["type"], value[name], prefix + name):
+            return error
     for name in value:
         if name not in fields:
             return f"{prefix}{name}: is not a field of {schema['name']}, which has {', '.join(fields)}"
@@ -75,15 +75,15 @@ def _misfit_collection(schema: Mapping[str, Any], value: Any, at: str) -> str | 
     if schema["type"] == "array":
         if not isinstance(value, list):
             return f"{at}: {value!r} is not a list"
-        faults = (misfit(schema["items"], item, f"{at}[{index}]") for index, item in enumerate(value))
-        return next((fault for fault in faults if fault), None)
+        errors = (misfit(schema["items"], item, f"{at}[{index}]") for index, item in enumerate(value))
+        return next((error for error in errors if error), None)
     if not isinstance(value, dict):
         return f"{at}: {value!r} is not a map"
     for key, item in value.items():
         if not isinstance(key, str) or not _is_unicode(key):
             return f"{at}: the key {key!r} is not a string"
-        if fault := misfit(schema["values"], item, f"{at}.{key}"):
-            return fault
+        if error := misfit(schema["values"], item, f"{at}.{key}"):
+            return error
     return None
 
 

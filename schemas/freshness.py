@@ -1,7 +1,7 @@
-"""Whether figures are current: pure, so that every surface says the same words.
+"""Whether figures are current; every surface uses the same words. Pure.
 
-``fresh``: windows close, are evaluated, and the workers say that all is well. ``stale``: figures are old, or nothing is
-evaluated. ``unknown``: nobody can tell. Only ``fresh`` may be shown as healthy.
+``fresh``: windows close and are evaluated, and the workers report no error. ``stale``: figures are old, or windows are
+not evaluated. ``unknown``: the state cannot be determined. Only ``fresh`` may be shown as healthy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ALIVE_S = 30.0
 """A worker whose last heartbeat is older is dead or frozen; it beats every 5 s."""
 UNEVALUATED_MS = 60_000
-"""A closed window is evaluated within this."""
+"""The time within which a closed window is evaluated, ms."""
 SLACK_MS = 30_000
 DAY_MS = 86_400_000
 
@@ -41,7 +41,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A worker by its last heartbeat. ``fault`` is its own sentence on what is wrong; None: nothing."""
+    """A worker by its last heartbeat. ``fault`` is the error that it reports; None: none."""
 
     host: str
     pid: int
@@ -54,15 +54,15 @@ class WorkerSeen:
 
     @property
     def alive(self) -> bool:
-        """Whether it has been heard of just now."""
+        """Whether its heartbeat is recent."""
         return not self.ended and self.age_s <= ALIVE_S
 
 
 @dataclass(frozen=True, slots=True)
 class FunnelSeen:
-    """How far a funnel's windows are closed and evaluated; times in ms, None where that never happened.
+    """How far a funnel's windows are closed and evaluated; times in ms, None: never.
 
-    ``unevaluated_since_ms`` is since when a window waits to be evaluated; None: none waits.
+    ``unevaluated_since_ms`` is the time since which a window waits to be evaluated; None: none waits.
     """
 
     funnel: str
@@ -75,7 +75,7 @@ class FunnelSeen:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """A state with its reason, since when (ms; None: not known), and the sentence for people."""
+    """A state with its reason, its begin (ms; None: unknown), and a sentence for people."""
 
     state: State
     why: Why
@@ -90,9 +90,9 @@ class Freshness:
 
 
 def stale_after_ms(settings: Settings, window_ms: int | None = None) -> int:
-    """From this age on the newest closed window is too old, ms.
+    """The age from which the newest closed window is too old, ms.
 
-    A window closes one window, the allowed disorder and an idle timeout after it began; the rest is slack.
+    A window closes one window length, the allowed disorder and an idle timeout after its start; the rest is slack.
     """
     window = window_ms or settings.window_ms
     return 2 * window + int((settings.allowed_disorder_s + settings.idle_timeout_s) * 1000) + SLACK_MS
@@ -102,8 +102,8 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
     """Whether the figures of a funnel are current.
 
     Args:
-        funnel: how far it is.
-        workers: all that have sent heartbeats; none where no worker ever did.
+        funnel: its progress.
+        workers: all workers that ever sent a heartbeat.
         stale_ms: ``stale_after_ms``.
     """
     faults = _said_by(workers)
@@ -120,7 +120,7 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
 
 
 def by_workers(workers: Sequence[WorkerSeen]) -> Freshness:
-    """The freshness where only counters and timers are counted, which have no windows that close: by live workers."""
+    """The freshness of counters and timers, which have no closed windows: by live workers."""
     faults = _said_by(workers)
     if faults:
         return Freshness("unknown", Why.WORKER_FAULT, None, _first_upper("; ".join(faults)))
@@ -128,7 +128,7 @@ def by_workers(workers: Sequence[WorkerSeen]) -> Freshness:
 
 
 def _said_by(workers: Sequence[WorkerSeen]) -> list[str]:
-    """What live workers say is wrong, each without its full stop: whoever shows it ends the sentence."""
+    """The errors that live workers report, without full stops, since the caller continues the sentence."""
     said = ((one, one.fault.rstrip(".")) for one in workers if one.alive and one.fault)
     return [f"worker {one.host} ({one.pid}) says: {fault}" for one, fault in said]
 
@@ -175,20 +175,20 @@ def _not_evaluated(funnel: FunnelSeen) -> Freshness | None:
 
 
 def unreachable(server: str, fault: str, since_ms: int | None, now_ms: int) -> Freshness:
-    """What is to be said while a server does not answer, so that nobody knows whether figures are current."""
+    """The freshness while a server does not answer."""
     since = "" if since_ms is None else f" since {clock(since_ms, now_ms)} ({lasting(now_ms - since_ms)})"
     message = f"{server} has not answered{since}: nobody knows whether these figures are current ({fault.rstrip('.')})"
     return Freshness("unknown", Why.UNREACHABLE, since_ms, message)
 
 
 def worst(found: Sequence[Freshness]) -> Freshness | None:
-    """The one that matters most: stale before unknown before fresh."""
+    """The worst: stale before unknown before fresh."""
     order = {"stale": 0, "unknown": 1, "fresh": 2}
     return min(found, key=lambda one: order[one.state], default=None)
 
 
 def aged(funnel: FunnelSeen, workers: Sequence[WorkerSeen], by_ms: int) -> tuple[FunnelSeen, list[WorkerSeen]]:
-    """The same observation, so many ms later: what was seen before an outage of the database ages with it."""
+    """The same observation, later by some ms: an observation from before a database outage ages during it."""
     return (
         replace(funnel, now_ms=funnel.now_ms + by_ms),
         [replace(worker, age_s=worker.age_s + by_ms / 1000) for worker in workers],

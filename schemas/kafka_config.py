@@ -98,7 +98,7 @@ def parse(value: object) -> dict[str, str]:
         Property to value, as librdkafka takes both: one name for each property, every value a string.
 
     Raises:
-        KafkaConfigError: the setting is no JSON object, or librdkafka does not accept it.
+        KafkaConfigError: the setting is not a JSON object, or librdkafka does not accept it.
     """
     pairs = _pairs(value)
     config: dict[str, str] = {}

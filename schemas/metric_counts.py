@@ -1,4 +1,4 @@
-"""Series of counters and timers, what a partition adds to them, and which series may exist. Pure."""
+"""Series of counters and timers, the samples that a partition adds, and the admission of new series. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.counts import PartitionCounts
 
     Admission = int | RejectedError
-    """The number of a series, or why it may not be."""
+    """The number of a series, or the reason of its rejection."""
 
 
 class MetricSeries(NamedTuple):
@@ -27,22 +27,22 @@ class MetricSeries(NamedTuple):
 
     @classmethod
     def of(cls, name: str, kind: str, dimensions: Mapping[str, str]) -> MetricSeries:
-        """The same for the same dimensions in whatever order."""
+        """The key, independent of the order of the dimensions."""
         return cls(name, kind, json.dumps(dict(sorted(dimensions.items())), ensure_ascii=False))
 
     def __str__(self) -> str:
-        """As Prometheus writes it."""
+        """The series in the notation of Prometheus."""
         return series_name(self.name, json.loads(self.dimensions))
 
 
 @dataclass(slots=True)
 class PartitionMetrics:
-    """What the records of one partition add.
+    """The samples that the records of one partition add.
 
     Attributes:
-        place: where they stand, and what moves the partition on; it counts no events.
-        samples: window start (ms) and number of a series to how many samples and their total.
-        durations: the same and an octave to how many fall into each of its slots; timers only.
+        place: offsets and watermark of the records; it counts no events.
+        samples: window start (ms) and number of a series to the number of samples and their total.
+        durations: window start, number and octave to the samples in each of its slots; timers only.
     """
 
     place: PartitionCounts
@@ -58,15 +58,15 @@ def admitted(  # noqa: PLR0917
     max_names: int,
     max_series: int,
 ) -> dict[MetricSeries, Admission]:
-    """Which series may be, and their numbers.
+    """Admit series, and give them numbers.
 
     Args:
-        wanted: series, in the order in which they are to be looked at.
-        known: every series of their names that there is, with its number.
-        names: how many names there are in all.
+        wanted: series, in the order of the requests.
+        known: every existing series of their names, with its number.
+        names: the number of existing names.
         make: makes a series and returns its number.
-        max_names: how many names there may be.
-        max_series: how many series a name may have.
+        max_names: the largest number of names.
+        max_series: the largest number of series of a name.
     """
     found: dict[MetricSeries, Admission] = {}
     numbers = dict(known)

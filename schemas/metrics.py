@@ -1,4 +1,4 @@
-"""Counters and timers beside the events of funnels: the fields of a sample, and what makes one valid."""
+"""Counters and timers: the fields of a sample, and the rules beyond its Avro types."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ MAX_VALUE: Final = 1_000_000_000
 
 
 class MetricKind(StrEnum):
-    """What a sample is one of."""
+    """The kind of a sample."""
 
     COUNTER = "COUNTER"
-    """Something happened, so many times."""
+    """A number of occurrences."""
     TIMER = "TIMER"
-    """Something took so long."""
+    """A duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,12 @@ class Metric:
         name: of the counter or timer, such as ``sms_sent``.
         kind: COUNTER or TIMER; a name keeps the kind that it was first seen with.
         value: the increment, or milliseconds; 0 to 1,000,000,000.
-        dimensions: what it is counted by, such as ``{"os": "iOS"}``; at most 8.
-        ts: when it happened, ms since the epoch, UTC; by default now.
+        dimensions: the values it is counted by, such as ``{"os": "iOS"}``; at most 8.
+        ts: event time, ms since the epoch, UTC; by default now.
         event_id: unique; the same id twice is counted once. By default a random UUID.
 
     Raises:
-        ValueError: a field cannot be so; the message names it.
+        ValueError: a field is invalid; the message names it.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Metric:
     event_id: str = field(default_factory=new_event_id)
 
     def __post_init__(self) -> None:
-        """Reject a sample that would be rejected later; the value of a timer is rounded."""
+        """Reject a sample that the stream would reject; the value of a timer is rounded."""
         for name, value in whole_metric({"ts": self.ts, "value": self.value, "kind": self.kind}).items():
             object.__setattr__(self, name, value)
         record = self.record()
@@ -83,7 +83,7 @@ def fault(record: Mapping[str, Any]) -> str | None:
     if not event_id or len(event_id) > MAX_ID_LENGTH:
         return f"event_id: is missing, empty or longer than {MAX_ID_LENGTH} characters"
     if not NAME.fullmatch(name) or len(name) > MAX_LENGTH:
-        return f"name: {name[:MAX_LENGTH]!r} is no name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9, _ and :"
+        return f"name: {name[:MAX_LENGTH]!r} is not a name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9, _ and :"
     if not 0 <= value <= MAX_VALUE:
         return f"value: {value} is not between 0 and {MAX_VALUE}"
     if len(dimensions) > MAX_DIMENSIONS:
@@ -93,7 +93,9 @@ def fault(record: Mapping[str, Any]) -> str | None:
 
 def _dimension_fault(key: str, text: str) -> str | None:
     if not DIMENSION.fullmatch(key) or len(key) > MAX_LENGTH:
-        return f"dimensions: {key[:MAX_LENGTH]!r} is no name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9 and _"
+        return (
+            f"dimensions: {key[:MAX_LENGTH]!r} is not a name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9 and _"
+        )
     if not 0 < len(text) <= MAX_LENGTH or "\0" in text:
         return f"dimensions: {key} has {len(text)} characters or a NUL; right would be 1 to {MAX_LENGTH} without it"
     return None

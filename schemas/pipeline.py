@@ -1,4 +1,4 @@
-"""The state of the events topic at one moment, as the database knows it."""
+"""The state of the events topic at one moment, from the database."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PartitionSnapshot:
-    """What is known of a partition: how far it is counted, and how many records were counted and rejected, ever."""
+    """The progress of a partition, and the number of records that were ever counted and rejected."""
 
     next_offset: int
     counted: int
     rejected: int
     idle: bool
-    """Read to its end, by its worker's word."""
+    """Whether its worker reports that it has read the partition to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +27,4 @@ class PipelineSnapshot:
     now: int
     partitions: Mapping[int, PartitionSnapshot]
     expected: int
-    """How many partitions the topic has."""
+    """The number of partitions."""

@@ -1,4 +1,4 @@
-"""Values as a person writes them in YAML, read strictly: a value that is accepted and does nothing helps nobody."""
+"""Strict types of values in YAML files: a value that would be accepted and have no effect is rejected."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LONGEST_NAME = 100
 
 
 def a_number(value: Any) -> Any:
-    """The value, if it is a number and no truth value, text, NaN or infinity.
+    """The value, if it is a finite number; true and false are no numbers.
 
     Raises:
         ValueError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"input should be a valid number, not {value!r}")  # noqa: TRY004 - pydantic turns it into its own
+        raise ValueError(f"must be a number, not {value!r}")  # noqa: TRY004 - pydantic turns ValueErrors into its own
     if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is not itself
-        raise ValueError(f"{value} is no number that anything can be compared with")
+        raise ValueError(f"{value} is not a number that anything can be compared with")
     return value
 
 
@@ -35,24 +35,24 @@ def a_whole_number(value: Any) -> Any:
         ValueError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"input should be a valid integer, not {value!r}")  # noqa: TRY004 - likewise
+        raise ValueError(f"must be a whole number, not {value!r}")  # noqa: TRY004 - pydantic turns ValueErrors into its own
     return value
 
 
 def a_text(value: str) -> str:
-    """The text, if an event can have it and nothing of it is lost to the eye.
+    """The text, if an event can have it and every character of it is visible.
 
     Raises:
-        ValueError: it is empty or too long, begins or ends with a space, or has characters that nobody sees.
+        ValueError: it is empty or too long, begins or ends with a space, or has invisible characters.
     """
     if not value:
-        raise ValueError("'' is empty")
+        raise ValueError("is empty")
     if len(value) > LONGEST_NAME:
         raise ValueError(f"has {len(value)} characters; an event with more than {LONGEST_NAME} is rejected")
     if value != value.strip():
         raise ValueError(f"{value!r} begins or ends with a space, and would match nothing")
     if not value.isprintable():
-        raise ValueError(f"{value!r} has a line break or another character that nobody sees")
+        raise ValueError(f"{value!r} has a line break or another invisible character")
     return value
 
 
@@ -60,47 +60,36 @@ def a_line(value: str) -> str:
     """The text, if it is not empty and is one line; the message does not repeat it, since it may be a secret.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is empty or has several lines.
     """
     if not value:
         raise ValueError("is empty")
     if value != value.strip() or not value.isprintable():
-        raise ValueError("begins or ends with a space, or has a character that nobody sees")
+        raise ValueError("begins or ends with a space, or has an invisible character")
     return value
 
 
 def once(values: S) -> S:
-    """The values, if none stands twice.
+    """The values, if each appears once.
 
     Raises:
-        ValueError: one does.
+        ValueError: one is repeated.
     """
     for number, value in enumerate(values):
         if value in values[:number]:
-            raise ValueError(f"{value} stands twice")
+            raise ValueError(f"{value} is repeated")
     return values
 
 
 def some(values: Any) -> Any:
-    """The list or map, if there is anything in it.
+    """The list or map, if it is not empty.
 
     Raises:
-        ValueError: there is not.
+        ValueError: it is empty.
     """
     if not values:
         raise ValueError("is empty, which is not the same as leaving it out")
     return values
-
-
-WORDS = {"valid tuple": "list", "valid list": "list", "valid dictionary": "map", "valid string": "text"}
-
-
-def in_words(message: str) -> str:
-    """A message of pydantic in the words of YAML."""
-    message = message.removeprefix("Value error, ")
-    for theirs, ours in WORDS.items():
-        message = message.replace(f"should be a {theirs}", f"should be a {ours}")
-    return message
 
 
 Number = Annotated[float, BeforeValidator(a_number)]

@@ -1,7 +1,7 @@
-"""A registry of metrics for one process: its own CPU, memory and files, Python's version, and nothing of others.
+"""A registry of metrics for one process: its own CPU, memory, files and Python version.
 
-Each kind of process has a registry of its own. With one for all, a module that two programs import would show the
-worker's gauges as zeros at the notifier, and a zero is what a healthy worker shows.
+Each kind of process has a registry of its own. With a shared registry, a module that two programs import would export
+the worker's gauges as zeros from the notifier, and zero is the value of a healthy worker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 
 def process_registry() -> CollectorRegistry:
-    """A registry that shows ``process_*``, ``python_info`` and ``python_gc_*`` of this process."""
+    """A registry with ``process_*``, ``python_info`` and ``python_gc_*`` of this process."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -1,6 +1,6 @@
 """Keeps secrets out of this process's log and of the tracebacks that it prints.
 
-A log record is cleaned when it is made, so that every handler and formatter, also one of a library, gets it clean.
+A log record is cleaned when it is created, so that every handler and formatter receives a clean one.
 """
 
 from __future__ import annotations

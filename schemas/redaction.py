@@ -1,4 +1,4 @@
-"""Removes secrets from whatever is printed, logged, stored with a message or served on a page.
+"""Removes secrets from printed texts, logs, stored messages and served pages.
 
 ``shown`` prints an address by a list of parts that are allowed, so that an address whose password has a raw ``@``,
 ``/``, ``?`` or ``#`` shows nothing but its scheme. ``redacted`` cleans free text, such as an error of a library, in two
@@ -30,11 +30,11 @@ CLEAN = re.compile(
     rf"(?P<query>(?:\?[^#@\s]*)?)(?:\#[^@\s]*)?",
     re.IGNORECASE,
 )
-"""An address whose parts can be told apart for certain: after the user and password no ``@`` comes again."""
+"""An address whose parts are unambiguous: no second ``@`` follows the user and password."""
 SCHEME = re.compile(r"[a-z][a-z0-9+._-]*://", re.IGNORECASE)
 BROKER = re.compile(HOST)
 PLACE = re.compile(rf"(?:{HOST}(?:/\w*)?)?")
-"""An address without a scheme and a login, or none."""
+"""An address without scheme and login, or an empty text."""
 COLON = re.compile("%3a|:", re.IGNORECASE)
 """In a user's name it is taken for the one before a password."""
 CONNINFO_SHOWN = ("host", "hostaddr", "port", "dbname", "user")
@@ -48,11 +48,11 @@ SECRET_NAME = re.compile(
 """Names of librdkafka properties, query parameters and HTTP headers whose values are secrets."""
 DELIMITERS = re.compile(r"[@/:?#&=%\s'\"]+")
 LEAST = 3
-"""Shorter ones are not removed: no message could be read any more, and no such password keeps anybody out."""
+"""Shorter secrets are not removed: messages would become unreadable, and so short a password protects nothing."""
 LEAST_INSIDE_A_WORD = 8
-"""Shorter secrets are removed only where they stand as words of their own."""
+"""Shorter secrets are removed only where they are separate words."""
 ORDINARY = frozenset({"funnelwatch", "postgres", "postgresql", "redis", "kafka", "localhost", "http", "https"})
-"""Words that stay in texts although somebody uses one as a password: without them no message could be read."""
+"""Words that stay in texts even if one is a password: without them messages would be unreadable."""
 KNOWN_AT_MOST = 2_000
 
 PARAMETER = r"[\w.-]*(?:passwo?r?d|passwd|secret|token|api_?key|routing_?key|credentials?|jaas\.config|key\.pem)"
@@ -66,12 +66,12 @@ FORMS = (
     ),
     (re.compile(rf"""(?i)(["']{PARAMETER}["']\s*:\s*)("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?)"""), rf'\1"{HIDDEN}"'),
 )
-"""How secrets stand in texts, and what stands there instead."""
+"""Forms of secrets in texts, and their replacements."""
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
 
 
 class _Known:
-    """The secrets that this process has loaded; the newest are kept. Safe for several threads."""
+    """The secrets that this process has loaded; the newest are kept. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ _known = _Known()
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as programs write it: as it is, percent-encoded, decoded, escaped, and as base64."""
+    """The forms in which programs write a secret: unchanged, percent-encoded, decoded, escaped and base64."""
     forms = {secret, unquote(secret), quote(secret), quote(secret, safe="")}
     forms |= {repr(secret)[1:-1], json.dumps(secret)[1:-1]}
     if len(secret) >= LEAST_INSIDE_A_WORD:
@@ -125,7 +125,7 @@ def revealed(value: str | SecretStr) -> str:
 
 
 def shown(address: str | SecretStr) -> str:
-    """An address as it may be printed: without passwords and query; only its scheme where it cannot be told apart.
+    """An address as it may be printed: without passwords and query; only its scheme where it is ambiguous.
 
     It may be a URL or a PostgreSQL connection string such as ``host=db password=…``.
     """
@@ -139,7 +139,7 @@ def shown(address: str | SecretStr) -> str:
 
 
 def shown_origin(address: str | SecretStr) -> str:
-    """An address that is a secret itself, such as a webhook's: its scheme and host."""
+    """The scheme and host of an address that is itself a secret, such as a webhook's."""
     clean = CLEAN.fullmatch(revealed(address).strip())
     return f"{clean['scheme']}://{clean['hosts']}/{HIDDEN}" if clean else HIDDEN
 
@@ -150,7 +150,7 @@ def shown_brokers(brokers: str) -> str:
 
 
 def _shown_user(clean: re.Match[str]) -> str:
-    """A user's name is shown, except where it may be a token or a misplaced password."""
+    """The user's name, except where it may be a token or a misplaced password."""
     if clean["user"] is None:
         return ""
     if clean["scheme"].lower().startswith("http"):
@@ -163,7 +163,7 @@ def _shown_user(clean: re.Match[str]) -> str:
 
 
 def _conninfo(text: str) -> dict[str, str] | None:
-    """The parts of a PostgreSQL connection string; None where it has none."""
+    """The parts of a PostgreSQL connection string; None for another text."""
     try:
         import psycopg  # noqa: PLC0415 - an app that only produces events does without it
         from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - likewise
@@ -222,7 +222,7 @@ def forget() -> None:
 
 
 def _secrets_of(text: str) -> list[str]:
-    """Everything in an address that may be a secret, and of one that cannot be told apart every piece of it."""
+    """Everything in an address that may be a secret; every piece of an ambiguous address."""
     found = [
         part
         for name, value in re.findall(r"[?&]([^=&#]+)=([^&#]*)", text)
@@ -250,7 +250,7 @@ def _secrets_of(text: str) -> list[str]:
         if clean["scheme"].lower().startswith("http"):
             decoded = f"{unquote(clean['user'])}:{unquote(password)}"
             found.append(base64.b64encode(decoded.encode()).decode())
-    if clean["user"] and len(clean["password"] or "") <= 1:  # none, or an empty one after its colon
+    if clean["user"] and len(clean["password"] or "") <= 1:  # no password, or an empty one after its colon
         found += [] if clean["scheme"].lower().startswith("postgres") else [clean["user"]]
     return found
 
@@ -260,7 +260,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def redacted(text: str) -> str:
-    """A text without the secrets that this process knows, and without whatever has the form of one."""
+    """A text without the secrets that this process knows, and without anything in the form of a secret."""
     text = _known.hide(text)
     for form, instead in FORMS:
         text = form.sub(instead, text)

@@ -1,7 +1,7 @@
-"""A Confluent schema registry, as far as reading and writing events needs it: a schema by id, an id for a schema.
+"""A client of a Confluent schema registry: a schema by id, and an id for a schema.
 
-An outage is never mistaken for a bad event: whatever is not the registry's own clear answer "there is no such schema"
-raises ``RegistryUnavailable``, on which a caller pauses and tries again.
+An outage is never mistaken for a bad event: every response except the registry's own "no such schema" raises
+``RegistryUnavailable``, on which a caller pauses and retries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 MAX_ID = 2**31 - 1
-"""The registry's ids are Java ints; asked for a larger one it answers as if the address were wrong."""
+"""The registry's ids are Java ints; for a larger id it responds as if the address were wrong."""
 
 NOT_FOUND = (40401, 40402, 40403)
 """The registry's own codes for a subject, a version and an id that it does not have; a plain 404 may be a proxy's."""
@@ -32,13 +32,13 @@ MAX_REFERENCES = 100
 OK = 200
 DENIED = (401, 403)
 REDIRECTS = range(300, 400)
-"""One that was not followed: to another scheme, or of a request that registers a schema."""
+"""Redirects that were not followed: to another scheme, or of a request that registers a schema."""
 
 REJECTED = (409, 422)
 """Incompatible with the earlier version of the subject; not a valid schema."""
 
 UNKNOWN_KEPT_S = 30.0
-"""An unknown id is asked for again after this long: a replica of the registry may lag behind, but a flood of garbage
+"""An unknown id is requested again after this long: a replica of the registry may lag behind, but a flood of garbage
 that looks like one id must not become a flood of requests."""
 
 UNKNOWN_KEPT = 1024
@@ -46,24 +46,24 @@ UNKNOWN_KEPT = 1024
 
 
 class RegistryUnavailable(FunnelwatchError):  # noqa: N818 - the project's word for it, like Undecodable
-    """The schema registry cannot be asked now (network, 5xx, rights); pause and try again."""
+    """The schema registry is unavailable (network, 5xx, permissions); pause and retry."""
 
 
 class RegistryRejected(FunnelwatchError, ValueError):  # noqa: N818 - likewise
-    """The registry does not take a schema, for instance because it is incompatible with the subject's last one."""
+    """The registry rejects a schema, for instance because it is incompatible with the subject's last one."""
 
 
 class UnknownSchemaId(FunnelwatchError, LookupError):  # noqa: N818 - likewise
-    """The registry has no schema of that id, or none that is Avro."""
+    """The registry has no Avro schema of that id."""
 
 
 class Registry:
-    """A client of one registry. Known ids are kept for good (an id never changes its schema), unknown ones shortly.
+    """A client of one registry. Known ids are cached forever (an id never changes its schema), unknown ids briefly.
 
     Args:
         url: http or https; ``https://user:password@host`` for basic authentication.
         timeout_s: how long one request may take, in seconds.
-        clock: seconds that only go forward.
+        clock: a monotonic clock, seconds.
 
     Raises:
         ValueError: the address is not http or https.
@@ -77,7 +77,7 @@ class Registry:
             bare, login = without_login(revealed(url).strip())
         except ValueError:
             raise ValueError(
-                f"schema registry {shown(url)!r} is no address; right would be 'http://host:8081'"
+                f"schema registry {shown(url)!r} is not a web address; right would be 'http://host:8081'"
             ) from None
         self.url = bare.partition("?")[0].rstrip("/")
         self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json", **login}
@@ -90,8 +90,8 @@ class Registry:
         """Return the schema of that id as parsed JSON, after the schemas that it refers to; each follows its own.
 
         Raises:
-            UnknownSchemaId: there is none, it is not Avro, or it refers to one for which that is so.
-            RegistryUnavailable: the registry cannot be asked now.
+            UnknownSchemaId: the schema does not exist or is not Avro, or one that it refers to.
+            RegistryUnavailable: the registry is unavailable.
         """
         if schema_id in self._known:
             return self._known[schema_id]
@@ -112,8 +112,8 @@ class Registry:
         """The id of a schema under a subject; registered if it is new.
 
         Raises:
-            RegistryRejected: the registry does not take it; the message has its reason.
-            RegistryUnavailable: the registry cannot be asked now.
+            RegistryRejected: the registry rejects it; the message has its reason.
+            RegistryUnavailable: the registry is unavailable.
         """
         path = f"/subjects/{urllib.parse.quote(subject, safe='')}/versions"
         status, answer = self._ask(path, json.dumps({"schema": json.dumps(schema)}).encode())
@@ -124,7 +124,7 @@ class Registry:
         return int(answer["id"])
 
     def ping(self) -> None:
-        """See that it answers this user.
+        """Check that the registry responds to this user.
 
         Raises:
             RegistryUnavailable: it does not; the message has the reason.
@@ -148,7 +148,7 @@ class Registry:
         return [*found.values(), own]
 
     def _one(self, what: str, path: str, found: dict[tuple[str, str], Any]) -> Any:
-        """Return the schema at a path; what it refers to is added to ``found``, by subject and version."""
+        """Return the schema at a path; the schemas that it refers to are added to ``found``, by subject and version."""
         status, answer = self._ask(path)
         if answer.get("error_code") in NOT_FOUND:
             raise UnknownSchemaId(f"{self.url} has no {what}")
@@ -174,16 +174,16 @@ class Registry:
             return
         if len(found) >= MAX_REFERENCES:
             raise UnknownSchemaId(f"{what} of {self.url} refers to more than {MAX_REFERENCES} schemas")
-        found[name] = None  # so that a circle ends
+        found[name] = None  # ends a cycle
         subject, version = (urllib.parse.quote(part, safe="") for part in name)
-        # A version that was deleted is still referred to.
+        # Other schemas may refer to a deleted version.
         path = f"/subjects/{subject}/versions/{version}?deleted=true"
         schema = self._one(f"version {name[1]} of subject {name[0]}, to which {what} refers,", path, found)
         del found[name]
         found[name] = schema  # behind those that it refers to
 
     def _ask(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object of an answer; a client's error is an answer too, a server's is an outage."""
+        """Status and JSON object of a response; a 4xx is a response too, a 5xx is an outage."""
         try:
             reply = ask(self.url + path, timeout_s=self._timeout_s, headers=self._headers, body=body)
         except Unanswered as error:

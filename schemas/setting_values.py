@@ -1,4 +1,4 @@
-"""The values of settings: which are secrets, which addresses can be read, and how a wrong one is explained."""
+"""The values of settings: secrets, addresses, and the messages about wrong values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODE = "in names and passwords percent-encode @ / : ? # % and spaces"
 
 
 def _read_database(address: str) -> None:
-    """See that PostgreSQL's client can read an address.
+    """Check that PostgreSQL's client can parse an address.
 
     Raises:
         ValueError: it cannot; the message has no part of the address.
@@ -33,11 +33,11 @@ def _read_database(address: str) -> None:
         conninfo_to_dict(address)
     except (psycopg.Error, UnicodeError):
         right = "postgresql://user@host:5432/name"
-        raise ValueError(f"is no address of PostgreSQL; right would be {right}; {ENCODE}") from None
+        raise ValueError(f"is not an address of PostgreSQL; right would be {right}; {ENCODE}") from None
 
 
 def _read_redis(address: str) -> None:
-    """See that Redis's client can read an address; raises as above."""
+    """Check that Redis's client can parse an address; raises as above."""
     try:
         from redis.connection import parse_url  # noqa: PLC0415 - likewise
     except ImportError:
@@ -45,22 +45,22 @@ def _read_redis(address: str) -> None:
     try:
         parse_url(address)  # type: ignore[no-untyped-call]
     except ValueError:
-        raise ValueError(f"is no address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
+        raise ValueError(f"is not an address of Redis; right would be redis://host:6379/0; {ENCODE}") from None
 
 
 def _read_registry(address: str) -> None:
-    """See that the schema registry's client can read an address; raises as above."""
+    """Check that the schema registry's client can parse an address; raises as above."""
     try:
         without_login(address)
     except ValueError:
-        raise ValueError(f"is no address of the web; right would be http://host:8081; {ENCODE}") from None
+        raise ValueError(f"is not a web address; right would be http://host:8081; {ENCODE}") from None
 
 
 def read_link(address: str) -> None:
-    """See that an address that is sent to people holds no login.
+    """Check that an address that is sent to people has no login.
 
     Raises:
-        ValueError: it does.
+        ValueError: it has one.
     """
     if "@" in address.partition("://")[2].partition("/")[0]:
         raise ValueError("holds a login, and everybody who gets an alert would get it: leave it out")
@@ -70,7 +70,7 @@ READERS = {"timescale_url": _read_database, "redis_url": _read_redis, "schema_re
 
 
 class StackLogin(dict[str, str]):
-    """Properties that ``funnelwatch up`` has written, which need no check."""
+    """Properties that ``funnelwatch up`` has written, which are not checked again."""
 
 
 def without_secrets(value: object) -> object:
@@ -83,7 +83,7 @@ def _plain(value: object) -> object:
 
 
 SECRETS = frozenset({"kafka_config", "schema_registry_url", "timescale_url", "redis_url", "collector_keys"})
-"""Settings that are, or hold, secrets: they cannot be printed."""
+"""Settings that are or contain secrets; they cannot be printed."""
 
 
 def secret(value: str | SecretStr) -> SecretStr:
@@ -104,19 +104,19 @@ def as_text(value: Any) -> str:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """Say which settings are wrong, a sentence for each, and no value of another setting.
+    """Name the settings that are wrong, a sentence for each.
 
-    The value itself is told, except of a setting that is a secret.
+    The sentence contains the value, except of a secret setting, and no value of another setting.
     """
     lines = []
-    for fault in error.errors(include_url=False, include_context=False):
-        message = redacted(fault["msg"].removeprefix("Value error, "))
-        name = str(fault["loc"][0]).lower() if fault["loc"] else ""
-        if not name:  # said by a check of several settings, which names them
+    for found in error.errors(include_url=False, include_context=False):
+        message = redacted(found["msg"].removeprefix("Value error, "))
+        name = str(found["loc"][0]).lower() if found["loc"] else ""
+        if not name:  # a check of several settings names them itself
             lines.append(message)
         elif name in SECRETS:
-            part = f" ({fault['loc'][1]})" if len(fault["loc"]) > 1 else ""
+            part = f" ({found['loc'][1]})" if len(found["loc"]) > 1 else ""
             lines.append(f"{PREFIX}{name.upper()}{part}: {message}")
         else:
-            lines.append(f"{PREFIX}{name.upper()}: {message}, not {redacted(repr(fault['input']))}")
+            lines.append(f"{PREFIX}{name.upper()}: {message}, not {redacted(repr(found['input']))}")
     return lines

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "STACK_FILE", "Settings", "explain", "load_settings"]
 
 STACK_FILE = "stack.json"
-"""In the data folder: what the embedded stack runs and where. The keys of its "env" object are environment names."""
+"""The file in the data folder that describes the embedded stack. The keys of its "env" object are environment names."""
 
 STACK_LOGIN = "stack_login"
-"""Among the values that sources give: librdkafka properties by which a client logs in to the embedded Kafka."""
+"""The name of the librdkafka properties by which a client logs in to the embedded Kafka."""
 
 KEPT_LONGER_DAYS = 7
-"""Windows are kept longer by this than an event may be old when it is read: it is counted later, after an outage."""
+"""Retention exceeds the maximum event age by this: after an outage, events are counted later."""
 
 
 class StackFileSource(PydanticBaseSettingsSource):
@@ -70,7 +70,7 @@ class StackFileSource(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """The settings of one process; immutable, so that a test makes its own with ``Settings(name=value)``."""
 
-    # An error must not print what was set: it may be a password.
+    # An error must not print a value: it may be a password.
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # Where things are
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
     undeclared_funnels: Literal["accept", "reject"] = Field(
-        "accept", description="Whether events of a funnel that nobody declared are counted: accept or reject."
+        "accept", description="Whether events of undeclared funnels are counted: accept or reject."
     )
     undeclared_max_funnels: int = Field(20, ge=0, description="Undeclared funnels that may exist; others are rejected.")
     undeclared_max_steps: int = Field(50, ge=1, description="Steps that one of them may have; others are rejected.")
@@ -131,6 +131,11 @@ class Settings(BaseSettings):
     metric_max_names: int = Field(200, ge=1, description="Counters and timers that may exist; others are rejected.")
     metric_max_series: int = Field(
         1_000, ge=1, description="Combinations of dimensions that one of them may have; others are rejected."
+    )
+
+    # Apps that emit events
+    producer_unreachable_wait_s: float = Field(
+        1.0, ge=0, description="A producer that closes waits this long for a Kafka that does not answer, s."
     )
 
     # The collector
@@ -204,7 +209,7 @@ class Settings(BaseSettings):
     board_max_pages_per_address: int = Field(
         50, ge=1, description="Most pages of the board that one address has open. Behind a proxy all are its."
     )
-    notify_path: Path | None = Field(None, description="YAML file of the routes on which alerts are told.")
+    notify_path: Path | None = Field(None, description="YAML file of the routes of alerts.")
     notify_port: int = Field(6091, ge=0, description="Port of the notifier's metrics; 0: none.")
     exporter_port: int = Field(6090, ge=0, description="Port of the exporter for Prometheus; 0: a free one.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
@@ -224,7 +229,7 @@ class Settings(BaseSettings):
     @field_validator("timescale_url", "redis_url", "schema_registry_url")
     @classmethod
     def _can_be_read(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        """An address that its client cannot read is told at once, and not repeated."""
+        """Reject an address that its client cannot parse, without repeating it."""
         if value:
             READERS[str(info.field_name)](revealed(value))
         return value
@@ -238,7 +243,7 @@ class Settings(BaseSettings):
     @field_validator("grafana_url")
     @classmethod
     def _without_login(cls, value: str) -> str:
-        """Links in alerts are for people, who have logins of their own."""
+        """Reject a login in the address of links: people have logins of their own."""
         read_link(value)
         return value
 
@@ -259,7 +264,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _outlive(self) -> Self:
-        """Nothing is dropped that an event may still come for, nor a rollup before what it is made of."""
+        """Check that retention exceeds the maximum event age, and that rollups outlive their sources."""
         levels = ["keep_windows_days", "keep_5m_days", "keep_1h_days", "keep_1d_days"]
         kept = [getattr(self, level) or inf for level in levels]
         least = self.max_age_days + KEPT_LONGER_DAYS
@@ -278,7 +283,7 @@ class Settings(BaseSettings):
         return self
 
     def model_post_init(self, context: Any, /) -> None:
-        """No text that this process prints shows a secret from now on."""
+        """Register the secrets, so that this process prints none."""
         brokers = [one.strip() for one in self.kafka_bootstrap_servers.split(",")]
         for address in (self.timescale_url, self.redis_url, self.schema_registry_url):
             know_address(address)
@@ -287,7 +292,7 @@ class Settings(BaseSettings):
         know_config(self.kafka_config)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values; secrets may be given as text."""
+        """A copy with other values; secrets may be text."""
         values = dict(update or {})
         for name in SECRETS & values.keys():
             value = values[name]
@@ -297,7 +302,7 @@ class Settings(BaseSettings):
         return copy
 
     def environment(self) -> dict[str, str]:
-        """The environment variables by which another process has these settings, secrets included."""
+        """The environment variables that give another process these settings, secrets included."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {f"{PREFIX}{name.upper()}": as_text(value) for name, value in values.items() if value is not None}
 
@@ -327,6 +332,6 @@ def load_settings() -> Settings:
     """The settings of this process, read once.
 
     Raises:
-        pydantic.ValidationError: a setting has a value that it cannot have.
+        pydantic.ValidationError: a setting has an invalid value.
     """
     return Settings()

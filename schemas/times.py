@@ -6,18 +6,22 @@ import re
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
-UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+WEEK_MS: Final = 7 * DAY_MS
+
+UNITS_MS: Final = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 EPOCH: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 SECONDS_DIGITS, MS_DIGITS = range(9, 12), range(12, 15)
-"""A number of so many digits counts seconds (1973 to 5138), or milliseconds (1973 to 5138) since the epoch."""
+"""Digits of numbers that count seconds, or milliseconds, since the epoch (1973 to 5138)."""
 
 LOST_PLUS: Final = re.compile(r"(.*:[0-9.,]+) ([0-9]{2}:?[0-9]{2})", re.ASCII)
 """A time whose offset lost its plus: in the query of an address, a plus that is not encoded is a space."""
 
-
-WEEK_MS: Final = UNITS_MS["w"]
-FIRST_MONDAY_MS: Final = -3 * UNITS_MS["d"]
+FIRST_MONDAY_MS: Final = -3 * DAY_MS
 """Monday, 1969-12-29, UTC."""
 
 
@@ -30,7 +34,7 @@ def origin_ms(every_ms: int) -> int:
 
 
 def floor_ms(moment_ms: int, every_ms: int) -> int:
-    """The begin of the span that a moment lies in, ms."""
+    """The begin of the span that contains a moment, ms."""
     return moment_ms - (moment_ms - origin_ms(every_ms)) % every_ms
 
 
@@ -38,11 +42,11 @@ def parse_span_ms(text: str) -> int:
     """A span like 90s, 10m, 1.5h, 8d or 2w, in ms.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a span.
     """
     match = SPAN.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no span of time; right would be 90s, 10m, 1.5h, 8d or 2w")
+        raise ValueError(f"{text!r} is not a span of time; right would be 90s, 10m, 1.5h, 8d or 2w")
     span = float(match[1]) * UNITS_MS[match[2]]
     if span >= 2**53:
         raise ValueError(f"{text[:20]!r} is longer than any span of time can be")
@@ -53,7 +57,7 @@ def parse_time_ms(text: str, now_ms: int) -> int:
     """A point in time: now, -8d, +10m, or what ``parse_instant_ms`` takes (UTC where it names no zone), in ms.
 
     Raises:
-        ValueError: it is none; the message names the cause.
+        ValueError: the text is not a time; the message names the cause.
     """
     text = text.strip()
     if text == "now":
@@ -64,22 +68,22 @@ def parse_time_ms(text: str, now_ms: int) -> int:
         return parse_instant_ms(text)
     except ValueError as error:
         raise ValueError(
-            f"{text[:50]!r} is no time: {error}; right would be now, -8d, +10m or 2026-11-22T10:00:00"
+            f"{text[:50]!r} is not a time: {error}; right would be now, -8d, +10m or 2026-11-22T10:00:00"
         ) from error
 
 
 def parse_instant_ms(text: str, zone: tzinfo | None = UTC) -> int:
-    """A point in time as data has it, in ms since the epoch.
+    """A point in time in data, in ms since the epoch.
 
-    Taken are ISO 8601, with any fraction of a second (rounded to ms), ``z`` for ``Z``, and a space for the plus of its
-    offset; a date alone, which is its midnight; and seconds or milliseconds since the epoch, by their digits.
+    Accepted are ISO 8601, with any fraction of a second (rounded to ms), ``z`` for ``Z``, and a space for the plus of
+    its offset; a date alone, which is its midnight; and seconds or milliseconds since the epoch, by their digits.
 
     Args:
         text: the time.
         zone: of a time that names none; None: such a time is rejected.
 
     Raises:
-        ValueError: it is none; the message is the cause alone.
+        ValueError: the text is not a time; the message is the cause alone.
     """
     text = text.strip()
     if number := EPOCH.fullmatch(text):
@@ -112,7 +116,7 @@ def iso(ms: int) -> str:
 
 
 def _cause(text: str, error: str) -> str:
-    """Why a text is no time, in words for whoever wrote it."""
+    """The reason why a text is not a time."""
     if not text:
         return "it is empty"
     if EPOCH.fullmatch(text):

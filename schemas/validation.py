@@ -1,4 +1,4 @@
-"""Whether a decoded event can be counted, and if not, why."""
+"""Validation of decoded events: whether an event can be counted, or the reason why not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DIMENSIONS = (*NAMES, "browser", "app_version")
 
 
 class RejectionReason(StrEnum):
-    """Why a record that is well-formed Avro, or was not looked at, is not counted.
+    """The reason why a record that is well-formed Avro, or was not read, is not counted.
 
     Together with the codec's ``Reason`` these are the values of a dead letter's ``reason`` header.
     """
@@ -67,9 +67,9 @@ class RejectedError(FunnelwatchError, ValueError):
 
 @dataclass(slots=True)
 class Horizon:
-    """The time before which nothing can be counted any more, since retention has dropped the counts, ms; None: none.
+    """The time before which retention has dropped the counts, so that no event can be counted, ms; None: none.
 
-    Moved on while events are validated, from another thread.
+    Another thread moves it forward while events are validated.
     """
 
     from_ms: int | None = None
@@ -77,13 +77,13 @@ class Horizon:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which events are accepted.
+    """The events that are accepted.
 
     Attributes:
         max_future_ms: how far ahead of the wall clock an event may be, ms.
         max_age_ms: how far behind it, ms.
         horizon: before this nothing is counted, however large ``max_age_ms`` is.
-        accepts_undeclared: whether a funnel that nobody declared is counted.
+        accepts_undeclared: whether undeclared funnels are counted.
     """
 
     max_future_ms: int
@@ -93,7 +93,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings, horizon: Horizon | None = None) -> Limits:
-        """Those of the settings."""
+        """The rules of the settings."""
         return cls(
             int(settings.max_future_s * 1000),
             int(settings.max_age_days * DAY_MS),
@@ -165,7 +165,7 @@ def _check_dimensions(event: Mapping[str, Any], funnels: Funnels, limits: Limits
     if steps is None and not limits.accepts_undeclared:
         raise RejectedError(
             RejectionReason.UNDECLARED_FUNNEL,
-            f"nobody declared the funnel {event['funnel']}, and FUNNELWATCH_UNDECLARED_FUNNELS is reject",
+            f"the funnel {event['funnel']} is not declared, and FUNNELWATCH_UNDECLARED_FUNNELS is reject",
         )
     if steps is not None and event["step"] not in steps:
         raise RejectedError(
@@ -175,7 +175,7 @@ def _check_dimensions(event: Mapping[str, Any], funnels: Funnels, limits: Limits
 
 
 def check_time(ts: int, limits: Limits, now_ms: int) -> None:
-    """Raise ``RejectedError`` if what happened at ``ts`` is too far from now to be counted."""
+    """Raise ``RejectedError`` if ``ts`` is too far from now to be counted."""
     ahead = ts - now_ms
     if ahead > limits.max_future_ms:
         raise RejectedError(RejectionReason.IN_THE_FUTURE, f"ts is {ahead / 1000:.0f} s ahead of the clock")
@@ -188,7 +188,7 @@ def check_time(ts: int, limits: Limits, now_ms: int) -> None:
 
 
 def _check_dropped(what: str, moment: int, limits: Limits, now_ms: int) -> None:
-    """Raise ``RejectedError`` if retention has dropped the counts that would be added to."""
+    """Raise ``RejectedError`` if retention has dropped the counts of the event's window."""
     if moment < limits.dropped_ms:
         raise RejectedError(
             RejectionReason.TOO_OLD,

@@ -1,8 +1,8 @@
 """HTTP requests to servers that settings name: logins in addresses, redirects, and errors without secrets.
 
 A login that stands in an address (``https://user:password@host``, percent-encoded) is sent as basic authentication. A
-redirect to another origin, that is another scheme, host or port, gets none of a request's own headers: whoever can
-redirect a request must not learn its password. A request with a body is never sent on.
+redirect to another origin (scheme, host or port) receives none of a request's own headers: a server that redirects a
+request must not learn its password. A request with a body never follows a redirect.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ANYWHERE = frozenset({"accept", "accept-encoding", "user-agent"})
 
 
 class Unanswered(FunnelwatchError, OSError):  # noqa: N818 - what happened, in the words of the message
-    """A server gave no answer of HTTP; the message has no secrets."""
+    """A server gave no HTTP response; the message has no secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer of a server, whatever its status."""
+    """A response of a server, of any status."""
 
     status: int
     body: bytes
@@ -46,13 +46,13 @@ def without_login(url: str | SecretStr) -> tuple[str, dict[str, str]]:
     """An address without its login, and the header that stands for the login, if there is one.
 
     Raises:
-        ValueError: it is no address of http or https; the message has no secrets.
+        ValueError: the address is not http or https; the message has no secrets.
     """
     text = revealed(url)
-    wrong = f"{shown(text) or 'an empty text'} is no address of the web; right would be https://host:port/path"
+    wrong = f"{shown(text) or 'an empty text'} is not a web address; right would be https://host:port/path"
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018 - raises where it is no number
+        parts.port  # noqa: B018 - raises where it is not a number
     except ValueError:
         raise ValueError(wrong) from None
     login, _, host = parts.netloc.rpartition("@")
@@ -70,7 +70,7 @@ def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of an address.
 
     Raises:
-        ValueError: its port is no number.
+        ValueError: the port is not a number.
     """
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or PORTS.get(parts.scheme, 0)
@@ -88,7 +88,7 @@ class CarefulRedirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """The next request, or None: then the redirect itself is the answer."""
+        """The next request; None: the redirect itself is the response."""
         target = urljoin(req.full_url, newurl)
         try:
             there = origin(target)
@@ -111,14 +111,14 @@ _OPENER = urllib.request.build_opener(CarefulRedirects)
 def opened(
     url: str | SecretStr, *, timeout_s: float, headers: Mapping[str, str] | None = None, body: bytes | None = None
 ) -> Iterator[Any]:
-    """The answer of a server to a GET, or with a body to a POST; ``timeout_s`` bounds each wait for the network, s.
+    """The response of a server to a GET, or with a body to a POST; ``timeout_s`` bounds each wait for the network, s.
 
     Raises:
-        Unanswered: there is no answer.
-        ValueError: the address is none of http or https.
+        Unanswered: there is no response.
+        ValueError: the address is not http or https.
     """
     bare, login = without_login(url)
-    # The login is not one of the headers that urllib itself would take along.
+    # urllib would not send the login along itself.
     request = urllib.request.Request(bare, body, {**login, **(headers or {})})  # noqa: S310 - checked: http or https
     try:
         with _answer(request, timeout_s) as answer:
@@ -132,7 +132,7 @@ def opened(
 
 
 def _answer(request: urllib.request.Request, timeout_s: float) -> Any:
-    """The answer, also one that says that something is wrong."""
+    """The response, an error status included."""
     try:
         return _OPENER.open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
@@ -147,18 +147,18 @@ def ask(
     body: bytes | None = None,
     most_bytes: int = -1,
 ) -> Reply:
-    """The whole answer to a GET, or with a body to a POST, whatever its status.
+    """The whole response to a GET, or with a body to a POST, of any status.
 
     Args:
         url: http or https; a login in it is sent as basic authentication.
         timeout_s: for each wait for the network, s.
         headers: more headers.
         body: what to post.
-        most_bytes: no more of the answer is read; -1: all.
+        most_bytes: bytes of the response that are read, at most; -1: all.
 
     Raises:
-        Unanswered: there is no answer.
-        ValueError: the address is none of http or https.
+        Unanswered: there is no response.
+        ValueError: the address is not http or https.
     """
     with opened(url, timeout_s=timeout_s, headers=headers, body=body) as answer:
         return Reply(answer.status, answer.read(most_bytes), dict(answer.headers.items()))

@@ -1,8 +1,8 @@
-"""The host names that a server answers to.
+"""The host names that a server accepts.
 
-A page of somebody else's can have its own name resolve to an address of ours and read what is there by way of the
-browser of whoever looks at it (DNS rebinding). It cannot make the browser send another name than its own, and an
-address is no name: a request that names an address, or this machine, is answered.
+A foreign page can make its own name resolve to an address of this server, and read the server through the browser of
+a visitor (DNS rebinding). The browser then still sends the page's name, so a request that names an address, or this
+machine, is accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANY = "*"
 
 
 class Hosts:
-    """Whether a request is meant for a server.
+    """The host names of requests that a server accepts.
 
     Args:
         names: host names beside ``localhost`` and addresses; ``*``: any.
@@ -29,7 +29,7 @@ class Hosts:
         self._names = frozenset(name.strip().lower().rstrip(".") for name in names if name.strip())
 
     def answers(self, header: str) -> bool:
-        """Whether a request with this Host header is answered."""
+        """Whether a request with this Host header is accepted."""
         name = host_name(header)
         return ANY in self._names or name == "localhost" or name in self._names or _is_address(name)
 
@@ -39,7 +39,7 @@ def names_of(setting: str, bound_to: str) -> frozenset[str]:
 
     Args:
         setting: names, comma separated.
-        bound_to: the address that it listens at; where others reach it, this machine's own name is answered too.
+        bound_to: the address that it listens at; where others can reach it, this machine's own name is accepted too.
     """
     own = [] if bound_to in LOOPBACK else [bound_to, socket.gethostname()]
     return frozenset([*setting.split(","), *own])

@@ -1,4 +1,4 @@
-"""Whole numbers from numbers as JSON, JavaScript and spreadsheets write them: ``1500.0``, ``1.5e3``, ``1500.5``."""
+"""Whole numbers from the numbers of JSON, JavaScript and spreadsheets: ``1500.0``, ``1.5e3``, ``1500.5``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TIMER: Final = "TIMER"
 
 
 def whole(value: Any, *, rounded: bool = False) -> Any:
-    """The integer that a number is, or that it rounds to; any other value unchanged, for the checks to name.
+    """The integer that a number is, or that it rounds to; any other value unchanged, for validation to name.
 
     Args:
-        value: what was given.
+        value: the value.
         rounded: whether a fraction is rounded (half to even); else only 1500.0 and the like become integers.
     """
     if isinstance(value, float) and isfinite(value) and (rounded or value.is_integer()):
@@ -24,7 +24,7 @@ def whole(value: Any, *, rounded: bool = False) -> Any:
 
 
 def whole_text(text: str, *, rounded: bool = False) -> Any:
-    """The integer that a text is: digits, or a number as ``whole`` takes it; any other text unchanged."""
+    """The integer that a text is: digits, or a number that ``whole`` accepts; any other text unchanged."""
     text = text.strip()
     if text.removeprefix("-").isdecimal():
         try:
@@ -43,8 +43,8 @@ def whole_event(record: Mapping[str, Any], *, rounded_ts: bool = False) -> dict[
     """An event's fields with whole numbers: ``duration_ms`` is rounded, since browsers measure fractions.
 
     Args:
-        record: fields of an event, which are still to be checked.
-        rounded_ts: whether ``ts`` is rounded too; else a fraction is left for the checks to reject.
+        record: fields of an event that are not validated yet.
+        rounded_ts: whether ``ts`` is rounded too; else a fraction is left for validation to reject.
     """
     found = dict(record)
     if isinstance(found.get("ts"), float):

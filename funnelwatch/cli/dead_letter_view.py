@@ -121,11 +121,11 @@ def one_letter(letter: DeadLetter, validator: EventValidator | MetricValidator, 
 def _verdict(
     letter: DeadLetter, validator: EventValidator | MetricValidator, now_ms: int
 ) -> tuple[dict[str, Any], bool, str]:
-    """What decodes, whether that is all of it, and what a worker would say now."""
+    """The decoded fields, whether they are complete, and the verdict of a worker now."""
     try:
         event, whole = validator.decode(letter.value), True
     except RegistryUnavailable as error:
-        return {}, False, f"cannot be told: {error}"
+        return {}, False, f"unknown: {error}"
     except Undecodable:
         event, whole = decodable_fields(letter.value), False
     if letter.truncated_from is not None:

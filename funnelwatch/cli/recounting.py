@@ -109,7 +109,7 @@ def _check_log(settings: Settings, reader: TopicReader, partition: int, needed: 
 
 
 def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms: tuple[int, int]) -> Recount:
-    """Count the log again up to where it was counted at the snapshot; tells progress on stderr, changes nothing.
+    """Count the log again up to where it was counted at the snapshot; prints progress to stderr, changes nothing.
 
     Raises:
         click.ClickException: the log was trimmed meanwhile, or the rules are not those by which it was counted.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from funnelwatch.cli.dead_letter_reading import letters_of, reason_option, since_option
-from funnelwatch.cli.faults import moment_ms, opened
+from funnelwatch.cli.errors import moment_ms, opened
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.funnels import load_funnels
@@ -36,7 +36,7 @@ CHOSEN = "to be produced"
 @click.option(
     "--all", "hopeless_too", is_flag=True, help="Also records that would be rejected again by these settings."
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen, and produce nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "to_json", is_flag=True, help="Print the outcome as one JSON object; needs --yes or --dry-run.")
 def replay(
@@ -117,7 +117,7 @@ def _produce(settings: Settings, store: ReplayStore, letters: Iterator[DeadLette
 
 
 def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_too: bool) -> Callable[[DeadLetter], str]:
-    """What tells of a letter why it is left out, or that it is ``CHOSEN``."""
+    """The function that gives the reason to leave a letter out, or ``CHOSEN``."""
     validators: dict[str, EventValidator | MetricValidator] = {
         settings.metrics_topic: metric_validator_of(settings),
         settings.events_topic: validator_of(settings, load_funnels(settings.funnels_path)),

@@ -1,11 +1,11 @@
-"""From one scrape to the next: what has been added to each counter since, and what stands for it here. Pure.
+"""Increments between two scrapes, and the events and samples that they stand for. Pure.
 
-A counter of an app begins at zero when the app starts. It has been reset when it is smaller than before, or when the
-app says that it has started since (``process_start_time_seconds``); then all that it has counts. The very first
-scrape of a target is where counting begins; a series that comes later begins at zero.
+A counter of an app begins at zero when the app starts. A reset is a smaller value than before, or a newer start time
+of the process (``process_start_time_seconds``); then the whole value counts. Counting begins with the first scrape of
+a target; a series that appears later begins at zero.
 
-What is to be emitted is planned first, with ids that are made of the counter's life and its values. The plan is kept
-until Kafka has everything, so whoever repeats it, after a crash, repeats the same ids, and they are counted once.
+Records are planned before they are emitted, with ids derived from the counter's life and its values. The plan is kept
+until Kafka has everything, so repeating it after a crash repeats the same ids, and each counts once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from funnelwatch.producers.bridge.mapping import Map
 
 MAX_AT_ONCE = 100_000
-"""Of one series this many increments are emitted after a scrape; the rest after the next."""
+"""Increments of one series after a scrape, at most; the rest follows after the next scrape."""
 
 MAX_INCREMENT = 1_000_000_000
 
@@ -47,7 +47,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Life:
-    """Up to where a counter has been taken over: ``value`` of its life number ``life``."""
+    """The value up to which a counter has been emitted: ``value`` of its life number ``life``."""
 
     value: int = 0
     life: int = 0
@@ -55,13 +55,13 @@ class Life:
 
 @dataclass(slots=True)
 class Added:
-    """An increment that is to be emitted: the counter went from ``begin`` to ``end`` in a life.
+    """A planned increment: the counter went from ``begin`` to ``end`` in a life.
 
     Attributes:
-        key: of the series.
-        labels: of the series.
-        map: which map it fits.
-        life: of the counter.
+        key: key of the series.
+        labels: labels of the series.
+        map: number of the map that it fits.
+        life: number of the counter's life.
         begin: value before.
         end: value after.
     """
@@ -76,14 +76,14 @@ class Added:
 
 @dataclass(slots=True)
 class State:
-    """What is known of a target from before.
+    """The state of a target.
 
     Attributes:
-        scraped_ms: when it was last taken over; None: never.
-        started: its process's start time; None: it says none.
+        scraped_ms: time of the last emitted scrape; None: never.
+        started: start time of its process; None: unknown.
         counters: by the series' key.
-        plan: what is being emitted.
-        plan_ms: when that was scraped.
+        plan: increments that are being emitted.
+        plan_ms: time of their scrape.
     """
 
     scraped_ms: int | None = None
@@ -93,15 +93,15 @@ class State:
     plan_ms: int = 0
 
     def to_json(self) -> str:
-        """As it is kept."""
+        """The state as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> State:
-        """As it was kept.
+        """The state from its JSON.
 
         Raises:
-            ValueError, KeyError, TypeError: it is something else.
+            ValueError, KeyError, TypeError: the text is not such JSON.
         """
         kept = json.loads(text)
         counters = {key: Life(**life) for key, life in kept.pop("counters").items()}
@@ -110,7 +110,7 @@ class State:
 
 
 def plan(state: State, scrape: Sequence[Seen], maps: Sequence[Map], now_ms: int) -> None:
-    """Plan what a scrape has added; the state must have no plan."""
+    """Plan the increments of a scrape; the state must have no plan."""
     started = next((seen.value for seen in scrape if seen.name == START_TIME), None)
     restarted = started is not None and state.started is not None and started != state.started
     first = state.scraped_ms is None
@@ -133,7 +133,7 @@ def plan(state: State, scrape: Sequence[Seen], maps: Sequence[Map], now_ms: int)
 
 
 def done(state: State) -> None:
-    """Kafka has all of the plan."""
+    """Record that Kafka has the whole plan."""
     for added in state.plan:
         state.counters[added.key] = Life(added.end, added.life)
     state.scraped_ms, state.plan = state.plan_ms, []
@@ -142,13 +142,14 @@ def done(state: State) -> None:
 def records(
     target: str, state: State, maps: Sequence[Map], usual_gap_ms: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What stands for the plan: ("event" or "metric", fields for ``emit`` or ``record``); the same each time.
+    """The records of the plan: ("event" or "metric", fields for ``emit`` or ``record``); the same each time.
 
     Args:
-        target: its name.
-        state: with a plan.
-        maps: as they were planned with.
-        usual_gap_ms: increments of a longer time (the bridge was down) are dated evenly over it; else at its end.
+        target: name of the target.
+        state: the state, with a plan.
+        maps: the maps of the plan.
+        usual_gap_ms: increments of a longer period (the bridge was down) are spread evenly over it; others are dated at
+            its end.
     """
     since = state.plan_ms if state.scraped_ms is None else state.scraped_ms
     spread = state.plan_ms - since if state.plan_ms - since > usual_gap_ms else 0

@@ -1,7 +1,7 @@
-"""One target of a bridge: asks it again and again, and takes over what it has counted.
+"""One target of a bridge: scrapes it periodically, and emits its increments.
 
-A target that is away, slow or talks nonsense is told and asked again; it delays no other. A state file holds how far
-each counter was taken over, and what is being emitted, before it is. It is written anew and moved into place.
+A target that is unreachable, slow or sends invalid metrics is logged and scraped again; it delays no other target. The
+state file holds the emitted value of each counter, and each plan before it is emitted. It is replaced atomically.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ REPORTED = ("gauge", "histogram", "summary")
 
 
 class ScrapeError(FunnelwatchError):
-    """The target did not answer with metrics; says why."""
+    """The target did not respond with metrics; the message has the reason."""
 
 
 class StateFileError(FunnelwatchError, ValueError):
-    """The state file is not what a bridge wrote; the message says what to do."""
+    """The state file is not one that a bridge wrote; the message has the remedy."""
 
 
 class Bridge:
-    """Takes one target over; for one thread.
+    """Scrapes one target; for one thread.
 
     Args:
-        target: what is asked.
-        producer: of its own, one that blocks when its buffer is full.
-        state_file: read now, if it is there.
+        target: the target.
+        producer: a producer of its own, which blocks while its buffer is full.
+        state_file: read now, if it exists.
         now_ms: the wall clock, ms.
 
     Raises:
@@ -69,11 +69,11 @@ class Bridge:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateFileError(
-                f"{state_file}: is no state of a bridge ({error}): move it away, and counting begins at the next scrape"
+                f"{state_file}: is not the state of a bridge ({error}); move it away to start at the next scrape"
             ) from error
 
     def run(self, stopping: threading.Event) -> None:
-        """Take over until stopped."""
+        """Scrape until stopped."""
         away = False
         while not stopping.is_set():
             try:
@@ -89,10 +89,10 @@ class Bridge:
             stopping.wait(self._target.every)
 
     def step(self) -> int:
-        """Emit what is left of an earlier plan, or one scrape's; how many increments Kafka has taken.
+        """Emit the rest of an earlier plan, or the plan of one scrape; return the number of increments that Kafka has.
 
         Raises:
-            ScrapeError: the target does not answer with metrics.
+            ScrapeError: the target does not respond with metrics.
         """
         if not self.state.plan:
             plan(self.state, self._scrape(), self._target.maps, self._now_ms())
@@ -105,7 +105,7 @@ class Bridge:
         return taken
 
     def _emitted(self) -> bool:
-        """Whether Kafka has acknowledged everything of the plan."""
+        """Whether Kafka has acknowledged the whole plan."""
         failed = self._producer.stats().failed
         for kind, fields in records(self._target.name, self.state, self._target.maps, 2_000 * self._target.every):
             try:

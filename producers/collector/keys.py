@@ -1,7 +1,7 @@
-"""Who may send: API keys, of which only hashes are kept.
+"""API keys of the collector, of which only hashes are kept.
 
-Keys can only write, so one that stands in a web page gives away nothing but the right to send. They are 32 random
-bytes, which nobody guesses, so that one round of SHA-256 hides them as well as a slow hash would.
+Keys can only write, so a key in a web page gives away nothing but the right to send. A key has 32 random bytes, which
+nobody can guess; one round of SHA-256 therefore hides it as well as a slow hash would.
 """
 
 from __future__ import annotations
@@ -10,53 +10,81 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from ruamel.yaml.error import YAMLError
+from pydantic import AfterValidator, Field
 
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.errors import FileError
+from funnelwatch.schemas.file_errors import FilePart
+from funnelwatch.schemas.plain_values import once, some
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.schemas.yaml_files import line_of, load_yaml, plain
+from funnelwatch.schemas.yaml_files import Document
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from funnelwatch.schemas.settings import Settings
 
-EVENTS, LINES = "events", "lines"
-USES = (EVENTS, LINES)
+EVENTS: Final = "events"
+LINES: Final = "lines"
+USES: Final = (EVENTS, LINES)
 KEY_PREFIX = "fw_"
 HEX_DIGITS = 64
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+/?|null")
-"""What a browser sends: a scheme, a host and perhaps a port, in lower case, without a path; or null."""
-
-RIGHT = "{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://app.example']}"
+"""The form in which browsers send an origin: scheme, host and port in lower case, without a path; or null."""
 
 
-class KeysError(FunnelwatchError, ValueError):
-    """The keys cannot be used; the message names the place, what is wrong and what would be right."""
+class KeysError(FileError):
+    """The API keys of the collector are rejected."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+def _name(name: str) -> str:
+    if name != name.strip() or not name.isprintable():
+        raise ValueError(f"{name!r} begins or ends with a space, or has an invisible character")
+    return name
+
+
+def _hash(sha256: str) -> str:
+    if len(sha256) != HEX_DIGITS or set(sha256.lower()) - set("0123456789abcdef"):
+        raise ValueError(f"is not {HEX_DIGITS} hex digits; right would be what 'funnelwatch collector-key' prints")
+    return sha256.lower()
+
+
+def _origin(origin: str) -> str:
+    if not ORIGIN.fullmatch(origin):
+        raise ValueError(f"{origin!r} is not an origin that a browser sends")
+    return origin.rstrip("/")
+
+
+class ApiKey(FilePart):
     """One key.
 
     Attributes:
-        name: what logs and limits call it.
+        name: the name in logs and limits.
         sha256: hash of the key, hexadecimal.
-        use: what it may send: events, lines, or both.
-        origins: web origins whose pages may use it; empty: any, and programs that name none.
+        use: the requests that it may send: events, lines, or both.
+        origins: web origins whose pages may use the key; empty: any page, and programs that send no origin.
     """
 
-    name: str
-    sha256: str
-    use: tuple[str, ...] = USES
-    origins: tuple[str, ...] = ()
+    name: Annotated[str, AfterValidator(_name)] = Field(min_length=1, description="a name of its own, such as web")
+    sha256: Annotated[str, AfterValidator(_hash)] = Field(description=f"{HEX_DIGITS} hex digits")
+    use: Annotated[tuple[Literal["events", "lines"], ...], AfterValidator(once)] = Field(
+        USES, min_length=1, description="events, lines, or both, in a list such as [events]"
+    )
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], AfterValidator(some)] = Field(
+        (), description="a list such as ['https://app.example']"
+    )
+
+
+class KeysFile(FilePart):
+    """The file of keys."""
+
+    keys: tuple[ApiKey, ...] = Field(
+        min_length=1,
+        description="a list such as [{name: web, sha256: <64 hex digits>, use: [events], origins: ['https://a.b']}]",
+    )
 
 
 class Keys:
-    """The keys of a collector; with none of them everybody may send.
+    """The keys of a collector; without keys everybody may send.
 
     Args:
         keys: all of them.
@@ -67,7 +95,7 @@ class Keys:
         self.required = bool(keys)
 
     def find(self, given: str) -> ApiKey | None:
-        """The key with this secret; takes as long whichever it is, or none."""
+        """The key with this secret, in constant time; None where there is none."""
         digest = hash_of(given)
         found = None
         for key in self._keys:
@@ -77,12 +105,12 @@ class Keys:
 
 
 def new_key() -> str:
-    """A key that nobody has."""
+    """A new random key."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_of(secret: str) -> str:
-    """What is kept of a key."""
+    """The hash that is kept of a key."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -90,77 +118,22 @@ def load_keys(settings: Settings) -> Keys:
     """The keys of the environment and those of the file.
 
     Raises:
-        KeysError: one of them cannot be used.
+        KeysError: one of them cannot be used; the message shows no key and no hash.
     """
-    keys = [_of_pair(pair.strip()) for pair in revealed(settings.collector_keys).split(",") if pair.strip()]
+    keys: list[ApiKey] = []
+    if pairs := [pair.strip() for pair in revealed(settings.collector_keys).split(",") if pair.strip()]:
+        given = [dict(zip(("name", "sha256"), pair.partition(":")[::2], strict=True)) for pair in pairs]
+        variable = Document(
+            "FUNNELWATCH_COLLECTOR_KEYS", {"keys": given}, KeysError, shows_values=False, has_lines=False
+        )
+        keys += variable.validated(KeysFile).keys
     if settings.collector_keys_path:
-        keys += _of_file(settings.collector_keys_path)
+        keys += Document.read(settings.collector_keys_path, KeysError, shows_values=False).validated(KeysFile).keys
     names = [key.name for key in keys]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise KeysError(f"the API key {twice} stands twice; right would be a name of its own for each")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise KeysError(f"the API key {repeated} appears twice; right would be a name of its own for each")
     hashes = [key.sha256 for key in keys]
     if same := next((key for number, key in enumerate(keys) if key.sha256 in hashes[:number]), None):
         other = keys[hashes.index(same.sha256)].name
         raise KeysError(f"the API keys {other} and {same.name} are the same key; right would be one name for it")
     return Keys(tuple(keys))
-
-
-def _of_pair(pair: str) -> ApiKey:
-    name, _, sha256 = pair.partition(":")
-    return _key({"name": name, "sha256": sha256}, "FUNNELWATCH_COLLECTOR_KEYS", "web:<64 hex digits>")
-
-
-def _of_file(path: Path) -> list[ApiKey]:
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise KeysError(f"{path}: cannot be read: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)  # the parser's own text repeats the lines, hashes and all
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise KeysError(f"{place}: is not YAML; right would be well-formed YAML with each key once") from None
-    keys = content.get("keys") if isinstance(content, dict) else None
-    if not isinstance(keys, list) or not keys:
-        raise KeysError(f"{path}: has no keys; right would be 'keys: [{RIGHT}]'")
-    for name in content:
-        if name != "keys":
-            line = line_of(content, [name])
-            raise KeysError(f"{path}: {name}: is not known; right would be 'keys: [{RIGHT}]' (line {line})")
-    found = []
-    for number, key in enumerate(plain(keys), 1):
-        try:
-            found.append(_key(key, f"{path}: key {number}", RIGHT))
-        except KeysError as error:
-            raise KeysError(f"{error} (line {line_of(content, ['keys', number - 1])})") from None
-    return found
-
-
-def _key(given: Any, place: str, right: str) -> ApiKey:
-    """A checked key; messages never show what might be the secret itself."""
-    if not isinstance(given, dict) or not set(given) <= {"name", "sha256", "use", "origins"}:
-        raise KeysError(f"{place}: is not of the form {right}")
-    name, sha256 = given.get("name"), given.get("sha256")
-    if not isinstance(name, str) or not name:
-        raise KeysError(f"{place}: has no name; right would be {right}")
-    if name != name.strip() or not name.isprintable():
-        raise KeysError(
-            f"{place}: {name!r}: the name has a space at an end, or a character that nobody sees; right would be web"
-        )
-    if not isinstance(sha256, str) or len(sha256) != HEX_DIGITS or set(sha256.lower()) - set("0123456789abcdef"):
-        raise KeysError(
-            f"{place}: {name}: the hash is not {HEX_DIGITS} hex digits; 'funnelwatch collector-key' makes one"
-        )
-    use, origins = given.get("use", list(USES)), given.get("origins", [])
-    if not isinstance(use, list) or not use or any(one not in USES for one in use) or len(set(use)) < len(use):
-        raise KeysError(f"{place}: {name}: use: {use!r} is not a list of {', '.join(USES)}; right would be each once")
-    if not isinstance(origins, list) or not all(isinstance(origin, str) for origin in origins):
-        raise KeysError(f"{place}: {name}: origins: {origins!r} is not a list like ['https://app.example']")
-    if "origins" in given and not origins:
-        raise KeysError(
-            f"{place}: {name}: origins: is empty; right would be a list, or no origins where any may use it"
-        )
-    if wrong := next((origin for origin in origins if not ORIGIN.fullmatch(origin)), None):
-        raise KeysError(
-            f"{place}: {name}: origins: {wrong!r} is no origin that a browser sends; right would be {RIGHT}"
-        )
-    return ApiKey(name, sha256.lower(), tuple(use), tuple(origin.rstrip("/") for origin in origins))

@@ -1,4 +1,4 @@
-"""Points to events and samples, by a mapping."""
+"""Converts points to events and samples by a mapping."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FOR_LINES = "FUNNELWATCH_LINES_PATH names a file that maps it, or ignores it"
 
 
 class LineMapper:
-    """Makes of each point what the mapping says.
+    """Applies a mapping to points.
 
     Args:
-        mapping: what becomes of which measurement.
-        checks: what every event and sample must be.
+        mapping: the mapping.
+        checks: the validation of events and samples.
     """
 
     def __init__(self, mapping: LineMapping, checks: Checks) -> None:
@@ -35,10 +35,10 @@ class LineMapper:
         self._checks = checks
 
     def map(self, point: Point, now_ms: int) -> dict[str, Any] | Fault | None:
-        """A whole event or sample, or what is wrong; None where the mapping ignores the point.
+        """A complete event or sample, or an error; None where the mapping ignores the point.
 
-        A point with a time has an id made from all of it, so that a batch that is sent again counts once, as it is
-        stored once by InfluxDB. Without a time, each is a point of its own.
+        The id of a point with a time is a hash of the point, so that a batch that is sent again counts once, as
+        InfluxDB stores it once. Points without a time are distinct.
         """
         entry = self._mapping.entry(point.measurement, point.tags)
         if entry is None:
@@ -61,7 +61,7 @@ class LineMapper:
 
 
 def _event(entry: Entry, point: Point) -> dict[str, Any]:
-    """The fields of an event that the point has, and the rest of it as contexts."""
+    """The fields of an event that the point has, and the rest of the point as contexts."""
     given: dict[str, Value] = {**point.fields, **point.tags}
     sources = entry.event or {}
     event: dict[str, Any] = {}
@@ -99,14 +99,14 @@ def _number(sample: Sample, point: Point, *, counter: bool) -> int | Fault:
 
 
 def _whole(value: Value) -> Value:
-    """The whole number that a field, or the text of a tag, is; else what it is, for the checks to name."""
+    """The whole number in a field or the text of a tag; another value unchanged, for validation to name."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdecimal() else value
     return round(value) if isinstance(value, float) and isfinite(value) else value
 
 
 def _text(value: Value) -> str:
-    """A field as text, as line protocol writes it."""
+    """A field as text, in the notation of line protocol."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

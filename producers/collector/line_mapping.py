@@ -1,6 +1,6 @@
-"""What becomes of a point: an event of a funnel, a sample of a counter or timer, nothing, or an error; told in YAML.
+"""The YAML mapping of line protocol: each point becomes an event, a sample of a counter or timer, nothing or an error.
 
-``producers/mappings/lines.yml`` is the shipped mapping and shows every idea.
+``producers/mappings/lines.yml`` is the shipped mapping and an example of every feature.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from funnelwatch.producers.files.mapping import Strict
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.errors import FileError
 from funnelwatch.schemas.events import FunnelEvent
-from funnelwatch.schemas.plain_values import in_words, once
-from funnelwatch.schemas.yaml_files import YamlFileError, line_of, parse_yaml, plain
+from funnelwatch.schemas.file_errors import FilePart
+from funnelwatch.schemas.plain_values import once
+from funnelwatch.schemas.yaml_files import Document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,29 +30,29 @@ NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
 Name = Annotated[str, Field(min_length=1)]
 
 
-class LinesFileError(FunnelwatchError, ValueError):
-    """The mapping cannot be used; the message names the file, the key, what is wrong and what would be right."""
+class LinesFileError(FileError):
+    """The mapping of line protocol is rejected."""
 
 
-class Source(Strict):
-    """Where a field of an event comes from.
+class Source(FilePart):
+    """The source of a field of an event.
 
     Attributes:
         source: the tag or field of the line.
-        value: the same for every line, instead.
-        values: what a text becomes; one that is not listed stays as it is.
+        value: the same value for every line, instead.
+        values: replacements of texts; others stay unchanged.
     """
 
-    source: Name | None = Field(None, alias="from")
-    value: str | None = None
-    values: dict[str, str] = Field(default_factory=dict)
+    source: Name | None = Field(None, alias="from", description="the name of a tag or field")
+    value: str | None = Field(None, description="a text, in quotes where YAML takes it for a number")
+    values: dict[str, str] = Field({}, description="a map of texts to texts, such as {ios: iOS}")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.source is None) == (self.value is None):
-            raise ValueError("must have either from or value; right would be '{from: page}' or '{value: iOS}'")
+            raise ValueError("must have either from or value; right would be {from: page} or {value: iOS}")
         if self.value is not None and self.values:
-            raise ValueError("values: does nothing beside value; right would be '{from: page, values: {a: b}}'")
+            raise ValueError("values: has no effect beside value; right would be {from: page, values: {a: b}}")
         return self
 
 
@@ -67,48 +67,58 @@ def _template(name: str) -> str:
     return name
 
 
-class Sample(Strict):
+class Sample(FilePart):
     """A counter or a timer.
 
     Attributes:
-        name: of the counter or timer; ``{measurement}`` and ``{tag}`` stand for the line's.
+        name: name of the counter or timer; ``{measurement}`` and ``{tag}`` stand for the line's.
         value: the field that has the increment, or the time.
-        unit: of a time: ns, us, ms or s.
-        dimensions: the tags that it is counted by; none given: all tags.
+        unit: unit of a time: ns, us, ms or s.
+        dimensions: the tags that it is counted by; by default all.
         leave_out: tags that it is not counted by.
     """
 
-    name: Annotated[Name, AfterValidator(_template)]
-    value: Name = "value"
-    unit: Literal["ns", "us", "ms", "s"] = "ms"
-    dimensions: Annotated[tuple[Name, ...], AfterValidator(once)] | None = None
-    leave_out: Annotated[tuple[Name, ...], AfterValidator(once)] = ()
+    name: Annotated[Name, AfterValidator(_template)] = Field(description="a name such as '{measurement}_total'")
+    value: Name = Field("value", description="the name of a field")
+    unit: Literal["ns", "us", "ms", "s"] = Field("ms", description="ns, us, ms or s")
+    dimensions: Annotated[tuple[Name, ...], AfterValidator(once)] | None = Field(
+        None, description="a list of tags such as [os]"
+    )
+    leave_out: Annotated[tuple[Name, ...], AfterValidator(once)] = Field(
+        (), description="a list of tags such as [host]"
+    )
 
     @model_validator(mode="after")
     def _one_list(self) -> Self:
         if self.dimensions is not None and self.leave_out:
-            raise ValueError("leave_out: does nothing beside dimensions; right would be one of the two")
+            raise ValueError("leave_out: has no effect beside dimensions; right would be one of the two")
         return self
 
 
-class Entry(Strict):
-    """What becomes of the lines of one measurement.
+class Entry(FilePart):
+    """The meaning of the lines of one measurement.
 
     Attributes:
         measurement: its name; ``*`` stands for any letters.
         where: tags that a line must have.
-        event: where the fields of an event come from; those not named: from the tag or field of their name.
-        counter: makes a sample of a counter.
-        timer: makes a sample of a timer.
-        ignore: makes nothing.
+        event: sources of the fields of an event; by default the tag or field of the same name.
+        counter: the line is a sample of a counter.
+        timer: the line is a sample of a timer.
+        ignore: the line is ignored.
     """
 
-    measurement: Name
-    where: dict[str, str] = Field(default_factory=dict)
-    event: dict[str, Annotated[Source, BeforeValidator(_source)]] | None = None
-    counter: Sample | None = None
-    timer: Sample | None = None
-    ignore: Annotated[bool, Field(strict=True)] = False
+    measurement: Name = Field(description="a name, in which * stands for any letters")
+    where: dict[str, str] = Field({}, description="a map of tags to texts, such as {metric_type: counter}")
+    event: dict[str, Annotated[Source, BeforeValidator(_source)]] | None = Field(
+        None, description="a map such as {step: page, os: {value: iOS}}"
+    )
+    counter: Sample | None = Field(
+        None, description="a map such as {name: '{measurement}', value: value}, with dimensions or leave_out"
+    )
+    timer: Sample | None = Field(
+        None, description="a map such as {name: '{measurement}', value: ms, unit: ms}, with dimensions or leave_out"
+    )
+    ignore: bool = Field(False, strict=True, description="true or false")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -118,28 +128,31 @@ class Entry(Strict):
         if unknown := sorted(set(self.event or {}) - set(EVENT_FIELDS)):
             raise ValueError(f"event: {unknown[0]} is not a field; right would be one of {', '.join(EVENT_FIELDS)}")
         if self.counter is not None and "unit" in self.counter.model_fields_set:
-            raise ValueError("counter: unit is of a time, and does nothing here; right would be no unit, or a timer")
+            raise ValueError("counter: unit: has no effect on a counter; right would be no unit, or a timer")
         return self
 
     def hides(self, other: Entry) -> bool:
-        """Whether every line that fits the other one fits this one."""
+        """Whether every line that fits the other entry fits this one."""
         return self.where.items() <= other.where.items() and self.measurement in {"*", other.measurement}
 
     def fits(self, measurement: str, tags: Mapping[str, str]) -> bool:
-        """Whether a line is one of these."""
+        """Whether a line fits the entry."""
         return fnmatchcase(measurement, self.measurement) and all(tags.get(k) == v for k, v in self.where.items())
 
 
-class LineMapping(Strict):
+class LineMapping(FilePart):
     """The file.
 
     Attributes:
-        others: what becomes of a line that no entry fits.
-        lines: the entries, of which the first that fits counts.
+        others: whether a line that fits no entry is rejected or ignored.
+        lines: the entries; the first that fits applies.
     """
 
-    others: Literal["reject", "ignore"] = "reject"
-    lines: tuple[Entry, ...] = Field(min_length=1)
+    others: Literal["reject", "ignore"] = Field("reject", description="reject or ignore")
+    lines: tuple[Entry, ...] = Field(
+        min_length=1,
+        description="a list such as [{measurement: NAME, event: {}}], with where, event, counter, timer or ignore",
+    )
 
     def entry(self, measurement: str, tags: Mapping[str, str]) -> Entry | None:
         """The entry of a line; None where there is none."""
@@ -147,56 +160,22 @@ class LineMapping(Strict):
 
 
 def load_line_mapping(path: Path | None) -> LineMapping:
-    """The mapping of a file; None: the one that is shipped.
+    """The mapping of a file; None: the shipped one.
 
     Raises:
-        LinesFileError: it cannot be read or used.
+        LinesFileError: the file cannot be read or used.
     """
-    path = path or SHIPPED
-    try:
-        document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise LinesFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LinesFileError(f"{path}: is not YAML: {error}") from error
-    except YamlFileError as error:
-        raise LinesFileError(f"{path}: is not YAML: line {str(error).removeprefix(f'{path}:')}") from error
-    if not isinstance(document, dict):
-        raise LinesFileError(f"{path}: is not a mapping; right would be {RIGHT['lines']}")
-    try:
-        mapping = LineMapping.model_validate(plain(document))
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        loc = [part for part in first["loc"] if part != "[key]"]
-        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
-        message = in_words(first["msg"])
-        if "right would be" not in message:
-            named = [part for part in reversed(loc) if isinstance(part, str) and part in RIGHT]
-            message = f"{message}; right would be {RIGHT[named[0] if named else 'lines']}"
-        raise LinesFileError(f"{path}: {where}: {message} (line {line_of(document, loc)})") from error
+    document = Document.read(path or SHIPPED, LinesFileError)
+    mapping = document.validated(LineMapping)
     for number, entry in enumerate(mapping.lines):
         before = next((place for place, one in enumerate(mapping.lines[:number]) if one.hides(entry)), None)
         if before is not None:
-            what = f"is never reached: entry {before + 1} takes every line of it; right would be to put it before that"
-            line = line_of(document, ["lines", number])
-            raise LinesFileError(f"{path}: lines.{number + 1}: {what} (line {line})")
+            what = f"is never reached: lines[{before}] takes every line of it"
+            raise document.rejected(["lines", number], what, f"to put it before lines[{before}]")
     return mapping
 
 
-RIGHT = {
-    "lines": "'lines: [{measurement: NAME, event: {}}]', with where, event, counter, timer or ignore",
-    "others": "reject or ignore",
-    "measurement": "a name, in which * stands for any letters",
-    "where": "a map of tags to texts, such as {metric_type: counter}",
-    "event": "a map such as {step: page, os: {value: iOS}}",
-    "counter": "a map such as {name: '{measurement}', value: value}, with dimensions or leave_out",
-    "timer": "a map such as {name: '{measurement}', value: ms, unit: ms}, with dimensions or leave_out",
-    "ignore": "true or false",
-    "unit": "ns, us, ms or s",
-}
-
-
 def name_of(template: str, measurement: str, tags: Mapping[str, str]) -> str:
-    """The name of a counter or timer; letters that a name cannot have become underscores."""
+    """The name of a counter or timer; characters that a name cannot have become underscores."""
     known = {**tags, "measurement": measurement}
     return NOT_IN_NAMES.sub("_", PLACEHOLDER.sub(lambda found: known.get(found[1], ""), template))

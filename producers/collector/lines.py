@@ -1,6 +1,6 @@
 r"""InfluxDB line protocol to points: ``measurement,tag=value field=1.5,other="text" 1700000000000000000``.
 
-The grammar of one line is the library's; where a line ends is told here, because a text in quotes may span several:
+A library parses each line; this module finds the ends of lines, because a quoted text may span several:
 https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
 """
 
@@ -36,7 +36,7 @@ PASSED_OVER: Final = re.compile(r"(?: [\ \t\r\n]++ | \#[^\n]*+ )*+", re.VERBOSE)
 """Blank lines, comments, and the space before a line."""
 
 # The series up to the first space that is not escaped, where a quote means nothing, then fields and time,
-# where what is quoted after a "=" may hold anything. Possessive, so that no line takes long to end.
+# where quoted text after a "=" may contain anything. Possessive, so that matching takes linear time.
 LINE: Final = re.compile(
     r"""
     (?: \\[^\n] | [^\\\n ] | \\ )*+
@@ -60,8 +60,8 @@ class Point:
         measurement: its name.
         tags: texts by name.
         fields: numbers, booleans and texts by name; at least one.
-        ts: when it happened, ms since the epoch, UTC; None where the line does not say.
-        exact_ns: the same as it was sent, in ns, to tell two points of one millisecond apart.
+        ts: its time, ms since the epoch, UTC; None where the line has none.
+        exact_ns: the same in ns, to distinguish two points of one millisecond.
     """
 
     measurement: str
@@ -73,7 +73,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is none.
+    """An invalid line.
 
     Attributes:
         message: in the words of InfluxDB, ``unable to parse 'LINE': why``.
@@ -98,11 +98,11 @@ def split_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def parse_lines(text: str, unit_ns: int) -> Iterator[tuple[int, Point | BadLine]]:
-    """The points of a body, each with the number of its line, from 1; blank lines and comments are passed over.
+    """The points of a body, each with the number of its line, from 1; blank lines and comments are skipped.
 
     Args:
         text: the body.
-        unit_ns: of its timestamps, one of ``PRECISIONS``.
+        unit_ns: unit of its timestamps, one of ``PRECISIONS``.
     """
     return ((number, parse_point(line, unit_ns)) for number, line in split_lines(text))
 
@@ -111,8 +111,8 @@ def parse_point(line: str, unit_ns: int) -> Point | BadLine:
     """The point of one line.
 
     Args:
-        line: as ``split_lines`` gives it.
-        unit_ns: of its timestamp.
+        line: a line of ``split_lines``.
+        unit_ns: unit of its timestamp.
     """
     if fault := _too_much(line):
         return _bad(line, fault)
@@ -126,7 +126,7 @@ def parse_point(line: str, unit_ns: int) -> Point | BadLine:
 
 
 def _too_much(line: str) -> str | None:
-    """Why a line is not given to the parser, whose time grows with the square of the number of tags."""
+    """The reason why a line is not parsed; the parser's time grows with the square of the number of tags."""
     key = SERIES_KEY.match(line)
     length = key.end() if key else 0
     if length > MOST_KEY:

@@ -1,4 +1,4 @@
-"""Platform and browser from a User-Agent header, in the words that events use."""
+"""Platform and browser from a User-Agent header, in the words of events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import lru_cache
 from ua_parser import parse
 
 LONGEST = 400
-"""Characters that are looked at: the patterns take time with long ones, and no browser needs more."""
+"""Characters that are read: the patterns are slow on long headers, and no browser sends more."""
 
 DESKTOP = {"Windows", "Mac OS X", "Linux", "Ubuntu", "Fedora", "Debian", "Chrome OS", "FreeBSD", "OpenBSD"}
-"""Families that an event calls Desktop; others, like iOS and Android, keep their name."""
+"""Families that events call Desktop; others, like iOS and Android, keep their name."""
 
 
 @lru_cache(maxsize=10_000)

@@ -1,9 +1,9 @@
-"""Records of a CSV file, so that a stray quote costs its own line and no other.
+"""Records of a CSV file; a stray quote costs its own line only.
 
 RFC 4180 lets a quoted field span lines, so a quote that opens by mistake swallows every line up to the next quote, or
-to the end of the file: ``csv.reader`` then gives one record in the place of many, and tells nobody. Here a record of
-several lines is taken only where the lines are no rows of their own; else its first line is a fault, and the lines
-after it are read again.
+to the end of the file: ``csv.reader`` then silently returns one record instead of many. Here a record of several lines
+is accepted only where the lines are not rows of their own; else its first line is an error, and the lines after it are
+read again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MOST_LINES: Final = 100
-"""A quoted field may span so many lines."""
+"""Lines of a quoted field, at most."""
 MOST_CHARACTERS: Final = 4_000_000
-"""A record may be so long."""
+"""Characters of a record, at most."""
 NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 DATE: Final = re.compile(r"\d{4}-\d\d-\d\d.*|\d\d?[./]\d\d?[./]\d{2,4}.*")
 OPEN: Final = "unexpected end of data"
@@ -28,12 +28,12 @@ NEVER_CLOSED: Final = "a quote opens here and is never closed"
 
 
 class Record(NamedTuple):
-    """A record, or why a line is none.
+    """A record, or the reason why a line is not one.
 
     Attributes:
         line: its first line in the file, from 1.
         values: its fields; none for a blank line.
-        fault: why it is no record; None where it is one.
+        fault: the reason why it is not a record; None where it is one.
     """
 
     line: int
@@ -45,12 +45,12 @@ class CsvRecords:
     """The records of lines.
 
     Args:
-        lines: with their ends; a longer one than ``MOST_CHARACTERS`` is a fault.
+        lines: with their ends; a line longer than ``MOST_CHARACTERS`` is an error.
         delimiter: between fields.
         line: the number of the last line before these.
 
     Attributes:
-        width: how many fields a record has; None while it is unknown. Set it after the header.
+        width: the number of fields of a record; None while it is unknown. Set it after the header.
     """
 
     def __init__(self, lines: Iterable[str], delimiter: str = ",", line: int = 0) -> None:
@@ -88,7 +88,7 @@ class CsvRecords:
         return Record(begin, values)
 
     def _long_record(self, first: str, begin: int) -> Record:
-        """A record of several lines, or the fault of its first."""
+        """A record of several lines, or the error of its first line."""
         lines, size = [first], len(first)
         while True:
             if len(lines) >= MOST_LINES or size > MOST_CHARACTERS:
@@ -121,8 +121,8 @@ class CsvRecords:
     def _swallows_rows(self, lines: list[str]) -> bool:
         """Whether lines of one record look like rows of their own.
 
-        The text of a quoted field may have commas. A line is a row if it has the fields of one, and numbers and dates
-        where the first row had them.
+        The text of a quoted field may have commas. A line is a row if it has as many fields as a row, and numbers and
+        dates where the first row has them.
         """
         if self.width is None or self.width == 1:
             return False
@@ -157,7 +157,7 @@ class CsvRecords:
         return next(csv.reader(lines, delimiter=self._delimiter, strict=strict, quoting=quoting), [])  # type: ignore[arg-type]
 
     def _look(self, count: int) -> bool:
-        """Whether there are so many lines ahead."""
+        """Whether that many lines follow."""
         while len(self._ahead) < count:
             line = next(self._lines, None)
             if line is None:

@@ -1,4 +1,4 @@
-"""Files to events, with an account of every line."""
+"""Converts files to events, and accounts for every line."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 EXAMPLES = 3
-"""Of each reason, so many rejected lines are shown."""
+"""Rejected lines that are shown for each reason."""
 
 _encode = Encoder("FunnelEvent")
 
 ToEvents = Callable[[Mapping[str, Any], int], list[dict[str, Any]]]
-"""Makes the events of a row and its line number; raises ``Rejected``."""
+"""Converts a row and its line number to events; raises ``Rejected``."""
 
 
 @dataclass(slots=True)
 class Account:
-    """What became of the lines.
+    """The outcome of each line.
 
     Attributes:
         lines: rows read.
-        events: events made.
-        nothing: rows that make no event, and should not.
+        events: events of the rows.
+        nothing: rows that correctly have no event.
         rejected: rejected rows by reason.
-        examples: the first rejected rows of each reason, as ``file:line: fault``.
+        examples: the first rejected rows of each reason, as ``file:line: error``.
         read_bytes: bytes read of the files on disk.
-        notes: what a person should know of files of which nothing was rejected, such as that one is empty.
+        notes: remarks about files without rejected rows, such as that one is empty.
     """
 
     lines: int = 0
@@ -55,15 +55,15 @@ class Account:
 
 
 def events_of(paths: Sequence[str], to_events: ToEvents, account: Account) -> Iterator[dict[str, Any]]:
-    """The events of files, one after the other; what is rejected is in the account, and stops nothing.
+    """The events of files, one after the other; rejected rows are accounted for, and the rest goes on.
 
     Args:
         paths: files; ``-`` is stdin.
-        to_events: makes the events of a row; raises ``Rejected``.
-        account: counts while the events are taken.
+        to_events: converts a row to events; raises ``Rejected``.
+        account: updated while the events are consumed.
 
     Raises:
-        UnreadableFile: a file cannot be opened, or not be read to its end.
+        UnreadableFile: a file cannot be opened, or cannot be read to its end.
     """
     before = 0
     for path in paths:
@@ -85,17 +85,17 @@ def events_of(paths: Sequence[str], to_events: ToEvents, account: Account) -> It
 
 
 def _checked(row: Row, to_events: ToEvents) -> list[dict[str, Any]]:
-    """The events of a row, none of which the encoder or the stream would reject.
+    """The events of a row; neither the encoder nor the stream rejects one of them.
 
     Raises:
-        Rejected: the row is none, makes none, or makes one that cannot be.
+        Rejected: the row is invalid, or has an invalid event or none.
     """
     if row.values is None:
         raise row.rejected or Rejected("NO_ROW", "is empty")
     events = to_events(row.values, row.line)
     for event in events:
         try:
-            _encode(event)  # the quickest full check of types there is
+            _encode(event)  # the fastest complete check of types
         except ValueError as error:
             hint = f"; the file is not UTF-8; {NO_UTF8}" if has_foreign_bytes(row.values) else ""
             raise Rejected("BAD_FIELD", f"{error}{hint}") from error

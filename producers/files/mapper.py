@@ -1,4 +1,4 @@
-"""Rows to events by a mapping."""
+"""Converts rows to events by a mapping."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PER_UNIT = {"s": 1000, "ms": 1}
 
 
 class Rejected(FunnelwatchError):  # noqa: N818 - a verdict on the row
-    """A row makes no event, and should.
+    """A row that should have an event is rejected.
 
     Attributes:
-        reason: the kind of fault, for counting: a name in capitals.
-        detail: what exactly, for a person.
+        reason: the kind of error, for counting: a name in capitals.
+        detail: the error, for people.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -41,8 +41,8 @@ class Mapper:
     """Applies a mapping, row after row.
 
     Args:
-        mapping: what makes what.
-        funnel: another name for the funnel than the mapping's.
+        mapping: the mapping.
+        funnel: the funnel, instead of the mapping's.
     """
 
     def __init__(self, mapping: Mapping, funnel: str | None = None) -> None:
@@ -52,14 +52,14 @@ class Mapper:
         self._sessions: OrderedDict[str, dict[str, int]] = OrderedDict()
 
     def __call__(self, row: Map[str, Any], line: int) -> list[dict[str, Any]]:
-        """The events that a row makes, as records for the encoder; none where it has nothing to count.
+        """The events of a row, as records for the encoder; none where it has nothing to count.
 
         Args:
             row: values by column.
-            line: its place in the file, for the id of its events.
+            line: its number in the file, for the ids of its events.
 
         Raises:
-            Rejected: the row lacks something, or has something that the mapping does not know.
+            Rejected: the row lacks a field, or has a name that the mapping does not list.
         """
         mapping = self._mapping
         name = _value(mapping.event, row)
@@ -113,7 +113,7 @@ class Mapper:
 
 
 def line_id(row: Map[str, Any], line: int) -> str:
-    """An id of a row by its content and place: the same whenever the same file is read."""
+    """An id of a row from its content and line: the same each time the file is read."""
     text = "\x1f".join(f"{key}\x1e{value}" for key, value in row.items())
     return hashlib.blake2b(f"{line}\x1d{text}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
@@ -127,9 +127,9 @@ def _value(column: Column, row: Map[str, Any]) -> str:
 
 
 def _time_reader(time: Time) -> Callable[[Map[str, Any]], int]:
-    """A function that takes the event time from a row, in ms.
+    """A function that reads the event time of a row, in ms.
 
-    It raises ``Rejected`` where there is none.
+    It raises ``Rejected`` where the time is missing or invalid.
     """
     zone = ZoneInfo(time.timezone)
     scale = _PER_UNIT.get(time.format)
@@ -148,7 +148,7 @@ def _time_reader(time: Time) -> Callable[[Map[str, Any]], int]:
             return to_ms(at if at.tzinfo else at.replace(tzinfo=zone))
         except (ValueError, OverflowError, TypeError) as error:
             shown = repr(given)[:100]
-            fault = f"{time.column}: {shown} is not of the format {time.format}: {error}"
-            raise Rejected("BAD_TIME", fault) from None
+            detail = f"{time.column}: {shown} is not of the format {time.format}: {error}"
+            raise Rejected("BAD_TIME", detail) from None
 
     return read

@@ -1,4 +1,4 @@
-"""Rows whose columns are the fields of ``FunnelEvent``: what ``funnelwatch produce`` takes without a mapping."""
+"""Rows whose columns are the fields of ``FunnelEvent``: the input of ``funnelwatch produce`` without a mapping."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WITH_DEFAULT = ("funnel", "os", "browser", "app_version", "status", "duration_ms
 
 
 def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> list[dict[str, Any]]:
-    """The one event of a row; its types are still to be checked.
+    """The one event of a row; its types are not validated yet.
 
     Columns are the event's fields, ``contexts.KEY`` for one of its contexts. ``ts`` is ms since the epoch or ISO 8601.
-    An optional field that is empty or absent takes its default; an absent ``event_id`` is made of content and line.
+    An optional field that is empty or absent takes its default; an absent ``event_id`` is a hash of content and line.
 
     Args:
         row: values by column; strings where they come from CSV.
-        line: its place in the file.
+        line: its number in the file.
         funnel: the funnel, instead of the row's.
 
     Raises:
-        Rejected: the row is no event.
+        Rejected: the row is not an event.
     """
     event: dict[str, Any] = {}
     contexts: dict[str, Any] = {}
@@ -38,7 +38,7 @@ def own_row(row: Mapping[str, Any], line: int, funnel: str | None = None) -> lis
             if value not in ("", None):
                 contexts[name.removeprefix(CONTEXT)] = value
         elif name not in FIELDS:
-            raise Rejected("UNKNOWN_FIELD", f"{name}: is no field of an event; use --map to say what your columns are")
+            raise Rejected("UNKNOWN_FIELD", f"{name}: is not a field of an event; use --map to map your columns")
         elif value not in ("", None) or name not in WITH_DEFAULT:
             event[name] = value
     if contexts:

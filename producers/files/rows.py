@@ -1,4 +1,4 @@
-"""Rows of JSON Lines and CSV files, plain or gzip, a line at a time: a file of any size takes little memory."""
+"""Rows of JSON Lines and CSV files, plain or gzip, line by line: a file of any size takes little memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_LINE = 4_000_000
-"""A longer line is rejected, bytes: Kafka takes no such event either, and a file without line ends must not fill the
-memory."""
+"""Bytes of a line, at most: Kafka accepts no larger event, and a file without line ends must not fill the memory."""
 
 CSV_SUFFIXES = {".csv", ".tsv"}
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
@@ -43,25 +42,25 @@ OTHER_FORMATS = {
     b"\xfe\xff": "UTF-16; right would be UTF-8: iconv -f UTF-16 -t UTF-8 FILE",
     b"\0\0\xfe\xff": "UTF-32; right would be UTF-8: iconv -f UTF-32 -t UTF-8 FILE",
 }
-"""What a file is by its first bytes, and what to do."""
+"""Formats by their first bytes, and the remedy."""
 SEPARATOR = re.compile(r"sep=.", re.IGNORECASE)
-"""A first line by which Excel says what separates fields."""
+"""A first line by which Excel declares the delimiter."""
 UNDECODED = re.compile("[\udc80-\udcff]")
-"""What stands for bytes that are no UTF-8."""
+"""The replacements of bytes that are not UTF-8."""
 NO_UTF8 = "right would be UTF-8: iconv -f LATIN1 -t UTF-8 FILE"
 
 
 class UnreadableFile(FunnelwatchError):  # noqa: N818 - what it is
-    """A file cannot be read (further); the message names it and says why."""
+    """A file cannot be read to its end; the message names it and the reason."""
 
 
 class Row(NamedTuple):
-    """A row, or why there is none.
+    """A row, or the reason of its rejection.
 
     Attributes:
         line: its number in the file, from 1.
-        values: what it has, by column; None where it is rejected.
-        rejected: why it is no row.
+        values: its values by column; None where it is rejected.
+        rejected: the reason of its rejection.
     """
 
     line: int
@@ -70,15 +69,15 @@ class Row(NamedTuple):
 
 
 class InputFile:
-    """One file that is being read.
+    """An open file.
 
     Attributes:
         name: for messages.
         size: bytes on disk, for progress; None where it is unknown.
-        note: what a person should know though nothing is rejected, such as that there are no rows.
+        note: a remark where no row is rejected, such as that there are no rows.
 
     Raises:
-        UnreadableFile: it is of a format that is not read here; the message says what to do.
+        UnreadableFile: the format is not supported; the message has the remedy.
     """
 
     def __init__(self, name: str, raw: IO[bytes], size: int | None) -> None:
@@ -105,7 +104,7 @@ class InputFile:
 
     @property
     def read_bytes(self) -> int:
-        """How much of the file on disk has been read."""
+        """Bytes of the file on disk that have been read."""
         return self._raw.count
 
     def rows(self) -> Iterator[Row]:
@@ -113,7 +112,7 @@ class InputFile:
 
         Raises:
             UnreadableFile: the file ends in the middle (gzip), or the disk fails; the rows before it were yielded. Or
-                it is no CSV and no JSON Lines from its first row on.
+                it is neither CSV nor JSON Lines from its first row on.
         """
         count = 0
         try:
@@ -142,7 +141,7 @@ class InputFile:
                 yield _json_row(number, line)
 
     def _check_json(self, number: int, line: bytes) -> None:
-        """Reject a file that holds one JSON value over many lines."""
+        """Reject a file that is one JSON value over many lines."""
         text = line.strip()
         if text.startswith(b"["):
             what = "is a JSON array; right would be JSON Lines, an object a line: jq -c '.[]' FILE"
@@ -152,7 +151,7 @@ class InputFile:
             raise UnreadableFile(f"{self.name}:{number}: {what}")
 
     def _csv_rows(self) -> Iterator[Row]:
-        # Bytes that are no UTF-8 become lone surrogates: the encoder rejects the row, not the whole file.
+        # Bytes that are not UTF-8 become lone surrogates: the encoder rejects the row, not the whole file.
         text = io.TextIOWrapper(self._data, encoding="utf-8-sig", errors="surrogateescape", newline="")
         lines = _bounded_lines(text)
         before = 0
@@ -179,10 +178,10 @@ class InputFile:
                 yield Row(record.line, None, Rejected("NO_CSV", fault))
 
     def _header(self, line: str, number: int) -> tuple[list[str], str]:
-        """The names of the columns, and what separates them: what makes the most columns.
+        """The names of the columns, and the delimiter: the one that gives the most columns.
 
         Raises:
-            UnreadableFile: it is no header.
+            UnreadableFile: the line is not a header.
         """
         place = f"{self.name}:{number}"
         if _is_json(line):
@@ -193,13 +192,15 @@ class InputFile:
             record = CsvRecords([line], delimiter).next()
             assert record is not None
             if record.fault == NEVER_CLOSED:
-                raise UnreadableFile(f"{place}: is no CSV header: a quote opens in it and is not closed in this line")
+                raise UnreadableFile(
+                    f"{place}: is not a CSV header: a quote opens in it and is not closed in this line"
+                )
             fault = fault or record.fault
             if len(record.values) > len(found[0]):
                 found = record.values, delimiter
         names, delimiter = found
         if fault and len(names) <= 1:
-            raise UnreadableFile(f"{place}: is no CSV header: {fault}")
+            raise UnreadableFile(f"{place}: is not a CSV header: {fault}")
         if any(UNDECODED.search(name) for name in names):
             raise UnreadableFile(f"{place}: the header is not UTF-8; {NO_UTF8}")
         if "\0" in line:
@@ -207,7 +208,7 @@ class InputFile:
         twice = next((name for name in names if name and names.count(name) > 1), None)
         if twice is not None:
             raise UnreadableFile(
-                f"{place}: the column {twice!r} stands twice; right would be a name of its own for each"
+                f"{place}: the column {twice!r} appears twice; right would be a name of its own for each"
             )
         return names, delimiter
 
@@ -224,7 +225,7 @@ def _is_json(line: str) -> bool:
 
 
 def has_foreign_bytes(values: Mapping[str, Any]) -> bool:
-    """Whether a row of CSV has bytes that are no UTF-8."""
+    """Whether a row of CSV has bytes that are not UTF-8."""
     return any(isinstance(value, str) and UNDECODED.search(value) for value in values.values())
 
 
@@ -233,13 +234,13 @@ def open_input(path: str) -> Iterator[InputFile]:
     """A file, or stdin for ``-``.
 
     Raises:
-        UnreadableFile: it cannot be opened.
+        UnreadableFile: the file cannot be opened.
     """
     if path == "-":
         yield InputFile("-", sys.stdin.buffer, None)
         return
     try:
-        raw = Path(path).open("rb")  # noqa: SIM115 - closed below; an error of the body is no error of opening
+        raw = Path(path).open("rb")  # noqa: SIM115 - closed below; an error of the body is not an error of opening
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror}") from error
     with raw:
@@ -247,10 +248,10 @@ def open_input(path: str) -> Iterator[InputFile]:
 
 
 def _check_format(name: str, head: bytes, *, packed: bool) -> None:
-    """Reject what is neither CSV nor JSON Lines, by its first bytes; ``packed``: they were in gzip.
+    """Reject a file that is neither CSV nor JSON Lines, by its first bytes; ``packed``: they were in gzip.
 
     Raises:
-        UnreadableFile: says what to do.
+        UnreadableFile: the format is not supported; the message has the remedy.
     """
     known = next((text for magic, text in OTHER_FORMATS.items() if head.startswith(magic)), None)
     start = head[:64]
@@ -266,7 +267,7 @@ def _check_format(name: str, head: bytes, *, packed: bool) -> None:
 
 
 def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Lines with their ends; of one that is too long only the begin."""
+    """Lines with their ends; only the begin of a line that is too long."""
     while line := text.readline(MAX_LINE + 1):
         rest = line
         while len(rest) > MAX_LINE and not rest.endswith(("\n", "\r")):
@@ -286,12 +287,12 @@ def _json_row(number: int, line: bytes) -> Row:
     except (ValueError, RecursionError) as error:
         return Row(number, None, Rejected("NO_JSON", str(error)))
     if not isinstance(values, dict):
-        return Row(number, None, Rejected("NO_JSON", "is no JSON object"))
+        return Row(number, None, Rejected("NO_JSON", "is not a JSON object"))
     return Row(number, values)
 
 
 class _Headed(io.RawIOBase):
-    """Bytes of a stream, counted as they are read, whose first ones can be looked at.
+    """Bytes of a stream, counted as they are read; its first bytes can be peeked at.
 
     Attributes:
         count: bytes read so far.
@@ -305,7 +306,7 @@ class _Headed(io.RawIOBase):
         self.carriage_returns = False
 
     def head(self) -> bytes:
-        """The first bytes: a line that is not blank, or ``HEAD_BYTES``; of a pipe it waits for no more."""
+        """The first bytes: a line that is not blank, or ``HEAD_BYTES``; a pipe is not waited for beyond that."""
         while len(self._head) < HEAD_BYTES and b"\n" not in self._head.removeprefix(BOM).lstrip():
             chunk = self._read(HEAD_BYTES)
             if not chunk:

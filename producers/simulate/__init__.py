@@ -1,1 +1,1 @@
-"""Made-up traffic with a known conversion and known incidents."""
+"""Simulated traffic with known conversion and incidents."""

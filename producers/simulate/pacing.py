@@ -1,4 +1,4 @@
-"""Events in their own time: held back until a clock has reached them."""
+"""Paces events: yields each when a clock reaches its time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def paced(
 ) -> Iterator[Mapping[str, Any]]:
     """The events, each when its time has come: ``start_ms`` now, later ones ``speed`` times as fast as they happened.
 
-    At speed 1 from now on that is each event's own ts. A consumer that is too slow is not waited for: it gets what is
-    due at once until it has caught up.
+    At speed 1 from now on that is each event's own ts. A slow consumer receives due events without
+    a pause until it has caught up.
 
     Args:
-        events: in the order of ts, roughly.
+        events: roughly in the order of ts.
         start_ms: the event time that is now.
         speed: seconds of event time per second.
         clock_ms: the time now, ms.
-        sleep: waits so many seconds.
+        sleep: waits a number of seconds.
     """
     began = clock_ms()
     for event in events:

@@ -1,4 +1,4 @@
-"""What simulated traffic looks like: steps, platforms, seasons, incidents."""
+"""Profiles of simulated traffic: steps, platforms, seasons, incidents."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 DAY_MIN = 1440
 WEEK_MIN = 7 * DAY_MIN
 MONDAY_MIN = 4 * DAY_MIN
-"""The epoch was a Thursday; minutes from there to the first Monday."""
+"""Minutes from the epoch, a Thursday, to the first Monday."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepProfile:
-    """How people get through one step.
+    """The behaviour of people at one step.
 
     Attributes:
         name: the step.
-        conversion: share of those shown the step who make it, 0 to 1.
+        conversion: share of people shown the step who complete it, 0 to 1.
         seconds: median time from the impression to a verification, seconds.
-        wrong_first: of those who make it, the share that fails once before.
-        failed: of those who do not make it, the share that leaves after a failed verification; the others just leave.
+        wrong_first: share of the people who complete it that fails once before.
+        failed: share of the other people that leaves after a failed verification; the rest just leaves.
     """
 
     name: str
@@ -81,14 +81,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Verifications that go wrong for a while.
+    """A period in which verifications fail.
 
     Attributes:
-        start_ms: from here on, ms since the epoch.
-        end_ms: up to here, exclusive.
-        step: at this step.
-        loss: share of the successes that are failures instead, 0 to 1.
-        where: values that os, browser and app_version must have; an absent one may be anything.
+        start_ms: its start, ms since the epoch.
+        end_ms: its end, exclusive.
+        step: the affected step.
+        loss: share of the successes that become failures, 0 to 1.
+        where: values of os, browser and app_version that are affected; an absent one: all.
     """
 
     start_ms: int
@@ -98,7 +98,7 @@ class Incident:
     where: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Reject an incident that cannot be.
+        """Reject an invalid incident.
 
         Raises:
             ValueError: the message names what is wrong.

@@ -1,6 +1,6 @@
 """Simulated traffic of a funnel: pure, seeded, and the same however it is cut into pieces.
 
-Time is divided into blocks that start at multiples of their length since the epoch. All that is random about the
+Time is divided into blocks that start at multiples of their length since the epoch. All randomness of the
 sessions that begin in a block comes from a generator seeded with the simulator's seed and the block's number, so an
 event does not depend on where a run starts or ends::
 
@@ -20,25 +20,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE
+from funnelwatch.schemas.times import MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from funnelwatch.producers.simulate.profile import Incident, Profile
+    from funnelwatch.schemas.arrays import Flags, Floats, Indexes, Ints
 
-MINUTE_MS = 60_000
 LONGEST_ATTEMPT_MS = 90_000
 LONGEST_PAUSE_MS = 3_000
 
 BLOCK_SESSIONS = 2_000
-"""About so many sessions make a block: enough to work on whole arrays, few enough not to stutter when live."""
+"""Sessions of a block, about: enough for whole arrays, few enough for steady live traffic."""
 
 BLOCK_MAX_MIN = 60
 
 MAX_RATE = 10_000_000
-"""Sessions a minute: all of a minute are in memory at once."""
+"""Sessions a minute, at most: a whole minute is in memory at once."""
 
 _arrival = itemgetter(0)
 
@@ -49,12 +48,12 @@ class Simulator:
     Args:
         profile: the funnel and its people.
         seed: the same seed gives the same events.
-        rate: sessions per minute that begin, on average over a week.
-        incidents: verifications that go wrong; the traffic is otherwise the same with and without them.
+        rate: new sessions per minute, on average over a week.
+        incidents: periods of failing verifications; the rest of the traffic is the same with and without them.
         disorder_ms: events arrive up to this much after their ts, each by its own delay; 0: in the order of ts.
 
     Raises:
-        ValueError: rate or disorder cannot be so, or an incident names a step that the profile does not have.
+        ValueError: rate or disorder is invalid, or an incident names a step that the profile does not have.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Simulator:
     def events(self, start_ms: int, end_ms: int) -> Iterator[dict[str, Any]]:
         """The events with ``start_ms <= ts < end_ms``, as records for the encoder, in the order of arrival.
 
-        Streams block by block: memory holds the events of one block and those that are still to come of its sessions.
+        Streams block by block: memory holds the events of one block and the later events of its sessions.
         """
         block = max(0, start_ms // self._block_ms - self._look_back)
         pending: list[tuple[int, dict[str, Any]]] = []
@@ -110,7 +109,7 @@ class Simulator:
                 yield event
             del pending[:done]
 
-    def _draw_conversions(self, block: int) -> NDArray[np.float64]:
+    def _draw_conversions(self, block: int) -> Floats:
         """The conversion of each minute of a block, step and os: beta distributed around the profile's."""
         rng = np.random.default_rng([self.seed, block, 1])
         mean = np.array([step.conversion for step in self.profile.steps])[:, None]
@@ -127,16 +126,16 @@ class Simulator:
         of_os = [platform for platform in self.profile.platforms if platform.os == os]
         return sum(platform.share * platform.ease for platform in of_os) / sum(platform.share for platform in of_os)
 
-    def _conversions(self, step: int, os: NDArray[np.intp], ts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The conversion of those shown a step at these times."""
+    def _conversions(self, step: int, os: Indexes, ts: Ints) -> Floats:
+        """The conversion of people shown a step at these times."""
         minute = ts // MINUTE_MS
         first = int(minute.min()) // self._block_min
         blocks = range(first, int(minute.max()) // self._block_min + 1)
         table = np.concatenate([self._beta(block)[:, step] for block in blocks])
         return table[minute - first * self._block_min, os]
 
-    def _lost(self, step: str, client: NDArray[np.intp], ts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The share of successes that incidents take, for verifications of a step at these times."""
+    def _lost(self, step: str, client: Indexes, ts: Ints) -> Floats:
+        """The share of successes that incidents turn into failures, for verifications of a step at these times."""
         kept = np.ones(len(ts))
         for incident in self._incidents:
             if incident.step == step:
@@ -161,7 +160,7 @@ class Simulator:
         alive = np.ones(count, dtype=bool)
         parts: list[_Part] = []
         for index, step in enumerate(self.profile.steps):
-            # Drawn for everybody, alive or not, so that an incident changes nothing for those whom it spares.
+            # Drawn for every session, so that an incident changes nothing for the sessions that it spares.
             made, lost, wrong = rng.random((3, count))
             first_ms, second_ms = _attempts(rng, step.seconds, count)
             pause = rng.integers(300, LONGEST_PAUSE_MS, count)
@@ -186,9 +185,9 @@ class Simulator:
     def _records(
         self,
         block: int,
-        client: NDArray[np.intp],
+        client: Indexes,
         parts: list[_Part],
-        delays: NDArray[np.int64] | None,
+        delays: Ints | None,
         *,
         within: tuple[int, int],
     ) -> list[tuple[int, dict[str, Any]]]:
@@ -233,18 +232,18 @@ class Simulator:
 
 
 class _Part(NamedTuple):
-    """The events of one kind at one step: of the sessions ``who``, at ``ts``."""
+    """The events of one kind at one step, for the sessions ``who``, at ``ts``."""
 
     step: int
     attempt: int
     status: str | None
-    ts: NDArray[np.int64]
-    duration: NDArray[np.int64] | None
-    who: NDArray[np.bool_]
+    ts: Ints
+    duration: Ints | None
+    who: Flags
 
 
-def _attempts(rng: np.random.Generator, seconds: float, count: int) -> NDArray[np.int64]:
-    """How long a first and a second attempt take, ms: log-normal, with the given median."""
+def _attempts(rng: np.random.Generator, seconds: float, count: int) -> Ints:
+    """The durations of a first and a second attempt, ms: log-normal, with the given median."""
     drawn = rng.lognormal(math.log(seconds * 1000), 0.5, (2, count))
     return np.clip(drawn, 500, LONGEST_ATTEMPT_MS).astype(np.int64)
 

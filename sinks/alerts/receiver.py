@@ -34,7 +34,7 @@ def seconds(value: Any) -> Any:
         ValueError: it is none; a number without a unit could be anything.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no span of time")  # noqa: TRY004 - pydantic turns it into its own
+        raise ValueError(f"{value!r} is not a span of time")  # noqa: TRY004 - pydantic turns it into its own
     try:
         return parse_span_ms(value) / 1000
     except ValueError as error:
@@ -55,7 +55,7 @@ def address(value: SecretStr) -> SecretStr:
     try:
         without_login(text)
     except ValueError:
-        raise ValueError("is no address of the web") from None
+        raise ValueError("is not a web address") from None
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("has a space, a line break or a character that an address writes as %XX")
     know_address(value, whole=True)

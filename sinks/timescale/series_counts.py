@@ -8,17 +8,15 @@ import numpy as np
 
 from funnelwatch.schemas.count_history import History, by_funnel
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.times import DAY_MS, HOUR_MS
 from funnelwatch.sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-
+    from funnelwatch.schemas.arrays import Ints
     from funnelwatch.sinks.timescale.database import Database, Row
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 MANY = 1_000_000
 """So many counts are read at once, about; the database sorts them, and some 100 MB hold them here."""
 YEAR_2000_MS = 946_684_800_000
@@ -94,5 +92,5 @@ def _dimensions(row: Row) -> tuple[str, str, str, str]:
     return row["step"], row["os"], row["browser"], row["app_version"]
 
 
-def _unpacked(row: Row, name: str) -> NDArray[np.int64]:
+def _unpacked(row: Row, name: str) -> Ints:
     return np.frombuffer(row[name], dtype=">i8").astype(np.int64)

@@ -8,12 +8,13 @@ import numpy as np
 
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.page import joined
-from funnelwatch.stream.intake.hash_table import HashTable, Ints
+from funnelwatch.stream.intake.hash_table import HashTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from funnelwatch.schemas.admission import Admission
+    from funnelwatch.schemas.arrays import Ints
     from funnelwatch.schemas.bulk import Columns
 
     Admit = Callable[[Iterable[Series]], Mapping[Series, Admission]]

@@ -9,6 +9,7 @@ import numpy as np
 
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.stream.backtest.table import moment
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.state import AlertState, State
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
     from funnelwatch.alert_rules.cases import AlertPart, CasePart, EventPart, HistoryPart, SeriesPart
     from funnelwatch.alert_rules.model import Rules
+    from funnelwatch.schemas.arrays import Floats, Ints
     from funnelwatch.stream.detector.state import Transition
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,7 @@ def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], 
     detector.learn(Block(start - rows * detector.window_ms, list(known), counts))
 
 
-def _history(
-    history: HistoryPart, starts: NDArray[np.int64], place: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _history(history: HistoryPart, starts: Ints, place: int) -> tuple[Ints, Ints]:
     """Impressions and successes of each window: even, or drawn by chance where there is a seed."""
     shown = history.impressions * (1.0 + history.daily * np.sin(2.0 * np.pi * (starts % DAY_MS / DAY_MS - 0.375)))
     if history.seed is None:
@@ -164,15 +162,15 @@ def _history(
     return drawn, rng.binomial(drawn, rate)
 
 
-def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
+def _whole(values: NDArray[Any]) -> Ints:
     """Whole numbers whose running sum is as near as can be to that of the values."""
     return np.diff(np.round(np.cumsum(values)), prepend=0.0).astype(np.int64)
 
 
-def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) -> dict[Series, NDArray[np.int64]]:
+def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) -> dict[Series, Ints]:
     """The counts of the windows, up to the last time that something is expected at: shape (windows, fields)."""
     rows = max(1, case.expect[-1].at // window_ms)
-    found: dict[Series, NDArray[np.int64]] = {}
+    found: dict[Series, Ints] = {}
     for series, part in parts.items():
         shown = _column(part.impressions, rows)
         made = _column(part.successes, rows) if part.rate is None else _whole(shown * _column(part.rate, rows))
@@ -190,7 +188,7 @@ def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) ->
     return found
 
 
-def _column(values: tuple[float | None, ...] | None, rows: int) -> NDArray[np.float64]:
+def _column(values: tuple[float | None, ...] | None, rows: int) -> Floats:
     """The values of the windows; nothing where they are absent."""
     column = np.zeros(rows)
     given = [value or 0.0 for value in (values or ())][:rows]

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Places = NDArray[np.intp]
-    Numbers = NDArray[np.int64]
+    from funnelwatch.schemas.arrays import Indexes, Ints, Words
+
 
 NEEDED = ("window_start", "funnel", "step", "os", "impressions", "successes")
 OPTIONAL = ("browser", "app_version")
@@ -82,7 +82,7 @@ class _Reader:
         self._times = _Lookup()
         self._names = _Lookup()
         self._series: dict[Series, int] = {}
-        self._parts: list[tuple[Numbers, Places, NDArray[np.uint32]]] = []
+        self._parts: list[tuple[Ints, Indexes, NDArray[np.uint32]]] = []
 
     def histories(self) -> list[History]:
         """All rows, by funnel."""
@@ -143,7 +143,7 @@ class _Reader:
         series = Series(*(values.get(name, "") for name in Series._fields))
         return self._series.setdefault(series, len(self._series))
 
-    def _add(self, starts: Numbers, places: Places, tallies: NDArray[np.uint32]) -> None:
+    def _add(self, starts: Ints, places: Indexes, tallies: NDArray[np.uint32]) -> None:
         self._parts.append((starts, places, tallies))
         self.rows += len(starts)
 
@@ -202,7 +202,7 @@ class _Lookup:
         self._keys = np.zeros(0, dtype=np.uint64)
         self._values = np.zeros(0, dtype=np.int64)
 
-    def find(self, keys: NDArray[np.uint64], make: Callable[[int], int]) -> Numbers:
+    def find(self, keys: Words, make: Callable[[int], int]) -> Ints:
         """The numbers of ``keys``; ``make`` is asked for that of the row in which a new one stands."""
         firsts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         runs = keys[firsts]
@@ -223,7 +223,7 @@ class _Lookup:
         return np.repeat(found, np.diff(np.append(firsts, len(keys))))
 
 
-def _numbers(data: NDArray[np.uint8], begin: Places, size: Places) -> NDArray[np.uint32] | None:
+def _numbers(data: NDArray[np.uint8], begin: Indexes, size: Indexes) -> NDArray[np.uint32] | None:
     """Numbers written in plain digits; None where one is not."""
     longest = int(size.max())
     if size.min() < 1 or longest > MOST_DIGITS:
@@ -240,13 +240,13 @@ def _numbers(data: NDArray[np.uint8], begin: Places, size: Places) -> NDArray[np
     return total
 
 
-def _words(block: bytes) -> NDArray[np.uint64]:
+def _words(block: bytes) -> Words:
     """The 8 bytes from every place of the block on, as a number."""
     padded = block + bytes(8 * MOST_WORDS)
     return np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
 
 
-def _hash(words: NDArray[np.uint64], fields: list[tuple[Places, Places]]) -> NDArray[np.uint64]:
+def _hash(words: Words, fields: list[tuple[Indexes, Indexes]]) -> Words:
     """A hash of the bytes of some fields of every row."""
     total = np.zeros(len(fields[0][0]), dtype=np.uint64)
     for begin, size in fields:

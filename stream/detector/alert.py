@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.alert_rules.labels import render
 from funnelwatch.alert_rules.model import BaseRule, NamedRule
-from funnelwatch.alert_rules.templates import render
 from funnelwatch.stream.detector.state import State
 
 if TYPE_CHECKING:

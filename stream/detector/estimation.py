@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS
+from funnelwatch.schemas.times import WEEK_MS
+from funnelwatch.stream.detector.baseline import WEEKS
 from funnelwatch.stream.detector.estimate import (
     estimate_lags,
     overdispersion,
@@ -27,8 +28,7 @@ from funnelwatch.stream.detector.estimate import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
+    from funnelwatch.schemas.arrays import Indexes
     from funnelwatch.stream.detector.counts import Counts
     from funnelwatch.stream.detector.scan import Estimates
 
@@ -89,7 +89,7 @@ class Estimation:
         if len(self.estimates.kernel) > 1:
             estimate_lags(self._counts, self._basis, *span, self.estimates.kernel)
 
-    def _overdispersion(self, part: NDArray[np.intp], span: Span) -> None:
+    def _overdispersion(self, part: Indexes, span: Span) -> None:
         rows = sampled_hours(self._counts, *span)
         near, kernel = self._counts.only(part), self.estimates.kernel[:, part]
         seen = view(near, self._basis, span, rows, kernel, np.arange(len(part)))
@@ -102,7 +102,7 @@ class Estimation:
             numbers = np.array([groups[name] for name in names])
             self.estimates.rho[:] = share_out(self._slope, self._doubt, numbers)
 
-    def _spread(self, part: NDArray[np.intp], span: Span) -> None:
+    def _spread(self, part: Indexes, span: Span) -> None:
         if span[1] - span[0] > WEEK_MS // self._counts.window_ms:
             near, kernel = self._counts.only(part), self.estimates.kernel[:, part]
             rho = self.estimates.rho[part]

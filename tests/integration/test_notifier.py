@@ -314,7 +314,7 @@ def test_a_person_checks_tries_and_reads_the_log(settings: Settings, tmp_path: P
     file, port = tmp_path / "routes.yml", free_port()
     file.write_text("routes:\n  - {name: w, kind: webhook, url: nowhere}\n")
     wrong = command.run(settings, "notify", "check", str(file))
-    assert (wrong.exit_code, "routes.yml:2: route w: url: is no address" in wrong.stderr) == (1, True)
+    assert (wrong.exit_code, "routes.yml:2: routes[0].url: is not a web address" in wrong.stderr) == (1, True)
     assert command.run(settings, "notify").exit_code == 2
     with receiving(slack) as receiver:
         file.write_text(f"routes:\n  - {{name: w, kind: slack, url: '{receiver.url}', when: {{severity: critical}}}}\n")

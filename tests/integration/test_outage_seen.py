@@ -236,8 +236,8 @@ def test_windows_that_close_and_are_not_evaluated_are_told(database_url: str) ->
     assert again >= evaluated_some
     assert store.of("f", 10 * 60_000).state == "fresh"
     with database.transaction() as cursor:
-        cursor.execute("UPDATE funnel_progress SET unjudged_since = now() - interval '5 minutes'")
-        cursor.execute("UPDATE detector_progress SET judged_at = now() - interval '6 minutes'")
+        cursor.execute("UPDATE funnel_progress SET unevaluated_since = now() - interval '5 minutes'")
+        cursor.execute("UPDATE detector_progress SET evaluated_at = now() - interval '6 minutes'")
     found = store.of("f", 10 * 60_000)
     assert (found.state, str(found.why)) == ("stale", "not_evaluated")
     assert "(5 min): no alert can fire" in found.message

@@ -126,10 +126,10 @@ def test_rejected_lines_are_counted_and_shown_and_stop_nothing(settings: Setting
     for message in (
         "rejected 3 NO_JSON",
         "-:2: ",
-        "-:3: is no JSON object",
+        "-:3: is not a JSON object",
         "-:5: step: is missing or empty",
         "-:6: ts: 'yesterday' is neither",
-        "-:7: colour: is no field of an event; use --map",
+        "-:7: colour: is not a field of an event; use --map",
         "-:8: step: '\\ud800' has a lone surrogate",
         "-:10: longer than 4000000 bytes",
     ):
@@ -211,7 +211,7 @@ def test_a_wrong_incident_is_a_usage_error(settings: Settings) -> None:
         ("step=VERIFY_SMS_CODE,colour=red", "'colour=red' is not one of step=, os="),
         ("step=VERIFY_SMS_CODE,loss=much", "loss=much is not a number between 0 and 1"),
         ("step=SMS", "'SMS' is not one of INPUT_PHONE_NUMBER"),
-        ("step=VERIFY_SMS_CODE,for=ever", "'ever' is no span of time; right would be 90s"),
+        ("step=VERIFY_SMS_CODE,for=ever", "'ever' is not a span of time; right would be 90s"),
     ):
         _, err = run(settings, "simulate", "--incident", incident, code=2)
         assert message in err

@@ -136,5 +136,5 @@ def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
     given = {"funnel": "invented", "step": "A", "os": "iOS", "phase": "IMPRESSION", "sign_up_session_id": "s"}
     found = checks.complete(given, "", 0, now_ms())
     assert isinstance(found, Fault)
-    assert (found.field, "nobody declared" in found.message) == ("funnel", True)
+    assert (found.field, "is not declared" in found.message) == ("funnel", True)
     assert isinstance(checks.complete({**given, "funnel": "sign_up"}, "", 0, now_ms()), dict)

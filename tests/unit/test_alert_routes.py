@@ -32,59 +32,59 @@ from tests.receivers import pagerduty, receiving, slack
 KEY = "0123456789abcdef0123456789ABCDEF"
 
 FAULTS = {
-    "no routes": ("routes: []", "f.yml:1: routes: is missing or empty; right would be a list such as"),
+    "no routes": ("routes: []", "f.yml:1: routes: is empty; right would be a list such as"),
     "not YAML": ("routes: [", "f.yml:1: YAML: "),
     "unknown kind": (
         "routes:\n  - {name: a, kind: pager}",
-        "f.yml:2: route a: kind: 'pager' is not a kind of route; right would be one of alertmanager, pagerduty, email",
+        "f.yml:2: routes[0].kind: 'pager' is not a kind of route; right would be one of alertmanager, pagerduty, email",
     ),
     "no name": (
         "routes:\n  - kind: slack\n    url: https://x",
-        "f.yml:2: route routes[0]: name: is missing; right would be a name of its own, such as on-call",
+        "f.yml:2: routes[0].name: is missing; right would be a name of its own, such as on-call",
     ),
     "typing error": (
         "routes:\n  - name: a\n    kind: slack\n    url: https://x\n    whem: {}",
-        "f.yml:5: route a: whem: is not a known field; right would be when",
+        "f.yml:5: routes[0].whem: is not a known field; right would be when",
     ),
     "typing error in a filter": (
         "routes:\n  - name: a\n    kind: slack\n    url: https://x\n    when:\n      severty: critical",
-        "f.yml:6: route a: when.severty: is not a known field; right would be severity",
+        "f.yml:6: routes[0].when.severty: is not a known field; right would be severity",
     ),
     "unknown dimension": (
         "routes:\n  - {name: a, kind: slack, url: https://x, when: {dimensions: {device: x}}}",
-        "f.yml:2: route a: when.dimensions.device: input should be 'os', 'browser' or 'app_version'",
+        "f.yml:2: routes[0].when.dimensions.device: must be 'os', 'browser' or 'app_version'",
     ),
     "no address": (
         "routes:\n  - {name: a, kind: webhook, url: ftp://x}",
-        "f.yml:2: route a: url: is no address of the web; right would be an address such as https://host/path",
+        "f.yml:2: routes[0].url: is not a web address; right would be an address such as https://host/path",
     ),
     "no such variable": (
         "routes:\n  - {name: a, kind: pagerduty, routing_key: '${NOT_SET}'}",
-        "f.yml:2: route a: routing_key: the environment has no NOT_SET; right would be to set NOT_SET",
+        "f.yml:2: routes[0].routing_key: the environment has no NOT_SET; right would be to set NOT_SET",
     ),
     "no such file": (
         "routes:\n  - {name: a, kind: pagerduty, routing_key: '${file:/no/such}'}",
-        "f.yml:2: route a: routing_key: /no/such cannot be read: No such file or directory; right would be a file",
+        "f.yml:2: routes[0].routing_key: /no/such cannot be read: No such file or directory; right would be a file",
     ),
     "same name": (
         "routes:\n  - {name: a, kind: slack, url: https://x}\n  - {name: a, kind: slack, url: https://y}",
-        "f.yml:3: route a: name: stands twice; right would be a name of its own",
+        "f.yml:3: routes[1].name: a appears twice; right would be a name of its own",
     ),
     "reminders too rare": (
         "routes:\n  - name: a\n    kind: alertmanager\n    url: http://x\n    resend: 3m\n    valid_for: 5m",
-        "f.yml:6: route a: valid_for: is less than twice resend",
+        "f.yml:6: routes[0].valid_for: is less than twice resend",
     ),
     "password in the clear": (
         "routes:\n  - {name: a, kind: email, host: h, from: a@b, to: c@d, username: u, password: p, tls: none}",
-        "f.yml:2: route a: tls: is none, and the password would be sent in the clear; right would be starttls, tls",
+        "f.yml:2: routes[0].tls: is none, and the password would be sent in the clear; right would be starttls, tls",
     ),
     "no mailbox": (
         "routes:\n  - {name: a, kind: email, host: h, from: a@b, to: [c@d, e]}",
-        "f.yml:2: route a: to[1]: is no address of a mailbox",
+        "f.yml:2: routes[0].to[1]: is no address of a mailbox",
     ),
     "no span": (
         "routes:\n  - {name: a, kind: slack, url: https://x, timeout: soon}",
-        "f.yml:2: route a: timeout: 'soon' is no span of time",
+        "f.yml:2: routes[0].timeout: 'soon' is not a span of time",
     ),
 }
 

@@ -156,7 +156,7 @@ def test_a_rule_of_ones_own_is_tried(tmp_path: Path) -> None:
         ([0, 1, 2.5], (), "not by multiples of one length"),
         ([0, 1, 2], ("--funnel", "other"), "has no counts of what was asked for"),
         ([0, 1, 2], ("--rules", "nowhere"), "nowhere: is neither a file nor a folder"),
-        ([0, 1, "x"], (), "counts.csv:4: window_start: 'x' is no time"),
+        ([0, 1, "x"], (), "counts.csv:4: window_start: 'x' is not a time"),
     ],
 )
 def test_what_cannot_be_judged_is_said_in_one_line(

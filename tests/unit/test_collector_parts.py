@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +15,6 @@ from funnelwatch.producers.collector.limits import BURST_S, RateLimit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.schemas.settings import Settings
-from tests.worker import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,19 +52,28 @@ def test_keys_of_a_file_say_what_they_are_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("keys: []", "has no keys; right would be 'keys: [{name: web, sha256"),
-        ("keys: [", "is not YAML"),
-        ("- a", "has no keys"),
-        ("keys: [a]", "key 1: is not of the form {name: web"),
-        ("keys: [{name: a, secret: x}]", "key 1: is not of the form"),
-        ("keys: [{sha256: x}]", "key 1: has no name"),
+        ("keys: []", "keys.yml:1: keys: is empty; right would be a list such as [{name: web, sha256"),
+        ("keys: [", "keys.yml:1: YAML: "),
+        ("- a", "keys.yml:1: file: is a list, not a map; right would be a map with keys"),
+        ("keys: [a]", "keys.yml:1: keys[0]: is a text, not a map; right would be a list such as"),
+        (
+            "keys: [{name: a, secret: x}]",
+            "keys.yml:1: keys[0].secret: is not a known field; right would be one of name",
+        ),
+        ("keys: [{sha256: x}]", "keys.yml:1: keys[0].name: is missing; right would be a name of its own"),
         (
             "keys: [{name: a, sha256: fw_secret}]",
-            "key 1: a: the hash is not 64 hex digits; 'funnelwatch collector-key'",
+            "keys.yml:1: keys[0].sha256: is not 64 hex digits; right would be what 'funnelwatch collector-key' prints",
         ),
-        (f"keys: [{{name: a, sha256: {HASH}, use: [all]}}]", "a: use: ['all'] is not a list of events, lines"),
-        (f"keys: [{{name: a, sha256: {HASH}, origins: x}}]", "a: origins: 'x' is not a list like"),
-        (f"keys: [{{name: a, sha256: {HASH}}}, {{name: a, sha256: {HASH}}}]", "the API key a stands twice"),
+        (
+            f"keys: [{{name: a, sha256: {HASH}, use: [all]}}]",
+            "keys[0].use[0]: must be 'events' or 'lines'; right would be events, lines, or both",
+        ),
+        (
+            f"keys: [{{name: a, sha256: {HASH}, origins: x}}]",
+            "keys[0].origins: is a text, not a list; right would be a list such as ['https://app.example']",
+        ),
+        (f"keys: [{{name: a, sha256: {HASH}}}, {{name: a, sha256: {HASH}}}]", "the API key a appears twice"),
     ],
 )
 def test_a_key_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -95,20 +100,6 @@ def test_without_keys_it_starts_only_when_told_to() -> None:
     said = CliRunner().invoke(cli, ["collector"], env={"FUNNELWATCH_COLLECTOR_KEYS": ""})
     assert said.exit_code == 1
     assert "funnelwatch collector-key NAME" in said.output
-
-
-def test_a_port_that_is_taken_is_named() -> None:
-    """With what to do, and exit code 1."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        settings = Settings(kafka_bootstrap_servers="127.0.0.1:9", collector_port=port, collector_delivery_timeout_s=1)
-        program = "from funnelwatch.cli.main import main; main(['collector', '--open'])"
-        env = environment(settings)
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False, timeout=120
-        )
-    assert done.returncode == 1
-    assert f"Error: nothing listens on 127.0.0.1:{port}: is the port taken? Name another with --port" in done.stderr
 
 
 def test_a_sender_may_send_a_burst_and_then_its_rate() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.schemas.compatibility import incompatibilities
 from funnelwatch.schemas.files import HERE, SCHEMAS, short_name
+from tests.compatibility import incompatibilities
 
 FAULTS = Path(__file__).parents[1] / "fixtures" / "schemas"
 RELEASED = sorted((HERE / "history").glob("*/*.avsc"))

@@ -42,7 +42,7 @@ def test_a_text_in_quotes_may_hold_lines_and_a_wrong_line_harms_no_other() -> No
 @pytest.mark.parametrize(
     "line", ["m", "m,t=a", "m f=", "m,t= f=1", ",t=a f=1", "m f=1 x", "m f=abc", "m f=1i2", "m f=1 1 1"]
 )
-def test_a_line_that_is_none_is_told(line: str) -> None:
+def test_an_invalid_line_is_reported(line: str) -> None:
     """In InfluxDB's words."""
     ((_, found),) = read(line)
     assert isinstance(found, BadLine)
@@ -113,14 +113,14 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
         ("funnel_counter,name=a value=1.5", ("value", "1.5 is not whole")),
         ("funnel_counter,name=a value=t", ("value", "True is not a number; right would be a line like")),
         ("funnel_counter,name=a other=1", ("value", "is missing; right would be")),
-        ("funnel_counter value=1", ("name", "is no name")),
+        ("funnel_counter value=1", ("name", "is not a name")),
         ("funnel_counter,name=a value=-1", ("value", "-1 is not between 0 and")),
         ("funnel_timer,name=a ms=1e300", ("value", "is too large")),
         (f"funnel_counter,name=a value=1 {NOW + 10**9}000000", ("ts", "ahead of the clock")),
         ("funnel_counter,name=a value=1 5", ("ts", "days old")),
     ],
 )
-def test_what_cannot_be_is_told_with_its_field(line: str, fault: tuple[str, str]) -> None:
+def test_an_error_names_its_field(line: str, fault: tuple[str, str]) -> None:
     """And what would be right."""
     found = mapped(line)
     assert isinstance(found, Fault)
@@ -167,20 +167,26 @@ def test_a_mapping_of_ones_own_names_sources_values_and_units(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lines: [", "is not YAML"),
-        ("- a", "is not a mapping; right would be"),
-        ("other: reject\nlines: []", "other: Extra inputs are not permitted"),
-        ("lines: [{measurement: a}]", "lines.1: must have one of event, counter, timer, 'ignore: true'"),
-        ("lines: [{measurement: a, event: {}, ignore: true}]", "lines.1: must have one of"),
-        ("lines: [{measurement: a, event: {stepp: b}}]", "lines.1: event: stepp is not a field; right would be one of"),
-        ("lines: [{measurement: a, event: {step: {from: b, value: c}}}]", "lines.1.event.step: must have either from"),
-        ("lines: [{measurement: a, timer: {name: b, unit: m}}]", "lines.1.timer.unit: Input should be 'ns', 'us'"),
+        ("lines: [", "1: YAML: "),
+        ("- a", "1: file: is a list, not a map; right would be a map with others, lines"),
+        ("other: reject\nlines: []", "1: other: is not a known field; right would be others"),
+        ("lines: [{measurement: a}]", "1: lines[0]: must have one of event, counter, timer, 'ignore: true'"),
+        ("lines: [{measurement: a, event: {}, ignore: true}]", "1: lines[0]: must have one of"),
+        (
+            "lines: [{measurement: a, event: {stepp: b}}]",
+            "1: lines[0].event: stepp is not a field; right would be one of",
+        ),
+        (
+            "lines: [{measurement: a, event: {step: {from: b, value: c}}}]",
+            "1: lines[0].event.step: must have either from",
+        ),
+        ("lines: [{measurement: a, timer: {name: b, unit: m}}]", "1: lines[0].timer.unit: must be 'ns', 'us'"),
     ],
 )
-def test_a_mapping_that_cannot_be_used_is_told(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_mapping_is_rejected(tmp_path: Path, text: str, said: str) -> None:
     """With the file and the place in it."""
     path = tmp_path / "lines.yml"
     path.write_text(text)
     with pytest.raises(LinesFileError) as rejected:
         load_line_mapping(path)
-    assert f"{path}: {said}" in str(rejected.value)
+    assert f"{path}:{said}" in str(rejected.value)

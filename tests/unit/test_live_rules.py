@@ -45,7 +45,7 @@ def test_a_broken_edit_is_rejected_and_the_rules_before_it_go_on(file: Path) -> 
     live = LiveRules(file.parent)
     file.write_text(RULE % "high")
     assert [live.look(), live.look()] == [False, False]
-    assert (live.fault or "").startswith(f"{file}:1: score: input should be a valid number")
+    assert (live.fault or "").startswith(f"{file}:1: groups[0].rules[0].score: must be a number")
     assert scores(live) == [4.5]
 
     file.write_text(RULE % 5.125)

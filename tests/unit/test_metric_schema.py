@@ -25,15 +25,15 @@ def test_a_sample_is_the_same_after_the_wire() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "sms sent"}, "name: 'sms sent' is no name"),
-        ({"name": ""}, "name: '' is no name"),
+        ({"name": "sms sent"}, "name: 'sms sent' is not a name"),
+        ({"name": ""}, "name: '' is not a name"),
         ({"name": "n" * 101}, "name: .* up to 100"),
         ({"kind": "GAUGE"}, "kind: 'GAUGE' is not one of COUNTER, TIMER"),
         ({"value": -1}, "value: -1 is not between 0 and 1000000000"),
         ({"value": MAX_VALUE + 1}, "value: 1000000001 is not between"),
         ({"value": 1.5}, "value: 1.5 is not a whole number"),
         ({"dimensions": {f"d{number}": "x" for number in range(9)}}, "dimensions: 9 are more than 8"),
-        ({"dimensions": {"o-s": "iOS"}}, "dimensions: 'o-s' is no name"),
+        ({"dimensions": {"o-s": "iOS"}}, "dimensions: 'o-s' is not a name"),
         ({"dimensions": {"os": ""}}, "dimensions: os has 0 characters"),
         ({"dimensions": {"os": "x" * 101}}, "dimensions: os has 101 characters"),
         ({"dimensions": {"os": "a\0"}}, "dimensions: os has 2 characters or a NUL"),

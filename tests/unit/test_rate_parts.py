@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.cli.faults import moment_ms
+from funnelwatch.cli.errors import moment_ms
 from funnelwatch.format import bar, lasting, percent, printable
-from funnelwatch.query.rates import BadQueryError, in_order, level_of, whole_range
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rates import in_order, level_of, whole_range
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.times import floor_ms
@@ -125,7 +126,7 @@ def test_a_database_that_is_down_is_told_with_what_to_do() -> None:
     [
         (["--since", "soon"], "'soon' is neither a span"),
         (["--by", "colour"], "'colour' is not one of 'os', 'browser', 'app-version'"),
-        (["--every", "often"], "'often' is no span of time"),
+        (["--every", "often"], "'often' is not a span of time"),
         (["--json", "--csv"], "exclude each other"),
         (["--basis", "luck"], "'luck' is not one of"),
     ],

@@ -166,7 +166,7 @@ def test_a_text_shows_no_secret_by_its_form(text: str) -> None:
     "text",
     [
         "http://127.0.0.1:8060/api/v1/rates?since=1h&by=os",
-        "route a: password: is missing; right would be their password, such as ${SMTP_PASSWORD}",
+        "routes[0].password: is missing; right would be their password, such as ${SMTP_PASSWORD}",
         "the database at postgresql://me:***@127.0.0.1:1/db does not answer",
         "mail to on-call@example.com was sent",
         "FUNNELWATCH_KEEP_WINDOWS_DAYS is 5",
@@ -240,7 +240,7 @@ def test_an_address_that_cannot_be_read_is_told_without_it(name: str, address: s
     else:
         assert revealed(getattr(settings, name)) == address
     assert SECRET not in printed
-    assert not printed or printed.startswith(f"FUNNELWATCH_{name.upper()}: is no address of ")
+    assert not printed or printed.startswith(f"FUNNELWATCH_{name.upper()}: is not a")
 
 
 def test_a_link_for_people_holds_no_login() -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
+from funnelwatch.alert_rules.cases import expand
 from funnelwatch.alert_rules.loader import SHIPPED, load_rules
-from funnelwatch.alert_rules.notation import expand
 from funnelwatch.cli.rules import rules as command
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_values_expand_as_in_promtool(text: object, values: tuple[float | None, 
 @pytest.mark.parametrize("text", ["x3", "1x", "a", "1+x3", "-1", "5-3x2", "1x100001", True, None, [1]])
 def test_what_is_no_list_of_values_is_rejected(text: object) -> None:
     """Rather than guessed at."""
-    with pytest.raises(ValueError, match=r"is no value|is no list|below 0|more than"):
+    with pytest.raises(ValueError, match=r"is not a value|is not a list|below 0|more than"):
         expand(text)
 
 
@@ -138,7 +138,7 @@ tests:
         "0 passed, 1 failed",
     ]
     answer = json.loads(run(path, "--json").stdout)
-    assert (answer["ok"], answer["faults"]) == (False, [])
+    assert (answer["ok"], answer["errors"]) == (False, [])
     assert [(one["line"], one["ok"], len(one["differences"])) for one in answer["tests"]] == [(4, False, 3)]
 
 
@@ -156,7 +156,7 @@ EXPECT = "  expect: [{at: 1m, alerts: none}]\n"
         (f"tests:\n- name: x\n  sreies: []\n{EXPECT}", "test.yml:4: tests[0].sreies: is not a known field"),
         (
             f"tests:\n- name: x\n  series:\n  - {{step: A, impressions: 5y3, rate: 1}}\n{EXPECT}",
-            "test.yml:5: tests[0].series[0].impressions: '5y3' is no value; right would be values of consecutive",
+            "test.yml:5: tests[0].series[0].impressions: '5y3' is not a value; right would be values of consecutive",
         ),
         (
             f"tests:\n- name: x\n  series:\n  - {{step: A, impressions: 5x3}}\n{EXPECT}",
@@ -164,18 +164,18 @@ EXPECT = "  expect: [{at: 1m, alerts: none}]\n"
         ),
         (
             f"tests:\n- name: x\n  history: {{days: 99}}\n{EXPECT}",
-            "test.yml:4: tests[0].history.days: input should be less than or equal to 28; right would be a number of",
+            "test.yml:4: tests[0].history.days: must be at most 28, not 99; right would be a number of",
         ),
         (
             "tests:\n- name: x\n  expect: [{at: 1m, alerts: [{alert: D, step: A, state: on}]}]\n",
-            "test.yml:4: tests[0].expect[0].alerts[0].state: input should be 'pending'",
+            "test.yml:4: tests[0].expect[0].alerts[0].state: must be 'pending'",
         ),
         ("tests:\n- name: x\n  expect: [{at: 5, alerts: none}]\n", "tests[0].expect[0].at: 5 is not a duration"),
         (
             "tests:\n- name: x\n  expect: [{at: 5m, alerts: none}, {at: 5m, alerts: none}]\n",
-            "test.yml:3: tests[0]: expect: the times must grow",
+            "test.yml:4: tests[0].expect: the times must grow",
         ),
-        (f"tests:\n- name: x\n  start: soon\n{EXPECT}", "test.yml:3: start: 'soon' is no time"),
+        (f"tests:\n- name: x\n  start: soon\n{EXPECT}", "test.yml:3: start: 'soon' is not a time"),
         (
             f"tests:\n- name: x\n  start: 2026-01-05T00:00:30Z\n{EXPECT}",
             "does not begin a window",

@@ -18,14 +18,14 @@ ALTER TABLE funnel_progress
     ADD COLUMN counted_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     ADD COLUMN closed_at timestamptz,
     ADD COLUMN published_window timestamptz,
-    ADD COLUMN unjudged_since timestamptz;
+    ADD COLUMN unevaluated_since timestamptz;
 COMMENT ON COLUMN funnel_progress.counted_since IS 'When an event of the funnel was counted first, wall clock.';
 COMMENT ON COLUMN funnel_progress.closed_at IS 'When closed_through last moved, wall clock.';
 COMMENT ON COLUMN funnel_progress.published_window IS 'The newest window that was published to the detector.';
-COMMENT ON COLUMN funnel_progress.unjudged_since IS 'When a window was published while everything before it was judged, wall clock.';
+COMMENT ON COLUMN funnel_progress.unevaluated_since IS 'When a window was published while everything before it was judged, wall clock.';
 
-ALTER TABLE detector_progress ADD COLUMN judged_at timestamptz;
-COMMENT ON COLUMN detector_progress.judged_at IS 'When last_window last moved, wall clock.';
+ALTER TABLE detector_progress ADD COLUMN evaluated_at timestamptz;
+COMMENT ON COLUMN detector_progress.evaluated_at IS 'When last_window last moved, wall clock.';
 
 DO $$
 BEGIN

@@ -10,11 +10,11 @@ SELECT saves FROM detector_progress WHERE funnel = %(funnel)s;
 
 -- name: move_detector
 -- The detector has judged up to this window; no row if somebody has saved since it looked.
-INSERT INTO detector_progress AS p (funnel, last_window, saves, judged_at)
+INSERT INTO detector_progress AS p (funnel, last_window, saves, evaluated_at)
 VALUES (%(funnel)s, to_timestamp(%(window_ms)s / 1000.0), 1, clock_timestamp())
 ON CONFLICT (funnel) DO UPDATE SET
     last_window = greatest(p.last_window, excluded.last_window),
-    judged_at = CASE WHEN excluded.last_window > p.last_window THEN excluded.judged_at ELSE p.judged_at END,
+    evaluated_at = CASE WHEN excluded.last_window > p.last_window THEN excluded.evaluated_at ELSE p.evaluated_at END,
     saves = p.saves + 1
 WHERE %(saves)s::bigint IS NULL OR p.saves = %(saves)s
 RETURNING saves;

@@ -43,11 +43,11 @@ SET
     closed_through = greatest(p.closed_through, to_timestamp(%(through_ms)s / 1000.0)),
     closed_at = clock_timestamp(),
     published_window = greatest(p.published_window, to_timestamp(%(published_ms)s / 1000.0)),
-    unjudged_since = CASE
-        WHEN %(published_ms)s::bigint IS NULL THEN p.unjudged_since
+    unevaluated_since = CASE
+        WHEN %(published_ms)s::bigint IS NULL THEN p.unevaluated_since
         WHEN (SELECT d.last_window FROM detector_progress AS d WHERE d.funnel = p.funnel) >= p.published_window
             THEN clock_timestamp()
-        ELSE coalesce(p.unjudged_since, clock_timestamp())
+        ELSE coalesce(p.unevaluated_since, clock_timestamp())
     END
 WHERE p.funnel = %(funnel)s;
 

@@ -41,7 +41,7 @@ SELECT
     (extract(epoch FROM p.counted_since) * 1000)::bigint AS counted_since_ms,
     CASE
         WHEN p.published_window > coalesce(d.last_window, '-infinity'::timestamptz)
-            THEN (extract(epoch FROM greatest(p.unjudged_since, d.judged_at)) * 1000)::bigint
+            THEN (extract(epoch FROM greatest(p.unevaluated_since, d.evaluated_at)) * 1000)::bigint
     END AS unevaluated_since_ms
 FROM funnel_progress AS p
 LEFT JOIN detector_progress AS d ON d.funnel = p.funnel

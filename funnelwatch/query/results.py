@@ -1,0 +1,140 @@
+"""The result of a rate query, as rows, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from funnelwatch.format import clock
+from funnelwatch.sinks.timescale.rates import DIMENSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from funnelwatch.query.rate_query import RateQuery
+    from funnelwatch.schemas.freshness import Freshness
+    from funnelwatch.sinks.timescale.rates import Dimension, Rate
+
+
+FORMULA: Final = re.compile(
+    r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]"
+)
+"""The start of a formula, also in full width or behind invisible characters; also separators of cells."""
+NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class RateResult:
+    """Rates, with the query that they answer; times in ms.
+
+    Attributes:
+        query: the query.
+        from_ms: start of the range, widened to whole windows or spans.
+        to_ms: end of the range, exclusive.
+        window_ms: length of a window.
+        closed_through: windows that start before this are complete; None while none is.
+        rates: by step in the funnel's order, then by dimensions, then by time.
+        found: whether the range has counts; else ``rates`` are zeros of declared steps, or none.
+        freshness: whether windows close and the detector evaluates them; None: not read.
+    """
+
+    query: RateQuery
+    from_ms: int
+    to_ms: int
+    window_ms: int
+    closed_through: int | None
+    rates: Sequence[Rate]
+    found: bool
+    freshness: Freshness | None = None
+
+    @property
+    def old(self) -> str | None:
+        """Why these figures are stale, or may be; None for current figures and complete ranges."""
+        through = self.closed_through
+        if self.freshness is None or self.freshness.state == "fresh":
+            return None
+        return None if through is not None and self.query.until_ms <= through else self.freshness.message
+
+    @property
+    def open_ms(self) -> int:
+        """The part of the range in open windows, ms."""
+        through = self.from_ms if self.closed_through is None else self.closed_through
+        return min(self.to_ms - self.from_ms, max(0, self.to_ms - through))
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """The selected step and dimensions."""
+        chosen = {name: getattr(self.query.scope, name) for name in ("step", *DIMENSIONS)}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each rate; times ISO 8601 UTC, rates 0 to 1 or None."""
+        return [_row(rate, self.query.by) for rate in self.rates]
+
+    def as_object(self) -> dict[str, Any]:
+        """One object for JSON."""
+        return {
+            "funnel": self.query.scope.funnel,
+            "filters": self.filters,
+            "basis": self.query.basis,
+            "from": clock(self.from_ms),
+            "to": clock(self.to_ms),
+            "window_s": self.window_ms / 1000,
+            "complete_through": None if self.closed_through is None else clock(self.closed_through),
+            "includes_open_windows": self.open_ms > 0,
+            **({} if self.freshness is None else {"freshness": self.freshness.as_object()}),
+            "rows": self.rows(),
+        }
+
+    def columns(self) -> list[str]:
+        """The fields of a row, in order."""
+        start = ["start"] if self.query.every_ms else []
+        return [*start, "step", *self.query.by, "impressions", "successes", "failures", "rate", "low", "high"]
+
+    def as_csv(self) -> str:
+        """The rows with a header; empty where there is no rate."""
+        return as_csv(self.columns(), self.rows())
+
+
+def _row(rate: Rate, by: Sequence[Dimension]) -> dict[str, Any]:
+    low, high = rate.interval or (None, None)
+    return {
+        **({} if rate.start_ms is None else {"start": clock(rate.start_ms)}),
+        "step": rate.step,
+        **{dimension: getattr(rate, dimension) for dimension in by},
+        "impressions": rate.impressions,
+        "successes": rate.successes,
+        "failures": rate.failures,
+        "rate": rate.rate,
+        "low": low,
+        "high": high,
+    }
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows with a header; empty where there is no value.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it; numbers are as they are.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in chain([columns], ([one.get(column) for column in columns] for one in rows)):
+        cells = [plain_cell(cell) for cell in row]
+        # Before Python 3.13 a carriage return alone is not quoted, and begins a row in a spreadsheet.
+        (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
+    return out.getvalue()
+
+
+def plain_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection"): a text gets an apostrophe before it.
+
+    Texts come from events, which anybody may send. A text that is a number, such as ``-1``, is none.
+    """
+    if not isinstance(value, str) or NUMBER.fullmatch(value):
+        return value
+    return f"'{value}" if FORMULA.match(value) else value
