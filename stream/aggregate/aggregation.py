@@ -38,6 +38,7 @@ def aggregate(
 ) -> PartitionCounts:
     """The counts that a validated batch adds to the counts, from ``from_offset`` on."""
     events, start = validated.accepted, max(validated.start_offset, from_offset)
+    # Selecting copies every column; only a batch that is trimmed needs it.
     if from_offset > validated.start_offset:
         events = events.where(events.offsets >= start)
     rejected = [one for one in validated.rejected if one.record.offset >= start]
@@ -96,6 +97,7 @@ def _added_up(windows: Ints, groups: Ints, columns: Ints, width: int) -> Iterabl
     # Window, group and column in one number, so that one sort of integers groups all three.
     first, spread = int(windows.min()), int(groups.max()) + 1
     numbers, counts = np.unique(((windows - first) * spread + groups) * width + columns, return_counts=True)
+    # The numbers are sorted by now and as few as the rows, so the second grouping costs next to nothing.
     keys, rows = np.unique(numbers // width, return_inverse=True)
     sums = np.zeros((keys.size, width), np.int64)
     sums[rows, numbers % width] = counts

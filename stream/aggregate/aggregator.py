@@ -227,6 +227,7 @@ class Aggregator:
             # totals have not been copied.
             self._owe(skipped, topic_id, now_ms)
         written = [batch for batch in batches if batch.partition not in flushed.skipped]
+        # While Redis is away no flush waits for its timeout: the rebuild asks it, on a thread of its own.
         if not self._debt.connected:
             self._owe(written, topic_id, now_ms)
             return False

@@ -26,6 +26,7 @@ from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
 from funnelwatch.sinks.servers import servers
 from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.stream.aggregate.cache_check import CacheCheck
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.redis.cache import CountCache
-    from funnelwatch.sinks.redis.keys import Mark
-    from funnelwatch.sinks.redis.state import CacheState
-    from funnelwatch.sinks.timescale.cache import CacheSource, Place
+    from funnelwatch.sinks.timescale.cache import CacheSource
     from funnelwatch.stream.aggregate.cache_debt import CacheDebt, PartitionPlace
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
 
@@ -50,12 +49,8 @@ ROWS_AT_ONCE = 2_000
 MOST_EMPTY_WINDOWS = 8
 """So many windows are read at once while none has had a series yet."""
 
-CHECK_EVERY_S = 5.0
-"""The marks are compared this often, so that a Redis that was emptied or restored is noticed without events."""
 
 RETRY_S = 1.0
-CHECKS = 10
-"""A mark that is behind in so many checks in a row is a gap; in fewer it is a flush that is being written."""
 RECHECK_S = 0.5
 LONGEST_REST_S = 0.5
 
@@ -112,10 +107,7 @@ class CacheRebuild:
         self._monotonic = monotonic
         self._copy: _Copy | None = None
         self._began: tuple[str, int, list[PartitionPlace]] = "", 0, []
-        self._noted: tuple[int, str, int] = 0, "", 0
-        self._verified: dict[int, PartitionAssignment] = {}
-        self._check_at = 0.0
-        self._behind = 0
+        self._check = CacheCheck(settings, source, cache, debt, assigned, now_ms, monotonic)
         self.error: str | None = None
 
     def step(self) -> float:
@@ -159,7 +151,7 @@ class CacheRebuild:
 
     def _step(self) -> float:
         debt = self._debt
-        if self._copy is None and self._is_check_due() and not self._check():
+        if self._copy is None and self._check.is_due() and not self._check.run():
             return RECHECK_S
         # From now on flushes write themselves. What was flushed before is owed by them, or read after this.
         debt.connected = True
@@ -179,84 +171,7 @@ class CacheRebuild:
         if self._copy is not None:
             self._copy_step(self._copy)
             return 0.0
-        return max(0.05, self._check_at - self._monotonic())
-
-    # What is missing?
-
-    def _is_check_due(self) -> bool:
-        if self._monotonic() >= self._check_at or not self._debt.connected:
-            return True
-        return any(self._verified.get(number) is not one for number, one in self._assigned().items())
-
-    def _check(self) -> bool:
-        """Check that Redis has what its marks claim; False if a later check must decide."""
-        debt = self._debt
-        mine = self._assigned()
-        # What is noted as flushed before this is in the marks that are read after it.
-        expected = {number: max(one.counted_from, debt.flushed_to(number)) for number, one in mine.items()}
-        if not debt.connected:
-            self._cache.probe()
-            self._cache.learn_repairs()
-        before = self._cache.state()
-        counted = self._source.counted(self._settings.events_topic)
-        state = self._cache.state()
-        self._check_at = self._monotonic() + CHECK_EVERY_S
-        if not state.epoch:
-            self._lack_everything("", 0, "it is empty")
-        elif any(_is_ahead(counted.get(number), mark) for number, mark in before.marks.items()):
-            log.warning("Redis: has more than the database, which was set back: the cache is cleared")
-            self._cache.clear()
-            self._lack_everything("", 0, "it was cleared")
-        else:
-            behind = [number for number in mine if self._is_behind(mine[number], expected[number], state, counted)]
-            self._behind = self._behind + 1 if behind else 0
-            if 0 < self._behind < CHECKS:
-                self._check_at = self._monotonic()
-                return False
-            if behind:
-                self._lack_everything(state.epoch, state.copies, f"it is behind in partitions {sorted(behind)}")
-            self._check_owing(state, mine)
-            self._check_whole(state)
-        self._behind = 0
-        self._verified = dict(mine)
-        debt.keep(mine)
-        debt.verified = frozenset(mine)
-        return True
-
-    def _is_behind(
-        self, mine: PartitionAssignment, expected: int, state: CacheState, counted: Mapping[int, Place]
-    ) -> bool:
-        number = mine.partition
-        place, mark = counted.get(number), state.marks.get(number)
-        if mark is None and place is not None and not place.any:
-            self._cache.set_marks("settled", [(number, place.topic_id, place.offset)], state.epoch)
-            return False
-        return mark is None or mark.topic_id != mine.topic_id or mark.offset < self._debt.least(number, expected)
-
-    def _check_owing(self, state: CacheState, mine: Mapping[int, PartitionAssignment]) -> None:
-        """What the last worker of a partition left out is ours now; what we left out is settled once more."""
-        owing = {number: mark.owes for number, mark in state.marks.items() if number in mine and mark.owes is not None}
-        came = [number for number in owing if self._verified.get(number) is not mine[number]]
-        left_out = max((owing[number] for number in came), default=-1)
-        if left_out >= state.copied:
-            self._lack_everything(state.epoch, left_out, f"something of partitions {sorted(came)} was left out")
-        elif owing:
-            self._debt.unsettle()
-
-    def _check_whole(self, state: CacheState) -> None:
-        """A copy that nobody goes on with is gone on with; nothing else is missing."""
-        if state.whole_from > self._cache.oldest(self._now_ms()) and not self._debt.everything:
-            if self._source.lock(self._settings.redis_prefix):
-                self._lack_everything(state.epoch, state.copied - 1, "a copy was not completed")
-            else:
-                self._source.close()
-
-    def _lack_everything(self, epoch: str, copies: int, why: str) -> None:
-        """Everything is missing but for what copies with a higher number have."""
-        number = self._debt.lack_everything()
-        if number is not None:
-            log.info("Redis: the recent windows are to be copied: %s", why)
-            self._noted = number, epoch, copies
+        return max(0.05, self._check.at - self._monotonic())
 
     # Everything
 
@@ -264,13 +179,13 @@ class CacheRebuild:
         """Begin to copy everything, or go on with it, or see that another worker does so; False: not now."""
         epoch = self._cache.begin_epoch()
         self._cache.learn_repairs()
-        if self._noted[0] != everything:
+        if self._check.noted[0] != everything:
             # The counting has noted it, some time before this.
-            self._noted = everything, epoch, self._cache.state().copies
+            self._check.noted = everything, epoch, self._cache.state().copies
         locked = self._source.lock(self._settings.redis_prefix)
         state = self._cache.state()
         oldest = self._cache.oldest(self._now_ms())
-        is_served = state.copied > (self._noted[2] if epoch == self._noted[1] else 0)
+        is_served = state.copied > (self._check.noted[2] if epoch == self._check.noted[1] else 0)
         if is_served and (not locked or state.whole_from <= oldest):
             self._debt.serve(everything)
             self._source.close()
@@ -321,7 +236,7 @@ class CacheRebuild:
         if self._copy is not None:
             epoch, number = self._copy.epoch, self._copy.number
             self._copy = None
-            self._lack_everything(epoch, number - 1, "a copy was not completed")
+            self._check.lack_everything(epoch, number - 1, "a copy was not completed")
         self._source.close()
         self._debt.connected = False
 
@@ -357,7 +272,3 @@ class CacheRebuild:
         if self.error is not None:
             self.error = None
             servers.done(TASK)
-
-
-def _is_ahead(place: Place | None, mark: Mark) -> bool:
-    return place is not None and mark.topic_id == place.topic_id and mark.offset > place.offset

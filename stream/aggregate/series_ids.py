@@ -54,6 +54,7 @@ class SeriesIds:
 
     def of_columns(self, columns: Columns) -> Ints:
         """The number of each record's series; ``UNCOUNTABLE`` where its dimensions are not acceptable."""
+        # By digest, so that the strings of a series are decoded once and not for each of its events.
         digests = joined(columns.sums(name) for name in Series._fields)
         numbers = self._by_digest.get(digests, _UNKNOWN)
         unknown = np.flatnonzero(numbers == _UNKNOWN)

@@ -36,6 +36,7 @@ async def backlog(stream: Any, first: ValidatedPoll) -> list[ValidatedPoll]:
         stream: an agent's; its channel has a queue of its own, which is not that of the channel it was made of.
         first: what the stream gave.
     """
+    # A full batch means that the next one is nearly there: one larger flush costs less than two.
     queue, found = stream.channel.queue, [first]
     while queue.qsize() or (found[-1].is_full and len(found) < WAITED_FOR):
         found.append(await queue.get())

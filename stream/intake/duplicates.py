@@ -77,15 +77,18 @@ class SeenIds:
 
     def _are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         young = self._young
+        # Before the look-up: growing moves all slots, and the slots found are used again for the put.
         young.reserve(digests.size)
         slots, last = young.look_up(digests, NEVER)
         fresh = last == NEVER
         known = digests[~fresh]
+        # An id that is seen again moves to the young generation, so the old one never has a later time of it.
         if len(self._old):
             last[fresh] = self._old.get(digests[fresh], NEVER)
         latest = np.maximum(last, log_times)
         before = len(young)
         young.put(digests, latest, slots)
+        # Without repetitions within the batch, which is the rule, nothing has to be sorted.
         if len(young) - before == digests.size - known.size and np.unique(known).size == known.size:
             return log_times - last > self.horizon_ms
         # The same id several times: each is compared with the latest of those before it.

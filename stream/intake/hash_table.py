@@ -63,6 +63,7 @@ class HashTable:
             slots, _ = self._find(digests)
         while digests.size:
             # Where several want the same slot one gets it; the others have to look again.
+            # Each writes its own index into the slot it wants; the one whose index is still there has got the slot.
             marks = np.arange(digests.size)
             self._numbers[slots] = marks
             lost = self._numbers[slots] != marks
@@ -92,6 +93,7 @@ class HashTable:
         slots = digests & self._mask
         there = self._digests[slots]
         found = there == digests
+        # At half load a second probe is needed by few, so each round works on a much shorter array.
         going = np.flatnonzero(~found & (there != EMPTY))
         while going.size:
             wanted = digests[going]

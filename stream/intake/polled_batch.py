@@ -96,6 +96,7 @@ def flush_groups(polls: Sequence[ValidatedPoll]) -> Iterator[list[tuple[Partitio
     for poll in polls:
         for assigned, batch in poll.batches:
             before = found.get(assigned.partition)
+            # A flush has one batch a partition, and another assignment starts from the progress: the group ends here.
             if before and (before[0] is not assigned or before[1][0].accepted.names is not batch.accepted.names):
                 yield list(found.values())
                 found = {}

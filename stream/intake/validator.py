@@ -79,6 +79,7 @@ class EventValidator:
         """Decide about every record of a batch; ``seen`` remembers its ids."""
         # Decoded first and remembered after: an outage in the middle (of the schema registry, say) leaves no trace,
         # so that the batch can be validated again.
+        # Only between batches: the numbers of one batch must all be of one list of names.
         self._series.forget()
         records = batch.records
         draft = _Draft(self._series.names, len(records))
@@ -87,6 +88,7 @@ class EventValidator:
                 self._add(draft, columns, now_ms)
         rejected = self._validate_alone(draft, records, now_ms)
         events = draft.events(records.offsets).where(draft.good)
+        # A timestamp ahead of the clock must not end the generation of ids early for all other events.
         times = np.minimum(records.timestamps[draft.good], now_ms)
         new = seen.are_new(draft.digests[draft.good], times)
         return ValidatedBatch(
@@ -123,6 +125,7 @@ class EventValidator:
             lengths = columns.texts[name].lengths
             good &= (lengths > 0) & (lengths <= MAX_ID_LENGTH)
         digests = finish(columns.sums("event_id"))
+        # Nearly every batch is good as a whole, and selecting all of it would copy six columns.
         if good.all():
             draft.fill(columns.rows, digests, series, outcomes, ts, durations)
         else:
@@ -148,6 +151,7 @@ class EventValidator:
                 rejected.append(Rejected(records[at], str(one.reason), one.detail))
         kept = [place for place, one in enumerate(counted) if isinstance(one, Series)]
         if len(kept) < len(rows):
+            # Both kinds of rejection in the order of the log, as the dead letters have them.
             rejected.sort(key=lambda one: one.record.offset)
             rows, events = [rows[place] for place in kept], [events[place] for place in kept]
         if rows:

@@ -13,6 +13,8 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from funnelwatch.schemas.errors import FunnelwatchError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -27,7 +29,7 @@ STOP_S = 2.0
 the consumer group."""
 
 
-class NotRunningError(RuntimeError):
+class NotRunningError(FunnelwatchError):
     """A component is used before it is started, or after it is stopped: a bug."""
 
 

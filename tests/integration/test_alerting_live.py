@@ -201,18 +201,19 @@ def test_a_partition_that_nobody_reads_on_is_told_although_no_window_closes(sett
         one.stop()
 
 
-def test_a_fault_in_judging_does_not_stop_the_counting(settings: Settings, tmp_path: Path) -> None:
-    """States that cannot be read: judging is tried again and says so, events are counted; mended, it goes on."""
+def test_an_error_in_the_detector_does_not_stop_the_counting(settings: Settings, tmp_path: Path) -> None:
+    """States that cannot be read: evaluation is tried again and logged, events are counted; repaired, it goes on."""
     fast, _ = quick(settings, tmp_path)
     with contextlib.closing(Database(fast.timescale_url)) as database:
         migrate(database, fast.window_ms)
         for funnel in ("sign_up", EVERY_FUNNEL):
             AlertStore(database).save(funnel, 0, {"spoilt": '{"n": 1}'}, [])
         with worker(fast) as one, contextlib.ExitStack() as later:
-            failed = "alerting failed; it is tried again"
-            wait_until(lambda: one.text().count(failed) >= 2 or not one.running, "the pipeline's watch fails", 90)
+            alerting = "alerting failed; it is tried again"
+            wait_until(lambda: one.text().count(alerting) >= 2 or not one.running, "the pipeline's watch fails", 90)
             later.enter_context(failing_traffic(fast))
-            wait_until(lambda: one.text().count("judging failed; the same windows") >= 3, "it is tried again", 90)
+            failed = "evaluating windows failed; the same windows"
+            wait_until(lambda: one.text().count(failed) >= 3, "it is tried again", 90)
             assert "not an alert state" in one.text()
             before = CountStore(database).counted()
             wait_until(lambda: CountStore(database).counted() >= before + 100, "events are counted meanwhile")

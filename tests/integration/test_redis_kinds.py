@@ -201,7 +201,7 @@ def test_redis_that_is_wrong_from_the_start_is_said_and_holds_nothing_up(
         with pytest.raises(Exception, match=r"(?s)."):
             assert CacheReader(counting.settings, _no_database, lambda: 0).read("f", 0, 60_000)
     assert sum(tally.events for tally in counting.in_database().values()) == 9
-    assert words in (counting.rebuild.fault or "")
+    assert words in (counting.rebuild.error or "")
     said = [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()]
     assert len(said) == 1, said
     assert words in said[0]
@@ -276,7 +276,7 @@ def test_a_fault_that_goes_away_is_said_too(
             settle(counting)
         finally:
             server.stop()
-    assert counting.rebuild.fault is None
+    assert counting.rebuild.error is None
     assert "works again" in caplog.text
     counting.close()
 

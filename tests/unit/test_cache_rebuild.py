@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.schemas.counts import PartitionCounts
-from funnelwatch.stream.aggregate import cache_rebuild
+from funnelwatch.stream.aggregate import cache_check, cache_rebuild
 from tests.property.pipeline_model import SETTINGS, START, Scenario
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def rows_copied(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> list[int
 def copy_all(scenario: Scenario, *workers: Worker) -> None:
     """Let the rebuilds go on until they check a few times and find nothing."""
     for _ in range(8):
-        scenario.clock.now += cache_rebuild.CHECK_EVERY_S
+        scenario.clock.now += cache_check.CHECK_EVERY_S
         for worker in workers:
             for _ in range(400):
                 if worker.rebuild.step() > cache_rebuild.RETRY_S:
@@ -301,8 +301,8 @@ def test_a_flush_that_takes_its_time_is_not_taken_for_a_gap(
 
     def check(name: str) -> None:
         if name == "committed":
-            for _ in range(3 * cache_rebuild.CHECKS):
-                scenario.clock.now += cache_rebuild.CHECK_EVERY_S
+            for _ in range(3 * cache_check.CHECKS):
+                scenario.clock.now += cache_check.CHECK_EVERY_S
                 worker.rebuild.step()
 
     scenario.at_point = check
