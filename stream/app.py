@@ -14,19 +14,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from aiohttp.web import Response
-from confluent_kafka import KafkaException
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from funnelwatch.producers.kafka.log_throttle import throttle_root
 from funnelwatch.schemas import redacted_output
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.codec import Decoder, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.codec import Decoder, Undecodable
 from funnelwatch.schemas.redaction import redacted
-from funnelwatch.sinks.retry import StoppedError, is_server_away, may_pass, until_done
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
+from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.sinks.servers import DATABASE, KAFKA, REDIS, servers
-from funnelwatch.sinks.timescale.alerts import OvertakenError
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.stream.closing.window_parts import Assembler, is_plausible
 from funnelwatch.stream.intake.batch_channel import BatchChannel, backlog
 from funnelwatch.stream.worker import metrics
@@ -319,11 +317,11 @@ class Closing(Service):
                 await threads.run("close", parts.closer.round)
                 servers.done("closing")
             except Exception as error:  # noqa: BLE001 - told apart below
-                if not may_pass(error):
+                if classify(error) is ErrorClass.BUG:
                     await self.crash(error)
                     return
                 servers.failed("closing", error)
-                if not is_server_away(error):
+                if not is_transient(error):
                     await self.sleep(REJECTED_AGAIN_S)
             await self.sleep(CLOSER_EVERY_S)
 
@@ -340,7 +338,7 @@ class Maintenance(Service):
                 await threads.run("maintenance", parts.maintenance)
                 servers.done("maintenance of counts")
             except Exception as error:  # noqa: BLE001 - told apart below
-                if not may_pass(error):
+                if classify(error) is ErrorClass.BUG:
                     await self.crash(error)
                     return
                 servers.failed("maintenance of counts", error)
@@ -367,12 +365,7 @@ async def detect(stream: Any) -> None:
 def _window(decode: Decoder, assembler: Assembler, value: bytes) -> ClosedWindow | None:
     # Only funnelwatch writes here; what somebody else wrote must not stop the detection.
     try:
-        record = until_done(
-            lambda: decode(value),
-            what="schema registry: closed windows",
-            is_outage=lambda error: isinstance(error, RegistryUnavailable),
-            stopping=parts.stopping,
-        )
+        record = RetryPolicy(parts.stopping)("schema registry: closed windows", lambda: decode(value))
     except Undecodable as error:
         log.error("%s: passed over: %s", settings.windows_topic, error)  # noqa: TRY400 - the sentence says it all
         return None
@@ -387,29 +380,19 @@ def _judge(decode: Decoder, assembler: Assembler, values: list[bytes]) -> None:
     if not complete:
         return
     with metrics.JUDGING_SECONDS.time():
-        until_done(
-            lambda: parts.detection(complete),
-            what="detect",
-            is_outage=_is_to_be_tried_again,
-            stopping=parts.stopping,
-        )
+        RetryPolicy(parts.stopping)("detect", lambda: parts.detection(complete), is_retried=_log_bug)
     ages.succeeded("judge")
 
 
-def _is_to_be_tried_again(error: Exception) -> bool:
-    """Any error: a fault of ours in judging must not stop the counting, which shares this process.
+def _log_bug(error: Exception) -> bool:
+    """Whether to repeat: after any error, since a bug in judging must not stop the counting, which shares this process.
 
     The same windows are tried again meanwhile; /healthz and the heartbeat that stays away tell of it, and a worker that
     stands still ends for its supervisor.
     """
-    if not is_detect_outage(error):
+    if not is_transient(error):
         log.error("judging failed; the same windows are tried again", exc_info=error)
     return True
-
-
-def is_detect_outage(error: Exception) -> bool:
-    """Whether judging and publishing is to be tried again."""
-    return is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable | OvertakenError)
 
 
 def _between_windows() -> None:
@@ -431,7 +414,7 @@ class Alerting(Service):
                 servers.done("alerting")
             except Exception as error:
                 # As in judging, a fault of ours must not stop the counting; the heartbeat that stays away tells of it.
-                if is_detect_outage(error):
+                if is_transient(error):
                     servers.failed("alerting", error)
                 else:
                     log.exception("alerting failed; it is tried again")

@@ -14,8 +14,7 @@ from funnelwatch.query.rates import BadQueryError, NothingThereError
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import error_clause
-from funnelwatch.sinks.timescale.database import is_outage
-from funnelwatch.web.pool import BusyError
+from funnelwatch.sinks.errors import BusyError, is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +130,7 @@ def _outage(error: Exception) -> str:
             return f"the database does not let this server read: {error_clause(error)}"
         case psycopg.OperationalError() if (error.sqlstate or "")[:2] in {"40", "53", "55"}:
             return "the database is busy; ask again in a moment"
-        case _ if is_outage(error):
+        case _ if is_transient(error):
             return "the database does not answer"
     raise error
 

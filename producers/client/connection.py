@@ -7,13 +7,15 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
-from funnelwatch.producers.kafka.clients import producer_properties
+from funnelwatch.producers.kafka.clients import is_broken_for_good, producer_properties
 from funnelwatch.schemas.codec import Encoder, Registry, RegistryRejected, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
 
     from funnelwatch.schemas.settings import Settings
 
@@ -24,19 +26,6 @@ POLL_S = 0.1
 
 REGISTRY_RETRY_S = 5.0
 """Pause between attempts to reach the schema registry, in seconds."""
-
-
-BROKEN = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
-"""Errors of an event that every later event of the same client would get as well."""
-
-
-def broken_for_good(error: KafkaError) -> bool:
-    """Whether an error means that the client has to be made anew.
-
-    After requests that timed out librdkafka asks for a new epoch of its producer id; a broker that gave one without
-    being heard may call the client fenced from then on.
-    """
-    return bool(error.fatal()) or error.code() in BROKEN
 
 
 class Connection:
@@ -81,8 +70,8 @@ class Connection:
     def produce(
         self,
         topic: str,
-        key: str,
-        value: bytes,
+        key: str | bytes | None,
+        value: bytes | None,
         on_delivery: Callable[[KafkaError | None, Any], None] | None = None,
     ) -> None:
         """Into the buffer; ``on_delivery`` is told instead of the connection's own, where it is given.
@@ -133,7 +122,7 @@ class Connection:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
 
     def _told(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None and broken_for_good(error):
+        if error is not None and is_broken_for_good(error):
             self.broken = True
         self._on_delivery(error, message)
 

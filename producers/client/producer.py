@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from confluent_kafka import KafkaError, KafkaException
 
-from funnelwatch.producers.client.connection import Connection, broken_for_good
+from funnelwatch.producers.client.connection import Connection
 from funnelwatch.producers.client.step import StepShown
+from funnelwatch.producers.kafka.clients import is_broken_for_good
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import FunnelEvent, Phase, Status, fault, new_event_id, now_ms
 from funnelwatch.schemas.metrics import Metric, MetricKind, series_name
@@ -299,7 +300,7 @@ class FunnelProducer:
             self._take_back()
             raise ValueError(f"contexts: the event is too large for Kafka: {error.str()}") from None
         self._lose(Undelivered(key, error.name(), error.str()))
-        if broken_for_good(error):
+        if is_broken_for_good(error):
             self._leave(connection)
 
     def _leave(self, connection: Connection) -> None:

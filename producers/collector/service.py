@@ -77,8 +77,8 @@ async def answer(
             answers.append(_rejected(index, encoded))
             continue
         one, message = encoded
-        if len(message.value) > most_bytes:
-            wrong = Fault("contexts", f"the event has {len(message.value)} bytes, more than {most_bytes}")
+        if len(message.value or b"") > most_bytes:
+            wrong = Fault("contexts", f"the event has {len(message.value or b'')} bytes, more than {most_bytes}")
             answers.append(_rejected(index, wrong, one["event_id"]))
             continue
         answers.append(EventAnswer(index=index, outcome="accepted", event_id=one["event_id"]))

@@ -16,15 +16,15 @@ import psycopg
 from confluent_kafka import KafkaException
 
 from funnelwatch.producers.kafka.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
-from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.codec import Decoder, Registry, Undecodable
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts import metrics
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
 from funnelwatch.sinks.alerts.route_worker import RouteWorker
-from funnelwatch.sinks.retry import StoppedError, until_done
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
+from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.sinks.servers import DATABASE, KAFKA, servers
-from funnelwatch.sinks.timescale.database import Database, is_outage
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued, RouteStore
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.alerts.receiver import Receiver
-    from funnelwatch.sinks.alerts.route_worker import Backoff
+    from funnelwatch.sinks.retry import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Notifier:
         self._since: dict[str, int] = {}
         self._now_ms = now_ms
         self._stopping = threading.Event()
+        self._retry = RetryPolicy(self._stopping)
 
     def stop(self) -> None:
         """End soon: after the attempts that are under way."""
@@ -107,7 +108,7 @@ class Notifier:
             self._database.close()
 
     def _work(self) -> None:
-        new = self._patiently("PostgreSQL: routes", self._start)
+        new = self._wait_for("PostgreSQL: routes", self._start)
         # Route workers wait until all is read: an alert that is over by then, or muted, is not sent as firing. While
         # Kafka or the schema registry is away, route workers send what was queued before.
         overdue = threading.Timer(LANES_WAIT_S, self._start_route_workers)
@@ -115,10 +116,10 @@ class Notifier:
             with TopicReader(self._settings, self._settings.alerts_topic) as reader:
                 if not new:
                     overdue.start()
-                read = self._patiently("Kafka: the alerts so far", lambda: self._catch_up(reader))
+                read = self._wait_for("Kafka: the alerts so far", lambda: self._catch_up(reader))
                 log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._route_workers))
                 self._start_route_workers()
-                self._patiently("Kafka: new alerts", lambda: self._follow(reader, read))
+                self._wait_for("Kafka: new alerts", lambda: self._follow(reader, read))
         finally:
             overdue.cancel()
 
@@ -173,7 +174,7 @@ class Notifier:
         if value is None:  # a tombstone: the topic is compacted
             return
         try:
-            alert = self._patiently("schema registry", lambda: self._decode(value))
+            alert = self._wait_for("schema registry", lambda: self._decode(value))
         except Undecodable as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
             log.warning("passed over, no alert: %s: %s", where, legible(str(error)))
@@ -181,10 +182,10 @@ class Notifier:
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
             try:
-                new = self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted))
+                new = self._wait_for("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted))
             except psycopg.Error as error:
                 # Anybody may write to the topic: a message that the database rejects must not stop those behind it.
-                if kind_of(error) is not ErrorKind.DATA:
+                if classify(error) is not ErrorClass.REJECTED:
                     raise
                 said = legible(f"alert {alert['alert_id']}: {error}", 500)
                 log.error("passed over, the database rejects it: %s", said)  # noqa: TRY400
@@ -221,7 +222,7 @@ class Notifier:
         try:
             waiting = self._queue.waiting()
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             for route in self._route_workers:
                 metrics.note_waiting(route, None, 0.0)
@@ -238,12 +239,12 @@ class Notifier:
             reader.partitions()
             servers.answered(KAFKA)
 
-    def _patiently(self, what: str, operation: Callable[[], T]) -> T:
-        return until_done(operation, what=what, is_outage=_passes, stopping=self._stopping)
+    def _wait_for(self, what: str, operation: Callable[[], T]) -> T:
+        return self._retry(what, operation, is_retried=_is_retried)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether waiting mends it."""
-    if isinstance(error, KafkaException):
-        return error.args[0].code() not in FOR_GOOD and not error.args[0].fatal()
-    return is_outage(error) or isinstance(error, RegistryUnavailable)
+def _is_retried(error: Exception) -> bool:
+    """Whether to wait: not where Kafka denies the topic, since a notifier has nothing else to do meanwhile."""
+    if isinstance(error, KafkaException) and (error.args[0].code() in FOR_GOOD or error.args[0].fatal()):
+        return False
+    return is_transient(error)

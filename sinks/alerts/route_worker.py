@@ -15,16 +15,15 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts import metrics
 from funnelwatch.sinks.alerts.aside import aside
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
-from funnelwatch.sinks.retry import StoppedError
+from funnelwatch.sinks.errors import is_transient
+from funnelwatch.sinks.retry import Backoff, StoppedError
 from funnelwatch.sinks.servers import DATABASE, servers
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.sinks.timescale.notifications import Result
 
 if TYPE_CHECKING:
@@ -68,24 +67,8 @@ LOG_EVERY_S = 1_800.0
 ANSWER_CHARACTERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to pause after the nth failure in a row: doubling, with jitter, and never less than was asked for.
-
-    Attributes:
-        first_s: after the first, s.
-        longest_s: never longer than this, s, unless the other side asked for more.
-        longest_asked_s: what the other side may ask for at most, s.
-    """
-
-    first_s: float = 1.0
-    longest_s: float = 60.0
-    longest_asked_s: float = 3_600.0
-
-    def pause(self, failures: int, asked_s: float | None, chance: float) -> float:
-        """The pause, s, after this many failures in a row; ``chance`` in [0, 1) chooses within the jitter."""
-        grown = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return max(grown * (0.5 + chance / 2), min(asked_s or 0.0, self.longest_asked_s))
+ROUTE_BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
+"""Pauses after failed deliveries."""
 
 
 class RouteWorker:
@@ -104,7 +87,7 @@ class RouteWorker:
         self.route = route
         self._store = store
         self._now_ms = now_ms
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or ROUTE_BACKOFF
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -145,7 +128,7 @@ class RouteWorker:
                     log.warning("%s, and left: the message may come twice", error)
                     return
                 except Exception as error:
-                    if not is_outage(error):
+                    if not is_transient(error):
                         # A fault of ours in one route worker must not take the others along, nor go unnoticed.
                         log.exception("route %s: unexpected", self.route.name)
                     else:
@@ -174,7 +157,7 @@ class RouteWorker:
         try:
             self._store.keep()
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 log.exception("route %s: unexpected", self.route.name)
 
     def _while_kept(self, send: Callable[[], T]) -> T:
@@ -304,4 +287,4 @@ class RouteWorker:
         self._failures += 1
         metrics.FAILED.labels(self.route.name).inc()
         asked_s = None if answer is None else answer.retry_after_s
-        return self._backoff.pause(self._failures, asked_s, random.random())  # noqa: S311 - jitter
+        return self._backoff.pause(self._failures, random.random(), asked_s)  # noqa: S311 - jitter

@@ -41,7 +41,7 @@ class FunnelCollector(Collector):
 
     Args:
         read: what ``TotalsStore.read`` gives.
-        is_outage: whether an error of it is one to be told as ``funnelwatch_exporter_up`` 0.
+        is_unanswered: whether an error of it shows as ``funnelwatch_exporter_up`` 0; any other is raised.
         max_series: how many series of counters have names of their own; the others are folded.
         stale_ms: from this age on the newest closed window is too old.
     """
@@ -49,13 +49,13 @@ class FunnelCollector(Collector):
     def __init__(
         self,
         read: Callable[[], Totals],
-        is_outage: Callable[[Exception], bool],
+        is_unanswered: Callable[[Exception], bool],
         max_series: int,
         stale_ms: int = 180_000,
     ) -> None:
         self._read = read
         self._stale_ms = stale_ms
-        self._is_outage = is_outage
+        self._is_unanswered = is_unanswered
         self._folding = Folding(max_series, kept=2)
         self._took_folding = Folding(max_series, kept=2)
         self._metric_folding = Folding(max_series, kept=1)
@@ -72,7 +72,7 @@ class FunnelCollector(Collector):
         try:
             read = self._read()
         except Exception as error:
-            if not self._is_outage(error):
+            if not self._is_unanswered(error):
                 raise
             log.warning("the database does not answer: %s", error)
             up.add_metric([], 0)

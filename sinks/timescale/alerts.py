@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class OvertakenError(FunnelwatchError):
+class OvertakenError(BusyError):
     """Somebody else has saved for this funnel since: what was judged here is of no use and nothing was written.
 
     A worker that was frozen and comes back finds this. It must read the states again.

@@ -97,7 +97,7 @@ class CountStore:
         Raises:
             MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
             TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
-            psycopg.Error: nothing was written, or the outcome is unknown; ``funnelwatch.sinks.timescale.errors`` says
+            psycopg.Error: nothing was written, or the outcome is unknown; ``funnelwatch.sinks.errors`` says
                 whether to
                 repeat the flush as it is, or to look for the event that the database rejects.
         """

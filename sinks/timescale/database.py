@@ -10,13 +10,11 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.sinks.timescale.errors import is_outage
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-__all__ = ["Connection", "Database", "Row", "is_outage", "run"]
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -32,6 +30,24 @@ SELECT
     set_config('idle_in_transaction_session_timeout', %s, false),
     set_config('idle_session_timeout', %s, false)
 """
+
+
+def connection_properties(application: str) -> dict[str, Any]:
+    """Properties of every connection.
+
+    Args:
+        application: the name that the server shows.
+    """
+    return {
+        "row_factory": dict_row,
+        "autocommit": True,
+        "connect_timeout": 5,
+        "application_name": application,
+        # A server that vanished without a word is noticed in about 30 s instead of hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 4,
+    }
 
 
 class Database:
@@ -69,16 +85,8 @@ class Database:
             psycopg.OperationalError: the database cannot be reached.
         """
         if self._connection is None or self._connection.closed:
-            connection = psycopg.connect(
-                self.url.get_secret_value(),
-                row_factory=dict_row,
-                autocommit=True,
-                connect_timeout=5,
-                application_name=self._application,
-                # A server that vanished without a word is noticed in about 30 s instead of hours.
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=4,
+            connection: Connection = psycopg.connect(
+                self.url.get_secret_value(), **connection_properties(self._application)
             )
             self.prepare(connection)
             self._connection = connection
@@ -103,7 +111,7 @@ class Database:
                 yield cursor
         except psycopg.Error as error:
             # After an outage the session may be dead, or on a server that has become a replica: the next one is new.
-            if connection.closed or is_outage(error):
+            if connection.closed or is_transient(error):
                 self.close()
             raise
 
@@ -120,7 +128,7 @@ class Database:
                 yield cursor
         except psycopg.Error as error:
             # After an outage the session may be dead, or on a server that has become a replica: the next one is new.
-            if connection.closed or is_outage(error):
+            if connection.closed or is_transient(error):
                 self.close()
             raise
 

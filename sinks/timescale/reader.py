@@ -35,3 +35,24 @@ class Reader(Database):
         connection.execute(QUERIES["keep_search_path"])
         connection.execute(QUERIES["become_reader"])
         connection.execute(QUERIES["only_read"], {"statement_ms": str(self._statement_ms)})
+
+
+class LentReader(Database):
+    """A ``Reader`` over a connection that a pool lends; a lost connection is not replaced.
+
+    Args:
+        reader: how the connection was prepared.
+        connection: prepared by ``reader``.
+    """
+
+    def __init__(self, reader: Reader, connection: Connection) -> None:
+        super().__init__(reader.url)
+        self._lent = connection
+
+    def connection(self) -> Connection:
+        """The connection that was lent, also after it broke: the next statement then raises."""
+        return self._lent
+
+    def close(self) -> None:
+        """Close the connection, so that the pool discards it."""
+        self._lent.close()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.migrations import has_timescale
 
@@ -68,7 +68,7 @@ PAUSE_S: Final = 2.0
 """Between two tries while another refresh is in the way, s."""
 
 
-class RefreshBusyError(FunnelwatchError):
+class RefreshBusyError(BusyError):
     """Another refresh of the rollup did not end."""
 
     def __init__(self, relation: str, limit_s: float) -> None:

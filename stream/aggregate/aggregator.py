@@ -22,13 +22,13 @@ import numpy as np
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.failpoints import point
 from funnelwatch.sinks.redis.cache import Outage
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
-from funnelwatch.sinks.retry import RetryPolicy, is_server_away
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.counts import MisplacedError
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
 from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
 from funnelwatch.stream.intake.polled_batch import flush_groups
@@ -130,7 +130,7 @@ class Aggregator:
         try:
             self._count(judged, now_ms)
         except psycopg.Error as error:
-            if self._isolation is None or kind_of(error) is ErrorKind.BUG:
+            if self._isolation is None or classify(error) is ErrorClass.BUG:
                 raise
             log.warning("PostgreSQL: flush: %s: flushing in smaller parts", " ".join(str(error).split()))
             for assigned, verdict in judged:
@@ -149,7 +149,7 @@ class Aggregator:
                 self._count([(assigned, part)], now_ms)
             except psycopg.Error as error:
                 events = part.accepted
-                if not events.offsets.size or kind_of(error) is ErrorKind.BUG:
+                if not events.offsets.size or classify(error) is ErrorClass.BUG:
                     raise
                 if events.offsets.size > 1:
                     parts += reversed(halves(part))
@@ -186,7 +186,7 @@ class Aggregator:
                     return part.partition not in flushed.skipped
 
         is_uncounted = self._wait_for(
-            "PostgreSQL: flush", rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG
+            "PostgreSQL: flush", rehearse, is_retried=lambda error: classify(error) is not ErrorClass.BUG
         )
         return is_uncounted and tries == 1
 
@@ -194,8 +194,8 @@ class Aggregator:
         settings = self._settings
         events = sum(verdict.accepted.offsets.size for _, verdict in judged)
 
-        def is_away(error: Exception) -> bool:
-            return is_server_away(error) and not (events > 1 and self._isolation and kind_of(error) is ErrorKind.LIMIT)
+        def is_retried(error: Exception) -> bool:
+            return is_transient(error) and not (events > 1 and self._isolation and classify(error) is ErrorClass.BUSY)
 
         disorder_ms = int(settings.allowed_disorder_s * 1000)
         pending: Pending = {
@@ -209,7 +209,7 @@ class Aggregator:
             started = time.perf_counter()
             try:
                 flush = partial(self._store.flush, settings.events_topic, topic_id, batches)
-                flushed = self._wait_for("PostgreSQL: flush", flush, is_away=is_away)
+                flushed = self._wait_for("PostgreSQL: flush", flush, is_retried=is_retried)
             except MisplacedError as error:
                 log.warning("%s", error)
                 assigned, verdict, _ = pending.pop(error.partition)

@@ -15,9 +15,9 @@ import psycopg
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
-from funnelwatch.sinks.retry import RetryPolicy, is_server_away
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.counts import MisplacedError
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
 from funnelwatch.stream.aggregate.isolation import detail_of
 from funnelwatch.stream.aggregate.metric_validator import aggregate_metrics, settled
 from funnelwatch.stream.intake.validator import Rejected
@@ -124,7 +124,7 @@ class MetricAggregator:
         try:
             yield from self._wait_for("PostgreSQL: metrics", admit).items()
         except psycopg.Error as error:
-            if kind_of(error) is ErrorKind.BUG:
+            if classify(error) is ErrorClass.BUG:
                 raise
             if len(new) > 1:
                 for half in (new[: len(new) // 2], new[len(new) // 2 :]):
@@ -136,7 +136,7 @@ class MetricAggregator:
         try:
             self._count(judged, now_ms)
         except psycopg.Error as error:
-            if kind_of(error) is ErrorKind.BUG:
+            if classify(error) is ErrorClass.BUG:
                 raise
             log.warning("PostgreSQL: flush of metrics: %s: flushing in smaller parts", " ".join(str(error).split()))
             for assigned, verdict in judged:
@@ -151,7 +151,7 @@ class MetricAggregator:
             try:
                 self._count([(assigned, part)], now_ms)
             except psycopg.Error as error:
-                if not part.accepted or kind_of(error) is ErrorKind.BUG:
+                if not part.accepted or classify(error) is ErrorClass.BUG:
                     raise
                 if len(part.accepted) > 1:
                     parts += reversed(part.halves())
@@ -212,14 +212,14 @@ class MetricAggregator:
                     return part.batch.partition not in flushed.skipped
 
         what = "PostgreSQL: flush of metrics"
-        is_uncounted = self._wait_for(what, rehearse, is_away=lambda error: kind_of(error) is not ErrorKind.BUG)
+        is_uncounted = self._wait_for(what, rehearse, is_retried=lambda error: classify(error) is not ErrorClass.BUG)
         return is_uncounted and tries == 1
 
     def _count(self, judged: list[tuple[PartitionAssignment, ValidatedMetrics]], now_ms: int) -> None:
         samples = sum(len(verdict.accepted) for _, verdict in judged)
 
-        def is_away(error: Exception) -> bool:
-            return is_server_away(error) and not (samples > 1 and kind_of(error) is ErrorKind.LIMIT)
+        def is_retried(error: Exception) -> bool:
+            return is_transient(error) and not (samples > 1 and classify(error) is ErrorClass.BUSY)
 
         settings = self._settings
         count = partial(aggregate_metrics, numbers=self._numbers, window_ms=settings.window_ms, now_ms=now_ms)
@@ -229,7 +229,7 @@ class MetricAggregator:
             topic_id = next(iter(pending.values()))[0].topic_id
             flush = partial(self._store.flush, settings.metrics_topic, topic_id, batches)
             try:
-                flushed = self._wait_for("PostgreSQL: flush of metrics", flush, is_away=is_away)
+                flushed = self._wait_for("PostgreSQL: flush of metrics", flush, is_retried=is_retried)
             except MisplacedError as error:
                 log.warning("%s: %s", settings.metrics_topic, error)
                 assigned, verdict, _ = pending.pop(error.partition)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
 from funnelwatch.alert_rules.instruments import instruments
 from funnelwatch.alert_rules.silences import muted, silence_of
+from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.texts import legible
@@ -73,18 +72,7 @@ class Detection:
         self._last: dict[str, int | None] = {}
         self._saves: dict[str, int] = {}
         self._told_fault: str | None = None
-        self._producer = Producer(
-            settings.kafka(
-                "producer",
-                **{
-                    "client.id": "funnelwatch-detector",
-                    "log_level": 0,
-                    "enable.idempotence": True,
-                    "linger.ms": 0,
-                    "delivery.timeout.ms": 30_000,
-                },
-            )
-        )
+        self._producer = AckedProducer(settings, "funnelwatch-detector")
 
     def forget(self) -> None:
         """Drop all detectors: after a rebalance, when another worker may have gone on with a funnel."""
@@ -99,7 +87,7 @@ class Detection:
         Raises:
             KafkaException: it does not.
         """
-        self._producer.list_topics(self._settings.alerts_topic, timeout=timeout_s)
+        self._producer.ask_kafka(self._settings.alerts_topic, timeout_s)
 
     def __call__(self, windows: Sequence[ClosedWindow]) -> list[dict[str, Any]]:
         """Judge closed windows of any funnels, in order; the alerts that were published.
@@ -267,15 +255,5 @@ class Detection:
         Raises:
             KafkaException: it has not.
         """
-        failed: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                failed.append(error)
-
-        for alert in alerts:
-            self._producer.produce(
-                self._settings.alerts_topic, self._encode(alert), alert["alert_id"], on_delivery=delivered
-            )
-        if self._producer.flush(35) or failed:
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+        topic = self._settings.alerts_topic
+        self._producer.publish(Message(topic, alert["alert_id"], self._encode(alert)) for alert in alerts)

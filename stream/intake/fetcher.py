@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.failpoints import point
-from funnelwatch.sinks.retry import StoppedError, until_done
-from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.stream.intake.commits import CommittedOffsets
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
 from funnelwatch.stream.intake.record_buffer import RecordBuffer
@@ -266,12 +266,7 @@ class Fetcher:
         """Where to fetch partitions from, waiting out an outage; one that is missing must not be fetched."""
         # A worker that is stopping fetches nothing any more; its partitions go back when the consumer closes.
         with contextlib.suppress(StoppedError):
-            started = until_done(
-                lambda: self._starts.start(numbers),
-                what="starting partitions",
-                is_outage=_is_outage,
-                stopping=self._stopping,
-            )
+            started = RetryPolicy(self._stopping)("starting partitions", lambda: self._starts.start(numbers))
             self._assigned |= {assigned.partition: assigned for assigned in started}
             # Who had them before may have died between the database's commit and Kafka's.
             self._told.want({one.partition: one.counted_from for one in started if one.counted_from > 0})
@@ -287,7 +282,7 @@ class Fetcher:
         try:
             mended = self._starts.mended()
         except Exception as error:
-            if not _is_outage(error):
+            if not is_transient(error):
                 raise
             return
         for partition, offset in self._start(mended).items():
@@ -399,7 +394,3 @@ class Fetcher:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-
-
-def _is_outage(error: Exception) -> bool:
-    return is_outage(error) or isinstance(error, KafkaException)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from funnelwatch.alert_rules.live import LiveRules
-from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder, Registry
@@ -19,12 +19,12 @@ from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.schemas.times import iso
 from funnelwatch.schemas.validation import Horizon, Limits
 from funnelwatch.sinks.redis.cache import CountCache
-from funnelwatch.sinks.retry import until_done
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
-from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.heartbeats import HeartbeatStore
@@ -33,7 +33,7 @@ from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.pipeline import PipelineStore
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, follow_dropped
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
 from funnelwatch.sinks.timescale.retention import Retention, archive, countable_from, set_retention
 from funnelwatch.sinks.timescale.series import SeriesStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
@@ -108,19 +108,10 @@ class WorkerComponents:
             StoppedError: the worker is stopping.
             funnelwatch.sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
         """
-        until_done(
-            lambda: ensure_topics(self.settings),
-            what="Kafka: topics",
-            is_outage=lambda error: isinstance(error, KafkaException | KafkaUnreachable),
-            stopping=self.stopping,
-        )
+        retry = RetryPolicy(self.stopping)
+        retry("Kafka: topics", lambda: ensure_topics(self.settings))
         database = self._database("migrations")
-        until_done(
-            lambda: self._prepare_database(database),
-            what="PostgreSQL: migrations",
-            is_outage=lambda error: is_outage(error) or isinstance(error, RefreshBusyError),
-            stopping=self.stopping,
-        )
+        retry("PostgreSQL: migrations", lambda: self._prepare_database(database))
 
     def _prepare_database(self, database: Database) -> None:
         settings = self.settings

@@ -14,8 +14,9 @@ from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.sinks.alerts import route_worker as route_workers
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
 from funnelwatch.sinks.alerts.receiver import Receiver, When
-from funnelwatch.sinks.alerts.route_worker import Backoff, RouteWorker
+from funnelwatch.sinks.alerts.route_worker import RouteWorker
 from funnelwatch.sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.retry import Backoff
 from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued, RouteStore
 from tests.alerts import alert
 from tests.slow_servers import mail_script, serving

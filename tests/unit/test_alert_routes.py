@@ -21,7 +21,6 @@ from funnelwatch.sinks.alerts.delivery import Outcome, retry_after
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
 from funnelwatch.sinks.alerts.pagerduty import PagerDuty
 from funnelwatch.sinks.alerts.receiver import When
-from funnelwatch.sinks.alerts.route_worker import Backoff
 from funnelwatch.sinks.alerts.routes import KINDS, RoutesFileError, load_routes, parse_routes
 from funnelwatch.sinks.alerts.slack import message
 from funnelwatch.sinks.alerts.texts import headline
@@ -177,15 +176,6 @@ def test_a_route_tells_what_its_filters_want(case: str) -> None:
 def test_the_heartbeat_is_told_to_nobody() -> None:
     """Severity none is no severity that a route could want."""
     assert verdict(When(), heartbeat(0, 60_000, "v")) is Verdict.HEARTBEAT
-
-
-def test_pauses_double_with_jitter_and_never_undercut_what_was_asked_for() -> None:
-    """The other side may ask for more than the longest pause, but not for days."""
-    backoff = Backoff(first_s=1.0, longest_s=60.0)
-    assert [backoff.pause(n, None, 1.0) for n in (1, 2, 3, 7, 1000)] == [1, 2, 4, 60, 60]
-    assert backoff.pause(3, None, 0.0) == 2
-    assert backoff.pause(1, 90.0, 0.5) == 90
-    assert backoff.pause(1, 1e9, 0.5) == 3600
 
 
 def test_a_server_asks_for_time_in_seconds_or_by_a_date() -> None:

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from funnelwatch.sinks.errors import is_transient_for_reader
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,14 +21,13 @@ logger = logging.getLogger(__name__)
 class Source(Generic[T]):
     """Calls ``look`` on a thread of its own while it is started, and keeps the last answer and the last fault.
 
-    A look that fails leaves the answer as it was: whoever shows it says how old it is.
+    A look that fails leaves the answer as it was: the page shows its age. An error that is no outage is logged.
 
     Args:
         name: of the thread.
         look: gives the answer.
         first: the answer before the first look.
         every_s: the time between two looks, s.
-        faults: which errors are outages, to be told; any other is a fault of ours, and is logged as well.
         needed: whether anybody watches; while nobody does, nothing is looked at.
         close: called by the thread when it ends.
     """
@@ -38,14 +39,12 @@ class Source(Generic[T]):
         first: T,
         *,
         every_s: float,
-        faults: tuple[type[Exception], ...],
         needed: Callable[[], bool],
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._look = look
         self._every_s = every_s
-        self._faults = faults
         self._needed = needed
         self._close = close
         self._stop = threading.Event()
@@ -100,8 +99,8 @@ class Source(Generic[T]):
                 self.answer = self._look()
                 self.fault, self.answered_ms = None, time.time_ns() // 1_000_000
             except Exception as error:
-                if not isinstance(error, self._faults):
-                    logger.exception("%s: a fault of this program", self._name)
+                if not is_transient_for_reader(error):
+                    logger.exception("%s: a bug", self._name)
                 self.fault = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self.version += 1
             self._wake.wait(max(0.05, self._every_s - (time.monotonic() - began)))
