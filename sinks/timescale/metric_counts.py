@@ -10,7 +10,8 @@ import psycopg
 
 from funnelwatch.schemas.metric_counts import MetricSeries, admitted
 from funnelwatch.schemas.times import origin_ms
-from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
+from funnelwatch.sinks.base import Flushed
+from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, lock_batches, merged, move_on
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.rates import WHOLE_RANGE_MS
 from funnelwatch.sinks.timescale.totals import add_metric_totals

@@ -22,13 +22,13 @@ import numpy as np
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.sinks.base import MisplacedError
 from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.failpoints import point
 from funnelwatch.sinks.redis.cache import Outage
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
 from funnelwatch.sinks.retry import RetryPolicy
-from funnelwatch.sinks.timescale.counts import MisplacedError
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
 from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
 from funnelwatch.stream.intake.polled_batch import flush_groups
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import PartitionCounts
     from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.base import Flushed
     from funnelwatch.sinks.redis.cache import CountCache
-    from funnelwatch.sinks.timescale.counts import CountStore, Flushed
+    from funnelwatch.sinks.timescale.counts import CountStore
     from funnelwatch.stream.aggregate.cache_debt import CacheDebt
     from funnelwatch.stream.aggregate.isolation import Isolation
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll

@@ -15,9 +15,9 @@ import psycopg
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
+from funnelwatch.sinks.base import MisplacedError
 from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.retry import RetryPolicy
-from funnelwatch.sinks.timescale.counts import MisplacedError
 from funnelwatch.stream.aggregate.isolation import detail_of
 from funnelwatch.stream.aggregate.metric_validator import aggregate_metrics, settled
 from funnelwatch.stream.intake.validator import Rejected

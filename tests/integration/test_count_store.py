@@ -13,9 +13,10 @@ import pytest
 
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.sinks.base import MisplacedError, TopicRecreatedError
 from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
-from funnelwatch.sinks.timescale.counts import CountStore, MisplacedError, TopicRecreatedError
+from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from tests.stack import wait_until
 

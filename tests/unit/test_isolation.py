@@ -16,7 +16,7 @@ from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks import retry
-from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.sinks.base import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt

@@ -11,7 +11,7 @@ import pytest
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks import retry
-from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.sinks.base import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.metric_aggregator import MetricAggregator
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator
 from funnelwatch.stream.intake.duplicates import SeenIds
