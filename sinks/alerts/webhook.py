@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from funnelwatch.schemas.redaction import know, revealed
+from funnelwatch.schemas.redaction import know_config, revealed
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts.bound import Bound
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, post
@@ -48,8 +48,7 @@ def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
             raise ValueError(f"{name} is set by funnelwatch itself")
         if not value.isascii() or not value.isprintable():
             raise ValueError(f"{name} has a line break or another character that a header cannot carry")
-        # A receiver may repeat the token of "Bearer TOKEN" without its scheme.
-        know(SecretStr(value.rpartition(" ")[2]))
+    know_config(headers)  # a receiver may repeat the token of "Bearer TOKEN" without its scheme
     return headers
 
 
