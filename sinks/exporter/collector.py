@@ -37,13 +37,13 @@ COUNTERS = {
 
 
 class FunnelCollector(Collector):
-    """The funnels as metric families; from any thread, one scrape at a time.
+    """The funnels as metric families; any thread, one scrape at a time.
 
     Args:
-        read: what ``TotalsStore.read`` gives.
+        read: returns the result of ``TotalsStore.read``.
         is_unanswered: whether an error of it shows as ``funnelwatch_exporter_up`` 0; any other is raised.
-        max_series: how many series of counters have names of their own; the others are folded.
-        stale_ms: from this age on the newest closed window is too old.
+        max_series: most series of counters with names of their own; the others are folded.
+        stale_ms: age from which the newest closed window is stale, ms.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class FunnelCollector(Collector):
         yield from self._rates(read.latest)
         yield from freshness_families(read.funnels, read.workers, self._stale_ms)
         yield from metric_families(read.metrics, self._metric_folding, self._never_less)
-        limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Series with names of their own, at most.")
+        limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Most series with names of their own.")
         limit.add_metric([], self._folding.limit)
         yield limit
         folded = GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""How current the figures are, as metric families. Pure."""
+"""Metric families about the freshness of the figures. Pure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Metric]:
-    """Which funnels are not current and why, how long windows have waited to be judged, and how many workers live."""
+    """Stale funnels with the reason, the waiting time of windows before their evaluation, and living workers."""
     stale = GaugeMetricFamily(
         "funnelwatch_funnel_stale",
-        "1 if the figures of the funnel are old or nobody knows whether they are, by reason; else 0.",
+        "1 if the figures of the funnel are stale or their age is unknown, by reason; else 0.",
         labels=["funnel", "reason"],
     )
     unjudged = GaugeMetricFamily(
         "funnelwatch_funnel_unjudged_seconds",
-        "How long the oldest published window of the funnel has waited to be judged; 0 if none does.",
+        "Time that the oldest published window of the funnel has waited for its evaluation, s; 0 if none waits.",
         labels=["funnel"],
     )
     for one in funnels:
@@ -38,8 +38,6 @@ def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSe
     alive = GaugeMetricFamily("funnelwatch_workers_alive", "Workers whose last heartbeat is younger than 30 s.")
     alive.add_metric([], sum(worker.alive for worker in workers))
     yield alive
-    faulty = GaugeMetricFamily(
-        "funnelwatch_workers_faulty", "Workers that live and say that something is wrong with them."
-    )
+    faulty = GaugeMetricFamily("funnelwatch_workers_unhealthy", "Living workers that report a problem.")
     faulty.add_metric([], sum(worker.alive and worker.fault is not None for worker in workers))
     yield faulty

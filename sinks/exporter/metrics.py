@@ -1,4 +1,4 @@
-"""Counters and timers beside the funnels, as metric families; and the borders of all histograms. Pure."""
+"""Metric families of counters and timers, and the borders of all histograms. Pure."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FIRST_OCTAVE, LAST_OCTAVE = 4, 18
 BORDERS = tuple(
     (octave, f"{(bounds(octave, SLOTS - 1)[1] - 1) / 1000:g}") for octave in range(FIRST_OCTAVE, LAST_OCTAVE + 1)
 )
-"""Octave and the largest value that it has, s, as text."""
+"""Octave and its largest value, s, as text."""
 
 
 def buckets(octaves: Mapping[int, float]) -> list[tuple[str, float]]:
-    """The cumulative buckets of a histogram from what is counted by octave."""
+    """The cumulative buckets of a histogram from its counts by octave."""
     found = [(le, sum(n for octave, n in octaves.items() if octave <= last)) for last, le in BORDERS]
     return [*found, ("+Inf", sum(octaves.values()))]
 
@@ -39,8 +39,8 @@ def metric_families(
 
     Args:
         rows: totals, in the order in which the series came.
-        folding: which of them have labels of their own.
-        never_less: keeps what was shown of a value from falling.
+        folding: decides which series have labels of their own.
+        never_less: keeps a shown value from falling.
     """
     folding.take((row["name"], str(row["series"])) for row in rows)
     by_family: dict[str, list[Row]] = {}
@@ -70,11 +70,11 @@ def _family(
     never_less: Callable[[str, Labels, float], float],
 ) -> Metric:
     if name.startswith("funnelwatch_counter_"):
-        counter = CounterMetricFamily(name, "A counter beside the funnels, since the beginning.", labels=labels)
+        counter = CounterMetricFamily(name, "A counter of the app, since the beginning.", labels=labels)
         for values, total in totals.items():
             counter.add_metric(values, never_less(name, values, total))
         return counter
-    timer = HistogramMetricFamily(f"{name}_seconds", "A timer beside the funnels, since the beginning.", labels=labels)
+    timer = HistogramMetricFamily(f"{name}_seconds", "A timer of the app, since the beginning.", labels=labels)
     for values, total in totals.items():
         shown = [(le, never_less(f"{name} {le}", values, count)) for le, count in buckets(octaves[values])]
         timer.add_metric(values, shown, never_less(name, values, total / 1000))
@@ -82,5 +82,5 @@ def _family(
 
 
 def _label(name: str) -> str:
-    """A dimension's name as a label's: not one that Prometheus keeps for itself."""
+    """A dimension's name as the name of a label that Prometheus does not reserve."""
     return "le_" if name == "le" else name.lstrip("_") or "_" if name.startswith("__") else name

@@ -145,23 +145,23 @@ def test_the_check_of_a_signature_on_the_page_tells_genuine_from_false() -> None
 
 
 VERDICTS: dict[str, tuple[dict[str, Any], dict[str, Any], Verdict]] = {
-    "everything": ({}, {}, Verdict.TELL),
+    "everything": ({}, {}, Verdict.NOTIFY),
     "severity": ({"severity": "critical"}, {"severity": "warning"}, Verdict.FILTERED),
-    "one of several": ({"severity": ["critical", "warning"]}, {"severity": "warning"}, Verdict.TELL),
+    "one of several": ({"severity": ["critical", "warning"]}, {"severity": "warning"}, Verdict.NOTIFY),
     "rule": ({"rule": "Other"}, {}, Verdict.FILTERED),
-    "funnel": ({"funnel": "sign_up"}, {}, Verdict.TELL),
-    "step among several": ({"step": "B"}, {"step": "A", "steps": ["A", "B"]}, Verdict.TELL),
+    "funnel": ({"funnel": "sign_up"}, {}, Verdict.NOTIFY),
+    "step among several": ({"step": "B"}, {"step": "A", "steps": ["A", "B"]}, Verdict.NOTIFY),
     "another step": ({"step": "C"}, {"step": "A", "steps": ["A", "B"]}, Verdict.FILTERED),
-    "dimension": ({"dimensions": {"os": "iOS"}}, {}, Verdict.TELL),
+    "dimension": ({"dimensions": {"os": "iOS"}}, {}, Verdict.NOTIFY),
     "another dimension": ({"dimensions": {"os": "Android"}}, {}, Verdict.FILTERED),
     "dimension that it is not about": ({"dimensions": {"browser": "Chrome"}}, {}, Verdict.FILTERED),
     "state": ({"state": "firing"}, {"state": "resolved"}, Verdict.FILTERED),
     "silenced": ({}, {"silenced_by": "3"}, Verdict.SILENCED),
-    "resolved is never silenced": ({}, {"state": "resolved", "silenced_by": "3"}, Verdict.TELL),
+    "resolved is never silenced": ({}, {"state": "resolved", "silenced_by": "3"}, Verdict.NOTIFY),
     "resolved with another severity": (
         {"severity": "critical"},
         {"state": "resolved", "severity": "warning"},
-        Verdict.TELL_IF_TOLD,
+        Verdict.NOTIFY_IF_NOTIFIED,
     ),
 }
 

@@ -10,7 +10,7 @@ from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes, parse_
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "routes"
 FAULTS = {
-    "address-twice": "4: route a: url: number 2 stands there before; right would be an address such as http://alertma",
+    "address-twice": "4: route a: url: number 2 is repeated; right would be an address such as http://alertma",
     "address-with-a-line-break": "2: route a: url: has a space, a line break or a character that an address writes as",
     "address-with-a-space": "2: route a: url: has a space, a line break or a character that an address writes as %XX;",
     "address-with-no-port": "2: route a: url: has a port that is none; right would be the webhook's address, such as ",
@@ -30,7 +30,7 @@ FAULTS = {
     "label-os": "6: route a: labels.os: is set by the alert itself, to the os that is judged; another name is yours; ",
     "label-severity": "5: route a: labels.severity: is set by the alert itself, to the rule's own severity, which sta",
     "mailbox-of-no-domain": "6: route a: to[0]: is no address of a mailbox; right would be an address such as on-call",
-    "mailbox-twice": "6: route a: to: number 2 stands there before; right would be an address such as on-call@example",
+    "mailbox-twice": "6: route a: to: number 2 is repeated; right would be an address such as on-call@example",
     "mailbox-with-line-break": "6: route a: to[0]: is no address of a mailbox; right would be an address such as on-c",
     "name-of-a-route-empty": "2: route routes[0]: name: may have letters, digits, '.', '_' and '-' only; right would ",
     "name-of-a-route-number": "2: route routes[0]: name: input should be a text; right would be a name of its own, su",
@@ -45,7 +45,7 @@ FAULTS = {
     "null": "5: route a: timeout: None is no span of time; right would be a span such as 10s, at most 20s: for a whol",
     "number-for-a-name": "5: route a: when.funnel: input should be a list; right would be names of funnels",
     "number-without-a-unit": "5: route a: timeout: 10 is no span of time; right would be a span such as 10s, at most ",
-    "password-without-user": "2: route a: username: is missing; neither does anything without the other; right would ",
+    "password-without-user": "2: route a: username: is missing; each needs the other; right would ",
     "port-of-letters": "7: route a: port: input should be a valid integer, not 'smtp'; right would be its port, 1 to ",
     "port-too-high": "7: route a: port: input should be less than or equal to 65535; right would be its port, 1 to 65",
     "port-true": "7: route a: port: input should be a valid integer, not True; right would be its port, 1 to 65535",
@@ -61,8 +61,8 @@ FAULTS = {
     "unknown-severity": "5: route a: when.severity[0]: input should be 'info', 'warning' or 'critical'; right would b",
     "unknown-state": "5: route a: when.state[0]: input should be 'firing' or 'resolved'; right would be firing, resol",
     "unknown-top-level-key": "5: defaults: is not known; right would be routes",
-    "user-without-password": "2: route a: password: is missing; neither does anything without the other; right would ",
-    "value-twice": "5: route a: when.severity: number 2 stands there before; right would be critical, warning or info",
+    "user-without-password": "2: route a: password: is missing; each needs the other; right would ",
+    "value-twice": "5: route a: when.severity: number 2 is repeated; right would be critical, warning or info",
 }
 
 
