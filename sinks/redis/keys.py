@@ -63,7 +63,7 @@ def epoch_key(prefix: str) -> str:
 
 
 def repairs_key(prefix: str) -> str:
-    """The key that says how often counts were repaired."""
+    """The key with the number of repairs."""
     return f"{_tag(prefix)}:repairs"
 
 
@@ -73,7 +73,7 @@ def copies_key(prefix: str) -> str:
 
 
 def whole_key(prefix: str) -> str:
-    """The key that says from when on the windows are complete."""
+    """The key with the time from which windows are complete."""
     return f"{_tag(prefix)}:whole"
 
 

@@ -25,7 +25,7 @@ from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.base import MisplacedError
 from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.failpoints import point
-from funnelwatch.sinks.redis.cache import Outage
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
 from funnelwatch.sinks.retry import RetryPolicy
@@ -274,7 +274,7 @@ class Aggregator:
         except IncompleteError:
             log.warning("Redis: has lost its data; it will be copied")
             self._disconnect(written, topic_id, now_ms)
-        except Outage as error:
+        except REDIS_ERRORS as error:
             log.debug("Redis: not written: %s", explain(error))
             metrics.RETRIES.labels("Redis").inc()
             self._disconnect(written, topic_id, now_ms)
@@ -290,7 +290,7 @@ class Aggregator:
     def _learn_repairs(self) -> None:
         try:
             self._cache.learn_repairs()
-        except Outage:
+        except REDIS_ERRORS:
             self._debt.connected = False
 
     def _disconnect(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:

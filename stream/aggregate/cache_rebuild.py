@@ -22,7 +22,7 @@ import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.errors import is_transient
-from funnelwatch.sinks.redis.cache import Outage
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
 from funnelwatch.sinks.servers import servers
@@ -140,7 +140,7 @@ class CacheRebuild:
             if isinstance(error, psycopg.Error) and is_transient(error):
                 log.debug("Redis: the database cannot be read: %s", error)
                 self._start_over()
-            elif isinstance(error, Outage):
+            elif isinstance(error, REDIS_ERRORS):
                 self._fail(error)
             else:
                 raise
