@@ -122,12 +122,12 @@ class Counting:
     def __init__(self, settings: Settings, store: CountStore) -> None:
         self.settings = settings
         self.store = store
-        self.cache = self.new_cache()
+        self.cache = self.open_cache()
         self.debt = CacheDebt()
         self.rebuild = CacheRebuild(
             settings=settings,
             source=CacheSource(Database(settings.timescale_url)),
-            cache=self.new_cache(),
+            cache=self.open_cache(),
             debt=self.debt,
             assigned=lambda: {0: self.assigned},
         )
@@ -152,7 +152,7 @@ class Counting:
             stopping=stopping,
         )
 
-    def new_cache(self) -> CountCache:
+    def open_cache(self) -> CountCache:
         """A copy with a connection of its own."""
         settings = self.settings
         return CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
