@@ -8,7 +8,7 @@ import click
 
 from funnelwatch.cli.faults import opened
 from funnelwatch.schemas.settings import load_settings
-from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError
+from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, RefreshWait
 from funnelwatch.sinks.timescale.retention import refresh
 
 
@@ -44,7 +44,7 @@ def rollups(to_json: bool) -> None:
     """
     with opened(load_settings()) as database:
         try:
-            refresh(database, Patience(tell=_Teller()))
+            refresh(database, RefreshWait(report=_Teller()))
         except RefreshBusyError as error:
             raise click.ClickException(f"the rollups are not all up to date: {error}") from error
     if to_json:

@@ -1,4 +1,4 @@
-"""One connection to the database that comes back after an outage, and its transactions."""
+"""One connection to the database, which is replaced after an outage, and its transactions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
 IDLE_IN_TRANSACTION_S = 60.0
-"""A process that was frozen (or its machine) in the middle of a transaction loses it, and its locks, after this, s.
+"""The server ends a transaction, and its locks, of a process that is frozen for this long, s.
 
-Longer than anything of ours waits within a transaction: for Kafka to acknowledge what is replayed, 35 s.
+Longer than the longest wait within a transaction: 35 s, until Kafka acknowledges replayed records.
 """
 
 LIMITS = """
@@ -43,7 +43,7 @@ def connection_properties(application: str) -> dict[str, Any]:
         "autocommit": True,
         "connect_timeout": 5,
         "application_name": application,
-        # A server that vanished without a word is noticed in about 30 s instead of hours.
+        # A server that vanished silently is noticed within about 30 s instead of hours.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 4,
@@ -51,13 +51,13 @@ def connection_properties(application: str) -> dict[str, Any]:
 
 
 class Database:
-    """A connection that is made when it is needed and made anew after an error. For one thread at a time.
+    """A connection that is opened at the first use, and again after an error. For one thread at a time.
 
     Args:
-        url: where it is.
+        url: where the database is.
         application: the name that the server shows.
-        idle_in_transaction_s: the server ends a session that does nothing for this long within a transaction, s.
-        idle_session_s: and one that does nothing for this long at all, s; 0: never. For who holds locks of the session.
+        idle_in_transaction_s: the server ends a session that is idle for this long within a transaction, s.
+        idle_session_s: the server ends a session that is idle for this long, s; 0: never. For holders of session locks.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Database:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection; it may be dead all the same."""
+        """Whether there is a connection, which may be dead."""
         return self._connection is not None and not self._connection.closed
 
     def connection(self) -> Connection:
-        """The connection, made now if there is none.
+        """The connection, opened now if there is none.
 
         Raises:
             psycopg.OperationalError: the database cannot be reached.
@@ -93,7 +93,7 @@ class Database:
         return self._connection
 
     def prepare(self, connection: Connection) -> None:
-        """Set what a new connection is bound to; it finds TimescaleDB's functions in whatever schema they are."""
+        """Set the limits of a new connection, and let it find TimescaleDB's functions in any schema."""
         connection.execute(LIMITS, self._limits)
         connection.execute(QUERIES["see_extension"])
 
@@ -102,8 +102,8 @@ class Database:
         """A cursor within a transaction: committed at the end, rolled back on an error.
 
         Raises:
-            psycopg.Error: the database rejected something or went away; whether a commit under way took effect is then
-                unknown, so that whoever repeats it must be able to tell (``stream_progress`` is there for that).
+            psycopg.Error: the database rejected something or went away. The outcome of a commit under way is then
+                unknown, so a caller that repeats the transaction must recognize it (by ``stream_progress``).
         """
         connection = self.connection()
         try:
@@ -117,7 +117,7 @@ class Database:
 
     @contextmanager
     def outside_transaction(self) -> Iterator[psycopg.Cursor[Row]]:
-        """A cursor for what the server does not run within a transaction; each statement is committed by itself.
+        """A cursor outside transactions; the server commits each statement by itself.
 
         Raises:
             psycopg.Error: the database rejected something or went away.
@@ -133,18 +133,18 @@ class Database:
             raise
 
     def query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """The rows of a named query, which is one statement: the server commits it without BEGIN and COMMIT."""
+        """The rows of a named query of one statement, which the server commits without BEGIN and COMMIT."""
         with self.outside_transaction() as cursor:
             return run(cursor, name, parameters)
 
     def close(self) -> None:
-        """Let the connection go; the next use makes a new one."""
+        """Close the connection; the next use opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
 
 def run(cursor: psycopg.Cursor[Row], name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-    """Run a named query; its rows, none where it returns nothing."""
+    """Run a named query; returns its rows."""
     cursor.execute(QUERIES[name], parameters or {})
     return cursor.fetchall() if cursor.description else []

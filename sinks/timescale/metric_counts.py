@@ -50,7 +50,7 @@ class MetricTotal:
     start_ms: int | None = None
 
     def value(self, of: str) -> float | None:
-        """The total, samples, mean, p50, p90 or p99; None where there are no samples to tell."""
+        """The total, samples, mean, p50, p90 or p99; None where there are no samples."""
         if of == "samples":
             return self.samples
         if of == "total":
@@ -160,10 +160,10 @@ class MetricStore:
             from_ms: ms.
             to_ms: ms.
             name: of one of them; None: all.
-            by: dimensions to tell apart by; others are added up.
+            by: dimensions to group by; others are added up.
             only: dimensions that must have these values; empty: that a series must not have.
-            zeros: tell also what was seen before and has no samples there.
-            every_ms: length of the spans of time to tell apart (``funnelwatch.schemas.times.floor_ms``); a
+            zeros: include series that were seen before and have no samples there.
+            every_ms: length of the spans of time to group by (``funnelwatch.schemas.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
         """
