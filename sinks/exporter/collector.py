@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from funnelwatch.sinks.exporter.families import buckets, freshness_families, metric_families
 from funnelwatch.sinks.exporter.folding import Folding, Labels
-from funnelwatch.sinks.exporter.freshness import freshness_families
-from funnelwatch.sinks.exporter.metrics import buckets, metric_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,13 +1,13 @@
 """Rollups on plain PostgreSQL: materialized up to a moment, and exact to every statement.
 
-Tables hold a level (5 minutes, 1 hour, 1 day) up to ``materialized_through``; its view sums later windows at each query.
+Tables hold a level (5 minutes, 1 hour, 1 day) up to ``materialized_through``; its view sums later windows per query.
 A transaction that changes a materialized bucket records that in ``rollup_invalidations``, and the view sums that bucket
 too until it is materialized again. So every statement sees a level equal to its windows, also during or after an
 interrupted materialization.
 
 Nearly all events fall into buckets that are not materialized and need no invalidation. Before a materialization moves
-on, flushes learn of it: ``materializing_through`` moves on while no flush is under way, as in closing. Invalidations are
-only added: a materialization deletes those that it sees, and reads the counts after that. A change that it does not see
+on, flushes learn of it: ``materializing_through`` moves on while no flush is under way, as in closing. Invalidations
+are only added: a materialization deletes those it sees, and reads the counts after that. A change that it does not see
 has an invalidation that it does not see either, and that stays. A trigger notices writes that bypass all this, by hand
 or from an older version, and invalidates everything.
 

@@ -85,7 +85,7 @@ def test_a_refresh_that_another_one_is_in_the_way_of_is_tried_again(error: psyco
     refresh_rollups(database, clock.wait())
     assert database.refreshed == ROLLUPS
     assert [line for line in clock.told if "waiting" in line] == [
-        f"counts_5m is being refreshed by somebody else: waiting ({error.sqlstate})"
+        f"counts_5m is being refreshed by another session: waiting ({error.sqlstate})"
     ] * 3
     assert clock.now == 6.0
 
