@@ -12,7 +12,11 @@ ARGS ?=
 # Most of a test's time is waiting for servers: three processes at once, a test file in one of them.
 PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test drill drill-short bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
+# COVERAGE=1 measures branches in every process that the tests start.
+COVERAGE ?=
+PYTEST = $(if $(COVERAGE),$(BIN)/coverage run -m pytest,$(BIN)/pytest)
+
+.PHONY: help demo test coverage drill drill-short bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -20,8 +24,14 @@ help:  ## show this
 demo: $(RUNTIME)  ## see it work (ARGS="--exit-when-done --json", ARGS="--help")
 	@$(BIN)/funnelwatch demo $(ARGS)
 
-test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x")
-	$(BIN)/pytest $(PARALLEL) $(ARGS)
+test: $(INSTALLED)  ## all tests, on servers that they start themselves (ARGS="-k closer -x", COVERAGE=1)
+	$(if $(COVERAGE),$(BIN)/coverage erase)
+	$(PYTEST) $(PARALLEL) $(ARGS)
+	$(if $(COVERAGE),$(BIN)/coverage combine --quiet)
+	$(if $(COVERAGE),$(BIN)/coverage report --skip-covered --skip-empty)
+
+coverage:  ## all tests, and which branches of funnelwatch they take
+	@$(MAKE) --no-print-directory test COVERAGE=1
 
 drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 15 min (ARGS="kill --seed 7")
 	@$(BIN)/python -m tests.drills $(if $(ARGS),$(ARGS),all --at-once 2)
@@ -29,11 +39,11 @@ drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 15
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)
 
-detection-report: $(INSTALLED)  ## measure the detector on simulated worlds, write docs/detection.md (ARGS="--quick")
+detection-report: $(INSTALLED)  ## measure the detector on simulated scenarios, write docs/detection.md (ARGS="--quick")
 	@$(BIN)/python -m tests.report $(ARGS)
 
-unit: $(INSTALLED)  ## only the tests that need no server
-	$(BIN)/pytest tests/unit tests/property $(ARGS)
+unit: $(INSTALLED)  ## only the tests that start no process
+	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit tests/property $(ARGS)
 
 integration: $(INSTALLED)  ## only the tests on real servers
 	$(BIN)/pytest $(PARALLEL) tests/integration $(ARGS)
@@ -113,4 +123,4 @@ $(PEERS)/.installed: tests/bench/peers.lock
 
 clean:  ## end the embedded stack and remove what was made here
 	@test ! -x $(BIN)/funnelwatch || $(BIN)/funnelwatch down --purge
-	@rm -rf $(VENV) $(PEERS) .funnelwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	@rm -rf $(VENV) $(PEERS) .funnelwatch .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

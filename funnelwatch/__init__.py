@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from funnelwatch.producers.client.asgi import FunnelAsgi
     from funnelwatch.producers.client.asynchronous import AsyncFunnelProducer
+    from funnelwatch.producers.client.cookie import FunnelCookie
     from funnelwatch.producers.client.handlers import track_impression, track_verification
-    from funnelwatch.producers.client.producer import BufferFull, FunnelProducer, ProducerStats, Undelivered
-    from funnelwatch.producers.client.visits import current_step
+    from funnelwatch.producers.client.outcomes import BufferFull, ProducerStats, Undelivered
+    from funnelwatch.producers.client.producer import FunnelProducer
+    from funnelwatch.producers.client.step import StepShown
+    from funnelwatch.producers.client.visit import Request, Visit, current_step, show_step
     from funnelwatch.producers.client.wsgi import FunnelWsgi
+    from funnelwatch.schemas.errors import FunnelwatchError
     from funnelwatch.schemas.events import FunnelEvent, Phase, Status
     from funnelwatch.schemas.metrics import Metric, MetricKind
 
@@ -26,36 +30,48 @@ __all__ = [
     "AsyncFunnelProducer",
     "BufferFull",
     "FunnelAsgi",
+    "FunnelCookie",
     "FunnelEvent",
     "FunnelProducer",
     "FunnelWsgi",
+    "FunnelwatchError",
     "Metric",
     "MetricKind",
     "Phase",
     "ProducerStats",
+    "Request",
     "Status",
+    "StepShown",
     "Undelivered",
+    "Visit",
     "current_step",
+    "show_step",
     "track_impression",
     "track_verification",
 ]
 
 _HOMES = {
     "AsyncFunnelProducer": "funnelwatch.producers.client.asynchronous",
-    "BufferFull": "funnelwatch.producers.client.producer",
+    "BufferFull": "funnelwatch.producers.client.outcomes",
     "FunnelAsgi": "funnelwatch.producers.client.asgi",
+    "FunnelCookie": "funnelwatch.producers.client.cookie",
     "FunnelEvent": "funnelwatch.schemas.events",
     "FunnelProducer": "funnelwatch.producers.client.producer",
     "FunnelWsgi": "funnelwatch.producers.client.wsgi",
+    "FunnelwatchError": "funnelwatch.schemas.errors",
     "Metric": "funnelwatch.schemas.metrics",
     "MetricKind": "funnelwatch.schemas.metrics",
     "Phase": "funnelwatch.schemas.events",
-    "ProducerStats": "funnelwatch.producers.client.producer",
+    "ProducerStats": "funnelwatch.producers.client.outcomes",
+    "Request": "funnelwatch.producers.client.visit",
     "Status": "funnelwatch.schemas.events",
-    "Undelivered": "funnelwatch.producers.client.producer",
-    "current_step": "funnelwatch.producers.client.visits",
-    "track_verification": "funnelwatch.producers.client.handlers",
+    "StepShown": "funnelwatch.producers.client.step",
+    "Undelivered": "funnelwatch.producers.client.outcomes",
+    "Visit": "funnelwatch.producers.client.visit",
+    "current_step": "funnelwatch.producers.client.visit",
+    "show_step": "funnelwatch.producers.client.visit",
     "track_impression": "funnelwatch.producers.client.handlers",
+    "track_verification": "funnelwatch.producers.client.handlers",
 }
 
 

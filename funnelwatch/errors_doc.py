@@ -29,7 +29,6 @@ NOT_IMPORTED = (
     "funnelwatch.stream.app",
     "funnelwatch.stream.__main__",
     "funnelwatch.deploy.grafana",
-    "funnelwatch.web.app",
 )
 """Modules that start something when they are imported, or need the tools of development; they define no error."""
 

@@ -1,4 +1,4 @@
-"""How commands write times, shares and texts of other people."""
+"""Formats times, shares and texts from events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def console() -> Console:
 
 
 def printable(text: str) -> str:
-    """A text from an event without what would move a terminal's cursor; empty is said."""
+    """A text from an event without what would move a terminal's cursor; an empty text becomes (none)."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text) or "(none)"
 
 

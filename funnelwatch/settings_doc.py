@@ -25,7 +25,7 @@ INTRODUCTION = """\
 
 Every setting is an environment variable. The addresses of Kafka, the database and Redis, where they are not set, are
 those of the embedded stack in the data folder if one was started (`funnelwatch up`), else the defaults below.
-`funnelwatch doctor` says which setting cannot be read, and whether each service answers.
+`funnelwatch doctor` reports invalid settings, and whether each service answers.
 """
 
 KINDS = {

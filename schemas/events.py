@@ -23,13 +23,13 @@ class Phase(StrEnum):
     """What happened to the step."""
 
     IMPRESSION = "IMPRESSION"
-    """It was shown."""
+    """The step was shown."""
     POST_VERIFICATION = "POST_VERIFICATION"
-    """The server has judged its input."""
+    """The server has accepted or rejected the step's input."""
 
 
 class Status(StrEnum):
-    """The server's judgement."""
+    """Whether the server has accepted or rejected the input of a step."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
@@ -47,7 +47,7 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunnelEvent:
-    """One step of one session was shown, or its input was judged.
+    """One step of one session was shown, or its input was accepted or rejected.
 
     Attributes:
         sign_up_session_id: one person's way through the funnel.
@@ -64,7 +64,7 @@ class FunnelEvent:
         contexts: anything else worth keeping; nothing is counted by it.
 
     Raises:
-        ValueError: a field cannot be so; the message names it.
+        ValueError: a field is invalid; the message names it.
     """
 
     sign_up_session_id: str

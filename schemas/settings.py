@@ -133,6 +133,11 @@ class Settings(BaseSettings):
         1_000, ge=1, description="Combinations of dimensions that one of them may have; others are rejected."
     )
 
+    # Apps that emit events
+    producer_unreachable_wait_s: float = Field(
+        1.0, ge=0, description="A producer that closes waits this long for a Kafka that does not answer, s."
+    )
+
     # The collector
     collector_host: str = Field("127.0.0.1", description="Address that the collector binds to.")
     collector_port: int = Field(8086, ge=0, description="Port of the collector; 0: a free one.")

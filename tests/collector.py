@@ -41,6 +41,8 @@ def own_settings(stack: Servers, **settings: Any) -> Settings:
         "collector_keys": f"tests:{hash_of(KEY)}",
         "collector_address_rate": 0,
         "collector_key_rate": 0,
+        # A machine that runs many tests at once is slow to answer the first request.
+        "producer_unreachable_wait_s": 20.0,
         **{f"{name}_topic": f"{unique}.{name}" for name in TOPICS},
     }
     made = Settings(**(given | settings))

@@ -13,7 +13,7 @@ from funnelwatch.producers.collector.app import create_app
 from funnelwatch.producers.collector.delivery import Message
 from funnelwatch.producers.collector.events import collect
 from funnelwatch.producers.collector.influx import write_v1, write_v2
-from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.http.problem import Problem
 from funnelwatch.schemas.settings import Settings
 
 if TYPE_CHECKING:

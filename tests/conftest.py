@@ -182,5 +182,7 @@ def settings(stack: Servers, database_url: str, tmp_path: Path) -> Settings:
         dead_letters_topic=f"{unique}.dead_letters",
         consumer_group=unique,
         session_timeout_s=6.0,
+        # A machine that runs many tests at once is slow to answer the first request.
+        producer_unreachable_wait_s=20.0,
         web_port=0,
     )

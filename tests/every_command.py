@@ -1,7 +1,9 @@
 """Runs every command there is, each in a process of its own, and keeps what it prints.
 
-``python -m tests.every_command FOLDER [brief]`` with the settings to be tried in its environment. The commands are
-found by walking click's tree, so a new one is run as well. Each is forked from this process, which has imported all.
+``python -m tests.every_command FOLDER`` tries the cases of ``FOLDER/cases.json``: of each, the environment variables
+that it adds and whether it is brief. The program finds the commands by walking click's tree, so it runs a new one as
+well. It imports all of them once and forks a process for each call; the calls of all cases share the waits for servers
+that are away.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from funnelwatch.producers.kafka import topic_reader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AT_ONCE = 8
+AT_ONCE = 24
 ENDED_AFTER_S = 6.0
 KILLED_AFTER_S = 20.0
 OUTPUTS = ("--json", "--csv", "--env", "--check", "--dry-run", "--yes", "--purge", "--resolve", "--follow")
@@ -66,12 +68,13 @@ def value(path: tuple[str, ...], argument: click.Argument, folder: Path) -> str:
     return {"route": "hook", "position": "0:0"}.get(str(argument.name), "1")
 
 
-def start(args: list[str], out: Path) -> int:
+def start(args: list[str], environ: dict[str, str], out: Path) -> int:
     """Fork a process that runs one command, with a data folder of its own; its id."""
     pid = os.fork()
     if pid:
         return pid
     os.setsid()
+    os.environ |= environ
     os.environ["FUNNELWATCH_DATA_DIR"] = str(out.with_suffix(".data"))
     output = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
@@ -90,15 +93,19 @@ def start(args: list[str], out: Path) -> int:
     os._exit(code)
 
 
-def run_all(folder: Path, *, brief: bool) -> None:
-    """Run all calls, some at once; ``FOLDER/N.txt`` is what call N printed, ``FOLDER/calls.json`` lists them."""
-    waiting = list(enumerate(calls(folder, brief=brief)))
-    (folder / "calls.json").write_text(json.dumps([args for _, args in waiting]))
+def run_all(folder: Path) -> None:
+    """Run the calls of all cases; ``FOLDER/CASE/N.txt`` is the output of call N of ``FOLDER/CASE/calls.json``."""
+    waiting = []
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        own = folder / name
+        own.mkdir()
+        tried = list(calls(folder, brief=case["brief"]))
+        (own / "calls.json").write_text(json.dumps(tried))
+        waiting += [(args, case["environ"], own / f"{number}.txt") for number, args in enumerate(tried)]
     running: dict[int, float] = {}
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
-            number, args = waiting.pop(0)
-            running[start(args, folder / f"{number}.txt")] = time.monotonic()
+            running[start(*waiting.pop(0))] = time.monotonic()
         for pid, began in list(running.items()):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 del running[pid]
@@ -117,4 +124,4 @@ if __name__ == "__main__":
     doctor_services.TIMEOUT_S = 1.0
     external.PROBE_S = stack.PROBE_S = 1.0
     assert list(commands(cli))  # imports all
-    run_all(Path(sys.argv[1]), brief="brief" in sys.argv[2:])
+    run_all(Path(sys.argv[1]))

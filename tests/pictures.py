@@ -18,8 +18,8 @@ from PIL import Image
 from funnelwatch.deploy.embedded.stack import Stack
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.settings import PREFIX, Settings
+from tests.board_scenario import MINUTE_MS, Scenario
 from tests.board_server import BoardServer
-from tests.board_world import MINUTE_MS, World
 from tests.chromium import MISSING, chromium, find_chromium
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def main() -> None:
         environment = {name.removeprefix(PREFIX).lower(): value for name, value in state.env.items()}
         settings = Settings(data_dir=folder / "data", topic_partitions=1, **environment)  # type: ignore[arg-type]
         ensure_topics(settings)
-        world = cleanup.enter_context(closing(World(settings, at_the_middle_of_a_window())))
-        world.fill()
-        tell_alerts(world)
+        scenario = cleanup.enter_context(closing(Scenario(settings, at_the_middle_of_a_window())))
+        scenario.fill()
+        tell_alerts(scenario)
         server = BoardServer(settings)
         server.start()
         cleanup.callback(server.stop)
         browser = cleanup.enter_context(chromium(program))
-        take(browser, server.url, world)
+        take(browser, server.url, scenario)
 
 
 def at_the_middle_of_a_window() -> int:
@@ -64,10 +64,10 @@ def at_the_middle_of_a_window() -> int:
     return time.time_ns() // 1_000_000
 
 
-def tell_alerts(world: World) -> None:
-    """One alert that fires and one that is over, about the troubles of the world."""
-    minute = world.now - world.now % MINUTE_MS
-    world.alert(
+def tell_alerts(scenario: Scenario) -> None:
+    """One alert that fires and one that is over, about the troubles of the scenario."""
+    minute = scenario.now - scenario.now % MINUTE_MS
+    scenario.alert(
         "firing",
         started_at=minute - 10 * MINUTE_MS,
         window_start=minute - 9 * MINUTE_MS,
@@ -85,8 +85,8 @@ def tell_alerts(world: World) -> None:
         "where_share": 0.0,
         "severity": "warning",
     }
-    world.alert("over", window_end=minute - 42 * MINUTE_MS, lost_conversions=128.0, **over)
-    world.alert(
+    scenario.alert("over", window_end=minute - 42 * MINUTE_MS, lost_conversions=128.0, **over)
+    scenario.alert(
         "over",
         1,
         state="resolved",
@@ -97,19 +97,19 @@ def tell_alerts(world: World) -> None:
     )
 
 
-def take(browser: Browser, url: str, world: World) -> None:
+def take(browser: Browser, url: str, scenario: Scenario) -> None:
     """Each picture: the whole board in light and dark, one step of it, and a phone's."""
-    save(browser, f"{url}", "board", world, size=(1440, 900))
-    save(browser, f"{url}", "board-dark", world, size=(1440, 900), colours="dark")
-    save(browser, f"{url}?step=VERIFY_SMS_CODE", "board-phone", world, size=(390, 1560), whole=False)
-    save(browser, f"{url}?step=VERIFY_SMS_CODE", "board-step", world, size=(1440, 900), element=".panel.time")
+    save(browser, f"{url}", "board", scenario, size=(1440, 900))
+    save(browser, f"{url}", "board-dark", scenario, size=(1440, 900), colours="dark")
+    save(browser, f"{url}?step=VERIFY_SMS_CODE", "board-phone", scenario, size=(390, 1560), whole=False)
+    save(browser, f"{url}?step=VERIFY_SMS_CODE", "board-step", scenario, size=(1440, 900), element=".panel.time")
 
 
 def save(
     browser: Browser,
     url: str,
     name: str,
-    world: World,
+    scenario: Scenario,
     *,
     size: tuple[int, int],
     colours: Literal["light", "dark"] = "light",
@@ -121,7 +121,7 @@ def save(
     page = context.new_page()
     page.goto(url)
     page.locator("#chart canvas").wait_for()
-    flow(world, page)
+    flow(scenario, page)
     shot: Callable[[], bytes] = (
         page.locator(element).screenshot if element else lambda: page.screenshot(full_page=whole)
     )
@@ -131,10 +131,10 @@ def save(
     print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
-def flow(world: World, page: Page) -> None:
+def flow(scenario: Scenario, page: Page) -> None:
     """Events come for some seconds."""
     for _ in range(SECONDS):
-        world.trickle()
+        scenario.trickle()
         page.wait_for_timeout(1000)
 
 

@@ -21,20 +21,20 @@ def find_java(environ: Mapping[str, str]) -> Path:
     """A java of JAVA_HOME or of the PATH that is recent enough.
 
     Raises:
-        UnusableError: there is none; says what was found.
+        UnusableError: there is none; the message lists the rejected ones.
     """
-    faults = []
+    rejected = []
     home = environ.get("JAVA_HOME")
     found = shutil.which("java", path=environ.get("PATH", ""))
     for candidate in ([f"{home}/bin/java"] if home else []) + ([found] if found else []):
         version = java_version(Path(candidate))
         if version is None:
-            faults.append(f"{candidate} does not run")
+            rejected.append(f"{candidate} does not run")
         elif version < OLDEST:
-            faults.append(f"{candidate} is Java {version}, Apache Kafka needs {OLDEST}")
+            rejected.append(f"{candidate} is Java {version}, Apache Kafka needs {OLDEST}")
         else:
             return Path(candidate)
-    raise UnusableError("; ".join(faults) or "Java is not on PATH")
+    raise UnusableError("; ".join(rejected) or "Java is not on PATH")
 
 
 def java_version(java: Path) -> int | None:
@@ -46,7 +46,7 @@ def java_version(java: Path) -> int | None:
     return parse_version(done.stderr + done.stdout) if done.returncode == 0 else None
 
 
-def parse_version(said: str) -> int | None:
-    """The major version in what ``java -version`` says: ``"17.0.15"`` is 17, ``"1.8.0_402"`` is 8, ``"25"`` is 25."""
-    match = re.search(r'version "(?:1\.)?(\d+)', said)
+def parse_version(output: str) -> int | None:
+    """The major version in the output of ``java -version``: ``"17.0.15"`` is 17, ``"1.8.0_402"`` is 8."""
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
     return int(match[1]) if match else None

@@ -3,7 +3,7 @@
 //   import { funnel } from "./funnel.js";
 //   const signUp = funnel({ url: "https://collector.example", key: "fw_…", appVersion: "5.2.0" });
 //   signUp.shown("INPUT_PHONE_NUMBER");
-//   signUp.judged("INPUT_PHONE_NUMBER", response.ok);
+//   signUp.verified("INPUT_PHONE_NUMBER", response.ok);
 
 const SEND_AFTER_MS = 300;
 const MOST_KEPT = 500;
@@ -60,7 +60,7 @@ export function funnel({ url, key, appVersion = "" }) {
       shownAt.set(step, performance.now());
       put({ step, phase: "IMPRESSION" });
     },
-    judged(step, ok) {
+    verified(step, ok) {
       const began = shownAt.get(step);
       const duration = began === undefined ? {} : { duration_ms: Math.round(performance.now() - began) };
       put({ step, phase: "POST_VERIFICATION", status: ok ? "SUCCESS" : "FAILURE", ...duration });

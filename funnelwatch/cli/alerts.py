@@ -1,4 +1,4 @@
-"""``funnelwatch alerts``: what fired and what resolved, from the database or as it is published."""
+"""``funnelwatch alerts``: firing and resolved alerts, from the database or live from the topic."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 from click.core import ParameterSource
 
 from funnelwatch.alert_rules.watchdog import is_heartbeat
-from funnelwatch.cli.alert_view import as_text
 from funnelwatch.cli.current import overall, warning
-from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.cli.errors import clear_errors, opened
+from funnelwatch.format import clock, percent, printable
 from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
@@ -29,12 +29,14 @@ REMEMBERED = 10_000
 
 REGISTRY_RETRY_S = 1.0
 
+COLOURS = {"firing": "red", "resolved": "green"}
+
 
 @click.command()
 @click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="How many messages to show.")
 @click.option("--follow", is_flag=True, help="Print alerts as they are published, until Ctrl-C.")
 @click.option("--from-beginning", is_flag=True, help="With --follow: what the topic still has first.")
-@click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only messages that say this.")
+@click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only messages with this state.")
 @click.option("--current", is_flag=True, help="Only the last message of each alert; not with --follow.")
 @click.option("--watchdog", is_flag=True, help="With --follow: the heartbeats of the alerting too.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object a line.")
@@ -70,13 +72,13 @@ def alerts(
             raise click.UsageError("--watchdog goes with --follow: the database does not keep heartbeats")
         with opened(settings) as database:
             found = AlertStore(database).recent(last, state=state, current=current)
-            told = warning(overall(database, settings), "Alerts may be missing. ")
+            stale = warning(overall(database, settings), "Alerts may be missing. ")
         for alert in reversed(found):
             _print(alert, to_json=to_json)
         if not found and not to_json:
             click.echo("no alerts", err=True)
-        if told:
-            click.echo(told, err=True)
+        if stale:
+            click.echo(stale, err=True)
         return
     source = click.get_current_context().get_parameter_source("last")
     if current or source is not ParameterSource.DEFAULT:
@@ -89,7 +91,7 @@ def _follow(settings: Settings, *, from_beginning: bool, state: str | None, watc
         click.echo(line, err=True)
 
     try:
-        with clear_faults(settings), TopicReader(settings, settings.alerts_topic) as reader:
+        with clear_errors(settings), TopicReader(settings, settings.alerts_topic) as reader:
             decode = patient_decoder(settings, tell)
             for alert in alerts_of(reader.follow(tell, from_beginning=from_beginning), decode, tell):
                 if (watchdog or not is_heartbeat(alert)) and state in {None, alert["state"]}:
@@ -101,7 +103,7 @@ def _follow(settings: Settings, *, from_beginning: bool, state: str | None, watc
 def alerts_of(
     messages: Iterator[Message | None], decode: Callable[[bytes], dict[str, Any]], tell: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    """The alerts of messages, each once; what is none is told and passed over."""
+    """The alerts of messages, each once; a message that is no alert is reported and skipped."""
     seen: dict[tuple[str, int], None] = {}
     for message in messages:
         value = None if message is None else message.value()
@@ -112,7 +114,7 @@ def alerts_of(
             with_iso_times(alert)  # raises for a time that no calendar has
         except (Undecodable, ValueError, OverflowError, OSError) as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            tell(f"passed over, no alert: {where}: {error}")
+            tell(f"skipped, no alert: {where}: {error}")
             continue
         key = alert["alert_id"], alert["sequence"]
         if key in seen:
@@ -128,14 +130,14 @@ def patient_decoder(settings: Settings, tell: Callable[[str], None]) -> Callable
     decoder = Decoder("Alert", Registry(settings.schema_registry_url) if settings.schema_registry_url else None)
 
     def decode(value: bytes) -> dict[str, Any]:
-        told = False
+        reported = False
         while True:
             try:
                 return decoder(value)
             except RegistryUnavailable as error:
-                if not told:
+                if not reported:
                     tell(f"waiting: {error}")
-                    told = True
+                    reported = True
                 time.sleep(REGISTRY_RETRY_S)
 
     return decode
@@ -144,3 +146,54 @@ def patient_decoder(settings: Settings, tell: Callable[[str], None]) -> Callable
 def _print(alert: Mapping[str, Any], *, to_json: bool) -> None:
     # click.echo flushes, so that a program at the other end of a pipe has each alert at once.
     click.echo(json.dumps(with_iso_times(alert)) if to_json else as_text(alert))
+
+
+def as_text(alert: Mapping[str, Any]) -> str:
+    """A block: what, where, how bad, since when, which rule.
+
+    Example::
+
+        2026-11-22T12:04:00Z FIRING critical: sign_up VERIFY_SMS_CODE os=iOS (FIRST_DROP)
+            rate 31.2 % where 70.1 % to 84.0 % is ordinary (expected 78.1 %), of 812 impressions
+            since 2026-11-22T12:01:00Z, 380 conversions lost
+            where: browser=Safari, 83 % of the loss
+            look first: Does VERIFY_SMS_CODE still work in Safari? Try it there; look at the last front-end release.
+            runbook: docs/operations.md
+            window 2026-11-22T12:03:00Z to 2026-11-22T12:04:00Z, rule ConversionDrop, alert 5f3a message 0
+    """
+    state = click.style(alert["state"].upper(), fg=COLOURS.get(alert["state"]), bold=True)
+    scope = "".join(f" {printable(name)}={printable(value)}" for name, value in sorted(alert["dimensions"].items()))
+    step = f"{printable(alert['funnel'])} {printable(alert['step'])}{scope or ' (all together)'}"
+    if alert["basis"] == "instrumentation":
+        funnel = "" if alert["funnel"] == "*" else f" of {printable(alert['funnel'])}"
+        step = f"{printable(alert['rule'])}{funnel}{scope}"
+    low, high = percent(alert["expected_low"]), percent(alert["expected_high"])
+    ordinary = f"where {low} to {high} is ordinary (expected {percent(alert['expected_rate'])})"
+    lines = [
+        f"{clock(alert['window_end'])} {state} {printable(alert['severity'])}: {step} ({printable(alert['reason'])})"
+    ]
+    if alert["basis"] == "instrumentation":
+        summary = alert["annotations"].get("summary", "")
+        lines += [printable(summary), f"since {clock(alert['started_at'])}"]
+    else:
+        lines += [
+            f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} impressions",
+            f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
+        ]
+    if steps := alert.get("steps"):
+        lines.append(f"steps: {', '.join(map(printable, steps))}")
+    if silence := alert.get("silenced_by"):
+        lines.append(f"muted by silence {printable(silence)}: nobody is notified")
+    if alert["where_dimension"]:
+        where = f"{printable(alert['where_dimension'])}={printable(alert['where_value'])}"
+        lines.append(f"where: {where}, {percent(alert['where_share'])} of the loss")
+    lines += [
+        f"{printable(name).replace('_', ' ')}: {printable(text)}"
+        for name, text in sorted(alert["annotations"].items(), key=lambda one: (one[0] != "look_first", one))
+        if text and name not in {"summary", "description"}  # these repeat the lines above in words
+    ]
+    lines.append(
+        f"window {clock(alert['window_start'])} to {clock(alert['window_end'])}, rule {printable(alert['rule'])}, "
+        f"alert {printable(alert['alert_id'])} message {alert['sequence']}"
+    )
+    return "\n    ".join(lines)

@@ -1,4 +1,4 @@
-"""``funnelwatch rules backtest``: what the rules would have raised over a history, held against known incidents."""
+"""``funnelwatch rules backtest``: the alerts that rules would have raised over a history, beside known incidents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
-from funnelwatch.cli.faults import Span, moment_ms, opened
+from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
 from funnelwatch.schemas.count_history import WindowLengthError, window_length
 from funnelwatch.schemas.events import now_ms
@@ -44,8 +44,10 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--funnel", help="Only this funnel.  [default: every one]")
 @click.option("--since", "--from", "since", metavar="TIME", help="Leave out counts before: 90d ago, or ISO 8601.")
 @click.option("--until", "--to", "until", metavar="TIME", help="Leave out counts from then on; as --since.")
-@click.option("--warmup", type=Span(), default="21d", show_default=True, help="History before anything is judged.")
-@click.option("--window", type=Span(), help="Length of the windows.  [default: told from their starts]")
+@click.option(
+    "--warmup", type=Span(), default="21d", show_default=True, help="History before the first evaluated window."
+)
+@click.option("--window", type=Span(), help="Length of the windows.  [default: derived from their starts]")
 @click.option(
     "--grace",
     type=click.IntRange(0),
@@ -67,10 +69,10 @@ def backtest(
     grace: int,
     to_json: bool,
 ) -> None:
-    r"""Tell what alert rules would have raised over a history, and hold it against incidents that are known.
+    r"""Show which alerts rules would have raised over a history, and compare them with known incidents.
 
-    The evaluator is the one that runs live. Windows of the first --warmup are history and are not judged. Progress goes
-    to stderr.
+    The evaluator is the one that runs live. Windows of the first --warmup are history, not evaluated. Progress goes to
+    stderr.
 
     \b
     Counts   window_start, funnel, step, os, impressions, successes; optional browser, app_version; others are ignored.
@@ -86,12 +88,12 @@ def backtest(
     It is an echo, neither true nor false, in the 60 windows after that; else it is a false alarm. An incident is
     detected when an alert belongs to it, or was raised before and still fires when it starts (delay 0). Its delay is
     the number of windows that had ended since its start when the alert was raised. Incidents that begin before
-    judging does, or are not over the counts at all, are left out and listed; alerts on them are left out as well.
+    the first evaluated window, or outside the counts, are left out and listed, with the alerts on them.
 
     \b
     "Per series" divides by the combinations of funnel, step and the values of all dimensions that the rules of the
     funnel name in 'by', each for the time from the first window in which it is counted (or the end of the warm-up).
-    The curve tells the same figures with the score of every drop rule set to each value.
+    The curve has the same figures with the score of every drop rule set to each value.
 
     \b
     Examples:
@@ -141,13 +143,13 @@ def plan(
     window: int | None,
     grace: int,
 ) -> Judged:
-    """What is judged.
+    """The windows and incidents to evaluate.
 
     Raises:
         click.ClickException: nothing is; why, and what to do.
     """
     if not any(one.starts.size for one in histories):
-        raise click.ClickException(f"{source} has no counts of what was asked for; there is nothing to judge")
+        raise click.ClickException(f"{source} has no matching counts; there is nothing to evaluate")
     try:
         window_ms = window_length(np.unique(np.concatenate([one.starts for one in histories])), window)
     except WindowLengthError as error:

@@ -9,7 +9,7 @@ import click
 import psycopg
 import uvicorn
 
-from funnelwatch.cli.faults import database_fault
+from funnelwatch.cli.errors import database_error
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.web_hosts import names_of
@@ -32,7 +32,7 @@ def board(*, host: str | None, port: int | None, to_open: bool) -> None:
     r"""Serve the board, a page that shows the funnel live, and the query API (docs/api.md). Ends with Ctrl-C.
 
     It reads from the database and Redis, and shows when they are away. It has no login: bound to another address than
-    127.0.0.1 it is readable by whoever reaches it.
+    127.0.0.1 every machine that reaches it can read it.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def board(*, host: str | None, port: int | None, to_open: bool) -> None:
 
 
 class BoardServer(uvicorn.Server):
-    """A server that tells the app at once when it is to end, so that what goes on (live events) ends too."""
+    """A server that notifies the app at shutdown, so that live event streams end at once."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -95,6 +95,6 @@ def _tell_outage(app: FastAPI, settings: Settings) -> None:
     except psycopg.Error as error:
         where = shown(settings.timescale_url)
         click.echo(
-            f"waiting: the database at {where} {database_fault(error)}",
+            f"waiting: the database at {where} {database_error(error)}",
             err=True,
         )

@@ -25,11 +25,11 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("file", type=FILE)
 @click.option("--state", "folder", type=click.Path(file_okay=False, path_type=Path),
               help="Folder of the state files; by default bridge/ in the data folder.")  # fmt: skip
-@click.option("--check", is_flag=True, help="Only say whether the file can be used.")
+@click.option("--check", is_flag=True, help="Validate the file and exit.")
 def bridge(file: Path, folder: Path | None, *, check: bool) -> None:
-    r"""Take over what other apps count at their /metrics into funnel events and counters (docs/prometheus.md).
+    r"""Convert counters that other apps expose at /metrics into funnel events and counters (docs/prometheus.md).
 
-    A state file a target says how far each counter was taken over, so that nothing is lost or counted twice when this
+    One state file per target records the last value of each counter, so that nothing is lost or counted twice when this
     or the app is restarted. Run one bridge a target. Ends with Ctrl-C.
 
     \b

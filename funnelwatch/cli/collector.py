@@ -21,7 +21,7 @@ from funnelwatch.schemas.settings import load_settings
 )
 @click.option("--open", "open_to_all", is_flag=True, help="Take events without an API key, for trying it out.")
 def collector(host: str | None, port: int | None, open_to_all: bool) -> None:
-    r"""Take events over HTTP, from browsers, phones, other languages, Telegraf and InfluxDB clients.
+    r"""Accept events over HTTP, from browsers, phones, other languages, Telegraf and InfluxDB clients.
 
     POST /v1/events takes JSON, POST /api/v2/write and /write take line protocol; an answer comes when Kafka has
     acknowledged. Senders need an API key ('funnelwatch collector-key' makes one). See docs/collector.md.

@@ -34,26 +34,24 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "demo": Entry(
-        "demo:demo", "all", "See the whole pipeline at work: history, live traffic, an incident, its alert, recovery."
+        "demo:demo", "all", "Show the whole pipeline at work: history, live traffic, an incident, its alert, recovery."
     ),
-    "up": Entry(
-        "stack:up", "embedded", "Start Kafka, PostgreSQL and Redis on this machine; what runs already is kept."
-    ),
+    "up": Entry("stack:up", "embedded", "Start Kafka, PostgreSQL and Redis on this machine; running servers are kept."),
     "status": Entry(
         "stack:status",
         "embedded",
-        "Tell what the embedded stack runs, where, and why that; exit code 3 if something is down.",
+        "Show the servers of the embedded stack and why each was chosen; the exit code is 3 if a server is down.",
     ),
     "down": Entry(
         "stack:down",
         "embedded",
-        "End the embedded stack; its data stay, except for Tansu's topics, which are in memory.",
+        "Stop the embedded stack; its data stay, except for Tansu's topics, which are in memory.",
     ),
     "doctor": Entry(
-        "doctor:doctor", "all", "Check settings, services, workers, data folder and programs, and say what to do."
+        "doctor:doctor", "all", "Check settings, services, workers, data folder and programs, and print what to do."
     ),
     "worker": Entry(
-        "worker:worker", "worker", "Run stream workers: count events, close windows, judge them, publish alerts."
+        "worker:worker", "worker", "Run stream workers: count events, close windows, evaluate rules, publish alerts."
     ),
     "simulate": Entry(
         "simulate:simulate",
@@ -71,7 +69,7 @@ COMMANDS = {
     "collector": Entry(
         "collector:collector",
         "collector",
-        "Take events over HTTP, from browsers, phones, other languages, Telegraf and InfluxDB clients.",
+        "Accept events over HTTP, from browsers, phones, other languages, Telegraf and InfluxDB clients.",
     ),
     "collector-key": Entry(
         "collector:collector_key", "collector", "Make an API key for the collector: shown once, kept as a hash."
@@ -79,22 +77,22 @@ COMMANDS = {
     "rate": Entry(
         "rate:rate",
         "worker",
-        "Tell the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).",
+        "Print the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).",
     ),
     "metrics": Entry(
         "metrics:metrics",
         "worker",
-        "Tell what the counters and timers beside the funnel came to: one of them, or all.",
+        "Print counters and timers beside the funnel: one of them, or all.",
     ),
     "alerts": Entry("alerts:alerts", "worker", "Show alerts, oldest first; times are UTC."),
     "rules": Entry(
-        "rules:rules", "worker", "Check and test alert rules, hold them against history, and see which are used."
+        "rules:rules", "worker", "Check and test alert rules, backtest them on history, and show the rules in use."
     ),
-    "silence": Entry("silence:silence", "worker", "Mute alerts that are known, for a time."),
+    "silence": Entry("silence:silence", "worker", "Mute known alerts for a time."),
     "notify": Entry(
         "notify:notify",
         "worker",
-        "Tell people and their systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.",
+        "Notify people and systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.",
     ),
     "exporter": Entry(
         "exporter:exporter",
@@ -104,17 +102,17 @@ COMMANDS = {
     "bridge": Entry(
         "bridge:bridge",
         "collector",
-        "Take over what other apps count at their /metrics into funnel events and counters (docs/prometheus.md).",
+        "Convert counters that other apps expose at /metrics into funnel events and counters (docs/prometheus.md).",
     ),
     "dead-letters": Entry(
         "dead_letters:dead_letters",
         "worker",
-        "Show what was rejected and why, and produce it again once the reason is mended.",
+        "Show rejected records with the reason, and produce them again after a fix.",
     ),
     "rebuild": Entry(
         "rebuild:rebuild",
         "worker",
-        "Make again what can be made from what is kept: counts from the topic, the cache from the counts.",
+        "Rebuild derived data: counts from the topic, the cache from the counts.",
     ),
 }
 """The commands, in the order in which help lists them."""
@@ -208,6 +206,6 @@ def run(args: Sequence[str] | None = None) -> None:
     except ValueError as error:
         if type(error).__name__ != "ValidationError":  # pydantic's own is not imported for help
             raise
-        for fault in importlib.import_module("funnelwatch.schemas.settings").explain(error):
-            click.echo(f"Error: {fault}", err=True)
+        for error_line in importlib.import_module("funnelwatch.schemas.settings").explain(error):
+            click.echo(f"Error: {error_line}", err=True)
         sys.exit(2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from funnelwatch.cli.faults import clear_faults
+from funnelwatch.cli.errors import clear_errors
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.producers.kafka.topic_reader import NoSuchTopicError, TopicReader
 from funnelwatch.schemas.codec import Reason
@@ -27,7 +27,7 @@ reason_option = click.option(
     multiple=True,
     type=click.Choice(REASONS, case_sensitive=False),
     metavar="REASON",
-    help=f"Only this reason; may stand several times. One of {', '.join(REASONS)}.",
+    help=f"Only this reason; repeatable. One of {', '.join(REASONS)}.",
 )
 since_option = click.option("--since", metavar="TIME", help="Only letters since: 90s, 15m, 1h, 7d ago, or ISO 8601.")
 
@@ -53,9 +53,9 @@ def letters_of(settings: Settings, reasons: Collection[str], since_ms: int | Non
 
 @contextmanager
 def clear_letter_faults(settings: Settings) -> Iterator[None]:
-    """As ``clear_faults``, and a missing topic is one too."""
+    """As ``clear_errors``, and a missing topic is one too."""
     try:
-        with clear_faults(settings):
+        with clear_errors(settings):
             yield
     except NoSuchTopicError as error:
         raise click.ClickException(

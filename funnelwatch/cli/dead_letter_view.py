@@ -88,9 +88,9 @@ def as_record(letter: DeadLetter, replayed: Collection[RecordPlace] | None = Non
     }
 
 
-def one_letter(letter: DeadLetter, judge: EventValidator | MetricValidator, now_ms: int, *, to_json: bool) -> str:
+def one_letter(letter: DeadLetter, validator: EventValidator | MetricValidator, now_ms: int, *, to_json: bool) -> str:
     """A letter with its headers, bytes, what decodes of them, and the verdict of now."""
-    event, whole, verdict = _verdict(letter, judge, now_ms)
+    event, whole, verdict = _verdict(letter, validator, now_ms)
     if to_json:
         content = {
             **as_record(letter),
@@ -119,18 +119,18 @@ def one_letter(letter: DeadLetter, judge: EventValidator | MetricValidator, now_
 
 
 def _verdict(
-    letter: DeadLetter, judge: EventValidator | MetricValidator, now_ms: int
+    letter: DeadLetter, validator: EventValidator | MetricValidator, now_ms: int
 ) -> tuple[dict[str, Any], bool, str]:
-    """What decodes, whether that is all of it, and what a worker would say now."""
+    """The decoded fields, whether they are complete, and the verdict of a worker now."""
     try:
-        event, whole = judge.decode(letter.value), True
+        event, whole = validator.decode(letter.value), True
     except RegistryUnavailable as error:
-        return {}, False, f"cannot be told: {error}"
+        return {}, False, f"unknown: {error}"
     except Undecodable:
         event, whole = decodable_fields(letter.value), False
     if letter.truncated_from is not None:
         return event, whole, f"only the first bytes of {letter.truncated_from:,} are kept: it cannot be replayed"
-    rejection = rejection_now(judge, letter, now_ms)
+    rejection = rejection_now(validator, letter, now_ms)
     return event, whole, "would be accepted" if rejection is None else f"would be rejected again: {rejection}"
 
 

@@ -11,7 +11,7 @@ import psycopg
 
 from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of, reason_option, since_option
 from funnelwatch.cli.dead_letter_view import as_record, draw_letters, draw_summary, one_letter
-from funnelwatch.cli.faults import database_fault, moment_ms
+from funnelwatch.cli.errors import database_error, moment_ms
 from funnelwatch.cli.replaying import replay
 from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.schemas.events import now_ms
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dead_letters() -> None:
-    r"""Show what was rejected and why, and produce it again once the reason is mended.
+    r"""Show rejected records with the reason, and produce them again after a fix.
 
     Every event that cannot be counted is kept in the dead-letter topic with its reason. A record that was sent there
     twice, after a crash, is shown and counted once.
@@ -115,10 +115,10 @@ def show(position: tuple[int, int], to_json: bool) -> None:
             raise click.ClickException(f"{topic} has no letter at {partition}:{offset}; {_what_there_is(reader)}")
         letter = parse_letter(message)
         is_metric = letter.source is not None and letter.source.topic == settings.metrics_topic
-        judge = (
+        validator = (
             metric_validator_of(settings) if is_metric else validator_of(settings, load_funnels(settings.funnels_path))
         )
-        click.echo(one_letter(letter, judge, now_ms(), to_json=to_json))
+        click.echo(one_letter(letter, validator, now_ms(), to_json=to_json))
 
 
 dead_letters.add_command(replay)
@@ -136,7 +136,7 @@ def _replayed(settings: Settings) -> set[RecordPlace]:
     try:
         return ReplayStore(database).replayed()
     except psycopg.Error as error:
-        click.echo(f"which letters were replayed is not known: the database {database_fault(error)}", err=True)
+        click.echo(f"which letters were replayed is not known: the database {database_error(error)}", err=True)
         return set()
     finally:
         database.close()

@@ -1,4 +1,4 @@
-"""``funnelwatch doctor``: is everything there that the pipeline needs, and if not, what to do."""
+"""``funnelwatch doctor``: checks everything that the pipeline needs, and prints what to do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ import click
 from pydantic import ValidationError
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
+from funnelwatch.cli.doctor_database import check_progress, check_retention, check_rights
 from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.cli.doctor_lag import check_lag
 from funnelwatch.cli.doctor_pipeline import check_pipeline
-from funnelwatch.cli.doctor_progress import check_progress
-from funnelwatch.cli.doctor_retention import check_retention
-from funnelwatch.cli.doctor_rights import check_rights
 from funnelwatch.cli.doctor_services import Finding, check_database, check_kafka, check_redis, check_registry
 from funnelwatch.deploy.embedded import process
 from funnelwatch.deploy.embedded.errors import StackError, UnusableError
@@ -42,10 +40,10 @@ BAD = ("FAILED", "unknown")
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of findings.")
 def doctor(as_json: bool) -> None:
-    r"""Check settings, services, workers, data folder and programs, and say what to do.
+    r"""Check settings, services, workers, data folder and programs, and print what to do.
 
-    Exit code 1 if something failed or is not known: also if no worker is alive, a consumer group falls behind, or
-    windows are not closed or not judged any more.
+    The exit code is 1 if a check fails or its result is unknown, for example if no worker is alive, a consumer group
+    falls behind, or windows are no longer closed or evaluated.
 
     \b
     Examples:
@@ -142,7 +140,9 @@ def check_rules(path: Path | None) -> Finding:
     try:
         rules = load_rules(path)
     except RuleFileError as error:
-        return Finding("alert rules", "FAILED", str(error), "Mend it; running workers keep the rules they had.")
+        return Finding(
+            "alert rules", "FAILED", str(error), "Correct the file; running workers keep the previous rules."
+        )
     number = len(rules.rules)
     where = path or "the shipped ones: FUNNELWATCH_RULES_PATH is not set"
     return Finding("alert rules", "ok", f"{number} rule{'' if number == 1 else 's'}, {where}")

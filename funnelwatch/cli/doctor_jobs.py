@@ -39,11 +39,11 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
     try:
         jobs = read_jobs(database)
         if jobs:
-            yield from judge_version(database.query("timescale_installed")[0]["extversion"])
-            yield from judge_jobs(jobs)
-            yield from judge_processes(read_worker_processes(database))
+            yield from version_findings(database.query("timescale_installed")[0]["extversion"])
+            yield from job_findings(jobs)
+            yield from process_findings(read_worker_processes(database))
     except psycopg.errors.UndefinedTable:
-        return  # another finding says that there are no tables yet
+        return  # another finding reports the missing tables
     except psycopg.Error as error:
         message = f"unknown: the jobs of TimescaleDB cannot be read: {error_clause(error)}"
         yield Finding("database jobs", "warning", message, "Ask as the user of the workers.")
@@ -51,7 +51,7 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
         database.close()
 
 
-def judge_version(version: str) -> Iterator[Finding]:
+def version_findings(version: str) -> Iterator[Finding]:
     """A warning where a late event makes the extension refresh everything since."""
     found = re.match(r"(\d+)\.(\d+)", version)
     if found and tuple(map(int, found.groups())) < OLDEST_EXTENSION:
@@ -62,7 +62,7 @@ def judge_version(version: str) -> Iterator[Finding]:
         yield Finding("database jobs", "warning", message, "Update the extension to 2.24 or later.")
 
 
-def judge_jobs(jobs: Sequence[Job]) -> Iterator[Finding]:
+def job_findings(jobs: Sequence[Job]) -> Iterator[Finding]:
     """The findings on some jobs."""
     faulty = [job for job in jobs if job.state is not JobState.OK]
     if not faulty:
@@ -106,7 +106,7 @@ def _ago(seconds: float) -> str:
     return lasting(int(seconds * 1000))
 
 
-def judge_processes(allowed: WorkerProcesses) -> Iterator[Finding]:
+def process_findings(allowed: WorkerProcesses) -> Iterator[Finding]:
     """A warning where jobs may have to wait for a process, or never get one."""
     background, processes = ENOUGH_BACKGROUND, allowed.enough_processes
     if allowed.background is None:

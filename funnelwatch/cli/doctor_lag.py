@@ -24,7 +24,7 @@ STILL_S = 30.0
 OLD_S = 300.0
 """Figures are old with a record that has been unread for longer, even if the group catches up."""
 FIND_OLDEST_S = 3.0
-START = "Is a worker running (`funnelwatch worker`)? If so, its log and its /healthz say what it waits for."
+START = "Is a worker running (`funnelwatch worker`)? If so, its log and its /healthz name what it waits for."
 MORE = "Run more workers, up to one per partition; then look at the database's load."
 
 END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - it has no other name
@@ -63,8 +63,8 @@ class Oldest:
     known: bool = True
 
 
-def judge_lag(group: str, topic: str, first: Look, second: Look, oldest: Oldest) -> Finding:
-    """What two looks at a group say. Pure."""
+def lag_finding(group: str, topic: str, first: Look, second: Look, oldest: Oldest) -> Finding:
+    """The finding from two readings of a group; pure."""
     lag, age_s = second.lag, oldest.age_s
     if not second.committed and lag == 0:
         return _finding("ok", f"{group} has not read {topic} yet, and there is nothing to read")
@@ -72,7 +72,7 @@ def judge_lag(group: str, topic: str, first: Look, second: Look, oldest: Oldest)
         return _finding("ok", f"{group} is 0 record(s) behind on {topic}")
     behind = f"{group} is {lag} record(s) behind on {topic}"
     if age_s is None:
-        return _finding("unknown", f"{behind}; how old they are cannot be told", START)
+        return _finding("unknown", f"{behind}; their age is unknown", START)
     old = f"the oldest has waited for {lasting(age_s * 1000)}"
     if not second.committed:
         message = f"{group} has not read {topic} yet: {lag} record(s) wait, {old}"
@@ -122,8 +122,8 @@ def check_lag(settings: Settings, sleep: Callable[[float], None] = time.sleep) -
                 advice = "See that Kafka answers, and that this user may read the group and the topic."
                 yield Finding("consumer group", "unknown", message, advice)
             elif isinstance(look, Look) and look.partitions:
-                yield judge_lag(group, topic, look, *found)
-            # Else the topic does not exist, which another finding tells.
+                yield lag_finding(group, topic, look, *found)
+            # Else the topic does not exist, which another finding reports.
     finally:
         for _, _, reader in readers:
             reader.close()

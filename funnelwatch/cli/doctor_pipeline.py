@@ -1,4 +1,4 @@
-"""Whether workers live, what they say of themselves, and whether windows close and are judged."""
+"""Checks the workers by their heartbeats, and the progress of closing and evaluation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 START = "Start one: `funnelwatch worker`."
 ADVICE = {
-    Why.NOT_CLOSING: "Is a partition's worker frozen, or a partition STOPPED? The workers' logs and /healthz say it.",
+    Why.NOT_CLOSING: "Is a partition's worker frozen, or a partition STOPPED? See the workers' logs and /healthz.",
     Why.BEHIND: "Run more workers, up to one per partition; then look at the database's load.",
-    Why.NOT_JUDGED: "The workers' logs say why the detector fails or waits; restart the worker that has it.",
+    Why.NOT_JUDGED: "See the workers' logs for the reason; restart the worker that runs the detector.",
 }
 
 
 def check_pipeline(settings: Settings) -> Iterator[Finding]:
-    """Workers by their heartbeats, then each funnel by how far its windows are closed and judged."""
+    """Workers by their heartbeats, then each funnel by how far its windows are closed and evaluated."""
     database = Database(settings.timescale_url, application="funnelwatch doctor")
     try:
         store = FreshnessStore(database, settings.events_topic)
@@ -43,12 +43,12 @@ def check_pipeline(settings: Settings) -> Iterator[Finding]:
         return
     finally:
         database.close()
-    yield from judge_workers(workers, counted=bool(funnels))
-    yield from judge_funnels(funnels, workers, stale_ms)
+    yield from worker_findings(workers, counted=bool(funnels))
+    yield from funnel_findings(funnels, workers, stale_ms)
 
 
-def judge_workers(workers: Sequence[WorkerSeen], *, counted: bool) -> Iterator[Finding]:
-    """What heartbeats say: each live worker, those that went silent, or that there is none. Pure.
+def worker_findings(workers: Sequence[WorkerSeen], *, counted: bool) -> Iterator[Finding]:
+    """The findings on heartbeats: each live worker, silent workers, or no worker; pure.
 
     Args:
         workers: all that were seen lately.
@@ -58,8 +58,8 @@ def judge_workers(workers: Sequence[WorkerSeen], *, counted: bool) -> Iterator[F
     for one in alive:
         name = f"{one.host} ({one.pid})"
         if one.fault:
-            advice = "Its log and its /healthz say more."
-            yield Finding("worker", "FAILED", f"worker {name} says: {one.fault}", advice)
+            advice = "See its log and its /healthz."
+            yield Finding("worker", "FAILED", f"worker {name} reports: {one.fault}", advice)
         else:
             yield Finding(
                 "worker", "ok", f"{name}, version {one.version or 'unknown'}: {one.assigned} partition(s) of the events"
@@ -81,13 +81,13 @@ def judge_workers(workers: Sequence[WorkerSeen], *, counted: bool) -> Iterator[F
         yield Finding("workers", "warning", "no worker has run yet", START)
 
 
-def judge_funnels(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Finding]:
-    """Whether the windows of each funnel close and are judged. Pure; faults of workers are findings of their own."""
+def funnel_findings(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Finding]:
+    """The findings on closing and evaluation of each funnel; pure. Errors of workers are separate findings."""
     for one in funnels:
-        # Without workers, as these are told already: what matters here is since when a funnel stands still.
+        # Without workers, which have their own findings: the question here is since when a funnel stands still.
         found = freshness(one, (), stale_ms)
         if found.state == "fresh":
-            yield Finding("windows", "ok", f"{one.funnel}: closed up to now, and judged")
+            yield Finding("windows", "ok", f"{one.funnel}: closed and evaluated up to now")
         elif found.why is Why.NO_WINDOW:
             yield Finding("windows", "warning", found.message, "It closes a minute or two after its first event.")
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
 
-from funnelwatch.cli.faults import explain_database
+from funnelwatch.cli.errors import explain_database
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.rejection import ADVICE, kafka_rejection
 from funnelwatch.schemas.codec import Registry, RegistryUnavailable

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import psycopg
 
-from funnelwatch.cli.faults import Span, clear_faults
+from funnelwatch.cli.errors import Span, clear_errors
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.schemas.settings import load_settings
@@ -48,7 +48,7 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     database = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
-    with clear_faults(settings):
+    with clear_errors(settings):
         try:
             check_window_length(database, settings.window_ms)
         except psycopg.errors.UndefinedTable:

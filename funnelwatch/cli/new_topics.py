@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from funnelwatch.cli.faults import opened
+from funnelwatch.cli.errors import opened
 from funnelwatch.cli.rebuild_progress import look
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
@@ -21,7 +21,7 @@ def count_on(settings: Settings, tell: Callable[[str], None]) -> None:
     """Have topics that were counted before counted from the beginning of what they are now; their counts are kept.
 
     A worker rejects this by itself, because it cannot know whether a topic was lost by accident. To be called only
-    where the old topics are gone for sure. Never raises for a server: what could not be done is told.
+    where the old topics are gone for sure. Never raises for a server: failures are printed.
     """
     try:
         with opened(settings) as database:

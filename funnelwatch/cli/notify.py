@@ -1,4 +1,4 @@
-"""``funnelwatch notify``: tell people and their systems of alerts, on the routes of a file."""
+"""``funnelwatch notify``: notify people and systems of alerts, on the routes of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.cli.faults import clear_faults, opened
+from funnelwatch.cli.errors import clear_errors, opened
 from funnelwatch.format import clock, printable
 from funnelwatch.producers.kafka.log_throttle import throttle_root
 from funnelwatch.schemas.events import now_ms
@@ -38,7 +38,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.pass_context
 def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
-    r"""Tell people and their systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.
+    r"""Notify people and systems of alerts: Alertmanager, PagerDuty, email, Slack, webhooks.
 
     Reads the topic of alerts and delivers on the routes of one YAML file (docs/notify.md). Each route has a worker of
     its own: a route that is down delays only itself. The database logs each sent message, so a restart neither
@@ -73,7 +73,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    with clear_faults(settings):
+    with clear_errors(settings):
         notifier.run()
 
 
@@ -81,7 +81,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
 @click.argument("file", type=FILE, required=False)
 @click.pass_obj
 def check(given: Path | None, file: Path | None) -> None:
-    r"""Say whether a file of routes can be used; nothing is sent.
+    r"""Validate a file of routes, and send nothing.
 
     \b
     Example:
@@ -97,7 +97,7 @@ def check(given: Path | None, file: Path | None) -> None:
 @click.option("--resolve", is_flag=True, help="Send that it is resolved, too.")
 @click.pass_obj
 def test(given: Path | None, route: str, *, resolve: bool) -> None:
-    r"""Send a test alert on a route now, whatever its filters; it says that it is a test, and is not logged.
+    r"""Send a test alert on a route now, whatever its filters; the alert is marked as a test, and is not logged.
 
     \b
     Example:
@@ -117,7 +117,7 @@ def test(given: Path | None, route: str, *, resolve: bool) -> None:
 @click.option("--route", help="Only those of this route.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object a line.")
 def log(*, last: int, route: str | None, to_json: bool) -> None:
-    r"""Show what was told to whom, oldest first, and what came of it; times are UTC.
+    r"""Show notifications with recipient and outcome, oldest first; times are UTC.
 
     \b
     Example:
@@ -131,14 +131,19 @@ def log(*, last: int, route: str | None, to_json: bool) -> None:
         at = row["decided_ms"] or row["queued_ms"]
         if to_json:
             known = {name: alert[name] for name in ("alert_id", "sequence", "state", "severity", "rule")}
-            told = {"route": row["route"], "outcome": outcome, "attempts": row["attempts"], "answer": row["answer"]}
-            click.echo(json.dumps({"at": iso(at), **told, **known}))
+            notification = {
+                "route": row["route"],
+                "outcome": outcome,
+                "attempts": row["attempts"],
+                "answer": row["answer"],
+            }
+            click.echo(json.dumps({"at": iso(at), **notification, **known}))
         else:
             click.echo(f"{clock(at)}  {row['route']}  {outcome}  {headline(alert)}")
             if row["answer"] and outcome != "sent":
                 click.echo(f"    after {row['attempts']} attempts: {printable(row['answer'])}")
     if not rows and not to_json:
-        click.echo("nothing was told yet", err=True)
+        click.echo("no notifications yet", err=True)
 
 
 def _try(route: Receiver, alert: dict[str, Any], previous: dict[str, Any] | None) -> None:

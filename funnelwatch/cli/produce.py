@@ -39,7 +39,7 @@ SHIPPED = Path(funnelwatch.producers.__file__).parent / "mappings"
     help="YAML file that says what the columns are, or ecom, which is shipped; without it the columns are named like "
     "the fields of an event.",
 )
-@click.option("--funnel", metavar="NAME", help="Put the events into this funnel, whatever file or mapping say.")
+@click.option("--funnel", metavar="NAME", help="Put all events into this funnel; overrides file and mapping.")
 @click.option("--dry-run", is_flag=True, help="Print the events as JSON Lines instead of producing them.")
 @click.option("--fail-on-rejected", is_flag=True, help="Exit code 1 if any line was rejected.")
 @click.option(

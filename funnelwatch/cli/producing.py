@@ -52,7 +52,7 @@ def clear_errors() -> Iterator[None]:
 
 
 def make_topics(settings: Settings) -> list[str]:
-    """Make the missing topics and say so."""
+    """Create the missing topics and print their names."""
     with clear_errors():
         made = ensure_topics(settings)
     if made:

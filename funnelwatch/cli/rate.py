@@ -6,12 +6,14 @@ import json
 from typing import TYPE_CHECKING, cast
 
 import click
+from rich.table import Table
+from rich.text import Text
 
-from funnelwatch.cli.faults import Span, moment_ms, opened
-from funnelwatch.cli.rate_view import draw
-from funnelwatch.format import clock
-from funnelwatch.query.answers import RateQuery
-from funnelwatch.query.rates import BadQueryError, NothingThereError, query_rates
+from funnelwatch.cli.errors import opened
+from funnelwatch.format import bar, clock, console, lasting, percent, printable
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rate_query import RateQuery
+from funnelwatch.query.rates import NoDataError, query_rates
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore, Scope
@@ -19,8 +21,10 @@ from funnelwatch.sinks.timescale.rates import RateStore, Scope
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from funnelwatch.query.answers import RateResult
+    from funnelwatch.query.results import RateResult
     from funnelwatch.sinks.timescale.rates import Basis, Dimension, Known
+
+HEADINGS = {"os": "OS", "browser": "Browser", "app_version": "App version"}
 
 
 class By(click.Choice[str]):
@@ -43,8 +47,8 @@ class By(click.Choice[str]):
 @click.option("--since", default="1h", show_default=True, metavar="TIME", help="90s, 15m, 1h, 7d ago, or ISO 8601.")
 @click.option("--until", default="now", show_default=True, metavar="TIME", help="End, exclusive; as --since.")
 @click.option("--closed", is_flag=True, help="Only windows that are complete.")
-@click.option("--by", multiple=True, type=By(), help="Tell these apart; may stand several times.")
-@click.option("--every", type=Span(), metavar="SPAN", help="Tell spans of time apart: 5m, 1h, 1d.")
+@click.option("--by", multiple=True, type=By(), help="Group by this; repeatable.")
+@click.option("--every", metavar="SPAN", help="Group by spans of time: 5m, 1h, 1d.")
 @click.option(
     "--basis",
     type=click.Choice(["window", "cohort"]),
@@ -65,15 +69,15 @@ def rate(
     until: str,
     closed: bool,
     by: tuple[str, ...],
-    every: int | None,
+    every: str | None,
     basis: str,
     to_json: bool,
     to_csv: bool,
 ) -> None:
-    r"""Tell the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).
+    r"""Print the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).
 
-    The range is widened to whole windows, or to whole spans of --every. Times are UTC. Exit code 1 if nothing is
-    counted there.
+    The range is widened to whole windows, or to whole spans of --every. Times are UTC. The exit code is 1 if the range
+    has no counts.
 
     \b
     Examples:
@@ -84,36 +88,41 @@ def rate(
     """
     if to_json and to_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    now = now_ms()
-    since_ms, until_ms = moment_ms(since, now), moment_ms(until, now)
     settings = load_settings()
-    scope = Scope(funnel, step, os, browser, app_version)
-    dimensions = cast("tuple[Dimension, ...]", tuple(dict.fromkeys(by)))
-    question = RateQuery(scope, since_ms, until_ms, now, dimensions, cast("Basis", basis), every, closed)
-    with opened(settings) as database:
-        try:
-            answer = query_rates(database, settings, question)
-        except BadQueryError as error:
-            raise click.UsageError(f"--{error.parameter}: {error.message}") from error
-        except NothingThereError as error:
-            raise click.ClickException(str(error)) from error
-        if not answer.found:
-            raise click.ClickException(nothing_found(answer, RateStore(database).known()))
+    try:
+        query = RateQuery.parse(
+            Scope(funnel, step, os, browser, app_version),
+            now_ms(),
+            since=since,
+            until=until,
+            by=cast("tuple[Dimension, ...]", by),
+            basis=cast("Basis", basis),
+            every=every,
+            closed=closed,
+        )
+        with opened(settings) as database:
+            result = query_rates(database, settings, query)
+            if not result.found:
+                raise click.ClickException(nothing_found(result, RateStore(database).known()))
+    except BadQueryError as error:
+        raise click.UsageError(f"--{error.parameter}: {error.message}") from error
+    except NoDataError as error:
+        raise click.ClickException(str(error)) from error
     if to_json:
-        click.echo(json.dumps(answer.as_object(), indent=2))
+        click.echo(json.dumps(result.as_object(), indent=2))
     elif to_csv:
-        click.echo(answer.as_csv(), nl=False)
-        if answer.old:
-            click.echo(f"! {answer.old}.", err=True)
+        click.echo(result.as_csv(), nl=False)
+        if result.old:
+            click.echo(f"! {result.old}.", err=True)
     else:
-        draw(answer)
+        draw(result)
 
 
-def nothing_found(answer: RateResult, known: Sequence[Known]) -> str:
-    """What to tell where nothing is counted: what there is."""
-    chosen = [f"{name.replace('_', ' ')} {value}" for name, value in answer.filters.items()]
-    asked = ", ".join([f"funnel {answer.question.scope.funnel}", *chosen])
-    message = f"nothing is counted for {asked} from {clock(answer.from_ms)} to {clock(answer.to_ms)}"
+def nothing_found(result: RateResult, known: Sequence[Known]) -> str:
+    """The message for a range without counts: the funnels and steps that have counts."""
+    filters = [f"{name.replace('_', ' ')} {value}" for name, value in result.filters.items()]
+    chosen = ", ".join([f"funnel {result.query.scope.funnel}", *filters])
+    message = f"no counts for {chosen} from {clock(result.from_ms)} to {clock(result.to_ms)}"
     if not known:
         return f"{message}; the database has no events yet. `funnelwatch simulate` makes some, a worker counts them"
     return "\n".join(
@@ -126,3 +135,49 @@ def nothing_found(answer: RateResult, known: Sequence[Known]) -> str:
             ),
         ]
     )
+
+
+def draw(result: RateResult) -> None:
+    """Print a table to stdout, with the range above and remarks below."""
+    out, query = console(), result.query
+    chosen = [f"{name.replace('_', ' ')} {printable(value)}" for name, value in result.filters.items()]
+    title = ", ".join([printable(query.scope.funnel), *chosen, f"by {query.basis}"])
+    out.print(Text(f"{title}: {clock(result.from_ms)} to {clock(result.to_ms)}"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if query.every_ms:
+        table.add_column("From", no_wrap=True)
+    table.add_column("Step", no_wrap=True)
+    for dimension in query.by:
+        table.add_column(HEADINGS[dimension], no_wrap=True)
+    for heading in ("Impressions", "Successes", "Failures", "Rate", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for rate in result.rates:
+        cells = [] if rate.start_ms is None else [clock(rate.start_ms)]
+        cells += [printable(rate.step), *(printable(getattr(rate, dimension)) for dimension in query.by)]
+        cells += [f"{count:,}" for count in (rate.impressions, rate.successes, rate.failures)]
+        interval = "-" if rate.interval is None else f"{percent(rate.interval[0])} to {percent(rate.interval[1])}"
+        cells += [percent(rate.rate), interval]
+        table.add_row(*(Text(cell) for cell in cells), Text(bar(rate.rate), style="green"))
+    out.print(table)
+    for line in remarks(result):
+        out.print(Text(line, style="bold yellow" if line.startswith("!") else "dim"))
+
+
+def remarks(result: RateResult) -> list[str]:
+    """Remarks on the figures: stale, incomplete, or counted by cohort."""
+    lines = [f"! {result.old}."] if result.old else []
+    if result.closed_through is None:
+        lines.append("No window of this funnel is complete yet: these counts still grow.")
+    elif result.open_ms:
+        lines.append(
+            f"Windows of {lasting(result.window_ms)} are complete up to {clock(result.closed_through)}; the last "
+            f"{lasting(result.open_ms)} of this range still grow (--closed leaves them out)."
+        )
+    else:
+        lines.append(f"All windows of {lasting(result.window_ms)} in this range are complete.")
+    if result.query.basis == "cohort":
+        lines.append("By cohorts: the newest people shown a step may not have finished it yet.")
+    elif any(rate.successes > rate.impressions for rate in result.rates):
+        lines.append("More successes than impressions: some result impressions before the range; see --basis cohort.")
+    return lines

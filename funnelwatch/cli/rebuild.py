@@ -1,4 +1,4 @@
-"""``funnelwatch rebuild``: what can be made again from what is kept."""
+"""``funnelwatch rebuild``: rebuilds derived data: cache, rollups, windows, progress."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from funnelwatch.cli.faults import opened
+from funnelwatch.cli.errors import opened
 from funnelwatch.cli.rebuild_progress import progress
-from funnelwatch.cli.rebuild_rollups import rollups
 from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import shown
@@ -19,6 +18,8 @@ from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, RefreshWait
+from funnelwatch.sinks.timescale.retention import refresh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ TRIES = 5
 
 @click.group()
 def rebuild() -> None:
-    r"""Make again what can be made from what is kept: counts from the topic, the cache from the counts.
+    r"""Rebuild derived data: counts from the topic, the cache from the counts.
 
     \b
     Examples:
@@ -46,7 +47,6 @@ def rebuild() -> None:
 
 rebuild.add_command(windows)
 rebuild.add_command(progress)
-rebuild.add_command(rollups)
 
 
 @rebuild.command("redis")
@@ -54,7 +54,7 @@ rebuild.add_command(rollups)
 def redis_copy(to_json: bool) -> None:
     r"""Remove the cache in Redis and copy the recent windows from the database again.
 
-    Safe while workers run: they go on counting, and one that finds the copy gone rebuilds it as well. Only keys of
+    Safe while workers run: they keep counting, and a worker that finds the cache gone rebuilds it too. Only keys of
     this installation (FUNNELWATCH_REDIS_PREFIX) are touched. Until it is done, the board reads the database.
 
     \b
@@ -84,6 +84,46 @@ def redis_copy(to_json: bool) -> None:
         click.echo(json.dumps({"copied": copied}))
     else:
         click.echo(f"{copied:,} series of windows copied to Redis")
+
+
+@rebuild.command("rollups")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object.")
+def rollups(to_json: bool) -> None:
+    r"""Bring the counts by 5 minutes, hours and days up to date at once.
+
+    With TimescaleDB, jobs of the database materialize changed counts every 5 minutes to 1 hour; on plain PostgreSQL a
+    worker does so every minute. This command does the same now: after a backfill, or without jobs and workers. On
+    plain PostgreSQL queries add up counts that are not materialized, so this changes their speed, never the numbers.
+
+    The command waits up to 10 minutes for a database job that refreshes the same rollup.
+
+    \b
+    Examples:
+      funnelwatch rebuild rollups
+      funnelwatch rebuild rollups --json
+    """
+    with opened(load_settings()) as database:
+        try:
+            refresh(database, RefreshWait(report=_Progress()))
+        except RefreshBusyError as error:
+            raise click.ClickException(f"the rollups are not all up to date: {error}") from error
+    if to_json:
+        click.echo(json.dumps({"refreshed": True}))
+    else:
+        click.echo("counts by 5 minutes, hours and days are up to date")
+
+
+class _Progress:
+    """Prints progress to stderr, each line once."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, line: str) -> None:
+        """Print a line, unless it is the last one again."""
+        if line != self._last:
+            click.echo(line, err=True)
+            self._last = line
 
 
 def _recent_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, CountRow]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-from funnelwatch.cli.faults import opened
+from funnelwatch.cli.errors import opened
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.topic_reader import METADATA_TIMEOUT_S, TopicReader
 from funnelwatch.schemas.settings import Settings, load_settings

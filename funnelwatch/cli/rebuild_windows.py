@@ -12,10 +12,11 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from funnelwatch.cli.faults import moment_ms, opened
+from funnelwatch.cli.errors import moment_ms, opened
 from funnelwatch.cli.recounting import check_logs, check_progress, check_source, recount
 from funnelwatch.format import clock, console, printable
-from funnelwatch.query.rates import BadQueryError, whole_range
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rates import whole_range
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import error_clause
@@ -59,7 +60,7 @@ class Repair:
 @click.command("windows")
 @click.option("--from", "since", required=True, metavar="TIME", help="Begin: 90s, 15m, 1h, 7d ago, or ISO 8601.")
 @click.option("--to", "until", required=True, metavar="TIME", help="End, exclusive; as --from, or now.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object; needs --yes or --dry-run.")
 def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) -> None:

@@ -109,7 +109,7 @@ def _check_log(settings: Settings, reader: TopicReader, partition: int, needed: 
 
 
 def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms: tuple[int, int]) -> Recount:
-    """Count the log again up to where it was counted at the snapshot; tells progress on stderr, changes nothing.
+    """Count the log again up to where it was counted at the snapshot; prints progress to stderr, changes nothing.
 
     Raises:
         click.ClickException: the log was trimmed meanwhile, or the rules are not those by which it was counted.
@@ -123,8 +123,8 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
     rejected |= {place[1:] for place in ReplayStore(database).replayed() if place[0] == settings.events_topic}
     funnels = load_funnels(settings.funnels_path)
     series = SeriesStore(database, funnels, SeriesLimits.of(settings), keeps=False)
-    judge = replace(validator_of(settings, funnels), admit=series.admit)
-    counting = Recount(judge, rejected, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
+    validator = replace(validator_of(settings, funnels), admit=series.admit)
+    counting = Recount(validator, rejected, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
     topic = settings.events_topic
     with (
         clear_letter_faults(settings),

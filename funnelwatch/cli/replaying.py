@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from funnelwatch.cli.dead_letter_reading import letters_of, reason_option, since_option
-from funnelwatch.cli.faults import moment_ms, opened
+from funnelwatch.cli.errors import moment_ms, opened
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.funnels import load_funnels
@@ -36,7 +36,7 @@ CHOSEN = "to be produced"
 @click.option(
     "--all", "hopeless_too", is_flag=True, help="Also records that would be rejected again by these settings."
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen, and produce nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "to_json", is_flag=True, help="Print the outcome as one JSON object; needs --yes or --dry-run.")
 def replay(
@@ -117,22 +117,22 @@ def _produce(settings: Settings, store: ReplayStore, letters: Iterator[DeadLette
 
 
 def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_too: bool) -> Callable[[DeadLetter], str]:
-    """What tells of a letter why it is left out, or that it is ``CHOSEN``."""
-    judges: dict[str, EventValidator | MetricValidator] = {
+    """The function that gives the reason to leave a letter out, or ``CHOSEN``."""
+    validators: dict[str, EventValidator | MetricValidator] = {
         settings.metrics_topic: metric_validator_of(settings),
         settings.events_topic: validator_of(settings, load_funnels(settings.funnels_path)),
     }
     now = now_ms()
 
     def verdict(letter: DeadLetter) -> str:
-        judge = judges.get(letter.source.topic) if letter.source is not None else None
-        if judge is None:
+        validator = validators.get(letter.source.topic) if letter.source is not None else None
+        if validator is None:
             return "of another topic"
         if letter.truncated_from is not None:
             return "only the beginning is kept"
         if letter.source in replayed:
             return "replayed already"
-        if not hopeless_too and rejection_now(judge, letter, now) is not None:
+        if not hopeless_too and rejection_now(validator, letter, now) is not None:
             return "would be rejected again"
         return CHOSEN
 

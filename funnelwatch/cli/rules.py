@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path)
 
 @click.group()
 def rules() -> None:
-    """Check and test alert rules, hold them against history, and see which are used.
+    """Check and test alert rules, backtest them on history, and show the rules in use.
 
     Rules are YAML files in a folder that FUNNELWATCH_RULES_PATH names; without it, the shipped ones are used.
 
@@ -33,31 +33,31 @@ def rules() -> None:
 
 @rules.command()
 @click.argument("paths", nargs=-1, type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, rules, faults.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: ok, rules, errors.")
 def check(paths: tuple[Path, ...], as_json: bool) -> None:
     """Check rule files or folders (PATHS; none: the rules in use).
 
-    Each fault is named with file, line, field, what is wrong and what would be right. Exit code 1 if there is one.
+    Each error names file, line, field, what is wrong and what would be right. The exit code is 1 if there is an error.
     Steps must be those of the declared funnels (FUNNELWATCH_FUNNELS_PATH), unless the rule names another funnel.
 
     \b
     Example:
       funnelwatch rules check my_rules/ --json
     """  # noqa: D301 - click's mark is the character, not a backslash
-    number, faults = 0, []
+    number, errors = 0, []
     for path in paths or (used(),):
         try:
             number += len(load_rules(path, load_funnels(load_settings().funnels_path)).rules)
         except (RuleFileError, FunnelsFileError) as error:
-            faults.append(str(error))
+            errors.append(str(error))
     if as_json:
-        click.echo(json.dumps({"ok": not faults, "rules": number, "faults": faults}))
+        click.echo(json.dumps({"ok": not errors, "rules": number, "errors": errors}))
     else:
-        for fault in faults:
-            click.echo(fault, err=True)
-        if not faults:
-            click.echo(f"{number} rule{'' if number == 1 else 's'}, no faults")
-    if faults:
+        for line in errors:
+            click.echo(line, err=True)
+        if not errors:
+            click.echo(f"{number} rule{'' if number == 1 else 's'}, no errors")
+    if errors:
         raise click.exceptions.Exit(1)
 
 
@@ -120,7 +120,7 @@ def used() -> Path:
 
 
 def opened(path: Path) -> Rules:
-    """The rules there; a fault is one clear line."""
+    """The rules there; a error is one clear line."""
     try:
         return load_rules(path)
     except RuleFileError as error:

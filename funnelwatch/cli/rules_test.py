@@ -1,4 +1,4 @@
-"""``funnelwatch rules test``: series in, expected alerts out, judged by the production evaluator."""
+"""``funnelwatch rules test``: series in, expected alerts out, evaluated by the production evaluator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from funnelwatch.stream.backtest.cases import Mismatch, run_case
 
 @click.command("test")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--json", "to_json", is_flag=True, help="Print one JSON object: ok, faults, tests.")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object: ok, errors, tests.")
 def run_tests(paths: tuple[Path, ...], to_json: bool) -> None:
     r"""Run tests of alert rules: files, or folders of them.
 
@@ -29,7 +29,7 @@ def run_tests(paths: tuple[Path, ...], to_json: bool) -> None:
     Example:
       funnelwatch rules test my_rules/tests/
     """
-    faults: list[str] = []
+    errors: list[str] = []
     results: list[dict[str, Any]] = []
     for path in [file for named in paths for file in rule_files(named) or [named]]:
         try:
@@ -37,25 +37,25 @@ def run_tests(paths: tuple[Path, ...], to_json: bool) -> None:
             rules = cases.content.rules
             loaded = load_rules(path.parent / rules if rules else load_settings().rules_path)
         except RuleFileError as error:
-            faults.append(str(error))
+            errors.append(str(error))
             continue
         for case, line in zip(cases.content.tests, cases.lines, strict=True):
             try:
                 wrong = run_case(case, loaded, cases.content.window)
             except ValueError as error:
-                faults.append(f"{path}:{line}: {error}")
+                errors.append(f"{path}:{line}: {error}")
                 continue
             results.append(_result(cases, case.name, line, wrong))
     failed = [one for one in results if not one["ok"]]
     if to_json:
-        click.echo(json.dumps({"ok": not faults and not failed, "faults": faults, "tests": results}, indent=2))
+        click.echo(json.dumps({"ok": not errors and not failed, "errors": errors, "tests": results}, indent=2))
     else:
-        for fault in faults:
-            click.echo(fault, err=True)
+        for message in errors:
+            click.echo(message, err=True)
         for one in failed:
             click.echo(_told(one))
         click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
-    if faults or failed:
+    if errors or failed:
         raise click.exceptions.Exit(1)
 
 

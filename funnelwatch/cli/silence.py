@@ -11,7 +11,7 @@ import click
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.alert_rules.silences import MATCHERS, Silence
-from funnelwatch.cli.faults import Span, opened
+from funnelwatch.cli.errors import Span, opened
 from funnelwatch.format import clock, lasting, printable
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.settings import Settings, load_settings
@@ -21,10 +21,10 @@ from funnelwatch.sinks.timescale.silences import SilenceStore
 
 @click.group()
 def silence() -> None:
-    r"""Mute alerts that are known, for a time.
+    r"""Mute known alerts for a time.
 
-    A muted alert is still judged, kept and published, marked as silenced_by the silence, and nobody is notified. That
-    it resolved is said as ever; if it still fires when the silence ends, it is said then.
+    A muted alert is still evaluated, kept and published, marked as silenced_by the silence; nobody is notified. Its
+    resolution is notified as usual; if the alert still fires when the silence ends, it is notified then.
 
     \b
     Examples:
@@ -59,10 +59,10 @@ def add(
     """
     if not any(named.values()):
         raise click.UsageError(
-            f"name what is to be muted: {', '.join('--' + one.replace('_', '-') for one in MATCHERS)}"
+            f"name the alerts to mute: {', '.join('--' + one.replace('_', '-') for one in MATCHERS)}"
         )
     if (span_ms is None) == (until is None):
-        raise click.UsageError("say how long: with --for or with --until")
+        raise click.UsageError("name the duration with --for or --until")
     now = now_ms()
     starts_at = _moment(from_, "--from", now)
     ends_at = _end(starts_at, span_ms) if span_ms is not None else _moment(until or "", "--until", now)
@@ -101,7 +101,7 @@ def list_silences(active: bool, as_json: bool) -> None:
 @silence.command()
 @click.argument("numbers", nargs=-1, required=True, type=int)
 def expire(numbers: tuple[int, ...]) -> None:
-    r"""End the silences with these NUMBERS now; what still fires and was muted is said then.
+    r"""End the silences with these NUMBERS now; muted alerts that still fire are notified then.
 
     \b
     Example:
@@ -145,7 +145,7 @@ def _user() -> str:
 
 
 def _warn(settings: Settings, made: Silence) -> None:
-    """Say it if no rule in use here is called so; the workers may use other rules."""
+    """Warn if no rule in use here has this name; workers may use other rules."""
     try:
         known = sorted({rule.alert for rule in load_rules(settings.rules_path).rules})
     except RuleFileError:

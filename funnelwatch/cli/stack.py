@@ -39,11 +39,11 @@ def tell(line: str) -> None:
     default="auto",
     show_default=True,
     help="Apache Kafka needs Java 17 and Maven; Tansu needs nothing and keeps its topics in memory; auto takes Apache "
-    "Kafka where it works and says why where it does not.",
+    "Kafka where it works, else prints the reason.",
 )
 @click.option("--env", "as_env", is_flag=True, help="Print an export line for the shell instead of the addresses.")
 def up(kafka: str, as_env: bool) -> None:
-    r"""Start Kafka, PostgreSQL and Redis on this machine; what runs already is kept.
+    r"""Start Kafka, PostgreSQL and Redis on this machine; running servers are kept.
 
     Data and logs are in the data folder (FUNNELWATCH_DATA_DIR, .funnelwatch by default). A server that is named by
     FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS, FUNNELWATCH_TIMESCALE_URL or FUNNELWATCH_REDIS_URL is used instead of one.
@@ -89,9 +89,9 @@ def topics_are_new(before: ServiceState | None, now: ServiceState) -> bool:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
-    r"""Tell what the embedded stack runs, where, and why that; exit code 3 if something is down.
+    r"""Show the servers of the embedded stack and why each was chosen; the exit code is 3 if a server is down.
 
-    The last line says whether workers live and figures are current; `funnelwatch doctor` says more of that.
+    The last line shows whether workers are alive and figures are current; `funnelwatch doctor` shows details.
 
     \b
     Examples:
@@ -112,16 +112,16 @@ def status(as_json: bool) -> None:
             click.echo(f"{'pipeline':<9} {importlib.import_module('funnelwatch.cli.current').pipeline_line(settings)}")
     if not all(one.up for one in services):
         if not as_json:
-            tell("Start what is down with `funnelwatch up`.")
+            tell("Start missing servers with `funnelwatch up`.")
         sys.exit(SOMETHING_IS_DOWN)
 
 
 @click.command()
 @click.option("--purge", is_flag=True, help="Delete the stack's data, logs and state as well.")
 def down(purge: bool) -> None:
-    r"""End the embedded stack; its data stay, except for Tansu's topics, which are in memory.
+    r"""Stop the embedded stack; its data stay, except for Tansu's topics, which are in memory.
 
-    Servers that were named by the environment are left alone.
+    Servers that environment variables name are not touched.
 
     \b
     Examples:

@@ -24,14 +24,13 @@ LAST_PORT = 65535
 @click.option(
     "--web-port", type=click.IntRange(0, LAST_PORT), help="Port of the first one's /healthz and /metrics; 0: free ones."
 )
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="How much they say.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Log level of the workers.")
 def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
-    r"""Run stream workers: count events, close windows, judge them, publish alerts.
+    r"""Run stream workers: count events, close windows, evaluate rules, publish alerts.
 
-    Each process is a Faust worker (`faust -A funnelwatch.stream.app worker` runs one the plain way); one that dies is
-    started
-    again. They share the partitions of the topics, here and on other machines, so more processes than partitions are
-    of no use. Outages of Kafka, the database or Redis are waited out.
+    Each process is a Faust worker (`faust -A funnelwatch.stream.app worker` runs one without supervision); a process
+    that dies is restarted. Workers on all machines share the partitions of the topics; workers beyond the partition
+    count sit idle. Workers wait for Kafka, the database or Redis during an outage.
 
     \b
     Example:
@@ -67,10 +66,10 @@ def worker(processes: int, web_port: int | None, log_level: str | None) -> None:
 
 
 def _check_ports(host: str, first: int, processes: int) -> None:
-    """Each process could serve its page: else it would only die again and again.
+    """Check the ports first: a worker without its port would only restart forever.
 
     Raises:
-        click.ClickException: one could not.
+        click.ClickException: a port is in use.
     """
     if first + processes - 1 > LAST_PORT:
         raise click.ClickException(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import webbrowser
 from http import HTTPStatus
@@ -28,26 +29,32 @@ class Board:
 
     Args:
         environment: settings of the demo, by their environment names.
-        output: where it writes what it says.
+        output: its log.
     """
 
     def __init__(self, environment: Mapping[str, str], output: BinaryIO) -> None:
         self._environment = {**os.environ, **environment}
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self.stopping = threading.Event()
 
     def start(self) -> str | None:
-        """Start it; its address, or None where it does not come up: a demo goes on without."""
-        for preferred in (Settings.model_fields["board_port"].default, None):  # another may be faster with the first
+        """Start the board; its address, or None if it does not start or ``stop`` is called meanwhile."""
+        for preferred in (Settings.model_fields["board_port"].default, None):  # another process may take the first
             url = f"http://{HOST}:{free_ports({'board': preferred})['board']}/"
-            if self._answers(self._launch(url), url):
+            with self._lock:
+                if self.stopping.is_set():
+                    return None
+                process = self._process = self._launch(url)
+            if self._answers(process, url):
                 return url
-            self.stop()
+            self._end(process)
         return None
 
     def _launch(self, url: str) -> subprocess.Popen[bytes]:
         port = url.rstrip("/").rpartition(":")[2]
-        process = self._process = subprocess.Popen(  # noqa: S603 - our own program
+        return subprocess.Popen(  # noqa: S603 - our own program
             [*PROGRAM, "board", "--host", HOST, "--port", port],
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -57,11 +64,10 @@ class Board:
             start_new_session=True,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - one call of libc, no lock is taken
         )
-        return process
 
     @staticmethod
     def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
-        """Wait until it answers; whether it does."""
+        """Wait until the board answers; false if it ends or does not answer in time."""
         limit = time.monotonic() + START_S
         while process.poll() is None and time.monotonic() < limit:
             try:
@@ -73,9 +79,16 @@ class Board:
         return False
 
     def stop(self) -> None:
-        """End it."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        """End the board; ``start`` does not start it again."""
+        with self._lock:
+            self.stopping.set()
+            process, self._process = self._process, None
+        if process is not None:
+            self._end(process)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is not None:
             return
         process.terminate()
         try:

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from funnelwatch.deploy.embedded.state import StackState
     from funnelwatch.producers.simulate.profile import Incident
 
-LOOK_EVERY_S = 0.5
+READ_EVERY_S = 0.5
 CATCH_UP_S = 600.0
 FINISH_S = 300.0
 ALERT_WITHIN_S = 120.0
 
 
 class DemoError(FunnelwatchError, RuntimeError):
-    """The demo cannot go on; the message says why and where to look."""
+    """The demo cannot go on; the message gives the reason and the log file."""
 
 
 class Demo:
@@ -55,8 +55,8 @@ class Demo:
         kafka: which broker.
         workers: how many worker processes.
         plan: what happens when.
-        say: told each new thing that happens, a line at a time, from any thread.
-        draw: called about twice a second while it runs.
+        say: prints one line of progress; called from any thread.
+        observe: called about twice a second while traffic flows.
         browse: open the board in this desktop's browser, if it has one.
         keep: leave data and logs in the folder at the end.
     """
@@ -69,7 +69,7 @@ class Demo:
         workers: int,
         plan: Plan,
         say: Callable[[str], None],
-        draw: Callable[[Demo], None],
+        observe: Callable[[Demo], None],
         browse: bool = False,
         keep: bool = False,
     ) -> None:
@@ -78,15 +78,16 @@ class Demo:
         self._worker_count = workers
         self._plan = plan
         self._say = say
-        self._draw = draw
+        self._observe = observe
         self._browse = browse
         self.keep = keep
         self.board_url: str | None = None
         self._began = time.monotonic()
-        self._told = 0
+        self._printed = 0
         self._measured = (time.monotonic(), 0)
         self._cleanup = ExitStack()
         self.happening = ""
+        self.happening_since = self._began
         self.per_second = 0.0
         self.stack: StackState | None = None
         self.traffic: Traffic | None = None
@@ -157,24 +158,36 @@ class Demo:
         board = Board(
             environment | {"FUNNELWATCH_DATA_DIR": str(self._data_dir)}, self._cleanup.enter_context(path.open("ab"))
         )
+        self._say("The board: starting")
+        # Workers and history do not wait for the board.
+        thread = threading.Thread(target=self._open_board, args=(board, path), name="board")
+        self._cleanup.callback(thread.join)
         self._cleanup.callback(board.stop)
+        thread.start()
+
+    def _open_board(self, board: Board, log: Path) -> None:
+        began = time.monotonic()
         self.board_url = board.start()
         if self.board_url is None:
-            self._say(f"The board did not come up; {path} tells why. The demo goes on without it.")
+            if not board.stopping.is_set():
+                self._say(f"The board did not start; see {log}. The demo goes on without it.")
             return
-        self._say(f"The board, live in your browser: {self.board_url}?since=15m")
+        took = f"ready in {time.monotonic() - began:.1f} s"
+        self._say(f"The board: {took}, live in your browser: {self.board_url}?since=15m")
         if self._browse:
             show(f"{self.board_url}?since=15m")
+        # Linux ends the board when the thread that started it ends (PR_SET_PDEATHSIG).
+        board.stopping.wait()
 
     def _check_empty(self, settings: Settings) -> None:
-        """A server that the user named may hold counts of theirs; the demo would mix its own in."""
+        """Reject a database with counts: the user may have named a production database."""
         database = Database(settings.timescale_url)
         migrate(database, settings.window_ms)
         counted = CountStore(database).counted()
         database.close()
         if counted:
             raise DemoError(
-                f"the database has {counted:,} counted events, and the demo wants an empty one: unset "
+                f"the database has {counted:,} counted events, but the demo needs an empty database: unset "
                 "FUNNELWATCH_TIMESCALE_URL, or name another database"
             )
 
@@ -187,15 +200,15 @@ class Demo:
         while not self.traffic.history_done.is_set():
             self._step()
         produced = self.traffic.history
-        self._now(f"{produced:,} events of history produced; counting and judging them …")
+        self._now(f"{produced:,} events of history produced; counting and evaluating them …")
         window_ms = self._plan.window_s * 1000
         self._until(
             lambda: (
                 self._watch.seen.counted.done >= produced
-                and (self._watch.seen.judged_through or 0) >= self._traffic.start_ms - 2 * window_ms
+                and (self._watch.seen.evaluated_through or 0) >= self._traffic.start_ms - 2 * window_ms
             ),
             CATCH_UP_S,
-            "the workers have not caught up with the history",
+            "the workers do not catch up with the history",
         )
         self.watch.learn_expected(self.traffic.start_ms - self.traffic.start_ms % window_ms)
 
@@ -211,13 +224,13 @@ class Demo:
         self._until(lambda: time.time() * 1000 >= self._incident.end_ms, self._plan.incident_s + 10)
 
     def _recovery(self) -> None:
-        self._now("RECOVERY: the incident has been mended. Waiting for the alerts to resolve …")
+        self._now("RECOVERY: the incident is over. Waiting for the alerts to resolve …")
         limit = time.monotonic() + self._plan.resolve_s
         while (not self.alerts("firing") or self._open_alerts()) and time.monotonic() < limit:
             self._step()
 
     def _finish(self) -> None:
-        self._now("Finishing: every event is to be counted …")
+        self._now("Finishing: waiting until every event is counted …")
         self._traffic.stop()
         produced = self._traffic.produced
         limit = time.monotonic() + FINISH_S
@@ -225,28 +238,28 @@ class Demo:
             self._step()
 
     def result(self) -> dict[str, Any]:
-        """What came of it; ``ok`` says whether it is what it should be, ``faults`` why not."""
+        """The result; ``ok`` is true without ``errors``."""
         services = self.stack.services if self.stack else {}
         counted = self._watch.counted()
         dead_letters = self._watch.dead_letters()
         incident = self.incident
         firing = self.alerts("firing")
-        faults = []
+        errors = []
         produced = self._traffic.produced
         if produced != counted + dead_letters:
-            faults.append(f"{produced} events produced, but {counted} counted + {dead_letters} dead letters")
+            errors.append(f"{produced} events produced, but {counted} counted + {dead_letters} dead letters")
         if not firing:
-            faults.append("no alert came")
+            errors.append("no alert came")
         elif incident and firing[0].at - incident.start_ms / 1000 > ALERT_WITHIN_S:
-            faults.append(f"the alert came later than {ALERT_WITHIN_S:g} s after the incident's start")
+            errors.append(f"the alert came later than {ALERT_WITHIN_S:g} s after the incident's start")
         if self._open_alerts():
-            faults.append("the alert has not resolved")
+            errors.append("the alert has not resolved")
         scraped = self.prometheus.agreement() if self.prometheus else None
         if scraped and not scraped["agrees"]:
-            faults.append(f"Prometheus has the rates {scraped['prometheus']}, and SQL {scraped['sql']}")
+            errors.append(f"Prometheus has the rates {scraped['prometheus']}, and SQL {scraped['sql']}")
         return {
-            "ok": not faults,
-            "faults": faults,
+            "ok": not errors,
+            "errors": errors,
             "kafka": services["kafka"].program,
             "database": services["postgres"].program,
             "timescaledb": bool(self.stack and self.stack.timescaledb),
@@ -272,7 +285,7 @@ class Demo:
         }
 
     def close(self) -> None:
-        """End everything that was started; remove its data and logs unless ``keep`` is set by now."""
+        """End everything that the demo started; remove its data and logs unless ``keep`` is set by now."""
         self._cleanup.close()
 
     def _remove(self, stack: Stack) -> None:
@@ -280,11 +293,11 @@ class Demo:
         if not self.keep:
             shutil.rmtree(self._data_dir / "prometheus", ignore_errors=True)
             for folder in (self._data_dir, self._data_dir.parent):
-                with suppress(OSError):  # something of somebody else's is in it
+                with suppress(OSError):  # the folder holds other files
                     folder.rmdir()
 
     def alerts(self, state: str) -> list[Received]:
-        """The alerts about the incident's step, since it began, in that state."""
+        """The alerts on the incident's step since its start, in that state."""
         since = self.incident.start_ms / 1000 if self.incident else float("inf")
         return [
             received
@@ -312,7 +325,7 @@ class Demo:
         return self.incident
 
     def _now(self, happening: str) -> None:
-        self.happening = happening
+        self.happening, self.happening_since = happening, time.monotonic()
         self._say(happening)
 
     def _until(self, condition: Callable[[], bool], limit_s: float, otherwise: str = "") -> None:
@@ -323,15 +336,15 @@ class Demo:
             self._step()
 
     def _step(self) -> None:
-        """Look once, tell what is new, draw."""
-        if self._traffic.fault:
-            raise DemoError(f"the traffic stopped: {self._traffic.fault}")
+        """Read the figures once and print new alerts."""
+        if self._traffic.error:
+            raise DemoError(f"the traffic stopped: {self._traffic.error}")
         if self.workers and self.workers.failing:
             log = self._data_dir / "logs" / "worker.log"
             last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise DemoError(f"the workers end as soon as they start; the last of {log}:\n{last}")
+            raise DemoError(f"the workers end as soon as they start; the last lines of {log}:\n{last}")
         try:
-            seen = self._watch.look()
+            seen = self._watch.read()
         except (psycopg.OperationalError, redis.RedisError) as error:
             self._say(f"waiting for a server: {error}")
         else:
@@ -340,13 +353,13 @@ class Demo:
             if now - since >= 1:
                 self.per_second = (done - before) / (now - since)
                 self._measured = (now, done)
-            for received in seen.alerts[self._told :]:
-                self._told += 1
+            for received in seen.alerts[self._printed :]:
+                self._printed += 1
                 live_since = self._traffic.live_since_ms
                 old = live_since is None or received.alert["window_start"] < live_since
                 self._say(("in the history: " if old else "") + alert_line(received))
-        self._draw(self)
-        time.sleep(LOOK_EVERY_S)
+        self._observe(self)
+        time.sleep(READ_EVERY_S)
 
 
 def _iso(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The demo in a terminal: the funnel's rates by os now and as expected, the pipeline, the alerts, what is going on."""
+"""The demo in a terminal: the funnel's rates by os now and as expected, the pipeline, the alerts, the current step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def render(title: str, happening: str, seen: Seen, produced: int, per_second: fl
     return Panel(
         Group(Text(happening, style="bold"), _rates(seen), _pipeline(seen, produced, per_second), _alerts(seen.alerts)),
         title=title,
-        subtitle="Ctrl-C ends it and leaves nothing behind",
+        subtitle="Ctrl-C ends the demo and removes its data",
     )
 
 
@@ -109,14 +109,14 @@ def alert_line(received: Received) -> str:
 
 
 def hints(data_dir: Path, timescale_url: str) -> str:
-    """How to look further, while the demo runs."""
+    """Commands to explore the running demo."""
     return f"""
-To look further while it runs, in another terminal:
+To explore it while it runs, in another terminal:
   export FUNNELWATCH_DATA_DIR={data_dir}
   funnelwatch status                                        # the servers and their addresses
   funnelwatch rate --step VERIFY_SMS_CODE --by os --since 15m
   funnelwatch alerts --follow                               # subscribe to funnel.alerts
-  funnelwatch dead-letters list                             # what was rejected, and why
+  funnelwatch dead-letters list                             # rejected records with the reason
   PGPASSFILE={data_dir}/passwords/pgpass psql '{timescale_url}' \
     -c 'SELECT * FROM conversion ORDER BY window_start DESC LIMIT 10'
 """  # noqa: S608 - text for a person

@@ -46,7 +46,7 @@ class Traffic:
         self.garbage = 0
         self.history_done = threading.Event()
         self.live_since_ms: int | None = None
-        self.fault: str | None = None
+        self.error: str | None = None
 
     @property
     def produced(self) -> int:
@@ -66,8 +66,8 @@ class Traffic:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(60)
-        if self.fault:
-            raise TrafficError(self.fault)
+        if self.error:
+            raise TrafficError(self.error)
 
     def begin_incident(self, start_ms: int) -> Incident:
         """From ``start_ms`` on, which must be ahead, verification by SMS loses successes on iOS."""
@@ -81,25 +81,25 @@ class Traffic:
             plan = self._plan
             history = Simulator(seed=plan.seed, rate=plan.history_rate)
             begin = self.start_ms - int(plan.history_days * DAY_MS)
-            self._produce(history.events(begin, self.start_ms), self._tell_history)
+            self._produce(history.events(begin, self.start_ms), self._set_history)
             self.history_done.set()
             if not self._stop.is_set():
                 self._produce_garbage()
-                self._produce(self._live(), self._tell_live)
-        except Exception as error:  # noqa: BLE001 - told to whoever waits
-            self.fault = f"{type(error).__name__}: {error}"
+                self._produce(self._live(), self._set_live)
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
+            self.error = f"{type(error).__name__}: {error}"
         finally:
             self.history_done.set()
 
-    def _tell_history(self, count: int) -> None:
+    def _set_history(self, count: int) -> None:
         self.history = count
 
-    def _tell_live(self, count: int) -> None:
+    def _set_live(self, count: int) -> None:
         self.live = count
 
-    def _produce(self, events: Iterator[Mapping[str, Any]], tell: Callable[[int], None]) -> None:
-        produced = produce_events(self._settings, self._until_stopped(events), tell)
-        tell(produced.produced)
+    def _produce(self, events: Iterator[Mapping[str, Any]], report: Callable[[int], None]) -> None:
+        produced = produce_events(self._settings, self._until_stopped(events), report)
+        report(produced.produced)
         if produced.failed:
             raise TrafficError(f"{produced.failed} events were not acknowledged: {produced.error}")
 

@@ -1,4 +1,4 @@
-"""What the demo sees of the pipeline, from outside: counts and lag, rates from Redis, alerts from their topic."""
+"""Observes the pipeline from outside: counts and lag, rates from Redis, alerts from their topic."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Seen:
 
     counted: Counted = field(default_factory=Counted)
     closed_through: float | None = None
-    judged_through: float | None = None
+    evaluated_through: float | None = None
     rates: Rates = field(default_factory=dict)
     expected: Rates = field(default_factory=dict)
     alerts: list[Received] = field(default_factory=list)
 
 
 class Watch:
-    """Looks at the pipeline, as its users would."""
+    """Reads the pipeline's results, as its users do."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -89,8 +89,8 @@ class Watch:
         self._cache.close()
         self._database.close()
 
-    def look(self) -> Seen:
-        """Look again at counts, progress and rates.
+    def read(self) -> Seen:
+        """Read counts, progress and rates.
 
         Raises:
             psycopg.OperationalError, redis.RedisError: a server is away.
@@ -99,8 +99,8 @@ class Watch:
         seen.counted = Counted(**self._counts.dealt_with(self._settings.events_topic))
         progress = [row for row in self._database.query("funnels") if row["funnel"] == FUNNEL]
         seen.closed_through = progress[0]["closed_through_ms"] if progress else None
-        judged = self._database.query("detector_progress", {"funnel": FUNNEL})
-        seen.judged_through = judged[0]["last_window_ms"] if judged else None
+        evaluated = self._database.query("detector_progress", {"funnel": FUNNEL})
+        seen.evaluated_through = evaluated[0]["last_window_ms"] if evaluated else None
         windows = mature_windows(seen.closed_through, self._settings.window_ms)
         seen.rates = _by_step_and_os(
             (series.step, series.os, tally.impressions, tally.cohort_successes)
@@ -114,7 +114,7 @@ class Watch:
         return self._counts.counted()
 
     def learn_expected(self, until_ms: int) -> None:
-        """Keep the rates of the whole history as what is to be expected."""
+        """Keep the rates of the whole history as the expected rates."""
         rows = self._counts.read(0, until_ms, FUNNEL)
         self.seen.expected = _by_step_and_os(
             (series.step, series.os, tally.impressions, tally.cohort_successes) for _, series, tally in rows

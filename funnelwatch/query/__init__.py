@@ -1,1 +1,1 @@
-"""Questions about rates, times and metrics, and their answers: pure functions of a database and a query."""
+"""Queries about rates, times to convert and metrics: functions of a database and a query."""

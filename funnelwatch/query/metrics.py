@@ -1,4 +1,4 @@
-"""Questions about counters and timers and their answers, whoever asks: the command line and the query API.
+"""Runs queries about counters and timers; the command line and the query API share them.
 
 Ranges and spans of time mean what they mean for rates (``funnelwatch.query.rates``). Metrics have no rollups: the range
 must lie within the retention of windows.
@@ -11,9 +11,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.format import clock
-from funnelwatch.query.answers import as_csv
-from funnelwatch.query.rates import MOST_ROWS, TOO_LONG, BadQueryError, NothingThereError, whole_range
-from funnelwatch.schemas.metrics import DIMENSION, MetricKind
+from funnelwatch.query.parameters import BadQueryError, parse_every_ms, parse_moment_ms, parse_where
+from funnelwatch.query.rates import MOST_ROWS, TOO_LONG, NoDataError, whole_range
+from funnelwatch.query.results import as_csv
+from funnelwatch.schemas.metrics import MetricKind
 from funnelwatch.sinks.timescale.metric_counts import QUANTILES, MetricStore
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.retention import windows_kept_from
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 
 NAMED = 20
-"""What there is is told by name up to so many."""
+"""Messages list at most this many names."""
 
 WHO_SENDS = "apps send them with FunnelProducer.counter and .timer (docs/producing.md)"
 
@@ -36,16 +37,16 @@ TIMER_COLUMNS = ("mean_ms", *(f"{column}_ms" for column in QUANTILES.values()))
 
 @dataclass(frozen=True, slots=True)
 class MetricQuery:
-    """What is asked.
+    """A query about counters and timers.
 
     Attributes:
         name: of a counter or timer; None: all.
         since_ms: start, ms, UTC.
         until_ms: end, exclusive, ms, UTC.
-        now_ms: when it is asked, ms, UTC.
-        by: dimensions to tell apart.
-        only: dimensions that must have these values; empty: that a series must not have.
-        every_ms: length of the spans of time to tell apart; None: one span, the whole range.
+        now_ms: the time of the query, ms, UTC.
+        by: dimensions to group by.
+        where: dimensions with the value to select; empty: series without the dimension.
+        every_ms: length of each span of time to group by; None: one span, the whole range.
     """
 
     name: str | None
@@ -53,23 +54,50 @@ class MetricQuery:
     until_ms: int
     now_ms: int
     by: tuple[str, ...] = ()
-    only: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
     every_ms: int | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        name: str | None,
+        now_ms: int,
+        *,
+        since: str,
+        until: str,
+        by: Iterable[str] = (),
+        where: Iterable[str] = (),
+        every: str | None = None,
+    ) -> MetricQuery:
+        """The query that the texts of a user name; as ``RateQuery.parse``, with ``where`` from ``os=iOS``.
+
+        Raises:
+            BadQueryError: a time, a span or a selection is invalid.
+        """
+        return cls(
+            name,
+            parse_moment_ms("since", since, now_ms),
+            parse_moment_ms("until", until, now_ms),
+            now_ms,
+            tuple(dict.fromkeys(by)),
+            parse_where(where),
+            parse_every_ms(every),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """Counters and timers, and what they were asked for; times in ms.
+    """Counters and timers, with the query that they answer; times in ms.
 
     Attributes:
-        question: as it was asked.
-        from_ms: start of the range as it was widened.
-        to_ms: its end, exclusive.
+        query: the query.
+        from_ms: start of the range, widened to whole windows or spans.
+        to_ms: end of the range, exclusive.
         window_ms: length of a window.
         totals: by name, then by dimensions, then by time.
     """
 
-    question: MetricQuery
+    query: MetricQuery
     from_ms: int
     to_ms: int
     window_ms: int
@@ -77,22 +105,22 @@ class MetricResult:
 
     def per_second(self, one: MetricTotal) -> float:
         """Increments of a counter, or samples of a timer, a second of what has passed of its span."""
-        every = self.question.every_ms
+        every = self.query.every_ms
         start = self.from_ms if one.start_ms is None else one.start_ms
         end = min(self.to_ms, start + every) if every else self.to_ms
-        passed = min(end, self.question.now_ms) - start
+        passed = min(end, self.query.now_ms) - start
         many = one.samples if one.kind == MetricKind.TIMER else one.total
         return many * 1000 / (passed if passed > 0 else end - start)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each total; times ISO 8601 UTC; what a timer has to tell without samples is None."""
+        """A row for each total; times ISO 8601 UTC; the figures of a timer without samples are None."""
         return [self._row(one) for one in self.totals]
 
     def as_object(self) -> dict[str, Any]:
         """One object for JSON."""
         return {
-            "name": self.question.name,
-            "filters": dict(self.question.only),
+            "name": self.query.name,
+            "filters": dict(self.query.where),
             "from": clock(self.from_ms),
             "to": clock(self.to_ms),
             "window_s": self.window_ms / 1000,
@@ -101,9 +129,9 @@ class MetricResult:
 
     def as_csv(self) -> str:
         """The rows with a header; a dimension's column is called ``dimensions.os``, so that it is no other's."""
-        named = [f"dimensions.{dimension}" for dimension in self.question.by]
+        named = [f"dimensions.{dimension}" for dimension in self.query.by]
         timers = TIMER_COLUMNS if any(one.kind == MetricKind.TIMER for one in self.totals) else ()
-        columns = [*(["start"] if self.question.every_ms else []), "name", "kind", *named, *COUNTER_COLUMNS, *timers]
+        columns = [*(["start"] if self.query.every_ms else []), "name", "kind", *named, *COUNTER_COLUMNS, *timers]
         rows = self.rows()
         for row in rows:
             row |= {f"dimensions.{dimension}": value for dimension, value in row.pop("dimensions").items()}
@@ -114,7 +142,7 @@ class MetricResult:
             **({} if one.start_ms is None else {"start": clock(one.start_ms)}),
             "name": one.name,
             "kind": one.kind,
-            "dimensions": {dimension: one.dimensions[dimension] for dimension in self.question.by},
+            "dimensions": {dimension: one.dimensions[dimension] for dimension in self.query.by},
             "samples": one.samples,
             "total": one.total,
             "per_second": self.per_second(one),
@@ -124,41 +152,24 @@ class MetricResult:
         return row
 
 
-def query_metrics(database: Database, settings: Settings, question: MetricQuery) -> MetricResult:
-    """What counters and timers came to.
+def query_metrics(database: Database, settings: Settings, query: MetricQuery) -> MetricResult:
+    """Run a query about counters and timers.
 
     Raises:
-        BadQueryError: the range, the spans or a dimension make no sense, or the answer would be too long.
-        NothingThereError: there is no such counter or timer.
+        BadQueryError: the range, a span or a dimension is invalid, or the result would be too long.
+        NoDataError: there is no such counter or timer.
         psycopg.Error: the database is away.
     """
-    store, every = MetricStore(database), question.every_ms
+    store, every = MetricStore(database), query.every_ms
     window_ms = RateStore(database).window_ms() or settings.window_ms
-    start, end = whole_range(question.since_ms, question.until_ms, window_ms, every)
-    kept = windows_kept_from(database, question.now_ms)
+    start, end = whole_range(query.since_ms, query.until_ms, window_ms, every)
+    kept = windows_kept_from(database, query.now_ms)
     if kept is not None and start < kept:
         raise BadQueryError("since", f"counters and timers are kept from {clock(kept)} on; ask for what is later")
-    _check(store, question)
-    found = store.read(start, end, question.name, question.by, question.only, every_ms=every, limit=MOST_ROWS + 1)
-    totals = in_order(found, question.by, range(start, end, every) if every else None)
-    return MetricResult(question, start, end, window_ms, totals)
-
-
-def parse_only(texts: Iterable[str]) -> dict[str, str]:
-    """Dimensions and the values that they must have, of ``os=iOS``.
-
-    Raises:
-        ValueError: one is not so, or a dimension stands twice.
-    """
-    only: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not DIMENSION.fullmatch(name):
-            raise ValueError(f"{text!r} is not NAME=VALUE, such as os=iOS")
-        if name in only:
-            raise ValueError(f"{name} stands more than once; it has one value at a time")
-        only[name] = value
-    return only
+    _check(store, query)
+    found = store.read(start, end, query.name, query.by, query.where, every_ms=every, limit=MOST_ROWS + 1)
+    totals = in_order(found, query.by, range(start, end, every) if every else None)
+    return MetricResult(query, start, end, window_ms, totals)
 
 
 def in_order(found: Sequence[MetricTotal], by: Sequence[str], starts: Sequence[int] | None) -> list[MetricTotal]:
@@ -177,18 +188,18 @@ def in_order(found: Sequence[MetricTotal], by: Sequence[str], starts: Sequence[i
     ]
 
 
-def _check(store: MetricStore, question: MetricQuery) -> None:
-    """Reject a name that there is not, and dimensions that none has."""
-    known = store.known(question.name)
-    if question.name is not None and not known:
+def _check(store: MetricStore, query: MetricQuery) -> None:
+    """Reject an unknown name and unknown dimensions."""
+    known = store.known(query.name)
+    if query.name is not None and not known:
         there = some([one.name for one in store.known()])
         what = f"there is {there}" if there else f"there is none yet; {WHO_SENDS}"
-        raise NothingThereError(f"no counter or timer is called {question.name}; {what}")
+        raise NoDataError(f"no counter or timer is called {query.name}; {what}")
     dimensions = {dimension for one in known for dimension in one.dimensions}
-    for parameter, wanted in (("by", question.by), ("where", question.only)):
+    for parameter, wanted in (("by", query.by), ("where", query.where)):
         for dimension in wanted if known else ():
             if dimension not in dimensions:
-                whose = question.name or "any counter or timer"
+                whose = query.name or "any counter or timer"
                 right = some(sorted(dimensions)) or "to leave it out, as there is none"
                 raise BadQueryError(parameter, f"{dimension!r} is no dimension of {whose}; right would be {right}")
 

@@ -1,7 +1,6 @@
-"""Questions about rates and their answers, whoever asks: the command line, the query API and the board.
+"""Runs queries about rates; the command line, the query API and the board share them.
 
-A question names a range of time as it is typed; it is widened to whole windows, or to whole spans of ``every``. The
-answer is one object, the same from everywhere.
+The range of a query is widened to whole windows, or to whole spans of ``every``.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from funnelwatch.format import clock
-from funnelwatch.query.answers import RateQuery, RateResult
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.results import RateResult
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.funnels import load_funnels
-from funnelwatch.schemas.times import SPAN, floor_ms, iso, parse_span_ms, parse_time_ms
+from funnelwatch.schemas.times import floor_ms
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Level, Rate, RateStore
 from funnelwatch.sinks.timescale.retention import kept_from
@@ -24,15 +24,16 @@ from funnelwatch.sinks.timescale.timers import timers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from funnelwatch.query.rate_query import RateQuery
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.sinks.timescale.timers import Timer
 
 MOST_SPANS = 10_000
-"""Spans of time that are told apart at the most."""
+"""Limit of spans of time in one result."""
 
 MOST_ROWS = 100_000
-"""Rows of an answer at the most."""
+"""Limit of rows in one result."""
 
 TOO_LONG = f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions"
 
@@ -44,30 +45,16 @@ LAST_MS = 253_370_764_800_000
 """Times lie from 1970 to the end of 9998: what a calendar can still add a span to."""
 
 
-class BadQueryError(FunnelwatchError, ValueError):
-    """What was asked makes no sense; the message says what is wrong and what would be right.
-
-    Args:
-        parameter: what is wrong of the question, by the name of its parameter: since, until, every, closed.
-        message: what is wrong with it.
-    """
-
-    def __init__(self, parameter: str, message: str) -> None:
-        super().__init__(f"{parameter}: {message}")
-        self.parameter = parameter
-        self.message = message
-
-
-class NothingThereError(FunnelwatchError, LookupError):
-    """The question makes sense, and there is nothing to answer it with yet; the message says what there is."""
+class NoDataError(FunnelwatchError, LookupError):
+    """A valid query has no data yet; the message names the data that exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The range that a question means, ``[start, end)`` of whole windows, ms.
+    """The range that a query means, ``[start, end)`` of whole windows, ms.
 
     Attributes:
-        level: what is asked: windows, or a rollup where the range begins before windows are kept.
+        level: the table to read: windows, or a rollup if the range begins before the retention of windows.
     """
 
     start: int
@@ -77,94 +64,77 @@ class Range:
     level: Level
 
 
-def query_rates(database: Database, settings: Settings, question: RateQuery) -> RateResult:
+def query_rates(database: Database, settings: Settings, query: RateQuery) -> RateResult:
     """Answer a query about rates from the counts of record.
 
     Raises:
-        BadQueryError: the range or the spans make no sense, or the answer would be too long.
-        NothingThereError: only complete windows were asked for, and none is.
+        BadQueryError: the range or a span is invalid, or the result would be too long.
+        NoDataError: the query wants complete windows, and none is complete.
         funnelwatch.schemas.funnels.FunnelsFileError: the file of declared funnels cannot be used.
         psycopg.Error: the database is away.
     """
-    scope, every = question.scope, question.every_ms
-    meant = meant_range(database, settings, question)
+    scope, every = query.scope, query.every_ms
+    meant = meant_range(database, settings, query)
     found = RateStore(database).rates(
         scope,
         meant.start,
         meant.end,
-        by=question.by,
-        basis=question.basis,
+        by=query.by,
+        basis=query.basis,
         every_ms=every,
         limit=MOST_ROWS + 1,
         level=meant.level,
     )
     declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
     starts = range(meant.start, meant.end, every) if every else None
-    wanted = declared if scope.step is None and not question.by else ()
+    wanted = declared if scope.step is None and not query.by else ()
     rows = in_order(found, declared, wanted, starts)
     store = FreshnessStore(database, settings.events_topic)
     fresh = store.of(scope.funnel, stale_after_ms(settings, meant.window_ms))
-    return RateResult(question, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
+    return RateResult(query, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
 
 
-def query_timers(database: Database, settings: Settings, question: RateQuery) -> tuple[Range, list[Timer]]:
+def query_timers(database: Database, settings: Settings, query: RateQuery) -> tuple[Range, list[Timer]]:
     """The range that is meant, and the times to convert in it, sorted as rates are.
 
     Raises:
-        BadQueryError, NothingThereError, FunnelsFileError, psycopg.Error: as ``query_rates``.
+        BadQueryError, NoDataError, FunnelsFileError, psycopg.Error: as ``query_rates``.
     """
-    meant = meant_range(database, settings, question)
+    meant = meant_range(database, settings, query)
     found = timers(
         database,
-        question.scope,
+        query.scope,
         meant.start,
         meant.end,
-        by=question.by,
-        every_ms=question.every_ms,
+        by=query.by,
+        every_ms=query.every_ms,
         limit=MOST_ROWS + 1,
         level=meant.level,
     )
     if len(found) > MOST_ROWS:
-        raise BadQueryError("every" if question.every_ms else "by", TOO_LONG)
-    declared = load_funnels(settings.funnels_path).get(question.scope.funnel, ())
+        raise BadQueryError("every" if query.every_ms else "by", TOO_LONG)
+    declared = load_funnels(settings.funnels_path).get(query.scope.funnel, ())
     place = {step: number for number, step in enumerate(declared)}
     found.sort(key=lambda one: (place.get(one.step, len(place)), one.step, one.os, one.browser, one.app_version))
     return meant, found
 
 
-def meant_range(database: Database, settings: Settings, question: RateQuery) -> Range:
-    """The range of a question, of whole windows; and how far they are complete.
+def meant_range(database: Database, settings: Settings, query: RateQuery) -> Range:
+    """The range of a query, of whole windows; and how far they are complete.
 
     Raises:
-        BadQueryError, NothingThereError, psycopg.Error: as ``query_rates``.
+        BadQueryError, NoDataError, psycopg.Error: as ``query_rates``.
     """
     store = RateStore(database)
     window_ms = store.window_ms() or settings.window_ms
-    closed_through = store.closed_through(question.scope.funnel)
-    start, end = whole_range(question.since_ms, question.until_ms, window_ms, question.every_ms)
-    level = level_of(start, question.every_ms, kept_from(database, question.now_ms))
+    closed_through = store.closed_through(query.scope.funnel)
+    start, end = whole_range(query.since_ms, query.until_ms, window_ms, query.every_ms)
+    level = level_of(start, query.every_ms, kept_from(database, query.now_ms))
     if length := BUCKETS_MS.get(level):
-        start, end = floor_ms(start, question.every_ms or length), end + -end % length
-    if question.closed:
+        start, end = floor_ms(start, query.every_ms or length), end + -end % length
+    if query.closed:
         end = closed_end(start, end, closed_through)
     return Range(start, end, window_ms, closed_through, level)
-
-
-def moment_ms(text: str, now_ms: int) -> int:
-    """A time as it is typed: a span means so long ago, else now or ISO 8601 (UTC where it names no zone), in ms.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    try:
-        moment = now_ms - parse_span_ms(text) if SPAN.fullmatch(text.strip()) else parse_time_ms(text, now_ms)
-        iso(moment)  # what no calendar has is rejected here
-    except (ValueError, OverflowError, OSError) as error:
-        cause = error.__cause__ or error
-        raise ValueError(
-            f"{text[:50]!r} is neither a span (90s, 15m, 1h, 7d) nor a time (now, 2026-11-22T10:00:00Z): {cause}"
-        ) from error
-    return moment
 
 
 def whole_range(since_ms: int, until_ms: int, window_ms: int, every_ms: int | None) -> tuple[int, int]:
@@ -195,7 +165,7 @@ def level_of(start: int, every_ms: int | None, kept: Mapping[Level, int | None])
 
     Args:
         start: ms, UTC.
-        every_ms: spans that are told apart, ms; None: none.
+        every_ms: length of each span of time, ms; None: one span.
         kept: level, finest first, to the time from which on all of it is there, ms; None: all that ever was.
 
     Raises:
@@ -207,23 +177,21 @@ def level_of(start: int, every_ms: int | None, kept: Mapping[Level, int | None])
                 oldest = clock(kept["windows"] or 0)
                 raise BadQueryError("every", f"before {oldest} counts are kept by {level}: must be a multiple of that")
             return level
-    raise BadQueryError("since", f"counts are kept from {clock(kept['1d'] or 0)} on; query_rates for what is later")
+    raise BadQueryError("since", f"counts are kept from {clock(kept['1d'] or 0)} on; ask for a later range")
 
 
 def closed_end(start: int, end: int, closed_through: int | None) -> int:
     """The end of what is complete of a range.
 
     Raises:
-        NothingThereError: nothing of it is.
+        NoDataError: no window of the range is complete.
     """
     if closed_through is None:
-        raise NothingThereError(
-            "no window of this funnel is complete yet; do not query_rates for closed ones only, or wait"
-        )
+        raise NoDataError("no window of this funnel is complete yet; include open windows, or wait")
     if closed_through <= start:
-        raise NothingThereError(
+        raise NoDataError(
             f"windows are complete up to {clock(closed_through)}, which is not after {clock(start)}; is a worker "
-            "running? `funnelwatch doctor` tells how far behind it is"
+            "running? `funnelwatch doctor` shows the lag"
         )
     return min(end, closed_through)
 
@@ -245,7 +213,7 @@ def in_order(
     if len(series) * (1 if starts is None else len(starts)) > MOST_ROWS:
         raise BadQueryError(
             "every" if starts else "by",
-            f"more than {MOST_ROWS:,} rows; take longer spans, a shorter range or fewer dimensions",
+            TOO_LONG,
         )
     ordered = sorted(series, key=lambda key: (place.get(key[0], len(place)), *key))
     return [

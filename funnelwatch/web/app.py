@@ -1,4 +1,4 @@
-"""The web server's app: its routes, what guards them, and what they share."""
+"""The application of the board and the query API."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ API = "/api/v1"
 DESCRIPTION = """\
 Rates, counts, durations and alerts of funnels, counters and timers, as JSON or CSV. It reads only.
 
-Times are ISO 8601 in UTC; in questions also a span back from now (`15m`, `7d`) or `now`. Rates are 0 to 1, and null
-where nobody was shown the step. What is wrong is told as problem details (RFC 9457).
+Times are ISO 8601 in UTC; parameters also accept a span before now (`15m`, `7d`) or `now`. Rates are 0 to 1, and null
+for a step without impressions. Errors are problem details (RFC 9457).
 """
 
 
@@ -38,8 +38,8 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     """The app; ``app.state`` has ``settings``, ``pool``, ``hub``, ``metrics`` and ``stopping``, an event.
 
     Args:
-        settings: where database and Redis are.
-        hosts: the host names that it answers to, beside addresses and localhost; None: any.
+        settings: addresses of database and Redis, and limits.
+        hosts: the allowed host names, beside addresses and localhost; None: any.
     """
 
     @asynccontextmanager

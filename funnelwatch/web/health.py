@@ -1,4 +1,4 @@
-"""Whether this server lives, whether it can answer, and what it has answered."""
+"""Liveness, readiness and metrics of the board and the query API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class Metrics:
-    """What this server tells of itself; names and labels are part of the public interface."""
+    """The metrics of this server; names and labels are part of the public interface."""
 
     def __init__(self) -> None:
         self.registry = process_registry()
@@ -88,10 +88,10 @@ async def healthz() -> PlainTextResponse:
 
 @router.get("/readyz")
 def readyz(request: Request) -> JSONResponse:
-    """Whether questions can be answered: 503 without the database. Without Redis they can, and nothing is live."""
-    state: dict[str, Any] = {"database": _fault_of_database(request), "redis": _fault_of_redis(request)}
+    """Readiness: 503 without the database. Without Redis queries work, and the board reads the database."""
+    state: dict[str, Any] = {"database": _database_error(request), "redis": _redis_error(request)}
     return JSONResponse(
-        {name: fault or "ok" for name, fault in state.items()}, status_code=503 if state["database"] else 200
+        {name: error or "ok" for name, error in state.items()}, status_code=503 if state["database"] else 200
     )
 
 
@@ -101,7 +101,7 @@ def metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _fault_of_database(request: Request) -> str | None:
+def _database_error(request: Request) -> str | None:
     try:
         request.app.state.pool.run(lambda database: database.query("window_length"))
     except (psycopg.Error, BusyError) as error:
@@ -109,7 +109,7 @@ def _fault_of_database(request: Request) -> str | None:
     return None
 
 
-def _fault_of_redis(request: Request) -> str | None:
+def _redis_error(request: Request) -> str | None:
     try:
         with connect(request.app.state.settings.redis_url, timeout_s=2, connect_timeout_s=2) as client:
             client.ping()

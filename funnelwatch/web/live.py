@@ -1,4 +1,4 @@
-"""``GET /live``: what the board shows, as server-sent events.
+"""``GET /live``: the figures of the board, as server-sent events.
 
 | event | data |
 |---|---|
@@ -15,10 +15,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from funnelwatch.web.board.hub import FullError
-from funnelwatch.web.board.question import Question, QuestionError
+from funnelwatch.web.board.query import BoardQuery
 from funnelwatch.web.board.stream import EventStream
-from funnelwatch.web.problems import RETRY_S, TITLES, Problem, ProblemError, wrong
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,12 +26,6 @@ async def live(request: Request) -> Response:
     """The stream for one page; its filters are the page's own."""
     state = request.app.state
     address = request.client.host if request.client else ""
-    try:
-        question = Question.parse(dict(request.query_params))
-        state.hub.admit(question, address)
-    except QuestionError as error:
-        raise wrong(error.parameter, str(error)) from error
-    except FullError as error:
-        problem = Problem(title=TITLES[503], status=503, detail=str(error))
-        raise ProblemError(problem, {"Retry-After": str(RETRY_S)}) from error
-    return EventStream(state.hub, question, state.stopping, address=address)
+    query = BoardQuery.parse(dict(request.query_params))
+    state.hub.admit(query, address)
+    return EventStream(state.hub, query, state.stopping, address=address)

@@ -1,127 +1,78 @@
-"""What goes wrong, told as problem details (RFC 9457): what is wrong, with what, and what would be right."""
+"""Errors of queries, the database and request validation as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 
-from funnelwatch.query.rates import BadQueryError, NothingThereError
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.producers.http import problem
+from funnelwatch.producers.http.problem import (
+    MEDIA_TYPE,
+    InvalidParameter,
+    Problem,
+    ProblemDetails,
+    as_problem,
+    invalid,
+    invalid_parameters,
+)
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rates import NoDataError
 from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.errors import BusyError, is_transient
+from funnelwatch.web.board.hub import FullError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI
 
-MEDIA_TYPE = "application/problem+json"
-RETRY_S = 5
-
-
-class Wrong(BaseModel):
-    """One thing that is wrong with a request."""
-
-    parameter: str = Field(description="The parameter's name.")
-    message: str = Field(description="What is wrong with it, or what would be right.")
-
-
-class Problem(BaseModel):
-    """Why there is no answer (RFC 9457)."""
-
-    type: Literal["about:blank"] = "about:blank"
-    title: str = Field(description="The kind of problem, the same for each status.")
-    status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What is wrong and what would be right, for a person.")
-    errors: list[Wrong] = Field(default=[], description="Each parameter that is wrong.")
-
-
-class ProblemError(FunnelwatchError):
-    """To be answered with a problem.
-
-    Args:
-        problem: the answer's body and status.
-        headers: further headers of the answer.
-    """
-
-    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
-        self.headers = headers
-
-
-TITLES = {
-    404: "There is no such thing",
-    405: "This can only be read",
-    406: "No such format",
-    422: "The question cannot be answered",
-    503: "Not now",
-}
+RETRY_S = 5.0
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": description, "content": {MEDIA_TYPE: {}}}
+    status: {"model": ProblemDetails, "description": description, "content": {MEDIA_TYPE: {}}}
     for status, description in (
-        (400, "The request is for another host, or no proper request."),
-        (404, "Only complete windows were asked for (`closed`), and none is; or there is no such counter or timer."),
+        (400, "The Host header names another host, or the request is malformed."),
+        (404, "The query wants complete windows (`closed`), and none is complete; or no such counter or timer exists."),
         (406, "The Accept header allows neither JSON nor CSV."),
-        (422, "A parameter is wrong; `errors` names it and says what would be right."),
-        (503, "The database is away, busy, or took too long; try again."),
+        (422, "A parameter is invalid; `errors` names the parameter and gives a valid value."),
+        (503, "The database is unreachable, busy, or took too long; try again."),
     )
 }
-"""What every question may be answered with, for the description of the API."""
-
-
-def wrong(parameter: str, message: str) -> ProblemError:
-    """A parameter is wrong."""
-    return ProblemError(_unanswerable([Wrong(parameter=parameter, message=message)]))
+"""Error responses of every query, for the OpenAPI description."""
 
 
 def install(app: FastAPI) -> None:
-    """Have the app tell whatever goes wrong as a problem."""
-
-    async def handle(_request: Request, error: Exception) -> JSONResponse:
-        problem, headers = problem_of(error)
-        return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
-
-    kinds = (BadQueryError, NothingThereError, BusyError, FunnelsFileError)
-    for kind in (ProblemError, RequestValidationError, HTTPException, psycopg.Error, *kinds):
-        app.add_exception_handler(kind, handle)
+    """Answer errors of the app with problem details."""
+    errors = (BadQueryError, NoDataError, BusyError, FullError, FunnelsFileError)
+    problem.install(app, problem_of, (RequestValidationError, psycopg.Error, *errors))
 
 
-def problem_of(error: Exception) -> tuple[Problem, Mapping[str, str] | None]:
-    """What to tell of an error, and headers that go with it.
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error stands for.
 
     Raises:
-        Exception: the error itself, where it is a fault of this program.
+        Exception: the error itself: it is a bug.
     """
     match error:
-        case ProblemError():
-            return error.problem, error.headers
         case BadQueryError():
-            problem = _unanswerable([Wrong(parameter=error.parameter, message=error.message)])
+            return invalid(error.parameter, error.message)
         case RequestValidationError():
-            problem = _unanswerable([_wrong(one) for one in error.errors()])
-        case NothingThereError():
-            problem = Problem(title=TITLES[404], status=404, detail=str(error))
-        case HTTPException():
-            title = TITLES.get(error.status_code, str(error.detail))
-            return Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers
-        case _:
-            problem = Problem(title=TITLES[503], status=503, detail=_outage(error))
-    return problem, {"Retry-After": str(RETRY_S)} if problem.status == 503 else None  # noqa: PLR2004
+            return invalid_parameters(*(_invalid(one) for one in error.errors()))
+        case NoDataError():
+            return Problem(404, str(error))
+        case BusyError() | FullError() | FunnelsFileError():
+            return Problem(503, str(error), retry_after_s=RETRY_S)
+        case psycopg.Error():
+            return Problem(503, _outage(error), retry_after_s=RETRY_S)
+    return as_problem(error)
 
 
-def _outage(error: Exception) -> str:
-    """What is away, in a sentence; raises what is no outage."""
+def _outage(error: psycopg.Error) -> str:
+    """Why the database gives no result, in a sentence; raises an error that is no outage."""
     match error:
-        case BusyError() | FunnelsFileError():
-            return str(error)
         case psycopg.errors.QueryCanceled():
             return "the database took too long for this; ask for a shorter range, or one step of one funnel"
         case psycopg.errors.UndefinedTable():
@@ -135,14 +86,9 @@ def _outage(error: Exception) -> str:
     raise error
 
 
-def _unanswerable(errors: list[Wrong]) -> Problem:
-    detail = "; ".join(f"{one.parameter}: {one.message}" for one in errors)
-    return Problem(title=TITLES[422], status=422, detail=detail, errors=errors)
-
-
-def _wrong(error: Mapping[str, Any]) -> Wrong:
+def _invalid(error: Mapping[str, Any]) -> InvalidParameter:
     names = [str(part) for part in error["loc"][1:] if isinstance(part, str)]
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        message = "there is no such parameter here"
-    return Wrong(parameter=names[0] if names else str(error["loc"][0]), message=message)
+        message = "no such parameter"
+    return InvalidParameter(parameter=names[0] if names else str(error["loc"][0]), message=message)

@@ -1,13 +1,12 @@
-"""What every answer carries, and which requests are answered at all."""
+"""Rejects requests for other hosts and adds security headers to every response."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
 
-from funnelwatch.web.problems import MEDIA_TYPE, Problem
+from funnelwatch.producers.http.problem import Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,11 +24,11 @@ HEADERS = {
 
 
 class Guard:
-    """Answers requests that name one of our hosts, with headers that bind the browser.
+    """Passes requests for the allowed hosts on, and adds security headers to the responses.
 
     Args:
-        app: what is guarded.
-        hosts: the names that are ours.
+        app: the application behind it.
+        hosts: the allowed host names.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
@@ -56,5 +55,4 @@ class Guard:
             await self._app(scope, receive, send_with_headers)
             return
         detail = "this server does not answer to that host name; FUNNELWATCH_BOARD_HOSTS names those it answers to"
-        problem = Problem(title="Another host is meant", status=400, detail=detail)
-        await JSONResponse(problem.model_dump(), 400, media_type=MEDIA_TYPE)(scope, receive, send_with_headers)
+        await Problem(400, detail).response()(scope, receive, send_with_headers)

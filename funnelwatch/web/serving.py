@@ -1,4 +1,4 @@
-"""How every web server of this package runs: uvicorn with the same limits, and a page of metrics in a thread."""
+"""Runs web servers: uvicorn with the same limits everywhere, and a metrics page in a thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
 GRACE_S = 3
-"""How long open requests may go on when the server is told to end, s."""
+"""Limit of open requests at shutdown, s."""
 KEEP_ALIVE_S = 30
 """A connection may be idle so long between two requests, s: longer than Prometheus waits between two scrapes."""
 WRONG_HOST = "this server does not answer to that host name; FUNNELWATCH_WEB_HOSTS names those it answers to\n"
@@ -45,7 +45,7 @@ def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there; from now on whoever connects is waited for, even before the server runs.
+    """A listening socket; connections queue from now on, before the server runs.
 
     Raises:
         OSError: it cannot.

@@ -1,1 +1,1 @@
-"""What an app uses: it emits the events and metrics of people in a funnel, and never holds the app up."""
+"""The client for apps: it emits the events and metrics of a funnel, and never delays the app."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.producers.client.visits import Visits
+from funnelwatch.producers.client.cookie import FunnelCookie
+from funnelwatch.producers.client.fields import given
+from funnelwatch.producers.client.visit import Request, Visit, current
+from funnelwatch.producers.client.visits import MAX_BODY, Visits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from funnelwatch.producers.client.quiet import Emits
+    from funnelwatch.producers.client.visits import SessionReader
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -25,29 +29,77 @@ class FunnelAsgi:
 
         app.add_middleware(FunnelAsgi, producer=producer, steps={"/sign-up/code": "VERIFY_SMS_CODE"})
 
-    The verification's status is the response's: below 400 SUCCESS, else FAILURE; an exception is a FAILURE and goes on.
-    An app that answers wrong input with status 200 says so with ``current_step().failure()``.
+    The verification's status is the response's: below 400 SUCCESS, else FAILURE; an exception is a FAILURE and passes.
+    An app that answers wrong input with status 200 calls ``current_step().failure()``; an app that shows a step on any
+    other path calls ``show_step("VERIFY_SMS_CODE")``.
 
     Args:
         app: the app.
         producer: a ``FunnelProducer``; when its buffer is full, events are dropped and the app goes on.
-        steps: paths and the steps that are there; ``*`` in a path stands for anything.
-        **more: ``cookie``, ``session`` and fields of events, as of ``Visits``.
+        steps: paths and their steps, as ``"/sign-up/code"`` or for one method ``"POST /api/code"``; ``*`` in a path
+            stands for anything.
+        impressions_path: a path where the middleware itself takes ``{"step": "..."}`` as POST and answers 204: for
+            apps that show steps without a request. Only steps of ``steps`` are taken.
+        session: reads the session from a ``Request``: its id, or a framework's session (``funnelwatch.sessions``), or
+            None; by default a cookie knows it.
+        cookie: how the cookie is set.
+        funnel: the funnel of all events; None: the producer's default, as for the fields below.
+        os: platform; None: from the User-Agent, as for browser.
+        browser: browser.
+        app_version: version of the app.
+        contexts: anything else.
+
+    Raises:
+        ValueError: a key of ``steps`` is no path.
     """
 
-    def __init__(self, app: App, producer: Emits, steps: Mapping[str, str], **more: Any) -> None:
+    def __init__(
+        self,
+        app: App,
+        producer: Emits,
+        steps: Mapping[str, str],
+        *,
+        impressions_path: str | None = None,
+        session: SessionReader | None = None,
+        cookie: FunnelCookie = FunnelCookie(),  # noqa: B008 - it is frozen
+        funnel: str | None = None,
+        os: str | None = None,
+        browser: str | None = None,
+        app_version: str | None = None,
+        contexts: dict[str, str] | None = None,
+    ) -> None:
         self._app = app
-        self._visits = Visits(producer, steps, **more)
+        self._visits = Visits(
+            producer,
+            steps,
+            impressions_path=impressions_path,
+            session=session,
+            cookie=cookie,
+            fields=given(funnel=funnel, os=os, browser=browser, app_version=app_version, contexts=contexts),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the app does."""
-        visit = None
-        if scope["type"] == "http":
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            visit = self._visits.begin(scope["method"], scope["path"], headers)
-        if visit is None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        request = Request(
+            scope["method"], scope["path"], scope.get("scheme") == "https", scope, lambda: _headers(scope)
+        )
+        if not self._visits.is_impressions(request):
+            await self._answer(self._visits.begin(request), receive, send)
+            return
+        body = await _body(receive)
+        visit = self._visits.impression(request, body)
+        if self._visits.asks_app and visit.shown:
+            await self._answer(visit, _replay(body, receive), send)
+            return
+        headers = [(name.lower().encode(), value.encode()) for name, value in self._visits.answer(visit)]
+        await send({"type": "http.response.start", "status": int(visit.answer), "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _answer(self, visit: Visit, receive: Receive, send: Send) -> None:
+        """Let the app answer; emit the visit's events when the response begins."""
         ended = False
 
         async def start(message: Message) -> None:
@@ -58,12 +110,39 @@ class FunnelAsgi:
                     message = {**message, "headers": [*message.get("headers", []), (b"set-cookie", cookie.encode())]}
             await send(message)
 
-        token = self._visits.enter(visit)
+        assert visit.request is not None
+        token = current.set(visit)
         try:
-            await self._app(scope, receive, start)
+            await self._app(visit.request.raw, receive, start)
         except Exception as error:
             if not ended:
                 self._visits.end(visit, 500, error)
             raise
         finally:
-            self._visits.leave(token)
+            current.reset(token)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """The request's headers, names in lower case."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+async def _body(receive: Receive) -> bytes:
+    """The request's body, or a little more than is allowed of it."""
+    body = b""
+    while len(body) <= MAX_BODY:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or not message.get("more_body"):
+            break
+    return body[: MAX_BODY + 1]
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body once more, for the app."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again

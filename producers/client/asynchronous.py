@@ -1,19 +1,23 @@
-"""``AsyncFunnelProducer``: for apps on asyncio, where a full buffer is waited for and nothing else is."""
+"""``AsyncFunnelProducer``: for apps on asyncio; a full buffer suspends its callers, and nothing else does."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from funnelwatch.producers.client.producer import CLOSE_TIMEOUT_S, BufferFull, FunnelProducer, Undelivered
-from funnelwatch.schemas.events import FunnelEvent, Phase, Status, new_event_id, now_ms
+from funnelwatch.producers.client.fields import given, impression_of, verification_of
+from funnelwatch.producers.client.outcomes import BufferFull, Undelivered
+from funnelwatch.producers.client.producer import FLUSH_TIMEOUT_S, FunnelProducer
+from funnelwatch.schemas.events import FunnelEvent, new_event_id, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from funnelwatch.producers.client.producer import ProducerStats
+    from funnelwatch.producers.client.emitter import Emitter
+    from funnelwatch.producers.client.fields import PhaseName, StatusName
+    from funnelwatch.producers.client.outcomes import ProducerStats
     from funnelwatch.schemas.settings import Settings
 
 ROOM_AGAIN_S = 0.01
@@ -34,10 +38,15 @@ class AsyncFunnelProducer:
         settings: where Kafka is and the topic's name; by default those of the environment.
         buffer_events: size of the buffer, in events.
         delivery_timeout_s: an event that Kafka has not confirmed by then counts as failed, in seconds.
-        longest_wait_s: an event that has found no room by then is dropped and told to ``on_error``; None: wait on. As
-            what Kafka does not take in ``delivery_timeout_s`` makes room, no wait is for ever.
+        unreachable_wait_s: how long ``close`` waits while no broker answers; see ``FunnelProducer``.
+        longest_wait_s: an event that has found no room by then is dropped and reported to ``on_error``; None: wait
+            on. An event that Kafka does not take in ``delivery_timeout_s`` makes room, so every wait ends.
         on_error: called with each event that was dropped or failed, mostly from another thread; must be quick.
-        defaults: fields that every event shares, such as ``funnel`` or ``app_version``.
+        funnel: the funnel of every event that names none; so for the fields below.
+        os: platform.
+        browser: browser.
+        app_version: version of the app.
+        contexts: anything else.
     """
 
     def __init__(
@@ -46,21 +55,80 @@ class AsyncFunnelProducer:
         *,
         buffer_events: int = 100_000,
         delivery_timeout_s: float = 120.0,
+        unreachable_wait_s: float | None = None,
         longest_wait_s: float | None = None,
         on_error: Callable[[Undelivered], None] | None = None,
-        **defaults: Any,
+        funnel: str | None = None,
+        os: str | None = None,
+        browser: str | None = None,
+        app_version: str | None = None,
+        contexts: dict[str, str] | None = None,
     ) -> None:
-        self._longest_wait_s = longest_wait_s
-        self._on_error = on_error
-        self._dropped = 0
-        self._producer = FunnelProducer(
+        producer = FunnelProducer(
             settings,
             when_full="raise",
             buffer_events=buffer_events,
             delivery_timeout_s=delivery_timeout_s,
+            unreachable_wait_s=unreachable_wait_s,
             on_error=on_error,
-            **defaults,
+            funnel=funnel,
+            os=os,
+            browser=browser,
+            app_version=app_version,
+            contexts=contexts,
         )
+        self._keep_in(producer, longest_wait_s, on_error)
+
+    def _keep_in(
+        self,
+        producer: Emitter,
+        longest_wait_s: float | None = None,
+        on_error: Callable[[Undelivered], None] | None = None,
+    ) -> None:
+        """Emit by a producer; a test double brings its own."""
+        self._producer = producer
+        self._longest_wait_s = longest_wait_s
+        self._on_error = on_error
+        self._dropped = 0
+
+    @overload
+    async def emit(
+        self,
+        event: FunnelEvent | Mapping[str, Any],
+        /,
+        *,
+        sign_up_session_id: str = ...,
+        step: str = ...,
+        phase: PhaseName = ...,
+        status: StatusName | None = ...,
+        os: str = ...,
+        browser: str = ...,
+        app_version: str = ...,
+        ts: int = ...,
+        duration_ms: float | None = ...,
+        funnel: str = ...,
+        event_id: str = ...,
+        contexts: dict[str, str] = ...,
+    ) -> bool: ...
+
+    @overload
+    async def emit(
+        self,
+        /,
+        *,
+        sign_up_session_id: str,
+        step: str,
+        phase: PhaseName,
+        status: StatusName | None = ...,
+        os: str = ...,
+        browser: str = ...,
+        app_version: str = ...,
+        ts: int = ...,
+        duration_ms: float | None = ...,
+        funnel: str = ...,
+        event_id: str = ...,
+        contexts: dict[str, str] = ...,
+    ) -> bool: ...
 
     async def emit(self, event: FunnelEvent | Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
         """Put an event into the buffer, as soon as it has room.
@@ -70,38 +138,78 @@ class AsyncFunnelProducer:
             **fields: fields of ``FunnelEvent``; ts is now, also when room comes later.
 
         Returns:
-            Whether it was taken; False when it was dropped after ``longest_wait_s``.
+            Whether the producer took the event; False when it was dropped after ``longest_wait_s``.
 
         Raises:
-            ValueError: a field cannot be so; the message names it.
+            ValueError: a field is invalid; the message names it.
             RuntimeError: the producer is closed.
         """
-        given = event.record() if isinstance(event, FunnelEvent) else event or {}
-        record = {"event_id": new_event_id(), "ts": now_ms(), **given, **fields}
+        whole = event.record() if isinstance(event, FunnelEvent) else event or {}
+        record = {"event_id": new_event_id(), "ts": now_ms(), **whole, **fields}
         return await self._with_room(lambda: self._producer.emit(record), str(record.get("sign_up_session_id")))
 
-    async def impression(self, session_id: str, step: str, **fields: Any) -> int:
-        """A step was shown; returns its ts in ms, for ``verification``."""
-        ts = int(fields.pop("ts", None) or now_ms())
-        await self.emit(sign_up_session_id=session_id, step=step, phase=Phase.IMPRESSION, ts=ts, **fields)
-        return ts
+    async def impression(
+        self,
+        session_id: str,
+        step: str,
+        *,
+        os: str | None = None,
+        browser: str | None = None,
+        app_version: str | None = None,
+        ts: int | None = None,
+        funnel: str | None = None,
+        event_id: str | None = None,
+        contexts: dict[str, str] | None = None,
+    ) -> int:
+        """Emit that a step was shown; returns its ts in ms, for ``verification``. None: the producer's default."""
+        fields = given(
+            os=os,
+            browser=browser,
+            app_version=app_version,
+            ts=ts,
+            funnel=funnel,
+            event_id=event_id,
+            contexts=contexts,
+        )
+        record = impression_of(session_id, step, fields)
+        await self.emit(record)
+        return int(record["ts"])
 
     async def verification(
-        self, session_id: str, step: str, status: Status | str, *, shown_at: int | None = None, **fields: Any
+        self,
+        session_id: str,
+        step: str,
+        status: StatusName,
+        *,
+        shown_at: int | None = None,
+        os: str | None = None,
+        browser: str | None = None,
+        app_version: str | None = None,
+        ts: int | None = None,
+        duration_ms: float | None = None,
+        funnel: str | None = None,
+        event_id: str | None = None,
+        contexts: dict[str, str] | None = None,
     ) -> None:
-        """The server has judged the input of a step; see ``FunnelProducer.verification``."""
-        ts = int(fields.pop("ts", None) or now_ms())
-        if shown_at is not None:
-            fields["duration_ms"] = max(0, ts - shown_at)
-        fields |= {"sign_up_session_id": session_id, "step": step, "status": status, "ts": ts}
-        await self.emit(phase=Phase.POST_VERIFICATION, **fields)
+        """Emit that the server has accepted or rejected the input of a step; see ``FunnelProducer.verification``."""
+        fields = given(
+            os=os,
+            browser=browser,
+            app_version=app_version,
+            ts=ts,
+            duration_ms=duration_ms,
+            funnel=funnel,
+            event_id=event_id,
+            contexts=contexts,
+        )
+        await self.emit(verification_of(session_id, step, status, shown_at, fields))
 
     async def counter(self, name: str, by: int = 1, /, **dimensions: str) -> bool:
-        """Something happened, ``by`` times; see ``FunnelProducer.counter``."""
+        """Count something beside the funnel; see ``FunnelProducer.counter``."""
         return await self._with_room(lambda: self._producer.counter(name, by, **dimensions), name)
 
     async def timer(self, name: str, ms: float, /, **dimensions: str) -> bool:
-        """Something took ``ms`` milliseconds; see ``FunnelProducer.timer``."""
+        """Time something beside the funnel; see ``FunnelProducer.timer``."""
         return await self._with_room(lambda: self._producer.timer(name, ms, **dimensions), name)
 
     def stats(self) -> ProducerStats:
@@ -113,12 +221,12 @@ class AsyncFunnelProducer:
         """Events that found no room in ``longest_wait_s``."""
         return self._dropped
 
-    async def flush(self, timeout: float = CLOSE_TIMEOUT_S) -> int:  # noqa: ASYNC109 - librdkafka's own
+    async def flush(self, timeout: float = FLUSH_TIMEOUT_S) -> int:  # noqa: ASYNC109 - librdkafka's own
         """Wait until every event taken so far is delivered or has failed; returns how many still wait."""
         return await asyncio.to_thread(self._producer.flush, timeout)
 
-    async def close(self, timeout: float = CLOSE_TIMEOUT_S) -> None:  # noqa: ASYNC109 - librdkafka's own
-        """Flush, then end; what still waits after ``timeout`` seconds counts as failed."""
+    async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - librdkafka's own
+        """Flush, then end; see ``FunnelProducer.close``."""
         await asyncio.to_thread(self._producer.close, timeout)
 
     async def __aenter__(self) -> Self:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException, Producer
 
+from funnelwatch.producers.client.reachability import Reachability
 from funnelwatch.producers.kafka.clients import is_broken_for_good, producer_properties
 from funnelwatch.schemas.codec import Encoder, Registry, RegistryRejected, RegistryUnavailable
 
@@ -26,6 +28,9 @@ POLL_S = 0.1
 
 REGISTRY_RETRY_S = 5.0
 """Pause between attempts to reach the schema registry, in seconds."""
+
+STATISTICS_MS = 500
+"""How often librdkafka reports which brokers answer, which ``drain`` needs to know, in ms."""
 
 
 class Connection:
@@ -57,8 +62,14 @@ class Connection:
         self.metric_encoder = Encoder("Metric")
         self._registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
         self._on_delivery = on_delivery
-        properties = producer_properties(settings, buffer_events, delivery_timeout_s)
-        self._producer = Producer({**properties, "error_cb": _log_error}, logger=logger)
+        self._reachability = Reachability(self.servers)
+        properties = {
+            **producer_properties(settings, buffer_events, delivery_timeout_s),
+            "error_cb": self._reachability.failed,
+            "stats_cb": self._reachability.measured,
+            "statistics.interval.ms": STATISTICS_MS,
+        }
+        self._producer = Producer(properties, logger=QuietLog())
         self._room = threading.Event()
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._serve, name="funnelwatch-producer", daemon=True)]
@@ -74,13 +85,13 @@ class Connection:
         value: bytes | None,
         on_delivery: Callable[[KafkaError | None, Any], None] | None = None,
     ) -> None:
-        """Into the buffer; ``on_delivery`` is told instead of the connection's own, where it is given.
+        """Put a message into the buffer; ``on_delivery``, where given, gets its report instead of the connection's own.
 
         Raises:
             BufferError: it is full.
             KafkaException: librdkafka does not take the event.
         """
-        self._producer.produce(topic, value, key, on_delivery=on_delivery or self._told)
+        self._producer.produce(topic, value, key, on_delivery=on_delivery or self._reported)
 
     def wait_for_room(self) -> None:
         """Until reports have made room, or a moment at most."""
@@ -95,6 +106,24 @@ class Connection:
             return False
         return found.error is None and bool(found.partitions)
 
+    @property
+    def trouble(self) -> str:
+        """The last error of the connection to Kafka; empty while it works."""
+        return self._reachability.trouble
+
+    def drain(self, longest_s: float, give_up_at: float) -> None:
+        """Wait for all reports as long as a broker answers.
+
+        Args:
+            longest_s: at most this long, in seconds.
+            give_up_at: from here on (monotonic, s) only a broker that answers is waited for.
+        """
+        began = time.monotonic()
+        while self._producer.flush(POLL_S):
+            now = time.monotonic()
+            if now - began >= longest_s or (now >= give_up_at and not self._reachability.answers(now - began)):
+                return
+
     def flush(self, timeout: float) -> int:
         """Wait up to ``timeout`` seconds for all reports; how many are still out."""
         return int(self._producer.flush(timeout))
@@ -105,9 +134,9 @@ class Connection:
             self._producer.purge()
             self._producer.flush(POLL_S)
         self._end.set()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
+        # The registry's thread may wait for a registry that does not answer; it is a daemon and ends by itself.
+        if self._threads[0] is not threading.current_thread():
+            self._threads[0].join()
 
     def close_later(self) -> None:
         """End the thread when it has taken in what is still out; for a client that is broken for good."""
@@ -121,8 +150,10 @@ class Connection:
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
 
-    def _told(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None and is_broken_for_good(error):
+    def _reported(self, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self._reachability.worked()
+        elif is_broken_for_good(error):
             self.broken = True
         self._on_delivery(error, message)
 
@@ -130,6 +161,7 @@ class Connection:
         while not self._end.is_set():
             if self._producer.poll(POLL_S):
                 self._room.set()
+            self._reachability.log_outage()
         self._producer.flush(POLL_S)
 
     def _register(self) -> None:
@@ -151,5 +183,9 @@ class Connection:
                 return
 
 
-def _log_error(error: KafkaError) -> None:
-    logger.warning("Kafka: %s", error.str())
+class QuietLog:
+    """Takes librdkafka's log lines: failed attempts to connect are DEBUG, because ``Reachability`` logs the outage."""
+
+    def log(self, level: int, message: str, facility: str, *rest: Any) -> None:
+        """Pass one line on."""
+        logger.log(logging.DEBUG if facility == "FAIL" else level, message, facility, *rest)

@@ -1,4 +1,4 @@
-"""Decorators for the functions of an app that show a step, or judge its input."""
+"""Decorators for the handlers of an app that show a step, or verify its input."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from funnelwatch.producers.client.fields import given
 from funnelwatch.producers.client.quiet import quietly
 from funnelwatch.schemas.events import Phase, Status
 
@@ -18,47 +19,76 @@ Handler = TypeVar("Handler", bound="Callable[..., Any]")
 
 
 def track_impression(
-    producer: Emits, step: str, *, session: str | Callable[..., str] = "session_id", **fields: Any
+    producer: Emits,
+    step: str,
+    *,
+    session: str | Callable[..., str] = "session_id",
+    os: str | None = None,
+    browser: str | None = None,
+    app_version: str | None = None,
+    funnel: str | None = None,
+    contexts: dict[str, str] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """The function track_impression the step: an IMPRESSION when it has returned, and none when it raises.
+    """Decorate the handler that shows a step: it emits an IMPRESSION when it returns, and none when it raises.
+
+    The decorated handler, a function or coroutine, keeps its signature.
 
     Args:
         producer: takes the event.
         step: name of the step.
-        session: the function's argument that is the session's id, or a function of the same arguments that tells it.
-        **fields: other fields of the event.
+        session: the handler's argument that is the session's id, or a function of the same arguments that returns it.
+        os: platform of every event; None: the producer's default, as for the fields below.
+        browser: browser.
+        app_version: version of the app.
+        funnel: the funnel of the step.
+        contexts: anything else.
     """
+    fields = given(os=os, browser=browser, app_version=app_version, funnel=funnel, contexts=contexts)
 
-    def shown(call: _Call) -> None:
+    def ended(call: _Call) -> None:
         if call.error is None:
-            producer.emit(**{**fields, **call.about(step), "phase": Phase.IMPRESSION})
+            producer.emit({**fields, **call.about(step), "phase": Phase.IMPRESSION})
 
-    return _around(session, shown)
+    return _around(session, ended)
 
 
 def track_verification(
-    producer: Emits, step: str, *, session: str | Callable[..., str] = "session_id", **fields: Any
+    producer: Emits,
+    step: str,
+    *,
+    session: str | Callable[..., str] = "session_id",
+    os: str | None = None,
+    browser: str | None = None,
+    app_version: str | None = None,
+    funnel: str | None = None,
+    contexts: dict[str, str] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """The function track_verification the input of the step: a POST_VERIFICATION when it ends.
+    """Decorate the handler that verifies the input of a step: it emits a POST_VERIFICATION when it ends.
 
-    SUCCESS when it returns; FAILURE when it returns False, and when it raises, with the exception's name in
-    ``contexts["error"]``; the exception goes on its way.
+    The status is SUCCESS when the handler returns; FAILURE when it returns False, and when it raises, with the
+    exception's name in ``contexts["error"]``. The exception passes. The decorated handler, a function or coroutine,
+    keeps its signature.
 
     Args:
         producer: takes the event.
         step: name of the step.
-        session: the function's argument that is the session's id, or a function of the same arguments that tells it.
-        **fields: other fields of the event.
+        session: the handler's argument that is the session's id, or a function of the same arguments that returns it.
+        os: platform of every event; None: the producer's default, as for the fields below.
+        browser: browser.
+        app_version: version of the app.
+        funnel: the funnel of the step.
+        contexts: anything else.
     """
+    fields = given(os=os, browser=browser, app_version=app_version, funnel=funnel, contexts=contexts)
 
-    def judged(call: _Call) -> None:
+    def ended(call: _Call) -> None:
         event = {**fields, **call.about(step), "phase": Phase.POST_VERIFICATION}
         event["status"] = Status.FAILURE if call.error is not None or call.result is False else Status.SUCCESS
         if call.error is not None:
             event["contexts"] = {**fields.get("contexts", {}), "error": type(call.error).__name__}
-        producer.emit(**event)
+        producer.emit(event)
 
-    return _around(session, judged)
+    return _around(session, ended)
 
 
 class _Call:
@@ -111,7 +141,7 @@ def _around(session: str | Callable[..., str], ended: Callable[[_Call], None]) -
 
 
 def _session_of(handler: Callable[..., Any], session: str | Callable[..., str]) -> Callable[..., Any]:
-    """Tells the session's id from the arguments of a call.
+    """A function that reads the session's id from the arguments of a call.
 
     Raises:
         TypeError: the handler has no argument of that name.
@@ -122,6 +152,6 @@ def _session_of(handler: Callable[..., Any], session: str | Callable[..., str]) 
     if session not in signature.parameters:
         raise TypeError(
             f"{handler.__qualname__} has no argument {session!r}; name the one that is the session's id, "
-            "session='...', or give a function that tells it"
+            "session='...', or give a function that returns it"
         )
     return lambda *args, **kwargs: signature.bind(*args, **kwargs).arguments.get(session)

@@ -1,4 +1,4 @@
-"""Instrumentation never breaks what it watches: a fault of its own is logged, and the app goes on."""
+"""Instrumentation never breaks an app: its own errors go to the log, and the app goes on."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 logger = logging.getLogger("funnelwatch.instrument")
 
 TELL_EVERY_S = 10.0
-_told = {"at": -TELL_EVERY_S}
+_logged = {"at": -TELL_EVERY_S}
 
 
 class Emits(Protocol):
-    """What takes events and does not wait: a ``FunnelProducer``."""
+    """Takes events and does not wait: a ``FunnelProducer`` or a ``MemoryProducer``."""
 
-    def emit(self, /, **fields: Any) -> bool:
+    def emit(self, event: Mapping[str, Any], /) -> bool:
         """Take one event."""
+        ...
 
 
 @contextlib.contextmanager
 def quietly(what: str) -> Iterator[None]:
-    """An error inside, such as of a field that cannot be so, goes to the log, not too often, and nowhere else."""
+    """Log an error inside, such as an invalid field, not too often, and let the app go on."""
     try:
         yield
     except Exception as error:  # whatever it is, somebody wants to sign up
         now = time.monotonic()
-        if now - _told["at"] >= TELL_EVERY_S:
-            _told["at"] = now
+        if now - _logged["at"] >= TELL_EVERY_S:
+            _logged["at"] = now
             logger.exception("an event of %s was not emitted: %s", what, error)  # noqa: TRY401

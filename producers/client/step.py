@@ -1,33 +1,28 @@
-"""A step that is shown and judged within one block of an app's code."""
+"""``StepShown``: a step that an app shows and verifies within one block of code."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from funnelwatch.schemas.events import Phase, Status, now_ms
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from funnelwatch.producers.client.quiet import Emits
+
 logger = logging.getLogger("funnelwatch.producer")
 
 
-class Emits(Protocol):
-    """What takes events."""
-
-    def emit(self, /, **fields: Any) -> bool:
-        """Take one event."""
-
-
 class StepShown:
-    """Emits the IMPRESSION on entry, and a POST_VERIFICATION at every verdict.
+    """Emits the IMPRESSION on entry, and a POST_VERIFICATION at every ``success()`` and ``failure()``.
 
-    Several verdicts are possible: a wrong code, then the right one. Leaving the block without a verdict emits nothing
-    more: the person has gone, and the missing success lowers the rate by itself. So does an exception, which goes on
-    its way: an error of the app is no judgement of the input. A second success of one impression would make a rate
-    above 1 and is left out, with a warning in the log.
+    Several verifications are possible: a wrong code, then the right one. Leaving the block without one emits nothing
+    more: the person has gone, and the missing success lowers the rate by itself. An exception passes and emits nothing
+    either: an error of the app says nothing about the input. A second success of one impression would make a rate
+    above 1; it is left out, with a warning in the log.
 
     ``duration_ms`` is measured on the monotonic clock, and the verification's ts is the impression's plus the
     duration, so that a clock that is set meanwhile cannot make it negative.
@@ -42,7 +37,7 @@ class StepShown:
     def __enter__(self) -> Self:
         """Emit the impression."""
         self._shown_at, self._started = self._fields.pop("ts", None) or now_ms(), time.monotonic_ns()
-        self._producer.emit(**self._fields, phase=Phase.IMPRESSION, ts=self._shown_at)
+        self._producer.emit({**self._fields, "phase": Phase.IMPRESSION, "ts": self._shown_at})
         return self
 
     def __exit__(
@@ -56,16 +51,16 @@ class StepShown:
             logger.warning("step %s: a second success of one impression is left out", self._fields["step"])
             return
         self._succeeded = True
-        self._judged(Status.SUCCESS, contexts)
+        self._verified(Status.SUCCESS, contexts)
 
     def failure(self, **contexts: str) -> None:
         """The server has rejected the input; ``contexts`` are added to those of the step."""
-        self._judged(Status.FAILURE, contexts)
+        self._verified(Status.FAILURE, contexts)
 
-    def _judged(self, status: Status, contexts: dict[str, str]) -> None:
+    def _verified(self, status: Status, contexts: dict[str, str]) -> None:
         if not self._started:
             raise RuntimeError("the step has not been entered: use 'with producer.step(...) as step:'")
         duration_ms = (time.monotonic_ns() - self._started) // 1_000_000
         fields = {**self._fields, "contexts": {**self._fields.get("contexts", {}), **contexts}}
         fields |= {"phase": Phase.POST_VERIFICATION, "status": status}
-        self._producer.emit(**fields, ts=self._shown_at + duration_ms, duration_ms=duration_ms)
+        self._producer.emit({**fields, "ts": self._shown_at + duration_ms, "duration_ms": duration_ms})

@@ -1,83 +1,44 @@
-"""What WSGI and ASGI middleware share: which requests are steps of the funnel, whose they are, and how they ended.
+"""``Visits``: turns the requests of an app into events; WSGI and ASGI middleware share it.
 
-A GET of a step's path shows the step, a POST (or PUT, PATCH) judges its input. A session is known by a cookie, which
-also says when the step was shown, so that nothing is kept on the server.
+A GET of a step's path shows the step, a POST (or PUT, PATCH) verifies its input. A cookie knows the session, and when
+the step was shown, so that the server keeps nothing; or a framework's session knows both.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
+import logging
 import uuid
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import MutableMapping
 from fnmatch import fnmatchcase
-from http.cookies import CookieError, SimpleCookie
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from funnelwatch.producers.client.quiet import quietly
+from funnelwatch.producers.client.visit import Visit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.schemas.events import Phase, Status, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from funnelwatch.producers.client.cookie import FunnelCookie
     from funnelwatch.producers.client.quiet import Emits
+    from funnelwatch.producers.client.visit import Request
+
+    SessionReader = Callable[[Request], str | MutableMapping[str, Any] | None]
+
+logger = logging.getLogger("funnelwatch.instrument")
 
 SHOWS: Final = ("GET",)
-JUDGES: Final = ("POST", "PUT", "PATCH")
-COOKIE_S: Final = 86_400
+VERIFIES: Final = ("POST", "PUT", "PATCH")
+METHODS: Final = (*SHOWS, *VERIFIES, "DELETE")
 LONGEST_MS: Final = 86_400_000
 """A verification longer after its impression than this has no duration."""
-LONGEST_ID: Final = 100
-"""A longer id in the cookie is not one of ours."""
 WRONG: Final = 400
 """Statuses of HTTP from here on say that the input was rejected."""
-
-
-@dataclass(slots=True)
-class Visit:
-    """One request of a step.
-
-    Attributes:
-        step: its name.
-        session_id: whose request it is.
-        shows: whether it shows the step; else it judges the input.
-        fields: other fields of the event.
-        shown_at: when the step was shown, ms; None where unknown.
-        new: whether the session has just begun.
-        status: what the app has said, by ``current_step()``.
-        contexts: likewise.
-    """
-
-    step: str
-    session_id: str
-    shows: bool
-    fields: dict[str, Any]
-    shown_at: int | None = None
-    new: bool = False
-    status: Status | None = None
-    contexts: dict[str, str] = field(default_factory=dict)
-
-    def success(self, **contexts: str) -> None:
-        """The input is right, whatever the response's status."""
-        self.status, self.contexts = Status.SUCCESS, contexts
-
-    def failure(self, **contexts: str) -> None:
-        """The input is wrong, as where a form is shown again with status 200."""
-        self.status, self.contexts = Status.FAILURE, contexts
-
-
-class _NoVisit(Visit):
-    """Outside of a step what is said about it goes nowhere."""
-
-
-_current: ContextVar[Visit | None] = ContextVar("funnelwatch_visit", default=None)
-
-
-def current_step() -> Visit:
-    """The step that the request being answered is of; outside of one, something that takes every verdict."""
-    return _current.get() or _NoVisit("", "", shows=False, fields={})
+MAX_BODY: Final = 1_000
+"""A longer body of an impression is rejected, in bytes; the name of a step needs less."""
 
 
 class Visits:
@@ -85,10 +46,14 @@ class Visits:
 
     Args:
         producer: takes the events.
-        steps: paths and the steps that are there; ``*`` in a path stands for anything.
-        cookie: name of the cookie that knows a session.
-        session: tells the session's id from the request's headers (names in lower case), instead of a cookie.
+        steps: paths and their steps, or "METHOD path"; ``*`` in a path stands for anything.
+        impressions_path: where the middleware itself takes impressions; None: nowhere.
+        session: reads the session of a request: its id, or a framework's session; None: the cookie knows it.
+        cookie: how the cookie is set.
         fields: fields that all events share, such as ``funnel``.
+
+    Raises:
+        ValueError: a key of ``steps`` is no path and no method with a path.
     """
 
     def __init__(
@@ -96,87 +61,172 @@ class Visits:
         producer: Emits,
         steps: Mapping[str, str],
         *,
-        cookie: str = "funnel_session",
-        session: Callable[[Mapping[str, str]], str | None] | None = None,
-        **fields: Any,
+        impressions_path: str | None,
+        session: SessionReader | None,
+        cookie: FunnelCookie,
+        fields: Mapping[str, Any],
     ) -> None:
         self._producer = producer
-        self._steps = dict(steps)
-        self._cookie = cookie
+        self._exact: dict[tuple[str, str], str] = {}
+        self._patterns: list[tuple[tuple[str, ...], str, str]] = []
+        for key, step in steps.items():
+            self._declare(key, step)
+        self._declared = frozenset(steps.values())
+        self._impressions_path = impressions_path
         self._session = session
-        self._fields = fields
+        self._cookie = cookie
+        self._fields = dict(fields)
 
-    def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Visit | None:
-        """The visit that a request is; None where it is none of a step.
+    @property
+    def asks_app(self) -> bool:
+        """Whether code inside the app attaches the session, also to requests of the middleware's own endpoint."""
+        return bool(getattr(self._session, "in_app", False))
+
+    def is_impressions(self, request: Request) -> bool:
+        """Whether the middleware itself answers a request."""
+        return request.path == self._impressions_path
+
+    def begin(self, request: Request) -> Visit:
+        """The visit that a request is."""
+        visit = Visit(request)
+        visit.step = self._step_of(request.method, request.path) or ""
+        if visit.step:
+            visit.shows = request.method in SHOWS
+            self._identify(visit)
+        return visit
+
+    def impression(self, request: Request, body: bytes) -> Visit:
+        """The visit that a request to ``impressions_path`` is; its ``answer`` says what is wrong with it, if anything.
 
         Args:
-            method: of HTTP.
-            path: of the request, without its query.
-            headers: only those named cookie and user-agent are looked at, unless ``session`` does.
+            request: the request.
+            body: its body, or the first ``MAX_BODY`` bytes and one more.
         """
-        step = self._steps.get(path) or next((s for p, s in self._steps.items() if fnmatchcase(path, p)), None)
-        if step is None or method not in SHOWS + JUDGES:
-            return None
-        cookies: SimpleCookie = SimpleCookie()
-        with contextlib.suppress(CookieError):
-            cookies.load(headers.get("cookie", ""))
-        known = cookies[self._cookie].value if self._cookie in cookies else ""
-        session_id, _, shown = known.partition(".")
-        if len(session_id) > LONGEST_ID:
-            session_id = ""
-        if self._session:
-            with quietly(step):
-                session_id = self._session(headers) or session_id
-        os, browser = platform_and_browser(headers.get("user-agent", ""))
-        seen = {name: value for name, value in (("os", os), ("browser", browser)) if value}
-        visit = Visit(step, session_id or str(uuid.uuid4()), method in SHOWS, {**seen, **self._fields})
-        visit.new = not session_id
-        shown_step, _, at = shown.rpartition(".")
-        if shown_step == quote(step, safe="") and at.isdecimal():
-            visit.shown_at = int(at)
+        visit = Visit(request)
+        visit.answer, step = self._read_impression(request, body)
+        if step:
+            visit.shown[step] = {}
+            self._identify(visit)
         return visit
+
+    def answer(self, visit: Visit) -> list[tuple[str, str]]:
+        """Emit the impression that the middleware itself took; returns the headers of its answer."""
+        cookie = self.end(visit, visit.answer)
+        headers = [("Set-Cookie", cookie)] if cookie else []
+        if visit.answer != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", "0"))
+        if visit.answer == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append(("Allow", "POST"))
+        return headers
 
     def end(self, visit: Visit, status: int, error: BaseException | None = None) -> str | None:
         """Emit what the visit was, when its response begins.
 
         Args:
-            visit: from ``begin``.
+            visit: from ``begin`` or ``impression``.
             status: of HTTP.
             error: the exception that the app raised instead of a response.
 
         Returns:
             The value of a Set-Cookie header, or None.
         """
+        failed = status >= WRONG or error is not None
+        if visit.answer and visit.session is None and self.asks_app:
+            logger.warning("%s takes no impressions: the app has not attached its session", self._impressions_path)
+        shown = {} if failed else dict(visit.shown)
+        if visit.step and visit.shows and not failed:
+            shown.setdefault(visit.step, visit.contexts)
+        if not shown and (visit.shows or not visit.step):
+            return None
+        self._identify(visit)
         now = now_ms()
-        event = {**visit.fields, "sign_up_session_id": visit.session_id, "step": visit.step, "ts": now}
-        contexts = {**visit.fields.get("contexts", {}), **visit.contexts}
-        if visit.shows:
-            if status >= WRONG or error is not None:
-                return None
-            self._emit({**event, "phase": Phase.IMPRESSION, "contexts": contexts})
-            return self._set_cookie(f"{visit.session_id}.{quote(visit.step, safe='')}.{now}")
+        if visit.step and not visit.shows:
+            self._emit(self._verification(visit, now, failed, error))
+        for step, contexts in shown.items():
+            self._emit({**self._event(visit, step, now, contexts), "phase": Phase.IMPRESSION})
+        if visit.request is None or not visit.by_cookie or not (shown or visit.new):
+            return None
+        last = (list(shown)[-1], now) if shown else None
+        return self._cookie.write(visit.session_id, https=self._https(visit.request), shown=last)
+
+    def _declare(self, key: str, step: str) -> None:
+        method, blank, path = key.rpartition(" ")
+        if not path.startswith(("/", "*")) or (blank and method not in METHODS):
+            raise ValueError(f"steps: {key!r} is no path; right would be like '/sign-up/code' or 'POST /api/code'")
+        methods = (method,) if blank else (*SHOWS, *VERIFIES)
+        if "*" in path or "?" in path or "[" in path:
+            self._patterns.append((methods, path, step))
+        for one in methods:
+            self._exact.setdefault((one, path), step)
+
+    def _step_of(self, method: str, path: str) -> str | None:
+        if step := self._exact.get((method, path)):
+            return step
+        patterns = self._patterns
+        return next((s for methods, p, s in patterns if method in methods and fnmatchcase(path, p)), None)
+
+    def _read_impression(self, request: Request, body: bytes) -> tuple[int, str]:
+        """The status of the answer, and the step where it is 204."""
+        if request.method != "POST":
+            return HTTPStatus.METHOD_NOT_ALLOWED, ""
+        # A page of another site cannot send this type without asking first, so it cannot forge impressions.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ""
+        if len(body) > MAX_BODY:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ""
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            return HTTPStatus.BAD_REQUEST, ""
+        step = content.get("step") if isinstance(content, dict) else None
+        if not isinstance(step, str) or step not in self._declared:
+            return HTTPStatus.UNPROCESSABLE_ENTITY, ""
+        return HTTPStatus.NO_CONTENT, step
+
+    def _identify(self, visit: Visit) -> None:
+        """Give a visit its session: the reader's, else the cookie's, else a new one."""
+        if visit.session_id or visit.request is None:
+            return
+        if self._session and not self.asks_app:
+            found = None
+            with quietly(visit.step or "a session"):
+                found = self._session(visit.request)
+            if isinstance(found, MutableMapping):
+                visit.attach(found)
+                return
+            if found:
+                visit.session_id = found
+                return
+        known = self._cookie.read(visit.request.headers.get("cookie", ""))
+        visit.by_cookie = True
+        visit.session_id, visit.new = known.session_id or str(uuid.uuid4()), not known.session_id
+        visit.shown_at = known.shown_at(visit.step)
+
+    def _verification(self, visit: Visit, now: int, failed: bool, error: BaseException | None) -> dict[str, Any]:
+        contexts = dict(visit.contexts)
         if error is not None:
             contexts["error"] = type(error).__name__
-        judged = visit.status or (Status.FAILURE if status >= WRONG or error is not None else Status.SUCCESS)
-        event |= {"phase": Phase.POST_VERIFICATION, "status": judged, "contexts": contexts}
+        event = self._event(visit, visit.step, now, contexts)
+        event |= {
+            "phase": Phase.POST_VERIFICATION,
+            "status": visit.status or (Status.FAILURE if failed else Status.SUCCESS),
+        }
         if visit.shown_at is not None and 0 <= now - visit.shown_at <= LONGEST_MS:
             event["duration_ms"] = now - visit.shown_at
-        self._emit(event)
-        return self._set_cookie(visit.session_id) if visit.new else None
+        return event
 
-    def enter(self, visit: Visit) -> Any:
-        """From here on ``current_step()`` is this visit; returns what ``leave`` needs."""
-        return _current.set(visit)
+    def _event(self, visit: Visit, step: str, now: int, contexts: Mapping[str, str]) -> dict[str, Any]:
+        headers = visit.request.headers if visit.request else {}
+        os, browser = platform_and_browser(headers.get("user-agent", ""))
+        seen = {name: value for name, value in (("os", os), ("browser", browser)) if value}
+        event = {**seen, **self._fields, "sign_up_session_id": visit.session_id, "step": step, "ts": now}
+        return {**event, "contexts": {**self._fields.get("contexts", {}), **contexts}}
 
-    def leave(self, token: Any) -> None:
-        """The request is answered."""
-        _current.reset(token)
+    def _https(self, request: Request) -> bool:
+        if self._cookie.trust_forwarded_proto and (forwarded := request.headers.get("x-forwarded-proto")):
+            return forwarded.partition(",")[0].strip().lower() == "https"
+        return request.https
 
     def _emit(self, event: dict[str, Any]) -> None:
         with quietly(event["step"]):
-            self._producer.emit(**event)
-
-    def _set_cookie(self, value: str) -> str | None:
-        if self._session:
-            return None
-        return f"{self._cookie}={value}; Path=/; Max-Age={COOKIE_S}; HttpOnly; SameSite=Lax"
+            self._producer.emit(event)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.producers.client.visits import Visits
+from funnelwatch.producers.client.cookie import FunnelCookie
+from funnelwatch.producers.client.fields import given
+from funnelwatch.producers.client.visit import Request, Visit, current
+from funnelwatch.producers.client.visits import MAX_BODY, Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from funnelwatch.producers.client.quiet import Emits
+    from funnelwatch.producers.client.visits import SessionReader
 
 
 class FunnelWsgi:
@@ -21,26 +27,72 @@ class FunnelWsgi:
 
         app.wsgi_app = FunnelWsgi(app.wsgi_app, producer, {"/sign-up/code": "VERIFY_SMS_CODE"})
 
-    The verification's status is the response's: below 400 SUCCESS, else FAILURE; an exception is a FAILURE and goes on.
-    An app that answers wrong input with status 200 says so with ``current_step().failure()``.
+    The verification's status is the response's: below 400 SUCCESS, else FAILURE; an exception is a FAILURE and passes.
+    An app that answers wrong input with status 200 calls ``current_step().failure()``; an app that shows a step on any
+    other path calls ``show_step("VERIFY_SMS_CODE")``.
 
     Args:
         app: the app.
         producer: a ``FunnelProducer``; when its buffer is full, events are dropped and the app goes on.
-        steps: paths and the steps that are there; ``*`` in a path stands for anything.
-        **more: ``cookie``, ``session`` and fields of events, as of ``Visits``.
+        steps: paths and their steps, as ``"/sign-up/code"`` or for one method ``"POST /api/code"``; ``*`` in a path
+            stands for anything.
+        impressions_path: a path where the middleware itself takes ``{"step": "..."}`` as POST and answers 204: for
+            apps that show steps without a request. Only steps of ``steps`` are taken.
+        session: reads the session from a ``Request``: its id, or a framework's session (``funnelwatch.sessions``), or
+            None; by default a cookie knows it.
+        cookie: how the cookie is set.
+        funnel: the funnel of all events; None: the producer's default, as for the fields below.
+        os: platform; None: from the User-Agent, as for browser.
+        browser: browser.
+        app_version: version of the app.
+        contexts: anything else.
+
+    Raises:
+        ValueError: a key of ``steps`` is no path.
     """
 
-    def __init__(self, app: WSGIApplication, producer: Emits, steps: Mapping[str, str], **more: Any) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        producer: Emits,
+        steps: Mapping[str, str],
+        *,
+        impressions_path: str | None = None,
+        session: SessionReader | None = None,
+        cookie: FunnelCookie = FunnelCookie(),  # noqa: B008 - it is frozen
+        funnel: str | None = None,
+        os: str | None = None,
+        browser: str | None = None,
+        app_version: str | None = None,
+        contexts: dict[str, str] | None = None,
+    ) -> None:
         self._app = app
-        self._visits = Visits(producer, steps, **more)
+        self._visits = Visits(
+            producer,
+            steps,
+            impressions_path=impressions_path,
+            session=session,
+            cookie=cookie,
+            fields=given(funnel=funnel, os=os, browser=browser, app_version=app_version, contexts=contexts),
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as the app does."""
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        visit = self._visits.begin(environ["REQUEST_METHOD"], path, _headers(environ))
-        if visit is None:
-            return self._app(environ, start_response)
+        https = environ.get("wsgi.url_scheme") == "https"
+        request = Request(environ["REQUEST_METHOD"], path, https, environ, lambda: _headers(environ))
+        if not self._visits.is_impressions(request):
+            return self._answer(self._visits.begin(request), environ, start_response)
+        body = _body(environ)
+        visit = self._visits.impression(request, body)
+        if self._visits.asks_app and visit.shown:
+            replayed = {**environ, "wsgi.input": io.BytesIO(body)}
+            return self._answer(visit, replayed, start_response)
+        start_response(f"{visit.answer:d} {HTTPStatus(visit.answer).phrase}", self._visits.answer(visit))
+        return [b""]
+
+    def _answer(self, visit: Visit, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Let the app answer; emit the visit's events when the response begins."""
         ended = False
 
         def start(status: str, headers: list[tuple[str, str]], *info: Any) -> Callable[[bytes], object]:
@@ -51,7 +103,7 @@ class FunnelWsgi:
                 headers = [*headers, ("Set-Cookie", cookie)] if cookie else headers
             return start_response(status, headers, *info)
 
-        token = self._visits.enter(visit)
+        token = current.set(visit)
         try:
             body = self._app(environ, start)
             # An app that is a generator has not done anything before its first part is asked for.
@@ -61,14 +113,14 @@ class FunnelWsgi:
                 self._visits.end(visit, 500, error)
             raise
         finally:
-            self._visits.leave(token)
+            current.reset(token)
 
 
 class _Begun:
-    """A body whose first part has been made; the rest comes when it is asked for.
+    """A body whose first part has been made; the server asks for the rest.
 
     Args:
-        body: what the app returned.
+        body: the app's.
     """
 
     def __init__(self, body: Iterable[bytes]) -> None:
@@ -89,4 +141,13 @@ class _Begun:
 def _headers(environ: WSGIEnvironment) -> dict[str, str]:
     """The request's headers, names in lower case."""
     named = {key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")}
-    return {name: str(value) for name, value in named.items()}
+    headers = {name: str(value) for name, value in named.items()}
+    return headers | {"content-type": str(environ.get("CONTENT_TYPE") or "")}
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    """The request's body, or a little more than is allowed of it; empty where its length is not given."""
+    length = str(environ.get("CONTENT_LENGTH") or "")
+    if not length.isdecimal():
+        return b""
+    return bytes(environ["wsgi.input"].read(min(int(length[:9]), MAX_BODY + 1)))

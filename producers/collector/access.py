@@ -1,4 +1,4 @@
-"""Who asks, whether they may, and whether it is too much."""
+"""Authenticates requests and applies rate limits."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.producers.collector.keys import ApiKey, Keys
 from funnelwatch.producers.collector.limits import RateLimit
-from funnelwatch.producers.collector.metrics import LIMITED
-from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.http.problem import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from funnelwatch.producers.collector.metrics import CollectorMetrics
     from funnelwatch.schemas.settings import Settings
 
 ANYBODY = ApiKey("anybody", "")
-"""Who asks where no keys are configured."""
+"""The key of every request where no keys are configured."""
 
 BYTES_OF_AN_EVENT = 1_000
-"""A body is charged as one event for so many bytes before it is parsed: what it holds is not known yet."""
+"""Before parsing, a body counts as one event for so many bytes: the number of events is not known yet."""
 
 HOW = "right would be the header 'Authorization: Bearer KEY', or ?key=KEY"
 
 
 class Access:
-    """Lets requests in, or says why not.
+    """Accepts requests, or rejects them with the reason.
 
     Args:
         settings: the limits and the origins.
         keys: the API keys.
+        metrics: counts rejected requests.
     """
 
-    def __init__(self, settings: Settings, keys: Keys) -> None:
+    def __init__(self, settings: Settings, keys: Keys, metrics: CollectorMetrics) -> None:
         self._keys = keys
+        self._limited = metrics.limited
         self._by_key = RateLimit(settings.collector_key_rate)
         self._by_address = RateLimit(settings.collector_address_rate)
         self._origins = [origin.strip().rstrip("/") for origin in settings.collector_origins.split(",")]
 
     def enter(self, request: Request, use: str) -> ApiKey:
-        """Whose request this is.
+        """The API key of a request.
 
         Args:
             request: the request, whose body is not read yet.
-            use: what it wants to send: "events" or "lines".
+            use: what it sends: "events" or "lines".
 
         Raises:
-            Problem: too many requests from this address or events with this key (429), no key or a wrong one (401), a
-                page or a use that it is not for (403).
+            Problem: too many requests from this address or events with this key (429), no valid key (401), a page or
+                a use that the key does not allow (403).
         """
         address = request.client.host if request.client else "?"
         if wait_s := self._by_address.wait_s(address, 1, time.monotonic()):
-            LIMITED.labels("address").inc()
+            self._limited.labels("address").inc()
             raise Problem(429, f"too many requests from {address}", retry_after_s=wait_s, close=True)
         origin = request.headers.get("origin")
         if origin and "*" not in self._origins and origin not in self._origins:
@@ -74,7 +76,7 @@ class Access:
         return key
 
     def charge_body(self, key: ApiKey, size: int) -> int:
-        """Charge a body before it is parsed, by its bytes: one that cannot be parsed costs work too.
+        """Charge a body by its bytes before it is parsed: an invalid body costs work too.
 
         Returns:
             The events it was charged for.
@@ -88,21 +90,20 @@ class Access:
         return events
 
     def charge_events(self, key: ApiKey, events: int) -> None:
-        """Charge the events of a body beyond those it was charged for by its bytes."""
+        """Charge the events of a body that exceed the charge by its bytes."""
         if events > 0:
             self._by_key.owe(key.name, events, time.monotonic())
 
-    @staticmethod
-    def _too_many(key: ApiKey, wait_s: float, *, close: bool = False) -> Problem:
-        LIMITED.labels("key").inc()
+    def _too_many(self, key: ApiKey, wait_s: float, *, close: bool = False) -> Problem:
+        self._limited.labels("key").inc()
         return Problem(429, f"too many events with the API key {key.name}", retry_after_s=wait_s, close=close)
 
 
 def secret(request: Request) -> str | None:
-    """The API key that a request names, in any of the ways of its clients.
+    """The API key in a request, in any form that clients use.
 
-    Bearer and ``?key=`` are ours (a beacon has no headers), Token is InfluxDB 2's, Basic and ``?p=`` are InfluxDB 1's,
-    whose password it is.
+    Bearer and ``?key=`` are funnelwatch's (a beacon cannot set headers), Token is InfluxDB 2's, Basic and ``?p=`` are
+    InfluxDB 1's, with the API key as the password.
     """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     match scheme.lower():

@@ -1,11 +1,11 @@
-"""The collector's web application: its paths, and what all of them share."""
+"""The collector's web application."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -17,18 +17,16 @@ from funnelwatch.producers.collector.intake import Checks
 from funnelwatch.producers.collector.keys import load_keys
 from funnelwatch.producers.collector.line_mapper import LineMapper
 from funnelwatch.producers.collector.line_mapping import load_line_mapping
-from funnelwatch.producers.collector.metrics import IN_FLIGHT, REQUESTS
-from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.collector.metrics import CollectorMetrics
 from funnelwatch.producers.collector.turns import Turns
 from funnelwatch.producers.collector.user_agent import platform_and_browser
+from funnelwatch.producers.http import problem
 from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
 from funnelwatch.schemas.funnels import load_funnels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from funnelwatch.schemas.settings import Settings
@@ -36,21 +34,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("funnelwatch.collector")
 
 TOPICS_AGAIN_S = 5.0
-"""Pause between attempts to make the topics, in seconds."""
+"""Pause between attempts to create the topics, s."""
 
 DESCRIPTION = """\
-Puts events of funnels, counters and timers on Kafka, for whoever does not speak Kafka. An event is acknowledged when
-Kafka has acknowledged it. Send what is undelivered again, with the same event_id: it is counted once.
+Writes events of funnels, counters and timers to Kafka, for clients without a Kafka library. The collector acknowledges
+an event when Kafka has acknowledged it. Send undelivered events again with the same event_id: each counts once.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; connects to Kafka when it starts, and delivers what is on its way when it ends.
+    """The application; connects to Kafka at startup, and delivers pending events at shutdown.
 
     Raises:
-        funnelwatch.producers.collector.keys.KeysError: an API key cannot be used.
+        funnelwatch.producers.collector.keys.KeysError: an API key is invalid.
         funnelwatch.schemas.funnels.FunnelsFileError: the declared funnels cannot be read.
-        funnelwatch.producers.collector.line_mapping.LinesFileError: the mapping of line protocol cannot be used.
+        funnelwatch.producers.collector.line_mapping.LinesFileError: the mapping of line protocol is invalid.
     """
     app = FastAPI(
         title="funnelwatch collector",
@@ -61,14 +59,15 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_life,
     )
     app.state.settings = settings
-    app.state.access = Access(settings, load_keys(settings))
+    app.state.metrics = CollectorMetrics()
+    app.state.access = Access(settings, load_keys(settings), app.state.metrics)
     app.state.checks = Checks(settings, load_funnels(settings.funnels_path))
     app.state.turns = Turns()
     app.state.lines = LineMapper(load_line_mapping(settings.lines_path), app.state.checks)
     app.include_router(health.router)
     app.include_router(events.router)
     app.include_router(influx.router)
-    app.add_exception_handler(Problem, _tell)
+    problem.install(app)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=[origin.strip().rstrip("/") for origin in settings.collector_origins.split(",")],
@@ -78,28 +77,34 @@ def create_app(settings: Settings) -> FastAPI:
         expose_headers=["Retry-After"],
         max_age=86_400,
     )
-    app.add_middleware(Counted)
+    app.add_middleware(CountRequests, metrics=app.state.metrics)
     return app
 
 
-class Counted:
-    """Counts requests by their status."""
+class CountRequests:
+    """Counts requests by their status.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: the application behind it.
+        metrics: the counters.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: CollectorMetrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does."""
+        """Pass a request on and count its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
         async def count(message: Message) -> None:
             if message["type"] == "http.response.start":
-                REQUESTS.labels(str(message["status"])).inc()
+                self._metrics.requests.labels(str(message["status"])).inc()
             await send(message)
 
-        with IN_FLIGHT.track_inprogress():
+        with self._metrics.in_flight.track_inprogress():
             await self._app(scope, receive, count)
 
 
@@ -118,7 +123,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _make_topics(settings: Settings) -> None:
-    """Make the topics as soon as Kafka answers; until then events are answered with 503."""
+    """Create the topics as soon as Kafka answers; until then the collector answers events with 503."""
     while True:
         try:
             await asyncio.to_thread(ensure_topics, settings, TOPICS_AGAIN_S)
@@ -127,8 +132,3 @@ async def _make_topics(settings: Settings) -> None:
             await asyncio.sleep(TOPICS_AGAIN_S)
         else:
             return
-
-
-def _tell(request: Request, problem: Any) -> Response:
-    response: Response = problem.response()
-    return response

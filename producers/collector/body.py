@@ -1,4 +1,4 @@
-"""The body of a request, never larger than allowed, neither on the wire nor unpacked."""
+"""Reads the body of a request within limits, both compressed and uncompressed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.http.problem import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 GZIP = 16 + zlib.MAX_WBITS
 DRAIN_TIMES = 8
-"""Of a body that is too large, so many times the limit is read and thrown away, so that the sender reads the answer."""
+"""Of a body over the limit, this many times the limit is read and discarded, so that the sender reads the response."""
 UNPACK_BYTES = 8_192
-"""Packed bytes that are unpacked before the event loop serves others: a block can cost much and unpack to nothing."""
+"""Compressed bytes per slice of work; between slices the event loop serves other requests."""
 MOST_MEMBERS = 100
 """Gzip members of one body; a client makes one, and each costs as much as kilobytes of data."""
 
 
 async def read_body(request: Request, most: int, timeout_s: float, turns: Turns) -> bytes:
-    """The whole body, unpacked where Content-Encoding says gzip.
+    """The whole body, uncompressed if Content-Encoding is gzip.
 
     Args:
-        request: whose body.
-        most: bytes, both as sent and unpacked.
-        timeout_s: it must be there by then, in seconds.
-        turns: for the work of unpacking.
+        request: the request.
+        most: limit of the body, compressed and uncompressed, bytes.
+        timeout_s: limit of the time to the end of the body, s.
+        turns: for the work of uncompressing.
 
     Raises:
-        Problem: it is too large (413), too slow (408), packed otherwise (415), or is not what it says (400).
+        Problem: the body is too large (413), too slow (408), in another encoding (415), or not gzip (400).
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
     if encoding not in ("identity", "gzip"):

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from funnelwatch.producers.collector.body import read_body
 from funnelwatch.producers.collector.intake import parse_events
 from funnelwatch.producers.collector.keys import EVENTS
-from funnelwatch.producers.collector.problem import AsciiJson
-from funnelwatch.producers.collector.service import Answer, answer
+from funnelwatch.producers.collector.service import BatchResult, deliver
+from funnelwatch.producers.http.problem import AsciiJson
 from funnelwatch.schemas.events import now_ms
 
 RETRY_S = 5.0
-"""When an event that Kafka did not take should come again, in seconds."""
+"""Pause before a client sends undelivered events again, s."""
 
 EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -79,7 +79,7 @@ BODY_SCHEMA: dict[str, Any] = {
                 "events": EVENTS_SCHEMA,
                 "sent_at": {
                     "oneOf": [{"type": "number"}, {"type": "string", "format": "date-time"}],
-                    "description": "The sender's clock when it sends; what it is off by is added to every ts.",
+                    "description": "The sender's clock at sending; its error is added to every ts.",
                 },
             },
         },
@@ -89,19 +89,19 @@ KEY_PARAMETER = {"name": "key", "in": "query", "schema": {"type": "string"}, "de
 OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "JSON, whatever the Content-Type says; Content-Encoding gzip is taken.",
+        "description": "JSON, with any Content-Type; Content-Encoding may be gzip.",
         "content": {kind: {"schema": BODY_SCHEMA} for kind in ("application/json", "text/plain")},
     },
     "parameters": [KEY_PARAMETER],
     "security": [{"bearer": []}, {}],
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "No API key, or one that is not known."},
-    403: {"description": "The API key, or the page's origin, is not for this."},
+    401: {"description": "No API key, or an unknown one."},
+    403: {"description": "The API key, or the page's origin, is not allowed."},
     408: {"description": "The body was not complete in time."},
     413: {"description": "The body is too large, packed or unpacked, or has too many events."},
     415: {"description": "Content-Encoding is neither gzip nor none."},
-    429: {"description": "Too many requests or events; Retry-After says when to try again."},
+    429: {"description": "Too many requests or events; retry after Retry-After."},
 }
 
 router = APIRouter()
@@ -109,16 +109,22 @@ router = APIRouter()
 
 @router.post(
     "/v1/events",
-    response_model=Answer,
+    response_model=BatchResult,
     openapi_extra=OPENAPI,
     responses={
-        400: {"model": Answer, "description": "Some events are rejected, the others accepted; or the body is no JSON."},
-        503: {"model": Answer, "description": "Kafka has not acknowledged some: send those again after Retry-After."},
+        400: {
+            "model": BatchResult,
+            "description": "Some events are rejected, the others accepted; or the body is no JSON.",
+        },
+        503: {
+            "model": BatchResult,
+            "description": "Kafka has not acknowledged some events; send those again after Retry-After.",
+        },
         **PROBLEMS,
     },
 )
 async def collect(request: Request) -> AsciiJson:
-    """Take events, and samples of counters and timers, which have a kind; tells what became of each.
+    """Accept events, and samples of counters and timers, which have a kind; the response has the outcome of each.
 
     One, a list of them, or {"events": [...], "sent_at": ...}.
     """
@@ -134,6 +140,8 @@ async def collect(request: Request) -> AsciiJson:
     now, user_agent = now_ms(), request.headers.get("user-agent", "")
     skew_ms = 0 if sent.sent_at is None else now - sent.sent_at
     checked = await turns.map(lambda event: state.checks.complete(event, user_agent, skew_ms, now), sent.events)
-    said = await answer(state.delivery, turns, EVENTS, checked, settings.max_value_bytes)
-    headers = {"Retry-After": str(int(RETRY_S))} if said.undelivered else None
-    return AsciiJson(said.model_dump(exclude_none=True), said.status, headers)
+    result = await deliver(
+        state.delivery, turns, state.metrics, way=EVENTS, checked=checked, most_bytes=settings.max_value_bytes
+    )
+    headers = {"Retry-After": str(int(RETRY_S))} if result.undelivered else None
+    return AsciiJson(result.model_dump(exclude_none=True), result.status, headers)

@@ -1,4 +1,4 @@
-"""Whether the collector lives and can deliver, and its figures."""
+"""Liveness, readiness and metrics of the collector."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
-from funnelwatch.producers.collector.metrics import REGISTRY
-from funnelwatch.producers.collector.problem import Problem
+from funnelwatch.producers.http.problem import Problem
 
 READY_S = 2.0
-"""Kafka must answer within this, in seconds."""
+"""Kafka must answer within this, s."""
 
 router = APIRouter()
 
@@ -25,7 +24,7 @@ async def healthz() -> str:
 
 @router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Kafka does not answer."}})
 async def readyz(request: Request) -> str:
-    """Kafka answers, and has the topic: events would be taken."""
+    """Kafka answers and has the topic, so the collector can deliver events."""
     if not await asyncio.to_thread(request.app.state.delivery.reachable, READY_S):
         servers = request.app.state.settings.kafka_bootstrap_servers
         topic = request.app.state.settings.events_topic
@@ -34,6 +33,6 @@ async def readyz(request: Request) -> str:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics() -> Response:
+def metrics(request: Request) -> Response:
     """For Prometheus."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

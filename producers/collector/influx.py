@@ -1,4 +1,4 @@
-"""``POST /api/v2/write`` and ``POST /write``: line protocol, with the answers of InfluxDB 2 and 1."""
+"""``POST /api/v2/write`` and ``POST /write``: line protocol, with the responses of InfluxDB 2 and 1."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from funnelwatch.producers.collector.events import KEY_PARAMETER, RETRY_S
 from funnelwatch.producers.collector.intake import Fault
 from funnelwatch.producers.collector.keys import LINES
 from funnelwatch.producers.collector.lines import PRECISIONS, BadLine, parse_point, split_lines
-from funnelwatch.producers.collector.problem import AsciiJson, Problem
-from funnelwatch.producers.collector.service import answer
+from funnelwatch.producers.collector.service import deliver
+from funnelwatch.producers.http.problem import AsciiJson, Problem
 from funnelwatch.schemas.events import now_ms
 
 if TYPE_CHECKING:
     from funnelwatch.producers.collector.keys import ApiKey
-    from funnelwatch.producers.collector.service import Answer
+    from funnelwatch.producers.collector.service import BatchResult
 
 VERSION = "2.7.0"
-"""The InfluxDB whose answers these are; some clients ask."""
+"""The InfluxDB version that the responses follow; some clients ask for it."""
 
 CODES = {
     400: "invalid",
@@ -35,13 +35,13 @@ CODES = {
     429: "too many requests",
     503: "unavailable",
 }
-TOLD = 5
-"""Wrong lines that an answer shows; the others are counted."""
+SHOWN_LINES = 5
+"""A response quotes at most this many invalid lines, and counts the others."""
 
 OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "InfluxDB line protocol; Content-Encoding gzip is taken.",
+        "description": "InfluxDB line protocol; Content-Encoding may be gzip.",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     },
     "parameters": [
@@ -55,12 +55,12 @@ OPENAPI: dict[str, Any] = {
     ],
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    204: {"description": "Kafka has acknowledged what all lines make."},
-    400: {"description": "Some lines are wrong and dropped; the others are taken (partial write)."},
-    401: {"description": "No token, or one that is not known."},
+    204: {"description": "Kafka has acknowledged the events of all lines."},
+    400: {"description": "Some lines are invalid and dropped; the others are accepted (partial write)."},
+    401: {"description": "No token, or an unknown one."},
     413: {"description": "The body is too large, or has too many lines."},
-    429: {"description": "Too much; Retry-After says when to try again."},
-    503: {"description": "Kafka has not acknowledged all; send the same again after Retry-After: it is counted once."},
+    429: {"description": "Too many requests or events; retry after Retry-After."},
+    503: {"description": "Kafka has not acknowledged all events; send the same body again: each event counts once."},
 }
 
 router = APIRouter()
@@ -68,9 +68,9 @@ router = APIRouter()
 
 @router.post("/api/v2/write", status_code=204, openapi_extra=OPENAPI, responses=RESPONSES)
 async def write_v2(request: Request) -> Response:
-    """Take line protocol as InfluxDB 2 does; organisation and bucket are not looked at."""
+    """Accept line protocol as InfluxDB 2 does; organisation and bucket are ignored."""
     try:
-        return _said(await _write(request))
+        return _response(await _write(request))
     except Problem as problem:
         content = {"code": CODES.get(problem.status, "internal error"), "message": problem.detail}
         return AsciiJson(content, problem.status, problem.headers)
@@ -78,23 +78,25 @@ async def write_v2(request: Request) -> Response:
 
 @router.post("/write", status_code=204, openapi_extra=OPENAPI, responses=RESPONSES)
 async def write_v1(request: Request) -> Response:
-    """Take line protocol as InfluxDB 1 does; the database is not looked at, the password is the API key."""
+    """Accept line protocol as InfluxDB 1 does; the database is ignored, the password is the API key."""
     try:
-        return _said(await _write(request))
+        return _response(await _write(request))
     except Problem as problem:
-        said = "".join(letter if " " <= letter <= "~" else "?" for letter in problem.detail)
-        return AsciiJson({"error": problem.detail}, problem.status, {**problem.headers, "X-Influxdb-Error": said[:500]})
+        header = "".join(letter if " " <= letter <= "~" else "?" for letter in problem.detail)
+        return AsciiJson(
+            {"error": problem.detail}, problem.status, {**problem.headers, "X-Influxdb-Error": header[:500]}
+        )
 
 
 @router.get("/ping", status_code=204)
 @router.head("/ping", status_code=204)
 async def ping() -> Response:
-    """What clients of InfluxDB ask to see whether it is there."""
+    """The liveness check of InfluxDB clients."""
     return Response(status_code=204, headers={"X-Influxdb-Version": VERSION, "X-Influxdb-Build": "funnelwatch"})
 
 
-async def _write(request: Request) -> tuple[Answer, list[int]]:
-    """Deliver what the lines make; the answer, and the number of the line of each thing in it."""
+async def _write(request: Request) -> tuple[BatchResult, list[int]]:
+    """Deliver the events of the lines; the result, and the line number of each event in it."""
     state = request.app.state
     settings, access = state.settings, state.access
     key: ApiKey = access.enter(request, LINES)
@@ -125,26 +127,33 @@ async def _write(request: Request) -> tuple[Answer, list[int]]:
 
     made = await turns.map(make, (line for _, line in lines))
     kept = [(number, one) for (number, _), one in zip(lines, made, strict=True) if one is not None]
-    said = await answer(state.delivery, turns, LINES, [one for _, one in kept], settings.max_value_bytes)
-    return said, [number for number, _ in kept]
+    result = await deliver(
+        state.delivery,
+        turns,
+        state.metrics,
+        way=LINES,
+        checked=[one for _, one in kept],
+        most_bytes=settings.max_value_bytes,
+    )
+    return result, [number for number, _ in kept]
 
 
-def _said(outcome: tuple[Answer, list[int]]) -> Response:
-    """204, or what is wrong, as a partial write.
+def _response(outcome: tuple[BatchResult, list[int]]) -> Response:
+    """204, or the errors, as a partial write.
 
     Raises:
-        Problem: a line is wrong (400), or Kafka has not acknowledged all (503).
+        Problem: a line is invalid (400), or Kafka has not acknowledged all events (503).
     """
-    said, numbers = outcome
-    if said.undelivered:
-        first = next(event.message for event in said.events if event.outcome == "undelivered")
-        raise Problem(503, f"{said.undelivered} points are not acknowledged by Kafka: {first}", retry_after_s=RETRY_S)
-    if said.rejected:
-        wrong = [event for event in said.events if event.outcome == "rejected"]
+    result, numbers = outcome
+    if result.undelivered:
+        first = next(event.message for event in result.events if event.outcome == "undelivered")
+        raise Problem(503, f"Kafka has not acknowledged {result.undelivered} points: {first}", retry_after_s=RETRY_S)
+    if result.rejected:
+        wrong = [event for event in result.events if event.outcome == "rejected"]
         lines = [
             f"line {numbers[event.index]}: {f'{event.field}: ' if event.field else ''}{event.message}"
-            for event in wrong[:TOLD]
+            for event in wrong[:SHOWN_LINES]
         ]
-        more = f"; and {said.rejected - TOLD} more" if said.rejected > TOLD else ""
-        raise Problem(400, f"partial write: {'; '.join(lines)}{more} dropped={said.rejected}")
+        more = f"; and {result.rejected - SHOWN_LINES} more" if result.rejected > SHOWN_LINES else ""
+        raise Problem(400, f"partial write: {'; '.join(lines)}{more} dropped={result.rejected}")
     return Response(status_code=204)

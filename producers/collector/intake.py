@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.producers.collector.problem import Problem
 from funnelwatch.producers.collector.user_agent import platform_and_browser
+from funnelwatch.producers.http.problem import Problem
 from funnelwatch.schemas.events import fault, new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit

@@ -1,4 +1,4 @@
-"""The collector as a process: uvicorn with limits, ended by a signal after what is in flight is answered."""
+"""Runs the collector: uvicorn with limits; on a signal it completes the requests in flight and ends."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
 KEEP_ALIVE_S = 30
-"""A connection may be idle so long between two requests, in seconds."""
+"""A connection may be idle this long between two requests, s."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn that tells where it listens.
+    """uvicorn that reports its address.
 
     Args:
         config: uvicorn's.
-        listening: called with the address once requests are taken.
+        listening: called with the address once the server accepts requests.
     """
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
         self._listening = listening
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Listen, and say where."""
+        """Listen, and report the address."""
         await super().startup(sockets)
         if self.started and self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -47,10 +47,10 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> bool:
 
     Args:
         settings: of the collector.
-        listening: called with the address once requests are taken.
+        listening: called with the address once the server accepts requests.
 
     Returns:
-        Whether it served; False where it could not listen, which uvicorn has logged.
+        Whether it served; False if it could not listen; uvicorn logs the reason.
     """
     proxies = frozenset(proxy.strip() for proxy in settings.collector_trusted_proxies.split(",") if proxy.strip())
     limits = ConnectionLimits(

@@ -1,4 +1,4 @@
-"""From checked events to an answer that names each of them."""
+"""Delivers checked events to Kafka and reports the outcome of each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 
 from funnelwatch.producers.collector.intake import Fault
-from funnelwatch.producers.collector.metrics import DELIVERY_SECONDS, EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from funnelwatch.producers.collector.delivery import Delivery, Message
+    from funnelwatch.producers.collector.metrics import CollectorMetrics
     from funnelwatch.producers.collector.turns import Turns
 
 logger = logging.getLogger("funnelwatch.collector")
@@ -23,50 +23,57 @@ Checked = dict[str, Any]
 Outcome = Literal["accepted", "rejected", "undelivered"]
 
 
-class EventAnswer(BaseModel):
-    """What became of one event."""
+class EventResult(BaseModel):
+    """The outcome of one event."""
 
     index: int = Field(description="Its place in the request, from 0.")
     outcome: Outcome = Field(
-        description="accepted: Kafka has it; rejected: it is wrong; undelivered: send it again, with this event_id."
+        description="accepted: Kafka has it; rejected: it is invalid; undelivered: send it again, with this event_id."
     )
     event_id: str | None = Field(None, description="Its id, also where the request gave none.")
-    field: str | None = Field(None, description="The field that is wrong.")
+    field: str | None = Field(None, description="The invalid field.")
     message: str | None = Field(None, description="What is wrong, and what would be right.")
 
 
-class Answer(BaseModel):
-    """What became of the events of a request."""
+class BatchResult(BaseModel):
+    """The outcomes of the events of a request."""
 
     accepted: int
     rejected: int
     undelivered: int
-    events: list[EventAnswer] = Field(description="In the order of the request.")
+    events: list[EventResult] = Field(description="In the order of the request.")
 
     @property
     def status(self) -> int:
-        """Of HTTP: 503 where something has to be sent again, 400 where something was rejected, else 200."""
+        """HTTP status: 503 for undelivered events, 400 for rejected events, else 200."""
         return 503 if self.undelivered else 400 if self.rejected else 200
 
 
 LONGEST_MESSAGE = 300
-"""Characters of what an answer says of one event: it quotes what was sent."""
+"""Characters of a message on one event: it quotes the request."""
 
 
-async def answer(
-    delivery: Delivery, turns: Turns, way: str, checked: Sequence[Checked | Fault], most_bytes: int
-) -> Answer:
-    """Deliver the good ones, and say what became of each.
+async def deliver(
+    delivery: Delivery,
+    turns: Turns,
+    metrics: CollectorMetrics,
+    *,
+    way: str,
+    checked: Sequence[Checked | Fault],
+    most_bytes: int,
+) -> BatchResult:
+    """Deliver the valid events, and report the outcome of each event.
 
     Args:
         delivery: to Kafka.
         turns: for the work of encoding.
-        way: how they came, for the metrics.
-        checked: whole events and samples (which have a kind), or what is wrong with them.
-        most_bytes: a larger event would be rejected by the workers.
+        metrics: counts outcomes.
+        way: how the events came, a label of the metrics.
+        checked: whole events and samples (which have a kind), or the error of an invalid one.
+        most_bytes: the workers reject larger events.
     """
-    answers: list[EventAnswer] = []
-    sent: list[EventAnswer] = []
+    results: list[EventResult] = []
+    sent: list[EventResult] = []
     messages: list[Message] = []
 
     def encode(one: Checked | Fault) -> tuple[Checked, Message] | Fault:
@@ -74,39 +81,40 @@ async def answer(
 
     for index, encoded in enumerate(await turns.map(encode, checked)):
         if isinstance(encoded, Fault):
-            answers.append(_rejected(index, encoded))
+            results.append(_rejected(index, encoded))
             continue
         one, message = encoded
-        if len(message.value or b"") > most_bytes:
-            wrong = Fault("contexts", f"the event has {len(message.value or b'')} bytes, more than {most_bytes}")
-            answers.append(_rejected(index, wrong, one["event_id"]))
+        size = len(message.value or b"")
+        if size > most_bytes:
+            wrong = Fault("contexts", f"the event has {size} bytes, more than {most_bytes}")
+            results.append(_rejected(index, wrong, one["event_id"]))
             continue
-        answers.append(EventAnswer(index=index, outcome="accepted", event_id=one["event_id"]))
-        sent.append(answers[-1])
+        results.append(EventResult(index=index, outcome="accepted", event_id=one["event_id"]))
+        sent.append(results[-1])
         messages.append(message)
     began = time.monotonic()
-    for event, wrong_with in zip(sent, await delivery.deliver(messages), strict=True):
-        if wrong_with is not None:
-            event.outcome, event.message = "undelivered", wrong_with
-    DELIVERY_SECONDS.observe(time.monotonic() - began)
+    for event, error in zip(sent, await delivery.deliver(messages), strict=True):
+        if error is not None:
+            event.outcome, event.message = "undelivered", error
+    metrics.delivery_seconds.observe(time.monotonic() - began)
     counts = dict.fromkeys(("accepted", "rejected", "undelivered"), 0)
-    for event in answers:
+    for event in results:
         counts[event.outcome] += 1
     for outcome, count in counts.items():
-        EVENTS.labels(way, outcome).inc(count)
+        metrics.events.labels(way, outcome).inc(count)
     if counts["undelivered"]:
-        logger.warning("%d events are not acknowledged by Kafka: %s", counts["undelivered"], _first(answers))
-    return Answer(**counts, events=answers)
+        logger.warning("Kafka has not acknowledged %d events: %s", counts["undelivered"], _first(results))
+    return BatchResult(**counts, events=results)
 
 
-def _rejected(index: int, fault: Fault, event_id: str | None = None) -> EventAnswer:
+def _rejected(index: int, fault: Fault, event_id: str | None = None) -> EventResult:
     field, message = _cut(fault.field), _cut(fault.message)
-    return EventAnswer(index=index, outcome="rejected", event_id=event_id, field=field, message=message)
+    return EventResult(index=index, outcome="rejected", event_id=event_id, field=field, message=message)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
-def _first(answers: Sequence[EventAnswer]) -> str:
-    return next(one.message or "" for one in answers if one.outcome == "undelivered")
+def _first(results: Sequence[EventResult]) -> str:
+    return next(one.message or "" for one in results if one.outcome == "undelivered")

@@ -91,18 +91,14 @@ def _make(admin: AdminClient, topic: NewTopic, settings: Settings, end: float) -
         if code == EXISTS:
             return False
         if topic.config and code in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REQUEST):
-            logger.warning(
-                "Kafka has no compacted topics (%s); %s is kept by time", error.args[0].str(), topic.topic
-            )
+            logger.warning("Kafka has no compacted topics (%s); %s is kept by time", error.args[0].str(), topic.topic)
             plain = NewTopic(topic.topic, settings.topic_partitions, settings.topic_replication)
             return _make(admin, plain, settings, end)
         raise KafkaUnreachable(
             f"Kafka at {_where(settings)} does not create the topic {topic.topic}: {error.args[0].str()}"
         ) from error
     except TimeoutError as error:
-        raise KafkaUnreachable(
-            f"Kafka at {_where(settings)} creates no topic {topic.topic} in time"
-        ) from error
+        raise KafkaUnreachable(f"Kafka at {_where(settings)} creates no topic {topic.topic} in time") from error
     return True
 
 

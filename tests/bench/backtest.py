@@ -1,6 +1,6 @@
 """What a backtest costs: ``make bench-backtest``, or ``make bench-backtest ARGS="90"`` for a quarter of a year.
 
-The counts of a year in windows of a minute are drawn from the world of the detection report, with incidents put in,
+The counts of a year in windows of a minute are drawn from the scenario of the detection report, with incidents put in,
 written to a file, and given to ``funnelwatch rules backtest`` with the shipped rules, as a process of its own.
 """
 
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.command import PROGRAM
-from tests.report.world import DAY_MS, MONDAY, World, draw
-from tests.report.world import Incident as Planted
+from tests.report.scenario import DAY_MS, MONDAY, Scenario, draw
+from tests.report.scenario import Incident as Planted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.report.world import Drawn
+    from tests.report.scenario import Drawn
 
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 SYSTEMS = ("iOS", "Android", "Windows", "macOS", "Linux", "Other")
@@ -55,14 +55,14 @@ def measure(folder: Path, days: int, incidents: int = 40, seed: int = 1) -> Cost
     Raises:
         subprocess.CalledProcessError: the backtest failed.
     """
-    world = World(history_ms=WARMUP * DAY_MS, judged_ms=(days - WARMUP) * DAY_MS)
+    scenario = Scenario(history_ms=WARMUP * DAY_MS, judged_ms=(days - WARMUP) * DAY_MS)
     rng = np.random.default_rng([seed, 2])
     planted = []
     for place in rng.choice((days - WARMUP) * len(STEPS) * len(SYSTEMS), incidents, replace=False).tolist():
         day, one = divmod(place, len(STEPS) * len(SYSTEMS))
-        begin = world.history + day * 1440 + int(rng.integers(0, 1300))
+        begin = scenario.history + day * 1440 + int(rng.integers(0, 1300))
         planted.append(Planted(one, begin, int(rng.integers(30, 90)), float(rng.choice(LOSSES))))
-    write(folder, draw(world, len(STEPS) * len(SYSTEMS), seed, planted), planted)
+    write(folder, draw(scenario, len(STEPS) * len(SYSTEMS), seed, planted), planted)
     command = [
         *PROGRAM, "rules", "backtest", "--json",
         "--counts", str(folder / "counts.csv"), "--incidents", str(folder / "incidents.csv"),

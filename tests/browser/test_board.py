@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.settings import Settings
+from tests.board_scenario import MINUTE_MS, RATES, Scenario, Trouble
 from tests.board_server import BoardServer
-from tests.board_world import MINUTE_MS, RATES, Trouble, World
 from tests.chromium import MISSING, NAMED, chromium, find_chromium
 from tests.stack import drop_database, make_database
 
@@ -48,11 +48,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def world(browser: Browser, stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def scenario(browser: Browser, stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     """An hour of a funnel, with last week to compare it with."""
     unique = f"t{uuid.uuid4().hex[:12]}"
     url = make_database(stack.timescale_url, f"test_{unique}", timescaledb=stack.timescaledb)
-    made = World(
+    made = Scenario(
         Settings(
             data_dir=tmp_path_factory.mktemp("board"),
             kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
@@ -71,9 +71,9 @@ def world(browser: Browser, stack: Servers, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def server(world: World) -> Iterator[BoardServer]:
+def server(scenario: Scenario) -> Iterator[BoardServer]:
     """The board, started once."""
-    running = BoardServer(world.settings)
+    running = BoardServer(scenario.settings)
     running.start()
     yield running
     assert running.stop() == 0
@@ -128,9 +128,9 @@ def shows(page: Page, counts: dict[str, tuple[int, int]]) -> None:
         expect(step(page, name).locator(".shown")).to_contain_text(f"{successes:,} of {impressions:,} [")
 
 
-def test_the_funnel_stands_there_with_its_rates_expected_ones_and_states(page: Page, world: World) -> None:
+def test_the_funnel_stands_there_with_its_rates_expected_ones_and_states(page: Page, scenario: Scenario) -> None:
     """Every step in order, each with the database's own rate, what is expected, a word, and a line for each os."""
-    shows(page, world.rates())
+    shows(page, scenario.rates())
     assert page.locator(".step .name").all_inner_texts() == list(RATES)
     for name, rate in RATES.items():
         against = step(page, name).locator(".against strong").inner_text()
@@ -141,22 +141,22 @@ def test_the_funnel_stands_there_with_its_rates_expected_ones_and_states(page: P
     expect(page.locator("#link")).to_contain_text("Connected; figures are old")
 
 
-def test_numbers_move_without_a_reload_when_a_window_closes(page: Page, world: World) -> None:
+def test_numbers_move_without_a_reload_when_a_window_closes(page: Page, scenario: Scenario) -> None:
     """The next window closes with an incident in it, and the page shows what the database has."""
-    before = world.rates()
+    before = scenario.rates()
     shows(page, before)
-    world.go_on()
-    world.go_on()
-    assert world.rates() != before
-    shows(page, world.rates())
+    scenario.go_on()
+    scenario.go_on()
+    assert scenario.rates() != before
+    shows(page, scenario.rates())
 
 
-def test_an_alert_appears_with_its_where_and_leaves_when_it_is_over(page: Page, world: World) -> None:
+def test_an_alert_appears_with_its_where_and_leaves_when_it_is_over(page: Page, scenario: Scenario) -> None:
     """In the list, in the sentence above, in the step, in the title; and resolved without a reload."""
     name = uuid.uuid4().hex
     shaded = step(page, SMS).locator(".os", has_text="iOS").locator("rect.incident")
-    expect(shaded).to_have_count(len(world.alerts))
-    world.alert(name)
+    expect(shaded).to_have_count(len(scenario.alerts))
+    scenario.alert(name)
     entry = page.locator(f'.alert[data-key="{name}"]')
     expect(entry).to_contain_text("Firing")
     expect(entry).to_contain_text(f"{SMS} on iOS")
@@ -166,8 +166,8 @@ def test_an_alert_appears_with_its_where_and_leaves_when_it_is_over(page: Page, 
     expect(step(page, SMS)).to_have_attribute("data-state", "alert")
     expect(step(page, SMS).locator('.os[data-state="alert"] .os-name')).to_have_text("iOS")
     expect(page).to_have_title(re.compile("^▼ 1 ⚠ old figures · "))
-    expect(shaded).to_have_count(len(world.alerts))
-    world.alert(name, 1, state="resolved", reason="RECOVERED", window_end=world.now)
+    expect(shaded).to_have_count(len(scenario.alerts))
+    scenario.alert(name, 1, state="resolved", reason="RECOVERED", window_end=scenario.now)
     expect(entry).to_contain_text("Resolved")
     expect(step(page, SMS)).not_to_have_attribute("data-state", "alert")
 
@@ -186,32 +186,34 @@ def test_figures_that_are_old_have_a_banner_and_are_not_called_as_expected(page:
     expect(page).to_have_title(re.compile("^⚠ old figures · "))
 
 
-def test_filters_choose_what_is_counted_and_stand_in_the_address(page: Page, world: World, server: BoardServer) -> None:
+def test_filters_choose_what_is_counted_and_stand_in_the_address(
+    page: Page, scenario: Scenario, server: BoardServer
+) -> None:
     """A choice changes numbers and address, the back button takes it back, and the address opens the same view."""
     page.get_by_label("OS", exact=True).select_option("Android")
-    shows(page, world.rates(os="Android"))
+    shows(page, scenario.rates(os="Android"))
     assert page.url == f"{server.url}?os=Android"
     assert step(page, PHONE).locator(".os-name").all_inner_texts() == ["Android"]
     page.get_by_label("App version", exact=True).select_option("5.1.3")
-    shows(page, world.rates(os="Android", app_version="5.1.3"))
+    shows(page, scenario.rates(os="Android", app_version="5.1.3"))
     page.go_back()
-    shows(page, world.rates(os="Android"))
+    shows(page, scenario.rates(os="Android"))
     page.goto("/?app_version=&since=6h")
     ready(page)
-    shows(page, world.rates(app_version=""))
+    shows(page, scenario.rates(app_version=""))
     expect(page.get_by_label("App version", exact=True)).to_have_value("=")
     expect(page.get_by_label("Last", exact=True)).to_have_value("6h")
     page.get_by_label("App version", exact=True).select_option("All")
-    shows(page, world.rates())
+    shows(page, scenario.rates())
 
 
-def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, world: World) -> None:
+def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, scenario: Scenario) -> None:
     """Funnel, step and os that are markup stand on the page as text, everywhere that they are shown."""
-    page, through = watched.page, world.closed_through()
+    page, through = watched.page, scenario.closed_through()
     funnel = "</title><script>alert(3)</script>"
     shown = Series(funnel, HOSTILE, "<script>alert(2)</script>", HOSTILE, "<b>1</b>")
-    world.count({through - at * MINUTE_MS: {shown: CountRow(100, 80)} for at in (1, 2, 3)})
-    world.close_windows(through, funnel)
+    scenario.count({through - at * MINUTE_MS: {shown: CountRow(100, 80)} for at in (1, 2, 3)})
+    scenario.close_windows(through, funnel)
     expect(page.get_by_label("Funnel", exact=True).locator("option", has_text=funnel)).to_have_count(1)
     page.get_by_label("Funnel", exact=True).select_option(f"={funnel}")
     expect(page.locator(".step .name")).to_have_text([HOSTILE])
@@ -225,7 +227,7 @@ def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, world: W
 
 
 def test_it_says_that_it_has_lost_the_server_and_goes_on_when_that_is_back(
-    watched: Watched, world: World, server: BoardServer
+    watched: Watched, scenario: Scenario, server: BoardServer
 ) -> None:
     """Reconnecting, with the age of what is shown; after the restart live again, with what has come meanwhile."""
     page = watched.page
@@ -233,25 +235,25 @@ def test_it_says_that_it_has_lost_the_server_and_goes_on_when_that_is_back(
     expect(page.locator("#link")).to_have_text(re.compile(r"Reconnecting… numbers are \d+ s old"))
     expect(page.locator("body")).to_have_class(re.compile(r"\bstale\b"))
     expect(page.locator("#freshness")).to_contain_text("The board's server has not answered for")
-    world.go_on()
-    world.go_on()
+    scenario.go_on()
+    scenario.go_on()
     server.start()
     expect(page.locator("#link")).to_contain_text("Connected")
     expect(page.locator("body")).not_to_have_class(re.compile(r"\bstale\b"))
-    shows(page, world.rates())
+    shows(page, scenario.rates())
     assert all("net::ERR_" in one for one in watched.complaints)
     watched.complaints.clear()
 
 
-def test_without_redis_the_numbers_come_from_the_database_and_it_says_so(page: Page, world: World) -> None:
+def test_without_redis_the_numbers_come_from_the_database_and_it_says_so(page: Page, scenario: Scenario) -> None:
     """Redis has lost its data: the same rates, another source, and a warning; then Redis again."""
     source = page.locator(".stat").filter(has_text="Numbers from")
     expect(source).to_contain_text("Redis")
-    world.forget_redis()
+    scenario.forget_redis()
     expect(source).to_contain_text("TimescaleDB")
     expect(page.locator("#warnings")).to_contain_text("Redis is not complete")
-    shows(page, world.rates())
-    world.fill_redis()
+    shows(page, scenario.rates())
+    scenario.fill_redis()
     expect(source).to_contain_text("the cache")
     expect(page.locator("#warnings li")).to_have_count(0)
 
@@ -280,12 +282,12 @@ def test_a_keyboard_reaches_everything(page: Page) -> None:
     expect(page.locator("#reading")).not_to_have_text(first)
 
 
-def test_the_charts_have_tables(page: Page, world: World) -> None:
+def test_the_charts_have_tables(page: Page, scenario: Scenario) -> None:
     """Every number of the pictures, in rows with headings: the steps now, and the time line."""
     page.get_by_text("These numbers as a table").click()
     rows = page.locator("#steps-table tbody tr")
     expect(rows).to_have_count(4 * 4)
-    impressions, successes = world.rates()[PHONE]
+    impressions, successes = scenario.rates()[PHONE]
     expect(rows.first).to_contain_text(f"{impressions:,}")
     expect(rows.first).to_contain_text(f"{successes:,}")
     page.get_by_text("The time line as a table").click()
@@ -294,15 +296,15 @@ def test_the_charts_have_tables(page: Page, world: World) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_everybody_can_use_it(page: Page, world: World, theme: str) -> None:
+def test_everybody_can_use_it(page: Page, scenario: Scenario, theme: str) -> None:
     """axe-core finds nothing in either set of colours, with an alert firing and a table open."""
     name = uuid.uuid4().hex
-    world.alert(name)
+    scenario.alert(name)
     expect(step(page, SMS)).to_have_attribute("data-state", "alert")
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
     page.get_by_text("These numbers as a table").click()
     found = Axe().run(page)
-    world.alert(name, 1, state="resolved", reason="RECOVERED", window_end=world.now)
+    scenario.alert(name, 1, state="resolved", reason="RECOVERED", window_end=scenario.now)
     assert found.violations_count == 0, found.generate_report()
 
 

@@ -182,7 +182,7 @@ def test_follow_prints_alerts_as_they_are_published(settings: Settings, tmp_path
         assert process.wait(60) == 0
     assert ids(out.read_text()) == [("a1", 0), ("a1", 1)]
     assert json.loads(out.read_text().splitlines()[0])["started_at"] == "2026-11-18T09:58:00.000Z"
-    assert "passed over, no alert" in err.read_text()
+    assert "skipped, no alert" in err.read_text()
     assert "UNKNOWN_FRAMING" in err.read_text()
     assert "Traceback" not in err.read_text()
     assert "Aborted" not in err.read_text()

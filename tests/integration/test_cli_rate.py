@@ -158,7 +158,7 @@ def test_where_nothing_is_counted_it_says_what_there_is(filled: Settings) -> Non
     result = run(filled, "rate", "--step", SMS, "--os", "ios", *AT_TEN)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "nothing is counted for funnel sign_up, step VERIFY_SMS_CODE, os ios" in result.stderr
+    assert "no counts for funnel sign_up, step VERIFY_SMS_CODE, os ios" in result.stderr
     assert "steps INPUT_PHONE_NUMBER, VERIFY_SMS_CODE; os Android, iOS" in result.stderr
     other = run(filled, "rate", "--funnel", "checkout", "--json")
     assert (other.exit_code, "funnel sign_up (newest window 2026-11-18T10:03:00Z)" in other.stderr) == (1, True)

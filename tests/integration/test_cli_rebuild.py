@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer, TopicCollection, TopicPartition
 
 from funnelwatch.cli import rebuild_progress
-from funnelwatch.cli.doctor_progress import check_progress
+from funnelwatch.cli.doctor_database import check_progress
 from funnelwatch.cli.new_topics import count_on
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.topics import ensure_topics

@@ -51,9 +51,9 @@ def test_a_silence_is_made_listed_and_ended(ready: Settings) -> None:
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--for", "2h"], "name what is to be muted: --rule, --funnel, --step, --os, --browser, --app-version"),
-        (["--os", "iOS"], "say how long: with --for or with --until"),
-        (["--os", "iOS", "--for", "1h", "--until", "+1h"], "say how long"),
+        (["--for", "2h"], "name the alerts to mute: --rule, --funnel, --step, --os, --browser, --app-version"),
+        (["--os", "iOS"], "name the duration with --for or --until"),
+        (["--os", "iOS", "--for", "1h", "--until", "+1h"], "name the duration"),
         (["--os", "iOS", "--from", "+2h", "--until", "+1h"], "before it begins"),
         (["--os", "iOS", "--from", "-2h", "--until", "-1h"], "before now"),
         (["--os", "iOS", "--until", "soon"], "'soon' is no time such as"),

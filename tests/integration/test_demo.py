@@ -32,7 +32,7 @@ def test_a_demo_loses_nothing_though_a_worker_is_killed_and_finds_the_incident(t
     finally:
         run.process.kill()
     result = json.loads(run.out.read_text())
-    assert result["faults"] == []
+    assert result["errors"] == []
     assert run.process.returncode == 0
     assert result["events_produced"] == result["events_counted"] + result["dead_letters"]
     assert result["dead_letters"] == 12

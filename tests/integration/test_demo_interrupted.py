@@ -29,3 +29,18 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(tmp_path: Path, moment: str)
     assert run.left_over() == []
     assert not (tmp_path / ".funnelwatch").exists()
     assert "Traceback" not in run.err.read_text()
+
+
+def test_keep_leaves_the_data_and_no_process(tmp_path: Path) -> None:
+    """With --keep the database and the logs stay in the data folder, and every process ends."""
+    run = Run(tmp_path, "--keep")
+    try:
+        run.wait_for("Backfilling", 180)
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(120) == 0, run.err.read_text()
+    finally:
+        run.process.kill()
+    assert run.left_over() == []
+    kept = tmp_path / ".funnelwatch" / "demo"
+    assert (kept / "postgres" / "data" / "PG_VERSION").is_file()
+    assert (kept / "logs" / "worker.log").is_file()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.query.answers import RateQuery
+from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import query_rates
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database

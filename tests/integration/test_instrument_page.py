@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import http.cookiejar
 import os
-import re
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.producers.collector.line_mapping import load_line_mapping
 from tests.collector import KEY, collector, own_settings
 from tests.integration.topic import read_events, read_messages
-from tests.stack import kcat_config, wait_until
+from tests.served_app import blocks, browse, check_sign_up, served, sign_up
+from tests.stack import kcat_config
 from tests.worker import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from funnelwatch.schemas.settings import Settings
     from tests.stack import Servers
 
 ROOT = Path(__file__).parents[2]
 INSTRUMENT = (ROOT / "docs" / "instrument.md").read_text()
 COLLECTOR = (ROOT / "docs" / "collector.md").read_text()
-CHROME = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36"
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The blocks of a page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-
-
-ASGI, WSGI, DECORATORS, ASYNC = blocks(INSTRUMENT, "python")
+UVICORN = '-m uvicorn shop:app --port "$PORT"'
+WSGIREF = (
+    "-c 'import os, shop; from wsgiref.simple_server import make_server; "
+    'make_server("", int(os.environ["PORT"]), shop.app).serve_forever()\''
+)
+ASGI, WSGI, FLASK, API, DECORATORS, ASYNC = blocks(INSTRUMENT, "python")
 
 
 @pytest.fixture
@@ -50,71 +41,11 @@ def own(stack: Servers) -> Settings:
     return own_settings(stack)
 
 
-@contextmanager
-def served(settings: Settings, folder: Path, code: str, command: list[str]) -> Iterator[str]:
-    """The app of a block as a process; yields its address."""
-    port = free_port()
-    (folder / "shop.py").write_text(code)
-    env = environment(settings) | {"PYTHONPATH": f"{folder}:{ROOT}", "PORT": str(port)}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], cwd=folder, env=env, stdout=log, stderr=log)
-    try:
-        url = f"http://{HOST}:{port}"
-
-        def answers() -> bool:
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                urllib.request.urlopen(f"{url}/none", timeout=30).close()
-            except urllib.error.HTTPError as error:
-                error.close()
-            except OSError:
-                return False
-            return True
-
-        wait_until(answers, "the app answers", 120)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def sign_up(url: str) -> list[int]:
-    """One person: sees the form, types a wrong code, then the right one; the statuses."""
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
-    browser.addheaders = [("User-Agent", CHROME)]
-    statuses = []
-    for method, query in (("GET", ""), ("POST", "?code=9"), ("POST", "?code=1234")):
-        request = urllib.request.Request(f"{url}/sign-up/code{query}", method=method)
-        try:
-            with browser.open(request, timeout=60) as answer:
-                statuses.append(answer.status)
-        except urllib.error.HTTPError as error:
-            statuses.append(error.code)
-            error.close()
-    return statuses
-
-
-def check_sign_up(events: list[dict[str, Any]]) -> None:
-    """What one person's way through the step is on the topic, in order."""
-    assert [(event["phase"], event["status"]) for event in events] == [
-        ("IMPRESSION", None),
-        ("POST_VERIFICATION", "FAILURE"),
-        ("POST_VERIFICATION", "SUCCESS"),
-    ]
-    assert len({event["sign_up_session_id"] for event in events}) == 1
-    assert {(event["step"], event["os"], event["browser"]) for event in events} == {
-        ("VERIFY_SMS_CODE", "Android", "Chrome")
-    }
-    assert all(event["duration_ms"] >= 0 for event in events[1:])
-
-
 def test_the_asgi_block_tells_the_steps_of_a_sign_up(own: Settings, tmp_path: Path) -> None:
     """With uvicorn, as one would run it; the page promises ten lines."""
     instrumentation = [line for line in ASGI.split("@app.get")[0].splitlines() if line.strip()]
     assert len(instrumentation) <= 10
-    with served(
-        own, tmp_path, ASGI, ["-c", "import os, uvicorn; uvicorn.run('shop:app', port=int(os.environ['PORT']))"]
-    ) as url:
+    with served(own, tmp_path, ASGI, UVICORN) as url:
         assert sign_up(url) == [200, 422, 200]
         check_sign_up(read_events(own, 3))
 
@@ -122,24 +53,34 @@ def test_the_asgi_block_tells_the_steps_of_a_sign_up(own: Settings, tmp_path: Pa
 def test_an_app_goes_on_when_there_is_no_kafka(own: Settings, tmp_path: Path) -> None:
     """Nobody who signs up notices."""
     away = own.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
-    with served(
-        away, tmp_path, ASGI, ["-c", "import os, uvicorn; uvicorn.run('shop:app', port=int(os.environ['PORT']))"]
-    ) as url:
+    with served(away, tmp_path, ASGI, UVICORN) as url:
         assert sign_up(url) == [200, 422, 200]
 
 
-def test_the_wsgi_block_tells_the_steps_of_a_sign_up(own: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [WSGI, FLASK], ids=["wsgi", "flask"])
+def test_the_wsgi_blocks_tell_the_steps_of_a_sign_up(own: Settings, tmp_path: Path, block: str) -> None:
     """With the standard library's server; the app answers 200 to a wrong code, and says that it was wrong."""
-    serve = (
-        "import os, shop\n"
-        "from wsgiref.simple_server import make_server\n"
-        "make_server('', int(os.environ['PORT']), shop.app).serve_forever()"
-    )
-    with served(own, tmp_path, WSGI, ["-c", serve]) as url:
+    with served(own, tmp_path, block, WSGIREF) as url:
         assert sign_up(url) == [200, 200, 200]
         events = read_events(own, 3)
     check_sign_up(events)
     assert events[1]["contexts"] == {"reason": "WRONG_CODE"}
+
+
+def test_the_api_block_tells_what_was_shown_without_a_page(own: Settings, tmp_path: Path) -> None:
+    """By the endpoint of the middleware, and by the server's own word."""
+    with served(own, tmp_path, API, UVICORN) as url:
+        ask = browse(url)
+        assert ask("POST", "/funnel/impressions", b'{"step": "VERIFY_SMS_CODE"}') == 204
+        assert ask("POST", "/funnel/impressions", b'{"step": "INVENTED"}') == 422
+        assert ask("POST", "/api/code?code=1234") == 200
+        events = read_events(own, 3)
+    assert sorted((event["step"], event["status"] or "") for event in events) == [
+        ("INPUT_NAME", ""),
+        ("VERIFY_SMS_CODE", ""),
+        ("VERIFY_SMS_CODE", "SUCCESS"),
+    ]
+    assert len({event["sign_up_session_id"] for event in events}) == 1
 
 
 @pytest.mark.parametrize(("block", "step", "samples"), [(DECORATORS, "INPUT_NAME", 0), (ASYNC, "INPUT_PASSWORD", 1)])

@@ -78,7 +78,7 @@ def counted(funnel: str, window: int, number: int, os: str = "iOS") -> tuple[Cou
     return {key: [3 * number, 2 * number, number, number, 0]}, {(*key, 3): [number] * 8}
 
 
-class World:
+class Scenario:
     """A database to which things happen at random."""
 
     def __init__(self, database: Database, seed: int) -> None:
@@ -163,13 +163,13 @@ class World:
 @pytest.mark.parametrize("seed", range(4))
 def test_levels_show_what_their_windows_show_whatever_happens(plain: Database, seed: int) -> None:
     """Counts of any age, repairs, edits by hand, retention, materializing that is ended anywhere; in any order."""
-    world = World(plain, seed)
+    scenario = Scenario(plain, seed)
     happened = []
     try:
-        for thing, _ in zip(world.things(), range(45), strict=False):
+        for thing, _ in zip(scenario.things(), range(45), strict=False):
             thing()
             happened.append(thing.__name__)
-            agree(plain, happened, world.chance.sample(LOOKS, 2))
+            agree(plain, happened, scenario.chance.sample(LOOKS, 2))
         agree(plain, happened)
     finally:
         set_retention(plain, Retention())
@@ -272,11 +272,11 @@ def test_two_materialize_while_others_count_and_look(plain: Database) -> None:
                 failures.append(error)
                 stop.set()
 
-    def count(world: World, _: Database) -> None:
-        world.count()
+    def count(scenario: Scenario, _: Database) -> None:
+        scenario.count()
 
-    worlds = [World(Database(plain.url), seed) for seed in (11, 12)]
-    actions = [partial(count, world) for world in worlds]
+    scenarios = [Scenario(Database(plain.url), seed) for seed in (11, 12)]
+    actions = [partial(count, scenario) for scenario in scenarios]
     actions += [lambda database: materialize(database, NOW)] * 2
     threads = [threading.Thread(target=again_and_again, args=[action]) for action in actions]
     for thread in threads:
@@ -288,8 +288,8 @@ def test_two_materialize_while_others_count_and_look(plain: Database) -> None:
         stop.set()
         for thread in threads:
             thread.join()
-        for world in worlds:
-            world.database.close()
+        for scenario in scenarios:
+            scenario.database.close()
     assert failures == []
     agree(plain)
     materialize(plain, NOW)

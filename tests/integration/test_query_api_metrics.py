@@ -186,7 +186,7 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ({"by": "a b"}, "by", "pattern"),
         ({"where": "colour=red"}, "where", "'colour' is no dimension of sms_sent"),
         ({"where": "os"}, "where", "pattern"),
-        ({"where": ["os=iOS", "os=Android"]}, "where", "os stands more than once"),
+        ({"where": ["os=iOS", "os=Android"]}, "where", "os occurs more than once"),
         ({"where": "os=a\0b"}, "where", "pattern"),
         ({"step": "VERIFY_SMS_CODE"}, "step", "no such parameter"),
         ({"every": ["1m", "5m"]}, "every", "more than once"),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.query.answers import RateQuery
-from funnelwatch.query.rates import BadQueryError, query_rates
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rate_query import RateQuery
+from funnelwatch.query.rates import query_rates
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from funnelwatch.cli.doctor_services import check_kafka
-from funnelwatch.cli.faults import clear_faults
+from funnelwatch.cli.errors import clear_errors
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.client.producer import FunnelProducer
 from funnelwatch.producers.kafka.rejection import ADVICE
@@ -115,7 +115,7 @@ def test_a_rejected_login_is_not_called_a_kafka_that_is_away(secured: SecureKafk
     assert "rejects the connection: SASL authentication error: " in finding.message
     assert finding.advice == f"{ADVICE}."
     rejected = "rejects the connection: SASL authentication error"
-    with pytest.raises(click.ClickException, match=rejected) as told, clear_faults(wrong):
+    with pytest.raises(click.ClickException, match=rejected) as told, clear_errors(wrong):
         admin(wrong.kafka()).list_topics(timeout=3)
     assert told.value.message.endswith(ADVICE)
     with pytest.raises(KafkaUnreachable, match=rejected) as unreachable:

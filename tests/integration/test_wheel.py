@@ -38,29 +38,138 @@ assert producer.stats().delivered == 20, producer.stats()
 """
 
 TYPED = '''
-"""A user's program, as mypy --strict sees it."""
+"""A user's program, as mypy --strict sees it; each line with WRONG is a mistake that it has to find."""
 
-from funnelwatch import FunnelEvent, FunnelProducer, Phase, ProducerStats, Undelivered, track_verification
+import asyncio
+from typing import assert_type
+
+from funnelwatch import (
+    AsyncFunnelProducer,
+    FunnelAsgi,
+    FunnelCookie,
+    FunnelEvent,
+    FunnelProducer,
+    FunnelwatchError,
+    FunnelWsgi,
+    Phase,
+    ProducerStats,
+    Request,
+    Status,
+    Undelivered,
+    current_step,
+    sessions,
+    show_step,
+    track_impression,
+    track_verification,
+)
+from funnelwatch.testing import AsyncMemoryProducer, MemoryProducer
 
 
 def lost(undelivered: Undelivered) -> None:
     print(undelivered.reason)
 
 
-producer = FunnelProducer(on_error=lost)
+producer = FunnelProducer(on_error=lost, os="iOS", unreachable_wait_s=0.5)
+FunnelProducer(app_verison="5")  # WRONG
+FunnelProducer(when_full="wait")  # WRONG
+FunnelProducer(contexts={"country": 49})  # WRONG
 
 
-@track_verification(producer, "INPUT_NAME", session="sid")
+@track_verification(producer, "INPUT_NAME", session="sid", app_version="5.2.0")
 def save_name(name: str, sid: str) -> bool:
     return bool(name)
 
 
+@track_impression(producer, "INPUT_NAME")
+async def form(session_id: str, *, page: int = 1) -> bytes:
+    return b""
+
+
+async def shown() -> None:
+    assert_type(await form("s", page=2), bytes)
+    await form("s", page="2")  # WRONG
+
+
+track_impression(producer, "INPUT_NAME", os=5)  # WRONG
+track_verification(producer, "INPUT_NAME", app_verison="5")  # WRONG
+
 taken: bool = producer.emit(FunnelEvent(sign_up_session_id="s", step="A", phase=Phase.IMPRESSION))
-saved: bool = save_name("Ada", sid="s")
-stats: ProducerStats = producer.stats()
+producer.emit(sign_up_session_id="s", step="A", phase="IMPRESSION", contexts={"country": "DE"})
+producer.emit(sign_up_session_id="s", step="A", phase="POST_VERIFICATION", status="SUCCESS", duration_ms=1.5)
+producer.emit({"sign_up_session_id": "s", "step": "A"}, phase=Phase.POST_VERIFICATION, status=Status.FAILURE)
+producer.emit(sign_up_session_id=7, step="A", phase="IMPRESSION")  # WRONG
+producer.emit(sign_up_session_id="s", step="A", phase="SHOWN")  # WRONG
+producer.emit(sign_up_session_id="s", step="A")  # WRONG
+producer.emit(sign_up_session_id="s", step="A", phase="IMPRESSION", status=True)  # WRONG
+producer.emit(sign_up_session_id="s", step="A", phase="IMPRESSION", ts="now")  # WRONG
+producer.emit(sign_up_session_id="s", step="A", phase="IMPRESSION", app_verison="5")  # WRONG
+producer.emit(sign_up_session_id="s", step="A", phase="IMPRESSION", contexts={"a": 1})  # WRONG
+
+shown_at: int = producer.impression("s", "A", os="iOS")
+producer.verification("s", "A", "SUCCESS" if taken else "FAILURE", shown_at=shown_at)
+producer.verification("s", "A", Status.SUCCESS, contexts={"country": "DE"})
+producer.impression("s", "A", os=5)  # WRONG
+producer.impression("s", "A", status="SUCCESS")  # WRONG
+producer.verification("s", "A", True)  # WRONG
+producer.verification("s", "A", "GOOD")  # WRONG
+producer.verification("s", "A", "SUCCESS", shown_at="now")  # WRONG
+
+with producer.step("s", "A", browser="Chrome") as step:
+    step.success(why="typo")
+    step.failure(why=3)  # WRONG
+producer.step("s", "A", brwser="Chrome")  # WRONG
+
+producer.counter("sms_sent", 3, os="iOS")
+producer.timer("sms_delivery", 8.5, os="iOS")
+producer.record(name="sms_sent", kind="COUNTER")
+producer.counter("sms_sent", "3")  # WRONG
+producer.timer("sms_delivery", 8, os=1)  # WRONG
+producer.record(name="sms_sent", kind="GAUGE")  # WRONG
+producer.close(timeout=None)
+
+
+async def asynchronous(other: AsyncFunnelProducer) -> None:
+    assert_type(await other.emit(sign_up_session_id="s", step="A", phase="IMPRESSION"), bool)
+    await other.verification("s", "A", "SUCCESS", shown_at=await other.impression("s", "A"))
+    await other.emit(sign_up_session_id=7, step="A", phase="IMPRESSION")  # WRONG
+    await other.emit(sign_up_session_id="s", step="A", phase="IMPRESSION", app_verison="5")  # WRONG
+    await other.impression("s", "A", ts="now")  # WRONG
+    await other.verification("s", "A", True)  # WRONG
+    AsyncFunnelProducer(longest_wait_s="5")  # WRONG
+
+
+memory = MemoryProducer(app_version="5.2.0")
+events: list[FunnelEvent] = memory.of(step="A", status="SUCCESS")
+memory.of(stpe="A")  # WRONG
+memory.emit(sign_up_session_id=7, step="A", phase="IMPRESSION")  # WRONG
+asyncio.run(asynchronous(AsyncMemoryProducer(memory)))
+
+
+def session_of(request: Request) -> str | None:
+    return request.headers.get("x-session")
+
+
+def around(asgi: FunnelAsgi, wsgi: FunnelWsgi) -> None:
+    cookie = FunnelCookie(secure=True, same_site="Strict")
+    FunnelAsgi(asgi, memory, {"/a": "A"}, session=session_of, cookie=cookie, impressions_path="/i")
+    FunnelWsgi(wsgi, producer, {"/a": "A"}, session=sessions.django)
+    FunnelAsgi(asgi, producer, {"/a": "A"}, session=sessions.starlette)
+    FunnelAsgi(asgi, producer, {"/a": 1})  # WRONG
+    FunnelWsgi(wsgi, producer, {"/a": "A"}, cokie=cookie)  # WRONG
+    FunnelCookie(same_site="lax")  # WRONG
+    current_step().failure(reason="WRONG_CODE")
+    show_step("A", variant="b")
+    show_step(1)  # WRONG
+
+
+try:
+    saved: bool = save_name("Ada", sid="s")
+except FunnelwatchError:
+    stats: ProducerStats = producer.stats()
 reveal_type(producer)
 reveal_type(save_name)
-save_name(3, sid="s")
+reveal_type(form)
+save_name(3, sid="s")  # WRONG
 '''
 
 
@@ -151,7 +260,7 @@ def test_an_app_with_modules_of_our_names_emits(client: Path, app: Path, setting
 
 
 def test_a_typed_app_sees_types(client: Path, tmp_path: Path) -> None:
-    """``mypy --strict`` knows the producer, keeps the signature of a decorated handler, and finds the mistake."""
+    """``mypy --strict`` knows every call, keeps the signature of a decorated handler, and finds each mistake."""
     program = tmp_path / "program.py"
     program.write_text(TYPED)
     command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", client, "--no-incremental", program]
@@ -159,8 +268,10 @@ def test_a_typed_app_sees_types(client: Path, tmp_path: Path) -> None:
     assert 'Revealed type is "funnelwatch.producers.client.producer.FunnelProducer"' in done.stdout, done.stdout
     assert 'Revealed type is "def (name: str, sid: str) -> bool"' in done.stdout, done.stdout
     lines = TYPED.splitlines()
-    wrong = {lines[int(number) - 1] for number in re.findall(r"program\.py:(\d+): error", done.stdout)}
-    assert wrong == {'save_name(3, sid="s")'}, done.stdout
+    asynchronous = "def (session_id: str, *, page: int =) -> typing.Coroutine[Any, Any, bytes]"
+    assert f'Revealed type is "{asynchronous}"' in done.stdout.replace("builtins.", ""), done.stdout
+    found = {int(number) for number in re.findall(r"program\.py:(\d+): error", done.stdout)}
+    assert found == {number for number, line in enumerate(lines, 1) if "# WRONG" in line}, done.stdout
 
 
 def test_a_command_without_its_extra_says_what_to_install(client: Path, tmp_path: Path) -> None:

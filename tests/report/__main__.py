@@ -1,4 +1,4 @@
-"""``make detection-report``: measure the detector on simulated worlds, and bring docs/detection.md up to date."""
+"""``make detection-report``: measure the detector on simulated scenarios, and bring docs/detection.md up to date."""
 
 from __future__ import annotations
 

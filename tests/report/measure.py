@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.report.world import DAY_MS
+from tests.report.scenario import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.report.world import Incident, World
+    from tests.report.scenario import Incident, Scenario
 
 MONTH_MS = 30 * DAY_MS
 AFTER_MS = 3_600_000
@@ -34,9 +34,9 @@ class Delays:
         return float(np.quantile(np.array(self.windows), share, method="inverted_cdf"))
 
 
-def false_alarms(starts: Iterable[tuple[int, int]], world: World, series: int) -> float:
+def false_alarms(starts: Iterable[tuple[int, int]], scenario: Scenario, series: int) -> float:
     """Alarms per series in 30 days, of series without incidents; ``starts`` are (series, window) pairs."""
-    return len(list(starts)) / series * MONTH_MS / world.judged_ms
+    return len(list(starts)) / series * MONTH_MS / scenario.judged_ms
 
 
 def delays(starts: Iterable[tuple[int, int]], incidents: Iterable[Incident]) -> Delays:
@@ -52,10 +52,10 @@ def delays(starts: Iterable[tuple[int, int]], incidents: Iterable[Incident]) -> 
 
 
 def unexplained(
-    starts: Iterable[tuple[int, int]], incidents: Iterable[Incident], world: World
+    starts: Iterable[tuple[int, int]], incidents: Iterable[Incident], scenario: Scenario
 ) -> list[tuple[int, int]]:
     """The alarms that began neither in an incident of their series nor within an hour after one."""
-    after = AFTER_MS // world.window_ms
+    after = AFTER_MS // scenario.window_ms
     spans: dict[int, list[tuple[int, int]]] = {}
     for one in incidents:
         spans.setdefault(one.series, []).append((one.begin, one.begin + one.length + after))

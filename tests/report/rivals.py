@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.report.world import DAY_MS, WEEK_MS
+from tests.report.scenario import DAY_MS, WEEK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from tests.report.world import Drawn, World
+    from tests.report.scenario import Drawn, Scenario
 
     Floats = NDArray[np.float64]
     Alarms = NDArray[np.bool_]
-    Score = Callable[[World, Drawn], Floats]
+    Score = Callable[[Scenario, Drawn], Floats]
 
 MIN_IMPRESSIONS = 8
 HOUR_WINDOWS = 60
@@ -54,21 +54,21 @@ def rates(drawn: Drawn) -> Floats:
     return np.where(n >= MIN_IMPRESSIONS, np.minimum(drawn.successes / np.maximum(n, 1), 1.0), np.nan)
 
 
-def below(world: World, drawn: Drawn) -> Floats:
+def below(scenario: Scenario, drawn: Drawn) -> Floats:
     """1 - rate."""
-    return 1.0 - rates(drawn)[world.history :]
+    return 1.0 - rates(drawn)[scenario.history :]
 
 
-def below_previous(world: World, drawn: Drawn) -> Floats:
+def below_previous(scenario: Scenario, drawn: Drawn) -> Floats:
     """1 - rate / rate of the window before."""
-    rate = rates(drawn)[world.history - 1 :]
+    rate = rates(drawn)[scenario.history - 1 :]
     return 1.0 - rate[1:] / np.maximum(rate[:-1], 1e-9)
 
 
-def below_last_week(world: World, drawn: Drawn) -> Floats:
+def below_last_week(scenario: Scenario, drawn: Drawn) -> Floats:
     """1 - rate / rate of the same window last week."""
-    rate, week = rates(drawn), WEEK_MS // world.window_ms
-    return 1.0 - rate[world.history :] / np.maximum(rate[world.history - week : -week], 1e-9)
+    rate, week = rates(drawn), WEEK_MS // scenario.window_ms
+    return 1.0 - rate[scenario.history :] / np.maximum(rate[scenario.history - week : -week], 1e-9)
 
 
 def trailing(values: Floats, first: int, back: int) -> Floats:
@@ -79,14 +79,14 @@ def trailing(values: Floats, first: int, back: int) -> Floats:
     return found
 
 
-def mean_variance(world: World, drawn: Drawn) -> Floats:
+def mean_variance(scenario: Scenario, drawn: Drawn) -> Floats:
     """Standard deviations below the mean of the rates of the last 52 windows."""
     rate = rates(drawn)
-    number = np.maximum(trailing((~np.isnan(rate)).astype(float), world.history, RECENT), 2.0)
-    mean = trailing(rate, world.history, RECENT) / number
-    square = trailing(rate**2, world.history, RECENT) / number
+    number = np.maximum(trailing((~np.isnan(rate)).astype(float), scenario.history, RECENT), 2.0)
+    mean = trailing(rate, scenario.history, RECENT) / number
+    square = trailing(rate**2, scenario.history, RECENT) / number
     deviation = np.sqrt(np.maximum(square - mean**2, 1e-9))
-    found: Floats = (mean - rate[world.history :]) / deviation
+    found: Floats = (mean - rate[scenario.history :]) / deviation
     return found
 
 
@@ -98,34 +98,34 @@ def z_test(n: Floats, x: Floats, before_n: Floats, before_x: Floats) -> Floats:
     return np.where(n >= MIN_IMPRESSIONS, gap / np.sqrt(np.maximum(variance, 1e-9)), np.nan)
 
 
-def z_last_hour(world: World, drawn: Drawn) -> Floats:
+def z_last_hour(scenario: Scenario, drawn: Drawn) -> Floats:
     """The window against the last hour."""
     n, x = drawn.impressions.astype(float), drawn.successes.astype(float)
-    before = [trailing(values, world.history, HOUR_WINDOWS) for values in (n, x)]
-    return z_test(n[world.history :], x[world.history :], *before)
+    before = [trailing(values, scenario.history, HOUR_WINDOWS) for values in (n, x)]
+    return z_test(n[scenario.history :], x[scenario.history :], *before)
 
 
-def z_same_time(world: World, drawn: Drawn) -> Floats:
+def z_same_time(scenario: Scenario, drawn: Drawn) -> Floats:
     """The last five windows against the same ones, 15 windows wider to each side, one to three weeks ago."""
     n, x = drawn.impressions.astype(float), drawn.successes.astype(float)
-    week, first = WEEK_MS // world.window_ms, world.history
-    before = [np.zeros((world.rows - first, n.shape[1])) for _ in range(2)]
+    week, first = WEEK_MS // scenario.window_ms, scenario.history
+    before = [np.zeros((scenario.rows - first, n.shape[1])) for _ in range(2)]
     for back in (1, 2, 3):
         if first - back * week < 0:
             continue
         for place, values in enumerate((n, x)):
             cum = np.concatenate([np.zeros((1, n.shape[1])), np.cumsum(values, axis=0)])
-            rows = np.arange(first, world.rows) - back * week
+            rows = np.arange(first, scenario.rows) - back * week
             before[place] += cum[np.minimum(rows + 16, len(values))] - cum[np.maximum(rows - 19, 0)]
     now = [trailing(np.concatenate([values, values[:1]])[1:], first - 1, 5)[1:] for values in (n, x)]
     return z_test(now[0], now[1], *before)
 
 
-def holt_winters(world: World, drawn: Drawn) -> Floats:
+def holt_winters(scenario: Scenario, drawn: Drawn) -> Floats:
     """Standard errors below a forecast of the rate one window ahead: level without trend, season of a day, additive."""
     rate = rates(drawn)
-    day = DAY_MS // world.window_ms
-    begin = max(0, world.history - 7 * day)
+    day = DAY_MS // scenario.window_ms
+    begin = max(0, scenario.history - 7 * day)
     level = np.nanmean(rate[begin : begin + day], axis=0)
     # The season begins smoothed over an hour, else it would be noise.
     width = max(1, min(HOUR_WINDOWS, day // 24))
@@ -133,31 +133,33 @@ def holt_winters(world: World, drawn: Drawn) -> Floats:
     season = np.stack([np.convolve(np.r_[one, one, one], np.ones(width) / width, "same")[day : 2 * day]
                        for one in first.T], axis=1)  # fmt: skip
     error = np.full(rate.shape[1], float(np.nanvar(first)))
-    found = np.zeros((world.rows - world.history, rate.shape[1]))
-    for row in range(begin + day, world.rows):
+    found = np.zeros((scenario.rows - scenario.history, rate.shape[1]))
+    for row in range(begin + day, scenario.rows):
         place = (row - begin) % day
         miss = np.nan_to_num(rate[row] - level - season[place])
-        if row >= world.history:
-            found[row - world.history] = -miss / np.sqrt(np.maximum(error, 1e-9))
+        if row >= scenario.history:
+            found[row - scenario.history] = -miss / np.sqrt(np.maximum(error, 1e-9))
         level = level + ALPHA * miss
         season[place] += GAMMA * (1.0 - ALPHA) * miss
         error = 0.999 * error + 0.001 * miss**2
     return found
 
 
-def cusum(world: World, drawn: Drawn) -> Floats:
+def cusum(scenario: Scenario, drawn: Drawn) -> Floats:
     """Bernoulli CUSUM (Reynolds & Stoumbos, 1999) against the mean rate of the history, for a drop to 80% of it."""
     n, x = drawn.impressions, drawn.successes
-    usual = np.clip(x[: world.history].sum(axis=0) / np.maximum(n[: world.history].sum(axis=0), 1), 1e-3, 1 - 1e-3)
+    usual = np.clip(
+        x[: scenario.history].sum(axis=0) / np.maximum(n[: scenario.history].sum(axis=0), 1), 1e-3, 1 - 1e-3
+    )
     low = REFERENCE_SHIFT * usual
     hit, miss = np.log(low / usual), np.log((1.0 - low) / (1.0 - usual))
     total = np.zeros(n.shape[1])
-    found = np.zeros((world.rows - world.history, n.shape[1]))
-    for row in range(world.history, world.rows):
+    found = np.zeros((scenario.rows - scenario.history, n.shape[1]))
+    for row in range(scenario.history, scenario.rows):
         made = np.minimum(x[row], n[row])
         # Held at a height from which it comes down within some windows of ordinary traffic.
         total = np.clip(total + made * hit + (n[row] - made) * miss, 0.0, 60.0)
-        found[row - world.history] = total
+        found[row - scenario.history] = total
     return found
 
 

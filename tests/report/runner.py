@@ -13,12 +13,12 @@ from funnelwatch.alert_rules.model import Rules
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.detector.detector import Detector
-from tests.report.world import MONDAY
+from tests.report.scenario import MONDAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.report.world import Drawn, World
+    from tests.report.scenario import Drawn, Scenario
 
 RULE = """
 groups:
@@ -45,7 +45,7 @@ class Alarm:
 
 
 def run(
-    world: World, drawn: Drawn, scores: list[float], basis: str = "window", maturity: str = "2m"
+    scenario: Scenario, drawn: Drawn, scores: list[float], basis: str = "window", maturity: str = "2m"
 ) -> dict[float, list[Alarm]]:
     """The alarms in the judged windows, by score.
 
@@ -55,12 +55,12 @@ def run(
         ONE.format(number=str(score).replace(".", "_"), score=score, basis=basis, maturity=maturity) for score in scores
     )
     rules = parse_rules(RULE.format(rules=text))
-    detector = Detector("f", Rules(tuple(rules)), world.window_ms)
+    detector = Detector("f", Rules(tuple(rules)), scenario.window_ms)
     names = {rule.alert: score for rule, score in zip(rules, scores, strict=True)}
     found: dict[float, list[Alarm]] = {score: [] for score in scores}
     burning: dict[tuple[str, str], int] = {}
-    for begin, block in blocks(world, drawn):
-        if begin < world.history:
+    for begin, block in blocks(scenario, drawn):
+        if begin < scenario.history:
             detector.learn(block)
             continue
         for change in detector.observe_block(block):
@@ -68,10 +68,10 @@ def run(
             if alert is None:
                 continue
             key, alarms = (str(alert["rule"]), str(alert["step"])), found[names[str(alert["rule"])]]
-            row = (int(alert["window_start"]) - MONDAY) // world.window_ms
+            row = (int(alert["window_start"]) - MONDAY) // scenario.window_ms
             if alert["sequence"] == 0:
                 burning[key] = len(alarms)
-                length = (int(alert["window_end"]) - int(alert["started_at"])) // world.window_ms
+                length = (int(alert["window_end"]) - int(alert["started_at"])) // scenario.window_ms
                 alarms.append(Alarm(int(key[1]), row, -1, float(alert["score"]), length))
             if alert["state"] == "resolved":
                 place = burning.pop(key)
@@ -79,11 +79,11 @@ def run(
     return found
 
 
-def blocks(world: World, drawn: Drawn) -> Iterator[tuple[int, Block]]:
+def blocks(scenario: Scenario, drawn: Drawn) -> Iterator[tuple[int, Block]]:
     """The counts as the detector takes them in, some windows at a time, with the first window of each block."""
     series = [Series("f", f"{number:05}", "os", "browser", "version") for number in range(drawn.impressions.shape[1])]
-    cuts = sorted({*range(0, world.rows, BLOCK_ROWS), world.history, world.rows})
+    cuts = sorted({*range(0, scenario.rows, BLOCK_ROWS), scenario.history, scenario.rows})
     for begin, end in pairwise(cuts):
         n, x, cohort = (values[begin:end] for values in (drawn.impressions, drawn.successes, drawn.cohort))
         tallies = np.stack([n, x, np.zeros_like(n), cohort, n - cohort], axis=2)
-        yield begin, Block(MONDAY + begin * world.window_ms, series, tallies)
+        yield begin, Block(MONDAY + begin * scenario.window_ms, series, tallies)

@@ -13,11 +13,11 @@ from tests.report.cases import BEYOND, BURST, DROPS, SCORE, SCORES, THICK, THIN,
 from tests.report.measure import Delays, delays, false_alarms
 from tests.report.rivals import RIVALS, alarms
 from tests.report.runner import run
-from tests.report.world import DAY_MS, MINUTE_MS, WEEK_MS, Incident, draw, spread_incidents
+from tests.report.scenario import DAY_MS, MINUTE_MS, WEEK_MS, Incident, draw, spread_incidents
 
 if TYPE_CHECKING:
     from tests.report.runner import Alarm
-    from tests.report.world import World
+    from tests.report.scenario import Scenario
 
 HOUR_MS = 60 * MINUTE_MS
 GRID = 40
@@ -48,7 +48,7 @@ class Results:
     """Everything the report says."""
 
     false: dict[str, dict[float, float]] = field(default_factory=dict)
-    """False alarms per series in 30 days, by world and score."""
+    """False alarms per series in 30 days, by scenario and score."""
     delays: dict[tuple[str, Drop, float], Delays] = field(default_factory=dict)
     rivals: dict[str, list[tuple[float, float, float]]] = field(default_factory=dict)
     """By rule, for many thresholds: false alarms at 200 a minute; of 20% drops the share caught within 5 windows, and
@@ -75,13 +75,13 @@ def starts(found: list[Alarm]) -> list[tuple[int, int]]:
 def simulate(seed: int, sizes: Sizes) -> Results:
     """All of it; every part has a seed of its own, made of this one."""
     results = Results()
-    for number, (name, world, series) in enumerate((("200", THICK, sizes.thick), ("15", THIN, sizes.thin))):
+    for number, (name, scenario, series) in enumerate((("200", THICK, sizes.thick), ("15", THIN, sizes.thin))):
         say(f"false alarms at {name} a minute")
-        drawn = draw(world, series, seed * 100 + number)
-        found = run(world, drawn, list(SCORES))
-        results.false[name] = {score: false_alarms(starts(one), world, series) for score, one in found.items()}
+        drawn = draw(scenario, series, seed * 100 + number)
+        found = run(scenario, drawn, list(SCORES))
+        results.false[name] = {score: false_alarms(starts(one), scenario, series) for score, one in found.items()}
         say(f"drops at {name} a minute")
-        _drops(results, name, world, sizes.incidents, seed * 100 + 10 + number)
+        _drops(results, name, scenario, sizes.incidents, seed * 100 + 10 + number)
     say("the usual rules")
     _rivals(results, sizes.rivals, seed * 100 + 20)
     for number, basis in enumerate(("window", "cohort")):
@@ -90,48 +90,48 @@ def simulate(seed: int, sizes: Sizes) -> Results:
     for number, case in enumerate(BEYOND):
         say(case.name)
         series = max(10, round(case.series * sizes.beyond))
-        past = _past(case.world, series, seed * 100 + number) if case.past else []
-        drawn = draw(case.world, series, seed * 100 + 40 + number, past)
-        found = run(case.world, drawn, [SCORE], maturity="5m" if case.world.lag_s else "2m")[SCORE]
-        results.beyond[case.name] = false_alarms(starts(found), case.world, series)
+        past = _past(case.scenario, series, seed * 100 + number) if case.past else []
+        drawn = draw(case.scenario, series, seed * 100 + 40 + number, past)
+        found = run(case.scenario, drawn, [SCORE], maturity="5m" if case.scenario.lag_s else "2m")[SCORE]
+        results.beyond[case.name] = false_alarms(starts(found), case.scenario, series)
     say("a drop that stays")
     results.shift = _shift(max(6, round(20 * sizes.beyond)), seed * 100 + 90)
     return results
 
 
-def _past(world: World, series: int, seed: int) -> list[Incident]:
+def _past(scenario: Scenario, series: int, seed: int) -> list[Incident]:
     """Incidents of 30% in the history, three hours, once a week."""
     rng = np.random.default_rng(seed)
-    week, length = WEEK_MS // world.window_ms, 3 * HOUR_MS // world.window_ms
+    week, length = WEEK_MS // scenario.window_ms, 3 * HOUR_MS // scenario.window_ms
     return [
         Incident(one, first + int(rng.integers(0, week - length)), length, 0.3)
         for one in range(series)
-        for first in range(0, world.history, week)
+        for first in range(0, scenario.history, week)
     ]
 
 
-def with_drops(world: World, kinds: tuple[Drop, ...], series: int, seed: int) -> list[list[Incident]]:
+def with_drops(scenario: Scenario, kinds: tuple[Drop, ...], series: int, seed: int) -> list[list[Incident]]:
     """Incidents of each kind, in ``series`` series of its own."""
     rng = np.random.default_rng([seed, 1])
     return [
         spread_incidents(
-            world, range(place * series, (place + 1) * series), kind.loss, HOUR_MS, kind.ramp_ms, rng
+            scenario, range(place * series, (place + 1) * series), kind.loss, HOUR_MS, kind.ramp_ms, rng
         )
         for place, kind in enumerate(kinds)
     ]  # fmt: skip
 
 
-def _drops(results: Results, name: str, world: World, series: int, seed: int) -> None:
+def _drops(results: Results, name: str, scenario: Scenario, series: int, seed: int) -> None:
     """Every kind of drop, at every score."""
-    groups = with_drops(world, DROPS, series, seed)
-    drawn = draw(world, series * len(DROPS), seed, [one for group in groups for one in group])
-    for score, found in run(world, drawn, list(SCORES)).items():
+    groups = with_drops(scenario, DROPS, series, seed)
+    drawn = draw(scenario, series * len(DROPS), seed, [one for group in groups for one in group])
+    for score, found in run(scenario, drawn, list(SCORES)).items():
         for kind, group in zip(DROPS, groups, strict=True):
             results.delays[name, kind, score] = delays(starts(found), group)
 
 
 def _rivals(results: Results, series: int, seed: int) -> None:
-    """The usual rules on the same worlds, over their thresholds; drops are of 20% at 200 a minute."""
+    """The usual rules on the same scenarios, over their thresholds; drops are of 20% at 200 a minute."""
     calm, thin = draw(THICK, series, seed), draw(THIN, series, seed + 1)
     (group,) = with_drops(THICK, (DROPS[2],), series, seed + 2)
     dropping = draw(THICK, series, seed + 2, group)
@@ -165,8 +165,10 @@ def _bursts(basis: str, series: int, seed: int) -> tuple[float, Delays]:
 
 def _shift(series: int, seed: int) -> tuple[int, int, int, int]:
     """A drop of 15% that stays for five weeks: it must be told once, and not flap."""
-    world = replace(THICK, window_ms=5 * MINUTE_MS, judged_ms=5 * WEEK_MS)
-    group = [Incident(one, world.history + DAY_MS // world.window_ms, world.rows, 0.15) for one in range(series)]
-    found = run(world, draw(world, series, seed, group), [SCORE])[SCORE]
+    scenario = replace(THICK, window_ms=5 * MINUTE_MS, judged_ms=5 * WEEK_MS)
+    group = [
+        Incident(one, scenario.history + DAY_MS // scenario.window_ms, scenario.rows, 0.15) for one in range(series)
+    ]
+    found = run(scenario, draw(scenario, series, seed, group), [SCORE])[SCORE]
     number = [sum(one.series == place for one in found) for place in range(series)]
     return series, number.count(1), len(found), sum(one.end >= 0 for one in found)

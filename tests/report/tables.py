@@ -37,14 +37,21 @@ def targets(results: Results) -> str:
             [f"false alarms per series in 30 days, {name}/min", f"≤ {limit}", f"{found:.2f}", met(found <= limit)]
         )
     for one in TARGETS:
-        late = results.delays[one.world, one.drop, SCORE]
+        late = results.delays[one.scenario, one.drop, SCORE]
         if one.windows:
             found = late.within(one.windows)
-            rows.append([f"{one.text}, {one.world}/min", f"≥ {one.limit:.0%}", f"{found:.1%}", met(found >= one.limit)])
+            rows.append(
+                [f"{one.text}, {one.scenario}/min", f"≥ {one.limit:.0%}", f"{found:.1%}", met(found >= one.limit)]
+            )
         else:
             found = late.quantile(one.quantile)
             rows.append(
-                [f"{one.text}, {one.world}/min", f"≤ {one.limit:.0f} windows", windows(found), met(found <= one.limit)]
+                [
+                    f"{one.text}, {one.scenario}/min",
+                    f"≤ {one.limit:.0f} windows",
+                    windows(found),
+                    met(found <= one.limit),
+                ]
             )
     for basis, limit in (("window", 5), ("cohort", 3)):
         false, late = results.bursts[basis]
@@ -97,9 +104,9 @@ def rivals(results: Results) -> str:
 
 
 def beyond(results: Results) -> str:
-    """False alarms in other worlds."""
+    """False alarms in other scenarios."""
     rows = [[name, f"{false:.2f}"] for name, false in results.beyond.items()]
-    return table(["world", "false alarms per series in 30 days"], rows)
+    return table(["scenario", "false alarms per series in 30 days"], rows)
 
 
 def stays(results: Results) -> str:

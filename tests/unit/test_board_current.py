@@ -77,5 +77,5 @@ def test_a_source_that_neither_answers_nor_fails_hangs() -> None:
     assert source.silence(NOW, 15_000) is None
     source.answered_ms = NOW - 20_000
     assert source.silence(NOW, 15_000) == "no answer for 20 s"
-    source.fault = "rejected"
+    source.error = "rejected"
     assert source.silence(NOW, 15_000) is None

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.web.board.hub import MOST_CLIENTS, MOST_QUESTIONS, FullError, Hub
-from funnelwatch.web.board.question import Question
+from funnelwatch.web.board.hub import MOST_CLIENTS, MOST_QUERIES, FullError, Hub
+from funnelwatch.web.board.query import BoardQuery
 from funnelwatch.web.board.record import RecordReader
 from funnelwatch.web.board.source import Source
 from funnelwatch.web.board.stream import EventStream
@@ -68,7 +68,7 @@ def test_a_source_keeps_its_answer_through_an_outage_and_tells_the_fault() -> No
     seen: list[tuple[int, str | None]] = []
 
     def look() -> int:
-        seen.append((source.answer, source.fault))
+        seen.append((source.answer, source.error))
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -79,18 +79,18 @@ def test_a_source_keeps_its_answer_through_an_outage_and_tells_the_fault() -> No
     wait_until(lambda: source.version == 3)
     source.stop()
     assert seen == [(0, None), (1, None), (1, "gone")]
-    assert (source.answer, source.fault) == (2, None)
+    assert (source.answer, source.error) == (2, None)
 
 
 def test_nothing_is_looked_at_while_nobody_watches(hub: Hub, away: Away) -> None:
     """A board that nobody has open asks the servers nothing, before the first page and after the last."""
     assert away.asked == 0
-    with hub.watch(Question()):
+    with hub.watch(BoardQuery()):
         wait_until(lambda: away.asked >= 1)
-    wait_until(lambda: not hub.record.looking)
+    wait_until(lambda: not hub.record.reading)
     asked = away.asked
     hub.record.start()
-    wait_until(lambda: not hub.record.looking)
+    wait_until(lambda: not hub.record.reading)
     assert away.asked == asked
 
 
@@ -98,26 +98,26 @@ def test_many_pages_are_one_look(hub: Hub, away: Away) -> None:
     """A hundred pages of the same view ask the database as often as one."""
     with ExitStack() as pages:
         for _ in range(100):
-            pages.enter_context(hub.watch(Question()))
+            pages.enter_context(hub.watch(BoardQuery()))
         wait_until(lambda: hub.record.version >= 1)
         for _ in range(100):
-            assert "the database is away" in hub.messages(Question())["health"]
+            assert "the database is away" in hub.messages(BoardQuery())["health"]
         assert away.asked <= hub.record.version + 1
 
 
 def test_there_is_room_for_many_pages_but_not_for_any_number(hub: Hub) -> None:
     """More pages, or more different views, than there may be are rejected, and told why."""
     with ExitStack() as pages:
-        for number in range(MOST_QUESTIONS):
-            pages.enter_context(hub.watch(Question(os=str(number))))
-        hub.admit(Question(os="0"))
+        for number in range(MOST_QUERIES):
+            pages.enter_context(hub.watch(BoardQuery(os=str(number))))
+        hub.admit(BoardQuery(os="0"))
         with pytest.raises(FullError, match="different views"):
-            hub.admit(Question(os="another"))
-        for _ in range(MOST_CLIENTS - MOST_QUESTIONS):
-            pages.enter_context(hub.watch(Question(os="0")))
+            hub.admit(BoardQuery(os="another"))
+        for _ in range(MOST_CLIENTS - MOST_QUERIES):
+            pages.enter_context(hub.watch(BoardQuery(os="0")))
         with pytest.raises(FullError, match="pages are open"):
-            hub.admit(Question(os="0"))
-    hub.admit(Question(os="another"))
+            hub.admit(BoardQuery(os="0"))
+    hub.admit(BoardQuery(os="another"))
 
 
 def run(stream: EventStream, send: Callable[[Any], Any], leave: anyio.Event | None = None) -> None:
@@ -144,7 +144,7 @@ def test_a_stream_begins_with_how_to_come_back_and_ends_with_the_server(hub: Hub
         if b"event: health" in message.get("body", b""):
             stopping.set()
 
-    run(EventStream(hub, Question(), stopping), send)
+    run(EventStream(hub, BoardQuery(), stopping), send)
     assert dict(sent[0]["headers"])[b"content-type"].startswith(b"text/event-stream")
     bodies = [message["body"] for message in sent[1:]]
     assert bodies[0] == b"retry: 1000\n\n"
@@ -160,8 +160,8 @@ def test_who_does_not_take_what_is_sent_is_dropped(hub: Hub) -> None:
         if message.get("body"):
             await anyio.sleep_forever()
 
-    run(EventStream(hub, Question(), threading.Event(), slow_s=0.05), send)
-    hub.admit(Question())
+    run(EventStream(hub, BoardQuery(), threading.Event(), slow_s=0.05), send)
+    hub.admit(BoardQuery())
     assert not hub.watched
 
 
@@ -173,7 +173,7 @@ def test_who_leaves_is_forgotten(hub: Hub) -> None:
         if b"event: beat" in message.get("body", b""):
             leave.set()
 
-    run(EventStream(hub, Question(), threading.Event()), send, leave)
+    run(EventStream(hub, BoardQuery(), threading.Event()), send, leave)
     assert not hub.watched
 
 
@@ -201,12 +201,12 @@ class Slow:
 
 
 def test_a_time_line_that_takes_too_long_does_not_keep_the_rest_from_the_page() -> None:
-    """What is known otherwise is told, with the question that was too much; it is not asked again at once."""
+    """What is known otherwise is told, with the query that was too much; it is not asked again at once."""
     database = Slow()
-    reader = RecordReader(Settings(), database.lend, lambda: 10_000_000, lambda: [Question()])
+    reader = RecordReader(Settings(), database.lend, lambda: 10_000_000, lambda: [BoardQuery()])
     for _ in range(3):
-        record = reader.look()
+        record = reader.read()
         assert record.closed_through == {"sign_up": 60_000}
         assert record.histories == {}
-        assert record.slow == {Question()}
+        assert record.slow == {BoardQuery()}
     assert database.canceled == 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.sinks.timescale.rates import Rate
@@ -17,8 +18,8 @@ from funnelwatch.stream.detector.baseline import WEEK_MS, baseline
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.web.board.cache import CachedWindows, of_now, wanted
 from funnelwatch.web.board.expected import Ordinary, expected_rates, needed
-from funnelwatch.web.board.judge import judge
-from funnelwatch.web.board.question import RANGES, Question, QuestionError
+from funnelwatch.web.board.query import RANGES, BoardQuery
+from funnelwatch.web.board.rate_state import rate_state
 from funnelwatch.web.board.record import History, Progress, Record
 from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message, touches
 
@@ -91,13 +92,13 @@ def test_a_rate_is_called_low_only_when_that_is_sure_and_noticeable(
     *, shown: int, won: int, expected: float | None, alerting: bool, state: str
 ) -> None:
     """Few impressions, a small difference or no expectation are not called low; an alert is called that always."""
-    assert judge(shown, won, expected, alerting=alerting) == state
+    assert rate_state(shown, won, expected, alerting=alerting) == state
 
 
 def test_an_expected_rate_that_rests_on_little_is_not_held_against_anybody() -> None:
     """75 % of 400 is surely below 81 % where that is known well, and not where a hundred impressions say so."""
-    assert judge(400, 290, 0.81, 100_000) == "low"
-    assert judge(400, 290, 0.81, 100) == "ok"
+    assert rate_state(400, 290, 0.81, 100_000) == "low"
+    assert rate_state(400, 290, 0.81, 100) == "ok"
 
 
 def test_a_rate_now_is_of_as_few_closed_windows_as_say_enough() -> None:
@@ -122,7 +123,7 @@ def test_now_adds_up_closed_windows_and_keeps_what_is_still_counting_apart() -> 
     counts = cache(
         (T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "Android", 50, 40), (T, PHONE, "iOS", 10, 1)
     )
-    message = now_message(Question(), record(), counts)
+    message = now_message(BoardQuery(), record(), counts)
     phone, sms = message["steps"]
     assert (phone["step"], phone["impressions"], phone["successes"]) == (PHONE, 150, 130)
     assert phone["rate"] == round(130 / 150, 7)
@@ -135,43 +136,43 @@ def test_now_adds_up_closed_windows_and_keeps_what_is_still_counting_apart() -> 
 def test_filters_leave_out_what_they_do_not_name() -> None:
     """One os, and one that nobody said, which is empty and not "all"."""
     counts = cache((T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "", 50, 40))
-    seen = {os: now_message(Question(os=os), record(), counts)["steps"][0]["impressions"] for os in (None, "iOS", "")}
+    seen = {os: now_message(BoardQuery(os=os), record(), counts)["steps"][0]["impressions"] for os in (None, "iOS", "")}
     assert seen == {None: 150, "iOS": 100, "": 50}
 
 
 def test_a_step_that_nobody_declared_comes_after_those_that_are() -> None:
     """Declared order first, then by name."""
     counts = cache((T - MINUTE, "ALPHA", "iOS", 100, 90), (T - MINUTE, SMS, "iOS", 100, 90))
-    assert [cell["step"] for cell in now_message(Question(), record(), counts)["steps"]] == [PHONE, SMS, "ALPHA"]
+    assert [cell["step"] for cell in now_message(BoardQuery(), record(), counts)["steps"]] == [PHONE, SMS, "ALPHA"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "question", "step", "os", "answer"),
+    ("fields", "query", "step", "os", "answer"),
     [
-        ({}, Question(), SMS, "iOS", True),
-        ({}, Question(), SMS, None, True),
-        ({}, Question(), SMS, "Android", False),
-        ({}, Question(), PHONE, "iOS", False),
-        ({}, Question(os="Android"), SMS, None, False),
-        ({"steps": [PHONE, SMS]}, Question(), PHONE, "iOS", True),
-        ({"step": "*"}, Question(), PHONE, "iOS", True),
-        ({"os": ""}, Question(), SMS, "iOS", False),
-        ({"os": "", "where_dimension": "os", "where_value": "iOS"}, Question(), SMS, "iOS", True),
-        ({"os": ""}, Question(os="Android"), SMS, None, True),
+        ({}, BoardQuery(), SMS, "iOS", True),
+        ({}, BoardQuery(), SMS, None, True),
+        ({}, BoardQuery(), SMS, "Android", False),
+        ({}, BoardQuery(), PHONE, "iOS", False),
+        ({}, BoardQuery(os="Android"), SMS, None, False),
+        ({"steps": [PHONE, SMS]}, BoardQuery(), PHONE, "iOS", True),
+        ({"step": "*"}, BoardQuery(), PHONE, "iOS", True),
+        ({"os": ""}, BoardQuery(), SMS, "iOS", False),
+        ({"os": "", "where_dimension": "os", "where_value": "iOS"}, BoardQuery(), SMS, "iOS", True),
+        ({"os": ""}, BoardQuery(os="Android"), SMS, None, True),
     ],
 )
 def test_an_alert_marks_the_step_and_the_os_that_it_is_about(
-    *, fields: dict[str, Any], question: Question, step: str, os: str | None, answer: bool
+    *, fields: dict[str, Any], query: BoardQuery, step: str, os: str | None, answer: bool
 ) -> None:
     """Its own step and os, those it reached, and the os where it found the loss; not what is filtered away."""
-    assert touches(alert(**fields), question, step, os) is answer
+    assert touches(alert(**fields), query, step, os) is answer
 
 
 def test_only_an_open_alert_about_conversion_marks_a_rate() -> None:
     """One that is over, or about events that do not come, says nothing about a rate now."""
     counts = cache((T - MINUTE, SMS, "iOS", 100, 90))
     for fields, state in (({}, "alert"), ({"resolved_ms": T}, "unknown"), ({"basis": "instrumentation"}, "unknown")):
-        message = now_message(Question(), record(alerts={FUNNEL: (alert(**fields),)}), counts)
+        message = now_message(BoardQuery(), record(alerts={FUNNEL: (alert(**fields),)}), counts)
         assert message["steps"][1]["state"] == state
 
 
@@ -185,10 +186,10 @@ def test_the_time_line_marks_what_is_still_counting_and_leaves_thin_spans_withou
     )
     known = record(
         histories={
-            Question(): History(starts, MINUTE, rates, {(SMS, "iOS"): [Ordinary(0.8, 500), Ordinary(0.8, 500), None]})
+            BoardQuery(): History(starts, MINUTE, rates, {(SMS, "iOS"): [Ordinary(0.8, 500), Ordinary(0.8, 500), None]})
         }
     )
-    message = history_message(Question(), known)
+    message = history_message(BoardQuery(), known)
     assert message is not None
     assert message["partial_from"] == T
     by_place = {(line["step"], line["os"]): line for line in message["series"]}
@@ -240,7 +241,7 @@ def test_lag_is_what_lies_behind_the_counted_offsets_and_unknown_without_kafka()
 def test_an_alert_is_told_with_its_where() -> None:
     """The place that explains most of the loss, and nothing where there is none."""
     rows = (alert(where_dimension="app_version", where_value="5.2.0", where_share=0.9), alert(alert_id="b"))
-    first, second = alerts_message(Question(), record(alerts={FUNNEL: rows}))["alerts"]
+    first, second = alerts_message(BoardQuery(), record(alerts={FUNNEL: rows}))["alerts"]
     assert first["where"] == {"dimension": "app_version", "value": "5.2.0", "share": 0.9}
     assert second["where"] is None
     assert json.dumps(first)
@@ -257,8 +258,8 @@ def test_an_alert_is_told_with_its_where() -> None:
 )
 def test_a_question_that_cannot_be_answered_says_what_would_be_right(given: dict[str, str], message: str) -> None:
     """A person may have typed the address."""
-    with pytest.raises(QuestionError, match=message) as told:
-        Question.parse(given)
+    with pytest.raises(BadQueryError, match=message) as told:
+        BoardQuery.parse(given)
     assert told.value.parameter in given
 
 
@@ -266,7 +267,7 @@ def test_a_question_that_cannot_be_answered_says_what_would_be_right(given: dict
 def test_a_time_line_has_whole_windows_and_not_too_many_points(window_s: int) -> None:
     """Every range, with short windows and long ones."""
     for since, length in RANGES.items():
-        every = Question(since=since).every_ms(window_s * 1000)
+        every = BoardQuery(since=since).every_ms(window_s * 1000)
         assert every % (window_s * 1000) == 0
         assert length / every <= 130
 
@@ -274,7 +275,7 @@ def test_a_time_line_has_whole_windows_and_not_too_many_points(window_s: int) ->
 def test_nothing_is_called_none_before_the_database_was_read() -> None:
     """A board that starts while the database is away: no alerts, no dead letters, all of the log as lag were untrue."""
     unread = Record(60_000)
-    assert alerts_message(Question("sign_up"), unread) == {"alerts": [], "known": False}
+    assert alerts_message(BoardQuery("sign_up"), unread) == {"alerts": [], "known": False}
     health = health_message(unread, {0: 100}, {"Kafka": None})
     assert [health[name] for name in ("lag", "accepted", "rejected", "duplicates")] == [None] * 4
-    assert alerts_message(Question("sign_up"), replace(unread, alerts={"sign_up": ()}))["known"] is True
+    assert alerts_message(BoardQuery("sign_up"), replace(unread, alerts={"sign_up": ()}))["known"] is True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -52,32 +50,3 @@ def test_help_of_the_group_says_what_the_command_says(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert command.get_short_help_str(limit=200) == COMMANDS[name].summary
-
-
-HEAVY = {
-    "pydantic",
-    "numpy",
-    "confluent_kafka",
-    "fastavro",
-    "faust",
-    "aiokafka",
-    "aiohttp",
-    "psycopg",
-    "redis",
-    "fastapi",
-}
-
-
-def test_help_imports_nothing_heavy() -> None:
-    """``funnelwatch --help`` answers at once: it needs click and nothing of what the commands need."""
-    program = """
-import sys
-from funnelwatch.cli.main import main
-try:
-    main(["--help"])
-finally:
-    print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "collector-key" in done.stdout
-    assert not HEAVY & set(done.stderr.split())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +15,6 @@ from funnelwatch.producers.collector.limits import BURST_S, RateLimit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.schemas.settings import Settings
-from tests.worker import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,20 +91,6 @@ def test_without_keys_it_starts_only_when_told_to() -> None:
     said = CliRunner().invoke(cli, ["collector"], env={"FUNNELWATCH_COLLECTOR_KEYS": ""})
     assert said.exit_code == 1
     assert "funnelwatch collector-key NAME" in said.output
-
-
-def test_a_port_that_is_taken_is_named() -> None:
-    """With what to do, and exit code 1."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        settings = Settings(kafka_bootstrap_servers="127.0.0.1:9", collector_port=port, collector_delivery_timeout_s=1)
-        program = "from funnelwatch.cli.main import main; main(['collector', '--open'])"
-        env = environment(settings)
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False, timeout=120
-        )
-    assert done.returncode == 1
-    assert f"Error: nothing listens on 127.0.0.1:{port}: is the port taken? Name another with --port" in done.stderr
 
 
 def test_a_sender_may_send_a_burst_and_then_its_rate() -> None:

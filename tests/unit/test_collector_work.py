@@ -15,9 +15,9 @@ from funnelwatch.producers.collector.body import MOST_MEMBERS
 from funnelwatch.producers.collector.events import collect
 from funnelwatch.producers.collector.keys import hash_of
 from funnelwatch.producers.collector.lines import BadLine, parse_lines, split_lines
-from funnelwatch.producers.collector.problem import LONGEST_DETAIL, Problem
 from funnelwatch.producers.collector.service import LONGEST_MESSAGE
 from funnelwatch.producers.collector.turns import SLICE
+from funnelwatch.producers.http.problem import LONGEST_DETAIL, Problem
 from tests.collector_in_process import Asked, app_of
 
 MEGABYTE = 1_000_000

@@ -7,8 +7,9 @@ import io
 
 import pytest
 
-from funnelwatch.query.answers import RateQuery, RateResult, as_csv
 from funnelwatch.query.metrics import MetricQuery, MetricResult
+from funnelwatch.query.rate_query import RateQuery
+from funnelwatch.query.results import RateResult, as_csv
 from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 from funnelwatch.sinks.timescale.rates import Rate, Scope
 

@@ -13,10 +13,10 @@ from funnelwatch.stream.detector.scan import deviance_root
 from tests.report.measure import delays, false_alarms, unexplained
 from tests.report.rivals import RIVALS, alarms
 from tests.report.runner import run
-from tests.report.world import DAY_MS, MINUTE_MS, Incident, World, beta_binomial, delayed, draw, spread_incidents
+from tests.report.scenario import DAY_MS, MINUTE_MS, Incident, Scenario, beta_binomial, delayed, draw, spread_incidents
 
 DOCS = Path(__file__).parents[2] / "docs" / "detection.md"
-SHORT = World(history_ms=8 * DAY_MS, judged_ms=DAY_MS)
+SHORT = Scenario(history_ms=8 * DAY_MS, judged_ms=DAY_MS)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.005, 0.05])
@@ -33,10 +33,10 @@ def test_counts_have_the_mean_and_variance_of_a_beta_binomial(rho: float) -> Non
 
 def test_a_lagging_success_comes_later_by_the_stated_mean_and_none_is_lost() -> None:
     """The mean lag in windows is that of the exponential, plus what an impression within its window adds."""
-    world = World(lag_s=90.0)
+    scenario = Scenario(lag_s=90.0)
     cohort = np.zeros((200, 1), dtype=np.int64)
     cohort[10] = 100_000
-    seen = delayed(cohort, world, np.random.default_rng(4))
+    seen = delayed(cohort, scenario, np.random.default_rng(4))
 
     assert seen.sum() == pytest.approx(100_000, abs=50)
     late = (np.arange(200)[:, None] - 10) * seen / seen.sum()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, Scan, scan
 from tests.report.measure import delays
 from tests.report.runner import run
-from tests.report.world import DAY_MS, Drawn, Incident, World, draw
+from tests.report.scenario import DAY_MS, Drawn, Incident, Scenario, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,26 +25,26 @@ RATES = (0.97, 0.99, 0.999, 0.9999, 1.0)
 WEEKLY, COLD = 8 * DAY_MS, DAY_MS // 2
 
 
-def steady(world: World, incidents: Iterable[Incident] = (), seed: int = 3) -> Drawn:
+def steady(scenario: Scenario, incidents: Iterable[Incident] = (), seed: int = 3) -> Drawn:
     """One series for each rate, in the order of RATES."""
     parts = []
     for place, rate in enumerate(RATES):
-        own = replace(world, rate=(min(rate, 1 - 1e-12),) * 2, daily=0.3)
+        own = replace(scenario, rate=(min(rate, 1 - 1e-12),) * 2, daily=0.3)
         mine = [replace(one, series=0) for one in incidents if one.series == place]
         parts.append(draw(own, 1, seed + place, mine))
     names = ("impressions", "successes", "cohort", "rate")
     return Drawn(*(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names))
 
 
-def collapses(world: World, loss: float) -> list[Incident]:
+def collapses(scenario: Scenario, loss: float) -> list[Incident]:
     """Three hours of one day, in each series: an hour long each."""
     hours = (4, 11, 19)
-    return [Incident(one, world.history + 60 * hour, 60, loss) for one in range(len(RATES)) for hour in hours]
+    return [Incident(one, scenario.history + 60 * hour, 60, loss) for one in range(len(RATES)) for hour in hours]
 
 
-def alarms(world: World, drawn: Drawn) -> list[Alarm]:
+def alarms(scenario: Scenario, drawn: Drawn) -> list[Alarm]:
     """What the shipped rule raises."""
-    return run(world, drawn, [SCORE])[SCORE]
+    return run(scenario, drawn, [SCORE])[SCORE]
 
 
 @pytest.mark.parametrize("history_ms", [WEEKLY, COLD], ids=["weekly baseline", "cold start"])
@@ -54,10 +54,10 @@ def test_a_collapse_of_a_step_that_always_succeeds_is_alerted_at_once(
     history_ms: int, loss: float, per_minute: float, allowed: int
 ) -> None:
     """Each of five rates from 0.97 to 1, three times: within 1 window at 200 a minute, within 3 at 15; and it ends."""
-    world = World(per_minute=per_minute, history_ms=history_ms, judged_ms=DAY_MS)
-    incidents = collapses(world, loss)
+    scenario = Scenario(per_minute=per_minute, history_ms=history_ms, judged_ms=DAY_MS)
+    incidents = collapses(scenario, loss)
 
-    found = alarms(world, steady(world, incidents))
+    found = alarms(scenario, steady(scenario, incidents))
 
     late = delays([(one.series, one.row) for one in found], incidents)
     assert max(late.windows) <= allowed
@@ -67,10 +67,10 @@ def test_a_collapse_of_a_step_that_always_succeeds_is_alerted_at_once(
 @pytest.mark.parametrize("loss", [0.6, 1.0], ids=["-60%", "-100%"])
 def test_successes_that_lag_delay_the_alert_by_few_windows(loss: float) -> None:
     """Twenty seconds to succeed: what straddles a window's end hides neither a collapse nor its end."""
-    world = World(history_ms=WEEKLY, judged_ms=DAY_MS, lag_s=20.0)
-    incidents = collapses(world, loss)
+    scenario = Scenario(history_ms=WEEKLY, judged_ms=DAY_MS, lag_s=20.0)
+    incidents = collapses(scenario, loss)
 
-    found = alarms(world, steady(world, incidents))
+    found = alarms(scenario, steady(scenario, incidents))
 
     late = delays([(one.series, one.row) for one in found], incidents)
     assert max(late.windows) <= 2
@@ -82,8 +82,8 @@ def test_successes_that_lag_delay_the_alert_by_few_windows(loss: float) -> None:
 def test_steps_that_always_succeed_raise_no_false_alarm(per_minute: float, lag_s: float) -> None:
     """Two quiet days of each rate, on a weekly baseline and from a cold start."""
     for history_ms in (WEEKLY, COLD):
-        world = World(per_minute=per_minute, history_ms=history_ms, judged_ms=2 * DAY_MS, lag_s=lag_s)
-        assert alarms(world, steady(world)) == []
+        scenario = Scenario(per_minute=per_minute, history_ms=history_ms, judged_ms=2 * DAY_MS, lag_s=lag_s)
+        assert alarms(scenario, steady(scenario)) == []
 
 
 def flat(n: int, seen: int, rate: float, base: float) -> Scan:

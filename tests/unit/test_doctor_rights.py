@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.cli.doctor_rights import findings
+from funnelwatch.cli.doctor_database import rights_findings
 
 FINE: dict[str, Any] = {
     "role": "app",
@@ -37,7 +37,7 @@ FINE: dict[str, Any] = {
 )
 def test_rights_are_told_with_what_an_administrator_runs(changes: dict[str, Any], level: str, said: str) -> None:
     """Only what keeps somebody from working is more than a remark."""
-    found = list(findings(FINE | changes))
+    found = list(rights_findings(FINE | changes))
     assert any(said in f"{one.message}. {one.advice}" for one in found), found
     worst = max((one.level for one in found), key=["ok", "warning", "FAILED"].index)
     assert worst == level

@@ -13,6 +13,7 @@ from funnelwatch.producers.collector.line_mapping import LinesFileError, load_li
 from funnelwatch.producers.files.mapping import MappingFileError, load_mapping
 from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.settings import Settings
+from funnelwatch.schemas.yaml_files import YamlFileError, parse_yaml
 from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def keys_of(path: Path) -> object:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"[" * 20_000, b"\xff\xfe\xff", b"{a: b", b"", b"a: 2026-02-30", b"a: 2026-01-05T12:00:60Z"),
+        *(b"[" * 1_000, b"\xff\xfe\xff", b"{a: b", b"", b"a: 2026-02-30", b"a: 2026-01-05T12:00:60Z"),
         *(b"a: " + b"9" * 5_000, b"a: !!int x", b"a: !!float ''", b"a: !!set x", b"<<: &x {<<: *x}"),
     ],
     ids=[
@@ -57,6 +58,12 @@ def test_a_file_that_is_no_yaml_is_rejected_by_name(
     path.write_bytes(content)
     with pytest.raises(error, match=r"mine\.yml"):
         load(path)
+
+
+def test_a_file_nested_20_000_levels_deep_is_rejected_by_name() -> None:
+    """The parser that all kinds of files share ends, whatever the depth."""
+    with pytest.raises(YamlFileError, match=r"mine\.yml: YAML: is nested too deeply"):
+        parse_yaml("[" * 20_000, "mine.yml")
 
 
 def test_an_impossible_time_is_rejected_by_line_without_its_value(tmp_path: Path) -> None:

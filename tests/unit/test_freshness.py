@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.cli.doctor_lag import Look, Oldest, judge_lag
-from funnelwatch.cli.doctor_pipeline import judge_funnels, judge_workers
+from funnelwatch.cli.doctor_lag import Look, Oldest, lag_finding
+from funnelwatch.cli.doctor_pipeline import funnel_findings, worker_findings
 from funnelwatch.schemas.freshness import (
     Freshness,
     FunnelSeen,
@@ -177,7 +177,7 @@ def look(committed: int | None, end: int, beginning: int = 0) -> Look:
         (look(10, 100), look(60, 110), Oldest(400), "FAILED", "figures are old"),
         (look(10, 100), look(60, 110), Oldest(40), "warning", "catches up"),
         (look(10, 100), look(10, 100), Oldest(20), "warning", "catches up"),
-        (look(10, 100), look(10, 100), Oldest(None, known=False), "unknown", "cannot be told"),
+        (look(10, 100), look(10, 100), Oldest(None, known=False), "unknown", "age is unknown"),
         (look(None, 5), look(None, 5), Oldest(1), "warning", "has not read t yet"),
         (look(None, 5), look(None, 5), Oldest(120), "FAILED", "has not read t yet: 5 record(s) wait"),
         (look(3, 100, beginning=60), look(3, 100, beginning=60), Oldest(120), "FAILED", "40 record(s) behind"),
@@ -187,27 +187,27 @@ def test_a_lag_that_grows_or_is_old_is_a_failure_and_one_that_nobody_knows_is_un
     first: Look, second: Look, oldest: Oldest, level: str, words: str
 ) -> None:
     """A few records on their way are no lag, nor are markers of transactions that end a partition."""
-    found = judge_lag("g", "t", first, second, oldest)
+    found = lag_finding("g", "t", first, second, oldest)
     assert (found.level, words in found.message) == (level, True), found.message
 
 
 def test_the_doctor_fails_without_a_worker_and_repeats_what_workers_say() -> None:
     """Dead, frozen, ended, ill, well, and none yet."""
-    assert [one.level for one in judge_workers([seen()], counted=True)] == ["ok"]
-    assert [one.level for one in judge_workers([seen(), silent(2)], counted=True)] == ["ok", "warning"]
-    (ill,) = judge_workers([seen(fault="counting has waited for 90 s")], counted=True)
-    assert (ill.level, ill.message) == ("FAILED", "worker a (7) says: counting has waited for 90 s")
-    (frozen,) = judge_workers([silent(8)], counted=True)
+    assert [one.level for one in worker_findings([seen()], counted=True)] == ["ok"]
+    assert [one.level for one in worker_findings([seen(), silent(2)], counted=True)] == ["ok", "warning"]
+    (ill,) = worker_findings([seen(fault="counting has waited for 90 s")], counted=True)
+    assert (ill.level, ill.message) == ("FAILED", "worker a (7) reports: counting has waited for 90 s")
+    (frozen,) = worker_findings([silent(8)], counted=True)
     assert (frozen.level, frozen.message) == ("FAILED", "no worker is alive: a (7) was last heard of 8 min ago")
-    (ended,) = judge_workers([silent(8, ended=True)], counted=True)
+    (ended,) = worker_findings([silent(8, ended=True)], counted=True)
     assert (ended.level, "ended 8 min ago" in ended.message) == ("FAILED", True)
-    assert [one.level for one in judge_workers([], counted=True)] == ["FAILED"]
-    assert [one.level for one in judge_workers([], counted=False)] == ["warning"]
+    assert [one.level for one in worker_findings([], counted=True)] == ["FAILED"]
+    assert [one.level for one in worker_findings([], counted=False)] == ["warning"]
 
 
 def test_the_doctor_fails_on_windows_that_are_not_closed_or_not_judged() -> None:
     """Each funnel has its line; a new one that has had no time to close a window is a warning."""
     funnels = [funnel(), funnel(**OLD), funnel(unjudged_since_ms=NOW - 5 * MINUTE), funnel(closed_through_ms=None)]
-    found = list(judge_funnels(funnels, [seen()], STALE_MS))
+    found = list(funnel_findings(funnels, [seen()], STALE_MS))
     assert [one.level for one in found] == ["ok", "FAILED", "FAILED", "warning"]
     assert all(one.advice for one in found[1:])

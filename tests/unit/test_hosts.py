@@ -15,7 +15,7 @@ from funnelwatch.producers.collector.connections import ConnectionLimits, Connec
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.web_hosts import Hosts, names_of
 from funnelwatch.web.board.hub import FullError, Hub
-from funnelwatch.web.board.question import Question
+from funnelwatch.web.board.query import BoardQuery
 from funnelwatch.web.serving import MetricsPage
 
 
@@ -108,11 +108,11 @@ def test_there_are_no_more_connections_than_file_descriptors() -> None:
 def test_an_address_has_a_share_of_the_pages() -> None:
     """Others are let in."""
     hub = Hub(Settings(board_max_pages_per_address=2), lambda: None)  # type: ignore[arg-type, return-value]
-    with hub.watch(Question(), "a"), hub.watch(Question(), "a"):
+    with hub.watch(BoardQuery(), "a"), hub.watch(BoardQuery(), "a"):
         with pytest.raises(FullError, match="2 pages of your address are open"):
-            hub.admit(Question(), "a")
-        hub.admit(Question(), "b")
-    hub.admit(Question(), "a")
+            hub.admit(BoardQuery(), "a")
+        hub.admit(BoardQuery(), "b")
+    hub.admit(BoardQuery(), "a")
     hub.stop()
 
 

@@ -4,94 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from funnelwatch import FunnelAsgi, FunnelWsgi, current_step, track_impression, track_verification
-from funnelwatch.schemas.events import FunnelEvent
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-STEPS = {"/sign-up/code": "VERIFY_SMS_CODE", "/sign-up/*/name": "INPUT_NAME"}
-PHONE = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36"
-
-
-class Kept:
-    """Takes events that a real producer would take, and keeps them."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    def emit(self, /, **fields: Any) -> bool:
-        """Reject what cannot be so."""
-        FunnelEvent(**fields)
-        self.events.append(fields)
-        return True
+from funnelwatch import FunnelWsgi, current_step, track_impression, track_verification
+from funnelwatch.testing import MemoryProducer
+from tests.middleware import STEPS, answers, asgi, sent_back, wsgi
 
 
 class Broken:
     """A producer at its worst."""
 
-    def emit(self, /, **fields: Any) -> bool:
-        """Whatever it is given."""
+    def emit(self, event: Any, /) -> bool:
+        """Raise, whatever the event."""
         raise RuntimeError("the producer is closed")
-
-
-def wsgi(kept: Any, app: Callable[..., Any], **more: Any) -> Callable[..., tuple[int, dict[str, str]]]:
-    """Asks a WSGI app: method, path, cookie; status and headers."""
-    wrapped = FunnelWsgi(app, kept, STEPS, **more)
-
-    def ask(method: str, path: str, cookie: str = "") -> tuple[int, dict[str, str]]:
-        environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_USER_AGENT": PHONE}
-        environ["HTTP_COOKIE"] = cookie
-        setup_testing_defaults(environ)
-        got: dict[str, Any] = {}
-
-        def start(status: str, headers: list[tuple[str, str]], *info: Any) -> Callable[[bytes], object]:
-            got.update(status=int(status[:3]), headers=dict(headers))
-            return lambda data: None
-
-        list(wrapped(environ, start))
-        return got["status"], got["headers"]
-
-    return ask
-
-
-def asgi(kept: Any, app: Callable[..., Any], **more: Any) -> Callable[..., tuple[int, dict[str, str]]]:
-    """The same of a WSGI app, told the ASGI way."""
-
-    async def as_asgi(scope: Any, receive: Any, send: Any) -> None:
-        got: dict[str, Any] = {}
-
-        def start(status: str, headers: list[tuple[str, str]], *info: Any) -> None:
-            got.update(status=int(status[:3]), headers=[(k.lower().encode(), v.encode()) for k, v in headers])
-
-        body = b"".join(app({"REQUEST_METHOD": scope["method"], "PATH_INFO": scope["path"]}, start))
-        await send({"type": "http.response.start", **got})
-        await send({"type": "http.response.body", "body": body})
-
-    wrapped = FunnelAsgi(as_asgi, kept, STEPS, **more)
-
-    def ask(method: str, path: str, cookie: str = "") -> tuple[int, dict[str, str]]:
-        headers = [(b"user-agent", PHONE.encode()), (b"cookie", cookie.encode())]
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b""}
-
-        scope = {"type": "http", "method": method, "path": path, "headers": headers}
-        asyncio.run(wrapped(scope, receive, send))
-        named = {name.decode().title(): value.decode() for name, value in sent[0]["headers"]}
-        return sent[0]["status"], named
-
-    return ask
 
 
 @pytest.fixture(params=[wsgi, asgi])
@@ -100,40 +28,24 @@ def server(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def answers(status: str) -> Callable[..., Any]:
-    """An app with one answer."""
-
-    def app(environ: Any, start: Any) -> list[bytes]:
-        start(status, [("Content-Type", "text/plain")])
-        return [b"x"]
-
-    return app
-
-
-def sent_back(headers: dict[str, str]) -> str:
-    """The cookie as a browser sends it back."""
-    (morsel,) = SimpleCookie(headers["Set-Cookie"]).values()
-    return f"other=1; {morsel.key}={morsel.coded_value}"
-
-
-def test_showing_and_judging_are_one_session(server: Any) -> None:
+def test_showing_and_verifying_are_one_session(server: Any) -> None:
     """The cookie of the impression makes the verification that of the same person, with its duration."""
-    kept = Kept()
+    kept = MemoryProducer()
     ask = server(kept, answers("200 OK"), app_version="5.2.0")
     status, headers = ask("GET", "/sign-up/code")
     assert status == 200
     assert re.search(r"; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax$", headers["Set-Cookie"])
     ask("POST", "/sign-up/code", sent_back(headers))
-    shown, judged = kept.events
-    assert (shown["phase"], shown["step"], shown["os"], shown["browser"]) == (
+    shown, verified = kept.events
+    assert (shown.phase, shown.step, shown.os, shown.browser) == (
         "IMPRESSION",
         "VERIFY_SMS_CODE",
         "Android",
         "Chrome",
     )
-    assert (judged["phase"], judged["status"], judged["app_version"]) == ("POST_VERIFICATION", "SUCCESS", "5.2.0")
-    assert judged["sign_up_session_id"] == shown["sign_up_session_id"]
-    assert judged["duration_ms"] == judged["ts"] - shown["ts"]
+    assert (verified.phase, verified.status, verified.app_version) == ("POST_VERIFICATION", "SUCCESS", "5.2.0")
+    assert verified.sign_up_session_id == shown.sign_up_session_id
+    assert verified.duration_ms == verified.ts - shown.ts
 
 
 @pytest.mark.parametrize(
@@ -150,9 +62,9 @@ def test_showing_and_judging_are_one_session(server: Any) -> None:
 )
 def test_method_and_status_say_what_happened(server: Any, method: str, path: str, status: str, events: Any) -> None:
     """What is not a step is nobody's business."""
-    kept = Kept()
+    kept = MemoryProducer()
     server(kept, answers(status))(method, path)
-    assert [(event["step"], event["phase"], event.get("status")) for event in kept.events] == events
+    assert [(event.step, event.phase, event.status) for event in kept.events] == events
 
 
 def test_the_app_has_the_last_word(server: Any) -> None:
@@ -162,10 +74,10 @@ def test_the_app_has_the_last_word(server: Any) -> None:
         current_step().failure(reason="WRONG_CODE")
         return list(answers("200 OK")(environ, start))
 
-    kept = Kept()
+    kept = MemoryProducer()
     server(kept, app)("POST", "/sign-up/code")
     (event,) = kept.events
-    assert (event["status"], event["contexts"]) == ("FAILURE", {"reason": "WRONG_CODE"})
+    assert (event.status, event.contexts) == ("FAILURE", {"reason": "WRONG_CODE"})
     current_step().failure()  # outside of a request: nothing
     assert len(kept.events) == 1
 
@@ -176,12 +88,12 @@ def test_an_exception_of_the_app_is_a_failure_and_goes_on(server: Any) -> None:
     def app(environ: Any, start: Any) -> list[bytes]:
         raise LookupError("no such code")
 
-    kept = Kept()
+    kept = MemoryProducer()
     for method in ("GET", "POST"):
         with pytest.raises(LookupError):
             server(kept, app)(method, "/sign-up/code")
     (event,) = kept.events
-    assert (event["status"], event["contexts"]) == ("FAILURE", {"error": "LookupError"})
+    assert (event.status, event.contexts) == ("FAILURE", {"error": "LookupError"})
 
 
 def test_an_app_that_is_a_generator_has_the_last_word_as_well() -> None:
@@ -197,7 +109,7 @@ def test_an_app_that_is_a_generator_has_the_last_word_as_well() -> None:
         finally:
             ended.append(True)
 
-    kept = Kept()
+    kept = MemoryProducer()
     environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": "/sign-up/code"}
     setup_testing_defaults(environ)
     body: Any = FunnelWsgi(app, kept, STEPS)(environ, lambda *_: lambda data: None)
@@ -205,7 +117,7 @@ def test_an_app_that_is_a_generator_has_the_last_word_as_well() -> None:
     body.close()
     assert ended
     (event,) = kept.events
-    assert (event["status"], event["contexts"]) == ("FAILURE", {"reason": "WRONG_CODE"})
+    assert (event.status, event.contexts) == ("FAILURE", {"reason": "WRONG_CODE"})
 
 
 @pytest.mark.parametrize(
@@ -214,33 +126,33 @@ def test_an_app_that_is_a_generator_has_the_last_word_as_well() -> None:
 )
 def test_a_cookie_that_somebody_made_up_does_no_harm(server: Any, cookie: str) -> None:
     """At worst it begins a new session."""
-    kept = Kept()
+    kept = MemoryProducer()
     assert server(kept, answers("200 OK"))("POST", "/sign-up/code", cookie)[0] == 200
     (event,) = kept.events
-    assert 0 < len(event["sign_up_session_id"]) <= 100
-    assert "duration_ms" not in event
+    assert 0 < len(event.sign_up_session_id) <= 100
+    assert event.duration_ms is None
 
 
 def test_the_apps_own_session_may_be_used(server: Any) -> None:
     """No cookie of ours then."""
-    kept = Kept()
-    ask = server(kept, answers("200 OK"), session=lambda headers: headers["cookie"].partition("=")[2])
+    kept = MemoryProducer()
+    ask = server(kept, answers("200 OK"), session=lambda request: request.headers["cookie"].partition("=")[2])
     _, headers = ask("GET", "/sign-up/code", "sid=mine")
     assert "Set-Cookie" not in headers
-    assert kept.events[0]["sign_up_session_id"] == "mine"
+    assert kept.events[0].sign_up_session_id == "mine"
 
 
 def test_a_fault_of_the_instrumentation_breaks_nothing(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A producer that raises, and fields that cannot be so."""
-    for producer, more in ((Broken(), {}), (Kept(), {"os": 5})):
+    for producer, more in ((Broken(), {}), (MemoryProducer(), {"os": 5})):
         ask = server(producer, answers("200 OK"), **more)
         assert ask("GET", "/sign-up/code")[0] == 200
         assert ask("POST", "/sign-up/code")[0] == 200
 
 
-def test_functions_that_show_and_judge_are_told_by_decorators() -> None:
+def test_decorated_handlers_emit_what_they_show_and_verify() -> None:
     """An exception, or False, is a failure; the result is the function's own."""
-    kept = Kept()
+    kept = MemoryProducer()
 
     @track_impression(kept, "VERIFY_SMS_CODE", os="iOS")
     def show(session_id: str) -> str:
@@ -256,16 +168,16 @@ def test_functions_that_show_and_judge_are_told_by_decorators() -> None:
     assert [verify("1234", sid="s-1"), verify("9", sid="s-1")] == [True, False]
     with pytest.raises(LookupError):
         verify("", sid="s-1")
-    assert [event.get("status") for event in kept.events] == [None, "SUCCESS", "FAILURE", "FAILURE"]
-    assert kept.events[-1]["contexts"] == {"error": "LookupError"}
-    assert {event["sign_up_session_id"] for event in kept.events} == {"s-1"}
+    assert [event.status for event in kept.events] == [None, "SUCCESS", "FAILURE", "FAILURE"]
+    assert kept.events[-1].contexts == {"error": "LookupError"}
+    assert {event.sign_up_session_id for event in kept.events} == {"s-1"}
     with pytest.raises(TypeError, match="has no argument 'session_id'; name the one"):
         track_verification(kept, "X")(lambda other: other)
 
 
 def test_coroutines_are_told_when_they_have_ended() -> None:
     """As functions."""
-    kept = Kept()
+    kept = MemoryProducer()
 
     @track_verification(kept, "INPUT_NAME", session=lambda request: str(request["session"]))
     async def verify(request: dict[str, str]) -> None:
@@ -276,7 +188,7 @@ def test_coroutines_are_told_when_they_have_ended() -> None:
     asyncio.run(verify({"session": "s-1", "name": "x"}))
     with pytest.raises(ValueError, match="name"):
         asyncio.run(verify({"session": "s-2"}))
-    assert [(event["sign_up_session_id"], event["status"]) for event in kept.events] == [
+    assert [(event.sign_up_session_id, event.status) for event in kept.events] == [
         ("s-1", "SUCCESS"),
         ("s-2", "FAILURE"),
     ]

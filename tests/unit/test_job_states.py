@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from funnelwatch.cli.doctor_jobs import judge_jobs, judge_processes, judge_version
+from funnelwatch.cli.doctor_jobs import job_findings, process_findings, version_findings
 from funnelwatch.sinks.exporter.jobs import JobsCollector
 from funnelwatch.sinks.timescale.jobs import (
     REFRESH,
@@ -63,7 +63,7 @@ def test_a_rollup_without_a_refresh_is_missed() -> None:
 
 def told(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     """Level and message of the findings, each of which says what to do unless all is well."""
-    found = list(judge_jobs(jobs))
+    found = list(job_findings(jobs))
     assert all(bool(one.advice) is (one.level != "ok") for one in found)
     return [(one.level, one.message) for one in found]
 
@@ -108,7 +108,7 @@ def test_doctor_tells_once_that_no_job_runs_at_all() -> None:
 )
 def test_doctor_computes_how_many_processes_the_jobs_need(allowed: WorkerProcesses, found: list[str]) -> None:
     """A launcher, a scheduler and eight jobs; those of parallel queries and three of the server beside them."""
-    assert [one.message for one in judge_processes(allowed)] == found
+    assert [one.message for one in process_findings(allowed)] == found
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_doctor_computes_how_many_processes_the_jobs_need(allowed: WorkerProcess
 )
 def test_doctor_warns_of_an_extension_that_refreshes_too_much(version: str, warned: bool) -> None:
     """Before 2.24 a late event costs a refresh of everything since."""
-    found = list(judge_version(version))
+    found = list(version_findings(version))
     assert bool(found) is warned
     assert all("2.24 or later" in one.advice and one.level == "warning" for one in found)
 

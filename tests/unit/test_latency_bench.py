@@ -19,8 +19,7 @@ from tests.bench.latency.delays import (
     summary,
     throughput,
 )
-from tests.bench.load import as_long, processes_for, templates
-from tests.bench.report import command
+from tests.bench.load import as_long, templates
 
 WINDOW_MS = 1_000
 DUE = Due(disorder_ms=2_000, since_ms=0, until_ms=100_000)
@@ -120,12 +119,6 @@ def test_a_load_that_does_not_reach_its_rate_is_told_as_what_it_reached() -> Non
     assert (found["asked"], found["reached"], found["kept_up"]) == (10_000, 6_000, True)
 
 
-@pytest.mark.parametrize(("rate", "processes"), [(1, 1), (150_000, 1), (150_001, 2), (400_000, 3)])
-def test_a_rate_is_shared_among_as_many_processes_as_it_takes(rate: int, processes: int) -> None:
-    """Each makes what it can with ease."""
-    assert processes_for(rate) == processes
-
-
 def test_the_load_s_events_are_whole_with_an_id_and_a_time_of_their_own() -> None:
     """What is put between the parts of a template reads as the event's id and ts."""
     ts, own = 1_795_398_952_466, str(uuid.uuid4())
@@ -138,11 +131,3 @@ def test_the_load_s_events_are_whole_with_an_id_and_a_time_of_their_own() -> Non
     assert {(event["event_id"], event["ts"]) for event in events} == {(own, ts)}
     assert {event["phase"] for event in events} == {"IMPRESSION", "POST_VERIFICATION"}
     assert {event["duration_ms"] is None for event in events if event["phase"] == "IMPRESSION"} == {True}
-
-
-def test_the_command_that_is_told_leaves_out_where_the_figures_went() -> None:
-    """What the make target adds by itself is not to be typed."""
-    given = ["--json", "docs/benchmarks/growth.json", "--only", "2 workers"]
-
-    assert command("bench-growth", given) == "make bench-growth ARGS=\"--only '2 workers'\""
-    assert command("bench-growth", given[:2]) == "make bench-growth"

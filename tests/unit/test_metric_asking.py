@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from funnelwatch.query import metrics
-from funnelwatch.query.metrics import MetricQuery, MetricResult, in_order, parse_only, some
-from funnelwatch.query.rates import BadQueryError
+from funnelwatch.query.metrics import MetricQuery, MetricResult, in_order, some
+from funnelwatch.query.parameters import BadQueryError, parse_where
 from funnelwatch.sinks.timescale.metric_counts import MetricTotal
 
 MINUTE_MS = 60_000
@@ -87,11 +87,11 @@ def test_a_dimension_s_column_is_never_another_column() -> None:
 
 def test_a_condition_is_a_name_and_a_value() -> None:
     """Empty means without; anything else says what would be right."""
-    assert parse_only(["os=iOS", "provider=a=b", "country="]) == {"os": "iOS", "provider": "a=b", "country": ""}
+    assert parse_where(["os=iOS", "provider=a=b", "country="]) == {"os": "iOS", "provider": "a=b", "country": ""}
     with pytest.raises(ValueError, match="'os' is not NAME=VALUE, such as os=iOS"):
-        parse_only(["os"])
-    with pytest.raises(ValueError, match="os stands more than once"):
-        parse_only(["os=iOS", "os=Android"])
+        parse_where(["os"])
+    with pytest.raises(ValueError, match="os occurs more than once"):
+        parse_where(["os=iOS", "os=Android"])
 
 
 def test_many_names_are_cut_short() -> None:

@@ -34,7 +34,7 @@ class Flow:
 
 
 @dataclass
-class World:
+class Scenario:
     """A topic of four partitions, and what is said about it."""
 
     watch: PipelineEvaluator = field(default_factory=lambda: PipelineEvaluator(RULES, []))
@@ -44,7 +44,7 @@ class World:
     kept: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
-    def go(self, minutes: float, flow: Callable[[int], Flow], *, looks: bool = True) -> World:
+    def go(self, minutes: float, flow: Callable[[int], Flow], *, looks: bool = True) -> Scenario:
         """Let time pass."""
         for _ in range(round(minutes * MINUTE / STEP)):
             self.now += STEP
@@ -68,7 +68,7 @@ class World:
                 where = "".join(move.alert["dimensions"].values())
                 self.said.append(f"{move.alert['reason']}{where and ' ' + where}")
 
-    def restart(self) -> World:
+    def restart(self) -> Scenario:
         """Another worker takes over."""
         self.watch = PipelineEvaluator(RULES, [AlertState.from_json(text) for text in self.kept.values()])
         return self
@@ -96,45 +96,45 @@ def nothing(number: int) -> Flow:
 
 def test_a_rise_of_dead_letters_is_said_and_resolved() -> None:
     """Soon, and once more when it is much worse than was said; also by a worker that has just taken over."""
-    world = World().go(80, usual)
-    assert world.said == []
-    world.restart().go(4, garbage)
-    assert world.said == ["DEAD_LETTERS_RISE"]
-    world.go(30, garbage).restart().go(30, usual)
-    assert world.said == ["DEAD_LETTERS_RISE", "WORSENED", "RECOVERED"]
+    scenario = Scenario().go(80, usual)
+    assert scenario.said == []
+    scenario.restart().go(4, garbage)
+    assert scenario.said == ["DEAD_LETTERS_RISE"]
+    scenario.go(30, garbage).restart().go(30, usual)
+    assert scenario.said == ["DEAD_LETTERS_RISE", "WORSENED", "RECOVERED"]
 
 
 def test_a_partition_that_falls_silent_is_named() -> None:
     """While the others go on; it resolves with its next record."""
-    world = World().go(120, usual).go(14, without)
-    assert world.said == []
-    world.go(4, without)
-    assert world.said == ["PARTITION_SILENT 2"]
-    world.restart().go(2, usual)
-    assert world.said == ["PARTITION_SILENT 2", "RECOVERED 2"]
+    scenario = Scenario().go(120, usual).go(14, without)
+    assert scenario.said == []
+    scenario.go(4, without)
+    assert scenario.said == ["PARTITION_SILENT 2"]
+    scenario.restart().go(2, usual)
+    assert scenario.said == ["PARTITION_SILENT 2", "RECOVERED 2"]
 
 
 def test_a_partition_that_nobody_reads_on_is_a_stuck_watermark() -> None:
     """Not idle, and its offset stands; it resolves when it is read on."""
-    world = World().go(20, usual).go(9.5, lambda number: without(number, idle=False))
-    assert world.said == []
-    world.go(1, lambda number: without(number, idle=False))
-    assert world.said == ["WATERMARK_STUCK"]
-    world.go(1, usual)
-    assert world.said == ["WATERMARK_STUCK", "RECOVERED"]
+    scenario = Scenario().go(20, usual).go(9.5, lambda number: without(number, idle=False))
+    assert scenario.said == []
+    scenario.go(1, lambda number: without(number, idle=False))
+    assert scenario.said == ["WATERMARK_STUCK"]
+    scenario.go(1, usual)
+    assert scenario.said == ["WATERMARK_STUCK", "RECOVERED"]
 
 
-QUIET: dict[str, Callable[[], World]] = {
-    "a quiet night": lambda: World().go(120, usual).go(600, nothing).go(60, usual),
-    "thin traffic": lambda: World().go(600, lambda number: Flow(0.05, idle=True)),
-    "a cold start with nothing but garbage": lambda: World().go(30, lambda number: Flow(100.0, 100.0, idle=True)),
-    "few rejected records in a young demo": lambda: World().go(0.5, lambda number: Flow(2.0, 1.0)).go(10, usual),
-    "a topic in which much is always rejected": lambda: World().go(200, garbage),
+QUIET: dict[str, Callable[[], Scenario]] = {
+    "a quiet night": lambda: Scenario().go(120, usual).go(600, nothing).go(60, usual),
+    "thin traffic": lambda: Scenario().go(600, lambda number: Flow(0.05, idle=True)),
+    "a cold start with nothing but garbage": lambda: Scenario().go(30, lambda number: Flow(100.0, 100.0, idle=True)),
+    "few rejected records in a young demo": lambda: Scenario().go(0.5, lambda number: Flow(2.0, 1.0)).go(10, usual),
+    "a topic in which much is always rejected": lambda: Scenario().go(200, garbage),
     "a backfill of hours into busy partitions": lambda: (
-        World().go(30, usual).go(180, lambda number: Flow(5000.0)).go(60, usual).go(120, nothing)
+        Scenario().go(30, usual).go(180, lambda number: Flow(5000.0)).go(60, usual).go(120, nothing)
     ),
     "workers that were away for an hour and catch up one partition after the other": lambda: (
-        World()
+        Scenario()
         .go(120, usual)
         .go(60, usual, looks=False)
         .restart()
@@ -142,11 +142,11 @@ QUIET: dict[str, Callable[[], World]] = {
         .go(60, usual)
     ),
     "a database or Kafka that was away for half an hour": lambda: (
-        World().go(120, usual).go(30, lambda number: Flow(0.0), looks=False).go(60, usual)
+        Scenario().go(120, usual).go(30, lambda number: Flow(0.0), looks=False).go(60, usual)
     ),
-    "traffic that ends everywhere": lambda: World().go(120, usual).go(300, nothing),
+    "traffic that ends everywhere": lambda: Scenario().go(120, usual).go(300, nothing),
     "a partition that is only sometimes used": lambda: (
-        World().go(60, without).go(20, usual).go(120, without)
+        Scenario().go(60, without).go(20, usual).go(120, without)
     ),
 }  # fmt: skip
 

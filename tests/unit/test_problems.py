@@ -6,20 +6,22 @@ import psycopg
 import pytest
 from starlette.exceptions import HTTPException
 
-from funnelwatch.query.rates import BadQueryError, NothingThereError
+from funnelwatch.producers.http.problem import Problem, invalid
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rates import NoDataError
 from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.web_hosts import host_name
-from funnelwatch.web.api.asked import accepted
+from funnelwatch.web.api.parameters import accepted
 from funnelwatch.web.pool import PoolBusyError
-from funnelwatch.web.problems import ProblemError, problem_of, wrong
+from funnelwatch.web.problems import problem_of
 
 
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
         (BadQueryError("every", "must be a multiple"), 422, "every: must be a multiple"),
-        (wrong("since", "is no time"), 422, "since: is no time"),
-        (NothingThereError("no window is complete"), 404, "no window is complete"),
+        (invalid("since", "is no time"), 422, "since: is no time"),
+        (NoDataError("no window is complete"), 404, "no window is complete"),
         (HTTPException(404), 404, "Not Found"),
         (PoolBusyError("all connections are in use"), 503, "all connections are in use"),
         (FunnelsFileError("funnels.yml: is not YAML"), 503, "funnels.yml: is not YAML"),
@@ -31,9 +33,9 @@ from funnelwatch.web.problems import ProblemError, problem_of, wrong
 )
 def test_each_fault_has_its_status_and_says_what_to_do(error: Exception, status: int, told: str) -> None:
     """What may pass says when to come again; nothing of the database's own words is passed on with an outage."""
-    problem, headers = problem_of(error)
+    problem = problem_of(error)
     assert (problem.status, told in problem.detail) == (status, True)
-    assert (headers == {"Retry-After": "5"}) is (status == 503)
+    assert (problem.headers == {"Retry-After": "5"}) is (status == 503)
     assert "secret" not in problem.detail
 
 
@@ -65,7 +67,7 @@ def test_the_form_that_the_client_prefers_is_taken(header: str, form: str) -> No
 @pytest.mark.parametrize("header", ["text/html", "application/json;q=0, text/csv;q=0", "*/*;q=0"])
 def test_what_allows_neither_form_is_not_acceptable(header: str) -> None:
     """406, and it says which there are."""
-    with pytest.raises(ProblemError, match="application/json and as text/csv"):
+    with pytest.raises(Problem, match="application/json and text/csv"):
         accepted(header)
 
 

@@ -142,7 +142,7 @@ def test_counters_and_timers_share_the_buffer_and_name_their_series_when_lost(aw
     with pytest.raises(ValueError, match="name: 'sms sent' is no name"):
         producer.timer("sms sent", 1)
     with pytest.raises(ValueError, match="unit"):
-        producer.record(name="sms_sent", kind="COUNTER", unit="s")
+        producer.record(name="sms_sent", kind="COUNTER", unit="s")  # type: ignore[call-overload]
     assert producer.stats().emitted == 2
     producer.close(0.1)
 
@@ -159,10 +159,10 @@ def test_a_client_that_kafka_calls_fenced_is_made_anew(away: Settings, code: int
             def key(self) -> bytes:
                 return b"s-1"
 
-        first._told(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
+        first._reported(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
         producer.emit(SHOWN)
         assert producer._connection is first
-        first._told(KafkaError(code), Message())
+        first._reported(KafkaError(code), Message())
         producer.emit(SHOWN)
         assert producer._connection is not first
         producer.close(0.1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from funnelwatch.producers.client.step import StepShown
 from tests.stack import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Emitted:
@@ -17,9 +20,9 @@ class Emitted:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
-    def emit(self, /, **fields: Any) -> bool:
+    def emit(self, event: Mapping[str, Any], /) -> bool:
         """Keep one."""
-        self.events.append(fields)
+        self.events.append(dict(event))
         return True
 
     @property

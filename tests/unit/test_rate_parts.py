@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelwatch.cli.faults import moment_ms
+from funnelwatch.cli.errors import moment_ms
 from funnelwatch.format import bar, lasting, percent, printable
-from funnelwatch.query.rates import BadQueryError, in_order, level_of, whole_range
+from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.rates import in_order, level_of, whole_range
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.times import floor_ms

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from funnelwatch.cli import rebuild_rollups
-from funnelwatch.cli.faults import database_fault
+from funnelwatch.cli.errors import database_error
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, RefreshWait, refresh_rollups
@@ -152,6 +152,6 @@ def test_the_command_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_only_a_server_that_does_not_answer_is_to_be_started(error: psycopg.Error, told: str, start: bool) -> None:
     """Whatever has an SQLSTATE was said by a server that answers, unless it says that it is going."""
-    found = database_fault(error, "DATABASE_URL")
+    found = database_error(error, "DATABASE_URL")
     assert found.startswith(told)
     assert ("Start it" in found) is start

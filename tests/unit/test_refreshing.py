@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from funnelwatch.cli.doctor_retention import compare
+from funnelwatch.cli.doctor_database import retention_findings
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.refreshing import DAY_MS, HOUR_MS, REFRESHES, Refresh, pieces
 from funnelwatch.sinks.timescale.retention import LEVELS, Kept
@@ -43,7 +43,7 @@ def test_doctor_warns_of_settings_that_differ_from_what_is_kept() -> None:
     """It names each, and says who decides and that nothing comes back."""
     settings = Settings(max_age_days=3, keep_windows_days=30)
     kept = dict(zip(LEVELS, (Kept(0, NOW), Kept(60, None), Kept(0, None), Kept(0, None)), strict=True))
-    [found] = compare(settings, kept)
+    [found] = retention_findings(settings, kept)
     assert found.level == "warning"
     assert "FUNNELWATCH_KEEP_WINDOWS_DAYS is 30 here, but the database keeps windows for ever" in found.message
     assert "FUNNELWATCH_KEEP_5M_DAYS is 0 here, but the database keeps 5m for 60 days" in found.message
@@ -53,6 +53,6 @@ def test_doctor_warns_of_settings_that_differ_from_what_is_kept() -> None:
 def test_doctor_tells_what_is_kept_and_what_is_gone() -> None:
     """The moment before which something is dropped is named as well."""
     kept = dict(zip(LEVELS, (Kept(30, NOW), Kept(0, None), Kept(0, None), Kept(0, None)), strict=True))
-    [found] = compare(Settings(max_age_days=3, keep_windows_days=30), kept)
+    [found] = retention_findings(Settings(max_age_days=3, keep_windows_days=30), kept)
     assert found.level == "ok"
     assert found.message.startswith("windows for 30 days (before 2024-10-04T12:00:00Z some are dropped), 5m for ever")

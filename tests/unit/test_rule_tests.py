@@ -138,7 +138,7 @@ tests:
         "0 passed, 1 failed",
     ]
     answer = json.loads(run(path, "--json").stdout)
-    assert (answer["ok"], answer["faults"]) == (False, [])
+    assert (answer["ok"], answer["errors"]) == (False, [])
     assert [(one["line"], one["ok"], len(one["differences"])) for one in answer["tests"]] == [(4, False, 3)]
 
 

@@ -271,7 +271,7 @@ def test_check_of_the_shipped_rules_is_clean_and_machine_readable() -> None:
     """With nothing given, the rules in use are checked."""
     result = CliRunner().invoke(command, ["check", "--json"])
 
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"ok": True, "rules": 5, "faults": []})
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"ok": True, "rules": 5, "errors": []})
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:

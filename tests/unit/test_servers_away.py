@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -297,47 +293,3 @@ def test_the_outbox_shows_what_kafka_has_not_taken(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(detection, "send", lambda _: None)
     detection.publish("outbox")
     assert (shown._value.get(), outbox.waiting) == (0, 0)
-
-
-SHOWN = """
-import importlib, json, sys
-from prometheus_client import REGISTRY
-for module in sys.argv[2:]:
-    importlib.import_module(module)
-own = importlib.import_module(sys.argv[1]).REGISTRY
-print(json.dumps([[family.name for family in one.collect()] for one in (own, REGISTRY)]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("own", "modules", "has", "foreign"),
-    [
-        (
-            "funnelwatch.sinks.alerts.metrics",
-            ["funnelwatch.cli.notify"],
-            "notifications_waiting",
-            "funnelwatch_lag|_flush|_wat",
-        ),
-        (
-            "funnelwatch.producers.collector.metrics",
-            ["funnelwatch.producers.collector.app"],
-            "collector_in_flight",
-            "funnelwatch_[^c]",
-        ),
-        (
-            "funnelwatch.stream.worker.metrics",
-            ["funnelwatch.stream.worker.ages", "funnelwatch.sinks.alerts.metrics"],
-            "flush_seconds",
-            "funnelwatch_notif",
-        ),
-    ],
-)
-def test_each_kind_of_process_shows_its_own_metrics_only(own: str, modules: list[str], has: str, foreign: str) -> None:
-    """The notifier shows no gauge of a worker as zero; CPU, memory and files of the process are there."""
-    command = [sys.executable, "-c", SHOWN, own, *modules]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ)
-    names, shared = json.loads(done.stdout)
-    process = {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"}
-    assert {f"funnelwatch_{has}", *process} <= {*names}
-    assert not [name for name in shared if name.startswith("funnelwatch")]
-    assert not [name for name in names if re.match(foreign, name)]

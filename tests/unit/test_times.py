@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from funnelwatch.cli.commands import cli
 from funnelwatch.producers.files.importing import Account, events_of
 from funnelwatch.producers.files.own_rows import own_row
-from funnelwatch.query.rates import moment_ms, whole_range
+from funnelwatch.query.parameters import BadQueryError, moment_ms
+from funnelwatch.query.rates import whole_range
 from funnelwatch.schemas.times import UNITS_MS, floor_ms, parse_instant_ms, parse_time_ms
 from funnelwatch.stream.backtest.table import moment as table_moment
-from funnelwatch.web.api.asked import moment
-from funnelwatch.web.problems import ProblemError
+from funnelwatch.web.api.parameters import optional_moment_ms
 from tests.collector_in_process import Asked, app_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_a_time_means_the_same_everywhere(text: str) -> None:
     assert parse_instant_ms(text) == expected
     assert parse_time_ms(text, 0) == expected
     assert moment_ms(text, 0) == expected
-    assert moment("since", text, 0) == expected
+    assert optional_moment_ms("since", text, 0) == expected
     assert table_moment(text) == expected
 
 
@@ -90,9 +90,9 @@ def test_what_is_no_time_is_told_with_the_cause(text: str) -> None:
     cause = NONE[text]
     with pytest.raises(ValueError, match=re.escape(cause)):
         parse_time_ms(text, 0)
-    with pytest.raises(ProblemError) as asked:
-        moment("since", text, 0)
-    assert cause in asked.value.problem.detail
+    with pytest.raises(BadQueryError) as rejected:
+        optional_moment_ms("since", text, 0)
+    assert cause in rejected.value.message
     if text:
         with pytest.raises(ValueError, match=re.escape(cause)):
             table_moment(text)
@@ -104,7 +104,7 @@ def test_what_is_no_time_is_told_with_the_cause(text: str) -> None:
 )
 def test_a_span_that_lost_its_plus_is_ahead(text: str, expected: int) -> None:
     """A plus that is not encoded comes as a space."""
-    assert moment("until", text, 0) == expected
+    assert optional_moment_ms("until", text, 0) == expected
 
 
 @pytest.mark.parametrize(

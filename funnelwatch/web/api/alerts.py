@@ -1,4 +1,4 @@
-"""``/alerts``: what fired and what resolved."""
+"""``/alerts``: firing and resolved alerts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from funnelwatch.query.alerts import with_iso_times
-from funnelwatch.query.answers import as_csv
+from funnelwatch.query.results import as_csv
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.timescale.alerts import AlertStore
-from funnelwatch.web.api.asked import MOMENT, Asked, Name, Told, answer, moment, moment_field, once, two_forms
+from funnelwatch.web.api.parameters import (
+    MOMENT,
+    Name,
+    Parameters,
+    Result,
+    moment_field,
+    once,
+    optional_moment_ms,
+    respond,
+    two_forms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +32,7 @@ router = APIRouter(tags=["alerts"], dependencies=[Depends(once)])
 MOST_ALERTS = 1_000
 
 
-class AskedAlerts(Asked):
+class AlertParameters(Parameters):
     """Which messages of alerts."""
 
     funnel: Name | None = Field(None, description="One funnel, and alerts about all of them; none: any.")
@@ -32,7 +42,7 @@ class AskedAlerts(Asked):
     app_version: Name | None = Field(None, description="Alerts about one version of the app.")
     rule: Name | None = Field(None, description="One rule.")
     severity: Name | None = Field(None, description="One severity.")
-    state: Literal["firing", "resolved"] | None = Field(None, description="Only messages that say this.")
+    state: Literal["firing", "resolved"] | None = Field(None, description="Only messages with this state.")
     current: bool = Field(False, description="Only the last message of each alert.")
     since: str | None = moment_field(None, f"Of windows that end not before: {MOMENT}.")
     until: str | None = moment_field(None, "And before this; as since.")
@@ -47,7 +57,7 @@ class AlertSeries(BaseModel):
 
 
 class AlertRow(BaseModel):
-    """One message of an alert, as it was published (schemas/alert.avsc says what each field means)."""
+    """One message of an alert, as it was published (schemas/alert.avsc describes each field)."""
 
     alert_id: str
     sequence: int
@@ -80,31 +90,35 @@ class AlertRow(BaseModel):
     silenced_by: str = ""
 
 
-class AlertsAnswer(Told):
+class AlertsResult(Result):
     """Messages of alerts, newest first."""
 
     alerts: list[AlertRow]
     more: bool = Field(description="Whether there are older ones beyond the limit; ask with an earlier until.")
 
 
-@router.get("/alerts", summary="Alerts", response_model=AlertsAnswer, responses=two_forms("messages"))
-def alerts(request: Request, asked: Annotated[AskedAlerts, Query()]) -> Response:
+@router.get("/alerts", summary="Alerts", response_model=AlertsResult, responses=two_forms("messages"))
+def alerts(request: Request, parameters: Annotated[AlertParameters, Query()]) -> Response:
     """Messages of alerts, newest first, as they were published; the fields are those of `schemas/alert.avsc`.
 
     In CSV `dimensions`, `labels`, `annotations`, `steps` and `series` are JSON.
     """
     now = now_ms()
-    wanted = asked.model_dump(include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"})
-    since = None if asked.since is None else moment("since", asked.since, now)
-    until = None if asked.until is None else moment("until", asked.until, now)
+    wanted = parameters.model_dump(
+        include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"}
+    )
+    since = optional_moment_ms("since", parameters.since, now)
+    until = optional_moment_ms("until", parameters.until, now)
     found: list[dict[str, Any]] = request.app.state.pool.run(
         lambda database: AlertStore(database).asked(
-            asked.limit + 1, current=asked.current, since_ms=since, until_ms=until, **wanted
+            parameters.limit + 1, current=parameters.current, since_ms=since, until_ms=until, **wanted
         )
     )
-    messages = [with_iso_times(alert) for alert in found[: asked.limit]]
-    content = {"alerts": messages, "more": len(found) > asked.limit}
-    return answer(request, asked, content, lambda: as_csv(list(AlertRow.model_fields), map(_flat, messages)), "alerts")
+    messages = [with_iso_times(alert) for alert in found[: parameters.limit]]
+    content = {"alerts": messages, "more": len(found) > parameters.limit}
+    return respond(
+        request, parameters, content, lambda: as_csv(list(AlertRow.model_fields), map(_flat, messages)), "alerts"
+    )
 
 
 def _flat(alert: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from funnelwatch.format import clock
-from funnelwatch.query.answers import as_csv
+from funnelwatch.query.results import as_csv
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.sinks.timescale.rates import Known, RateStore
-from funnelwatch.web.api.asked import Asked, Told, answer, once, two_forms
+from funnelwatch.web.api.parameters import Parameters, Result, once, respond, two_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,16 +33,16 @@ class FunnelRow(BaseModel):
     complete_through: str | None = Field(description="Windows that start before this are complete; null: none is.")
 
 
-class FunnelsAnswer(Told):
+class FunnelsResult(Result):
     """Every funnel that is declared or has counts."""
 
     funnels: list[FunnelRow]
 
 
 @router.get(
-    "/funnels", summary="Funnels, steps and dimensions", response_model=FunnelsAnswer, responses=two_forms("funnels")
+    "/funnels", summary="Funnels, steps and dimensions", response_model=FunnelsResult, responses=two_forms("funnels")
 )
-def funnels(request: Request, asked: Annotated[Asked, Query()]) -> Response:
+def funnels(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
     """What there is to ask for: funnels, their steps in order, and the values of each dimension.
 
     In CSV lists are JSON.
@@ -51,8 +51,12 @@ def funnels(request: Request, asked: Annotated[Asked, Query()]) -> Response:
     found: list[Known] = request.app.state.pool.run(lambda database: RateStore(database).known())
     there = {one.funnel: one for one in found}
     rows = [_row(name, declared.get(name), there.get(name)) for name in sorted({*declared, *there})]
-    return answer(
-        request, asked, {"funnels": rows}, lambda: as_csv(list(FunnelRow.model_fields), map(_flat, rows)), "funnels"
+    return respond(
+        request,
+        parameters,
+        {"funnels": rows},
+        lambda: as_csv(list(FunnelRow.model_fields), map(_flat, rows)),
+        "funnels",
     )
 
 

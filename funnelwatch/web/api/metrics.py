@@ -9,24 +9,22 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from funnelwatch.format import clock
-from funnelwatch.query.answers import as_csv
-from funnelwatch.query.metrics import MetricQuery, MetricResult, parse_only, query_metrics
+from funnelwatch.query.metrics import MetricQuery, MetricResult, query_metrics
+from funnelwatch.query.results import as_csv
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
 from funnelwatch.sinks.timescale.metric_counts import KnownMetric, MetricStore
-from funnelwatch.web.api.asked import (
+from funnelwatch.web.api.parameters import (
     MOMENT,
-    Asked,
-    Told,
-    answer,
+    Parameters,
+    Result,
     every_field,
-    moment,
     moment_field,
     once,
-    span,
+    respond,
     two_forms,
+    with_plus,
 )
-from funnelwatch.web.problems import wrong
 
 router = APIRouter(tags=["metrics"], dependencies=[Depends(once)])
 
@@ -39,25 +37,22 @@ DimensionName = Annotated[str, Field(max_length=MAX_LENGTH, pattern=f"^{DIMENSIO
 Where = Annotated[str, Field(max_length=2 * MAX_LENGTH + 1, pattern=rf"^{DIMENSION.pattern}=[^\x00]*$")]
 
 
-class AskedMetric(Asked):
-    """When, and how it is told apart."""
+class MetricParameters(Parameters):
+    """The range of time, and the groups."""
 
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
-    by: list[DimensionName] = Field(
-        [], max_length=MAX_DIMENSIONS, description="Dimensions to tell apart; may stand several times."
-    )
+    by: list[DimensionName] = Field([], max_length=MAX_DIMENSIONS, description="Dimensions to group by; repeatable.")
     where: list[Where] = Field(
         [],
         max_length=MAX_DIMENSIONS,
-        description="Only series with this value, such as `os=iOS`; empty (`os=`): without the dimension. May stand "
-        "several times.",
+        description="Only series with this value, such as `os=iOS`; empty (`os=`): without the dimension. Repeatable.",
     )
     every: str | None = every_field()
 
 
 class MetricRow(BaseModel):
-    """What a counter or timer comes to, of the values and the span of time that were told apart."""
+    """What a counter or timer comes to, for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     name: str
@@ -76,7 +71,7 @@ class MetricRow(BaseModel):
     p99_ms: float | None = Field(None, description="99 of 100 took no longer.")
 
 
-class OneMetric(Told):
+class OneMetric(Result):
     """What a counter or timer comes to; `funnelwatch metrics NAME --json` prints the same."""
 
     name: str
@@ -97,14 +92,14 @@ class KnownRow(BaseModel):
     dimensions: dict[str, list[str]] = Field(description="Of each dimension the values that were seen.")
 
 
-class AllMetrics(Told):
+class AllMetrics(Result):
     """Every counter and timer that there is."""
 
     metrics: list[KnownRow]
 
 
 @router.get("/metrics", summary="Counters and timers", response_model=AllMetrics, responses=two_forms("names"))
-def metrics(request: Request, asked: Annotated[Asked, Query()]) -> Response:
+def metrics(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
     """Every counter and timer that apps have sent, with its kind and its dimensions.
 
     In CSV `dimensions` is JSON.
@@ -112,7 +107,7 @@ def metrics(request: Request, asked: Annotated[Asked, Query()]) -> Response:
     found: list[KnownMetric] = request.app.state.pool.run(lambda database: MetricStore(database).known())
     rows = [_known(one) for one in found]
     flat = ({**row, "dimensions": json.dumps(row["dimensions"])} for row in rows)
-    return answer(request, asked, {"metrics": rows}, lambda: as_csv(list(KnownRow.model_fields), flat), "metrics")
+    return respond(request, parameters, {"metrics": rows}, lambda: as_csv(list(KnownRow.model_fields), flat), "metrics")
 
 
 @router.get(
@@ -121,33 +116,28 @@ def metrics(request: Request, asked: Annotated[Asked, Query()]) -> Response:
     response_model=OneMetric,
     responses=two_forms("numbers"),
 )
-def metric(request: Request, name: MetricName, asked: Annotated[AskedMetric, Query()]) -> Response:
+def metric(request: Request, name: MetricName, parameters: Annotated[MetricParameters, Query()]) -> Response:
     """What a counter or a timer comes to, by any of its dimensions and by spans of time.
 
     The range is widened to whole windows, or to whole spans of `every`; a span without samples is there with zeros.
     Counters and timers have no rollups: they are kept as long as windows.
     """
-    question = _question(name, asked)
+    query = _query(name, parameters)
     found: MetricResult = request.app.state.pool.run(
-        lambda database: query_metrics(database, request.app.state.settings, question)
+        lambda database: query_metrics(database, request.app.state.settings, query)
     )
-    return answer(request, asked, found.as_object(), found.as_csv, name)
+    return respond(request, parameters, found.as_object(), found.as_csv, name)
 
 
-def _question(name: str, asked: AskedMetric) -> MetricQuery:
-    now = now_ms()
-    try:
-        only = parse_only(asked.where)
-    except ValueError as error:
-        raise wrong("where", str(error)) from error
-    return MetricQuery(
+def _query(name: str, parameters: MetricParameters) -> MetricQuery:
+    return MetricQuery.parse(
         name,
-        moment("since", asked.since, now),
-        moment("until", asked.until, now),
-        now,
-        tuple(dict.fromkeys(asked.by)),
-        only,
-        span("every", asked.every),
+        now_ms(),
+        since=with_plus(parameters.since),
+        until=with_plus(parameters.until),
+        by=parameters.by,
+        where=parameters.where,
+        every=parameters.every,
     )
 
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from funnelwatch.query.answers import as_csv
 from funnelwatch.query.rates import query_rates
+from funnelwatch.query.results import as_csv
 from funnelwatch.sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
-from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
+from funnelwatch.web.api.parameters import RangeParameters, Result, once, respond, two_forms
 
 if TYPE_CHECKING:
-    from funnelwatch.query.answers import RateResult
+    from funnelwatch.query.results import RateResult
 
 router = APIRouter(tags=["rates"], dependencies=[Depends(once)])
 
 
-class AskedRates(AskedRange):
+class RateParameters(RangeParameters):
     """What to count, when, and how."""
 
     basis: Basis = Field(
@@ -27,7 +27,7 @@ class AskedRates(AskedRange):
 
 
 class CountRow(BaseModel):
-    """Counts of one step, and of the values and the span of time that were told apart."""
+    """Counts of one step, and for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     step: str
@@ -35,8 +35,8 @@ class CountRow(BaseModel):
     browser: str | None = Field(None, description="With by=browser only.")
     app_version: str | None = Field(None, description="With by=app_version only.")
     impressions: int = Field(description="How often the step was shown.")
-    successes: int = Field(description="How often it was judged a success.")
-    failures: int = Field(description="How often it was judged a failure.")
+    successes: int = Field(description="How often its input was accepted.")
+    failures: int = Field(description="How often its input was rejected.")
 
 
 class RateRow(CountRow):
@@ -47,8 +47,8 @@ class RateRow(CountRow):
     high: float | None = Field(description="Its upper end.")
 
 
-class Counted(Told):
-    """What was asked for."""
+class Counted(Result):
+    """The query of a result."""
 
     funnel: str
     filters: dict[str, str] = Field(description="What was chosen beside the funnel.")
@@ -60,41 +60,41 @@ class Counted(Told):
     includes_open_windows: bool = Field(description="Whether counts of the range still grow.")
 
 
-class RatesAnswer(Counted):
-    """Rates, and what they were asked for; `funnelwatch rate --json` prints the same."""
+class RatesResult(Counted):
+    """Rates, with their query; `funnelwatch rate --json` prints the same."""
 
     rows: list[RateRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
 
 
-class CountsAnswer(Counted):
-    """Counts, and what they were asked for."""
+class CountsResult(Counted):
+    """Counts, with their query."""
 
     rows: list[CountRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
 
 
-@router.get("/rates", summary="Conversion rates", response_model=RatesAnswer, responses=two_forms("rates"))
-def rates(request: Request, asked: Annotated[AskedRates, Query()]) -> Response:
+@router.get("/rates", summary="Conversion rates", response_model=RatesResult, responses=two_forms("rates"))
+def rates(request: Request, parameters: Annotated[RateParameters, Query()]) -> Response:
     """Successes / impressions of each step, with the 95 % interval, and the counts that they are made of.
 
     The range is widened to whole windows, or to whole spans of `every`. Steps of a declared funnel without counts are
     there with zeros.
     """
-    found = _found(request, asked)
-    return answer(request, asked, found.as_object(), found.as_csv, "rates")
+    found = _found(request, parameters)
+    return respond(request, parameters, found.as_object(), found.as_csv, "rates")
 
 
-@router.get("/counts", summary="Counts", response_model=CountsAnswer, responses=two_forms("counts"))
-def counts(request: Request, asked: Annotated[AskedRates, Query()]) -> Response:
+@router.get("/counts", summary="Counts", response_model=CountsResult, responses=two_forms("counts"))
+def counts(request: Request, parameters: Annotated[RateParameters, Query()]) -> Response:
     """Impressions, successes and failures of each step; the range as for rates."""
-    found = _found(request, asked)
+    found = _found(request, parameters)
     columns = [name for name in found.columns() if name not in {"rate", "low", "high"}]
     rows = [{name: row[name] for name in columns} for row in found.rows()]
-    return answer(request, asked, {**found.as_object(), "rows": rows}, lambda: as_csv(columns, rows), "counts")
+    return respond(request, parameters, {**found.as_object(), "rows": rows}, lambda: as_csv(columns, rows), "counts")
 
 
-def _found(request: Request, asked: AskedRates) -> RateResult:
-    question = asked.question(asked.basis)
+def _found(request: Request, parameters: RateParameters) -> RateResult:
+    query = parameters.query(parameters.basis)
     found: RateResult = request.app.state.pool.run(
-        lambda database: query_rates(database, request.app.state.settings, question)
+        lambda database: query_rates(database, request.app.state.settings, query)
     )
     return found

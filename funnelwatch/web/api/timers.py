@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from funnelwatch.format import clock
-from funnelwatch.query.answers import as_csv
 from funnelwatch.query.rates import query_timers
-from funnelwatch.web.api.asked import AskedRange, Told, answer, once, two_forms
+from funnelwatch.query.results import as_csv
+from funnelwatch.web.api.parameters import RangeParameters, Result, once, respond, two_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ QUANTILES = ("p50_ms", "p90_ms", "p99_ms")
 
 
 class TimerRow(BaseModel):
-    """The time to convert of one step, and of the values and the span of time that were told apart."""
+    """The time to convert of one step, and for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     step: str
@@ -37,8 +37,8 @@ class TimerRow(BaseModel):
     p99_ms: float = Field(description="99 of 100 took no longer.")
 
 
-class TimersAnswer(Told):
-    """Times to convert, and what they were asked for."""
+class TimersResult(Result):
+    """Times to convert, with their query."""
 
     funnel: str
     from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
@@ -47,27 +47,27 @@ class TimersAnswer(Told):
     rows: list[TimerRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
 
 
-@router.get("/timers", summary="Time to convert", response_model=TimersAnswer, responses=two_forms("times"))
-def timers(request: Request, asked: Annotated[AskedRange, Query()]) -> Response:
+@router.get("/timers", summary="Time to convert", response_model=TimersResult, responses=two_forms("times"))
+def timers(request: Request, parameters: Annotated[RangeParameters, Query()]) -> Response:
     """Quantiles of the time from a step's impression to its success, dated by the success.
 
     They come from histograms that add up exactly, so any range and any dimensions may be taken together. Where no
     time is known there is no row.
     """
-    question = asked.question()
+    query = parameters.query()
     meant, found = request.app.state.pool.run(
-        lambda database: query_timers(database, request.app.state.settings, question)
+        lambda database: query_timers(database, request.app.state.settings, query)
     )
-    rows = [_row(timer, question.by) for timer in found]
+    rows = [_row(timer, query.by) for timer in found]
     content = {
-        "funnel": question.scope.funnel,
+        "funnel": query.scope.funnel,
         "from": clock(meant.start),
         "to": clock(meant.end),
         "complete_through": None if meant.closed_through is None else clock(meant.closed_through),
         "rows": rows,
     }
-    columns = [*(["start"] if question.every_ms else []), "step", *question.by, "conversions", *QUANTILES]
-    return answer(request, asked, content, lambda: as_csv(columns, rows), "timers")
+    columns = [*(["start"] if query.every_ms else []), "step", *query.by, "conversions", *QUANTILES]
+    return respond(request, parameters, content, lambda: as_csv(columns, rows), "timers")
 
 
 def _row(timer: Timer, by: Sequence[Dimension]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """The board: what one page shows of a funnel, live.
 
-``Hub`` looks at Redis, the database and Kafka once for all who watch; ``view`` makes the messages of what it has seen;
+``Hub`` reads Redis, the database and Kafka once for all open pages; ``view`` makes the messages from its readings;
 ``stream`` hands them to one browser. Nothing here writes anywhere.
 """

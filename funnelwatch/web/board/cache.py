@@ -120,7 +120,7 @@ def wanted(closed_through: int, window_ms: int, now_ms: int) -> list[int]:
 
 
 def of_now(windows: Iterable[int], closed_through: int, window_ms: int, impressions: Callable[[int], int]) -> list[int]:
-    """The newest closed windows that a rate "now" is of: as few as say enough.
+    """The newest closed windows that a rate "now" is of: the fewest with enough impressions.
 
     Args:
         windows: starts of windows, ms.

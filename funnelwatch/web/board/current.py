@@ -1,4 +1,4 @@
-"""Whether what a page shows is current: pure. The page shows its words above all figures."""
+"""The freshness of a page; a pure function. The page shows its message above all figures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def current(
     stale_ms: int,
     lag_known: bool,
 ) -> Freshness:
-    """How current the figures of a funnel are, as far as this server can tell.
+    """How current the figures of a funnel are, as far as this server knows.
 
     Args:
-        record: what the database said last.
+        record: the last reading of the database.
         funnel: which is shown.
-        faults: by server why it does not answer; None: it does.
+        faults: by server the reason that it does not answer; None: it answers.
         answered_ms: by server when it answered last; None: never.
         now_ms: this server's clock.
         stale_ms: from this age on the newest closed window is too old.
-        lag_known: whether Kafka says where its logs end.
+        lag_known: whether the ends of Kafka's logs are known.
     """
     if fault := faults.get("TimescaleDB"):
         return unreachable("The database", fault, record.at_ms or None, now_ms)

@@ -22,14 +22,14 @@ Place = tuple[str, str | None]
 
 
 class Ordinary(NamedTuple):
-    """A rate that is ordinary, and how many impressions say so."""
+    """An ordinary rate, and the number of impressions behind it."""
 
     rate: float
     strength: float
 
 
 def needed(starts: Sequence[int], every_ms: int) -> Iterator[tuple[int, int]]:
-    """The ranges of time ``[from, to)`` whose counts say what is ordinary for spans that start then, ms."""
+    """The ranges of time ``[from, to)`` whose counts give the ordinary rate of spans that start then, ms."""
     first, last = starts[0], starts[-1]
     for week in range(WEEKS, 0, -1):
         yield first - week * WEEK_MS - WIDE_MS, last - week * WEEK_MS + WIDE_MS + every_ms

@@ -1,4 +1,4 @@
-"""One look at the servers for all who watch: however many pages are open, each is asked once."""
+"""Reads the servers once for all open pages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
-    from funnelwatch.web.board.question import Question
+    from funnelwatch.web.board.query import BoardQuery
 
 MOST_CLIENTS = 200
-MOST_QUESTIONS = 40
+MOST_QUERIES = 40
 """Different views at once: each has its own time line in the database."""
 CACHE_EVERY_S = 1.0
 RECORD_EVERY_S = 2.0
@@ -38,11 +38,11 @@ SILENT_MS = 15_000
 
 
 class FullError(FunnelwatchError):
-    """As many pages are open as there may be; the message says so."""
+    """The limit of open pages is reached; the message names the limit."""
 
 
 class Hub:
-    """Looks while anybody watches, and rests when nobody does.
+    """Reads the servers while pages are open, and rests otherwise.
 
     Args:
         settings: where everything is.
@@ -52,24 +52,24 @@ class Hub:
     def __init__(self, settings: Settings, database: Callable[[], AbstractContextManager[Database]]) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._watching: Counter[Question] = Counter()
+        self._watching: Counter[BoardQuery] = Counter()
         self._addresses: Counter[str] = Counter()
         self._most_of_address = settings.board_max_pages_per_address
         self._cache = CacheReader(settings, database, now_ms)
         self._ends = LogEnds(settings)
-        self._windows: dict[Question, Windows] = {}
-        self._made: dict[tuple[str, Question], tuple[Any, str]] = {}
-        record = RecordReader(settings, database, now_ms, self._questions)
+        self._windows: dict[BoardQuery, Windows] = {}
+        self._made: dict[tuple[str, BoardQuery], tuple[Any, str]] = {}
+        record = RecordReader(settings, database, now_ms, self._queries)
         self.record: Source[Record] = Source(
             "board record",
-            record.look,
+            record.read,
             Record(settings.window_ms),
             every_s=RECORD_EVERY_S,
             needed=lambda: self.watched,
         )
         self.cache: Source[dict[str, CachedWindows]] = Source(
             "board cache",
-            self._look_at_cache,
+            self._read_cache,
             {},
             every_s=CACHE_EVERY_S,
             needed=lambda: self.watched,
@@ -77,18 +77,18 @@ class Hub:
         )
         self.ends: Source[dict[int, int]] = Source(
             "board ends",
-            self._ends.look,
+            self._ends.read,
             {},
             every_s=ENDS_EVERY_S,
             needed=lambda: self.watched,
             close=self._ends.close,
         )
 
-    def admit(self, question: Question, address: str = "") -> None:
+    def admit(self, query: BoardQuery, address: str = "") -> None:
         """Whether there is room for one more.
 
         Args:
-            question: what the page shows.
+            query: what the page shows.
             address: the client's.
 
         Raises:
@@ -100,14 +100,14 @@ class Hub:
                                 "close one, or raise FUNNELWATCH_BOARD_MAX_PAGES_PER_ADDRESS")  # fmt: skip
             if self._watching.total() >= MOST_CLIENTS:
                 raise FullError(f"{MOST_CLIENTS} pages are open, and there may be no more; close one")
-            if question not in self._watching and len(self._watching) >= MOST_QUESTIONS:
-                raise FullError(f"{MOST_QUESTIONS} different views are open, and there may be no more; close one")
+            if query not in self._watching and len(self._watching) >= MOST_QUERIES:
+                raise FullError(f"{MOST_QUERIES} different views are open, and there may be no more; close one")
 
     @contextmanager
-    def watch(self, question: Question, address: str = "") -> Iterator[None]:
-        """Keep looking for this question's sake, on a page of this address."""
+    def watch(self, query: BoardQuery, address: str = "") -> Iterator[None]:
+        """Keep the data of this query current while the block runs, for a page of this address."""
         with self._lock:
-            self._watching[question] += 1
+            self._watching[query] += 1
             self._addresses[address] += 1
             for source in (self.record, self.cache, self.ends):
                 source.start()
@@ -115,43 +115,41 @@ class Hub:
             yield
         finally:
             with self._lock:
-                self._watching[question] -= 1
+                self._watching[query] -= 1
                 self._addresses[address] -= 1
                 if not self._addresses[address]:
                     del self._addresses[address]
-                if not self._watching[question]:
-                    del self._watching[question]
-                    self._windows.pop(question, None)
-                    for key in [key for key in self._made if key[1] == question]:
+                if not self._watching[query]:
+                    del self._watching[query]
+                    self._windows.pop(query, None)
+                    for key in [key for key in self._made if key[1] == query]:
                         del self._made[key]
 
-    def messages(self, question: Question) -> dict[str, str]:
+    def messages(self, query: BoardQuery) -> dict[str, str]:
         """The parts of the page by name, JSON; made once for all who ask the same."""
-        record, cache = self.record.answer, self.cache.answer.get(question.funnel)
-        faults = {"TimescaleDB": self.record.fault, "Redis": cache.fault if cache else None, "Kafka": self.ends.fault}
-        if not cache and self.cache.fault:
-            faults["Redis"] = self.cache.fault
+        record, cache = self.record.answer, self.cache.answer.get(query.funnel)
+        faults = {"TimescaleDB": self.record.error, "Redis": cache.fault if cache else None, "Kafka": self.ends.error}
+        if not cache and self.cache.error:
+            faults["Redis"] = self.cache.error
         for name, source in (("TimescaleDB", self.record), ("Redis", self.cache), ("Kafka", self.ends)):
             faults[name] = faults[name] or source.silence(now_ms(), SILENT_MS)
-        if question in record.slow and not self.record.fault:
+        if query in record.slow and not self.record.error:
             faults["TimescaleDB"] = "the time line takes too long; choose a shorter one."
         versions = self.version
-        parts = {"health": self._json("health", question, versions, lambda: self._health(question, record, faults))}
-        closed = record.closed_through.get(question.funnel)
+        parts = {"health": self._json("health", query, versions, lambda: self._health(query, record, faults))}
+        closed = record.closed_through.get(query.funnel)
         if record.at_ms and (cache is not None or closed is None):
             parts["now"] = self._json(
                 "now",
-                question,
+                query,
                 versions,
-                lambda: now_message(question, record, cache, self._windows.setdefault(question, Windows(question))),
+                lambda: now_message(query, record, cache, self._windows.setdefault(query, Windows(query))),
             )
         if record.at_ms:
-            history, alerts = record.histories.get(question), record.alerts.get(question.funnel)
+            history, alerts = record.histories.get(query), record.alerts.get(query.funnel)
             parts |= {
-                "history": self._json(
-                    "history", question, (history, closed), lambda: history_message(question, record)
-                ),
-                "alerts": self._json("alerts", question, alerts, lambda: alerts_message(question, record)),
+                "history": self._json("history", query, (history, closed), lambda: history_message(query, record)),
+                "alerts": self._json("alerts", query, alerts, lambda: alerts_message(query, record)),
             }
         return parts
 
@@ -166,43 +164,43 @@ class Hub:
         return self.record.version, self.cache.version, self.ends.version
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         for source in (self.record, self.cache, self.ends):
             source.stop()
 
-    def _health(self, question: Question, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
+    def _health(self, query: BoardQuery, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
         answered = {"Kafka": self.ends.answered_ms, "Redis": None}
         fresh = current(
             record,
-            question.funnel,
+            query.funnel,
             faults,
             answered,
             now_ms(),
             stale_ms=stale_after_ms(self._settings, record.window_ms),
-            lag_known=bool(self.ends.answer) and not self.ends.fault,
+            lag_known=bool(self.ends.answer) and not self.ends.error,
         )
         return {**health_message(record, self.ends.answer, faults), "freshness": fresh.as_object()}
 
-    def _questions(self) -> list[Question]:
+    def _queries(self) -> list[BoardQuery]:
         with self._lock:
             return list(self._watching)
 
-    def _look_at_cache(self) -> dict[str, CachedWindows]:
+    def _read_cache(self) -> dict[str, CachedWindows]:
         record = self.record.answer
         found = {}
-        for funnel in {question.funnel for question in self._questions()}:
+        for funnel in {query.funnel for query in self._queries()}:
             closed = record.closed_through.get(funnel)
             if closed is not None:
                 found[funnel] = self._cache.read(funnel, closed, record.window_ms)
         return found
 
-    def _json(self, part: str, question: Question, version: Any, make: Callable[[], Any]) -> str:
+    def _json(self, part: str, query: BoardQuery, version: Any, make: Callable[[], Any]) -> str:
         with self._lock:
-            known = self._made.get((part, question))
+            known = self._made.get((part, query))
         if known is not None and known[0] == version:
             return known[1]
         text = json.dumps(make(), separators=(",", ":"))
         with self._lock:
-            if question in self._watching:
-                self._made[part, question] = version, text
+            if query in self._watching:
+                self._made[part, query] = version, text
         return text

@@ -19,7 +19,7 @@ class LogEnds:
         self._settings = settings
         self._consumer: Consumer | None = None
 
-    def look(self) -> dict[int, int]:
+    def read(self) -> dict[int, int]:
         """The offset after the last record of each partition; empty while the topic does not exist.
 
         Raises:

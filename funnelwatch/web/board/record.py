@@ -1,4 +1,4 @@
-"""What the board has from the database: progress, alerts, the time line and what is ordinary."""
+"""Reads the board's data from the database: progress, alerts, the time line and the expected rates."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database, Row
     from funnelwatch.sinks.timescale.rates import Rate
-    from funnelwatch.web.board.question import Question
+    from funnelwatch.web.board.query import BoardQuery
 
 BY_OS: tuple[Dimension, ...] = ("os",)
 MOST_ALERTS = 50
 ALERTS_EVERY_S = 60.0
-"""Alerts are read when one has said something, and after this long."""
+"""Alerts are read again after a new message, and after this long."""
 SLOW_S = 60.0
 """A time line that takes the database too long is asked for again after this long."""
 SHARE_OF_SPAN = 6
@@ -37,7 +37,7 @@ RATE_OVER_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The time line of one question: counts by span, step and os, and what is ordinary."""
+    """The time line of one query: counts by span, step and os, and what is ordinary."""
 
     starts: tuple[int, ...]
     every_ms: int
@@ -67,7 +67,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the database said at the last look.
+    """The result of the last reading of the database.
 
     Attributes:
         at_ms: when that was; 0: never.
@@ -75,9 +75,9 @@ class Record:
         steps: declared steps, in order, of the funnels that are watched.
         alerts: newest first, of the funnels that are watched.
         histories: the time lines.
-        slow: the questions whose time line took too long, the last time that it was asked for.
+        slow: the queries whose time line took too long, the last time that it was asked for.
         workers: by their heartbeats.
-        funnels: how far each funnel is closed and judged.
+        funnels: how far each funnel is closed and evaluated.
     """
 
     window_ms: int
@@ -86,41 +86,41 @@ class Record:
     steps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     alerts: dict[str, tuple[Row, ...]] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
-    histories: dict[Question, History] = field(default_factory=dict)
-    slow: frozenset[Question] = frozenset()
+    histories: dict[BoardQuery, History] = field(default_factory=dict)
+    slow: frozenset[BoardQuery] = frozenset()
     workers: tuple[WorkerSeen, ...] = ()
     funnels: dict[str, FunnelSeen] = field(default_factory=dict)
 
 
 class RecordReader:
-    """Looks at the database for all questions at once; for one thread."""
+    """Reads the database for all queries at once; for one thread."""
 
     def __init__(
         self,
         settings: Settings,
         database: Callable[[], AbstractContextManager[Database]],
         now_ms: Callable[[], int],
-        asked: Callable[[], Collection[Question]],
+        queries: Callable[[], Collection[BoardQuery]],
     ) -> None:
         self._topic = settings.events_topic
         self._database = database
         self._now_ms = now_ms
-        self._asked = asked
+        self._queries = queries
         self._last = Record(settings.window_ms)
-        self._told: tuple[int, frozenset[str]] | None = None
+        self._alerts_version: tuple[int, frozenset[str]] | None = None
         self._alerts_at = 0.0
         self._dealt: list[tuple[float, int]] = []
-        self._read: dict[Question, tuple[float, int | None]] = {}
-        self._slow: dict[Question, float] = {}
+        self._read: dict[BoardQuery, tuple[float, int | None]] = {}
+        self._slow: dict[BoardQuery, float] = {}
 
-    def look(self) -> Record:
-        """Look again.
+    def read(self) -> Record:
+        """Read the database.
 
         Raises:
             psycopg.Error: the database is away, or its tables have not been made yet.
         """
-        questions = tuple(self._asked())
-        funnels = frozenset(question.funnel for question in questions)
+        queries = tuple(self._queries())
+        funnels = frozenset(query.funnel for query in queries)
         with self._database() as database:
             rates, freshness = RateStore(database), FreshnessStore(database, self._topic)
             window_ms = rates.window_ms() or self._last.window_ms
@@ -136,9 +136,9 @@ class RecordReader:
                 alerts=self._alerts(database, funnels),
                 progress=self._progress(database),
                 histories={
-                    question: history
-                    for question in questions
-                    if (history := self._in_time(rates, question, window_ms, closed.get(question.funnel)))
+                    query: history
+                    for query in queries
+                    if (history := self._in_time(rates, query, window_ms, closed.get(query.funnel)))
                 },
                 slow=frozenset(self._slow),
                 workers=tuple(freshness.workers()),
@@ -146,22 +146,22 @@ class RecordReader:
                 at_ms=self._now_ms(),
             )
         for kept in (self._read, self._slow):
-            for gone in set(kept) - set(questions):
+            for gone in set(kept) - set(queries):
                 del kept[gone]
         self._last = record
         return record
 
     def _alerts(self, database: Database, funnels: frozenset[str]) -> dict[str, tuple[Row, ...]]:
-        """Read again only when an alert has said something, or a minute has gone by."""
-        told = database.query("board_messages")[0]["messages"], funnels
-        if told == self._told and time.monotonic() - self._alerts_at < ALERTS_EVERY_S:
+        """Read again only after a new message, or after a minute."""
+        version = database.query("board_messages")[0]["messages"], funnels
+        if version == self._alerts_version and time.monotonic() - self._alerts_at < ALERTS_EVERY_S:
             return self._last.alerts
         since = self._now_ms() - 24 * 3_600_000
         found = {
             funnel: tuple(database.query("board_alerts", {"funnel": funnel, "from_ms": since, "limit": MOST_ALERTS}))
             for funnel in funnels
         }
-        self._told, self._alerts_at = told, time.monotonic()
+        self._alerts_version, self._alerts_at = version, time.monotonic()
         return found
 
     def _progress(self, database: Database) -> Progress:
@@ -181,27 +181,27 @@ class RecordReader:
         )
 
     def _in_time(
-        self, rates: RateStore, question: Question, window_ms: int, closed_through: int | None
+        self, rates: RateStore, query: BoardQuery, window_ms: int, closed_through: int | None
     ) -> History | None:
         """The time line, or what is known of it: one that takes too long does not keep the rest from the page."""
-        last = self._last.histories.get(question)
-        if time.monotonic() - self._slow.get(question, -SLOW_S) < SLOW_S:
+        last = self._last.histories.get(query)
+        if time.monotonic() - self._slow.get(query, -SLOW_S) < SLOW_S:
             return last
         try:
-            history = self._history(rates, question, window_ms, closed_through)
+            history = self._history(rates, query, window_ms, closed_through)
         except psycopg.errors.QueryCanceled:
-            self._slow[question] = time.monotonic()
+            self._slow[query] = time.monotonic()
             return last
-        self._slow.pop(question, None)
+        self._slow.pop(query, None)
         return history
 
-    def _history(self, rates: RateStore, question: Question, window_ms: int, closed_through: int | None) -> History:
-        every = question.every_ms(window_ms)
+    def _history(self, rates: RateStore, query: BoardQuery, window_ms: int, closed_through: int | None) -> History:
+        every = query.every_ms(window_ms)
         now = self._now_ms()
         end = now - now % every + every
-        starts = tuple(range(end - question.range_ms - question.range_ms % every, end, every))
-        last = self._last.histories.get(question)
-        read_at, closed_then = self._read.get(question, (0.0, None))
+        starts = tuple(range(end - query.range_ms - query.range_ms % every, end, every))
+        last = self._last.histories.get(query)
+        read_at, closed_then = self._read.get(query, (0.0, None))
         fresh = time.monotonic() - read_at < every / 1000 / SHARE_OF_SPAN
         if (
             last is not None
@@ -210,18 +210,18 @@ class RecordReader:
             and (closed_then == closed_through or every > window_ms)
         ):
             return last
-        found = tuple(rates.rates(question.scope, starts[0], end, by=BY_OS, every_ms=every))
-        self._read[question] = time.monotonic(), closed_through
-        return History(starts, every, found, self._expected(rates, question, starts, every))
+        found = tuple(rates.rates(query.scope, starts[0], end, by=BY_OS, every_ms=every))
+        self._read[query] = time.monotonic(), closed_through
+        return History(starts, every, found, self._expected(rates, query, starts, every))
 
     def _expected(
-        self, rates: RateStore, question: Question, starts: tuple[int, ...], every: int
+        self, rates: RateStore, query: BoardQuery, starts: tuple[int, ...], every: int
     ) -> dict[Place, list[Ordinary | None]]:
-        last = self._last.histories.get(question)
+        last = self._last.histories.get(query)
         if last is not None and last.starts == starts:
             return last.expected
         past: dict[tuple[Any, ...], Rate] = {}
         for begin, end in needed(starts, every):
-            for rate in rates.rates(question.scope, begin, end, by=BY_OS, every_ms=every):
+            for rate in rates.rates(query.scope, begin, end, by=BY_OS, every_ms=every):
                 past[rate.start_ms, rate.step, rate.os] = rate
         return expected_rates(past.values(), starts, every)

@@ -1,4 +1,4 @@
-"""Something that is looked at again and again, for all who watch it together."""
+"""A periodic reading that all open pages share."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Generic[T]):
-    """Calls ``look`` on a thread of its own while it is started, and keeps the last answer and the last fault.
+    """Calls ``read`` periodically on its own thread, and keeps the last answer and the last error.
 
-    A look that fails leaves the answer as it was: the page shows its age. An error that is no outage is logged.
+    A failed reading keeps the previous answer; the page shows the answer's age. An error that is no outage is logged.
 
     Args:
         name: of the thread.
-        look: gives the answer.
-        first: the answer before the first look.
-        every_s: the time between two looks, s.
-        needed: whether anybody watches; while nobody does, nothing is looked at.
+        read: returns the answer.
+        first: the answer before the first reading.
+        every_s: time between two readings, s.
+        needed: whether a page is open; without one nothing is read.
         close: called by the thread when it ends.
     """
 
     def __init__(
         self,
         name: str,
-        look: Callable[[], T],
+        read: Callable[[], T],
         first: T,
         *,
         every_s: float,
@@ -43,7 +43,7 @@ class Source(Generic[T]):
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
-        self._look = look
+        self._read = read
         self._every_s = every_s
         self._needed = needed
         self._close = close
@@ -51,31 +51,31 @@ class Source(Generic[T]):
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.answer = first
-        self.fault: str | None = None
+        self.error: str | None = None
         self.answered_ms: int | None = None
-        """When a look succeeded last, Unix time, ms."""
+        """Time of the last successful reading, Unix time, ms."""
         self.version = 0
-        """Grows with every look."""
-        self.looking = False
-        """Whether it goes on looking just now."""
+        """Grows with every reading."""
+        self.reading = False
+        """Whether the thread reads now."""
 
     def start(self) -> None:
-        """Look now, and again and again."""
+        """Read now, and periodically."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         self._wake.set()
 
     def stop(self) -> None:
-        """Look no more; a look that waits for a server that is away may go on for a few seconds."""
+        """Stop reading; a reading that waits for a server may last a few seconds longer."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(STOP_S)
 
     def silence(self, now_ms: int, after_ms: int) -> str | None:
-        """A sentence if the last look that succeeded is older than that and none has failed since: the server hangs."""
-        if self.answered_ms is None or self.fault is not None or now_ms - self.answered_ms <= after_ms:
+        """A sentence if the last successful reading is older than that and none has failed since: the server hangs."""
+        if self.answered_ms is None or self.error is not None or now_ms - self.answered_ms <= after_ms:
             return None
         return f"no answer for {(now_ms - self.answered_ms) // 1000} s"
 
@@ -90,17 +90,17 @@ class Source(Generic[T]):
             self._wake.clear()
             if self._stop.is_set():
                 return
-            self.looking = self._needed()
-            if not self.looking:
+            self.reading = self._needed()
+            if not self.reading:
                 self._wake.wait()
                 continue
             began = time.monotonic()
             try:
-                self.answer = self._look()
-                self.fault, self.answered_ms = None, time.time_ns() // 1_000_000
+                self.answer = self._read()
+                self.error, self.answered_ms = None, time.time_ns() // 1_000_000
             except Exception as error:
                 if not is_transient_for_reader(error):
                     logger.exception("%s: a bug", self._name)
-                self.fault = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                self.error = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self.version += 1
             self._wake.wait(max(0.05, self._every_s - (time.monotonic() - began)))

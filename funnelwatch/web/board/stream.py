@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from funnelwatch.web.board.hub import Hub
-    from funnelwatch.web.board.question import Question
+    from funnelwatch.web.board.query import BoardQuery
 
 RETRY_MS = 1000
 """After a break a browser tries again this much later."""
@@ -40,12 +40,12 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, hub: Hub, question: Question, stopping: threading.Event, slow_s: float = SLOW_S, *, address: str = ""
+        self, hub: Hub, query: BoardQuery, stopping: threading.Event, slow_s: float = SLOW_S, *, address: str = ""
     ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._hub = hub
-        self._question = question
+        self._query = query
         self._stopping = stopping
         self._slow_s = slow_s
         self._address = address
@@ -61,7 +61,7 @@ class EventStream(Response):
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(leave)
-            with self._hub.watch(self._question, self._address), anyio.move_on_after(None) as retry_policy:
+            with self._hub.watch(self._query, self._address), anyio.move_on_after(None) as retry_policy:
                 async for chunk in self._chunks():
                     retry_policy.deadline = anyio.current_time() + self._slow_s
                     await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
@@ -79,7 +79,7 @@ class EventStream(Response):
                 yield event("beat", json.dumps({"server": now_ms()}))
             if version != self._hub.version:
                 version = self._hub.version
-                for part, text in (await to_thread.run_sync(self._hub.messages, self._question)).items():
+                for part, text in (await to_thread.run_sync(self._hub.messages, self._query)).items():
                     if sent.get(part) != text:
                         sent[part] = text
                         yield event(part, text)

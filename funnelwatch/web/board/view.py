@@ -1,6 +1,6 @@
 """The messages to a page, from what was seen: pure, and the same for everybody who asks the same.
 
-Each message is the whole of its part, so that whoever missed some misses nothing. Times are ms since the epoch, UTC;
+Each message is the whole of its part, so a page that missed messages misses nothing. Times are ms since the epoch, UTC;
 rates 0 to 1 or null. A text is as the events have it: the page shows it as text.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from funnelwatch.web.board.cache import of_now
-from funnelwatch.web.board.judge import TOO_FEW, judge
+from funnelwatch.web.board.rate_state import TOO_FEW, rate_state
 from funnelwatch.web.board.windows import CHOICES, Windows, together
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Row
     from funnelwatch.web.board.cache import CachedWindows
     from funnelwatch.web.board.expected import Ordinary, Place
-    from funnelwatch.web.board.question import Question
+    from funnelwatch.web.board.query import BoardQuery
     from funnelwatch.web.board.record import History, Record
     from funnelwatch.web.board.windows import Window
 
@@ -32,30 +32,30 @@ DIGITS = 7
 
 
 def now_message(
-    question: Question, record: Record, cache: CachedWindows | None, windows: Windows | None = None
+    query: BoardQuery, record: Record, cache: CachedWindows | None, windows: Windows | None = None
 ) -> Message:
     """The funnel now: every step, and every os of it, of the newest closed windows.
 
     Args:
-        question: what is asked.
-        record: what the database has said.
+        query: what is asked.
+        record: what the database returned.
         cache: the newest windows; None before they were read.
-        windows: of this question, from the last time.
+        windows: of this query, from the last time.
     """
-    closed = record.closed_through.get(question.funnel)
-    by_window = {} if cache is None else (windows or Windows(question)).of(cache)
+    closed = record.closed_through.get(query.funnel)
+    by_window = {} if cache is None else (windows or Windows(query)).of(cache)
     message: Message = {
-        "funnel": question.funnel,
+        "funnel": query.funnel,
         "window_ms": record.window_ms,
         "closed_through": closed,
         "source": None if cache is None else "database" if cache.from_database else "redis",
-        "choices": {"funnel": sorted(record.closed_through), **_choices(question, by_window.values())},
+        "choices": {"funnel": sorted(record.closed_through), **_choices(query, by_window.values())},
         "steps": [],
     }
     if cache is None or closed is None:
         return message
     steps = in_order(
-        {step for window in by_window.values() for step, _ in window.sums}, record.steps.get(question.funnel, ())
+        {step for window in by_window.values() for step, _ in window.sums}, record.steps.get(query.funnel, ())
     )
 
     def least(start: int) -> int:
@@ -66,14 +66,14 @@ def now_message(
     now, so_far = (
         together(one for start in starts for one in by_window[start].sums.items()) for starts in (taken, opened)
     )
-    history = record.histories.get(question)
+    history = record.histories.get(query)
     expected = {} if history is None else _newest(history, closed)
-    firing = [alert for alert in record.alerts.get(question.funnel, ()) if is_firing(alert)]
+    firing = [alert for alert in record.alerts.get(query.funnel, ()) if is_firing(alert)]
     head = now.get((steps[0], None), CountRow()).impressions if steps else 0
     message |= {"from": min(taken, default=closed), "to": closed, "open_from": closed}
     for step in steps:
         oses = sorted({os for places in (now, so_far) for at, os in places if at == step and os is not None})
-        whole = _cell(now, (step, None), expected, alerting=any(touches(one, question, step) for one in firing))
+        whole = _cell(now, (step, None), expected, alerting=any(touches(one, query, step) for one in firing))
         opening = so_far.get((step, None), CountRow())
         message["steps"].append(
             {
@@ -85,7 +85,7 @@ def now_message(
                     {
                         "os": os,
                         **_cell(
-                            now, (step, os), expected, alerting=any(touches(one, question, step, os) for one in firing)
+                            now, (step, os), expected, alerting=any(touches(one, query, step, os) for one in firing)
                         ),
                     }
                     for os in oses
@@ -95,19 +95,19 @@ def now_message(
     return message
 
 
-def history_message(question: Question, record: Record) -> Message | None:
+def history_message(query: BoardQuery, record: Record) -> Message | None:
     """The time line: every step, and every os of it, span by span; None before it was read."""
-    history = record.histories.get(question)
+    history = record.histories.get(query)
     if history is None:
         return None
-    closed = record.closed_through.get(question.funnel) or 0
+    closed = record.closed_through.get(query.funnel) or 0
     counted: dict[Place, dict[int, tuple[int, int]]] = defaultdict(dict)
     for rate in history.rates:
         start = rate.start_ms or 0
         before = counted[rate.step, None].get(start, (0, 0))
         counted[rate.step, None][start] = before[0] + rate.impressions, before[1] + rate.successes
         counted[rate.step, rate.os][start] = rate.impressions, rate.successes
-    order = in_order({step for step, _ in counted}, record.steps.get(question.funnel, ()))
+    order = in_order({step for step, _ in counted}, record.steps.get(query.funnel, ()))
     places = sorted(counted, key=lambda place: (order.index(place[0]), place[1] is not None, place[1] or ""))
     nothing: list[Ordinary | None] = [None] * len(history.starts)
     return {
@@ -129,9 +129,9 @@ def history_message(question: Question, record: Record) -> Message | None:
     }
 
 
-def alerts_message(question: Question, record: Record) -> Message:
+def alerts_message(query: BoardQuery, record: Record) -> Message:
     """The alerts, newest first, each with its where; ``known`` is false before they were read."""
-    found = record.alerts.get(question.funnel)
+    found = record.alerts.get(query.funnel)
     return {"alerts": [_alert(row) for row in found or ()], "known": found is not None}
 
 
@@ -160,11 +160,11 @@ def in_order(steps: Iterable[str], declared: Sequence[str]) -> list[str]:
 
 
 def is_firing(alert: Row) -> bool:
-    """Whether an alert is about conversion, and fires; one about events that do not come says nothing of a rate."""
+    """Whether an alert is about conversion, and fires; an alert on missing events does not concern a rate."""
     return alert["resolved_ms"] is None and alert["basis"] in {"window", "cohort"}
 
 
-def touches(alert: Row, question: Question, step: str, os: str | None = None) -> bool:
+def touches(alert: Row, query: BoardQuery, step: str, os: str | None = None) -> bool:
     """Whether an alert is about a step as it is shown, or about one os of it.
 
     One about a step as a whole is about an os if that is where it says that the loss is.
@@ -172,7 +172,7 @@ def touches(alert: Row, question: Question, step: str, os: str | None = None) ->
     if step != alert["step"] and step not in alert["steps"] and alert["step"] != "*":
         return False
     for name in CHOICES:
-        asked = getattr(question, name)
+        asked = getattr(query, name)
         if asked is not None and alert[name] and asked != alert[name]:
             return False
     if os is None:
@@ -180,14 +180,14 @@ def touches(alert: Row, question: Question, step: str, os: str | None = None) ->
     return os == (alert["os"] or (alert["where_value"] if alert["where_dimension"] == "os" else None))
 
 
-def _choices(question: Question, windows: Iterable[Window]) -> dict[str, list[str]]:
+def _choices(query: BoardQuery, windows: Iterable[Window]) -> dict[str, list[str]]:
     """What can be chosen: what the newest windows have, whatever is chosen now included."""
     found: dict[str, set[str]] = {name: set() for name in CHOICES}
     for window in windows:
         for name in CHOICES:
             found[name] |= window.values[name]
     for name in CHOICES:
-        if (chosen := getattr(question, name)) is not None:
+        if (chosen := getattr(query, name)) is not None:
             found[name].add(chosen)
     return {name: sorted(values) for name, values in found.items()}
 
@@ -212,7 +212,7 @@ def _cell(
         "low": low,
         "high": high,
         "expected": _short(ordinary),
-        "state": judge(tally.impressions, tally.successes, ordinary, strength, alerting=alerting),
+        "state": rate_state(tally.impressions, tally.successes, ordinary, strength, alerting=alerting),
     }
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Series
     from funnelwatch.web.board.cache import CachedWindows
     from funnelwatch.web.board.expected import Place
-    from funnelwatch.web.board.question import Question
+    from funnelwatch.web.board.query import BoardQuery
 
 CHOICES = ("os", "browser", "app_version")
 
@@ -33,13 +33,13 @@ class Window(NamedTuple):
 
 
 class Windows:
-    """The windows of a question, added up once for each time that one was read.
+    """The windows of a query, added up once for each time that one was read.
 
     Of a window's hundreds of series a page shows a dozen sums, every second; most windows have not changed.
     """
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
+    def __init__(self, query: BoardQuery) -> None:
+        self._query = query
         self._known: dict[int, Window] = {}
 
     def of(self, cache: CachedWindows) -> dict[int, Window]:
@@ -54,7 +54,7 @@ class Windows:
         return windows
 
     def _add_up(self, tallies: Mapping[Series, CountRow]) -> Window:
-        counted = [(series, tally) for series, tally in tallies.items() if self._question.has(series)]
+        counted = [(series, tally) for series, tally in tallies.items() if self._query.has(series)]
         sums = together(
             (place, tally) for series, tally in counted for place in ((series.step, None), (series.step, series.os))
         )

@@ -12,11 +12,11 @@ import { TimeLine } from "./timeline.js";
 
 const id = (name) => document.getElementById(name);
 const seen = { now: null, history: null, alerts: [], health: null };
-const SILENT_MS = 20_000; // the server looks at the pipeline every two seconds
+const SILENT_MS = 20_000; // the server reads the pipeline every two seconds
 let link = "connecting";
 let offset = 0; // the server's clock minus ours, ms
 let beaten = null;
-let looked = null; // when the server told last how the pipeline is
+let checked = null; // time of the server's last reading of the pipeline
 let shown = "";
 
 const serverNow = () => Date.now() + offset;
@@ -51,7 +51,7 @@ function draw() {
   timeline.show(seen.history, seen.alerts, known, serverNow());
 }
 
-/** The rate that an alert is about: now, if it is on the page, else as the alert told it. */
+/** The rate that an alert is about: now, if it is on the page, else as the alert has it. */
 function standing(alert) {
   const step = seen.now.steps.find((cell) => cell.step === alert.step);
   const cell = alert.scope.os == null ? step : step?.by_os.find((one) => one.os === alert.scope.os);
@@ -62,20 +62,20 @@ function standing(alert) {
 
 /** How current the figures are: the server's word, or that there is none. Only "fresh" is good. */
 function freshness() {
-  const silent = performance.now() - (link === "lost" ? beaten ?? 0 : looked ?? 0);
+  const silent = performance.now() - (link === "lost" ? beaten ?? 0 : checked ?? 0);
   if (link === "lost") {
     return { state: "stale", reason: "link", message: `The board's server has not answered for ${lasting(silent)}: these figures are old` };
   }
-  if (looked == null) return { state: "unknown", reason: "waiting", message: "" };
+  if (checked == null) return { state: "unknown", reason: "waiting", message: "" };
   if (silent > SILENT_MS) {
-    return { state: "unknown", reason: "silent", message: `The board's server has not looked at the pipeline for ${lasting(silent)}: nobody knows whether these figures are current` };
+    return { state: "unknown", reason: "silent", message: `The board's server has not read the pipeline for ${lasting(silent)}: nobody knows whether these figures are current` };
   }
   return seen.health.freshness;
 }
 
 const UNSURE = {
-  not_judged: "Nothing is judged: alerts may be missing",
-  worker_fault: "Not known: a worker says that something is wrong",
+  not_judged: "No rules are evaluated: alerts may be missing",
+  worker_fault: "Not known: a worker reports an error",
   unreachable: "Not known: a server does not answer",
   silent: "Not known: the board's server does not answer",
   waiting: "Waiting for the state of the pipeline …",
@@ -177,7 +177,7 @@ const on = {
   },
   health(message) {
     seen.health = message;
-    looked = performance.now();
+    checked = performance.now();
     showFaults(id("warnings"), message.faults);
   },
 };

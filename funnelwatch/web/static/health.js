@@ -4,7 +4,7 @@ import { el, keyed, say } from "./dom.js";
 import { brief, count, lasting } from "./format.js";
 
 const MARKS = { ok: "●", warn: "◣", bad: "▼", none: "?" };
-const WORDS = { ok: "good", warn: "look at it", bad: "bad", none: "not known" };
+const WORDS = { ok: "good", warn: "check it", bad: "bad", none: "not known" };
 
 /** The items of the strip: name, value, what it is, and how it is. `now` is the server's clock. */
 export function items(health, now, nowMs) {
@@ -34,7 +34,7 @@ export function items(health, now, nowMs) {
     {
       name: "Dead letters", state: mark(health.rejected, 1, Math.max(10, 0.01 * (health.accepted + health.rejected))),
       value: health.rejected == null ? "not known" : count(health.rejected),
-      more: health.rejected === 0 ? "nothing was rejected" : "funnelwatch dead-letters list tells why",
+      more: health.rejected === 0 ? "nothing was rejected" : "see funnelwatch dead-letters list",
     },
     {
       name: "Numbers from", state: now?.source == null ? "none" : now.source === "redis" ? "ok" : "warn",

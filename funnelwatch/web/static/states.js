@@ -1,12 +1,12 @@
 // What a rate is called: a shape and a word each, never a colour alone.
 
 export const STATES = {
-  alert: { glyph: "▼", word: "Alert", tells: "an alert about it is firing" },
-  low: { glyph: "◣", word: "Low", tells: "surely below what is expected; no alert fires" },
-  ok: { glyph: "●", word: "As expected", tells: "as expected, or better" },
-  few: { glyph: "◌", word: "Too few", tells: "too few were shown it for a rate" },
-  unknown: { glyph: "?", word: "No history", tells: "nothing is known yet of what to expect" },
-  over: { glyph: "↑", word: "Over 100 %", tells: "more successes than impressions: they answer earlier ones" },
+  alert: { glyph: "▼", word: "Alert", meaning: "an alert about it is firing" },
+  low: { glyph: "◣", word: "Low", meaning: "significantly below the expected rate; no alert fires" },
+  ok: { glyph: "●", word: "As expected", meaning: "as expected, or better" },
+  few: { glyph: "◌", word: "Too few", meaning: "too few impressions for a rate" },
+  unknown: { glyph: "?", word: "No history", meaning: "no history to compare with" },
+  over: { glyph: "↑", word: "Over 100 %", meaning: "more successes than impressions: some answer earlier impressions" },
 };
 
 /** Whether an alert concerns conversion, rather than events that do not come. */

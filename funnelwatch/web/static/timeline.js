@@ -20,7 +20,7 @@ export class TimeLine {
     this.chart.addEventListener("blur", () => this.plot?.setCursor({ left: -10, top: -10 }));
   }
 
-  /** The messages `history` and `alerts`, and which step is looked at (null: all). */
+  /** The messages `history` and `alerts`, and which step is selected (null: all). */
   show(history, alerts, focus, now) {
     this.history = history;
     this.focus = focus;
@@ -120,7 +120,7 @@ export class TimeLine {
     ctx.restore();
   }
 
-  /** A number at the end of each line, so that colour is not all that tells them apart. */
+  /** A number at the end of each line, so that colour is not the only difference. */
   ends(plot) {
     const { ctx, bbox } = plot;
     ctx.save();

@@ -85,13 +85,11 @@ def leaks(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if any(mark in line for mark in marks)]
 
 
-@pytest.mark.parametrize("case", SETTINGS)
-def test_no_command_prints_a_secret(case: str, tmp_path: Path) -> None:
-    """Neither its help nor an error, a finding or a traceback; in text and in JSON."""
-    files(tmp_path)
+def environ(case: str, folder: Path) -> dict[str, str]:
+    """The environment variables of a case."""
     settings: dict[str, Any] = {
         "KAFKA_BOOTSTRAP_SERVERS": HERE,
-        "NOTIFY_PATH": str(tmp_path / "notify.yml"),
+        "NOTIFY_PATH": str(folder / "notify.yml"),
         "NOTIFY_PORT": "0",
         "EXPORTER_PORT": "0",
         "BOARD_PORT": "0",
@@ -99,12 +97,27 @@ def test_no_command_prints_a_secret(case: str, tmp_path: Path) -> None:
         "WEB_PORT": "0",
         **SETTINGS[case],
     }
+    return {f"{PREFIX}{name}": value for name, value in settings.items()}
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what every command printed in every case."""
+    folder = tmp_path_factory.mktemp("tried")
+    files(folder)
+    cases = {case: {"environ": environ(case, folder), "brief": case not in THOROUGH} for case in SETTINGS}
+    (folder / "cases.json").write_text(json.dumps(cases))
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    env |= {f"{PREFIX}{name}": value for name, value in settings.items()}
-    program = [sys.executable, "-m", "tests.every_command", str(tmp_path), *(["brief"] if case not in THOROUGH else [])]
-    subprocess.run(program, cwd=ROOT, env=env, check=True, timeout=500)
-    tried = json.loads((tmp_path / "calls.json").read_text())
-    printed = {" ".join(args): (tmp_path / f"{number}.txt").read_text() for number, args in enumerate(tried)}
+    subprocess.run([sys.executable, "-m", "tests.every_command", folder], cwd=ROOT, env=env, check=True, timeout=900)
+    return folder
+
+
+@pytest.mark.timeout(1_000)
+@pytest.mark.parametrize("case", SETTINGS)
+def test_no_command_prints_a_secret(case: str, tried: Path) -> None:
+    """Neither its help nor an error, a finding or a traceback; in text and in JSON."""
+    calls = json.loads((tried / case / "calls.json").read_text())
+    printed = {" ".join(args): (tried / case / f"{number}.txt").read_text() for number, args in enumerate(calls)}
     assert len(printed) > (100 if case in THOROUGH else 30)
     assert {call: found for call, text in printed.items() if (found := leaks(text))} == {}
     silent = {call for call, text in printed.items() if not text and "--help" in call}

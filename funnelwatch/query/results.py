@@ -1,4 +1,4 @@
-"""What is asked about rates, and the answer: the same object for the command line, the query API and the board."""
+"""The result of a rate query, as rows, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -15,58 +15,34 @@ from funnelwatch.sinks.timescale.rates import DIMENSIONS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from funnelwatch.query.rate_query import RateQuery
     from funnelwatch.schemas.freshness import Freshness
-    from funnelwatch.sinks.timescale.rates import Basis, Dimension, Rate, Scope
+    from funnelwatch.sinks.timescale.rates import Dimension, Rate
 
 
 FORMULA: Final = re.compile(
     r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]"
 )
-"""The begin of a formula, also in full width or behind what nobody sees; and of what moves into the next cell."""
+"""The start of a formula, also in full width or behind invisible characters; also separators of cells."""
 NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class RateQuery:
-    """What is asked.
-
-    Attributes:
-        scope: what to count.
-        since_ms: start, ms, UTC.
-        until_ms: end, exclusive, ms, UTC.
-        now_ms: when it is asked, ms, UTC: what is kept depends on it.
-        by: dimensions to tell apart.
-        basis: what dates a success.
-        every_ms: length of the spans of time to tell apart; None: one span, the whole range.
-        closed: only windows that are complete.
-    """
-
-    scope: Scope
-    since_ms: int
-    until_ms: int
-    now_ms: int
-    by: tuple[Dimension, ...] = ()
-    basis: Basis = "window"
-    every_ms: int | None = None
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class RateResult:
-    """Rates, and what they were asked for; times in ms.
+    """Rates, with the query that they answer; times in ms.
 
     Attributes:
-        question: as it was asked.
-        from_ms: start of the range as it was widened.
-        to_ms: its end, exclusive.
+        query: the query.
+        from_ms: start of the range, widened to whole windows or spans.
+        to_ms: end of the range, exclusive.
         window_ms: length of a window.
         closed_through: windows that start before this are complete; None while none is.
         rates: by step in the funnel's order, then by dimensions, then by time.
-        found: whether anything is counted in the range; else ``rates`` are zeros of declared steps, or none.
-        freshness: whether windows close and are judged; None: it was not asked.
+        found: whether the range has counts; else ``rates`` are zeros of declared steps, or none.
+        freshness: whether windows close and the detector evaluates them; None: not read.
     """
 
-    question: RateQuery
+    query: RateQuery
     from_ms: int
     to_ms: int
     window_ms: int
@@ -77,34 +53,34 @@ class RateResult:
 
     @property
     def old(self) -> str | None:
-        """Why these figures are old or nobody knows whether they are; None if they are current, or complete anyway."""
+        """Why these figures are stale, or may be; None for current figures and complete ranges."""
         through = self.closed_through
         if self.freshness is None or self.freshness.state == "fresh":
             return None
-        return None if through is not None and self.question.until_ms <= through else self.freshness.message
+        return None if through is not None and self.query.until_ms <= through else self.freshness.message
 
     @property
     def open_ms(self) -> int:
-        """How much of the range is in windows that still grow."""
+        """The part of the range in open windows, ms."""
         through = self.from_ms if self.closed_through is None else self.closed_through
         return min(self.to_ms - self.from_ms, max(0, self.to_ms - through))
 
     @property
     def filters(self) -> dict[str, str]:
-        """What was chosen beside the funnel."""
-        chosen = {name: getattr(self.question.scope, name) for name in ("step", *DIMENSIONS)}
+        """The selected step and dimensions."""
+        chosen = {name: getattr(self.query.scope, name) for name in ("step", *DIMENSIONS)}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each rate; times ISO 8601 UTC, rates 0 to 1 or None."""
-        return [_row(rate, self.question.by) for rate in self.rates]
+        return [_row(rate, self.query.by) for rate in self.rates]
 
     def as_object(self) -> dict[str, Any]:
         """One object for JSON."""
         return {
-            "funnel": self.question.scope.funnel,
+            "funnel": self.query.scope.funnel,
             "filters": self.filters,
-            "basis": self.question.basis,
+            "basis": self.query.basis,
             "from": clock(self.from_ms),
             "to": clock(self.to_ms),
             "window_s": self.window_ms / 1000,
@@ -116,8 +92,8 @@ class RateResult:
 
     def columns(self) -> list[str]:
         """The fields of a row, in order."""
-        start = ["start"] if self.question.every_ms else []
-        return [*start, "step", *self.question.by, "impressions", "successes", "failures", "rate", "low", "high"]
+        start = ["start"] if self.query.every_ms else []
+        return [*start, "step", *self.query.by, "impressions", "successes", "failures", "rate", "low", "high"]
 
     def as_csv(self) -> str:
         """The rows with a header; empty where there is no rate."""

@@ -54,7 +54,7 @@ class Trouble:
 TROUBLES = (Trouble("VERIFY_SMS_CODE", "iOS", 0.42, 11), Trouble("INPUT_NAME", "Android", 0.22, 44, 35))
 
 
-class World:
+class Scenario:
     """Writes as a worker does, to the database and to Redis.
 
     Args:
@@ -70,7 +70,7 @@ class World:
         self.alerts: set[str] = set()
         """Ids of the alerts that there have been."""
         self._random = np.random.default_rng(seed)
-        self._database = Database(settings.timescale_url, application="board world")
+        self._database = Database(settings.timescale_url, application="board scenario")
         self._copy = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
         migrate(self._database, settings.window_ms)
         declare(self._database, {FUNNEL: tuple(RATES)})
@@ -143,7 +143,7 @@ class World:
         return int(rows[0]["closed_through_ms"])
 
     def forget_redis(self) -> None:
-        """Redis loses all it has of this world."""
+        """Redis loses all it has of this scenario."""
         self._copy.clear()
 
     def fill_redis(self) -> None:

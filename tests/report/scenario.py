@@ -1,4 +1,4 @@
-"""The simulated world of the detection report: seeded counts of many independent series, with incidents put in.
+"""The simulated scenario of the detection report: seeded counts of many independent series, with incidents put in.
 
 Counts are beta-binomial: a window of n impressions has a conversion drawn from a beta distribution, so that successes
 have the variance n p (1 - p) (1 + (n - 1) rho). Every series has parameters of its own, drawn from the seed.
@@ -25,7 +25,7 @@ WEEK_MS = 7 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Scenario:
     """What the series of one run have in common. Pairs are ranges from which each series draws uniformly."""
 
     per_minute: float = 200.0
@@ -88,53 +88,53 @@ class Drawn:
 
 
 def spread_incidents(  # noqa: PLR0917
-    world: World, series: range, loss: float, length_ms: int, ramp_ms: int, rng: np.random.Generator
+    scenario: Scenario, series: range, loss: float, length_ms: int, ramp_ms: int, rng: np.random.Generator
 ) -> list[Incident]:
     """One incident a day and series, at a random time, not across midnight."""
-    day, length = DAY_MS // world.window_ms, length_ms // world.window_ms
-    days = world.judged_ms // DAY_MS
+    day, length = DAY_MS // scenario.window_ms, length_ms // scenario.window_ms
+    days = scenario.judged_ms // DAY_MS
     return [
-        Incident(one, world.history + which * day + int(rng.integers(0, day - length)), length, loss,
-                 ramp_ms // world.window_ms)
+        Incident(one, scenario.history + which * day + int(rng.integers(0, day - length)), length, loss,
+                 ramp_ms // scenario.window_ms)
         for one in series
         for which in range(days)
     ]  # fmt: skip
 
 
-def draw(world: World, series: int, seed: int, incidents: list[Incident] | tuple[Incident, ...] = ()) -> Drawn:
+def draw(scenario: Scenario, series: int, seed: int, incidents: list[Incident] | tuple[Incident, ...] = ()) -> Drawn:
     """Counts of so many independent series; the same seed gives the same counts."""
     rng = np.random.default_rng(seed)
-    shape = (world.rows, series)
-    impressions = rng.poisson(volume(world, series, rng)).astype(np.int64)
-    rate = true_rate(world, series, rng)
+    shape = (scenario.rows, series)
+    impressions = rng.poisson(volume(scenario, series, rng)).astype(np.int64)
+    rate = true_rate(scenario, series, rng)
     keep = np.ones(shape)
     for one in incidents:
         through = np.arange(1, one.length + 1) / max(one.ramp, 1)
         rows = slice(one.begin, one.begin + one.length)
         keep[rows, one.series] *= 1.0 - one.loss * np.minimum(through, 1.0)[: len(keep[rows])]
-    rho = rng.uniform(*world.rho, series)
+    rho = rng.uniform(*scenario.rho, series)
     cohort = beta_binomial(impressions, rate, rho, keep, rng)
-    return Drawn(impressions, delayed(cohort, world, rng) if world.lag_s else cohort, cohort, rate)
+    return Drawn(impressions, delayed(cohort, scenario, rng) if scenario.lag_s else cohort, cohort, rate)
 
 
-def volume(world: World, series: int, rng: np.random.Generator) -> Floats:
+def volume(scenario: Scenario, series: int, rng: np.random.Generator) -> Floats:
     """Expected impressions of each window: daily and weekly season, and bursts. Shape (rows, series)."""
-    at = world.window_ms * np.arange(world.rows)[:, None]
+    at = scenario.window_ms * np.arange(scenario.rows)[:, None]
     peak = rng.uniform(0.0, 1.0, series)
-    daily = 1.0 + world.daily * np.cos(2.0 * np.pi * (at / DAY_MS - peak))
-    weekdays = np.exp(rng.normal(0.0, world.weekday, (7, series)))
+    daily = 1.0 + scenario.daily * np.cos(2.0 * np.pi * (at / DAY_MS - peak))
+    weekdays = np.exp(rng.normal(0.0, scenario.weekday, (7, series)))
     weekdays /= weekdays.mean(axis=0)
-    expected: Floats = world.per_minute * world.window_ms / MINUTE_MS * daily * weekdays[at[:, 0] // DAY_MS % 7]
-    day = DAY_MS // world.window_ms
-    expected[world.history + 2 * day : world.history + 4 * day] *= world.holiday
-    if world.outage_ms:
-        week = WEEK_MS // world.window_ms
-        for first in (world.history - week, world.history):
-            for one, begin in enumerate(rng.integers(first, min(first + week, world.rows), series)):
-                expected[begin : begin + world.outage_ms // world.window_ms, one] = 0.0
-    if world.bursts_a_day:
-        length = max(1, 10 * MINUTE_MS // world.window_ms)
-        begun = rng.random(expected.shape) < world.bursts_a_day * world.window_ms / DAY_MS
+    expected: Floats = scenario.per_minute * scenario.window_ms / MINUTE_MS * daily * weekdays[at[:, 0] // DAY_MS % 7]
+    day = DAY_MS // scenario.window_ms
+    expected[scenario.history + 2 * day : scenario.history + 4 * day] *= scenario.holiday
+    if scenario.outage_ms:
+        week = WEEK_MS // scenario.window_ms
+        for first in (scenario.history - week, scenario.history):
+            for one, begin in enumerate(rng.integers(first, min(first + week, scenario.rows), series)):
+                expected[begin : begin + scenario.outage_ms // scenario.window_ms, one] = 0.0
+    if scenario.bursts_a_day:
+        length = max(1, 10 * MINUTE_MS // scenario.window_ms)
+        begun = rng.random(expected.shape) < scenario.bursts_a_day * scenario.window_ms / DAY_MS
         for _ in range(length):
             expected[begun] *= 3.0
             begun = np.roll(begun, 1, axis=0)
@@ -142,12 +142,14 @@ def volume(world: World, series: int, rng: np.random.Generator) -> Floats:
     return expected
 
 
-def true_rate(world: World, series: int, rng: np.random.Generator) -> Floats:
+def true_rate(scenario: Scenario, series: int, rng: np.random.Generator) -> Floats:
     """Conversion of each window, with a daily and a weekly season in its log odds. Shape (rows, series)."""
-    at = world.window_ms * np.arange(world.rows)[:, None]
-    base = rng.uniform(*world.rate, series)
-    odds = np.log(base / (1.0 - base)) + world.swing * np.cos(2.0 * np.pi * (at / DAY_MS - rng.uniform(0, 1, series)))
-    odds = odds + world.swing / 3.0 * np.cos(2.0 * np.pi * (at / WEEK_MS - rng.uniform(0, 1, series)))
+    at = scenario.window_ms * np.arange(scenario.rows)[:, None]
+    base = rng.uniform(*scenario.rate, series)
+    odds = np.log(base / (1.0 - base)) + scenario.swing * np.cos(
+        2.0 * np.pi * (at / DAY_MS - rng.uniform(0, 1, series))
+    )
+    odds = odds + scenario.swing / 3.0 * np.cos(2.0 * np.pi * (at / WEEK_MS - rng.uniform(0, 1, series)))
     rate: Floats = 1.0 / (1.0 + np.exp(-odds))
     return rate
 
@@ -159,11 +161,11 @@ def beta_binomial(n: Ints, rate: Floats, rho: Floats, keep: Floats, rng: np.rand
     return rng.binomial(n, np.clip(drawn, 0.0, 1.0) * keep).astype(np.int64)
 
 
-def delayed(cohort: Ints, world: World, rng: np.random.Generator) -> Ints:
+def delayed(cohort: Ints, scenario: Scenario, rng: np.random.Generator) -> Ints:
     """The successes by the window in which they come: exponential lag after an impression anywhere in its window."""
     result = np.zeros_like(cohort)
     left = cohort.copy()
-    scale = world.window_ms / 1000.0 / world.lag_s
+    scale = scenario.window_ms / 1000.0 / scenario.lag_s
     # P(still to come k windows later), for an impression uniform within its window.
     still = [1.0] + [float((1.0 - np.exp(-scale)) / scale * np.exp(-scale * k)) for k in range(200)]
     for late in range(len(still) - 1):

@@ -1,4 +1,4 @@
-"""What the reading commands share: a server that is away is one clear line that says what to do, and exit code 1."""
+"""Errors of servers and settings as one clear line: what is wrong, what to do, and exit code 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 
 from funnelwatch.producers.kafka.rejection import ADVICE, kafka_rejection
 from funnelwatch.producers.kafka.topics import KafkaUnreachable
-from funnelwatch.query import rates
+from funnelwatch.query import parameters
 from funnelwatch.schemas.codec import RegistryUnavailable
 from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import error_clause, shown, shown_brokers
@@ -38,13 +38,13 @@ REJECTIONS = {
     "53300": ("takes no more connections", "Raise max_connections, or end what is not needed"),
     "53": ("is at one of its limits", "Its log says more"),
 }
-"""SQLSTATE, or how it begins, to what it means and what to do. The server answers: it need not be started."""
+"""SQLSTATE, or its prefix, to its meaning and advice. The server answers, so the advice is not to start it."""
 
 REJECTED_LOGIN = "FATAL:"
 COMING_UP = "the database system is"
-"""Stands in the words of a server that lets nobody in; psycopg has no SQLSTATE of a failed connection.
+"""Part of the message of a server that rejects a login; psycopg has no SQLSTATE for a failed connection.
 
-``COMING_UP`` stands in those of one that is starting up, shutting down or recovering.
+``COMING_UP`` is part of the message of a server that starts up, shuts down or recovers.
 """
 
 
@@ -54,7 +54,7 @@ class Span(click.ParamType):
     name = "span"
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The span; a usage error if it is none."""
+        """The span, ms; a usage error if the text is no span."""
         if isinstance(value, int):
             return value
         try:
@@ -65,8 +65,8 @@ class Span(click.ParamType):
 
 
 @contextmanager
-def clear_faults(settings: Settings) -> Iterator[None]:
-    """Turn what servers and settings do wrong into a ``ClickException``."""
+def clear_errors(settings: Settings) -> Iterator[None]:
+    """Turn errors of servers and settings into a ``ClickException``."""
     database, variable = f"the database at {shown(settings.timescale_url)}", "FUNNELWATCH_TIMESCALE_URL"
     try:
         yield
@@ -84,7 +84,7 @@ def clear_faults(settings: Settings) -> Iterator[None]:
             f"made it read only; name the primary in {variable}, or try again later"
         ) from error
     except psycopg.Error as error:
-        raise click.ClickException(f"{database} {database_fault(error, variable)}") from error
+        raise click.ClickException(f"{database} {database_error(error, variable)}") from error
     except redis.RedisError as error:
         where, advice = shown(settings.redis_url), START.format(variable="FUNNELWATCH_REDIS_URL")
         raise click.ClickException(f"Redis at {where} cannot be used: {explain(error)}. {advice}") from error
@@ -98,14 +98,14 @@ def clear_faults(settings: Settings) -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def database_fault(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
-    """One line on an error of the database: what it means, in whose words, and what to do; see ``explain_database``."""
+def database_error(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_URL") -> str:
+    """An error of the database in one line: its meaning, its own words, and what to do; see ``explain_database``."""
     what, advice = explain_database(error, variable)
     return f"{what}: {error_clause(error)}. {advice}"
 
 
 def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
-    """What an error of the database means, and what to do; only a server that does not answer is to be started.
+    """What an error of the database means, and what to do; the advice is to start it only if it does not answer.
 
     Args:
         error: as psycopg raised it; one that the server has sent has an SQLSTATE.
@@ -124,9 +124,9 @@ def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
-    """The database, for as long as the block runs; its faults are clear ones."""
+    """The database, while the block runs; its errors become clear lines."""
     database = Database(settings.timescale_url, application="funnelwatch cli")
-    with clear_faults(settings):
+    with clear_errors(settings):
         try:
             yield database
         finally:
@@ -134,12 +134,12 @@ def opened(settings: Settings) -> Iterator[Database]:
 
 
 def moment_ms(text: str, now_ms: int) -> int:
-    """A time as it is typed after --since and --until: a span means so long ago, else now or ISO 8601 (UTC), in ms.
+    """The time after --since or --until, ms, as ``parameters.moment_ms``.
 
     Raises:
-        click.BadParameter: it is neither.
+        click.BadParameter: the text is no time.
     """
     try:
-        return rates.moment_ms(text, now_ms)
+        return parameters.moment_ms(text, now_ms)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error

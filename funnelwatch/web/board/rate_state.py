@@ -1,4 +1,4 @@
-"""What a rate is called on the board: pure, so that each word has a test."""
+"""The state of a rate on the board, in one word; a pure function."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ State = Literal["alert", "low", "ok", "few", "unknown", "over"]
 TOO_FEW = 20
 """Of fewer impressions no rate is shown."""
 DOUBT = 3.0
-"""Standard deviations by which a rate must be below to be called low, since a dozen numbers are looked at all day."""
+"""Standard deviations by which a rate must be below to be called low, since a dozen rates are compared all day."""
 NOTICEABLE = 0.95
 """A rate above this share of the expected one is not called low, however sure it is."""
 
 
-def judge(
+def rate_state(
     impressions: int, successes: int, expected: float | None, strength: float = inf, *, alerting: bool = False
 ) -> State:
-    """One word for a rate.
+    """The state of a rate, in one word.
 
     Args:
         impressions: how many were shown it.

@@ -1,4 +1,4 @@
-"""Parameters that several questions have, and the form of the answer: JSON or CSV."""
+"""Parameters that several endpoints share, and the format of the response: JSON or CSV."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from funnelwatch.query.answers import RateQuery
-from funnelwatch.query.rates import MOST_SPANS, moment_ms
+from funnelwatch.producers.http.problem import Problem, invalid
+from funnelwatch.query.parameters import parse_moment_ms
+from funnelwatch.query.rate_query import RateQuery
+from funnelwatch.query.rates import MOST_SPANS
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.freshness import stale_after_ms
-from funnelwatch.schemas.times import SPAN, parse_span_ms
+from funnelwatch.schemas.times import SPAN
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Basis, Dimension, Scope
-from funnelwatch.web.problems import TITLES, Problem, ProblemError, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.freshness import Freshness
 
 Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
-"""A name as events have them: anything but what a database cannot hold."""
+"""A name in events: any text that the database can store."""
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = (JSON, CSV)
@@ -42,11 +43,11 @@ SPAN_SCHEMA: dict[str, Any] = {"pattern": f"^{SPAN_PATTERN}$"}
 MOMENT_SCHEMA: dict[str, Any] = {
     "pattern": f"^(now|[ +-]?{SPAN_PATTERN}|{DATE_PATTERN}({TIME_PATTERN})?|{EPOCH_PATTERN})$"
 }
-"""For the description of the API. Whether a text is a time its parser says, in words that a person understands."""
+"""For the OpenAPI description. The parser decides whether a text is a time, and gives the reason in plain words."""
 
 
 SEVERAL = {"by", "where"}
-"""Parameters that may stand several times."""
+"""Repeatable parameters."""
 
 
 def moment_field(default: Any, description: str) -> Any:
@@ -59,7 +60,7 @@ def every_field() -> Any:
     return Field(
         None,
         max_length=LONGEST_TIME,
-        description=f"Tell spans of time apart: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them. "
+        description=f"Group by spans of time: 5m, 1h, 1d; a multiple of the window, at most {MOST_SPANS:,} of them. "
         "Whole weeks begin on Mondays, others at multiples of the span since 1970-01-01, UTC.",
         examples=["5m"],
         json_schema_extra=SPAN_SCHEMA,
@@ -67,32 +68,32 @@ def every_field() -> Any:
 
 
 class FreshnessRow(BaseModel):
-    """Whether figures are current; only "fresh" says that all is well."""
+    """Whether figures are current; only "fresh" means that all is well."""
 
     state: Literal["fresh", "stale", "unknown"] = Field(
-        description="stale: no worker is alive, or windows are not closed or not judged. unknown: nobody can tell."
+        description="stale: no worker is alive, or windows are not closed or not evaluated. unknown: cannot be checked."
     )
     reason: str = Field(description="One word for programs, such as no_worker, not_closing, behind, not_judged.")
     since: str | None = Field(description="Since when; null where that is not known.")
     message: str = Field(description="One sentence for people.")
 
 
-class Told(BaseModel):
-    """What every answer has."""
+class Result(BaseModel):
+    """The fields of every result."""
 
     freshness: FreshnessRow
 
 
-class Asked(BaseModel):
-    """Parameters of every question; one that it does not have is rejected."""
+class Parameters(BaseModel):
+    """Parameters of every endpoint; unknown parameters are rejected."""
 
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["json", "csv"] | None = Field(None, description="Wins over the Accept header.")
 
 
-class AskedScope(Asked):
-    """What to count."""
+class ScopeParameters(Parameters):
+    """The events to count."""
 
     funnel: Name = Field("sign_up", min_length=1, description="The funnel.", examples=["sign_up"])
     step: Name | None = Field(None, description="One step; none: every step.", examples=["VERIFY_SMS_CODE"])
@@ -101,85 +102,74 @@ class AskedScope(Asked):
     app_version: Name | None = Field(None, description="One version of the app.", examples=["2.4.1"])
 
 
-class AskedRange(AskedScope):
-    """What to count, and when."""
+class RangeParameters(ScopeParameters):
+    """The events to count, and the range of time."""
 
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
-    by: list[Dimension] = Field([], max_length=3, description="Tell these apart; may stand several times.")
+    by: list[Dimension] = Field([], max_length=3, description="Group by these; repeatable.")
     every: str | None = every_field()
     closed: bool = Field(False, description="Only windows that are complete.")
 
-    def question(self, basis: Basis = "window") -> RateQuery:
-        """What is meant.
+    def query(self, basis: Basis = "window") -> RateQuery:
+        """The query that the parameters name.
 
         Raises:
-            ProblemError: a time or a span is none.
+            BadQueryError: a time or a span is invalid.
         """
-        now = now_ms()
-        return RateQuery(
+        return RateQuery.parse(
             Scope(self.funnel, self.step, self.os, self.browser, self.app_version),
-            moment("since", self.since, now),
-            moment("until", self.until, now),
-            now,
-            tuple(dict.fromkeys(self.by)),
-            basis,
-            span("every", self.every),
-            self.closed,
+            now_ms(),
+            since=with_plus(self.since),
+            until=with_plus(self.until),
+            by=self.by,
+            basis=basis,
+            every=self.every,
+            closed=self.closed,
         )
 
 
-def moment(parameter: str, text: str, now_ms: int) -> int:
-    """A point in time, ms; a space before a span is its plus, which was not encoded.
+def with_plus(text: str) -> str:
+    """A time with its plus: a plus that a client does not encode arrives as a space."""
+    return f"+{text[1:]}" if text.startswith(" ") and SPAN.fullmatch(text[1:]) else text
+
+
+def optional_moment_ms(parameter: str, text: str | None, now: int) -> int | None:
+    """A parameter that is a point in time, ms, or absent.
 
     Raises:
-        ProblemError: it is none.
+        BadQueryError: the text is no point in time.
     """
-    if text.startswith(" ") and SPAN.fullmatch(text[1:]):
-        text = f"+{text[1:]}"
-    try:
-        return moment_ms(text, now_ms)
-    except ValueError as error:
-        raise wrong(parameter, str(error)) from error
-
-
-def span(parameter: str, text: str | None) -> int | None:
-    """A span of time, ms.
-
-    Raises:
-        ProblemError: it is none.
-    """
-    try:
-        return None if text is None else parse_span_ms(text)
-    except ValueError as error:
-        raise wrong(parameter, str(error)) from error
+    return None if text is None else parse_moment_ms(parameter, with_plus(text), now)
 
 
 def once(request: Request) -> None:
-    """Reject a parameter that stands twice where one value can be meant.
+    """Reject a parameter that occurs twice and is not repeatable.
 
     Raises:
-        ProblemError: one does.
+        Problem: a parameter occurs twice (422).
     """
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if name not in SEVERAL and names.count(name) > 1:
-            raise wrong(name, "stands more than once; ask once for each value, or tell values apart with by")
+            raise invalid(name, "occurs more than once; send one request for each value, or group with by")
 
 
 def two_forms(what: str) -> dict[int | str, dict[str, Any]]:
-    """What the description of the API says of an answer that is JSON or CSV."""
+    """The OpenAPI description of a response that is JSON or CSV."""
     return {200: {"description": f"The {what}.", "content": {CSV: {"schema": {"type": "string"}}}}}
 
 
-def answer(request: Request, asked: Asked, content: dict[str, Any], as_csv: Callable[[], str], name: str) -> Response:
-    """The answer in the form that was asked for.
+def respond(
+    request: Request, parameters: Parameters, content: dict[str, Any], as_csv: Callable[[], str], name: str
+) -> Response:
+    """The response in the format that the client prefers.
 
     Raises:
-        ProblemError: neither form is acceptable to the client.
+        Problem: the client accepts neither format (406).
     """
-    form = asked.format or accepted(request.headers.get("accept", "*/*"))
-    fresh = content.get("freshness") or _freshness(request, getattr(asked, "funnel", None)).as_object()
+    form = parameters.format or accepted(request.headers.get("accept", "*/*"))
+    fresh = content.get("freshness") or _freshness(request, getattr(parameters, "funnel", None)).as_object()
     headers = {"Vary": "Accept", "Funnelwatch-Freshness": str(fresh["state"])}
     if form == "csv":
         headers["Content-Disposition"] = f'inline; filename="{name}.csv"'
@@ -199,19 +189,18 @@ def accepted(header: str) -> Literal["json", "csv"]:
     """Which form an Accept header prefers (RFC 9110, 12.5.1): JSON where both are as good.
 
     Raises:
-        ProblemError: neither.
+        Problem: it accepts neither (406).
     """
     weights = dict.fromkeys(FORMS, 0.0)
     exactness = dict.fromkeys(FORMS, -1)
     for part in header.split(",") if header.strip() else ["*/*"]:
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
         for form in FORMS:
-            patterns = ["*/*", f"{form.partition('/')[0]}/*", form]  # the more exact one says what holds
+            patterns = ["*/*", f"{form.partition('/')[0]}/*", form]  # the more exact pattern wins
             if kind in patterns and patterns.index(kind) > exactness[form]:
                 exactness[form], weights[form] = patterns.index(kind), _weight(parameters)
     if not any(weights.values()):
-        detail = "this is told as application/json and as text/csv; the Accept header allows neither"
-        raise ProblemError(Problem(title=TITLES[406], status=406, detail=detail))
+        raise Problem(406, "the formats are application/json and text/csv; the Accept header allows neither")
     return "csv" if weights[CSV] > weights[JSON] else "json"
 
 

@@ -1,0 +1,1 @@
+"""A shop whose sign-up funnelwatch watches."""

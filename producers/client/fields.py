@@ -1,0 +1,36 @@
+"""The fields of an event as the calls of an app take them, and their types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from funnelwatch.schemas.events import Phase, Status, now_ms
+
+if TYPE_CHECKING:
+    from funnelwatch.schemas.metrics import MetricKind
+
+    PhaseName = Phase | Literal["IMPRESSION", "POST_VERIFICATION"]
+    StatusName = Status | Literal["SUCCESS", "FAILURE"]
+    KindName = MetricKind | Literal["COUNTER", "TIMER"]
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None: an absent field takes its default."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def impression_of(session_id: str, step: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an impression; ts is now unless ``fields`` has one."""
+    shown = {"sign_up_session_id": session_id, "step": step, "phase": Phase.IMPRESSION, "ts": now_ms()}
+    return {**shown, **fields}
+
+
+def verification_of(
+    session_id: str, step: str, status: StatusName, shown_at: int | None, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of a verification; its duration is the time since ``shown_at``, ms, and never negative."""
+    verified = {"sign_up_session_id": session_id, "step": step, "phase": Phase.POST_VERIFICATION, "status": status}
+    record = {**verified, "ts": now_ms(), **fields}
+    if shown_at is not None:
+        record["duration_ms"] = max(0, record["ts"] - shown_at)
+    return record
