@@ -51,6 +51,9 @@ class Backoff:
         return max(grown * (0.5 + chance / 2), min(asked_s or 0.0, self.longest_asked_s))
 
 
+DEFAULT_BACKOFF = Backoff()
+
+
 class RetryPolicy:
     """Repeats an operation until it succeeds, while its errors are transient.
 
@@ -59,7 +62,7 @@ class RetryPolicy:
     Args:
         stopping: set when the process stops; ends a pause within milliseconds.
         on_retry: called after each failure.
-        backoff: the pauses.
+        backoff: the pauses; None: ``DEFAULT_BACKOFF``.
         wait: pauses for so many seconds and returns whether the process stops; None: waits for ``stopping``.
         chance: a number in [0, 1) for the jitter.
     """
@@ -74,7 +77,7 @@ class RetryPolicy:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._on_retry = on_retry
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or DEFAULT_BACKOFF
         self._wait = wait or stopping.wait
         self._chance = chance
 

@@ -93,8 +93,7 @@ class CachedWindows:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "DEFAULT_BACKOFF", retry.Backoff(0.001, 0.001))
 
 
 def events(count: int, seed: int, poison: int) -> Events:

@@ -83,7 +83,7 @@ def test_a_sample_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     monkeypatch: pytest.MonkeyPatch, overtaken: int, letters: list[int]
 ) -> None:
     """Its database did not reject it, so that a dead letter would be a sample that counts twice when it is replayed."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "DEFAULT_BACKOFF", retry.Backoff(0.001, 0.001))
     store, sent = Store(overtaken), Letters()
 
     def decode(value: bytes | None) -> dict[str, Any]:

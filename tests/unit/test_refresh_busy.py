@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from funnelwatch.cli import rebuild_rollups
+from funnelwatch.cli import rebuild as rebuild_command
 from funnelwatch.cli.errors import database_error
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
@@ -122,7 +122,7 @@ def test_the_command_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
             wait.report("refreshing counts_5m")
         raise RefreshBusyError("counts_5m", 600.0)
 
-    monkeypatch.setattr(rebuild_rollups, "refresh", refresh)
+    monkeypatch.setattr(rebuild_command, "refresh", refresh)
     result = run(Settings(), "rebuild", "rollups")
     assert result.exit_code == 1
     assert "the rollups are not all up to date: counts_5m has been refreshed by another session" in result.stderr
