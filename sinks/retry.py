@@ -1,15 +1,14 @@
-"""Outages pause the work: whatever needs a server is tried again until it answers."""
+"""One retry policy: waits out outages with growing, jittered pauses, and stops at once when the process stops."""
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from confluent_kafka import KafkaException
-
-from funnelwatch.schemas.codec import RegistryUnavailable
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.servers import servers
-from funnelwatch.sinks.timescale.errors import ErrorKind, is_outage, kind_of
 
 if TYPE_CHECKING:
     import threading
@@ -17,94 +16,101 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0
+LARGEST_EXPONENT = 30
+"""Beyond this, doubling changes nothing, and a float would overflow."""
 
 
 class StoppedError(FunnelwatchError):
-    """The worker is stopping; what was under way is left for whoever comes next, and nothing is lost."""
+    """The process stops before an operation has succeeded; its successor repeats the operation, and nothing is lost."""
 
 
-def until_done(
-    operation: Callable[[], T],
-    *,
-    what: str,
-    is_outage: Callable[[Exception], bool],
-    stopping: threading.Event,
-    on_retry: Callable[[], None] | None = None,
-) -> T:
-    """Run an operation until it succeeds, with growing pauses while a server is away.
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The pause after the nth failure in a row: doubling, with jitter, at least as long as the server asks for.
 
-    Args:
-        operation: what to do; it must bear being repeated.
-        what: a name for the log, "PostgreSQL: flush".
-        is_outage: whether an error is one to wait out; any other is raised.
-        stopping: set when the worker stops.
-        on_retry: called after each failure.
-
-    Raises:
-        StoppedError: the worker stops before the operation has succeeded.
+    Attributes:
+        first_s: pause after the first failure, s.
+        longest_s: longest pause, s, unless the server asks for more.
+        longest_asked_s: longest pause that a server may ask for, s.
     """
-    pause = FIRST_PAUSE_S
-    failed = False
-    while True:
-        try:
-            result = operation()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            failed = True
-            servers.failed(what, error)
-            if on_retry:
-                on_retry()
-            if stopping.wait(pause):
-                raise StoppedError(what) from error
-            pause = min(pause * 2, LONGEST_PAUSE_S)
-        else:
-            if failed:
-                servers.done(what)
-            return result
+
+    first_s: float = 0.1
+    longest_s: float = 5.0
+    longest_asked_s: float = 3_600.0
+
+    def pause(self, failures: int, chance: float, asked_s: float | None = None) -> float:
+        """The pause, s.
+
+        Args:
+            failures: failures in a row, 1 or more.
+            chance: in [0, 1), chooses within the jitter: half the pause to the whole, so that many workers do not
+                return to a server at the same moment.
+            asked_s: pause that the server asks for, s (``Retry-After``).
+        """
+        grown = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, LARGEST_EXPONENT))
+        return max(grown * (0.5 + chance / 2), min(asked_s or 0.0, self.longest_asked_s))
+
+
+DEFAULT_BACKOFF = Backoff()
 
 
 class RetryPolicy:
-    """Has operations done however long the database, Kafka or the schema registry are away, as ``until_done``.
+    """Repeats an operation until it succeeds, while its errors are transient.
+
+    ``funnelwatch.sinks.servers`` logs and counts the outage. An operation must be idempotent.
 
     Args:
-        stopping: set when the worker stops.
-        meanwhile: called after each failure.
+        stopping: set when the process stops; ends a pause within milliseconds.
+        on_retry: called after each failure.
+        backoff: the pauses; None: ``DEFAULT_BACKOFF``.
+        wait: pauses for so many seconds and returns whether the process stops; None: waits for ``stopping``.
+        chance: a number in [0, 1) for the jitter.
     """
 
-    def __init__(self, stopping: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self._stopping = stopping
-        self._meanwhile = meanwhile
+    def __init__(
+        self,
+        stopping: threading.Event,
+        on_retry: Callable[[], None] = lambda: None,
+        *,
+        backoff: Backoff | None = None,
+        wait: Callable[[float], bool] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._on_retry = on_retry
+        self._backoff = backoff or DEFAULT_BACKOFF
+        self._wait = wait or stopping.wait
+        self._chance = chance
 
     def __call__(
-        self, what: str, operation: Callable[[], T], *, is_away: Callable[[Exception], bool] | None = None
+        self,
+        what: str,
+        operation: Callable[[], T],
+        *,
+        is_retried: Callable[[Exception], bool] = is_transient,
     ) -> T:
-        """The operation's result; retries are counted under ``what``.
+        """The operation's result.
 
         Args:
             what: a name for the log and the metric, "PostgreSQL: flush".
-            operation: what to do; must be idempotent.
-            is_away: whether an error is one to wait out; None: ``is_server_away``.
+            operation: must be idempotent.
+            is_retried: whether an error is waited out; any other is raised.
 
         Raises:
-            StoppedError: the worker stops before the operation has succeeded.
+            StoppedError: the process stops before the operation has succeeded.
         """
-        return until_done(
-            operation, what=what, is_outage=is_away or is_server_away, stopping=self._stopping, on_retry=self._meanwhile
-        )
-
-
-def is_server_away(error: Exception) -> bool:
-    """Whether the database, Kafka or the schema registry is away."""
-    return is_outage(error) or isinstance(error, RegistryUnavailable | KafkaException)
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether a task beside the counting is tried again in its next round; any other error ends the worker.
-
-    What the database rejects (a limit that an administrator has set, a trigger) is met by a fresh worker as well: to
-    end would stop the counting, too, again and again.
-    """
-    return is_server_away(error) or kind_of(error) is ErrorKind.DATA
+        failures = 0
+        while True:
+            try:
+                result = operation()
+            except Exception as error:
+                if not is_retried(error):
+                    raise
+                failures += 1
+                servers.failed(what, error)
+                self._on_retry()
+                if self._wait(self._backoff.pause(failures, self._chance())):
+                    raise StoppedError(what) from error
+            else:
+                if failures:
+                    servers.done(what)
+                return result

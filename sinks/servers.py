@@ -1,7 +1,7 @@
-"""Servers as this process sees them: when each answered last, what waits for it now, and one log line per outage.
+"""The servers as this process sees them: the last answer of each, the tasks that wait for it, and one log for outages.
 
-Many threads need the same server, and each retries by itself. They all report here; the log then has one line per
-server when it goes away, one each half minute while it is away, and one when everything works again.
+Many threads need the same server, and each retries by itself. All report here, so that the log has one line when a
+server goes away, one each half minute while it is away, and one when everything works again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ KAFKA, DATABASE, REDIS, SCHEMA_REGISTRY = "Kafka", "PostgreSQL", "Redis", "schem
 
 REPORT_EVERY_S = 30.0
 LOST_AFTER_S = 20.0
-"""A server that has not answered for this long is unreachable. Each is asked every five seconds."""
+"""A server that has not answered for this long is unreachable, s; each is asked every five seconds."""
 FORGOTTEN_AFTER_S = 90.0
-"""A task that failed and was not tried again for this long is over: another worker does it by now."""
+"""A task that was not retried for this long is over, s: another worker does it by now."""
 
 ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (psycopg.Error, DATABASE),
@@ -44,7 +44,7 @@ ERRORS: tuple[tuple[type[Exception], str], ...] = (
 
 
 def server_of(error: Exception, what: str) -> str:
-    """Name of the server that an error came from; by the name of the task where the error does not tell."""
+    """Name of the server that raised an error; the first part of the task's name where the error does not show it."""
     return next((server for kind, server in ERRORS if isinstance(error, kind)), what.partition(":")[0])
 
 
@@ -80,12 +80,12 @@ class Servers:
         self._contacts: dict[str, tuple[float, float]] = {}
 
     def answered(self, server: str) -> None:
-        """Note that a server has answered just now."""
+        """Record that a server has answered just now."""
         with self._lock:
             self._contacts[server] = self._monotonic(), self._wall()
 
     def silent_s(self, server: str) -> float:
-        """How long ago a server answered last, s; NaN if it never has."""
+        """Time since a server last answered, s; NaN if it never has."""
         with self._lock:
             contact = self._contacts.get(server)
         return float("nan") if contact is None else self._monotonic() - contact[0]
@@ -101,7 +101,7 @@ class Servers:
         return self.silent_s(server) <= LOST_AFTER_S
 
     def failed(self, what: str, error: Exception) -> None:
-        """Note that a task failed because a server is away, and log the outage now and then."""
+        """Record that a task failed because a server is away, and log the outage now and then."""
         self.on_failure(what)
         now, server, text = self._monotonic(), server_of(error, what), _error_text(error)
         with self._lock:
@@ -120,7 +120,7 @@ class Servers:
         log.warning("%s", line)
 
     def done(self, what: str) -> None:
-        """Note that a task works; logs the end of an outage that only this task still waited for."""
+        """Record that a task works; log the end of an outage for which only this task still waited."""
         now = self._monotonic()
         with self._lock:
             over = []
@@ -135,13 +135,13 @@ class Servers:
             log.warning("%s: works again, after %.1f s", server, lasted)
 
     def away(self) -> list[str]:
-        """Servers that something waits for or that once answered, and that have not answered lately."""
+        """Servers that have not answered lately, among those that a task waits for or that once answered."""
         with self._lock:
             known = {*self._contacts, *(server for server, outage in self._outages.items() if outage.tasks)}
         return sorted(server for server in known if not self.reachable(server))
 
     def waiting(self) -> list[str]:
-        """One sentence for each server that something waits for, or that has stopped answering."""
+        """One sentence for each server that a task waits for, or that has stopped answering."""
         now, sentences = self._monotonic(), []
         with self._lock:
             for server, outage in sorted(self._outages.items()):
@@ -174,4 +174,4 @@ def _error_text(error: Exception) -> str:
 
 
 servers = Servers()
-"""Of this process."""
+"""The servers of this process."""

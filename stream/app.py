@@ -13,7 +13,8 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from funnelwatch.schemas import redacted_output
-from funnelwatch.sinks.retry import StoppedError, is_server_away
+from funnelwatch.sinks.errors import is_transient
+from funnelwatch.sinks.retry import StoppedError
 from funnelwatch.sinks.servers import DATABASE, KAFKA, REDIS, servers
 from funnelwatch.stream.intake.batch_channel import BatchChannel, backlog
 from funnelwatch.stream.worker import metrics
@@ -180,7 +181,7 @@ class Closing(Service):
         await self.sleep(CLOSER_EVERY_S)
         while not self.should_stop:
             error = await one_round(threads, self, "close", components.closer.running.round, "closing")
-            if error is not None and not is_server_away(error):
+            if error is not None and not is_transient(error):
                 await self.sleep(RETRY_REJECTED_S)
             await self.sleep(CLOSER_EVERY_S)
 

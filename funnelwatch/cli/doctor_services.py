@@ -16,7 +16,7 @@ from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.kafka_config import KafkaConfigError
 from funnelwatch.schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from funnelwatch.schemas.settings import PREFIX
-from funnelwatch.sinks.redis.cache import CountCache, Outage
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS, CountCache
 from funnelwatch.sinks.redis.client import explain, server_of
 from funnelwatch.stream.worker.broker_credentials import connection_fault
 
@@ -140,7 +140,7 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
         cache.probe()
         server = server_of(cache.client)
         state = cache.state()
-    except Outage as error:
+    except REDIS_ERRORS as error:
         advice = f"{START.format(variable='FUNNELWATCH_REDIS_URL')} Counting goes on without it."
         yield Finding("redis", "FAILED", f"{where}: {explain(error)}", advice)
         return

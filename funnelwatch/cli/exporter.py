@@ -14,9 +14,9 @@ from funnelwatch.cli.errors import Span, clear_errors
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.schemas.settings import load_settings
+from funnelwatch.sinks.errors import is_transient_for_reader
 from funnelwatch.sinks.exporter.collector import FunnelCollector
 from funnelwatch.sinks.exporter.jobs import JobsCollector
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.sinks.timescale.jobs import read_jobs
 from funnelwatch.sinks.timescale.migrations import check_window_length
 from funnelwatch.sinks.timescale.reader import Reader
@@ -25,11 +25,6 @@ from funnelwatch.web.serving import MetricsServer
 
 STATEMENT_S = 30.0
 """A statement of a scrape that takes longer is ended, s."""
-
-
-def is_unanswered(error: Exception) -> bool:
-    """Whether a scrape shows ``funnelwatch_exporter_up`` 0: the database is away, or no worker has made the tables."""
-    return is_outage(error) or isinstance(error, psycopg.errors.UndefinedTable)
 
 
 @click.command()
@@ -65,7 +60,9 @@ def exporter(port: int | None, max_series: int, over_ms: int) -> None:
     jobs = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
     registry.register(JobsCollector(lambda: read_jobs(jobs)))
     registry.register(
-        FunnelCollector(lambda: store.read(over_ms / 1000), is_unanswered, max_series, stale_after_ms(settings))
+        FunnelCollector(
+            lambda: store.read(over_ms / 1000), is_transient_for_reader, max_series, stale_after_ms(settings)
+        )
     )
     wanted = settings.exporter_port if port is None else port
     try:

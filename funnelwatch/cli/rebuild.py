@@ -18,7 +18,7 @@ from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
-from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError
+from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, RefreshWait
 from funnelwatch.sinks.timescale.retention import refresh
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def rollups(to_json: bool) -> None:
     """
     with opened(load_settings()) as database:
         try:
-            refresh(database, Patience(tell=_Progress()))
+            refresh(database, RefreshWait(report=_Progress()))
         except RefreshBusyError as error:
             raise click.ClickException(f"the rollups are not all up to date: {error}") from error
     if to_json:

@@ -6,10 +6,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException
 
 from funnelwatch.demo.plan import OS, STEP
 from funnelwatch.producers.files.bulk import produce_events
+from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.producers.simulate.pacing import paced
 from funnelwatch.producers.simulate.profile import Incident
 from funnelwatch.producers.simulate.simulator import Simulator
@@ -146,11 +147,13 @@ class Traffic:
             encode({**good, "ts": self.start_ms + 10 * DAY_MS}),
             encode({**good, "ts": self.start_ms // 1000}),
         ]
-        producer = Producer(self._settings.kafka("producer", **{"enable.idempotence": True}))
-        for number in range(self._plan.garbage):
-            producer.produce(self._settings.events_topic, kinds[number % len(kinds)], f"garbage {number}")
-        if producer.flush(30):
-            raise TrafficError("the broken records were not acknowledged")
+        topic = self._settings.events_topic
+        try:
+            AckedProducer(self._settings, "funnelwatch-demo").publish(
+                Message(topic, f"garbage {number}", kinds[number % len(kinds)]) for number in range(self._plan.garbage)
+            )
+        except KafkaException as error:
+            raise TrafficError(f"the broken records were not acknowledged: {error.args[0].str()}") from error
         self.garbage = self._plan.garbage
 
 

@@ -13,8 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 
 from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.schemas.redaction import error_clause
+from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.redis.client import connect, explain
-from funnelwatch.web.pool import BusyError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

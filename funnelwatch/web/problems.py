@@ -21,9 +21,8 @@ from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rates import NoDataError
 from funnelwatch.schemas.funnels import FunnelsFileError
 from funnelwatch.schemas.redaction import error_clause
-from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.sinks.errors import BusyError, is_transient
 from funnelwatch.web.board.hub import FullError
-from funnelwatch.web.pool import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +81,7 @@ def _outage(error: psycopg.Error) -> str:
             return f"the database does not let this server read: {error_clause(error)}"
         case psycopg.OperationalError() if (error.sqlstate or "")[:2] in {"40", "53", "55"}:
             return "the database is busy; ask again in a moment"
-        case _ if is_outage(error):
+        case _ if is_transient(error):
             return "the database does not answer"
     raise error
 

@@ -8,14 +8,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
 from funnelwatch.producers.client.reachability import Reachability
-from funnelwatch.producers.kafka.clients import producer_properties
+from funnelwatch.producers.kafka.clients import is_broken_for_good, producer_properties
 from funnelwatch.schemas.codec import Encoder, Registry, RegistryRejected, RegistryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
 
     from funnelwatch.schemas.settings import Settings
 
@@ -29,18 +31,6 @@ REGISTRY_RETRY_S = 5.0
 
 STATISTICS_MS = 500
 """How often librdkafka reports which brokers answer, which ``drain`` needs to know, in ms."""
-
-BROKEN = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
-"""Errors of an event that every later event of the same client would get as well."""
-
-
-def broken_for_good(error: KafkaError) -> bool:
-    """Whether an error means that the client has to be made anew.
-
-    After requests that timed out librdkafka asks for a new epoch of its producer id; a broker that gave one without
-    being heard may call the client fenced from then on.
-    """
-    return bool(error.fatal()) or error.code() in BROKEN
 
 
 class Connection:
@@ -91,8 +81,8 @@ class Connection:
     def produce(
         self,
         topic: str,
-        key: str,
-        value: bytes,
+        key: str | bytes | None,
+        value: bytes | None,
         on_delivery: Callable[[KafkaError | None, Any], None] | None = None,
     ) -> None:
         """Put a message into the buffer; ``on_delivery``, where given, gets its report instead of the connection's own.
@@ -163,7 +153,7 @@ class Connection:
     def _reported(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
             self._reachability.worked()
-        elif broken_for_good(error):
+        elif is_broken_for_good(error):
             self.broken = True
         self._on_delivery(error, message)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
-from funnelwatch.producers.client.connection import Connection, broken_for_good
+from funnelwatch.producers.client.connection import Connection
 from funnelwatch.producers.client.emitter import Emitter
 from funnelwatch.producers.client.fields import given
 from funnelwatch.producers.client.outcomes import TOO_LARGE, BufferFull, ProducerStats, Undelivered
+from funnelwatch.producers.kafka.clients import is_broken_for_good
 from funnelwatch.schemas.events import fault
 from funnelwatch.schemas.metrics import fault as metric_fault
 from funnelwatch.schemas.metrics import series_name
@@ -198,7 +199,7 @@ class FunnelProducer(Emitter):
             self._take_back()
             raise ValueError(TOO_LARGE) from None
         self._lose(Undelivered(key, error.name(), error.str()))
-        if broken_for_good(error):
+        if is_broken_for_good(error):
             self._leave(connection)
 
     def _leave(self, connection: Connection) -> None:

@@ -84,8 +84,9 @@ async def deliver(
             results.append(_rejected(index, encoded))
             continue
         one, message = encoded
-        if len(message.value) > most_bytes:
-            wrong = Fault("contexts", f"the event has {len(message.value)} bytes, more than {most_bytes}")
+        size = len(message.value or b"")
+        if size > most_bytes:
+            wrong = Fault("contexts", f"the event has {size} bytes, more than {most_bytes}")
             results.append(_rejected(index, wrong, one["event_id"]))
             continue
         results.append(EventResult(index=index, outcome="accepted", event_id=one["event_id"]))

@@ -1,4 +1,4 @@
-"""Many events onto Kafka, as fast as one process can: never dropped, never more in memory than the buffer."""
+"""Produces many events as fast as one process can, drops none, and keeps at most a buffer of them in memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 
-from funnelwatch.producers.kafka.clients import producer_properties
+from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.schemas.codec import Encoder, Registry
 
 if TYPE_CHECKING:
@@ -28,22 +28,22 @@ logger = logging.getLogger("funnelwatch.producer")
 BUFFER_EVENTS = 100_000
 DELIVERY_TIMEOUT_S = 60.0
 PROGRESS_S = 0.2
-"""Progress is told, and failures are looked for, about this often, in seconds."""
+"""Period of progress reports, s."""
 
 LAST_FLUSH_S = 10.0
-"""How long an interrupted run waits for what it has taken, in seconds."""
+"""How long an interrupted run waits for acknowledgements, s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What became of the events.
+    """Outcome of a run.
 
     Attributes:
-        produced: confirmed by Kafka.
-        failed: taken, but not confirmed.
-        seconds: how long it took.
-        interrupted: whether it was ended by Ctrl-C.
-        error: why an event failed; None where none did.
+        produced: acknowledged by Kafka.
+        failed: taken, but not acknowledged.
+        seconds: duration, s.
+        interrupted: whether Ctrl-C ended the run.
+        error: why an event failed; None where none has.
     """
 
     produced: int
@@ -61,12 +61,12 @@ def produce_events(
     """Produce events, keyed by session, in their order; when the buffer is full, wait.
 
     The iterable may pace itself: events go out within milliseconds of being yielded.
-    The first event that fails, after the delivery timeout of 60 s, ends the run: the rest would fail as well.
+    The first event that fails, after the delivery timeout of 60 s, ends the run, since the rest would fail as well.
 
     Args:
         settings: where Kafka is, and the topic.
         events: records of the schema, valid ones.
-        progress: told the number of events taken so far, about five times a second while events flow.
+        progress: called with the number of events taken so far, about five times a second while events flow.
 
     Raises:
         ValueError: an event does not fit the schema; those before it are produced.
@@ -96,21 +96,27 @@ def produce_events(
 
 
 class _Run:
-    """A producer, what it has taken and what has failed."""
+    """A producer, how many events it has taken, and which have failed."""
 
     def __init__(self, settings: Settings) -> None:
-        properties = producer_properties(settings, BUFFER_EVENTS, DELIVERY_TIMEOUT_S)
-        # Only failures are reported one by one: a call for each success would take as long as sending it.
-        self._producer = Producer({**properties, "delivery.report.only.error": True}, logger=logger)
+        self._producer = AckedProducer(
+            settings,
+            "funnelwatch-producer",
+            buffer_messages=BUFFER_EVENTS,
+            timeout_s=DELIVERY_TIMEOUT_S,
+            logger=logger,
+            # Only failures are reported one by one: a call for each success would take as long as sending it.
+            properties={"delivery.report.only.error": True},
+        )
         self._topic = settings.events_topic
-        self._told = time.monotonic()
+        self._progress_at = time.monotonic()
         self._taking = self._interrupted = False
         self.taken = 0
         self.failures: list[KafkaError] = []
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM come between two events only: else one may be on its way and not counted as taken."""
+        """Let Ctrl-C and SIGTERM interrupt between two events only, so that every event sent is counted as taken."""
         untouched = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
         ours = {number: own for number, own in untouched.items() if signal.getsignal(number) is own}
         if threading.current_thread() is not threading.main_thread():
@@ -130,42 +136,32 @@ class _Run:
                 signal.signal(number, before)
 
     def put(self, value: bytes, key: str, progress: Callable[[int], None] | None) -> None:
-        """Take one event, as soon as there is room."""
+        """Take one event as soon as there is room."""
         self._taking = True
         while not self.failures and not self._interrupted:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=self._report)
-            except BufferError:
-                self._producer.poll(0.1)
+                if self._producer.try_put(Message(self._topic, key, value), self._report):
+                    self.taken += 1
+                    break
             except KafkaException as error:
                 self.taken += 1  # and lost: it counts as failed
                 self.failures.append(error.args[0])
-            else:
-                self.taken += 1
-                break
         self._taking = False
         if self._interrupted:
             raise KeyboardInterrupt
-        if (now := time.monotonic()) - self._told > PROGRESS_S:
-            self._told = now
-            self._producer.poll(0)
+        if (now := time.monotonic()) - self._progress_at > PROGRESS_S:
+            self._progress_at = now
+            self._producer.serve()
             if progress:
                 progress(self.taken)
 
     def finish(self, timeout_s: float | None) -> None:
-        """Wait until each event is confirmed or has failed; what is out after the timeout fails."""
+        """Wait until each event is acknowledged or has failed; one that is open after the timeout fails."""
         try:
-            if timeout_s is None:
-                self._producer.flush()
-            elif self._producer.flush(timeout_s):
-                self._purge()
+            self._producer.finish(timeout_s)
         except KeyboardInterrupt:
-            self._purge()
+            self._producer.give_up()
             raise
-
-    def _purge(self) -> None:
-        self._producer.purge()
-        self._producer.flush(1)
 
     def _report(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:

@@ -1,23 +1,28 @@
-"""The librdkafka properties that every producer of events shares."""
+"""The librdkafka properties that every producer shares, and the errors after which a client must be made anew."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import KafkaError
+
 if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
+BROKEN = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
+"""Errors of a message that every later message of the same client would get as well."""
+
 
 def producer_properties(settings: Settings, buffer_events: int, delivery_timeout_s: float) -> dict[str, Any]:
-    """Properties of a producer that neither loses nor repeats nor reorders what it has taken.
+    """Properties of a producer that neither loses nor repeats nor reorders its messages.
 
-    Messages carry the wall clock as Kafka timestamp, not the event's ts: brokers delete by that timestamp, so a
-    backfill of old events would be gone before anyone read it. The event time is in the value.
+    Messages carry the wall clock as Kafka timestamp, not the event's ts. Brokers delete by that timestamp: they would
+    delete a backfill of old events before anyone reads it. The event time is in the value.
 
     Args:
         settings: where Kafka is; properties of ``kafka_config`` win over those here.
-        buffer_events: the most events that wait in memory.
-        delivery_timeout_s: after this an event that no broker has confirmed counts as failed, in seconds.
+        buffer_events: most messages that wait in memory.
+        delivery_timeout_s: a message that no broker acknowledges within this has failed, s.
     """
     properties = {
         "enable.idempotence": True,
@@ -32,3 +37,12 @@ def producer_properties(settings: Settings, buffer_events: int, delivery_timeout
         "delivery.timeout.ms": int(delivery_timeout_s * 1000),
     }
     return settings.kafka("producer", **properties)
+
+
+def is_broken_for_good(error: KafkaError) -> bool:
+    """Whether an error means that the client must be made anew.
+
+    After requests that timed out librdkafka asks for a new epoch of its producer id. If the broker's answer is lost,
+    the broker may call the client fenced from then on.
+    """
+    return bool(error.fatal()) or error.code() in BROKEN

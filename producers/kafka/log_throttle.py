@@ -1,4 +1,4 @@
-"""Throttles what Kafka clients log while Kafka is away: one line in half a minute instead of one per retry."""
+"""Throttles the log of Kafka clients while Kafka is away: one line in half a minute instead of one per retry."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ CONNECTION = re.compile(
     r"|Unable to update metadata|Failed fetch messages|Coordinator Request failed|coordinator dead|Heartbeat"
     r"|Connection|not ready|Kafka does not answer|Topic .* not found in cluster metadata"
 )
-"""Marks lines that only repeat that a broker cannot be reached: of these one in half a minute is logged."""
+"""Matches lines that report an unreachable broker; one of them is logged in half a minute."""
 
 
 class LogThrottle(logging.Filter):
-    """A filter for handlers or loggers; lets other loggers pass.
+    """A filter for handlers or loggers; other loggers pass.
 
     Args:
         loggers: first parts of the names of the loggers that are throttled.
-        only_connection: leave lines alone that are not about reaching a broker: for loggers of our own.
+        only_connection: throttle only lines about unreachable brokers: for funnelwatch's own loggers.
         monotonic: the clock, s.
     """
 
@@ -40,7 +40,7 @@ class LogThrottle(logging.Filter):
         self._dropped: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is logged; adds how many like it were not."""
+        """Whether to log a line; adds how many similar lines were dropped."""
         if not any(record.name == name or record.name.startswith(f"{name}.") for name in self._loggers):
             return True
         text = record.getMessage()
@@ -56,12 +56,12 @@ class LogThrottle(logging.Filter):
             return False
         self._passed[key] = now
         if dropped := self._dropped.pop(key, 0):
-            record.msg, record.args = f"{text} (and {dropped} lines like it)", ()
+            record.msg, record.args = f"{text} (and {dropped} similar lines)", ()
         return True
 
 
 def throttle_root(*loggers: str, only_connection: bool = False) -> None:
-    """Throttle these loggers at every handler of the root logger; a second call changes nothing."""
+    """Throttle these loggers at every handler of the root logger. Idempotent."""
     for handler in logging.getLogger().handlers:
         if not any(isinstance(one, LogThrottle) for one in handler.filters):
             handler.addFilter(LogThrottle(*loggers, only_connection=only_connection))

@@ -1,4 +1,4 @@
-"""Whether a Kafka that gives no answer rejects the login: librdkafka's calls say of both that the transport failed."""
+"""Finds out whether Kafka rejects the login; librdkafka's calls report that and an outage as the same error."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 REJECTED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - they have no other name
 AWAY = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 ASK_S = 3.0
-ADVICE = "See that user, password and certificates are right in FUNNELWATCH_KAFKA_CONFIG"
+ADVICE = "Check user, password and certificates in FUNNELWATCH_KAFKA_CONFIG"
 
 
 def kafka_rejection(config: Mapping[str, Any], timeout_s: float = ASK_S) -> str | None:
-    """Connect once, and return in Kafka's words why it does not let this client in; None: that is not the fault.
+    """Connect once; returns Kafka's reason for rejecting this client, None where it does not.
 
     Args:
         config: properties of librdkafka.
-        timeout_s: at most this long; less where no broker is there.
+        timeout_s: time limit, s; shorter where no broker answers.
     """
     errors: list[KafkaError] = []
     quiet: dict[str, Any] = {"log_level": 0, "error_cb": errors.append}

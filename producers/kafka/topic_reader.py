@@ -1,8 +1,8 @@
-"""Reading a topic without a consumer group: nothing is committed, no worker is disturbed, any number may read.
+"""Reads a topic without a consumer group: commits nothing, disturbs no worker, and allows any number of readers.
 
-Positions are assigned, never left to ``auto.offset.reset=latest``. Where a topic ends is told by the broker's answer to
-a fetch (the end-of-partition event), because one broker that we run on (Tansu) names too low an end in its list of
-offsets. For the same reason ``follow`` may begin there with a few of the last messages: never one too few.
+The reader assigns positions itself and never relies on ``auto.offset.reset=latest``. It learns the end of a partition
+from the end-of-partition event of a fetch, because one supported broker (Tansu) lists too low an end. For the same
+reason ``follow`` may begin with a few of the last messages there, and never misses one.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 2_000
 POLL_S = 0.2
-"""How long one call waits for messages, and so how soon an interrupt is noticed, s."""
+"""How long one call waits for messages, and so how soon the reader notices an interrupt, s."""
 
 METADATA_TIMEOUT_S = 10.0
 SILENCE_S = 15.0
-"""A read to the end gives up when no broker has said anything for this long, s."""
+"""A read to the end gives up when no broker has answered for this long, s."""
 
 LOOK_EVERY_S = 10.0
-"""``follow`` looks for new partitions this often, s; for a topic that does not exist yet, every second."""
+"""Period at which ``follow`` checks for new partitions, s; one second for a topic that does not exist yet."""
 
 FOR_GOOD = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
-"""What waiting does not mend; anything else (a leader that is being elected, a broker that starts) passes."""
+"""Errors that waiting cannot help; all others are transient (a leader election, a broker that starts)."""
 
 END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - it has no other name
 TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - likewise
@@ -64,14 +64,14 @@ class TopicReader:
                 "consumer",
                 **{
                     "client.id": "funnelwatch-reader",
-                    # librdkafka wants a name; with assigned partitions nothing is ever joined or committed.
+                    # librdkafka requires a name; with assigned partitions it joins and commits nothing.
                     "group.id": f"{settings.consumer_group}-reader-{uuid.uuid4().hex}",
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 100,
-                    # By default a full queue makes the fetcher rest for a second.
+                    # By default a full queue pauses the fetcher for a second.
                     "fetch.queue.backoff.ms": 10,
                     "error_cb": lambda error: log.debug("Kafka: %s", error.str()),
                     "log_level": 0,
@@ -86,7 +86,7 @@ class TopicReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._consumer.close()
 
     def partitions(self) -> list[int]:
@@ -95,7 +95,7 @@ class TopicReader:
         Raises:
             KafkaException: Kafka does not answer.
         """
-        # All topics, not this one: some brokers make a topic that they are asked for.
+        # Ask for all topics: some brokers create a topic that a client asks for.
         found: Any = self._consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics.get(self.topic)
         return [] if found is None else sorted(found.partitions)
 
@@ -107,7 +107,7 @@ class TopicReader:
             try:
                 low, high = self._consumer.get_watermark_offsets(tp, timeout=METADATA_TIMEOUT_S)
             except KafkaException as error:
-                # A topic that was made just now may have no leader yet.
+                # A new topic may have no leader yet.
                 if error.args[0].code() in FOR_GOOD or time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
@@ -115,14 +115,14 @@ class TopicReader:
                 return low, high
 
     def true_end(self, partition: int) -> int:
-        """Where a partition ends by reading on from the listed end: the offset that its next record will have."""
+        """The offset of a partition's next record, found by reading on from the listed end."""
         end = self.range_of(partition)[1]
         for message in self._read_to_end([TopicPartition(self.topic, partition, end)]):
             end = max(end, _offset(message) + 1)
         return end
 
     def to_end(self, since_ms: int | None = None) -> Iterator[Message]:
-        """Every message that is there now, of all partitions; of those with a Kafka timestamp not before ``since_ms``.
+        """Every message of all partitions up to their present ends, with a Kafka timestamp of ``since_ms`` or later.
 
         Raises:
             NoSuchTopicError: there is no such topic.
@@ -141,11 +141,11 @@ class TopicReader:
         """Messages of some partitions before their ends, from the first with a Kafka timestamp of ``since_ms`` on.
 
         Args:
-            since_ms: see above; earlier ones that stand behind that one come too.
-            ends: partition to offset; it must be in the log, or be its end.
+            since_ms: see above; later messages with earlier timestamps are included.
+            ends: partition to an offset in the log, or to its end.
 
         Raises:
-            TrimmedError: the log lost messages of these meanwhile.
+            TrimmedError: the log has lost some of these messages meanwhile.
             KafkaException: Kafka does not answer.
         """
         starts = [tp for tp in self._since(list(ends), since_ms) if tp.offset < ends[tp.partition]]
@@ -179,13 +179,13 @@ class TopicReader:
         low, high = self.range_of(partition)
         if offset < low or (offset >= high and offset >= self.true_end(partition)):
             return None
-        # A compacted log may go on behind the offset: then another message comes.
+        # A compacted log may have no message at the offset; the next message then comes instead.
         for message in self._read_to_end([TopicPartition(self.topic, partition, offset)]):
             return message if message.offset() == offset else None
         return None
 
     def at_offsets(self, partition: int, offsets: Collection[int]) -> Iterator[Message]:
-        """The messages of a partition at some offsets; those that the log no longer has are left out.
+        """The messages of a partition at some offsets, without messages that the log no longer has.
 
         Raises:
             KafkaException: Kafka does not answer.
@@ -198,28 +198,27 @@ class TopicReader:
 
     def follow(
         self,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         from_beginning: bool = False,
         positions: Mapping[int, int] | None = None,
     ) -> Iterator[Message | None]:
-        """Messages as they come, from now on or from the beginning, for ever; None when there is none at the moment.
+        """New messages for ever, from now on or from the beginning; None while there is none.
 
-        The topic is waited for if it does not exist, partitions that are added later are found, and an outage of
-        Kafka is waited out.
+        Waits for a topic that does not exist, finds partitions that are added later, and waits out outages.
 
         Args:
-            tell: gets a line when following begins, and about what it waits for.
-            from_beginning: take what is there already first.
-            positions: partition to the offset to begin with, where it is neither now nor the beginning.
+            report: called with a line when following begins, and with the cause of each wait.
+            from_beginning: begin with the messages that are there.
+            positions: partition to its first offset, where that is neither now nor the beginning.
 
         Raises:
-            KafkaException: Kafka does not answer at the start, or rejects this reader for good.
+            KafkaException: Kafka does not answer at the start, or denies this reader the topic.
         """
         followed: set[int] = set()
         numbers = self.partitions()
         if not numbers:
-            tell(f"{self.topic} does not exist yet; waiting for it (a worker makes it)")
+            report(f"{self.topic} does not exist yet; waiting for it (a worker creates it)")
         known = positions or {}
         new = [
             TopicPartition(self.topic, number, known[number])
@@ -231,37 +230,37 @@ class TopicReader:
         while True:
             if new:
                 if not followed:
-                    tell(f"following {self.topic} from {'its beginning' if from_beginning else 'now on'}")
+                    report(f"following {self.topic} from {'its beginning' if from_beginning else 'now on'}")
                 followed |= {tp.partition for tp in new}
                 self._consumer.incremental_assign(new)
                 new = []
             none = True
             for message in self._consumer.consume(AT_ONCE, POLL_S):
-                if self._is_record(message, tell):
+                if self._is_record(message, report):
                     none = False
                     yield message
             if none:
                 yield None
             if time.monotonic() - look_s >= (LOOK_EVERY_S if followed else 1.0):
                 look_s = time.monotonic()
-                new = self._added(followed, tell)
+                new = self._added(followed, report)
 
-    def _added(self, followed: set[int], tell: Callable[[str], None]) -> list[TopicPartition]:
-        """Partitions that have come since; all that is in them is new."""
+    def _added(self, followed: set[int], report: Callable[[str], None]) -> list[TopicPartition]:
+        """Partitions that were added since; all their messages are new."""
         try:
             return [TopicPartition(self.topic, number, 0) for number in self.partitions() if number not in followed]
         except KafkaException as error:
-            tell(f"Kafka does not answer, waiting: {error.args[0].str()}")
+            report(f"Kafka does not answer, waiting: {error.args[0].str()}")
             return []
 
     def _since(self, partitions: Iterable[int], since_ms: int) -> list[TopicPartition]:
-        """Where each partition has its first message with such a Kafka timestamp, or its end if there is none."""
+        """The first offset in each partition with a Kafka timestamp of ``since_ms`` or later, or its end."""
         wanted = [TopicPartition(self.topic, number, max(0, since_ms)) for number in partitions]
         found = self._consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S) if wanted else []
         for tp in found:
             if tp.error is not None:
                 raise KafkaException(tp.error)
-        # Where none is as young, the answer is -1, "the end"; newer ones may have come meanwhile.
+        # Where no message is as young, the answer is -1 for "the end"; newer messages may have come meanwhile.
         return [tp if tp.offset >= 0 else self._at_listed_end(tp.partition) for tp in found]
 
     def _at_listed_end(self, partition: int) -> TopicPartition:
@@ -270,10 +269,10 @@ class TopicReader:
     def _read_to_end(
         self, starts: Sequence[TopicPartition], ends: Mapping[int, int] | None = None
     ) -> Iterator[Message]:
-        """Read until each partition is at its end, or at the one that is given."""
+        """Read each partition to its end, or to the given offset."""
         left = {tp.partition for tp in starts}
         self._consumer.assign(list(starts))
-        self._consumer.resume(list(starts))  # a read before may have paused them
+        self._consumer.resume(list(starts))  # an earlier read may have paused them
         heard_s = time.monotonic()
         wrong: KafkaError | None = None
         try:
@@ -304,19 +303,19 @@ class TopicReader:
             self._consumer.unassign()
 
     def _leave(self, left: set[int], partition: int) -> None:
-        """What follows in a partition is not wanted."""
+        """Stop reading a partition."""
         if partition in left:
             left.discard(partition)
             self._consumer.pause([TopicPartition(self.topic, partition)])
 
-    def _is_record(self, message: Message, tell: Callable[[str], None]) -> bool:
+    def _is_record(self, message: Message, report: Callable[[str], None]) -> bool:
         error = message.error()
         if error is None:
             return True
         if error.fatal() or error.code() in FOR_GOOD:
             raise KafkaException(error)
         if error.code() != END_OF_PARTITION:
-            tell(f"Kafka: waiting: {error.str()}")
+            report(f"Kafka: waiting: {error.str()}")
         return False
 
 

@@ -1,4 +1,4 @@
-"""The topics: made where they are missing."""
+"""Creates missing topics."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ logger = logging.getLogger("funnelwatch.topics")
 
 COMPACTED = {"cleanup.policy": "compact"}
 EXISTS = KafkaError.TOPIC_ALREADY_EXISTS
-LOOK_AGAIN_S = 0.05
+POLL_S = 0.05
 
 
-class KafkaUnreachable(FunnelwatchError):  # noqa: N818 - what it is, in the words of the message
-    """Kafka does not answer, or does not do what it is asked; the message says where and what to do."""
+class KafkaUnreachable(FunnelwatchError):  # noqa: N818 - the message continues the name
+    """Kafka does not answer, or rejects a request; the message names the address and the remedy."""
 
 
 def ensure_topics(settings: Settings, timeout_s: float = 15.0) -> list[str]:
-    """Make the missing ones of the topics of events, metrics, windows, alerts (compacted) and dead letters.
+    """Create the missing topics among events, metrics, windows, alerts (compacted) and dead letters.
 
-    Safe to call at any time and from several processes at once. Where a broker knows no compaction, the topic of the
-    alerts is made without it, and the log says so.
+    Safe to call at any time and from several processes at once. On a broker without compaction it creates the alerts
+    topic without it, and logs that.
 
     Args:
         settings: where Kafka is, the names, the numbers of partitions and replicas.
-        timeout_s: at most this long for everything, in seconds.
+        timeout_s: time limit for all topics, s.
 
     Returns:
-        The names of the topics that were made.
+        The names of the created topics.
 
     Raises:
-        KafkaUnreachable: no broker answers in time, or one refuses to make a topic.
+        KafkaUnreachable: no broker answers in time, or one refuses to create a topic.
     """
     end = time.monotonic() + timeout_s
     admin = AdminClient(settings.kafka(**{"socket.timeout.ms": int(timeout_s * 1000)}), logger=logger)
@@ -60,13 +60,13 @@ def ensure_topics(settings: Settings, timeout_s: float = 15.0) -> list[str]:
     made = [name for name, topic in wanted.items() if name not in there and _make(admin, topic, settings, end)]
     while wanted.keys() - _there(admin, settings, max(0.1, end - time.monotonic())):
         if time.monotonic() > end:
-            raise KafkaUnreachable(f"Kafka at {_where(settings)} made topics but does not show them")
-        time.sleep(LOOK_AGAIN_S)
+            raise KafkaUnreachable(f"Kafka at {_where(settings)} created topics but does not list them")
+        time.sleep(POLL_S)
     return made
 
 
 def _there(admin: AdminClient, settings: Settings, timeout_s: float) -> set[str]:
-    """The topics that have partitions to write to."""
+    """The topics that have partitions."""
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
@@ -82,7 +82,7 @@ def _there(admin: AdminClient, settings: Settings, timeout_s: float) -> set[str]
 
 
 def _make(admin: AdminClient, topic: NewTopic, settings: Settings, end: float) -> bool:
-    """Whether the topic was made just now, by us."""
+    """Whether this call created the topic."""
     left_s = max(0.1, end - time.monotonic())
     try:
         admin.create_topics([topic], operation_timeout=left_s, request_timeout=left_s)[topic.topic].result(left_s)
@@ -91,14 +91,14 @@ def _make(admin: AdminClient, topic: NewTopic, settings: Settings, end: float) -
         if code == EXISTS:
             return False
         if topic.config and code in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REQUEST):
-            logger.warning("Kafka makes no compacted topic (%s); %s is kept by time", error.args[0].str(), topic.topic)
+            logger.warning("Kafka has no compacted topics (%s); %s is kept by time", error.args[0].str(), topic.topic)
             plain = NewTopic(topic.topic, settings.topic_partitions, settings.topic_replication)
             return _make(admin, plain, settings, end)
         raise KafkaUnreachable(
-            f"Kafka at {_where(settings)} does not make the topic {topic.topic}: {error.args[0].str()}"
+            f"Kafka at {_where(settings)} does not create the topic {topic.topic}: {error.args[0].str()}"
         ) from error
     except TimeoutError as error:
-        raise KafkaUnreachable(f"Kafka at {_where(settings)} does not make the topic {topic.topic} in time") from error
+        raise KafkaUnreachable(f"Kafka at {_where(settings)} creates no topic {topic.topic} in time") from error
     return True
 
 

@@ -1,1 +1,1 @@
-"""Telling people and their systems of alerts: routes, one route worker each, and a log of what was said."""
+"""Notifies people and their systems of alerts: routes, one route worker each, and a log of messages."""

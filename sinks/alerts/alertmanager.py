@@ -1,8 +1,8 @@
 """Alertmanager, by its API v2: ``POST /api/v2/alerts`` as Prometheus itself does.
 
-Alertmanager knows an alert by its labels and forgets one that nobody repeats. So what fires is said again every
-``resend``, each time with an ``endsAt`` of ``valid_for`` from now (Prometheus: four times its resend delay), and labels
-that an alert no longer has are ended in the same request that says the new ones.
+Alertmanager identifies an alert by its labels and forgets an alert that is not repeated. So the receiver repeats firing
+alerts every ``resend``, each time with an ``endsAt`` of ``valid_for`` from now (Prometheus: four times its resend
+delay). If the labels of an alert change, one request ends the alert with the old labels and sends the new ones.
 https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 """
 
@@ -33,7 +33,7 @@ LABEL_CHARACTERS = 1_000
 
 
 class Alertmanager(Receiver):
-    """One Alertmanager, or all members of a cluster of it: each is told, as Prometheus does."""
+    """One Alertmanager, or all members of its cluster; sends to each member, as Prometheus does."""
 
     kind: Literal["alertmanager"]
     url: Annotated[list[Address], *Filter] = Field(
@@ -50,10 +50,10 @@ class Alertmanager(Receiver):
     @model_validator(mode="after")
     def _outlives_a_reminder(self) -> Self:
         if self.valid_for < 2 * self.resend:
-            raise ValueError("valid_for: is less than twice resend: one reminder that is lost would resolve the alert")
+            raise ValueError("valid_for: is less than twice resend: one lost reminder would resolve the alert")
         if bool(self.username) != bool(self.password):
             missing = "username" if self.password else "password"
-            raise ValueError(f"{missing}: is missing; neither does anything without the other")
+            raise ValueError(f"{missing}: is missing; each needs the other")
         return self
 
     @property
@@ -63,29 +63,29 @@ class Alertmanager(Receiver):
 
     @property
     def is_repeatable(self) -> bool:
-        """See the base. Alertmanager goes by the labels."""
+        """See the base. Alertmanager identifies an alert by its labels."""
         return True
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
-        """See the base. What fires in Alertmanager is resolved under the labels that it fires under."""
+        """See the base. An alert is resolved under the labels under which it fires."""
         before = None if previous is None or previous["state"] == "resolved" else self._labels(previous)
         if alert["state"] == "resolved":
             return self._post([self._resolved(alert, before or self._labels(alert), now_ms)])
-        said = [self._firing(alert, now_ms)]
+        records = [self._firing(alert, now_ms)]
         if previous is not None and before is not None and before != self._labels(alert):
-            said.append(self._resolved(previous, before, now_ms))
-        return self._post(said)
+            records.append(self._resolved(previous, before, now_ms))
+        return self._post(records)
 
     def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> DeliveryResult:
         """See the base."""
-        answer = DeliveryResult(Outcome.SENT, "nothing fires")
+        result = DeliveryResult(Outcome.SENT, "nothing fires")
         until = time.monotonic() + self.timeout
         for begin in range(0, len(alerts), AT_ONCE):
             batch = [self._firing(alert, now_ms) for alert in alerts[begin : begin + AT_ONCE]]
-            answer = self._post(batch, max(until - time.monotonic(), 0.1))
-            if answer.outcome is not Outcome.SENT:
+            result = self._post(batch, max(until - time.monotonic(), 0.1))
+            if result.outcome is not Outcome.SENT:
                 break
-        return answer
+        return result
 
     def _labels(self, alert: Mapping[str, Any]) -> dict[str, str]:
         labels = {
@@ -117,7 +117,7 @@ class Alertmanager(Receiver):
         return record | ({"generatorURL": link(alert)} if link(alert) else {})
 
     def _post(self, alerts: list[dict[str, Any]], timeout_s: float | None = None) -> DeliveryResult:
-        """Tell all members side by side: one that is slow takes no time from the others."""
+        """Send to all members in parallel, so that a slow member does not delay the others."""
         headers = {}
         if self.username:
             login = f"{self.username}:{revealed(self.password)}".encode()
@@ -128,11 +128,11 @@ class Alertmanager(Receiver):
             return post_json(page, alerts, Bound(timeout_s or self.timeout), headers)
 
         with ThreadPoolExecutor(len(self.url)) as threads:
-            answers = list(threads.map(post, self.url))
-        # As Prometheus: one that has taken it tells the others of its cluster.
-        return next((answer for answer in answers if answer.outcome is Outcome.SENT), answers[0])
+            results = list(threads.map(post, self.url))
+        # As Prometheus: a member that has the alerts passes them on to its cluster.
+        return next((result for result in results if result.outcome is Outcome.SENT), results[0])
 
 
 def _label(name: str) -> str:
-    """The name of a label or annotation with the characters that Alertmanager takes."""
+    """The name of a label or annotation, without characters that Alertmanager rejects."""
     return re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII)

@@ -1,4 +1,4 @@
-"""A call on a thread of its own, while whoever wants its result looks after other things."""
+"""Runs a call on a thread of its own while the caller does other work."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def aside(call: Callable[[], T], name: str, tick_s: float, tick: Callable[[], No
     """The result of a call, or what it raises.
 
     Args:
-        call: what to do; its thread does not keep the process alive.
+        call: its thread does not keep the process alive.
         name: of the thread.
         tick_s: seconds between ticks.
-        tick: called while the call goes on; what it raises is raised here, and the call is left to itself.
+        tick: called while the call runs; its exceptions are raised here, and the call then runs on unattended.
     """
     results: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             result = call()
-        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
             results.put(_raising(error))
         else:
             results.put(lambda: result)

@@ -1,4 +1,4 @@
-"""What came of trying to deliver one message, and how a route worker sends over HTTP."""
+"""The result of a delivery, and deliveries over HTTP."""
 
 from __future__ import annotations
 
@@ -23,53 +23,59 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.alerts.bound import Bound
 
 READ_BYTES = 10_000
-"""Of an answer this much is read: it is for a person, in the log."""
+"""Bytes of an answer that are read, for the log."""
 
 BODY_S = 1.0
-"""The status decides; the body behind it, which is for a person, may take this long, s."""
+"""Longest time for the body of an answer, s; the status has decided already."""
 
 SHOWN = 300
 
 
 class Outcome(StrEnum):
-    """What is to be done with a message after an attempt."""
+    """The outcome of one attempt to deliver a message."""
 
     SENT = "sent"
     REJECTED = "rejected"
-    """The other side says that the message itself is wrong: to send it again would change nothing."""
+    """The other side rejects the message itself; retrying cannot help, and it does not have the message."""
     LATER = "later"
-    """The route is of no use now: outage, too many requests, wrong credentials. The receiver has not taken it."""
+    """The route fails at the moment (outage, too many requests, wrong credentials); the other side has no message."""
     UNANSWERED = "unanswered"
-    """All was sent and no answer came: the receiver may have the message, and may get it twice if it is repeated."""
+    """The whole message left, and no answer came: the other side may have it, and would get a repeat twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """The outcome of an attempt, what the other side said, and after how many seconds it wants to be asked again."""
+    """The result of one attempt.
+
+    Attributes:
+        outcome: what to do with the message.
+        text: the other side's answer, for a person, without secrets.
+        retry_after_s: how long the other side asks to wait, s; None: it does not.
+    """
 
     outcome: Outcome
     text: str
     retry_after_s: float | None = None
 
     def __post_init__(self) -> None:
-        """No answer shows a secret, whatever the other side repeats: it is logged, stored and printed."""
+        """Remove secrets that the other side repeats: the text is logged, stored and printed."""
         object.__setattr__(self, "text", redacted(self.text))
 
 
 OF_THE_ROUTE = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 423, 424, 425, 426, 429})
-"""HTTP statuses below 500 that blame the route (key, address, quota, moment): a person or time mends it. The others
-from 400 on blame the message: the same again would be rejected again."""
+"""HTTP statuses below 500 that blame the route (key, address, quota, moment): a person or time fixes it. The others
+from 400 on blame the message: the other side would reject it again."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A POST that is answered with a redirect would be sent on as a GET, and the message be lost."""
+    """Follows no redirect: urllib would send a POST on as a GET and lose the message."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class _Plain(http.client.HTTPConnection):
-    """A connection that keeps to the bound of a delivery, and notes when the request has left."""
+    """A connection within the bound of a delivery; notes when the request has left."""
 
     def __init__(self, host: str, bound: Bound, **more: Any) -> None:
         super().__init__(host, **more)
@@ -122,12 +128,12 @@ def post_json(
 
 
 def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, str] | None = None) -> DeliveryResult:
-    """POST a body, JSON unless the headers say otherwise; never raises for what the other side does.
+    """POST a body, JSON unless the headers name another type; raises for no error of the other side.
 
     Args:
         url: http or https, checked when the routes were read; a login in it is sent as basic authentication.
         body: what to send.
-        bound: what it may take from the name's resolution to the last byte of the answer.
+        bound: of the whole delivery, from the resolution of the name to the last byte of the answer.
         headers: more headers.
     """
     bare, login = without_login(url)
@@ -136,10 +142,10 @@ def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, 
     opener = urllib.request.build_opener(_NoRedirect, _HTTP(bound), _HTTPS(bound))
     try:
         with opener.open(request) as response:
-            return DeliveryResult(Outcome.SENT, _said(response.status, _beginning(response, bound)))
+            return DeliveryResult(Outcome.SENT, _shown(response.status, _beginning(response, bound)))
     except urllib.error.HTTPError as error:
         with error:
-            text = _said(error.code, _beginning(error, bound))
+            text = _shown(error.code, _beginning(error, bound))
             wait_s = retry_after(error.headers.get("Retry-After"), time.time())
         is_final = http.HTTPStatus.BAD_REQUEST <= error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
         is_final = is_final and error.code not in OF_THE_ROUTE
@@ -149,14 +155,14 @@ def post(url: str | SecretStr, body: bytes, bound: Bound, headers: Mapping[str, 
 
 
 def no_answer(error: Exception, bound: Bound) -> DeliveryResult:
-    """The answer where none came."""
+    """The result where no answer came."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     text = redacted(f"{type(reason).__name__}: {reason}")[:SHOWN]
     return DeliveryResult(Outcome.UNANSWERED if bound.is_sent else Outcome.LATER, text)
 
 
 def retry_after(value: str | None, now_s: float) -> float | None:
-    """The seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3: seconds or a date); None: nothing."""
+    """The pause that a ``Retry-After`` header asks for, s (RFC 9110, 10.2.3: seconds or a date); None: no pause."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdigit():
@@ -167,13 +173,13 @@ def retry_after(value: str | None, now_s: float) -> float | None:
         return None
 
 
-def _said(status: int, body: bytes) -> str:
-    # Cleaned before it is cut: of half a secret nobody would know that it is one.
+def _shown(status: int, body: bytes) -> str:
+    # Remove secrets before cutting: half a secret would not be recognized.
     return f"{status} {redacted(' '.join(body.decode(errors='replace').split()))[:SHOWN]}".strip()
 
 
 def _beginning(response: Any, bound: Bound) -> bytes:
-    """As much of an answer's body as a person needs, if it comes soon; the status has decided already."""
+    """The beginning of an answer's body, as far as it comes soon."""
     bound.shorten(BODY_S)
     found = b""
     try:

@@ -1,4 +1,4 @@
-"""Mail over SMTP, with STARTTLS unless the file says otherwise."""
+"""Mail over SMTP, with STARTTLS by default."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 SUBJECT_CHARACTERS = 200
 ID_CHARACTERS = 300
 QUIT_S = 1.0
-"""A server that has taken the message may take this long to say good-bye, s."""
+"""Longest time for a server that has the message to answer QUIT, s."""
 OWN_NAME_S = 2.0
 READY = 220
 PERMANENT = 500
-"""SMTP reply codes from here on (RFC 5321, 4.2.1) say that the same again would be rejected again."""
+"""SMTP reply codes from here on are permanent (RFC 5321, 4.2.1): the server would reject the same message again."""
 
 
 def _mailbox(value: str) -> str:
@@ -61,7 +61,7 @@ Mailbox = Annotated[str, AfterValidator(_mailbox)]
 
 
 class Email(Receiver):
-    """Some people's mailboxes."""
+    """One or more mailboxes."""
 
     kind: Literal["email"]
     host: Line = Field(description="the mail server, such as smtp.example.com")
@@ -87,13 +87,13 @@ class Email(Receiver):
             raise ValueError("tls: is none, and the password would be sent in the clear")
         if bool(self.username) != bool(self.password):
             missing = "username" if self.password else "password"
-            raise ValueError(f"{missing}: is missing; neither does anything without the other")
+            raise ValueError(f"{missing}: is missing; each needs the other")
         if self.ca_file and self.tls == "none":
             raise ValueError("ca_file: does nothing where tls is none")
         return self
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
-        """See the base. A message that is sent twice has the same Message-ID, by which mail programs show it once."""
+        """See the base. A repeated message has the same Message-ID, so that mail programs show it once."""
         message = self.message(alert, now_ms)
         bound = Bound(self.timeout)
         session: _Session | None = None
@@ -118,7 +118,7 @@ class Email(Receiver):
         return DeliveryResult(Outcome.SENT, "250 accepted")
 
     def message(self, alert: Mapping[str, Any], now_ms: int) -> EmailMessage:
-        """The mail; all mails about one alert are one thread."""
+        """The mail; all mails about one alert form one thread."""
         message = EmailMessage()
         message["Subject"] = cut(headline(alert), SUBJECT_CHARACTERS)
         message["From"] = self.sender
@@ -150,7 +150,7 @@ class Email(Receiver):
 
 
 class _Session(smtplib.SMTP):
-    """A session that keeps to the bound of a delivery, and notes when the whole message has left."""
+    """A session within the bound of a delivery; notes when the whole message has left."""
 
     def __init__(self, bound: Bound, context: ssl.SSLContext | None) -> None:
         super().__init__(local_hostname=_own_name())
@@ -161,11 +161,11 @@ class _Session(smtplib.SMTP):
         """Connect, and wait for the server's greeting.
 
         Raises:
-            smtplib.SMTPConnectError: it is none.
+            smtplib.SMTPConnectError: it is no greeting.
         """
-        code, said = self.connect(host, port)
+        code, reply = self.connect(host, port)
         if code != READY:
-            raise smtplib.SMTPConnectError(code, said)
+            raise smtplib.SMTPConnectError(code, reply)
 
     def _get_socket(self, host: str, port: int, _timeout: float) -> socket.socket:
         sock = self._bound.connect((host, port))
@@ -179,13 +179,13 @@ class _Session(smtplib.SMTP):
             raise
 
     def send(self, s: Any) -> None:
-        """See the base. Only a message ends like this; no command does."""
+        """See the base. Only a message ends with a line of one dot; no command does."""
         super().send(s)
         end = b"\r\n.\r\n" if isinstance(s, bytes) else "\r\n.\r\n"
         self._bound.is_sent = self._bound.is_sent or s.endswith(end)
 
     def leave(self) -> None:
-        """Say good-bye; the message is taken, whatever comes back."""
+        """End the session; the server has the message, whatever it answers."""
         self._bound.shorten(QUIT_S)
         with contextlib.suppress(smtplib.SMTPException, OSError):
             self.quit()
@@ -193,7 +193,7 @@ class _Session(smtplib.SMTP):
 
 @cache
 def _own_name() -> str:
-    """The name by which this machine greets a server; an address where its own name cannot be resolved soon."""
+    """The name with which this machine greets a server; an address where the name does not resolve soon."""
     name = socket.gethostname()
     if "." not in name:
         try:
@@ -205,11 +205,11 @@ def _own_name() -> str:
 
 
 def _of_codes(recipients: Mapping[str, tuple[int, bytes]]) -> DeliveryResult:
-    """One answer for recipients of whom each was rejected for a reason of its own; later if any may still take it."""
-    text = "; ".join(f"{name}: {code} {_text(said)}" for name, (code, said) in recipients.items())
+    """One result for rejected recipients, each with a reason of its own; ``LATER`` if one may still be accepted."""
+    text = "; ".join(f"{name}: {code} {_text(reply)}" for name, (code, reply) in recipients.items())
     final = all(code >= PERMANENT for code, _ in recipients.values())
     return DeliveryResult(Outcome.REJECTED if final else Outcome.LATER, redacted(text)[:SHOWN])
 
 
-def _text(said: bytes | str) -> str:
-    return said.decode(errors="replace") if isinstance(said, bytes) else said
+def _text(reply: bytes | str) -> str:
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else reply

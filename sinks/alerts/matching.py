@@ -1,4 +1,4 @@
-"""Which messages a route tells: a pure decision with a named reason."""
+"""Decides which messages a route sends: a pure function that returns a named reason."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """Whether a message is told on a route, or why not."""
+    """Whether a route sends a message, or why not."""
 
-    TELL = "tell"
-    TELL_IF_TOLD = "tell_if_told"
-    """It resolves an alert and the filters do not want it: told all the same where its firing was, else not.
+    NOTIFY = "notify"
+    NOTIFY_IF_NOTIFIED = "notify_if_notified"
+    """The message resolves an alert, and the filters exclude it: sent only where its firing message was sent.
 
-    That an alert which the filters do want resolved is told nowhere else either; the queue sees to it.
+    The queue applies the same rule to a resolved message that the filters include.
     """
     HEARTBEAT = "heartbeat"
     SILENCED = "silenced"
@@ -28,17 +28,17 @@ class Verdict(StrEnum):
 
 
 def verdict(when: When, alert: Mapping[str, Any]) -> Verdict:
-    """What a route with these filters does with a message."""
+    """The verdict of a route with these filters on a message."""
     if is_heartbeat(alert):
         return Verdict.HEARTBEAT
     resolved = alert["state"] == "resolved"
     if when.state and alert["state"] not in when.state:
         return Verdict.FILTERED
     if not _wanted(when, alert):
-        return Verdict.TELL_IF_TOLD if resolved else Verdict.FILTERED
+        return Verdict.NOTIFY_IF_NOTIFIED if resolved else Verdict.FILTERED
     if alert["silenced_by"] and not resolved:
         return Verdict.SILENCED
-    return Verdict.TELL
+    return Verdict.NOTIFY
 
 
 def _wanted(when: When, alert: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What the notifier tells about itself, at ``/metrics``."""
+"""The notifier's metrics, at ``/metrics``."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.sinks.servers import DATABASE, KAFKA, servers
 
 REGISTRY = process_registry()
-"""Only a notifier shows it."""
+"""Only a notifier exposes it."""
 
 DECIDED = Counter(
     "funnelwatch_notifications_total",
-    "Messages a route is done with, by what came of them.",
+    "Messages that a route has finished with, by outcome.",
     ["route", "outcome"],
     registry=REGISTRY,
 )
-PASSED = Counter(
-    "funnelwatch_notifications_passed_total",
-    "Messages a route does not tell, by why.",
-    ["route", "why"],
+SKIPPED = Counter(
+    "funnelwatch_notifications_skipped_total",
+    "Messages that a route does not send, by reason.",
+    ["route", "reason"],
     registry=REGISTRY,
 )
 FAILED = Counter(
-    "funnelwatch_notify_failures_total", "Attempts after which a message has to wait.", ["route"], registry=REGISTRY
+    "funnelwatch_notify_failures_total", "Failed attempts to deliver a message.", ["route"], registry=REGISTRY
 )
-WAITING = Gauge(
-    "funnelwatch_notifications_waiting", "Messages that a route has still to tell.", ["route"], registry=REGISTRY
-)
+WAITING = Gauge("funnelwatch_notifications_waiting", "Messages that wait for a route.", ["route"], registry=REGISTRY)
 OLDEST = Gauge(
-    "funnelwatch_notifications_oldest_seconds", "How long the oldest of them has waited.", ["route"], registry=REGISTRY
-)
-LAST = Gauge(
-    "funnelwatch_notify_last_success_seconds",
-    "When a route last took something, Unix time.",
+    "funnelwatch_notifications_oldest_seconds",
+    "Time since the oldest waiting message was queued, s.",
     ["route"],
     registry=REGISTRY,
 )
-HOLDS = Gauge(
-    "funnelwatch_notify_holds", "1 while this notifier, and no other, serves the route.", ["route"], registry=REGISTRY
+LAST = Gauge(
+    "funnelwatch_notify_last_success_seconds",
+    "Unix time of the last successful delivery, s.",
+    ["route"],
+    registry=REGISTRY,
+)
+OWNS = Gauge(
+    "funnelwatch_notify_owns_route",
+    "1 while this notifier, and no other, serves the route.",
+    ["route"],
+    registry=REGISTRY,
 )
 
 CONTACT = Gauge(
     "funnelwatch_notify_last_contact_age_seconds",
-    "Time since a server answered this notifier, or since its start if it never did, s.",
+    "Time since a server answered this notifier, or since its start if it never answered, s.",
     ["server"],
     registry=REGISTRY,
 )
@@ -55,7 +59,7 @@ _started = time.monotonic()
 
 
 def contact_age_s(server: str) -> float:
-    """How long ago a server answered this process; since its start where it never did, s."""
+    """Time since a server answered this process, or since its start if it never answered, s."""
     silent_s = servers.silent_s(server)
     return time.monotonic() - _started if math.isnan(silent_s) else silent_s
 
@@ -67,14 +71,14 @@ _waits_since: dict[str, float] = {}
 
 
 def note_waiting(route: str, number: int | None, oldest_s: float) -> None:
-    """Note what a route has still to tell.
+    """Record how many messages wait for a route.
 
-    The age is computed at each scrape, so that it grows while nobody can ask the database.
+    The age is computed at each scrape, so that it grows while the database is away.
 
     Args:
         route: its name.
-        number: messages; None: the database does not tell.
-        oldest_s: how long the oldest has waited, s.
+        number: messages; None: unknown, since the database is away.
+        oldest_s: time since the oldest was queued, s.
     """
     WAITING.labels(route).set(math.nan if number is None else number)
     if number:

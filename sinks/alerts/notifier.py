@@ -1,8 +1,8 @@
-"""The notifier: reads ``funnel.alerts``, queues what each route is to tell, and runs a route worker for each route.
+"""The notifier: reads ``funnel.alerts``, queues messages for each route, and runs a route worker for each route.
 
-It has no offsets of its own. It reads the topic from its beginning whenever it starts (it is compacted: about a message
-an alert) and the log knows what was queued before; so no offset can expire, and a topic that was made again is no
-special case. Any number of notifiers may run: all of them queue, each message once; one of them runs a route's worker.
+The notifier commits no offsets. At each start it reads the whole topic, which is compacted to about one message an
+alert, and the log shows which messages were queued before. So no offset can expire, and a recreated topic is no special
+case. Any number of notifiers may run: together they queue each message once, and one of them serves each route.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import psycopg
 from confluent_kafka import KafkaException
 
 from funnelwatch.producers.kafka.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
-from funnelwatch.schemas.codec import Decoder, Registry, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.codec import Decoder, Registry, Undecodable
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts import metrics
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
 from funnelwatch.sinks.alerts.route_worker import RouteWorker
-from funnelwatch.sinks.retry import StoppedError, until_done
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
+from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.sinks.servers import DATABASE, KAFKA, servers
-from funnelwatch.sinks.timescale.database import Database, is_outage
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued, RouteStore
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.alerts.receiver import Receiver
-    from funnelwatch.sinks.alerts.route_worker import Backoff
+    from funnelwatch.sinks.retry import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +45,20 @@ DAY_MS = 86_400_000
 
 ASK_KAFKA_EVERY_S = 10.0
 COUNT_EVERY = 10
-"""Of the moments without a new message (some five a second) this many pass until what waits is counted anew."""
+"""Waiting messages are counted again after so many polls without a message, about five a second."""
 
-LANES_WAIT_S = 30.0
-"""Route workers of known routes begin after this at the latest, s, while the topic is read."""
+ROUTES_WAIT_S = 30.0
+"""Route workers of known routes start after this at the latest, s, while the topic is read."""
 
 
 class Notifier:
-    """Tells alerts on routes; ``run`` is for one thread, ``stop`` for any.
+    """Sends alerts to routes; ``run`` is for one thread, ``stop`` for any.
 
     Args:
         settings: where Kafka and the database are.
-        routes: where to.
+        routes: the receivers.
         now_ms: the wall clock, ms.
-        backoff: the route_workers' pauses after failures.
+        backoff: pauses of the route workers after failures.
     """
 
     def __init__(
@@ -83,16 +83,17 @@ class Notifier:
         self._since: dict[str, int] = {}
         self._now_ms = now_ms
         self._stopping = threading.Event()
+        self._retry = RetryPolicy(self._stopping)
 
     def stop(self) -> None:
-        """End soon: after the attempts that are under way."""
+        """Stop after the attempts that are under way."""
         self._stopping.set()
 
     def run(self) -> None:
         """Notify until stopped.
 
         Raises:
-            WindowLengthError, psycopg.Error: the database is not to be used, which waiting does not mend.
+            WindowLengthError, psycopg.Error: the database cannot be used, and waiting cannot help.
             KafkaException: Kafka rejects this client for good.
         """
         try:
@@ -107,23 +108,23 @@ class Notifier:
             self._database.close()
 
     def _work(self) -> None:
-        new = self._patiently("PostgreSQL: routes", self._start)
-        # Route workers wait until all is read: an alert that is over by then, or muted, is not sent as firing. While
-        # Kafka or the schema registry is away, route workers send what was queued before.
-        overdue = threading.Timer(LANES_WAIT_S, self._start_route_workers)
+        new = self._wait_for("PostgreSQL: routes", self._start)
+        # Route workers wait until the topic is read, so that no alert is sent as firing that is resolved or muted by
+        # then. While Kafka or the schema registry is away, they send the messages that were queued before.
+        overdue = threading.Timer(ROUTES_WAIT_S, self._start_route_workers)
         try:
             with TopicReader(self._settings, self._settings.alerts_topic) as reader:
                 if not new:
                     overdue.start()
-                read = self._patiently("Kafka: the alerts so far", lambda: self._catch_up(reader))
+                read = self._wait_for("Kafka: the alerts so far", lambda: self._catch_up(reader))
                 log.info("%d messages read; routes: %s", sum(read.values()), ", ".join(self._route_workers))
                 self._start_route_workers()
-                self._patiently("Kafka: new alerts", lambda: self._follow(reader, read))
+                self._wait_for("Kafka: new alerts", lambda: self._follow(reader, read))
         finally:
             overdue.cancel()
 
     def _follow(self, reader: TopicReader, read: dict[int, int]) -> None:
-        """Queue what comes, until stopped."""
+        """Queue new messages until stopped."""
         quiet = 0
         for message in reader.follow(lambda line: log.warning("%s", line), positions=read, from_beginning=True):
             if self._stopping.is_set():
@@ -149,7 +150,7 @@ class Notifier:
             self._route_workers_run = True
 
     def _catch_up(self, reader: TopicReader) -> dict[int, int]:
-        """Queue what the topic has now; partition to the offset that comes next."""
+        """Queue the messages that the topic has now; partition to its next offset."""
         read: dict[int, int] = {}
         try:
             for message in reader.to_end():
@@ -161,33 +162,33 @@ class Notifier:
         return read
 
     def _take(self, message: Message, read: dict[int, int]) -> None:
-        """Queue one message, if anybody is to be told; then it is read."""
-        self._queue_it(message)
+        """Queue one message for the routes that send it; then it counts as read."""
+        self._queue_message(message)
         partition, offset = message.partition(), message.offset()
         assert partition is not None
         assert offset is not None
         read[partition] = offset + 1
 
-    def _queue_it(self, message: Message) -> None:
+    def _queue_message(self, message: Message) -> None:
         value = message.value()
         if value is None:  # a tombstone: the topic is compacted
             return
         try:
-            alert = self._patiently("schema registry", lambda: self._decode(value))
+            alert = self._wait_for("schema registry", lambda: self._decode(value))
         except Undecodable as error:
             where = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            log.warning("passed over, no alert: %s: %s", where, legible(str(error)))
+            log.warning("skipped, no alert: %s: %s", where, legible(str(error)))
             return
         wanted = self._wanted(alert, message.timestamp()[1])
         if wanted:
             try:
-                new = self._patiently("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted))
+                new = self._wait_for("PostgreSQL: queue", lambda: self._queue.queue(alert, wanted))
             except psycopg.Error as error:
-                # Anybody may write to the topic: a message that the database rejects must not stop those behind it.
-                if kind_of(error) is not ErrorKind.DATA:
+                # Anybody may write to the topic: a message that the database rejects must not block later messages.
+                if classify(error) is not ErrorClass.REJECTED:
                     raise
-                said = legible(f"alert {alert['alert_id']}: {error}", 500)
-                log.error("passed over, the database rejects it: %s", said)  # noqa: TRY400
+                what = legible(f"alert {alert['alert_id']}: {error}", 500)
+                log.error("skipped, the database rejects it: %s", what)  # noqa: TRY400
                 return
             for route in new:
                 self._route_workers[route].wake()
@@ -197,23 +198,23 @@ class Notifier:
         forgotten_ms = self._forgotten_ms()
         for route in self._routes:
             if published_ms < forgotten_ms and self._since[route.name] < forgotten_ms:
-                # What was sent of it may be deleted: queued again it would be sent again.
-                metrics.PASSED.labels(route.name, "too_old").inc()
+                # The log of this alert may be deleted: a message queued now might be sent a second time.
+                metrics.SKIPPED.labels(route.name, "too_old").inc()
                 continue
             decided = verdict(route.when, alert)
             resolved = alert["state"] == "resolved"
-            if decided in {Verdict.TELL, Verdict.TELL_IF_TOLD}:
+            if decided in {Verdict.NOTIFY, Verdict.NOTIFY_IF_NOTIFIED}:
                 over = resolved and published_ms < self._since[route.name]
-                known = resolved and not (route.tells_resolved_alone and decided is Verdict.TELL)
+                known = resolved and not (route.wants_only_resolved and decided is Verdict.NOTIFY)
                 wanted.append(Queued(route.name, only_if_known=known, noted_as="history" if over else None))
             elif decided is not Verdict.HEARTBEAT:
-                metrics.PASSED.labels(route.name, str(decided)).inc()
-                if resolved or decided is Verdict.SILENCED:  # what waits of the alert is no longer to be told
+                metrics.SKIPPED.labels(route.name, str(decided)).inc()
+                if resolved or decided is Verdict.SILENCED:  # waiting messages of the alert are obsolete
                     wanted.append(Queued(route.name, only_if_known=True, noted_as=str(decided)))
         return wanted
 
     def _forgotten_ms(self) -> int:
-        """The log may lack what is older, ms: workers delete it after ``keep_alerts_days``, by clocks of their own."""
+        """The log may lack older alerts, ms: workers delete them after ``keep_alerts_days``, by clocks of their own."""
         days = self._settings.keep_alerts_days
         return self._now_ms() - (days - 1) * DAY_MS if days else 0
 
@@ -221,7 +222,7 @@ class Notifier:
         try:
             waiting = self._queue.waiting()
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             for route in self._route_workers:
                 metrics.note_waiting(route, None, 0.0)
@@ -231,19 +232,19 @@ class Notifier:
             metrics.note_waiting(route, *waiting.get(route, (0, 0.0)))
 
     def _ask_kafka(self, reader: TopicReader) -> None:
-        """Note now and then that Kafka answers: no message may as well mean that it does not."""
+        """Check now and then that Kafka answers: silence may also mean that it is away."""
         if servers.silent_s(KAFKA) < ASK_KAFKA_EVERY_S:
             return
         with contextlib.suppress(KafkaException):
             reader.partitions()
             servers.answered(KAFKA)
 
-    def _patiently(self, what: str, operation: Callable[[], T]) -> T:
-        return until_done(operation, what=what, is_outage=_passes, stopping=self._stopping)
+    def _wait_for(self, what: str, operation: Callable[[], T]) -> T:
+        return self._retry(what, operation, is_retried=_is_retried)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether waiting mends it."""
-    if isinstance(error, KafkaException):
-        return error.args[0].code() not in FOR_GOOD and not error.args[0].fatal()
-    return is_outage(error) or isinstance(error, RegistryUnavailable)
+def _is_retried(error: Exception) -> bool:
+    """Whether to wait: not where Kafka denies the topic, since a notifier has nothing else to do meanwhile."""
+    if isinstance(error, KafkaException) and (error.args[0].code() in FOR_GOOD or error.args[0].fatal()):
+        return False
+    return is_transient(error)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Severity = Literal["critical", "error", "warning", "info"]
 
 SUMMARY_CHARACTERS = 1024
-"""Longer summaries are rejected by PagerDuty."""
+"""PagerDuty rejects longer summaries."""
 
 ANNOTATIONS = 20
 
@@ -42,11 +42,11 @@ class PagerDuty(Receiver):
 
     @property
     def is_repeatable(self) -> bool:
-        """See the base. PagerDuty goes by the key."""
+        """See the base. PagerDuty identifies an incident by the deduplication key."""
         return True
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
-        """See the base. The same message twice is the same incident, once: PagerDuty goes by the key."""
+        """See the base. A repeated message updates the same incident."""
         return post_json(self.url, self.event(alert), Bound(self.timeout))
 
     def event(self, alert: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class PagerDuty(Receiver):
 
     @staticmethod
     def _annotations(alert: Mapping[str, Any]) -> dict[str, str]:
-        """So many and so long that PagerDuty, which takes half a megabyte, takes the event."""
+        """The annotations, limited in number and length: PagerDuty accepts half a megabyte."""
         return {legible(name): annotation(alert, name) for name in list(alert["annotations"])[:ANNOTATIONS]}
 
     def _severity(self, severity: str) -> Severity:

@@ -1,4 +1,4 @@
-"""What every kind of route has in common: its name, its filters, and the contract of delivering."""
+"""The base of every receiver: its name, its filters, and the contract of a delivery."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seconds(value: Any) -> Any:
 
 
 def address(value: SecretStr) -> SecretStr:
-    """The address, if it is one of http or https; whoever knows a webhook's address can send to it.
+    """The address, if it is one of http or https; a secret, since anybody who knows a webhook's address can send to it.
 
     Raises:
         ValueError: it is not.
@@ -63,26 +63,26 @@ def address(value: SecretStr) -> SecretStr:
 
 
 def each_once(values: list[Any]) -> list[Any]:
-    """The values, if none stands twice; the message does not repeat one, since it may be a secret.
+    """The values, if none is repeated; the message does not show a value, since it may be a secret.
 
     Raises:
         ValueError: one does.
     """
     for number, value in enumerate(values):
         if value in values[:number]:
-            raise ValueError(f"number {number + 1} stands there before")
+            raise ValueError(f"number {number + 1} is repeated")
     return values
 
 
 Filter = (BeforeValidator(listed), AfterValidator(some), AfterValidator(each_once))
-"""One value, or a list of them, each once; an empty list would fit nothing, or anything."""
+"""One value, or a list of distinct values; an empty list is ambiguous and is rejected."""
 
 
 def secret(value: SecretStr) -> SecretStr:
-    """A secret, which no text shows from now on.
+    """A secret; no text shows it from now on.
 
     Raises:
-        ValueError: it is empty: an empty secret is none.
+        ValueError: it is empty.
     """
     some(revealed(value))
     know(value)
@@ -116,13 +116,13 @@ Span = Annotated[float, BeforeValidator(seconds)]
 
 
 class Checked(BaseModel):
-    """A part of the file: what nobody reads is rejected."""
+    """A part of the file; rejects fields that nothing reads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class When(Checked):
-    """Which alerts a route tells; what is not named is not asked for."""
+    """Filters: which alerts a route sends; a filter that is left out matches every alert."""
 
     severity: Annotated[list[Severity], *Filter] = Field([], description="critical, warning or info, or a list of them")
     rule: Names = Field([], description="names of rules")
@@ -135,7 +135,17 @@ class When(Checked):
 
 
 class Receiver(Checked):
-    """One route: where and which alerts are told."""
+    """A route of the file: which alerts go where.
+
+    **The contract of a delivery**, tested for every receiver (``tests/unit/test_receiver_contract.py``):
+
+    - ``deliver`` returns within ``timeout`` plus a second, whatever the other side does.
+    - ``deliver`` raises for a bug only, never for an error of the other side or of the network.
+    - A failed delivery leaves nothing behind here. Its outcome says whether the other side may have the message:
+      ``LATER`` and ``REJECTED`` mean that it has not, ``UNANSWERED`` that it may.
+    - A repeated message is harmless, or carries a key by which the other side recognizes it (``docs/notify.md``).
+    - No text of a result shows a secret.
+    """
 
     name: str = Field(description="a name of its own, such as on-call")
     when: When = Field(When(), description="a map of filters such as {severity: critical}")
@@ -156,32 +166,31 @@ class Receiver(Checked):
 
     @property
     def resend_s(self) -> float | None:
-        """How often everything that fires is said again, s; None: never."""
+        """Period of reminders of all firing alerts, s; None: never."""
         return None
 
     @property
-    def tells_resolved_alone(self) -> bool:
-        """Whether its filters want nothing but that alerts resolved, so that no firing message ever comes before."""
+    def wants_only_resolved(self) -> bool:
+        """Whether its filters include resolved messages only, so that no firing message comes before one."""
         return self.when.state == ["resolved"]
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether the receiver takes a repeated message for the same one, so that nobody sees it twice."""
+        """Whether the other side shows a repeated message once, since it recognizes the key."""
         return False
 
     @abstractmethod
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
-        """Say one message within ``timeout``; never raises for what the other side does.
+        """Send one message; see the contract above.
 
-        Saying it again is harmless or recognizable by a key (`docs/notify.md`): a notifier that is killed between
-        sending and noting that it did says it again.
+        At least once: a notifier that is killed between sending a message and recording that sends it again.
 
         Args:
             alert: the message, of the Alert schema.
-            previous: the message about the same alert that this route said before; None: the first.
+            previous: the message about the same alert that this route sent before; None: there is none.
             now_ms: the wall clock, ms.
         """
 
     def remind(self, alerts: Sequence[Mapping[str, Any]], now_ms: int) -> DeliveryResult:
-        """Say again that these fire; only where there is a ``resend_s``."""
+        """Repeat that these alerts fire; called only where there is a ``resend_s``."""
         raise NotImplementedError

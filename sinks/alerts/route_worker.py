@@ -1,12 +1,12 @@
-"""One route worker a route: a thread that takes what waits for the route, sends it and notes what came of it.
+"""The route worker: one thread a route, which sends the messages that wait for the route and records the results.
 
-A route worker waits only for its own route. A message that an attempt could not deliver stays in the queue; the worker
-pauses, longer each time, and goes on with the message tried least, so one bad message holds no other up.
+A route worker waits only for its own route. A message that could not be delivered stays in the queue; the worker
+pauses, longer each time, and continues with the message that was tried least, so no message blocks another.
 
-Delivery is at least once: a notifier that is killed after the other side took a message and before that is noted sends
-it again. What is sent carries a key by which the other side knows it again (docs/notify.md). Every attempt is noted
-before it begins, has one bound in time, and its result is noted however long the database is away meanwhile: a receiver
-that is slow, or takes messages without an answer, gets the same one a few times at most (``UNANSWERED_PAUSES_S``).
+Delivery is at least once: a notifier that is killed after the other side took a message, and before it records that,
+sends the message again. Each message carries a key by which the other side recognizes it (docs/notify.md). The worker
+records every attempt before it begins, bounds its time, and records its result however long the database is away. So a
+receiver that is slow, or answers nothing, gets the same message a few times at most (``UNANSWERED_PAUSES_S``).
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts import metrics
 from funnelwatch.sinks.alerts.aside import aside
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
-from funnelwatch.sinks.retry import StoppedError
+from funnelwatch.sinks.errors import is_transient
+from funnelwatch.sinks.retry import Backoff, StoppedError
 from funnelwatch.sinks.servers import DATABASE, servers
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.sinks.timescale.notifications import Result
 
 if TYPE_CHECKING:
@@ -38,61 +37,45 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
-"""How often a route worker looks when nobody has told it of something new, s."""
+"""Period at which an idle route worker checks its queue without being woken, s."""
 
 KEEP_EVERY_S = 20.0
-"""How often a route worker that pauses or sends tells the database that it still has its route, s."""
+"""Period of the sign of life that keeps the route's session, s."""
 
 OUTAGE_S = 5.0
-"""The database is tried again after at most this, s: it is ours, and nobody asked for retry_policy."""
+"""Longest pause after an error of the database, s: it asks for no longer one."""
 
 STANDBY_S = 5.0
-"""How often a route worker whose route another notifier has tries to take it, s."""
+"""Period of attempts to take over a route that another notifier serves, s."""
 
 UNANSWERED_PAUSES_S = (60.0, 900.0, 14_400.0)
-"""A message of which all was sent and that was not answered is sent again after these, s, and then no more."""
+"""Pauses before an unanswered message is sent again, s; after the last one, it is given up."""
 
-TRY_AGAIN_S = 30.0
-"""What was given up is tried again after this, s, while its alert still fires."""
+RETRY_GIVEN_UP_S = 30.0
+"""A message that was given up is tried again after this, s, while its alert still fires."""
 
 TICK_S = 1.0
-"""How often a route worker that sends looks whether it is to stop, s."""
+"""How soon a route worker that sends notices that it must stop, s."""
 
 STOP_S = 10.0
-"""A delivery that is under way may take this long after the route worker is to stop, s."""
+"""Longest time for a delivery under way after a stop, s."""
 
 LOG_EVERY_S = 1_800.0
-"""A route that goes on failing for the same reason is logged this often, s."""
+"""Period at which a route that keeps failing for the same reason is logged, s."""
 
 
 ANSWER_CHARACTERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to pause after the nth failure in a row: doubling, with jitter, and never less than was asked for.
-
-    Attributes:
-        first_s: after the first, s.
-        longest_s: never longer than this, s, unless the other side asked for more.
-        longest_asked_s: what the other side may ask for at most, s.
-    """
-
-    first_s: float = 1.0
-    longest_s: float = 60.0
-    longest_asked_s: float = 3_600.0
-
-    def pause(self, failures: int, asked_s: float | None, chance: float) -> float:
-        """The pause, s, after this many failures in a row; ``chance`` in [0, 1) chooses within the jitter."""
-        grown = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return max(grown * (0.5 + chance / 2), min(asked_s or 0.0, self.longest_asked_s))
+ROUTE_BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
+"""Pauses after failed deliveries."""
 
 
 class RouteWorker:
     """The route worker of one route.
 
     Args:
-        route: where to.
+        route: the receiver.
         store: its queue and log; the route worker closes it.
         now_ms: the wall clock, ms.
         backoff: the pauses after failures.
@@ -104,33 +87,33 @@ class RouteWorker:
         self.route = route
         self._store = store
         self._now_ms = now_ms
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or ROUTE_BACKOFF
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
         self._remind_at = 0.0
-        self._try_again_at = 0.0
-        self._unnoted: Result | None = None
+        self._retry_given_up_at = 0.0
+        self._unrecorded: Result | None = None
         self._logged = ("", 0.0)
         for outcome in ("sent", "rejected", "given_up", "unanswered"):
-            metrics.DECIDED.labels(route.name, outcome)  # a counter that begins at 1 has not risen, to Prometheus
+            metrics.DECIDED.labels(route.name, outcome)  # Prometheus sees no increase in a counter that begins at 1
         self._thread = threading.Thread(target=self._run, name=f"route_worker {route.name}")
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Something new is queued."""
+        """Check the queue now."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the attempt that is under way."""
+        """Stop after the attempt that is under way."""
         self._stopping.set()
         self._wake.set()
 
     def join(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the thread has ended."""
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -142,11 +125,11 @@ class RouteWorker:
                     pause_s = self.step()
                     servers.done(f"{DATABASE}: route {self.route.name}")
                 except StoppedError as error:
-                    log.warning("%s, and left: the message may come twice", error)
+                    log.warning("%s; stopping without it: the message may come twice", error)
                     return
                 except Exception as error:
-                    if not is_outage(error):
-                        # A fault of ours in one route worker must not take the others along, nor go unnoticed.
+                    if not is_transient(error):
+                        # A bug in one route must neither stop the others nor go unnoticed.
                         log.exception("route %s: unexpected", self.route.name)
                     else:
                         servers.failed(f"{DATABASE}: route {self.route.name}", error)
@@ -156,25 +139,25 @@ class RouteWorker:
                 elif pause_s:
                     self._wake.wait(pause_s)
         finally:
-            metrics.HOLDS.labels(self.route.name).set(0)
+            metrics.OWNS.labels(self.route.name).set(0)
             self.close()
 
     def close(self) -> None:
-        """Let the route go; a route worker that was started does so when it ends."""
+        """Release the route; a started route worker does so when it ends."""
         self._store.close()
 
     def _pause(self, pause_s: float) -> None:
-        """Wait, without losing the route to the database's limit for idle sessions."""
+        """Pause without losing the route to the database's limit for idle sessions."""
         until = time.monotonic() + pause_s
         while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, KEEP_EVERY_S)):
             self._keep()
 
     def _keep(self) -> None:
-        """Tell the database, if it answers, that this worker lives; a delivery under way goes on either way."""
+        """Keep the route's session alive, if the database answers; a delivery under way continues either way."""
         try:
             self._store.keep()
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 log.exception("route %s: unexpected", self.route.name)
 
     def _while_kept(self, send: Callable[[], T]) -> T:
@@ -200,88 +183,88 @@ class RouteWorker:
         return aside(send, f"send {self.route.name}", min(KEEP_EVERY_S, TICK_S), tick)
 
     def step(self) -> float:
-        """Send one message, or a reminder that is due; how long to pause then, s."""
-        if self._unnoted is not None:  # it counts, whoever has the route by now
-            self._store.note(self._unnoted)
-            self._unnoted = None
+        """Send one message, or a reminder that is due; returns the pause before the next step, s."""
+        if self._unrecorded is not None:  # the result counts, whichever notifier has the route now
+            self._store.note(self._unrecorded)
+            self._unrecorded = None
         held = self._store.hold()
-        metrics.HOLDS.labels(self.route.name).set(held)
+        metrics.OWNS.labels(self.route.name).set(held)
         if not held:
             return STANDBY_S
-        waiting = self._store.next(resolved_alone=self.route.tells_resolved_alone)
+        waiting = self._store.next(only_resolved=self.route.wants_only_resolved)
         if waiting is not None:
             return self._send(waiting)
         if self.route.resend_s is not None and time.monotonic() >= self._remind_at:
             return self._remind(self.route.resend_s)
-        if time.monotonic() >= self._try_again_at:
-            self._try_again_at = time.monotonic() + TRY_AGAIN_S / 6
-            if again := self._store.try_given_up_again(TRY_AGAIN_S):
-                log.warning("route %s: tries %d alerts again that still fire", self.route.name, len(again))
+        if time.monotonic() >= self._retry_given_up_at:
+            self._retry_given_up_at = time.monotonic() + RETRY_GIVEN_UP_S / 6
+            if retried := self._store.retry_given_up(RETRY_GIVEN_UP_S):
+                log.warning("route %s: retries %d alerts that still fire", self.route.name, len(retried))
                 return 0.0
         return IDLE_S
 
     def _send(self, waiting: Waiting) -> float:
         name, alert = self.route.name, waiting.alert
-        said = f"route {name}: {alert['alert_id']} {alert['sequence']} ({alert['state']} {alert['rule']})"
-        said = legible(said, 300)
+        label = f"route {name}: {alert['alert_id']} {alert['sequence']} ({alert['state']} {alert['rule']})"
+        label = legible(label, 300)
         attempt = self._store.begin(alert)
         if attempt is None:
             return 0.0
-        answer = self._deliver(waiting, said)
-        text = legible(answer.text, ANSWER_CHARACTERS)
-        unanswered = answer.outcome is Outcome.UNANSWERED
-        outcome, pause_s = self._decide(waiting, answer)
-        route_pause_s = self._tell(answer, outcome, pause_s, f"{said}:", waiting.age_s)
-        self._unnoted = Result(alert, attempt, outcome, text, unanswered, pause_s)
-        self._store.note(self._unnoted)
-        self._unnoted = None
+        result = self._deliver(waiting, label)
+        text = legible(result.text, ANSWER_CHARACTERS)
+        unanswered = result.outcome is Outcome.UNANSWERED
+        outcome, pause_s = self._decide(waiting, result)
+        route_pause_s = self._report(result, outcome, pause_s, f"{label}:", waiting.age_s)
+        self._unrecorded = Result(alert, attempt, outcome, text, unanswered, pause_s)
+        self._store.note(self._unrecorded)
+        self._unrecorded = None
         return route_pause_s
 
-    def _tell(self, answer: DeliveryResult, outcome: str | None, pause_s: float, said: str, age_s: float) -> float:
-        """Count and log what came of an attempt; how long to pause then, s."""
-        text = legible(answer.text, ANSWER_CHARACTERS)
+    def _report(self, result: DeliveryResult, outcome: str | None, pause_s: float, label: str, age_s: float) -> float:
+        """Count and log the result of an attempt; returns the pause of the route, s."""
+        text = legible(result.text, ANSWER_CHARACTERS)
         if outcome is not None:
             metrics.DECIDED.labels(self.route.name, outcome).inc()
-        if answer.outcome is Outcome.SENT:
+        if result.outcome is Outcome.SENT:
             self._failures, self._logged = 0, ("", 0.0)
             metrics.LAST.labels(self.route.name).set(self._now_ms() / 1000)
-            log.info("%s sent: %s", said, text)
+            log.info("%s sent: %s", label, text)
             return 0.0
-        if answer.outcome is Outcome.REJECTED:
+        if result.outcome is Outcome.REJECTED:
             self._failures = 0
-            log.error("%s rejected for good: %s", said, text)
+            log.error("%s rejected for good: %s", label, text)
             return 0.0
-        route_pause_s = self._failed(answer)
+        route_pause_s = self._failed(result)
         if outcome is not None:
-            log.error("%s %s after %.0f s: %s", said, outcome.replace("_", " "), age_s, text)
+            log.error("%s %s after %.0f s: %s", label, outcome.replace("_", " "), age_s, text)
         elif self._is_news(text):
-            log.warning("%s not now, again in %.1f s or later: %s", said, max(pause_s, route_pause_s), text)
+            log.warning("%s failed, retried in %.1f s or later: %s", label, max(pause_s, route_pause_s), text)
         return route_pause_s
 
-    def _deliver(self, waiting: Waiting, said: str) -> DeliveryResult:
+    def _deliver(self, waiting: Waiting, label: str) -> DeliveryResult:
         try:
             return self._while_kept(lambda: self.route.deliver(waiting.alert, waiting.previous, self._now_ms()))
         except StoppedError:
             raise
-        except (MemoryError, OSError, RuntimeError) as error:  # this machine is short of something
-            log.exception("%s: unexpected", said)
+        except (MemoryError, OSError, RuntimeError) as error:  # this machine lacks a resource
+            log.exception("%s: unexpected", label)
             return DeliveryResult(Outcome.LATER, f"{type(error).__name__}: {error}")
-        except Exception as error:  # a bug: the same message would fail again, and others must go on
-            log.exception("%s: unexpected", said)
+        except Exception as error:  # a bug: the same message would fail again, and other messages must go on
+            log.exception("%s: unexpected", label)
             return DeliveryResult(Outcome.REJECTED, f"{type(error).__name__}: {error}")
 
-    def _decide(self, waiting: Waiting, answer: DeliveryResult) -> tuple[str | None, float]:
-        """What a message is done with, None while it is tried again; and the pause until it is, s."""
-        if answer.outcome in {Outcome.SENT, Outcome.REJECTED}:
-            return str(answer.outcome), 0.0
-        if answer.outcome is Outcome.UNANSWERED and not self.route.is_repeatable:
+    def _decide(self, waiting: Waiting, result: DeliveryResult) -> tuple[str | None, float]:
+        """The final outcome of a message, None while it is retried; and the pause before the retry, s."""
+        if result.outcome in {Outcome.SENT, Outcome.REJECTED}:
+            return str(result.outcome), 0.0
+        if result.outcome is Outcome.UNANSWERED and not self.route.is_repeatable:
             if waiting.unanswered >= len(UNANSWERED_PAUSES_S) or waiting.age_s >= self.route.give_up_after:
                 return "unanswered", 0.0
             return None, UNANSWERED_PAUSES_S[waiting.unanswered]
         return (None if waiting.age_s < self.route.give_up_after else "given_up"), 0.0
 
     def _is_news(self, text: str) -> bool:
-        """Whether a failure is to be logged: another than before, or the same after a while."""
+        """Whether to log a failure: it differs from the last one, or that is a while ago."""
         before, at = self._logged
         if text == before and time.monotonic() - at < LOG_EVERY_S:
             return False
@@ -290,18 +273,18 @@ class RouteWorker:
 
     def _remind(self, every_s: float) -> float:
         firing = self._store.firing()
-        answer = self._while_kept(lambda: self.route.remind(firing, self._now_ms()))
-        if answer.outcome is not Outcome.SENT:
-            pause_s = min(self._failed(answer), every_s)
-            if self._is_news(answer.text):
-                log.warning("route %s: reminder of %d alerts: %s", self.route.name, len(firing), legible(answer.text))
+        result = self._while_kept(lambda: self.route.remind(firing, self._now_ms()))
+        if result.outcome is not Outcome.SENT:
+            pause_s = min(self._failed(result), every_s)
+            if self._is_news(result.text):
+                log.warning("route %s: reminder of %d alerts: %s", self.route.name, len(firing), legible(result.text))
             return pause_s
         self._failures = 0
         self._remind_at = time.monotonic() + every_s
         return 0.0
 
-    def _failed(self, answer: DeliveryResult | None) -> float:
+    def _failed(self, result: DeliveryResult | None) -> float:
         self._failures += 1
         metrics.FAILED.labels(self.route.name).inc()
-        asked_s = None if answer is None else answer.retry_after_s
-        return self._backoff.pause(self._failures, asked_s, random.random())  # noqa: S311 - jitter
+        asked_s = None if result is None else result.retry_after_s
+        return self._backoff.pause(self._failures, random.random(), asked_s)  # noqa: S311 - jitter

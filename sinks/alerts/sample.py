@@ -1,4 +1,4 @@
-"""An alert that says that it is a test."""
+"""A test alert."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MINUTE_MS = 60_000
 
 
 def sample(state: str, now_ms: int) -> dict[str, Any]:
-    """A message of the Alert schema, "firing" or "resolved", as of now; every test is about one and the same alert."""
+    """A message of the Alert schema, "firing" or "resolved", as of now; all test messages concern one alert."""
     start = now_ms - now_ms % MINUTE_MS - 2 * MINUTE_MS
     return {
         "alert_id": "funnelwatch-notify-test",
@@ -36,7 +36,7 @@ def sample(state: str, now_ms: int) -> dict[str, Any]:
         "labels": {"test": "true"},
         "annotations": {
             "summary": "This is a test of a route of funnelwatch: nothing is wrong.",
-            "look_first": "Nothing is to be done.",
+            "look_first": "Nothing to do.",
         },
         "where_dimension": "app_version",
         "where_value": "5.2.0",

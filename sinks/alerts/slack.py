@@ -20,13 +20,13 @@ HEADER_CHARACTERS = 150
 SECTION_CHARACTERS = 3_000
 FIELD_CHARACTERS = 2_000
 FIELDS = 10
-"""What Slack takes at most (block kit reference)."""
+"""Slack's limits (block kit reference)."""
 
 MENTION = re.compile("(@(?=channel|here|everyone|group)|<(?=[!@#]))", re.IGNORECASE)
 
 
 class Slack(Receiver):
-    """One channel, which the webhook's address stands for."""
+    """One channel, which the webhook's address names."""
 
     kind: Literal["slack"]
     url: Address = Field(
@@ -34,40 +34,40 @@ class Slack(Receiver):
     )
 
     def deliver(self, alert: Mapping[str, Any], previous: Mapping[str, Any] | None, now_ms: int) -> DeliveryResult:
-        """See the base. Slack knows no key: a notifier killed at the wrong moment shows a message twice."""
+        """See the base. Slack knows no key: a message that is sent twice is shown twice."""
         return post_json(self.url, message(alert), Bound(self.timeout))
 
 
 def message(alert: Mapping[str, Any]) -> dict[str, Any]:
     """The message's text, for notifications, and its blocks.
 
-    All that events or rules have written is plain text, in which Slack sees neither mentions nor links nor formats.
+    Texts from events and rules are plain text, in which Slack finds no mentions, links or formats.
     """
     mark = "✅" if alert["state"] == "resolved" else "🔴" if alert["severity"] == "critical" else "🟠"
-    told = "\n".join(filter(None, [summary(alert), annotation(alert, "look_first")]))
+    body = "\n".join(filter(None, [summary(alert), annotation(alert, "look_first")]))
     fields = [f"{name}\n{value}" for name, value in details(alert).items()]
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": plain(f"{mark} {headline(alert)}", HEADER_CHARACTERS)},
-        {"type": "section", "text": plain(told, SECTION_CHARACTERS)},
+        {"type": "section", "text": plain(body, SECTION_CHARACTERS)},
         {"type": "section", "fields": [plain(field, FIELD_CHARACTERS) for field in fields[:FIELDS]]},
     ]
     if link(alert):
         target = escaped(link(alert)).replace("|", "%7C")
         blocks.insert(2, {"type": "section", "text": {"type": "mrkdwn", "text": f"<{target}|Dashboard>"}})
-    # The text beside blocks is read as marks: escaped, and formats switched off.
+    # Slack reads the text beside blocks as markup: escape it, and switch formats off.
     return {"text": cut(escaped(headline(alert)), SECTION_CHARACTERS), "mrkdwn": False, "blocks": blocks}
 
 
 def plain(text: str, length: int) -> dict[str, Any]:
-    """A text that Slack shows as it is."""
+    """A text that Slack shows unchanged."""
     return {"type": "plain_text", "text": cut(unmarked(text), length), "emoji": False}
 
 
 def escaped(text: str) -> str:
-    """What Slack would take for its own marks (links, mentions), made plain."""
+    """The text with Slack's markup (links, mentions) escaped."""
     return unmarked(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def unmarked(text: str) -> str:
-    """The text without mentions, also for programs that show a plain text as Slack's marks: nothing is seen of it."""
+    """The text without mentions, also for clients that read plain text as Slack's markup; looks the same."""
     return MENTION.sub("\\1\N{WORD JOINER}", text)

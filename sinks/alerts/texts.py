@@ -28,7 +28,7 @@ def scope(alert: Mapping[str, Any]) -> str:
 
 
 def headline(alert: Mapping[str, Any]) -> str:
-    """One line that says all that matters: state, severity, rule, scope, rate against what was expected."""
+    """One line with state, severity, rule, scope, and the rate against the expected rate."""
     state = "RESOLVED" if alert["state"] == "resolved" else f"FIRING {legible(alert['severity'])}"
     numbers = f": {alert['rate']:.1%}, expected {alert['expected_rate']:.1%}" if is_about_rates(alert) else ""
     return f"{state} {legible(alert['rule'])} {scope(alert)}{numbers}"

@@ -1,7 +1,7 @@
-"""Any HTTP endpoint: the alert as JSON, signed so that whoever receives it can tell who said it, and when.
+"""Any HTTP endpoint: the alert as JSON, signed, so that the receiver can verify the sender and the time.
 
 The signature is HMAC-SHA256 over ``TIMESTAMP.BODY`` in the header ``Funnelwatch-Signature: t=TIMESTAMP,v1=HEX``, the
-timestamp being Unix seconds of the attempt: a receiver that rejects old ones cannot be fooled by a replay.
+timestamp being Unix seconds of the attempt. A receiver that rejects old timestamps is safe from replays.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.redaction import know_config, revealed
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.alerts.bound import Bound
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, post
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = "Funnelwatch-Signature"
 DELIVERY = "Funnelwatch-Delivery"
-"""Header with ``ALERT_ID/SEQUENCE``: the same however often a message is sent, to know it again by."""
+"""Header with ``ALERT_ID/SEQUENCE``, the same however often a message is sent."""
 
 
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -38,7 +38,7 @@ def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     """The headers, if HTTP can carry them (RFC 9110, 5.5 and 5.6.2).
 
     Raises:
-        ValueError: it cannot.
+        ValueError: HTTP cannot carry one, or funnelwatch sets it itself.
     """
     for name, secret in headers.items():
         value = revealed(secret)
@@ -48,6 +48,7 @@ def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
             raise ValueError(f"{name} is set by funnelwatch itself")
         if not value.isascii() or not value.isprintable():
             raise ValueError(f"{name} has a line break or another character that a header cannot carry")
+    know_config(headers)  # a receiver may repeat the token of "Bearer TOKEN" without its scheme
     return headers
 
 
@@ -75,6 +76,6 @@ class Webhook(Receiver):
 
 
 def signature(secret: str, timestamp_s: int, body: bytes) -> str:
-    """The header's value for a body that is sent at that time."""
+    """The signature's header for a body that is sent at that time."""
     digest = hmac.new(secret.encode(), f"{timestamp_s}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={timestamp_s},v1={digest}"

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from funnelwatch.sinks.exporter.families import buckets, freshness_families, metric_families
 from funnelwatch.sinks.exporter.folding import Folding, Labels
-from funnelwatch.sinks.exporter.freshness import freshness_families
-from funnelwatch.sinks.exporter.metrics import buckets, metric_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,25 +36,25 @@ COUNTERS = {
 
 
 class FunnelCollector(Collector):
-    """The funnels as metric families; from any thread, one scrape at a time.
+    """The funnels as metric families; any thread, one scrape at a time.
 
     Args:
-        read: what ``TotalsStore.read`` gives.
-        is_outage: whether an error of it is one to be told as ``funnelwatch_exporter_up`` 0.
-        max_series: how many series of counters have names of their own; the others are folded.
-        stale_ms: from this age on the newest closed window is too old.
+        read: returns the result of ``TotalsStore.read``.
+        is_unanswered: whether an error of it shows as ``funnelwatch_exporter_up`` 0; any other is raised.
+        max_series: most series of counters with names of their own; the others are folded.
+        stale_ms: age from which the newest closed window is stale, ms.
     """
 
     def __init__(
         self,
         read: Callable[[], Totals],
-        is_outage: Callable[[Exception], bool],
+        is_unanswered: Callable[[Exception], bool],
         max_series: int,
         stale_ms: int = 180_000,
     ) -> None:
         self._read = read
         self._stale_ms = stale_ms
-        self._is_outage = is_outage
+        self._is_unanswered = is_unanswered
         self._folding = Folding(max_series, kept=2)
         self._took_folding = Folding(max_series, kept=2)
         self._metric_folding = Folding(max_series, kept=1)
@@ -72,7 +71,7 @@ class FunnelCollector(Collector):
         try:
             read = self._read()
         except Exception as error:
-            if not self._is_outage(error):
+            if not self._is_unanswered(error):
                 raise
             log.warning("the database does not answer: %s", error)
             up.add_metric([], 0)
@@ -85,7 +84,7 @@ class FunnelCollector(Collector):
         yield from self._rates(read.latest)
         yield from freshness_families(read.funnels, read.workers, self._stale_ms)
         yield from metric_families(read.metrics, self._metric_folding, self._never_less)
-        limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Series with names of their own, at most.")
+        limit = GaugeMetricFamily("funnelwatch_exporter_max_series", "Most series with names of their own.")
         limit.add_metric([], self._folding.limit)
         yield limit
         folded = GaugeMetricFamily(

@@ -1,7 +1,7 @@
-"""How many series Prometheus gets: a fixed number, and what is beyond it added up under one name. Pure.
+"""Limits the series that Prometheus gets: series beyond the limit are added up under one name. Pure.
 
-Which series has a name of its own must never change: one that vanished and came back, or moved into another, would
-read as a fall and a jump. So it is first come, first served, and what came later is folded for good.
+A series must keep its name: a series that vanished and came back, or moved into another one, would look like a fall and
+a jump. So the first series keep names of their own, and later ones stay folded.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 Labels = tuple[str, ...]
 
 OTHER = "(other)"
-"""The value of each label by which what is folded is not told apart any more."""
+"""The value of each label by which folded series are not distinguished."""
 
 
 class Folding:
-    """Gives at most so many series names of their own; remembers which.
+    """Gives a limited number of series names of their own, and remembers which.
 
     Args:
-        limit: how many.
+        limit: most series with names of their own.
         kept: how many of the first labels a folded series keeps, where series that came before have them as well.
     """
 
@@ -34,11 +34,11 @@ class Folding:
 
     @property
     def folded(self) -> int:
-        """How many series have no name of their own."""
+        """The number of folded series."""
         return len(self._folded)
 
     def take(self, series: Iterable[Labels]) -> None:
-        """Let series in, in their order, as long as there is room."""
+        """Admit series in their order while there is room."""
         for labels in series:
             if labels in self._own or labels in self._folded:
                 continue

@@ -1,4 +1,4 @@
-"""The jobs of TimescaleDB for Prometheus: how many do how; not known is not the same as well."""
+"""Metric families about TimescaleDB's jobs, by state; unknown has a state of its own."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "funnelwatch_database_jobs"
 TEXT: Final = (
-    "Jobs of TimescaleDB on the tables, by how they do; unknown: 1 if that cannot be read. None without TimescaleDB."
+    "Jobs of TimescaleDB on the tables, by state; unknown: 1 if they cannot be read. No series without TimescaleDB."
 )
 UNKNOWN: Final = "unknown"
 
 
 def states(read: Callable[[], Sequence[Job]]) -> dict[str, int]:
-    """State to how many jobs are in it; only ``unknown`` where they cannot be read, empty without TimescaleDB."""
+    """State to its number of jobs; only ``unknown`` where they cannot be read, empty without TimescaleDB."""
     try:
         jobs = read()
     except psycopg.Error as error:

@@ -2,7 +2,7 @@
 
 | URL | connects to |
 |---|---|
-| ``redis://``, ``rediss://`` (TLS), ``unix://`` | that server, or the whole cluster that it says it belongs to |
+| ``redis://``, ``rediss://`` (TLS), ``unix://`` | that server, or the whole cluster to which it belongs |
 | ``redis+sentinel://``, ``rediss+sentinel://`` | the primary that the Sentinels name |
 
 A Sentinel URL is ``redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/NAME/DATABASE``; user, password and database
@@ -39,18 +39,18 @@ class UrlError(FunnelwatchError, redis.RedisError):
 
 
 def connect(address: str | SecretStr, *, timeout_s: float = 5.0, connect_timeout_s: float = 2.0) -> Client:
-    """A client of whatever the URL names; it has been asked what it is.
+    """A client of the server or cluster that the URL names.
 
     Raises:
         UrlError: the URL cannot be read.
-        redis.RedisError, OSError: nobody answers, or not as Redis does.
+        redis.RedisError, OSError: no server answers, or one that is not Redis.
     """
     url = revealed(address)
     bounds: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": connect_timeout_s,
-        # One more try for a connection that the server has closed meanwhile; by default there are three with pauses,
-        # and the counting would wait for them.
+        # Retry once, for a connection that the server has closed meanwhile. The default, three retries with pauses,
+        # would delay the counting.
         "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     }
     if urlsplit(url).scheme in ("redis+sentinel", "rediss+sentinel"):
@@ -79,13 +79,13 @@ def connect(address: str | SecretStr, *, timeout_s: float = 5.0, connect_timeout
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a server tells of itself; empty and 0 where its user may not ask.
+    """A server's description of itself; empty and 0 where its user may not run INFO.
 
     Attributes:
         kind: "Redis" or "Redis Cluster".
         version: its version.
         max_memory: its limit, bytes; 0: none.
-        policy: what it does when its memory is full.
+        policy: its eviction policy when its memory is full.
     """
 
     kind: str
@@ -95,7 +95,7 @@ class ServerInfo:
 
 
 def server_of(client: Client) -> ServerInfo:
-    """What the server at the other end is; of a cluster one of its nodes."""
+    """The description of the server, or of one node of a cluster."""
     is_cluster = isinstance(client, RedisCluster)
     more: dict[str, Any] = {"target_nodes": RedisCluster.RANDOM} if is_cluster else {}
     try:
@@ -114,7 +114,7 @@ def _is_cluster(client: Client) -> bool:
     try:
         mode = _mode(client)
     except redis.exceptions.NoPermissionError:
-        # A user who may not ask can still use a single server; with a cluster the scripts fail and name it.
+        # A user who may not run INFO can still use a single server; with a cluster the scripts fail and name it.
         return False
     if mode == "sentinel":
         raise UrlError(f"FUNNELWATCH_REDIS_URL names a Redis Sentinel: right would be {SENTINEL_FORM}")
@@ -122,9 +122,9 @@ def _is_cluster(client: Client) -> bool:
 
 
 def _mode(client: Client) -> str:
-    """Says "standalone", "cluster" or "sentinel"."""
-    told = client.info("server")
-    return str(told.get("redis_mode") or told.get("server_mode"))
+    """The mode: "standalone", "cluster" or "sentinel"."""
+    info = client.info("server")
+    return str(info.get("redis_mode") or info.get("server_mode"))
 
 
 def _primary(url: str, bounds: dict[str, Any]) -> Client:
@@ -195,11 +195,11 @@ SENTENCES = (
     ("Protocol Error", "something that is not Redis answers there"),
     ("wrong version number", "it does not speak TLS: redis:// instead of rediss://"),
 )
-"""What servers and redis-py answer, in words that say what to do; the first that fits."""
+"""Errors of servers and of redis-py, each with a sentence that names the remedy; the first match counts."""
 
 
 def explain(error: BaseException) -> str:
-    """What is wrong with Redis, in a sentence without a stop; ends with its own words."""
+    """A sentence (without a full stop) about an error of Redis; ends with the error's own words."""
     words = error_text(error)
     if isinstance(error, redis.InvalidResponse):
         return f"something that is not Redis answers there ({words})"

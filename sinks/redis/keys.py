@@ -7,7 +7,7 @@
 | ``{PREFIX}:copies`` | string | how many copies of all recent windows were begun |
 | ``{PREFIX}:whole`` | string | epoch, number of the copy, and the start (ms) from which on every window is complete |
 | ``{PREFIX}:copied:TOPIC`` | hash | partition to the mark up to which its counts are here (``Mark``) |
-| ``{PREFIX}:probe`` | hash | nothing, for a second: somebody has tried whether counts can be written |
+| ``{PREFIX}:probe`` | hash | empty, expires after a second: a test whether counts can be written |
 | ``{PREFIX}:counts:FUNNEL:WINDOW`` | hash | the tallies of one window, WINDOW its start in ms |
 
 A field of the last hash is the series and the count's name, JSON, so that no value of a dimension can be mistaken for
@@ -63,7 +63,7 @@ def epoch_key(prefix: str) -> str:
 
 
 def repairs_key(prefix: str) -> str:
-    """The key that says how often counts were repaired."""
+    """The key with the number of repairs."""
     return f"{_tag(prefix)}:repairs"
 
 
@@ -73,7 +73,7 @@ def copies_key(prefix: str) -> str:
 
 
 def whole_key(prefix: str) -> str:
-    """The key that says from when on the windows are complete."""
+    """The key with the time from which windows are complete."""
     return f"{_tag(prefix)}:whole"
 
 

@@ -1,4 +1,4 @@
-"""What Redis says of its own completeness, and what a write says to move that on."""
+"""What Redis records about its own completeness, and how a write updates that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.redis.keys import Mark
 
 NOTHING_YET_MS = 2**53
-"""From here on a copy is complete that has just begun."""
+"""A copy that has just begun is complete from here on: it has no window yet."""
 
 
 class IncompleteError(FunnelwatchError):
@@ -30,9 +30,9 @@ class MoveMark(NamedTuple):
     Attributes:
         partition: which.
         topic_id: Kafka's id of the topic.
-        least: the mark may be this far behind; less means that the cache lacks something that nobody knows of.
-        to: the counts up to here are in the cache after the write.
-        owes: whether the worker has something left to copy.
+        least: the mark may be this far behind; an earlier mark means that the cache lacks totals unknowingly.
+        to: after the write the cache has the counts up to this offset.
+        owes: whether the worker has windows left to copy.
     """
 
     partition: int
@@ -44,13 +44,13 @@ class MoveMark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """What Redis says of its own completeness.
+    """What Redis records about its own completeness.
 
     Attributes:
-        epoch: names this life of the data; empty where it was lost.
-        copies: how many copies of all recent windows were begun.
-        copied: the number of the copy that ``whole_from`` is of, 0 where there is none of this epoch.
-        whole_from: windows that start from here on (ms) are complete, but for what is owed.
+        epoch: names the data since it was last lost; empty where it is lost now.
+        copies: the number of copies of all recent windows that were begun.
+        copied: the number of the copy to which ``whole_from`` belongs, 0 where this epoch has none.
+        whole_from: windows that start from here on (ms) are complete, except windows that are left to copy.
         marks: partition to mark.
     """
 
@@ -62,9 +62,9 @@ class CacheState:
 
     @property
     def owes(self) -> bool:
-        """Whether something was left out that the latest copy does not have."""
+        """Whether a worker left windows out that the latest copy does not have."""
         return any(mark.owes is not None and mark.owes >= self.copied for mark in self.marks.values())
 
     def is_whole(self, from_ms: int) -> bool:
-        """Whether every window that starts from here on, ms, is complete."""
+        """Whether every window that starts at or after ``from_ms`` is complete."""
         return bool(self.epoch) and not self.owes and self.whole_from <= from_ms

@@ -1,21 +1,21 @@
-"""What the detector keeps: its progress, its states, and an outbox of alerts, moved together in one transaction."""
+"""The detector's progress, states and outbox of alerts, updated together in one transaction."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.timescale.database import Database, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class OvertakenError(FunnelwatchError):
-    """Somebody else has saved for this funnel since: what was judged here is of no use and nothing was written.
+class OvertakenError(BusyError):
+    """Another worker has saved for this funnel meanwhile: nothing was written.
 
-    A worker that was frozen and comes back finds this. It must read the states again.
+    A worker that was frozen gets this error when it resumes. It must read the states again.
     """
 
 
@@ -26,16 +26,16 @@ class AlertStore:
         self._database = database
 
     def last_window(self, funnel: str) -> int | None:
-        """The newest window that was judged, ms; None before the first."""
+        """The newest evaluated window, ms; None before the first."""
         rows = self._database.query("detector_progress", {"funnel": funnel})
         return rows[0]["last_window_ms"] if rows else None
 
     def states(self, funnel: str) -> list[str]:
-        """The states as they were saved, JSON."""
+        """The saved states, JSON."""
         return [row["state"] for row in self._database.query("read_states", {"funnel": funnel})]
 
     def saves(self, funnel: str) -> int:
-        """How often anything was saved for this funnel; to be asked before the states are read."""
+        """The number of saves for this funnel; read it before the states."""
         rows = self._database.query("detector_saves", {"funnel": funnel})
         return int(rows[0]["saves"]) if rows else 0
 
@@ -47,20 +47,20 @@ class AlertStore:
         alerts: Sequence[Mapping[str, Any]],
         saves: int | None = None,
     ) -> int:
-        """Record that a window was judged, with the states and alerts that came of it: all of it or nothing.
+        """Record that a window was evaluated, with the resulting states and alerts: all or nothing.
 
         Args:
             funnel: the funnel.
-            window_ms: the newest window judged.
+            window_ms: the newest evaluated window.
             states: key to state, JSON; only those that changed.
-            alerts: records of the Alert schema; one that is there already (same id and sequence) is left as it is.
-            saves: the number of saves that these states follow from; None: whatever it is.
+            alerts: records of the Alert schema; one that is there already (same id and sequence) stays unchanged.
+            saves: the number of saves on which these states are based; None: any.
 
         Returns:
             The number of saves now.
 
         Raises:
-            OvertakenError: it was another number; nothing was written.
+            OvertakenError: the number has changed; nothing was written.
         """
         with self._database.transaction() as cursor:
             moved = run(cursor, "move_detector", {"funnel": funnel, "window_ms": window_ms, "saves": saves})
@@ -78,11 +78,11 @@ class AlertStore:
         return int(moved[0]["saves"])
 
     def outbox(self, funnel: str) -> list[dict[str, Any]]:
-        """The alerts that are still to be published, in order."""
+        """The unpublished alerts, in order."""
         return [row["alert"] for row in self._database.query("outbox", {"funnel": funnel})]
 
     def last_message(self, alert_id: str) -> dict[str, Any] | None:
-        """The last message of an alert, published or still to be; None if there is none."""
+        """The last message of an alert, published or not; None if there is none."""
         rows = self._database.query("last_message", {"alert_id": alert_id})
         return rows[0]["alert"] if rows else None
 
@@ -97,7 +97,7 @@ class AlertStore:
 
         Args:
             limit: at most this many.
-            state: only those that say "firing" or "resolved"; None: all.
+            state: only "firing" or "resolved" messages; None: all.
             current: only the last message of each alert.
         """
         parameters = {"limit": limit, "state": state, "current": current}
@@ -112,7 +112,7 @@ class AlertStore:
         until_ms: int | None = None,
         **wanted: str | None,
     ) -> list[dict[str, Any]]:
-        """The newest messages of alerts that are about something, newest first.
+        """The newest messages of alerts that match some filters, newest first.
 
         Args:
             limit: at most this many.

@@ -1,4 +1,4 @@
-"""What the rebuild of the cache in Redis reads from the counts of record."""
+"""The counts of record, as the rebuild of the cache reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Place(NamedTuple):
     Attributes:
         topic_id: Kafka's id of the topic.
         offset: the records before it are counted.
-        any: whether any record was.
+        any: whether any record is counted.
     """
 
     topic_id: str
@@ -29,7 +29,7 @@ class CacheSource:
     """Reads counts and progress over a connection of its own; for one thread.
 
     Args:
-        database: should end sessions that are idle, so that a frozen worker lets go of the lock.
+        database: should end idle sessions, so that a frozen worker loses the lock.
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,10 +46,10 @@ class CacheSource:
         return {row_key(row): list(count_row(row)) for row in rows}
 
     def lock(self, prefix: str) -> bool:
-        """Be the one who copies all recent windows to this cache, or be told that another is; held until ``close``."""
+        """Become the only worker that copies to this cache; False where another is. Held until ``close``."""
         locked: bool = self._database.query("try_cache_lock", {"prefix": prefix})[0]["locked"]
         return locked
 
     def close(self) -> None:
-        """Let the lock and the connection go; the next use makes a new one."""
+        """Release the lock and close the connection; the next use opens a new one."""
         self._database.close()

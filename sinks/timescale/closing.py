@@ -1,4 +1,4 @@
-"""What the closer reads and records: watermarks, how far windows are closed, what came late."""
+"""The closer's state in the database: watermarks, closed windows, late windows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 IDLE_VALID_S = 5.0
-"""A partition stays idle for this long after its worker has said so; it says so every second.
+"""A partition stays idle for this long after its worker has reported it, s; the worker reports it every second.
 
-If that worker is gone, nobody knows what is unread, and the partition holds the windows back until somebody reads it.
+If that worker is gone, its unread records are unknown, and the partition holds windows open until a worker reads it.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionWatermark:
-    """The event time before which a partition expects nothing more, ms; None while it has had no event."""
+    """The event time before which a partition expects no more events, ms; None before its first event."""
 
     watermark: int | None
     idle: bool
@@ -31,9 +31,9 @@ class PartitionWatermark:
 
 @dataclass(frozen=True, slots=True)
 class FunnelProgress:
-    """Windows that start before ``closed_through`` (ms) have been published; None while none has.
+    """Windows that start before ``closed_through`` (ms) are published; None before the first.
 
-    ``has_late`` says whether late events have changed windows since these were published.
+    ``has_late``: whether late events have changed windows since their publication.
     """
 
     funnel: str
@@ -44,7 +44,7 @@ class FunnelProgress:
 
 @dataclass(frozen=True, slots=True)
 class LateWindow:
-    """A closed window that late events changed, with the revision it is to be published as."""
+    """A closed window that late events changed, with its next revision."""
 
     window: int
     revision: int
@@ -59,9 +59,9 @@ class ClosingStore:
 
     @contextmanager
     def sole_closer(self, topic: str) -> Iterator[bool]:
-        """Be the one closer of this topic, or be told that another is (False).
+        """Become the only closer of this topic; False where another worker is.
 
-        The lock is the session's: it goes when the connection does, so that a dead closer leaves no lock behind.
+        The lock belongs to the session and ends with it, so a dead closer leaves no lock behind.
         """
         locked = self._database.query("try_closer_lock", {"topic": topic})[0]["locked"]
         try:
@@ -85,7 +85,7 @@ class ClosingStore:
     def start_closing(self, funnel: str, through_ms: int) -> None:
         """Make events for windows that start before ``through_ms`` late.
 
-        When this returns, every flush that did not know is committed, and its counts are seen by the next read.
+        When this returns, every flush that did not see the mark is committed, and the next read sees its counts.
         """
         with self._database.transaction() as cursor:
             run(cursor, "wait_for_flushes")
@@ -97,7 +97,7 @@ class ClosingStore:
         Args:
             funnel: the funnel.
             through_ms: see above.
-            published_ms: start of the newest window that was published; None where all were passed over.
+            published_ms: start of the newest published window; None where all were empty.
         """
         parameters = {"funnel": funnel, "through_ms": through_ms, "published_ms": published_ms}
         self._database.query("finish_closing", parameters)
@@ -122,7 +122,7 @@ class ClosingStore:
         return windows
 
     def claim_late(self, funnel: str, closed_through_ms: int, settle_s: float, limit: int) -> list[LateWindow]:
-        """Windows that late events changed and that are quiet by now, each with its next revision, oldest first."""
+        """Windows that late events changed and that have settled, each with its next revision, oldest first."""
         parameters = {
             "funnel": funnel,
             "closed_through_ms": closed_through_ms,
@@ -136,7 +136,7 @@ class ClosingStore:
         )
 
     def late_published(self, funnel: str, published: list[LateWindow]) -> None:
-        """Record that revisions are published; a window that has changed again meanwhile stays due."""
+        """Record that revisions are published; a window that has changed meanwhile stays due."""
         with self._database.transaction() as cursor:
             for late in published:
                 parameters = {

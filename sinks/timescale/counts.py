@@ -7,14 +7,13 @@ finds them counted. So a flush whose outcome is unknown is simply repeated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
 from funnelwatch.schemas.counts import CountKey, CountRow, Counts, Durations, PartitionCounts, Series
-from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.histogram import SLOTS
+from funnelwatch.sinks.base import Flushed, MisplacedError, Progress, TopicRecreatedError
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.timescale.arrays import integers, texts
 from funnelwatch.sinks.timescale.database import Database, Row, run
@@ -34,49 +33,12 @@ SLOT_COLUMNS = tuple(f"n{slot}" for slot in range(SLOTS))
 K = TypeVar("K")
 
 
-class MisplacedError(FunnelwatchError):
-    """A batch does not begin where the partition is counted up to: it must be trimmed, or read again from there."""
-
-    def __init__(self, partition: int, expected: int, start: int) -> None:
-        self.partition = partition
-        self.expected = expected
-        self.is_gap = start > expected
-        super().__init__(f"partition {partition} is counted up to {expected}, the batch begins at {start}")
-
-
-class TopicRecreatedError(FunnelwatchError):
-    """The progress in the database is of another topic of the same name, or beyond its end."""
-
-
-@dataclass(slots=True)
-class Flushed:
-    """What a flush did.
-
-    Attributes:
-        totals: the new totals of each key that was added to; what Redis shows.
-        skipped: partitions whose batch was already counted by somebody else.
-        late: events that fell into windows which are closed already.
-    """
-
-    totals: Counts = field(default_factory=dict)
-    skipped: list[int] = field(default_factory=list)
-    late: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a partition is counted; times in ms."""
-
-    next_offset: int
-    log_time: int | None
-
-
 class CountStore:
-    """Reads and adds to the counts, over one connection; for one thread at a time.
+    """A ``CountSink`` over one connection to the database; for one thread at a time.
 
     Args:
-        database: where they are.
-        duplicate_horizon_s: rejected records are remembered for this long, by Kafka's timestamps, s.
+        database: where the counts are.
+        duplicate_horizon_s: rejected records are kept for this long, by Kafka's timestamps, s.
     """
 
     def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
@@ -86,20 +48,18 @@ class CountStore:
     def flush(
         self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
     ) -> Flushed:
-        """Add batches, at most one a partition, and move their partitions on, in one transaction.
+        """See ``CountSink``; one flush is one transaction.
 
         Args:
             topic: the events topic.
             topic_id: Kafka's id of the topic.
             batches: what to add.
-            rehearsal: roll back at the end; tells whether the database would accept the batches.
+            rehearsal: roll back at the end, to find out whether the database would accept the batches.
 
         Raises:
             MisplacedError: a batch leaves a gap, or overlaps what is counted in part; nothing was written.
             TopicRecreatedError: the partition's progress belongs to another topic; nothing was written.
-            psycopg.Error: nothing was written, or the outcome is unknown; ``funnelwatch.sinks.timescale.errors`` says
-                whether to
-                repeat the flush as it is, or to look for the event that the database rejects.
+            psycopg.Error: nothing was written, or the outcome is unknown.
         """
         flushed = Flushed()
         with self._database.transaction() as cursor:

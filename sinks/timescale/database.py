@@ -1,4 +1,4 @@
-"""One connection to the database that comes back after an outage, and its transactions."""
+"""One connection to the database, which is replaced after an outage, and its transactions."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.sinks.timescale.errors import is_outage
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.timescale.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Connection", "Database", "Row", "is_outage", "run"]
-
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
 IDLE_IN_TRANSACTION_S = 60.0
-"""A process that was frozen (or its machine) in the middle of a transaction loses it, and its locks, after this, s.
+"""The server ends a transaction, and its locks, of a process that is frozen for this long, s.
 
-Longer than anything of ours waits within a transaction: for Kafka to acknowledge what is replayed, 35 s.
+Longer than the longest wait within a transaction: 35 s, until Kafka acknowledges replayed records.
 """
 
 LIMITS = """
@@ -34,14 +32,32 @@ SELECT
 """
 
 
-class Database:
-    """A connection that is made when it is needed and made anew after an error. For one thread at a time.
+def connection_properties(application: str) -> dict[str, Any]:
+    """Properties of every connection.
 
     Args:
-        url: where it is.
         application: the name that the server shows.
-        idle_in_transaction_s: the server ends a session that does nothing for this long within a transaction, s.
-        idle_session_s: and one that does nothing for this long at all, s; 0: never. For who holds locks of the session.
+    """
+    return {
+        "row_factory": dict_row,
+        "autocommit": True,
+        "connect_timeout": 5,
+        "application_name": application,
+        # A server that vanished silently is noticed within about 30 s instead of hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 4,
+    }
+
+
+class Database:
+    """A connection that is opened at the first use, and again after an error. For one thread at a time.
+
+    Args:
+        url: where the database is.
+        application: the name that the server shows.
+        idle_in_transaction_s: the server ends a session that is idle for this long within a transaction, s.
+        idle_session_s: the server ends a session that is idle for this long, s; 0: never. For holders of session locks.
     """
 
     def __init__(
@@ -59,33 +75,25 @@ class Database:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection; it may be dead all the same."""
+        """Whether there is a connection, which may be dead."""
         return self._connection is not None and not self._connection.closed
 
     def connection(self) -> Connection:
-        """The connection, made now if there is none.
+        """The connection, opened now if there is none.
 
         Raises:
             psycopg.OperationalError: the database cannot be reached.
         """
         if self._connection is None or self._connection.closed:
-            connection = psycopg.connect(
-                self.url.get_secret_value(),
-                row_factory=dict_row,
-                autocommit=True,
-                connect_timeout=5,
-                application_name=self._application,
-                # A server that vanished without a word is noticed in about 30 s instead of hours.
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=4,
+            connection: Connection = psycopg.connect(
+                self.url.get_secret_value(), **connection_properties(self._application)
             )
             self.prepare(connection)
             self._connection = connection
         return self._connection
 
     def prepare(self, connection: Connection) -> None:
-        """Set what a new connection is bound to; it finds TimescaleDB's functions in whatever schema they are."""
+        """Set the limits of a new connection, and let it find TimescaleDB's functions in any schema."""
         connection.execute(LIMITS, self._limits)
         connection.execute(QUERIES["see_extension"])
 
@@ -94,8 +102,8 @@ class Database:
         """A cursor within a transaction: committed at the end, rolled back on an error.
 
         Raises:
-            psycopg.Error: the database rejected something or went away; whether a commit under way took effect is then
-                unknown, so that whoever repeats it must be able to tell (``stream_progress`` is there for that).
+            psycopg.Error: the database rejected something or went away. The outcome of a commit under way is then
+                unknown, so a caller that repeats the transaction must recognize it (by ``stream_progress``).
         """
         connection = self.connection()
         try:
@@ -103,13 +111,13 @@ class Database:
                 yield cursor
         except psycopg.Error as error:
             # After an outage the session may be dead, or on a server that has become a replica: the next one is new.
-            if connection.closed or is_outage(error):
+            if connection.closed or is_transient(error):
                 self.close()
             raise
 
     @contextmanager
     def outside_transaction(self) -> Iterator[psycopg.Cursor[Row]]:
-        """A cursor for what the server does not run within a transaction; each statement is committed by itself.
+        """A cursor outside transactions; the server commits each statement by itself.
 
         Raises:
             psycopg.Error: the database rejected something or went away.
@@ -120,23 +128,23 @@ class Database:
                 yield cursor
         except psycopg.Error as error:
             # After an outage the session may be dead, or on a server that has become a replica: the next one is new.
-            if connection.closed or is_outage(error):
+            if connection.closed or is_transient(error):
                 self.close()
             raise
 
     def query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """The rows of a named query, which is one statement: the server commits it without BEGIN and COMMIT."""
+        """The rows of a named query of one statement, which the server commits without BEGIN and COMMIT."""
         with self.outside_transaction() as cursor:
             return run(cursor, name, parameters)
 
     def close(self) -> None:
-        """Let the connection go; the next use makes a new one."""
+        """Close the connection; the next use opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
 
 def run(cursor: psycopg.Cursor[Row], name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-    """Run a named query; its rows, none where it returns nothing."""
+    """Run a named query; returns its rows."""
     cursor.execute(QUERIES[name], parameters or {})
     return cursor.fetchall() if cursor.description else []

@@ -1,4 +1,4 @@
-"""What the database says of how current the figures are: workers' heartbeats, closing and judging of each funnel."""
+"""Reads how fresh the figures are: workers' heartbeats, and how far each funnel is closed and evaluated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from funnelwatch.schemas.freshness import Freshness, FunnelSeen, Why, WorkerSeen
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
 
-UNTOLD = (
+UNKNOWN = (
     "It is not known whether these figures are current: the database has no heartbeats of workers yet (a worker of "
     "this version makes the table), or this user may not read them"
 )
@@ -39,13 +39,13 @@ class FreshnessStore:
     def of(self, funnel: str | None, stale_ms: int) -> Freshness:
         """The freshness of a funnel, or the worst of all.
 
-        It is unknown where nothing of the funnel was ever counted, and where the tables do not tell.
+        Unknown where no event of the funnel was ever counted, and where the tables are missing or not readable.
         """
         try:
             workers = self.workers()
             found = [freshness(one, workers, stale_ms) for one in self.funnels() if funnel in {None, one.funnel}]
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
-            return Freshness("unknown", Why.UNREACHABLE, None, UNTOLD)
+            return Freshness("unknown", Why.UNREACHABLE, None, UNKNOWN)
         if not found and funnel is None and any(worker.alive for worker in workers):
             return by_workers(workers)
         nothing = "Nothing was ever counted" if funnel is None else f"Nothing of {funnel} was ever counted"

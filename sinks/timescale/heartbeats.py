@@ -1,4 +1,4 @@
-"""Heartbeats of workers: each says every few seconds that it lives, and what is wrong with it."""
+"""Heartbeats: each worker reports every few seconds that it lives, and its problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 LONGEST_SENTENCE = 2_000
 PRUNE_EVERY = 60
-"""Rows of workers that are long gone are deleted at each so many-th beat."""
+"""Each so many-th beat deletes the rows of workers that are long gone."""
 
 
 def own_version() -> str:
@@ -29,7 +29,7 @@ class HeartbeatStore:
         self._beats = 0
 
     def beat(self, worker: str, topic: str, host: str, pid: int, *, assigned: int, fault: str | None) -> None:
-        """Say that a worker lives.
+        """Report that a worker lives.
 
         Raises:
             psycopg.Error: the database is away.
@@ -44,7 +44,7 @@ class HeartbeatStore:
         self._beats += 1
 
     def end(self, worker: str) -> None:
-        """Say that a worker ends on purpose.
+        """Report that a worker ends on purpose.
 
         Raises:
             psycopg.Error: the database is away.

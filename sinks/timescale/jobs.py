@@ -66,7 +66,7 @@ class Job:
         running: whether it runs now.
         succeeded_ago_s: how long ago it succeeded; None: never.
         known_s: for how long it should have been run at least.
-        error: what its newest failure said; None: nothing is known of one.
+        error: the message of its newest failure; None: no failure is known.
     """
 
     kind: str

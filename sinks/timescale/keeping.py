@@ -1,6 +1,6 @@
-"""How long finished alerts and what was sent of them are kept.
+"""Retention of resolved alerts and their notifications.
 
-An alert that fires is never deleted, nor a message that is still to be published or sent.
+A firing alert is never deleted, nor a message that waits to be published or sent.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
 
 LONGEST_DAYS: Final = 500_000
-"""Longer than this no calendar goes back."""
+"""Longest span that a date can go back."""
 
 AT_ONCE: Final = 1_000
-"""Alerts, or notifications, that one transaction deletes."""
+"""Most alerts or notifications that one transaction deletes."""
 
 
 def forget_alerts(database: Database, now_ms: int, days: int, max_age_days: float) -> int:
-    """Delete alerts that ended more than ``days`` ago, and what was sent and silenced as long ago.
+    """Delete alerts, notifications and silences that ended more than ``days`` ago.
 
-    What keeps a replay from counting twice, and a late window's revisions, is kept as long as such an event may come.
+    Records that keep a replay from counting twice, and revisions of late windows, outlive every event that may come.
 
     Args:
         database: whose alerts.
         now_ms: the wall clock, ms.
-        days: how long they are kept; 0: for ever.
+        days: retention, days; 0: for ever.
         max_age_days: an older event is rejected, days.
 
     Returns:
-        How many alerts and notifications were deleted.
+        The number of deleted alerts and notifications.
     """
     if not days:
         return 0

@@ -1,17 +1,17 @@
-"""Rollups on plain PostgreSQL: materialized up to a moment, and always right.
+"""Rollups on plain PostgreSQL: materialized up to a moment, and exact to every statement.
 
-A level (5 minutes, 1 hour, 1 day) stands in tables up to ``materialized_through``; its view adds up what comes after
-that at each query. What changes in a bucket that is materialized is noted in the transaction that changes it
-(``rollup_invalidations``), and the view adds that bucket up, too, until it is materialized again. So a level shows what
-its windows show, to every statement, whatever is under way or was given up half done.
+Tables hold a level (5 minutes, 1 hour, 1 day) up to ``materialized_through``; its view sums later windows per query.
+A transaction that changes a materialized bucket records that in ``rollup_invalidations``, and the view sums that bucket
+too until it is materialized again. So every statement sees a level equal to its windows, also during or after an
+interrupted materialization.
 
-Nothing is noted for a bucket that is not materialized, which is where nearly all events fall. So before more is
-materialized, flushes are told: ``materializing_through`` is moved on while none is under way, as the closer does it.
-Notes are only added, never shared: who materializes deletes those that it sees, and reads the counts after that. A
-change that it does not see has a note that it does not see either, and that stays. Who writes past all this, by hand or
-from an older version, is noticed by a trigger, and all of it is materialized anew.
+Nearly all events fall into buckets that are not materialized and need no invalidation. Before a materialization moves
+on, flushes learn of it: ``materializing_through`` moves on while no flush is under way, as in closing. Invalidations
+are only added: a materialization deletes those it sees, and reads the counts after that. A change that it does not see
+has an invalidation that it does not see either, and that stays. A trigger notices writes that bypass all this, by hand
+or from an older version, and invalidates everything.
 
-With TimescaleDB the tables of this are empty, and nothing here does anything.
+With TimescaleDB these tables are empty, and this module does nothing.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def materialize(database: Database, now_ms: int, go_on: Callable[[], bool] = lam
 
 
 def _announce(database: Database, now_ms: int) -> dict[str, int]:
-    """Tell flushes up to where is going to be materialized.
+    """Announce to flushes up to where windows will be materialized.
 
     Returns:
-        Level to its width, ms, finest first; nothing if somebody else is at it.
+        Level to its width, ms, finest first; nothing while another session materializes.
     """
     with database.transaction() as cursor:
         rows = run(cursor, "lock_rollups", {"level": None})

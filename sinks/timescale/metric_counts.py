@@ -10,7 +10,8 @@ import psycopg
 
 from funnelwatch.schemas.metric_counts import MetricSeries, admitted
 from funnelwatch.schemas.times import origin_ms
-from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, Flushed, lock_batches, merged, move_on
+from funnelwatch.sinks.base import Flushed
+from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, lock_batches, merged, move_on
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.rates import WHOLE_RANGE_MS
 from funnelwatch.sinks.timescale.totals import add_metric_totals
@@ -49,7 +50,7 @@ class MetricTotal:
     start_ms: int | None = None
 
     def value(self, of: str) -> float | None:
-        """The total, samples, mean, p50, p90 or p99; None where there are no samples to tell."""
+        """The total, samples, mean, p50, p90 or p99; None where there are no samples."""
         if of == "samples":
             return self.samples
         if of == "total":
@@ -159,10 +160,10 @@ class MetricStore:
             from_ms: ms.
             to_ms: ms.
             name: of one of them; None: all.
-            by: dimensions to tell apart by; others are added up.
+            by: dimensions to group by; others are added up.
             only: dimensions that must have these values; empty: that a series must not have.
-            zeros: tell also what was seen before and has no samples there.
-            every_ms: length of the spans of time to tell apart (``funnelwatch.schemas.times.floor_ms``); a
+            zeros: include series that were seen before and have no samples there.
+            every_ms: length of the spans of time to group by (``funnelwatch.schemas.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
         """

@@ -30,7 +30,7 @@ class UnusableDatabaseError(FunnelwatchError, ValueError):
 
 
 class WindowLengthError(UnusableDatabaseError):
-    """The database counts in windows of another length than the settings say."""
+    """The window length of the database differs from the settings."""
 
 
 class DatabaseEncodingError(UnusableDatabaseError):

@@ -1,4 +1,4 @@
-"""The queue and the log of the notifier, one row a message and route, so that a restart neither repeats nor forgets."""
+"""The notifier's queue and log, one row a message and route, so that a restart neither repeats nor forgets one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import SecretStr
+
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 HELD_S = 60.0
-"""The server ends the session of a worker frozen for so long, s; then another notifier may take its route."""
+"""The server ends the session of a worker that is frozen for this long, s; another notifier then takes its route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Queued:
     Attributes:
         route: its name.
         only_if_known: only where the route has a message of the same alert.
-        noted_as: the message is only noted, with this outcome, and ends what waits of the alert; None: it is sent.
+        noted_as: the message is only recorded, with this outcome, and ends waiting messages of its alert; None: it is
+            sent.
     """
 
     route: str
@@ -36,14 +38,14 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a route is to send next.
+    """The message that a route sends next.
 
     Attributes:
         alert: the message.
-        attempts: how often it was tried.
-        unanswered: how often all of it was sent and no answer came.
-        age_s: how long ago it was tried first, s.
-        previous: what the receiver has, or may have, of the same alert from before; None: nothing.
+        attempts: attempts so far.
+        unanswered: attempts in which the whole message left and no answer came.
+        age_s: time since the first attempt, s.
+        previous: the last message of the same alert that the receiver has, or may have; None: there is none.
     """
 
     alert: dict[str, Any]
@@ -55,15 +57,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of an attempt, as it is noted.
+    """The result of an attempt, as it is recorded.
 
     Attributes:
         alert: the message.
         attempt: the attempt's number.
-        outcome: what the message is done with; None: it stays queued.
-        answer: what the receiver said.
-        is_unanswered: all was sent and no answer came.
-        pause_s: the message is not tried again sooner, s.
+        outcome: the final outcome of the message; None: it stays queued.
+        answer: the receiver's answer.
+        is_unanswered: the whole message left, and no answer came.
+        pause_s: shortest time until the next attempt, s.
     """
 
     alert: Mapping[str, Any]
@@ -75,19 +77,19 @@ class Result:
 
 
 class NotificationQueue:
-    """What the intake writes, and what a person may read."""
+    """The notifier's view: it queues messages, and a person reads the log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def start(self, routes: Sequence[str]) -> tuple[set[str], dict[str, int]]:
-        """Note the routes; those that are new, and since when each is used, ms."""
+        """Record the routes; returns new ones, and since when each is used, Unix time, ms."""
         with self._database.transaction() as cursor:
             new = {row["route"] for row in run(cursor, "start_routes", {"routes": list(routes)})}
             return new, {row["route"]: row["since_ms"] for row in run(cursor, "read_routes")}
 
     def queue(self, alert: Mapping[str, Any], wanted: Sequence[Queued]) -> list[str]:
-        """Queue a message for some routes, once however often this is called; the routes for which it is new."""
+        """Queue a message for some routes. Idempotent; returns the routes for which it is new."""
         parameters = {
             "alert_id": storable(alert["alert_id"]),
             "sequence": alert["sequence"],
@@ -99,17 +101,17 @@ class NotificationQueue:
         return [row["route"] for row in self._database.query("queue_notification", parameters)]
 
     def waiting(self) -> dict[str, tuple[int, float]]:
-        """Route to how many messages wait there, and for how long the oldest has, s; without those that have none."""
+        """For each route with waiting messages their number, and how long the oldest has waited, s."""
         rows = self._database.query("waiting_notifications")
         return {row["route"]: (row["waiting"], row["oldest_s"]) for row in rows}
 
     def recent(self, limit: int, route: str | None = None) -> list[Row]:
-        """The newest of the log, newest first: what is still to be told comes with the outcome None."""
+        """The newest entries of the log, newest first; a waiting message has the outcome None."""
         return self._database.query("recent_notifications", {"limit": limit, "route": route})
 
 
 class RouteStore:
-    """What one route worker takes from the queue and notes in the log; for one thread.
+    """A route worker's view of queue and log; for one thread.
 
     Args:
         url: the database; the route worker has a connection of its own, whose session holds the route.
@@ -122,38 +124,38 @@ class RouteStore:
         self._held: Connection | None = None
 
     def hold(self) -> bool:
-        """Whether this route worker has the route; takes it if nobody else does."""
+        """Whether this route worker owns the route; takes the route if it is free."""
         connection = self._database.connection()
         if connection is not self._held:
             self._held = connection if self._database.query("hold_route", self._route)[0]["held"] else None
         return self._held is not None
 
     def keep(self) -> None:
-        """Tell the database that this route worker lives, if it has the route."""
+        """Keep the session alive, if this route worker owns the route."""
         if self._held is not None:
-            self._database.query("still_here")
+            self._database.query("keep_session")
 
-    def next(self, *, resolved_alone: bool = False) -> Waiting | None:
-        """What is to be sent next; None: nothing waits.
+    def next(self, *, only_resolved: bool = False) -> Waiting | None:
+        """The message to send next; None: no message waits.
 
         Args:
-            resolved_alone: send that an alert resolved also where its firing was not sent.
+            only_resolved: send a resolved message also where its firing message was not sent.
         """
         with self._database.transaction() as cursor:
             run(cursor, "supersede", self._route)
-            if not resolved_alone:
-                run(cursor, "pass_over_resolved", self._route)
+            if not only_resolved:
+                run(cursor, "skip_resolved", self._route)
             rows = run(cursor, "next_notification", self._route)
         return Waiting(**rows[0]) if rows else None
 
     def begin(self, alert: Mapping[str, Any]) -> int | None:
-        """Note that an attempt begins; its number, None where the message is no longer to be sent."""
+        """Record that an attempt begins; returns its number, None where the message is decided meanwhile."""
         parameters = {"alert_id": alert["alert_id"], "sequence": alert["sequence"]}
         rows = self._database.query("begin_attempt", {**self._route, **parameters})
         return rows[0]["attempts"] if rows else None
 
     def note(self, result: Result) -> None:
-        """Note what came of an attempt; may be repeated."""
+        """Record the result of an attempt. Idempotent."""
         parameters = {
             "alert_id": result.alert["alert_id"],
             "sequence": result.alert["sequence"],
@@ -165,23 +167,23 @@ class RouteStore:
         }
         self._database.query("note_attempt", {**self._route, **parameters})
 
-    def try_given_up_again(self, after_s: float) -> list[str]:
-        """Queue anew what was given up this long ago and still fires; the alerts."""
-        rows = self._database.query("try_given_up_again", {**self._route, "after_s": after_s})
+    def retry_given_up(self, after_s: float) -> list[str]:
+        """Queue messages again that were given up this long ago and whose alerts still fire; returns the alerts."""
+        rows = self._database.query("retry_given_up", {**self._route, "after_s": after_s})
         return [row["alert_id"] for row in rows]
 
     def firing(self) -> list[dict[str, Any]]:
-        """The alerts that fire, as far as the route was told."""
+        """The alerts whose last message to this route was firing."""
         return [row["alert"] for row in self._database.query("notified_firing", self._route)]
 
     def close(self) -> None:
-        """Let the route and the connection go."""
+        """Release the route and the connection."""
         self._held = None
         self._database.close()
 
 
 def storable(value: Any) -> Any:
-    """The value without what PostgreSQL does not keep in a text: NUL and halves of surrogate pairs."""
+    """The value without characters that PostgreSQL cannot store: NUL and halves of surrogate pairs."""
     if isinstance(value, str):
         return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, dict):

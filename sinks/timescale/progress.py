@@ -1,4 +1,4 @@
-"""How far partitions are counted, for a person who has to set it: after a topic was made again, or trimmed."""
+"""Reads and sets how far partitions are counted, for a person whose topic was recreated or trimmed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Standing(StrEnum):
-    """How the progress of a partition stands to the log."""
+    """The position of a partition's progress relative to its log."""
 
     IN_ORDER = "in order"
     OTHER_TOPIC = "of another topic of this name"
@@ -24,7 +24,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """What the database says of a partition, and what Kafka says of its log, ``[beginning, end)``."""
+    """A partition's progress by the database, and its log ``[beginning, end)`` by Kafka."""
 
     partition: int
     topic_id: str
@@ -40,7 +40,7 @@ class PartitionProgress:
 
 
 def stand(topic_id: str, progress: tuple[str, int], log: tuple[int, int] | None) -> Standing:
-    """How a partition's progress stands to its log.
+    """The position of a partition's progress relative to its log.
 
     Args:
         topic_id: Kafka's id of the topic that is there now.
@@ -73,7 +73,7 @@ class ProgressStore:
         """Set where a partition is counted up to; its counts stay as they are.
 
         Returns:
-            False if somebody has moved it since it was seen so; then nothing is done.
+            False if it has moved since ``seen``; then nothing is written.
         """
         parameters = {
             "topic": topic,

@@ -1,4 +1,4 @@
-"""A connection that can only read, for whoever answers questions: no write, no statement without an end."""
+"""A read-only connection for programs that answer queries; every statement has a time limit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Reader(Database):
-    """A ``Database`` whose transactions are read only and whose statements end after a while.
+    """A ``Database`` whose transactions are read only and whose statements have a time limit.
 
-    It acts as the role ``funnelwatch_reader`` where that exists, may read these tables, and the login is a member:
-    then nothing else can be read either, whatever is asked. A login that has SELECT itself needs no such role.
+    It acts as the role ``funnelwatch_reader`` where that role exists, may read these tables, and has the login as a
+    member: then it can read nothing else. A login with SELECT of its own needs no such role.
 
     Args:
-        url: where it is.
+        url: where the database is.
         application: the name that the server shows.
-        statement_s: a statement that takes longer is ended by the server with ``psycopg.errors.QueryCanceled``, s.
+        statement_s: time limit of a statement, s; the server ends it with ``psycopg.errors.QueryCanceled``.
     """
 
     def __init__(self, url: str | SecretStr, *, application: str, statement_s: float) -> None:
@@ -30,8 +30,29 @@ class Reader(Database):
         self._statement_ms = int(statement_s * 1000)
 
     def prepare(self, connection: Connection) -> None:
-        """Bind a new connection to reading."""
+        """Restrict a new connection to reading."""
         super().prepare(connection)
         connection.execute(QUERIES["keep_search_path"])
         connection.execute(QUERIES["become_reader"])
         connection.execute(QUERIES["only_read"], {"statement_ms": str(self._statement_ms)})
+
+
+class LentReader(Database):
+    """A ``Reader`` over a connection that a pool lends; a lost connection is not replaced.
+
+    Args:
+        reader: how the connection was prepared.
+        connection: prepared by ``reader``.
+    """
+
+    def __init__(self, reader: Reader, connection: Connection) -> None:
+        super().__init__(reader.url)
+        self._lent = connection
+
+    def connection(self) -> Connection:
+        """The connection that was lent, also after it broke: the next statement then raises."""
+        return self._lent
+
+    def close(self) -> None:
+        """Close the connection, so that the pool discards it."""
+        self._lent.close()

@@ -1,10 +1,9 @@
-"""Rollups with TimescaleDB: the jobs that refresh them, and refreshing them now.
+"""Rollups with TimescaleDB: schedules the jobs that refresh them, and refreshes them on demand.
 
-A refresh makes each bucket that has changed anew from the level that the rollup is made of. Where that level has been
-dropped for its age, this would replace counts by what is left of them. So no refresh begins before the moment before
-which the source was ever dropped (``retention.dropped_before``), however long it is kept now. The offset of a job
-counts from the time of its run, and that moment stands still: workers move the offset back day by day
-(``follow_dropped``).
+A refresh recomputes each changed bucket from the source level of the rollup. Where that level has been dropped for its
+age, this would replace counts by the remaining ones. So no refresh begins before the latest moment before which the
+source was ever dropped (``retention.dropped_before``), however long it is kept now. The offset of a job counts from the
+time of its run, and that moment stands still: workers move the offset back day by day (``follow_dropped``).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.migrations import has_timescale
 
@@ -32,20 +31,20 @@ FIRST_MS: Final = -(2**53) // DAY_MS * DAY_MS
 """Before every event."""
 
 ROLLED_UP: Final = ("counts", "durations")
-"""Of what there are rollups; followed by ``_`` and a level these are their names."""
+"""The tables that have rollups; the name of a rollup adds ``_`` and its level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """When a rollup is refreshed, and up to where: what is still being counted is left to be added at each query.
+    """The schedule of a rollup's refresh; a query adds the newest counts, which the refresh leaves out.
 
     Attributes:
-        source: the level that it is made of.
-        end_offset: how far from now it ends.
-        every: how often.
+        source: the level from which it is computed.
+        end_offset: distance of its end from now.
+        every: its period.
         width_ms: length of a bucket, ms.
-        piece_ms: how much is refreshed by one call, ms; whole buckets.
-        least_days: fewer days cannot be refreshed: the extension wants two buckets before ``end_offset``.
+        piece_ms: span of one call, ms; whole buckets.
+        least_days: fewest days: the extension requires two buckets before ``end_offset``.
     """
 
     source: str
@@ -65,47 +64,47 @@ REFRESHES: Final[Mapping[str, Refresh]] = {
 
 
 PAUSE_S: Final = 2.0
-"""Between two tries while another refresh is in the way, s."""
+"""Pause between two attempts while another refresh runs, s."""
 
 
-class RefreshBusyError(FunnelwatchError):
-    """Another refresh of the rollup did not end."""
+class RefreshBusyError(BusyError):
+    """Another refresh of the rollup has not ended in time."""
 
     def __init__(self, relation: str, limit_s: float) -> None:
         super().__init__(
             f"{relation} has been refreshed by another session, probably by a job of the database, for more than "
-            f"{limit_s / 60:g} min. What was refreshed so far stays so: run this again later. "
+            f"{limit_s / 60:g} min. Refreshed buckets stay refreshed: run this again later. "
             "timescaledb_information.job_stats shows which job runs"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RefreshWait:
     """How a refresh waits for another one.
 
     Attributes:
-        limit_s: for one rollup it waits no longer than this, s.
-        tell: called with what is done and waited for.
-        sleep: waits, s.
-        clock: a clock that never goes back, s.
+        limit_s: longest wait for one rollup, s.
+        report: called with lines about the progress and the wait.
+        sleep: waits for so many seconds.
+        clock: a monotonic clock, s.
     """
 
     limit_s: float = 600.0
-    tell: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
 
-DEFAULT_PATIENCE: Final = Patience()
+DEFAULT_WAIT: Final = RefreshWait()
 
 
 def schedule_refreshes(cursor: Cursor[Row], sources: Collection[str], *, anew: bool) -> None:
-    """Let the jobs of all rollups that are made of some levels begin where those are whole.
+    """Let the jobs of all rollups of some levels begin where those levels are complete.
 
     Args:
         cursor: within a transaction.
         sources: the levels.
-        anew: end refreshes that are under way, which began elsewhere.
+        anew: end running refreshes, which began elsewhere.
     """
     days = {row["level"]: row["from_days"] for row in run(cursor, "refresh_days")}
     jobs = {row["relation"]: row for row in run(cursor, "refresh_jobs")}
@@ -135,53 +134,51 @@ def _schedule(cursor: Cursor[Row], relation: str, plan: Refresh, from_days: int 
 
 
 def follow_dropped(database: Database) -> None:
-    """With TimescaleDB: let refreshes begin as early as they may by now. Does nothing otherwise, or if another does."""
+    """With TimescaleDB: let refreshes begin as early as they may; does nothing while another session does so."""
     with database.transaction() as cursor:
         if has_timescale(cursor) and run(cursor, "lock_archive")[0]["locked"]:
-            run(cursor, "lock_migrations")  # nobody changes what is kept between reading and scheduling
+            run(cursor, "lock_migrations")  # no other session changes the retention between reading and scheduling
             schedule_refreshes(cursor, {plan.source for plan in REFRESHES.values()}, anew=False)
 
 
-def refresh_rollups(database: Database, retry_policy: Patience = DEFAULT_PATIENCE) -> None:
-    """With TimescaleDB: materialize what has changed of all rollups, piece by piece.
+def refresh_rollups(database: Database, wait: RefreshWait = DEFAULT_WAIT) -> None:
+    """With TimescaleDB: materialize changed buckets of all rollups, piece by piece.
 
-    A job may be refreshing the same rollup. The extension then waits, rejects (``lock_not_available``) or says that
-    nothing is left to do, by its version; so the job is waited for, and a rejection is tried again.
+    A job may be refreshing the same rollup. Depending on its version, the extension then waits, rejects the call
+    (``lock_not_available``) or reports that nothing is left to do. So this waits for the job, and retries a rejection.
 
     Raises:
-        RefreshBusyError: another refresh has kept this one off for longer than ``retry_policy`` allows.
-        psycopg.Error: the database rejected something else or went away; what is done stays done.
+        RefreshBusyError: another refresh has taken longer than ``wait`` allows.
+        psycopg.Error: the database rejected something else or went away; refreshed buckets stay refreshed.
     """
     for level, plan in REFRESHES.items():
         for what in ROLLED_UP:
             relation, source = f"{what}_{level}", _relation(what, plan.source)
-            _wait_for_job(database, relation, retry_policy)
+            _wait_for_job(database, relation, wait)
             first = database.query("first_chunk", {"relation": source})[0]["first_ms"]
             start, end = _bounds(database, plan)
             found = list(pieces(start, end, first, plan))
             for number, piece in enumerate(found, 1):
-                retry_policy.tell(
-                    f"refreshing {relation}" + (f", piece {number} of {len(found)}" if number > 1 else "")
-                )
-                # What is dropped meanwhile must not be made anew either.
+                wait.report(f"refreshing {relation}" + (f", piece {number} of {len(found)}" if number > 1 else ""))
+                # Buckets whose source is dropped meanwhile must not be recomputed either.
                 whole_from, _ = _bounds(database, plan)
                 begin, until = max(piece[0] or FIRST_MS, _up(whole_from or FIRST_MS, plan.width_ms)), piece[1]
                 if begin < until:
                     bounds = {"start_ms": None if begin == FIRST_MS else begin, "end_ms": until}
-                    _refresh(database, {"relation": relation, **bounds}, retry_policy)
+                    _refresh(database, {"relation": relation, **bounds}, wait)
 
 
-def _wait_for_job(database: Database, relation: str, retry_policy: Patience) -> None:
-    since = retry_policy.clock()
+def _wait_for_job(database: Database, relation: str, wait: RefreshWait) -> None:
+    since = wait.clock()
     while database.query("refresh_runs", {"relation": relation}):
-        if retry_policy.clock() - since > retry_policy.limit_s:
-            raise RefreshBusyError(relation, retry_policy.limit_s)
-        retry_policy.tell(f"a job of the database is refreshing {relation}: waiting for it")
-        retry_policy.sleep(PAUSE_S)
+        if wait.clock() - since > wait.limit_s:
+            raise RefreshBusyError(relation, wait.limit_s)
+        wait.report(f"a job of the database is refreshing {relation}: waiting for it")
+        wait.sleep(PAUSE_S)
 
 
-def _refresh(database: Database, parameters: Mapping[str, Any], retry_policy: Patience) -> None:
-    since = retry_policy.clock()
+def _refresh(database: Database, parameters: Mapping[str, Any], wait: RefreshWait) -> None:
+    since = wait.clock()
     while True:
         try:
             with database.outside_transaction() as cursor:
@@ -189,20 +186,18 @@ def _refresh(database: Database, parameters: Mapping[str, Any], retry_policy: Pa
         except psycopg.Error as error:
             if not is_busy(error):
                 raise
-            if retry_policy.clock() - since > retry_policy.limit_s:
-                raise RefreshBusyError(parameters["relation"], retry_policy.limit_s) from error
-            retry_policy.tell(
-                f"{parameters['relation']} is being refreshed by somebody else: waiting ({error.sqlstate})"
-            )
-            retry_policy.sleep(PAUSE_S)
+            if wait.clock() - since > wait.limit_s:
+                raise RefreshBusyError(parameters["relation"], wait.limit_s) from error
+            wait.report(f"{parameters['relation']} is being refreshed by another session: waiting ({error.sqlstate})")
+            wait.sleep(PAUSE_S)
         else:
             return
 
 
 def is_busy(error: psycopg.Error) -> bool:
-    """Whether another session was in the way of a refresh, so that the same may work a moment later."""
+    """Whether another session blocked a refresh; narrower than ``is_transient``: an outage is reported at once."""
     busy = psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure
-    # Two that write the same row of the extension's catalog: an internal error, told by its words only.
+    # Two sessions that write the same row of the extension's catalog: an internal error, known by its words only.
     return isinstance(error, busy) or "tuple concurrently" in str(error)
 
 

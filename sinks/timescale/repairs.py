@@ -1,4 +1,4 @@
-"""What a repair of counts reads, as of one moment, and how it writes the correction."""
+"""Reads one snapshot for a repair of counts, and writes the correction."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class RepairedMeanwhileError(FunnelwatchError):
-    """Somebody else has repaired counts since the snapshot was taken; nothing was written."""
+    """Another repair has changed counts since the snapshot; nothing was written."""
 
 
 class DamagedMeanwhileError(FunnelwatchError):
-    """The correction does not fit what is there now: somebody has changed counts by hand; nothing was written."""
+    """The correction does not fit the counts, which were changed by hand meanwhile; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Snapshot:
         counts: the counts of the range.
         durations: its histograms of durations.
         next_offsets: how far each partition was counted.
-        log_times: the largest Kafka timestamp counted of each partition, ms; None: nothing was.
-        elsewhere_until: until when counts may have come from elsewhere than the log as it is now, ms; None: never.
-        repair: the newest repair by then.
+        log_times: the largest counted Kafka timestamp of each partition, ms; None: none is counted.
+        elsewhere_until: time until which counts may come from another source than the present log, ms; None: none does.
+        repair: the newest repair at that moment.
     """
 
     counts: Counts
@@ -63,7 +63,7 @@ class RepairStore:
     def snapshot(self, topic: str, from_ms: int, to_ms: int) -> Snapshot:
         """The counts of the windows that start in ``[from_ms, to_ms)``, and what they are made of.
 
-        One snapshot of the database (REPEATABLE READ), so counts and progress are of the same flushes. Nobody waits.
+        One snapshot of the database (REPEATABLE READ), so counts and progress belong to the same flushes.
         """
         with self._database.transaction() as cursor:
             run(cursor, "one_snapshot")
@@ -85,17 +85,16 @@ class RepairStore:
     ) -> int:
         """Add a correction to the counts and one to the durations in one transaction.
 
-        Readers see the counts as they were until it is committed, and then as they should be: no statement sees
-        anything in between. Flushes that touch the same rows wait for it. Closed windows that it changes are due to be
-        published again.
+        Readers see either the old or the corrected counts. Flushes that touch the same rows wait for the commit. Closed
+        windows that the correction changes become due for their next revision.
 
         Returns:
-            How many closed windows it changes.
+            The number of closed windows that it changes.
 
         Raises:
-            RepairedMeanwhileError: there was another repair since the snapshot.
+            RepairedMeanwhileError: another repair was made since the snapshot.
             DamagedMeanwhileError: a count would fall below zero.
-            psycopg.OperationalError: an outage; whether it was written is then unknown, and a new snapshot tells.
+            psycopg.OperationalError: an outage; a new snapshot shows whether the correction was written.
         """
         with self._database.transaction() as cursor:
             run(cursor, "one_repair_at_a_time")

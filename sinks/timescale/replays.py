@@ -26,7 +26,7 @@ class ReplayStore:
 
     @contextmanager
     def claim(self, places: Sequence[RecordPlace]) -> Iterator[set[RecordPlace]]:
-        """Those of these places that nobody has replayed, to be produced within the block.
+        """The places among these that no replay has produced yet, to be produced within the block.
 
         They are remembered when the block ends well, and are forgotten when it raises or the process dies in it. Who
         claims the same places meanwhile waits, so that two commands at once do not both produce them.

@@ -1,15 +1,14 @@
 """How long counts are kept, level by level, and how rollups follow what changes.
 
-The levels are the windows themselves and the rollups made of them, each of the finer one: 5 minutes, 1 hour, 1 day. A
-rollup outlives what it is made of. With TimescaleDB the rollups are continuous aggregates and the extension's own jobs
-refresh and drop; on plain PostgreSQL a worker materializes them (``materializing``) and moves what is no longer kept
-into archives that they are made of as well (``archive``). Both answer the same.
+The levels are the windows and the rollups of 5 minutes, 1 hour and 1 day, each computed from the finer level. A rollup
+outlives its source. With TimescaleDB the rollups are continuous aggregates, and the extension's own jobs refresh and
+drop; on plain PostgreSQL a worker materializes them (``materializing``) and moves expired counts into archives, which
+the rollups include (``archive``). Both answer the same.
 
-No event may come for counts that are dropped already: a continuous aggregate would be made anew from what is left. So
-windows must be kept longer than an event may be old; the settings insist on that. And because settings change, and
-differ between workers, the database remembers how far back each level was ever dropped (``dropped_before``): nothing
-that is made of the level is refreshed before that, and workers reject events that would be counted there
-(``countable_from``).
+Retention must exceed the maximum event age, or a continuous aggregate would be recomputed from the remaining counts
+when an event comes for dropped ones; the settings enforce that. Settings change, and differ between workers, so the
+database records how far back each level was ever dropped (``dropped_before``): no rollup of the level is refreshed
+before that, and workers reject events that would count there (``countable_from``).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
-from funnelwatch.sinks.timescale.refreshing import DEFAULT_PATIENCE, Patience, refresh_rollups, schedule_refreshes
+from funnelwatch.sinks.timescale.refreshing import DEFAULT_WAIT, RefreshWait, refresh_rollups, schedule_refreshes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,30 +82,30 @@ class Kept:
     def whole_from(self, now_ms: int) -> int | None:
         """The time from which on all of it is there, ms; None: nothing of it was ever dropped for its age.
 
-        A day is spared: what is older than the days goes sooner or later, by one clock or another.
+        One day is added to the days, since counts expire by the clocks of several machines.
         """
         aged = now_ms - (self.days - 1) * DAY_MS if self.days else None
         return max((at for at in (aged, self.dropped_ms) if at is not None), default=None)
 
 
 def set_retention(database: Database, retention: Retention) -> list[Level]:
-    """Keep each level for so long from now on; safe to call from many processes at once, and when nothing is new.
+    """Set the retention of each level. Idempotent, and safe to call from many processes at once.
 
-    Of several that say different things the last wins. Whatever has been dropped by then stays dropped, and stays
-    noted: a level that is kept for longer again is whole from the same moment on as before.
+    If processes set different values, the last one wins. Dropped counts stay dropped and recorded: a longer retention
+    does not move the moment from which a level is complete.
 
     Returns:
-        The levels for which this is new.
+        The levels whose retention has changed.
 
     Raises:
-        RefreshBusyError: with TimescaleDB, a job refreshes what has to be rolled up before; nothing is changed yet.
+        RefreshBusyError: with TimescaleDB, a job refreshes a rollup that this call must refresh; nothing is changed.
     """
     kept: dict[Level, int] = dict(zip(LEVELS, astuple(retention), strict=True))
     with database.transaction() as cursor:
         extended, before = has_timescale(cursor), _kept(cursor)
     if extended and any(days and not 0 < before[level].days <= days for level, days in kept.items()):
-        # What no refresh has reached yet would be dropped without ever being rolled up.
-        refresh_rollups(database, Patience(SHORT_WAIT_S))
+        # Counts that no refresh has reached would be dropped before they are rolled up.
+        refresh_rollups(database, RefreshWait(SHORT_WAIT_S))
     with database.transaction() as cursor:
         run(cursor, "lock_migrations")
         changed = [
@@ -119,16 +118,16 @@ def set_retention(database: Database, retention: Retention) -> list[Level]:
     return changed
 
 
-def refresh(database: Database, retry_policy: Patience = DEFAULT_PATIENCE) -> None:
-    """Materialize all rollups now, instead of at the next job or round; after a backfill, or where none are run.
+def refresh(database: Database, wait: RefreshWait = DEFAULT_WAIT) -> None:
+    """Materialize all rollups now: after a backfill, or where no job or worker does so.
 
     Raises:
-        RefreshBusyError: another refresh was in the way for longer than ``retry_policy`` allows.
+        RefreshBusyError: another refresh has taken longer than ``wait`` allows.
     """
     with database.transaction() as cursor:
         extended = has_timescale(cursor)
     if extended:
-        refresh_rollups(database, retry_policy)
+        refresh_rollups(database, wait)
     else:
         materialize(database, database.query("database_clock")[0]["now_ms"])
 
@@ -211,7 +210,7 @@ def _kept(cursor: Cursor[Row]) -> dict[str, Kept]:
 
 
 def _schedule_dropping(cursor: Cursor[Row], level: Level, days: int) -> None:
-    """Tell the extension's jobs how long a level is kept."""
+    """Set the extension's job that drops a level."""
     for relation in (RELATIONS[level], DURATIONS[level], *(METRICS if level == "windows" else ())):
         run(cursor, "drop_nothing", {"relation": relation})
         if days:

@@ -21,12 +21,12 @@ import numpy as np
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.failpoints import failpoint
-from funnelwatch.sinks.redis.cache import Outage
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
-from funnelwatch.sinks.retry import RetryPolicy, is_server_away
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
 from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import PartitionCounts
     from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.base import Flushed
     from funnelwatch.sinks.redis.cache import CountCache
-    from funnelwatch.sinks.timescale.counts import CountStore, Flushed
+    from funnelwatch.sinks.timescale.counts import CountStore
     from funnelwatch.stream.aggregate.cache_debt import CacheDebt
     from funnelwatch.stream.aggregate.flushing import Placed
     from funnelwatch.stream.aggregate.isolation import Isolation
@@ -128,7 +129,7 @@ class Aggregator:
         try:
             self._count(validated, now_ms)
         except psycopg.Error as error:
-            if self._isolation is None or kind_of(error) is ErrorKind.BUG:
+            if self._isolation is None or classify(error) is ErrorClass.BUG:
                 raise
             log.warning("PostgreSQL: flush: %s: flushing in smaller parts", " ".join(str(error).split()))
             for assigned, batch in validated:
@@ -147,7 +148,7 @@ class Aggregator:
                 self._count([(assigned, part)], now_ms)
             except psycopg.Error as error:
                 events = part.accepted
-                if not events.offsets.size or kind_of(error) is ErrorKind.BUG:
+                if not events.offsets.size or classify(error) is ErrorClass.BUG:
                     raise
                 if events.offsets.size > 1:
                     parts += reversed(halves(part))
@@ -176,14 +177,14 @@ class Aggregator:
     def _count(self, validated: list[tuple[PartitionAssignment, ValidatedBatch]], now_ms: int) -> None:
         events = sum(batch.accepted.offsets.size for _, batch in validated)
 
-        def is_away(error: Exception) -> bool:
+        def is_retried(error: Exception) -> bool:
             # A limit of the database may be met by the size of the flush: with events to divide, smaller parts come
             # first, and only a part that cannot be divided waits.
-            return is_server_away(error) and not (events > 1 and self._isolation and kind_of(error) is ErrorKind.LIMIT)
+            return is_transient(error) and not (events > 1 and self._isolation and classify(error) is ErrorClass.BUSY)
 
         def flush(topic_id: str, counts: list[PartitionCounts]) -> Flushed:
             operation = partial(self._store.flush, self._settings.events_topic, topic_id, counts)
-            return self._wait_for("PostgreSQL: flush", operation, is_away=is_away)
+            return self._wait_for("PostgreSQL: flush", operation, is_retried=is_retried)
 
         placed = flush_until_placed(validated, partial(self._counts_of, now_ms=now_ms), flush, self._rewind)
         if placed is None:
@@ -243,7 +244,7 @@ class Aggregator:
         except IncompleteError:
             log.warning("Redis: has lost its data; it will be copied")
             self._disconnect(written, topic_id, now_ms)
-        except Outage as error:
+        except REDIS_ERRORS as error:
             log.debug("Redis: not written: %s", explain(error))
             metrics.RETRIES.labels("Redis").inc()
             self._disconnect(written, topic_id, now_ms)
@@ -259,7 +260,7 @@ class Aggregator:
     def _learn_repairs(self) -> None:
         try:
             self._cache.learn_repairs()
-        except Outage:
+        except REDIS_ERRORS:
             self._debt.connected = False
 
     def _disconnect(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:

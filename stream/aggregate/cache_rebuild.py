@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.sinks.redis.cache import Outage
+from funnelwatch.sinks.errors import is_transient
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, IncompleteError, RepairedError
 from funnelwatch.sinks.servers import servers
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.stream.aggregate.cache_check import CacheCheck
 from funnelwatch.stream.worker import metrics
 
@@ -129,10 +129,10 @@ class CacheRebuild:
                 self._start_over()
                 pause = 0.0
         except Exception as error:
-            if isinstance(error, psycopg.Error) and is_outage(error):
+            if isinstance(error, psycopg.Error) and is_transient(error):
                 log.debug("Redis: the database cannot be read: %s", error)
                 self._start_over()
-            elif isinstance(error, Outage):
+            elif isinstance(error, REDIS_ERRORS):
                 self._fail(error)
             else:
                 raise

@@ -12,14 +12,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from funnelwatch.sinks.timescale.counts import MisplacedError
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.base import MisplacedError
+from funnelwatch.sinks.errors import ErrorClass, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from funnelwatch.sinks.base import Flushed
     from funnelwatch.sinks.retry import RetryPolicy
-    from funnelwatch.sinks.timescale.counts import Flushed
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
 
 log = logging.getLogger(__name__)
@@ -119,5 +119,5 @@ def is_to_blame(
                 return partition not in flushed.skipped
 
     # Every error but a bug is waited out here, limits included: without the event the batch has nothing to reject.
-    is_uncounted = wait_for(what, accepted, is_away=lambda error: kind_of(error) is not ErrorKind.BUG)
+    is_uncounted = wait_for(what, accepted, is_retried=lambda error: classify(error) is not ErrorClass.BUG)
     return is_uncounted and tries == 1

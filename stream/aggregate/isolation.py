@@ -20,7 +20,7 @@ from funnelwatch.schemas.codec import Undecodable
 from funnelwatch.schemas.histogram import buckets
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.errors import ErrorClass, classify
 from funnelwatch.stream.intake.batches import IMPRESSION, Record, Rejected, ValidatedBatch
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def admitted_apart(admit: Admit, wanted: Iterable[Series]) -> dict[Series, Admis
     try:
         return dict(admit(found))
     except psycopg.Error as error:
-        if kind_of(error) is not ErrorKind.DATA or not found:
+        if classify(error) is not ErrorClass.REJECTED or not found:
             raise
         if len(found) == 1:
             return {found[0]: RejectedError(RejectionReason.NOT_STORED, detail_of(error))}

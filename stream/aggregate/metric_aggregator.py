@@ -15,8 +15,8 @@ import psycopg
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
-from funnelwatch.sinks.retry import RetryPolicy, is_server_away
-from funnelwatch.sinks.timescale.errors import ErrorKind, kind_of
+from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import detail_of
 from funnelwatch.stream.aggregate.metric_validator import aggregate_metrics, settled
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.metric_counts import Admission, MetricSeries, PartitionMetrics
     from funnelwatch.schemas.settings import Settings
-    from funnelwatch.sinks.timescale.counts import Flushed
+    from funnelwatch.sinks.base import Flushed
     from funnelwatch.sinks.timescale.metric_counts import MetricStore
     from funnelwatch.stream.aggregate.metric_validator import MetricValidator, Sample, ValidatedMetrics
     from funnelwatch.stream.intake.batches import Record, RecordBatch
@@ -125,7 +125,7 @@ class MetricAggregator:
         try:
             yield from self._wait_for("PostgreSQL: metrics", admit).items()
         except psycopg.Error as error:
-            if kind_of(error) is ErrorKind.BUG:
+            if classify(error) is ErrorClass.BUG:
                 raise
             if len(new) > 1:
                 for half in (new[: len(new) // 2], new[len(new) // 2 :]):
@@ -137,7 +137,7 @@ class MetricAggregator:
         try:
             self._count(validated, now_ms)
         except psycopg.Error as error:
-            if kind_of(error) is ErrorKind.BUG:
+            if classify(error) is ErrorClass.BUG:
                 raise
             log.warning("PostgreSQL: flush of metrics: %s: flushing in smaller parts", " ".join(str(error).split()))
             for assigned, found in validated:
@@ -152,7 +152,7 @@ class MetricAggregator:
             try:
                 self._count([(assigned, part)], now_ms)
             except psycopg.Error as error:
-                if not part.accepted or kind_of(error) is ErrorKind.BUG:
+                if not part.accepted or classify(error) is ErrorClass.BUG:
                     raise
                 if len(part.accepted) > 1:
                     parts += reversed(part.halves())
@@ -206,12 +206,12 @@ class MetricAggregator:
     def _count(self, validated: list[tuple[PartitionAssignment, ValidatedMetrics]], now_ms: int) -> None:
         samples = sum(len(batch.accepted) for _, batch in validated)
 
-        def is_away(error: Exception) -> bool:
-            return is_server_away(error) and not (samples > 1 and kind_of(error) is ErrorKind.LIMIT)
+        def is_retried(error: Exception) -> bool:
+            return is_transient(error) and not (samples > 1 and classify(error) is ErrorClass.BUSY)
 
         def flush(topic_id: str, counts: list[PartitionMetrics]) -> Flushed:
             operation = partial(self._store.flush, self._settings.metrics_topic, topic_id, counts)
-            return self._wait_for("PostgreSQL: flush of metrics", operation, is_away=is_away)
+            return self._wait_for("PostgreSQL: flush of metrics", operation, is_retried=is_retried)
 
         count = partial(self._counts_of, now_ms=now_ms)
         placed = flush_until_placed(validated, count, flush, self._fetcher.rewind)

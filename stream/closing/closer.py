@@ -15,8 +15,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
+from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.windows import last_closed
@@ -72,19 +71,7 @@ class Closer:
         self._now_ms = now_ms
         self._horizon_ms = int(settings.active_horizon_s * 1000)
         self._active: dict[str, tuple[int, ActiveSeries]] = {}
-        self._producer = Producer(
-            settings.kafka(
-                "producer",
-                **{
-                    "client.id": "funnelwatch-closer",
-                    "log_level": 0,  # funnelwatch.sinks.servers logs outages, once for all clients
-                    "enable.idempotence": True,
-                    "linger.ms": 5,
-                    "compression.type": "lz4",
-                    "delivery.timeout.ms": 30_000,
-                },
-            )
-        )
+        self._producer = AckedProducer(settings, "funnelwatch-closer")
 
     def ask_kafka(self, timeout_s: float) -> None:
         """Return if Kafka answers this client. From any thread.
@@ -92,7 +79,7 @@ class Closer:
         Raises:
             KafkaException: it does not.
         """
-        self._producer.list_topics(self._settings.windows_topic, timeout=timeout_s)
+        self._producer.ask_kafka(self._settings.windows_topic, timeout_s)
 
     def round(self) -> int:
         """Close what can be closed now; how many windows were published.
@@ -215,22 +202,7 @@ class Closer:
         return revised
 
     def _publish(self, windows: Iterable[ClosedWindow]) -> None:
-        failed: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                failed.append(error)
-
-        for window in windows:
-            for record in parts_of(window):
-                value = self._encode(record)
-                while True:
-                    try:
-                        self._producer.produce(
-                            self._settings.windows_topic, value, window.funnel, on_delivery=delivered
-                        )
-                        break
-                    except BufferError:
-                        self._producer.poll(0.1)
-        if self._producer.flush(35) or failed:
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+        topic = self._settings.windows_topic
+        self._producer.publish(
+            Message(topic, window.funnel, self._encode(record)) for window in windows for record in parts_of(window)
+        )

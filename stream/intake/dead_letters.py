@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException
+
+from funnelwatch.producers.kafka.acked import AckedProducer, Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,50 +29,36 @@ KEPT_OF_TOO_LARGE = (65_536, 1_024)
 LONGEST_DETAIL = 1_000
 """Characters of a sentence about bytes that anybody may have written."""
 
-DELIVERY_TIMEOUT_S = 30.0
-
 Headers = list[tuple[str, str | bytes | None]]
-OnDelivery = Callable[[KafkaError | None, Message], None]
 
 
 class DeadLetters:
-    """Sends rejected records of a topic, by default that of the events, and returns when Kafka has them."""
+    """Sends rejected records of a topic, by default the events topic; returns once Kafka has acknowledged them."""
 
     def __init__(self, settings: Settings, source: str = "") -> None:
         self._source = source or settings.events_topic
         self._topic = settings.dead_letters_topic
-        self._producer = Producer(
-            settings.kafka(
-                "producer",
-                **{
-                    "client.id": "funnelwatch-dead-letters",
-                    "log_level": 0,
-                    "enable.idempotence": True,
-                    "linger.ms": 5,
-                    "compression.type": "lz4",
-                    # What the events topic let through is not rejected on this side.
-                    "message.max.bytes": 500_000_000,
-                    "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                },
-            )
+        # The producer must take every record that the events topic has let through.
+        self._producer = AckedProducer(
+            settings, "funnelwatch-dead-letters", properties={"message.max.bytes": 500_000_000}
         )
 
     def ask_kafka(self, timeout_s: float) -> None:
         """Return if Kafka answers this client. From any thread.
 
         Raises:
-            KafkaException: it does not.
+            KafkaException: Kafka does not answer.
         """
-        self._producer.list_topics(self._topic, timeout=timeout_s)
+        self._producer.ask_kafka(self._topic, timeout_s)
 
     def send(self, partition: int, rejected: Sequence[Rejected]) -> None:
-        """Send records of one partition; sending one again does no harm.
+        """Send records of one partition. Idempotent: readers identify a record by its topic, partition and offset.
 
         Raises:
-            KafkaException: not all of them were acknowledged; send all again.
+            KafkaException: not all are acknowledged; send all again.
         """
         too_large = self._send(partition, rejected, None)
-        # One large record makes the broker reject the whole of what was sent with it: now one by one, then less of it.
+        # A broker rejects a whole batch because of one large record: send each alone, then less and less of it.
         for letter in too_large:
             for keep in (None, *KEPT_OF_TOO_LARGE):
                 if not self._send(partition, [letter], keep):
@@ -80,30 +67,28 @@ class DeadLetters:
                 raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, f"{self._topic} takes no record at all"))
 
     def _send(self, partition: int, letters: Sequence[Rejected], keep: int | None) -> list[Rejected]:
-        """Send letters, with at most ``keep`` bytes of their values and keys; those that are too large come back."""
-        failed: list[KafkaError] = []
-        too_large: list[Rejected] = []
-        for letter in letters:
+        """Send letters with at most ``keep`` bytes of value and key; returns those that are too large for the broker.
 
-            def delivered(error: KafkaError | None, _: Message, letter: Rejected = letter) -> None:
-                if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    too_large.append(letter)
-                elif error is not None:
-                    failed.append(error)
-
-            value, key, headers = letter.record.value, letter.record.key, self._headers(partition, letter)
-            if keep is not None and len(value or b"") > keep:
-                headers.append(("truncated_from", str(len(value or b""))))
-                value = (value or b"")[:keep]
-            if keep is not None and len(key or b"") > keep:
-                key = (key or b"")[:keep]
-            self._produce(key, value, headers, delivered)
-        left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
-        if failed:
-            raise KafkaException(failed[0])
-        if left:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} dead letters are unacknowledged"))  # noqa: SLF001
+        Raises:
+            KafkaException: one is not acknowledged for another reason.
+        """
+        errors = self._producer.outcomes(self._message(partition, letter, keep) for letter in letters)
+        too_large = []
+        for letter, error in zip(letters, errors, strict=True):
+            if error is not None and error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise KafkaException(error)
+            if error is not None:
+                too_large.append(letter)
         return too_large
+
+    def _message(self, partition: int, letter: Rejected, keep: int | None) -> Message:
+        value, key, headers = letter.record.value, letter.record.key, self._headers(partition, letter)
+        if keep is not None and len(value or b"") > keep:
+            headers.append(("truncated_from", str(len(value or b""))))
+            value = (value or b"")[:keep]
+        if keep is not None and len(key or b"") > keep:
+            key = (key or b"")[:keep]
+        return Message(self._topic, key, value, headers)
 
     def _headers(self, partition: int, letter: Rejected) -> Headers:
         return [
@@ -114,13 +99,3 @@ class DeadLetters:
             ("offset", str(letter.record.offset)),
             ("timestamp", str(letter.record.timestamp)),
         ]
-
-    def _produce(self, key: bytes | None, value: bytes | None, headers: Headers, delivered: OnDelivery) -> None:
-        while True:
-            try:
-                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                self._producer.poll(0)
-                return

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.failpoints import failpoint
-from funnelwatch.sinks.retry import StoppedError, until_done
-from funnelwatch.sinks.timescale.database import is_outage
+from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
 from funnelwatch.stream.intake.offsets import CommittedOffsets, StartOffsets, lag_of, out_of_range, places_of
 from funnelwatch.stream.intake.record_buffer import NO_RECORD, PollBuffer, rows_of
@@ -191,12 +191,7 @@ class Fetcher:
         """Where to fetch partitions from, waiting out an outage; one that is missing must not be fetched."""
         # A worker that is stopping fetches nothing any more; its partitions go back when the consumer closes.
         with contextlib.suppress(StoppedError):
-            started = until_done(
-                lambda: self._starts.start(numbers),
-                what="starting partitions",
-                is_outage=_is_outage,
-                stopping=self._stopping,
-            )
+            started = RetryPolicy(self._stopping)("starting partitions", lambda: self._starts.start(numbers))
             self._assigned |= {assigned.partition: assigned for assigned in started}
             # Their last worker may have died between the database's commit and Kafka's.
             self._committed.want({one.partition: one.counted_from for one in started if one.counted_from > 0})
@@ -212,7 +207,7 @@ class Fetcher:
         try:
             mended = self._starts.mended()
         except Exception as error:
-            if not _is_outage(error):
+            if not is_transient(error):
                 raise
             return
         for partition, offset in self._start(mended).items():
@@ -315,7 +310,3 @@ class Fetcher:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-
-
-def _is_outage(error: Exception) -> bool:
-    return is_outage(error) or isinstance(error, KafkaException)

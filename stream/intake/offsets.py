@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from funnelwatch.sinks.timescale.counts import TopicRecreatedError
+from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.timescale.progress import Standing, stand
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment

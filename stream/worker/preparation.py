@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
-
-from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
+from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.times import iso
 from funnelwatch.schemas.validation import Horizon
-from funnelwatch.sinks.retry import until_done
-from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.retry import RetryPolicy
+from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError
 from funnelwatch.sinks.timescale.retention import Retention, countable_from, set_retention
 
 if TYPE_CHECKING:
@@ -53,20 +50,11 @@ def prepare_servers(settings: Settings, funnels: Funnels, horizons: Horizons, st
         StoppedError: the worker is stopping.
         funnelwatch.sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
     """
-    until_done(
-        lambda: ensure_topics(settings),
-        what="Kafka: topics",
-        is_outage=lambda error: isinstance(error, KafkaException | KafkaUnreachable),
-        stopping=stopping,
-    )
+    retry = RetryPolicy(stopping)
+    retry("Kafka: topics", lambda: ensure_topics(settings))
     database = Database(settings.timescale_url, application="funnelwatch migrations")
     try:
-        until_done(
-            lambda: _prepare_database(database, settings, funnels, horizons),
-            what="PostgreSQL: migrations",
-            is_outage=lambda error: is_outage(error) or isinstance(error, RefreshBusyError),
-            stopping=stopping,
-        )
+        retry("PostgreSQL: migrations", lambda: _prepare_database(database, settings, funnels, horizons))
     finally:
         database.close()
 

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from funnelwatch.sinks.retry import may_pass
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.servers import servers
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.kafka_admin import kafka_answers, silent_clients
@@ -32,7 +32,7 @@ async def one_round(
         await threads.run(thread, work)
         servers.done(task)
     except Exception as error:  # noqa: BLE001 - told apart here
-        if may_pass(error):
+        if is_transient(error):
             servers.failed(task, error)
         else:
             await service.crash(error)

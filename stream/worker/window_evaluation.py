@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
-
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.codec import Decoder, RegistryUnavailable, Undecodable
-from funnelwatch.sinks.retry import until_done
+from funnelwatch.schemas.codec import Decoder, Undecodable
+from funnelwatch.sinks.errors import is_transient
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.alerts import OvertakenError
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.stream.closing.windows import Assembler, is_plausible
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import ages
@@ -44,7 +42,7 @@ class WindowEvaluation:
         self._settings = settings
         self._decode = Decoder("ClosedWindow", registry)
         self._detection = detection
-        self._stopping = stopping
+        self._retry = RetryPolicy(stopping)
         self._assembler = Assembler()
 
     def __call__(self, values: Sequence[bytes]) -> None:
@@ -57,24 +55,14 @@ class WindowEvaluation:
         if not complete:
             return
         with metrics.EVALUATION_SECONDS.time():
-            until_done(
-                lambda: self._detection(complete),
-                what="detect",
-                is_outage=_must_retry,
-                stopping=self._stopping,
-            )
+            self._retry("detect", lambda: self._detection(complete), is_retried=_must_retry)
         ages.succeeded("evaluate")
 
     def _window(self, value: bytes) -> ClosedWindow | None:
         # Only funnelwatch writes to this topic; a record of another program must not stop the detection.
         settings = self._settings
         try:
-            record = until_done(
-                lambda: self._decode(value),
-                what="schema registry: closed windows",
-                is_outage=lambda error: isinstance(error, RegistryUnavailable),
-                stopping=self._stopping,
-            )
+            record = self._retry("schema registry: closed windows", lambda: self._decode(value))
         except Undecodable as error:
             log.error("%s: passed over: %s", settings.windows_topic, error)  # noqa: TRY400 - the sentence says it all
             return None
@@ -97,4 +85,4 @@ def _must_retry(error: Exception) -> bool:
 
 def is_detect_outage(error: Exception) -> bool:
     """Whether evaluating and publishing is tried again because a server is away, or another worker went on."""
-    return is_outage(error) or isinstance(error, KafkaException | RegistryUnavailable | OvertakenError)
+    return is_transient(error) or isinstance(error, OvertakenError)

@@ -17,8 +17,9 @@ from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.events import now_ms
+from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
-from funnelwatch.sinks.timescale.counts import CountStore, TopicRecreatedError
+from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention

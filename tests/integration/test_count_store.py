@@ -13,10 +13,11 @@ import pytest
 
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
 from funnelwatch.schemas.redaction import revealed
-from funnelwatch.sinks.retry import until_done
+from funnelwatch.sinks.base import MisplacedError, TopicRecreatedError
+from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
-from funnelwatch.sinks.timescale.counts import CountStore, MisplacedError, TopicRecreatedError
-from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.database import Database
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -145,18 +146,13 @@ def test_a_connection_that_is_cut_in_the_middle_costs_a_retry_and_no_count(
         nonlocal retries
         retries += 1
 
+    retry = RetryPolicy(over, retried)
     cutter = threading.Thread(target=cut)
     cutter.start()
     try:
         counts = {key(step=f"S{step}"): [1, 0, 0, 0, 0] for step in range(100)}
         while retries < 5:
-            until_done(
-                partial(victim.flush, TOPIC, TOPIC_ID, [batch(flushes, flushes + 1, counts)]),
-                what="flush",
-                is_outage=is_outage,
-                stopping=over,
-                on_retry=retried,
-            )
+            retry("flush", partial(victim.flush, TOPIC, TOPIC_ID, [batch(flushes, flushes + 1, counts)]))
             flushes += 1
     finally:
         over.set()

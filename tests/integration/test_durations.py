@@ -11,7 +11,8 @@ import pytest
 
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import bounds
-from funnelwatch.sinks.timescale.counts import CountStore, MisplacedError
+from funnelwatch.sinks.base import MisplacedError
+from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.retention import DURATIONS, Retention, archive, refresh, set_retention
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_rollups import WIDTHS, drop_what_is_not_kept

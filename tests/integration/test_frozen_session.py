@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.timescale.closing import ClosingStore
-from funnelwatch.sinks.timescale.database import Database, is_outage
+from funnelwatch.sinks.timescale.database import Database
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_a_transaction_that_stands_still_loses_its_locks_and_its_owner_may_try_a
 
     with pytest.raises(psycopg.Error) as raised:
         freeze()
-    assert is_outage(raised.value)
+    assert is_transient(raised.value)
     with frozen.transaction() as cursor:
         cursor.execute(lock)
     frozen.close()
@@ -62,5 +63,5 @@ def test_a_closer_that_stands_still_loses_its_lock(settings: Settings, connect: 
 
     with pytest.raises(psycopg.Error) as raised:
         freeze()
-    assert is_outage(raised.value)
+    assert is_transient(raised.value)
     frozen.close()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.alert_rules.watchdog import heartbeat
 from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.sinks.alerts.notifier import Notifier
-from funnelwatch.sinks.alerts.route_worker import Backoff
 from funnelwatch.sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.retry import Backoff
 from funnelwatch.sinks.timescale.notifications import NotificationQueue
 from tests import command
 from tests.alerts import alert, publish

@@ -164,7 +164,7 @@ def sentinel_as_redis() -> Iterator[str]:
 
 
 WRONG: list[tuple[Callable[[], AbstractContextManager[str]], str]] = [
-    (rejected, "rejected"),
+    (rejected, "Connection refused"),
     (not_a_url, "cannot be read"),
     (without_password, "asks for a password"),
     (wrong_password, "rejects the password"),

@@ -14,8 +14,9 @@ from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.sinks.alerts import route_worker as route_workers
 from funnelwatch.sinks.alerts.delivery import DeliveryResult, Outcome
 from funnelwatch.sinks.alerts.receiver import Receiver, When
-from funnelwatch.sinks.alerts.route_worker import Backoff, RouteWorker
+from funnelwatch.sinks.alerts.route_worker import RouteWorker
 from funnelwatch.sinks.alerts.routes import parse_routes
+from funnelwatch.sinks.retry import Backoff
 from funnelwatch.sinks.timescale.notifications import NotificationQueue, Queued, RouteStore
 from tests.alerts import alert
 from tests.slow_servers import mail_script, serving
@@ -248,7 +249,7 @@ def test_a_route_that_is_down_is_logged_once_and_not_at_every_attempt(
     route_worker = world.route_worker(receiver)
     world.publish(alert())
     steps(route_worker, 20)
-    assert len([record for record in caplog.records if "not now" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "failed, retried in" in record.getMessage()]) == 1
     assert world.outcomes() == [("a-1", 0, None, 20)]
 
 
@@ -263,7 +264,7 @@ def test_an_alert_that_still_fires_is_sent_after_its_message_was_given_up(
     steps(route_worker, 2)
     assert world.outcomes() == [("a-1", 0, "given_up", 2)]
 
-    monkeypatch.setattr(route_workers, "TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr(route_workers, "RETRY_GIVEN_UP_S", 0.0)
     steps(route_worker, 4)
     world.publish(alert("resolved", sequence=1))
     steps(route_worker, 3)
@@ -276,7 +277,7 @@ def test_that_it_resolved_is_not_sent_where_its_firing_never_arrived(
     world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
     """Given up or rejected, and over by the time the route is back: neither message is sent, and the log says it."""
-    monkeypatch.setattr(route_workers, "TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr(route_workers, "RETRY_GIVEN_UP_S", 0.0)
     receiver = fake(give_up_after_s=1e-6)
     receiver.answer(outcome, outcome)
     route_worker = world.route_worker(receiver)

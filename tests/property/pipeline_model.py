@@ -16,12 +16,14 @@ import redis
 from confluent_kafka import Message
 
 from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits
+from funnelwatch.sinks.base import Flushed, MisplacedError, Progress, TopicRecreatedError
 from funnelwatch.sinks.redis.keys import Mark
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError
 from funnelwatch.sinks.timescale.cache import Place
-from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError, Progress, merged
+from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate import aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
@@ -155,7 +157,7 @@ class Clock:
 
 @dataclass
 class Store:
-    """What ``CountStore`` promises: a flush is written whole or not at all, and only where the partition stands."""
+    """A ``CountSink`` in memory: a flush is written whole or not at all, and only where the partition stands."""
 
     counts: Counts = field(default_factory=dict)
     durations: Durations = field(default_factory=dict)
@@ -163,15 +165,18 @@ class Store:
     rejected: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     fail_before: int = 0
     fail_after: int = 0
+    topic_id: str = ""
 
-    def flush(self, topic: str, topic_id: str, batches: list[PartitionCounts]) -> Flushed:
-        """See ``CountStore.flush``."""
+    def flush(self, topic: str, topic_id: str, batches: Sequence[PartitionCounts]) -> Flushed:
+        """See ``CountSink.flush``."""
         if self.fail_before:
             self.fail_before -= 1
             raise psycopg.OperationalError("away")
         flushed = Flushed()
         wanted = []
         for batch in batches:
+            if topic_id != self.topic_id or batch.partition not in self.progress:
+                raise TopicRecreatedError
             next_offset = self.progress[batch.partition].next_offset
             if batch.next_offset <= next_offset:
                 flushed.skipped.append(batch.partition)
@@ -194,7 +199,10 @@ class Store:
         return flushed
 
     def start(self, topic: str, topic_id: str, beginnings: dict[int, int]) -> dict[int, Progress]:
-        """See ``CountStore.start``."""
+        """See ``CountSink.start``."""
+        if self.topic_id not in ("", topic_id):
+            raise TopicRecreatedError
+        self.topic_id = topic_id
         return {number: self.progress.setdefault(number, Progress(begin, None)) for number, begin in beginnings.items()}
 
     def rejected_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
@@ -236,7 +244,7 @@ class Source:
 
 @dataclass
 class CachedWindows:
-    """What ``CountCache`` and its scripts promise: nothing without an epoch, counts are only raised, marks are kept."""
+    """A ``TotalsSink`` in memory: takes nothing without an epoch, only raises counts, and keeps marks."""
 
     counts: dict[Any, list[int]] = field(default_factory=dict)
     epoch: str = ""
@@ -256,7 +264,7 @@ class CachedWindows:
             raise redis.ConnectionError("away")
 
     def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
-        """See ``CountCache.write``."""
+        """See ``TotalsSink.write``."""
         self._guard()
         if not self.epoch or epoch not in ("", self.epoch):
             raise IncompleteError
@@ -272,6 +280,12 @@ class CachedWindows:
             shown = self.counts.get(key, [0] * 5)
             self.counts[key] = [max(pair) for pair in zip(shown, tally, strict=True)]
         return continued
+
+    def read(self, funnel: str, window_ms: int) -> dict[Series, CountRow]:
+        """See ``TotalsSink.read``."""
+        self._guard()
+        of_window = {Series(*key[1:]): tally for key, tally in self.counts.items() if key[0] == window_ms}
+        return {series: CountRow(*tally) for series, tally in of_window.items() if series.funnel == funnel}
 
     def probe(self) -> None:
         """See ``CountCache.probe``."""

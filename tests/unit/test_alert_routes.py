@@ -21,7 +21,6 @@ from funnelwatch.sinks.alerts.delivery import Outcome, retry_after
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
 from funnelwatch.sinks.alerts.pagerduty import PagerDuty
 from funnelwatch.sinks.alerts.receiver import When
-from funnelwatch.sinks.alerts.route_worker import Backoff
 from funnelwatch.sinks.alerts.routes import KINDS, RoutesFileError, load_routes, parse_routes
 from funnelwatch.sinks.alerts.slack import message
 from funnelwatch.sinks.alerts.texts import headline
@@ -146,23 +145,23 @@ def test_the_check_of_a_signature_on_the_page_tells_genuine_from_false() -> None
 
 
 VERDICTS: dict[str, tuple[dict[str, Any], dict[str, Any], Verdict]] = {
-    "everything": ({}, {}, Verdict.TELL),
+    "everything": ({}, {}, Verdict.NOTIFY),
     "severity": ({"severity": "critical"}, {"severity": "warning"}, Verdict.FILTERED),
-    "one of several": ({"severity": ["critical", "warning"]}, {"severity": "warning"}, Verdict.TELL),
+    "one of several": ({"severity": ["critical", "warning"]}, {"severity": "warning"}, Verdict.NOTIFY),
     "rule": ({"rule": "Other"}, {}, Verdict.FILTERED),
-    "funnel": ({"funnel": "sign_up"}, {}, Verdict.TELL),
-    "step among several": ({"step": "B"}, {"step": "A", "steps": ["A", "B"]}, Verdict.TELL),
+    "funnel": ({"funnel": "sign_up"}, {}, Verdict.NOTIFY),
+    "step among several": ({"step": "B"}, {"step": "A", "steps": ["A", "B"]}, Verdict.NOTIFY),
     "another step": ({"step": "C"}, {"step": "A", "steps": ["A", "B"]}, Verdict.FILTERED),
-    "dimension": ({"dimensions": {"os": "iOS"}}, {}, Verdict.TELL),
+    "dimension": ({"dimensions": {"os": "iOS"}}, {}, Verdict.NOTIFY),
     "another dimension": ({"dimensions": {"os": "Android"}}, {}, Verdict.FILTERED),
     "dimension that it is not about": ({"dimensions": {"browser": "Chrome"}}, {}, Verdict.FILTERED),
     "state": ({"state": "firing"}, {"state": "resolved"}, Verdict.FILTERED),
     "silenced": ({}, {"silenced_by": "3"}, Verdict.SILENCED),
-    "resolved is never silenced": ({}, {"state": "resolved", "silenced_by": "3"}, Verdict.TELL),
+    "resolved is never silenced": ({}, {"state": "resolved", "silenced_by": "3"}, Verdict.NOTIFY),
     "resolved with another severity": (
         {"severity": "critical"},
         {"state": "resolved", "severity": "warning"},
-        Verdict.TELL_IF_TOLD,
+        Verdict.NOTIFY_IF_NOTIFIED,
     ),
 }
 
@@ -177,15 +176,6 @@ def test_a_route_tells_what_its_filters_want(case: str) -> None:
 def test_the_heartbeat_is_told_to_nobody() -> None:
     """Severity none is no severity that a route could want."""
     assert verdict(When(), heartbeat(0, 60_000, "v")) is Verdict.HEARTBEAT
-
-
-def test_pauses_double_with_jitter_and_never_undercut_what_was_asked_for() -> None:
-    """The other side may ask for more than the longest pause, but not for days."""
-    backoff = Backoff(first_s=1.0, longest_s=60.0)
-    assert [backoff.pause(n, None, 1.0) for n in (1, 2, 3, 7, 1000)] == [1, 2, 4, 60, 60]
-    assert backoff.pause(3, None, 0.0) == 2
-    assert backoff.pause(1, 90.0, 0.5) == 90
-    assert backoff.pause(1, 1e9, 0.5) == 3600
 
 
 def test_a_server_asks_for_time_in_seconds_or_by_a_date() -> None:

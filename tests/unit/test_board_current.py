@@ -73,7 +73,7 @@ def test_a_funnel_that_nobody_knows_is_unknown() -> None:
 
 def test_a_source_that_neither_answers_nor_fails_hangs() -> None:
     """It is told after a while; a failure has words of its own."""
-    source = Source("s", lambda: 1, 0, every_s=1, outages=(), needed=lambda: False)
+    source = Source("s", lambda: 1, 0, every_s=1, needed=lambda: False)
     assert source.silence(NOW, 15_000) is None
     source.answered_ms = NOW - 20_000
     assert source.silence(NOW, 15_000) == "no answer for 20 s"

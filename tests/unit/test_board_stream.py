@@ -74,7 +74,7 @@ def test_a_source_keeps_its_answer_through_an_outage_and_tells_the_fault() -> No
             raise answer
         return int(answer)
 
-    source: Source[int] = Source("test", look, 0, every_s=0.01, outages=(OSError,), needed=lambda: bool(answers))
+    source: Source[int] = Source("test", look, 0, every_s=0.01, needed=lambda: bool(answers))
     source.start()
     wait_until(lambda: source.version == 3)
     source.stop()

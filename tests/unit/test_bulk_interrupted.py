@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from funnelwatch.producers.files import bulk
+from funnelwatch.producers.kafka import acked
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.settings import Settings
 
@@ -50,7 +51,7 @@ def test_an_event_that_was_taken_as_the_end_came_is_counted(
     """Neither one more nor one less; and the signals mean again what they meant before."""
     monkeypatch.setattr(Interrupting, "full", full)
     monkeypatch.setattr(Interrupting, "by", by)
-    monkeypatch.setattr(bulk, "Producer", Interrupting)
+    monkeypatch.setattr(acked, "Producer", Interrupting)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a command finds it
 
     try:

@@ -5,83 +5,83 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from funnelwatch.sinks.timescale.errors import ErrorKind, is_outage, kind_of, kind_of_code
+from funnelwatch.sinks.errors import ErrorClass, class_of_sqlstate, classify, is_transient
 
 CODES = {
-    "08000": ErrorKind.OUTAGE,
-    "08006": ErrorKind.OUTAGE,
-    "08P01": ErrorKind.OUTAGE,  # PgBouncer: no more connections, query_wait_timeout, server_login_retry
-    "0A000": ErrorKind.DATA,
-    "21000": ErrorKind.DATA,
-    "22001": ErrorKind.DATA,
-    "22003": ErrorKind.DATA,
-    "22021": ErrorKind.DATA,
-    "22P05": ErrorKind.DATA,
-    "23502": ErrorKind.DATA,
-    "23505": ErrorKind.DATA,
-    "23514": ErrorKind.DATA,
-    "25001": ErrorKind.BUG,
-    "25006": ErrorKind.OUTAGE,
-    "25P02": ErrorKind.BUG,
-    "25P03": ErrorKind.OUTAGE,
-    "25P04": ErrorKind.LIMIT,
-    "26000": ErrorKind.OUTAGE,
-    "28000": ErrorKind.OUTAGE,
-    "28P01": ErrorKind.OUTAGE,
-    "2BP01": ErrorKind.BUG,
-    "34000": ErrorKind.BUG,
-    "38000": ErrorKind.DATA,
-    "39P01": ErrorKind.DATA,
-    "3D000": ErrorKind.OUTAGE,
-    "3F000": ErrorKind.BUG,
-    "40001": ErrorKind.OUTAGE,
-    "40002": ErrorKind.DATA,
-    "40P01": ErrorKind.OUTAGE,
-    "42501": ErrorKind.OUTAGE,
-    "42601": ErrorKind.BUG,
-    "42703": ErrorKind.BUG,
-    "42883": ErrorKind.BUG,
-    "42P01": ErrorKind.BUG,
-    "42P05": ErrorKind.OUTAGE,
-    "44000": ErrorKind.DATA,
-    "53000": ErrorKind.OUTAGE,
-    "53100": ErrorKind.OUTAGE,
-    "53200": ErrorKind.LIMIT,
-    "53300": ErrorKind.OUTAGE,
-    "53400": ErrorKind.DATA,
-    "54000": ErrorKind.DATA,
-    "54001": ErrorKind.DATA,
-    "55000": ErrorKind.OUTAGE,
-    "55006": ErrorKind.OUTAGE,
-    "55P03": ErrorKind.OUTAGE,
-    "57014": ErrorKind.LIMIT,
-    "57P01": ErrorKind.OUTAGE,
-    "57P02": ErrorKind.OUTAGE,
-    "57P03": ErrorKind.OUTAGE,
-    "57P04": ErrorKind.OUTAGE,
-    "57P05": ErrorKind.OUTAGE,
-    "58000": ErrorKind.OUTAGE,
-    "58030": ErrorKind.OUTAGE,
-    "58P01": ErrorKind.OUTAGE,
-    "F0000": ErrorKind.OUTAGE,
-    "P0001": ErrorKind.DATA,
-    "XX000": ErrorKind.DATA,
-    "XX001": ErrorKind.DATA,
-    "XX002": ErrorKind.DATA,
-    "ZZZZZ": ErrorKind.BUG,
+    "08000": ErrorClass.OUTAGE,
+    "08006": ErrorClass.OUTAGE,
+    "08P01": ErrorClass.OUTAGE,  # PgBouncer: no more connections, query_wait_timeout, server_login_retry
+    "0A000": ErrorClass.REJECTED,
+    "21000": ErrorClass.REJECTED,
+    "22001": ErrorClass.REJECTED,
+    "22003": ErrorClass.REJECTED,
+    "22021": ErrorClass.REJECTED,
+    "22P05": ErrorClass.REJECTED,
+    "23502": ErrorClass.REJECTED,
+    "23505": ErrorClass.REJECTED,
+    "23514": ErrorClass.REJECTED,
+    "25001": ErrorClass.BUG,
+    "25006": ErrorClass.OUTAGE,
+    "25P02": ErrorClass.BUG,
+    "25P03": ErrorClass.OUTAGE,
+    "25P04": ErrorClass.BUSY,
+    "26000": ErrorClass.OUTAGE,
+    "28000": ErrorClass.OUTAGE,
+    "28P01": ErrorClass.OUTAGE,
+    "2BP01": ErrorClass.BUG,
+    "34000": ErrorClass.BUG,
+    "38000": ErrorClass.REJECTED,
+    "39P01": ErrorClass.REJECTED,
+    "3D000": ErrorClass.OUTAGE,
+    "3F000": ErrorClass.BUG,
+    "40001": ErrorClass.OUTAGE,
+    "40002": ErrorClass.REJECTED,
+    "40P01": ErrorClass.OUTAGE,
+    "42501": ErrorClass.OUTAGE,
+    "42601": ErrorClass.BUG,
+    "42703": ErrorClass.BUG,
+    "42883": ErrorClass.BUG,
+    "42P01": ErrorClass.BUG,
+    "42P05": ErrorClass.OUTAGE,
+    "44000": ErrorClass.REJECTED,
+    "53000": ErrorClass.OUTAGE,
+    "53100": ErrorClass.OUTAGE,
+    "53200": ErrorClass.BUSY,
+    "53300": ErrorClass.OUTAGE,
+    "53400": ErrorClass.REJECTED,
+    "54000": ErrorClass.REJECTED,
+    "54001": ErrorClass.REJECTED,
+    "55000": ErrorClass.OUTAGE,
+    "55006": ErrorClass.OUTAGE,
+    "55P03": ErrorClass.OUTAGE,
+    "57014": ErrorClass.BUSY,
+    "57P01": ErrorClass.OUTAGE,
+    "57P02": ErrorClass.OUTAGE,
+    "57P03": ErrorClass.OUTAGE,
+    "57P04": ErrorClass.OUTAGE,
+    "57P05": ErrorClass.OUTAGE,
+    "58000": ErrorClass.OUTAGE,
+    "58030": ErrorClass.OUTAGE,
+    "58P01": ErrorClass.OUTAGE,
+    "F0000": ErrorClass.OUTAGE,
+    "P0001": ErrorClass.REJECTED,
+    "XX000": ErrorClass.REJECTED,
+    "XX001": ErrorClass.REJECTED,
+    "XX002": ErrorClass.REJECTED,
+    "ZZZZZ": ErrorClass.BUG,
 }
 
 
 @pytest.mark.parametrize(("code", "kind"), CODES.items())
-def test_the_code_decides_what_is_done(code: str, kind: ErrorKind) -> None:
+def test_the_code_decides_what_is_done(code: str, kind: ErrorClass) -> None:
     """Waiting, smaller parts, looking for the row, or stopping: whatever class psycopg gives the error."""
-    assert kind_of_code(code) is kind
+    assert class_of_sqlstate(code) is kind
     try:
         error = psycopg.errors.lookup(code)("as the server said")
     except KeyError:
         return
-    assert kind_of(error) is kind
-    assert is_outage(error) is (kind in {ErrorKind.OUTAGE, ErrorKind.LIMIT})
+    assert classify(error) is kind
+    assert is_transient(error) is (kind in {ErrorClass.OUTAGE, ErrorClass.BUSY})
 
 
 def test_every_operational_error_is_decided_on() -> None:
@@ -93,20 +93,20 @@ def test_every_operational_error_is_decided_on() -> None:
         if isinstance(one, type) and issubclass(one, psycopg.OperationalError) and one.sqlstate
     }
     assert len(codes) > 40
-    assert {code[:2] for code in codes if kind_of_code(code) is ErrorKind.BUG} == {"3B"}
+    assert {code[:2] for code in codes if class_of_sqlstate(code) is ErrorClass.BUG} == {"3B"}
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (psycopg.OperationalError("connection refused"), ErrorKind.OUTAGE),
-        (psycopg.InterfaceError("the connection is closed"), ErrorKind.OUTAGE),
-        (psycopg.errors.ConnectionTimeout("timeout"), ErrorKind.OUTAGE),
-        (psycopg.DataError("text fields cannot contain NUL"), ErrorKind.DATA),
-        (psycopg.ProgrammingError("invalid connection option"), ErrorKind.BUG),
-        (ValueError("anything"), ErrorKind.BUG),
+        (psycopg.OperationalError("connection refused"), ErrorClass.OUTAGE),
+        (psycopg.InterfaceError("the connection is closed"), ErrorClass.OUTAGE),
+        (psycopg.errors.ConnectionTimeout("timeout"), ErrorClass.OUTAGE),
+        (psycopg.DataError("text fields cannot contain NUL"), ErrorClass.REJECTED),
+        (psycopg.ProgrammingError("invalid connection option"), ErrorClass.BUG),
+        (ValueError("anything"), ErrorClass.BUG),
     ],
 )
-def test_what_the_client_raises_has_no_code(error: Exception, kind: ErrorKind) -> None:
+def test_what_the_client_raises_has_no_code(error: Exception, kind: ErrorClass) -> None:
     """A connection that fails is an outage, whatever the reason; a value that cannot be sent is the value's fault."""
-    assert kind_of(error) is kind
+    assert classify(error) is kind

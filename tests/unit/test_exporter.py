@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
+from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.exporter.collector import FunnelCollector
 from funnelwatch.sinks.exporter.folding import Folding
-from funnelwatch.sinks.timescale.database import is_outage
 from funnelwatch.sinks.timescale.totals import Totals
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def latest(step: str | None, impressions: int | None, successes: int | None) -> 
 def exporting(read: Callable[[], Totals], max_series: int = 100) -> Callable[[], Shown]:
     """A function that scrapes."""
     registry = CollectorRegistry()
-    registry.register(FunnelCollector(read, is_outage, max_series))
+    registry.register(FunnelCollector(read, is_transient, max_series))
 
     def scrape() -> Shown:
         families = text_string_to_metric_families(generate_latest(registry).decode())
@@ -90,9 +90,9 @@ def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> No
         (("funnel", "unevaluated"), ("reason", "not_evaluated")): 1,
     }
     assert of(shown, "funnelwatch_funnel_unevaluated_seconds", funnel="unevaluated") == [150]
-    assert (of(shown, "funnelwatch_workers_alive"), of(shown, "funnelwatch_workers_faulty")) == ([1], [0])
+    assert (of(shown, "funnelwatch_workers_alive"), of(shown, "funnelwatch_workers_unhealthy")) == ([1], [0])
     ill = exporting(lambda: Totals(workers=[replace(well, fault="it waits")], funnels=funnels))()
-    assert of(ill, "funnelwatch_workers_faulty") == [1]
+    assert of(ill, "funnelwatch_workers_unhealthy") == [1]
     assert of(ill, "funnelwatch_funnel_stale", funnel="fresh") == [1]
     nobody = exporting(lambda: Totals(workers=[replace(well, age_s=99)], funnels=funnels))()
     assert of(nobody, "funnelwatch_workers_alive") == [0]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.sinks.base import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.flushing import flush_until_placed
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment

@@ -16,7 +16,7 @@ from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks import retry
-from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.sinks.base import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
@@ -93,8 +93,7 @@ class CachedWindows:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "DEFAULT_BACKOFF", retry.Backoff(0.001, 0.001))
 
 
 def events(count: int, seed: int, poison: int) -> Events:

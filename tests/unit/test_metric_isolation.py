@@ -11,7 +11,7 @@ import pytest
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks import retry
-from funnelwatch.sinks.timescale.counts import Flushed, MisplacedError
+from funnelwatch.sinks.base import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.metric_aggregator import MetricAggregator
 from funnelwatch.stream.aggregate.metric_validator import MetricValidator
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, Rejected
@@ -83,7 +83,7 @@ def test_a_sample_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
     monkeypatch: pytest.MonkeyPatch, overtaken: int, letters: list[int]
 ) -> None:
     """Its database did not reject it, so that a dead letter would be a sample that counts twice when it is replayed."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "DEFAULT_BACKOFF", retry.Backoff(0.001, 0.001))
     store, sent = Store(overtaken), Letters()
 
     def decode(value: bytes | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from funnelwatch.sinks.exporter.freshness import freshness_families
+from funnelwatch.sinks.exporter.families import freshness_families
 from funnelwatch.stream.worker.ages import ages
 from funnelwatch.stream.worker.metrics import REGISTRY
 

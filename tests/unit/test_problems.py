@@ -10,13 +10,10 @@ from funnelwatch.producers.http.problem import Problem, invalid
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rates import NoDataError
 from funnelwatch.schemas.funnels import FunnelsFileError
-from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.web_hosts import host_name
 from funnelwatch.web.api.parameters import accepted
-from funnelwatch.web.pool import BusyError, Pool
+from funnelwatch.web.pool import PoolBusyError
 from funnelwatch.web.problems import problem_of
-
-NOWHERE = "postgresql://me:secret@127.0.0.1:1/db"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +23,7 @@ NOWHERE = "postgresql://me:secret@127.0.0.1:1/db"
         (invalid("since", "is no time"), 422, "since: is no time"),
         (NoDataError("no window is complete"), 404, "no window is complete"),
         (HTTPException(404), 404, "Not Found"),
-        (BusyError("all connections are in use"), 503, "all connections are in use"),
+        (PoolBusyError("all connections are in use"), 503, "all connections are in use"),
         (FunnelsFileError("funnels.yml: is not YAML"), 503, "funnels.yml: is not YAML"),
         (psycopg.errors.QueryCanceled("statement timeout"), 503, "took too long"),
         (psycopg.errors.UndefinedTable("window_counts"), 503, "a worker makes them"),
@@ -86,16 +83,3 @@ def test_what_allows_neither_form_is_not_acceptable(header: str) -> None:
 def test_the_name_in_a_host_header(header: str, name: str) -> None:
     """Without the port, whatever its form."""
     assert host_name(header) == name
-
-
-def test_who_comes_when_all_connections_are_in_use_is_told() -> None:
-    """After waiting; and who comes later has one again."""
-    pool = Pool(NOWHERE, wait_s=0.01)
-    held = [pool.database() for _ in range(8)]
-    for one in held:
-        one.__enter__()
-    with pytest.raises(BusyError):
-        pool.run(lambda database: database.url)
-    held.pop().__exit__(None, None, None)
-    assert pool.run(lambda database: revealed(database.url)) == NOWHERE
-    pool.close()

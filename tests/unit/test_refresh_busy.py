@@ -12,7 +12,7 @@ from funnelwatch.cli import rebuild
 from funnelwatch.cli.errors import database_error
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.sinks.timescale.refreshing import Patience, RefreshBusyError, refresh_rollups
+from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, RefreshWait, refresh_rollups
 from tests.command import run
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Clock:
         """Let time pass."""
         self.now += seconds
 
-    def retry_policy(self, limit_s: float = 60.0) -> Patience:
+    def wait(self, limit_s: float = 60.0) -> RefreshWait:
         """Waiting by this clock."""
-        return Patience(limit_s, self.told.append, self.sleep, lambda: self.now)
+        return RefreshWait(limit_s, self.told.append, self.sleep, lambda: self.now)
 
 
 CONCURRENT = psycopg.errors.LockNotAvailable('could not refresh "counts_5m" due to a concurrent refresh')
@@ -82,10 +82,10 @@ CONCURRENT = psycopg.errors.LockNotAvailable('could not refresh "counts_5m" due 
 def test_a_refresh_that_another_one_is_in_the_way_of_is_tried_again(error: psycopg.Error) -> None:
     """Every rollup is refreshed once in the end, and each wait is told."""
     clock, database = Clock(), Busy([error] * 3)
-    refresh_rollups(database, clock.retry_policy())
+    refresh_rollups(database, clock.wait())
     assert database.refreshed == ROLLUPS
     assert [line for line in clock.told if "waiting" in line] == [
-        f"counts_5m is being refreshed by somebody else: waiting ({error.sqlstate})"
+        f"counts_5m is being refreshed by another session: waiting ({error.sqlstate})"
     ] * 3
     assert clock.now == 6.0
 
@@ -93,7 +93,7 @@ def test_a_refresh_that_another_one_is_in_the_way_of_is_tried_again(error: psyco
 def test_a_job_that_is_refreshing_is_waited_for() -> None:
     """Some versions of the extension say that there is nothing left to do while a job is at it."""
     clock, database = Clock(), Busy([], running=4)
-    refresh_rollups(database, clock.retry_policy())
+    refresh_rollups(database, clock.wait())
     assert database.refreshed == ROLLUPS
     assert clock.told[:4] == ["a job of the database is refreshing counts_5m: waiting for it"] * 4
 
@@ -102,7 +102,7 @@ def test_a_job_that_is_refreshing_is_waited_for() -> None:
 def test_after_a_limit_it_is_told_what_is_in_the_way(database: Busy) -> None:
     """Not that the database does not answer."""
     with pytest.raises(RefreshBusyError, match="counts_5m has been refreshed by another session, probably by a job"):
-        refresh_rollups(database, Clock().retry_policy())
+        refresh_rollups(database, Clock().wait())
     assert database.refreshed == []
 
 
@@ -110,16 +110,16 @@ def test_another_error_is_not_tried_again() -> None:
     """Only what another refresh may be the cause of is worth it."""
     clock = Clock()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        refresh_rollups(Busy([psycopg.errors.InsufficientPrivilege("must be owner")]), clock.retry_policy())
+        refresh_rollups(Busy([psycopg.errors.InsufficientPrivilege("must be owner")]), clock.wait())
     assert clock.now == 0.0
 
 
 def test_the_command_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 1, and no word of starting a database that answers."""
 
-    def refresh(_: Database, retry_policy: Patience) -> None:
+    def refresh(_: Database, wait: RefreshWait) -> None:
         for _ in range(3):
-            retry_policy.tell("refreshing counts_5m")
+            wait.report("refreshing counts_5m")
         raise RefreshBusyError("counts_5m", 600.0)
 
     monkeypatch.setattr(rebuild, "refresh", refresh)

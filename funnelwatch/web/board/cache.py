@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.sinks.redis.cache import CountCache, Outage
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS, CountCache
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.timescale.counts import CountStore
 
@@ -78,7 +78,7 @@ class CacheReader:
                 if self._copy.is_whole(starts[0]):
                     return CachedWindows(self._from_redis(funnel, starts, closed_through - window_ms))
                 fault = "Redis is not complete; a worker that counts fills it again"
-            except Outage as error:
+            except REDIS_ERRORS as error:
                 self._copy.close()
                 fault = f"Redis cannot be used: {explain(error)}"
         return self._from_database(funnel, starts, fault)

@@ -8,10 +8,6 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-import redis
-from confluent_kafka import KafkaException
-
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.freshness import stale_after_ms
@@ -22,7 +18,6 @@ from funnelwatch.web.board.record import Record, RecordReader
 from funnelwatch.web.board.source import Source
 from funnelwatch.web.board.view import alerts_message, health_message, history_message, now_message
 from funnelwatch.web.board.windows import Windows
-from funnelwatch.web.pool import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +35,6 @@ RECORD_EVERY_S = 2.0
 ENDS_EVERY_S = 5.0
 SILENT_MS = 15_000
 """A server that has neither answered nor failed for this long hangs."""
-
-OUTAGES = (psycopg.Error, redis.RedisError, OSError, BusyError)
 
 
 class FullError(FunnelwatchError):
@@ -72,7 +65,6 @@ class Hub:
             record.read,
             Record(settings.window_ms),
             every_s=RECORD_EVERY_S,
-            outages=OUTAGES,
             needed=lambda: self.watched,
         )
         self.cache: Source[dict[str, CachedWindows]] = Source(
@@ -80,7 +72,6 @@ class Hub:
             self._read_cache,
             {},
             every_s=CACHE_EVERY_S,
-            outages=OUTAGES,
             needed=lambda: self.watched,
             close=self._cache.close,
         )
@@ -89,7 +80,6 @@ class Hub:
             self._ends.read,
             {},
             every_s=ENDS_EVERY_S,
-            outages=(KafkaException,),
             needed=lambda: self.watched,
             close=self._ends.close,
         )

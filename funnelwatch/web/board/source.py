@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from funnelwatch.sinks.errors import is_transient_for_reader
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,14 +21,13 @@ logger = logging.getLogger(__name__)
 class Source(Generic[T]):
     """Calls ``read`` periodically on its own thread, and keeps the last answer and the last error.
 
-    A failed reading keeps the previous answer; the page shows the answer's age.
+    A failed reading keeps the previous answer; the page shows the answer's age. An error that is no outage is logged.
 
     Args:
         name: of the thread.
         read: returns the answer.
         first: the answer before the first reading.
         every_s: time between two readings, s.
-        outages: errors that the page reports; any other error is a bug, and is logged as well.
         needed: whether a page is open; without one nothing is read.
         close: called by the thread when it ends.
     """
@@ -38,14 +39,12 @@ class Source(Generic[T]):
         first: T,
         *,
         every_s: float,
-        outages: tuple[type[Exception], ...],
         needed: Callable[[], bool],
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._read = read
         self._every_s = every_s
-        self._outages = outages
         self._needed = needed
         self._close = close
         self._stop = threading.Event()
@@ -100,7 +99,7 @@ class Source(Generic[T]):
                 self.answer = self._read()
                 self.error, self.answered_ms = None, time.time_ns() // 1_000_000
             except Exception as error:
-                if not isinstance(error, self._outages):
+                if not is_transient_for_reader(error):
                     logger.exception("%s: a bug", self._name)
                 self.error = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self.version += 1

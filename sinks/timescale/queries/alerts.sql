@@ -36,7 +36,7 @@ VALUES (%(alert_id)s, %(sequence)s, %(alert)s::jsonb)
 ON CONFLICT DO NOTHING;
 
 -- name: outbox
--- The messages that are still to be published, in the order in which they were said.
+-- The unpublished messages, in the order in which the detector saved them.
 SELECT alert_id, sequence, alert
 FROM alerts
 WHERE published_at IS NULL AND alert ->> 'funnel' = %(funnel)s

@@ -1,5 +1,5 @@
 -- name: watermarks
--- The watermark of each partition of the events topic, and whether it is idle, as its worker must keep saying.
+-- The watermark of each partition of the events topic, and whether its worker has reported it idle lately.
 SELECT
     partition,
     (extract(epoch FROM watermark) * 1000)::bigint AS watermark_ms,
@@ -8,8 +8,8 @@ FROM stream_progress
 WHERE topic = %(topic)s;
 
 -- name: try_closer_lock
--- Become the one closer; held until the session ends or lets go. As every lock here, it is of these tables: another schema
--- of the database may count a topic of the same name.
+-- Become the only closer, until the session ends or releases the lock. As every lock here, it belongs to these tables:
+-- another schema of the database may count a topic of the same name.
 SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS locked;
 
 -- name: release_closer_lock
@@ -17,7 +17,7 @@ SELECT pg_try_advisory_lock(hashtextextended('funnelwatch closer ' || %(topic)s,
 SELECT pg_advisory_unlock(hashtextextended('funnelwatch closer ' || %(topic)s, to_regclass('deployment')::oid::bigint)) AS released;
 
 -- name: funnels
--- Every funnel, how far its windows are closed, and whether late events have changed windows that are not published again.
+-- Every funnel, how far it is closed, and whether late events have changed windows since their publication.
 SELECT
     funnel,
     (extract(epoch FROM closing_through) * 1000)::bigint AS closing_through_ms,
@@ -27,17 +27,17 @@ FROM funnel_progress AS p
 ORDER BY funnel;
 
 -- name: wait_for_flushes
--- Wait for the flushes under way, and hold others off until this transaction ends.
+-- Wait for the flushes under way, and block others until this transaction ends.
 SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch closing', to_regclass('deployment')::oid::bigint));
 
 -- name: start_closing
--- From now on an event for a window before this is late.
+-- Events for windows before this are late from now on.
 UPDATE funnel_progress
 SET closing_through = greatest(closing_through, to_timestamp(%(through_ms)s / 1000.0))
 WHERE funnel = %(funnel)s;
 
 -- name: finish_closing
--- The windows before this have been published; the newest of them that had anything to judge, if one had.
+-- The windows before this are published; the newest of them that was not empty, if there is one.
 UPDATE funnel_progress AS p
 SET
     closed_through = greatest(p.closed_through, to_timestamp(%(through_ms)s / 1000.0)),
@@ -68,7 +68,7 @@ WHERE
 GROUP BY step, os, browser, app_version;
 
 -- name: claim_late_windows
--- Give the next revision to closed windows that late events have changed and that are quiet by now, oldest first.
+-- Give the next revision to closed windows that late events have changed and that have settled, oldest first.
 UPDATE late_windows AS l
 SET revision = l.revision + 1
 FROM (
@@ -86,7 +86,7 @@ WHERE l.funnel = quiet.funnel AND l.window_start = quiet.window_start
 RETURNING (extract(epoch FROM l.window_start) * 1000)::bigint AS window_ms, l.revision, l.events;
 
 -- name: late_published
--- A revision has been published; if more events came meanwhile, the window waits for its next revision.
+-- Record that a revision is published; if more events came meanwhile, the window waits for its next revision.
 UPDATE late_windows
 SET published = true
 WHERE

@@ -13,7 +13,7 @@ ON CONFLICT (worker) DO UPDATE SET
 UPDATE worker_heartbeats SET seen_at = clock_timestamp(), ended_at = clock_timestamp() WHERE worker = %(worker)s;
 
 -- name: prune_heartbeats
--- Forget workers that have not been seen for ten minutes; whoever asks for this is alive itself.
+-- Delete workers that have not been seen for ten minutes.
 DELETE FROM worker_heartbeats WHERE topic = %(topic)s AND seen_at < clock_timestamp() - interval '10 minutes';
 
 -- name: workers
@@ -32,7 +32,7 @@ WHERE topic = %(topic)s
 ORDER BY seen_at DESC, worker;
 
 -- name: funnels_freshness
--- How far the windows of each funnel are closed and judged, and since when they are not; by the database's clock.
+-- How far each funnel is closed and evaluated, and since when windows wait for it; by the database's clock.
 SELECT
     p.funnel,
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms,

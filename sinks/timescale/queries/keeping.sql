@@ -1,5 +1,5 @@
 -- name: forget_alerts
--- Delete alerts that ended before a time, with all their messages; at most so many. One that is still to be published stays.
+-- Delete alerts that ended before a time, with all their messages, at most so many; not one with unpublished messages.
 WITH old AS (
     SELECT s.alert_id
     FROM alert_summaries AS s
@@ -16,7 +16,7 @@ DELETE FROM alert_summaries AS s USING old WHERE s.alert_id = old.alert_id
 RETURNING s.alert_id;
 
 -- name: forget_notifications
--- Delete what was sent before a time, at most so many; not of an alert that fires, or that its route knows as firing.
+-- Delete notifications from before a time, at most so many; none of an alert that fires, or fires for its route.
 WITH old AS (
     SELECT n.route, n.alert_id, n.sequence
     FROM notifications AS n
@@ -37,7 +37,7 @@ WITH old AS (
     USING old
     WHERE n.route = old.route AND n.alert_id = old.alert_id AND n.sequence = old.sequence
     RETURNING n.route, n.alert_id, n.sequence
-), told AS (
+), notified AS (
     DELETE FROM notified_alerts AS t
     USING gone
     WHERE t.route = gone.route AND t.alert_id = gone.alert_id AND t.sequence = gone.sequence
@@ -49,9 +49,9 @@ SELECT route, alert_id, sequence FROM gone;
 DELETE FROM silences WHERE ends_at < %(before)s;
 
 -- name: forget_late_windows
--- Delete what is known of closed windows that begin before a time, and whose changes since are published.
+-- Delete revisions of closed windows that begin before a time and whose changes are published.
 DELETE FROM late_windows WHERE published AND changed_at < %(before)s AND window_start < %(before)s;
 
 -- name: forget_replays
--- Delete which records were produced again, where the record is older than an event may be.
+-- Delete replays of records that are older than the maximum event age.
 DELETE FROM replayed_letters WHERE record_time < %(before)s AND replayed_at < %(before)s;

@@ -3,27 +3,27 @@
 SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch migrations', 0));
 
 -- name: migrations_kept
--- A row if the table of migrations is there: who may not make tables may run what needs no new ones.
+-- A row if the table of migrations exists: a login that may not create tables can still run.
 SELECT 1 AS yes WHERE to_regclass('schema_migrations') IS NOT NULL;
 
 -- name: create_migrations
--- The table that remembers which migrations have been run.
+-- The table of migrations that have run.
 CREATE TABLE IF NOT EXISTS schema_migrations (
     name text PRIMARY KEY,
     run_at timestamptz NOT NULL DEFAULT now()
 );
 
 -- name: known_migrations
--- The migrations that have been run.
+-- The migrations that have run.
 SELECT name FROM schema_migrations;
 
 -- name: note_migration
--- A migration has been run.
+-- Record that a migration has run.
 INSERT INTO schema_migrations (name) VALUES (%(name)s);
 
 -- name: timescale_available
--- A row if this server has the extension loaded, so that a database can have it. Its settings tell: who is no superuser may
--- not read shared_preload_libraries.
+-- A row if this server has loaded the extension, so that a database can have it. Its settings show that, since only a
+-- superuser may read shared_preload_libraries.
 SELECT 1 AS yes
 FROM pg_available_extensions AS e
 WHERE e.name = 'timescaledb' AND EXISTS (SELECT FROM pg_settings AS s WHERE s.name LIKE 'timescaledb.%%');

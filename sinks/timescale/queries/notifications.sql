@@ -1,5 +1,5 @@
 -- name: start_routes
--- Note routes that are new.
+-- Record new routes.
 INSERT INTO notify_routes (route)
 SELECT route FROM unnest(%(routes)s::text[]) AS r (route)
 ON CONFLICT DO NOTHING
@@ -10,8 +10,8 @@ RETURNING route;
 SELECT route, (extract(epoch FROM since) * 1000)::bigint AS since_ms FROM notify_routes;
 
 -- name: queue_notification
--- Queue one message for routes, or only note it; one that is there already is left as it is. Some only where the route
--- has a message of the same alert.
+-- Queue one message for routes, or only record it; a message that is there already stays unchanged. For some routes only
+-- where they have a message of the same alert.
 INSERT INTO notifications (route, alert_id, sequence, alert, outcome, decided_at)
 SELECT
     d.route, %(alert_id)s, %(sequence)s, %(alert)s::jsonb,
@@ -25,15 +25,15 @@ ON CONFLICT DO NOTHING
 RETURNING route;
 
 -- name: hold_route
--- One notifier has a route at a time, as long as its session lasts.
+-- One notifier owns a route at a time, as long as its session lasts.
 SELECT pg_try_advisory_lock(hashtextextended('funnelwatch notify ' || %(route)s, to_regclass('deployment')::oid::bigint)) AS held;
 
--- name: still_here
--- Something to say, so that the session does not count as idle.
-SELECT 1 AS here;
+-- name: keep_session
+-- Any statement, so that the session does not count as idle.
+SELECT 1 AS alive;
 
 -- name: supersede
--- Of an alert only the newest message is still worth being told.
+-- Only the newest message of an alert is worth sending.
 UPDATE notifications AS n
 SET outcome = 'superseded', decided_at = clock_timestamp()
 WHERE
@@ -45,8 +45,8 @@ WHERE
         WHERE newer.route = n.route AND newer.alert_id = n.alert_id AND newer.sequence > n.sequence
     );
 
--- name: pass_over_resolved
--- That an alert resolved is news only to a route that it fired on, as far as the receiver can know.
+-- name: skip_resolved
+-- A resolved message is news only where the receiver has, or may have, the firing message.
 UPDATE notifications AS n
 SET outcome = 'not_notified', decided_at = clock_timestamp()
 WHERE
@@ -61,8 +61,8 @@ WHERE
             AND older.perhaps_notified
     );
 
--- name: try_given_up_again
--- Giving a message up does not give its alert up: the newest message of one that still fires is tried again.
+-- name: retry_given_up
+-- Queue the newest message of an alert again that was given up while the alert still fires.
 UPDATE notifications AS n
 SET outcome = NULL, decided_at = NULL, tried_since = NULL, not_before = NULL
 WHERE
@@ -78,16 +78,16 @@ WHERE
 RETURNING n.alert_id;
 
 -- name: next_notification
--- What to send next: what was tried least, then what has waited longest; with what the route told of the alert before.
+-- The message to send next: the one tried least, then the oldest; with the last message of its alert that was sent.
 SELECT
     n.alert, n.attempts, n.unanswered,
     extract(epoch FROM clock_timestamp() - coalesce(n.tried_since, clock_timestamp()))::double precision AS age_s,
     (
-        SELECT told.alert
-        FROM notifications AS told
+        SELECT sent.alert
+        FROM notifications AS sent
         WHERE
-            told.route = n.route AND told.alert_id = n.alert_id AND told.sequence < n.sequence AND told.perhaps_notified
-        ORDER BY told.sequence DESC
+            sent.route = n.route AND sent.alert_id = n.alert_id AND sent.sequence < n.sequence AND sent.perhaps_notified
+        ORDER BY sent.sequence DESC
         LIMIT 1
     ) AS previous
 FROM notifications AS n
@@ -96,15 +96,15 @@ ORDER BY n.attempts, n.place
 LIMIT 1;
 
 -- name: begin_attempt
--- An attempt is noted before anything is sent; its number, or no row where the message is decided by now.
+-- Record an attempt before anything is sent; its number, or no row where the message is decided meanwhile.
 UPDATE notifications
 SET attempts = attempts + 1, under_way = true, tried_since = coalesce(tried_since, clock_timestamp())
 WHERE route = %(route)s AND alert_id = %(alert_id)s AND sequence = %(sequence)s AND outcome IS NULL
 RETURNING attempts;
 
 -- name: note_attempt
--- What came of an attempt; without an outcome it is to be tried again. Where another notifier has begun an attempt since,
--- or the message is decided, only that this attempt was sent still counts.
+-- Record the result of an attempt; a message without an outcome is retried. Where another notifier has begun an attempt
+-- since, or the message is decided, only the outcome "sent" still counts.
 UPDATE notifications
 SET
     under_way = under_way AND attempts <> %(attempt)s,
@@ -121,7 +121,7 @@ WHERE
     AND ((under_way AND attempts = %(attempt)s) OR (%(outcome)s::text = 'sent' AND outcome IS DISTINCT FROM 'sent'));
 
 -- name: notified_firing
--- The alerts that fire as far as a route was told, without those of which it is known that they are over.
+-- The alerts whose last message to a route was firing, without alerts that are known to be over.
 SELECT n.alert
 FROM notified_alerts AS t
 INNER JOIN notifications AS n ON n.route = t.route AND n.alert_id = t.alert_id AND n.sequence = t.sequence
@@ -129,7 +129,7 @@ WHERE t.route = %(route)s AND t.firing
 ORDER BY t.alert_id;
 
 -- name: waiting_notifications
--- How many messages each route has still to tell, and for how long the oldest has waited.
+-- How many messages wait for each route, and for how long the oldest has waited.
 SELECT
     route,
     count(*) AS waiting,
@@ -139,7 +139,7 @@ WHERE outcome IS NULL
 GROUP BY route;
 
 -- name: recent_notifications
--- The newest of the log, newest first; of one route, or of all.
+-- The newest entries of the log, newest first; of one route, or of all.
 SELECT
     route, alert, attempts, outcome, answer,
     (extract(epoch FROM queued_at) * 1000)::bigint AS queued_ms,

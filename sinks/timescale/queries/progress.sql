@@ -6,13 +6,13 @@ WHERE topic = %(topic)s
 ORDER BY partition;
 
 -- name: reset_progress
--- Set where a partition is counted up to, if nobody has moved it since it was looked at, and note that; returns it if so.
+-- Set the progress of a partition and record the reset, if it has not moved since it was read; else returns no row.
 WITH reset AS (
     UPDATE stream_progress
     SET
         topic_id = %(topic_id)s,
         next_offset = %(next_offset)s,
-        -- The timestamps of another log say nothing about this one.
+        -- Timestamps of another log do not apply to this one.
         log_time = CASE WHEN topic_id = %(topic_id)s THEN log_time END,
         idle = false,
         updated_at = clock_timestamp()

@@ -1,11 +1,12 @@
-"""Counters and timers beside the funnels, as metric families; and the borders of all histograms. Pure."""
+"""Metric families of freshness, counters and timers, and the borders of all histograms. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from funnelwatch.schemas.freshness import freshness
 from funnelwatch.schemas.histogram import SLOTS, bounds
 from funnelwatch.sinks.exporter.folding import OTHER
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
     from funnelwatch.sinks.exporter.folding import Folding, Labels
     from funnelwatch.sinks.timescale.database import Row
 
@@ -23,13 +25,40 @@ FIRST_OCTAVE, LAST_OCTAVE = 4, 18
 BORDERS = tuple(
     (octave, f"{(bounds(octave, SLOTS - 1)[1] - 1) / 1000:g}") for octave in range(FIRST_OCTAVE, LAST_OCTAVE + 1)
 )
-"""Octave and the largest value that it has, s, as text."""
+"""Octave and its largest value, s, as text."""
 
 
 def buckets(octaves: Mapping[int, float]) -> list[tuple[str, float]]:
-    """The cumulative buckets of a histogram from what is counted by octave."""
+    """The cumulative buckets of a histogram from its counts by octave."""
     found = [(le, sum(n for octave, n in octaves.items() if octave <= last)) for last, le in BORDERS]
     return [*found, ("+Inf", sum(octaves.values()))]
+
+
+def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Metric]:
+    """Stale funnels with the reason, the waiting time of windows before their evaluation, and living workers."""
+    stale = GaugeMetricFamily(
+        "funnelwatch_funnel_stale",
+        "1 if the figures of the funnel are stale or their age is unknown, by reason; else 0.",
+        labels=["funnel", "reason"],
+    )
+    unevaluated = GaugeMetricFamily(
+        "funnelwatch_funnel_unevaluated_seconds",
+        "Time that the oldest published window of the funnel has waited for its evaluation, s; 0 if none waits.",
+        labels=["funnel"],
+    )
+    for one in funnels:
+        found = freshness(one, workers, stale_ms)
+        stale.add_metric([one.funnel, str(found.why)], float(found.state != "fresh"))
+        since = one.unevaluated_since_ms
+        unevaluated.add_metric([one.funnel], 0.0 if since is None else max(0, one.now_ms - since) / 1000)
+    yield stale
+    yield unevaluated
+    alive = GaugeMetricFamily("funnelwatch_workers_alive", "Workers whose last heartbeat is younger than 30 s.")
+    alive.add_metric([], sum(worker.alive for worker in workers))
+    yield alive
+    faulty = GaugeMetricFamily("funnelwatch_workers_unhealthy", "Living workers that report a problem.")
+    faulty.add_metric([], sum(worker.alive and worker.fault is not None for worker in workers))
+    yield faulty
 
 
 def metric_families(
@@ -39,8 +68,8 @@ def metric_families(
 
     Args:
         rows: totals, in the order in which the series came.
-        folding: which of them have labels of their own.
-        never_less: keeps what was shown of a value from falling.
+        folding: decides which series have labels of their own.
+        never_less: keeps a shown value from falling.
     """
     folding.take((row["name"], str(row["series"])) for row in rows)
     by_family: dict[str, list[Row]] = {}
@@ -70,11 +99,11 @@ def _family(
     never_less: Callable[[str, Labels, float], float],
 ) -> Metric:
     if name.startswith("funnelwatch_counter_"):
-        counter = CounterMetricFamily(name, "A counter beside the funnels, since the beginning.", labels=labels)
+        counter = CounterMetricFamily(name, "A counter of the app, since the beginning.", labels=labels)
         for values, total in totals.items():
             counter.add_metric(values, never_less(name, values, total))
         return counter
-    timer = HistogramMetricFamily(f"{name}_seconds", "A timer beside the funnels, since the beginning.", labels=labels)
+    timer = HistogramMetricFamily(f"{name}_seconds", "A timer of the app, since the beginning.", labels=labels)
     for values, total in totals.items():
         shown = [(le, never_less(f"{name} {le}", values, count)) for le, count in buckets(octaves[values])]
         timer.add_metric(values, shown, never_less(name, values, total / 1000))
@@ -82,5 +111,5 @@ def _family(
 
 
 def _label(name: str) -> str:
-    """A dimension's name as a label's: not one that Prometheus keeps for itself."""
+    """A dimension's name as the name of a label that Prometheus does not reserve."""
     return "le_" if name == "le" else name.lstrip("_") or "_" if name.startswith("__") else name
