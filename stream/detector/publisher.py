@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
+from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.failpoints import failpoint
@@ -36,18 +35,7 @@ class AlertPublisher:
         self._topic = settings.alerts_topic
         self._alerts = alerts
         self._encode = Encoder("Alert", registry)
-        self._producer = Producer(
-            settings.kafka(
-                "producer",
-                **{
-                    "client.id": "funnelwatch-detector",
-                    "log_level": 0,
-                    "enable.idempotence": True,
-                    "linger.ms": 0,
-                    "delivery.timeout.ms": 30_000,
-                },
-            )
-        )
+        self._producer = AckedProducer(settings, "funnelwatch-detector")
 
     def ask_kafka(self, timeout_s: float) -> None:
         """Return if Kafka answers this client. From any thread.
@@ -55,7 +43,7 @@ class AlertPublisher:
         Raises:
             KafkaException: it does not.
         """
-        self._producer.list_topics(self._topic, timeout=timeout_s)
+        self._producer.ask_kafka(self._topic, timeout_s)
 
     def publish(self, funnel: str) -> list[dict[str, Any]]:
         """Publish the outbox of a funnel; returns once Kafka has acknowledged it.
@@ -89,13 +77,4 @@ class AlertPublisher:
         Raises:
             KafkaException: it has not.
         """
-        failed: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                failed.append(error)
-
-        for alert in alerts:
-            self._producer.produce(self._topic, self._encode(alert), alert["alert_id"], on_delivery=delivered)
-        if self._producer.flush(35) or failed:
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+        self._producer.publish(Message(self._topic, alert["alert_id"], self._encode(alert)) for alert in alerts)

@@ -1,4 +1,4 @@
-"""A small world around the real intake and the real counting: a broker, a database and Redis in memory.
+"""A small scenario around the real intake and the real counting: a broker, a database and Redis in memory.
 
 Real are ``Fetcher``, ``Validation``, ``Aggregator``, ``EventValidator``, ``SeenIds``, ``aggregate``. The rest keeps the
 contracts of librdkafka's consumer, ``CountStore``, ``CountCache`` and ``DeadLetters``, and fails on demand.
@@ -401,7 +401,7 @@ class Worker:
         return consumer
 
 
-class World:
+class Scenario:
     """Broker, database, Redis, and workers; who crashes loses its memory and nothing else."""
 
     def __init__(self, partitions: int) -> None:

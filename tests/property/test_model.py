@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.property.pipeline_model import HORIZON_S, SETTINGS, CrashError, World, read
+from tests.property.pipeline_model import HORIZON_S, SETTINGS, CrashError, Scenario, read
 from tests.traffic import naive_counts, naive_durations
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(PARTITIONS)
-        self.saved = self.world.cache.saved()
-        self.workers = [self.world.worker() for _ in range(WORKERS)]
+        self.scenario = Scenario(PARTITIONS)
+        self.saved = self.scenario.cache.saved()
+        self.workers = [self.scenario.worker() for _ in range(WORKERS)]
         self.owner: dict[int, int] = {}
         for partition in range(PARTITIONS):
             self.hand(partition, partition % WORKERS, told=True)
@@ -54,14 +54,14 @@ class ExactlyOnce(RuleBasedStateMachine):
             content = b"garbage"
             if one is not None:
                 number, ago, verdict, duration = one
-                content = f"{number} {self.world.now_ms - ago} {verdict} {duration}".encode()
-            self.world.broker.append(partition, content, self.world.now_ms, gap)
+                content = f"{number} {self.scenario.now_ms - ago} {verdict} {duration}".encode()
+            self.scenario.broker.append(partition, content, self.scenario.now_ms, gap)
 
     @rule(seconds=st.integers(1, 70))
     def wait(self, seconds: int) -> None:
         """Time passes, so that ids fall out of the horizon."""
-        self.world.now_ms += seconds * 1000
-        self.world.clock.now += seconds
+        self.scenario.now_ms += seconds * 1000
+        self.scenario.clock.now += seconds
 
     # Who has what
 
@@ -104,7 +104,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         """Kill -9, and a new process in its place, which has nothing."""
         self.workers[number].rebuild.close()  # its session with the database ends
         lost = [partition for partition, owner in self.owner.items() if owner == number]
-        self.workers[number] = self.world.worker()
+        self.workers[number] = self.scenario.worker()
         for partition in lost:
             del self.owner[partition]
             self.hand(partition, (number + 1) % WORKERS, told=True)
@@ -149,13 +149,13 @@ class ExactlyOnce(RuleBasedStateMachine):
             if name == point:
                 raise CrashError
 
-        self.world.at_point = die
+        self.scenario.at_point = die
         try:
             self.fetch_and_count(number)
         except CrashError:
             self.crash(number)
         finally:
-            self.world.at_point = lambda _: None
+            self.scenario.at_point = lambda _: None
 
     @rule(number=workers, other=workers, point=st.sampled_from(POINTS), rounds=st.integers(1, 3), told=st.booleans())
     def freeze_while_working(self, number: int, other: int, point: str, rounds: int, told: bool) -> None:
@@ -166,7 +166,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         def stand_still(name: str) -> None:
             if name != point:
                 return
-            self.world.at_point = lambda _: None
+            self.scenario.at_point = lambda _: None
             for partition in [partition for partition, owner in self.owner.items() if owner == number]:
                 self.hand(partition, other, told)
             for _ in range(rounds):
@@ -174,11 +174,11 @@ class ExactlyOnce(RuleBasedStateMachine):
                 self.count_all(self.workers[other])
                 self.copy(other, rounds)
 
-        self.world.at_point = stand_still
+        self.scenario.at_point = stand_still
         try:
             self.fetch_and_count(number)
         finally:
-            self.world.at_point = lambda _: None
+            self.scenario.at_point = lambda _: None
 
     @rule(number=workers)
     def hold(self, number: int) -> None:
@@ -206,48 +206,48 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(before=st.integers(0, 2), after=st.integers(0, 2))
     def database_fails(self, before: int, after: int) -> None:
         """The next flushes fail: some are not written, of some only the answer is lost."""
-        self.world.store.fail_before, self.world.store.fail_after = before, after
+        self.scenario.store.fail_before, self.scenario.store.fail_after = before, after
 
     @rule(calls=st.integers(1, 3))
     def redis_fails(self, calls: int) -> None:
         """The next calls of Redis fail."""
-        self.world.cache.fail = calls
+        self.scenario.cache.fail = calls
 
     @rule()
     def redis_loses_everything(self) -> None:
         """FLUSHALL, or a restart without data."""
-        self.world.cache.lose_everything()
+        self.scenario.cache.lose_everything()
 
     @rule()
     def redis_saves(self) -> None:
         """What it has is on its disk."""
-        self.saved = self.world.cache.saved()
+        self.saved = self.scenario.cache.saved()
 
     @rule()
     def redis_goes_back(self) -> None:
         """A restart, or a replica that becomes the primary, with what was saved."""
-        self.world.cache.restore(self.saved)
+        self.scenario.cache.restore(self.saved)
 
-    @precondition(lambda self: not self.world.registry_fails_at)
+    @precondition(lambda self: not self.scenario.registry_fails_at)
     @rule(at=st.integers(1, 8))
     def registry_fails(self, at: int) -> None:
         """The schema registry is away for one of the next records, in the middle of a batch."""
-        self.world.registry_fails_at = at
+        self.scenario.registry_fails_at = at
 
     # What must hold
 
     @invariant()
     def redis_never_shows_more_than_the_database(self) -> None:
         """Count by count."""
-        counted = self.world.store.counts
-        for key, shown in self.world.cache.counts.items():
+        counted = self.scenario.store.counts
+        for key, shown in self.scenario.cache.counts.items():
             assert all(a <= b for a, b in zip(shown, counted.get(key, [0] * 5), strict=True)), (key, shown)
 
     @invariant()
     def nothing_is_counted_that_is_not_in_the_log(self) -> None:
         """At no time more than the whole log would give."""
         expected = self.expected()
-        for key, tally in self.world.store.counts.items():
+        for key, tally in self.scenario.store.counts.items():
             assert all(a <= b for a, b in zip(tally, expected.get(key, [0] * 5), strict=True)), (key, tally)
 
     def expected(self) -> dict[Any, list[int]]:
@@ -257,7 +257,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def kept(self) -> list[dict[str, Any]]:
         """The events of the log that count: an id does unless it stands in the horizon before it."""
         kept = []
-        for log in self.world.broker.logs:
+        for log in self.scenario.broker.logs:
             sightings: list[tuple[str, int]] = []
             for message in log:
                 if message.value() == b"garbage":
@@ -271,15 +271,17 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """One of the workers takes everything over and finds the end: exactly once, dead letters and Redis too."""
-        world = self.world
+        scenario = self.scenario
         try:
-            world.store.fail_before = world.store.fail_after = world.cache.fail = world.registry_fails_at = 0
+            scenario.store.fail_before = scenario.store.fail_after = scenario.cache.fail = (
+                scenario.registry_fails_at
+            ) = 0
             for partition in range(PARTITIONS):
                 self.hand(partition, 0, told=True)
-            ends = dict(enumerate(world.broker.ends))
+            ends = dict(enumerate(scenario.broker.ends))
             for _ in range(200):
                 self.fetch_and_count(0)
-                if ends == {number: one.next_offset for number, one in world.store.progress.items()}:
+                if ends == {number: one.next_offset for number, one in scenario.store.progress.items()}:
                     break
             # Whatever zombies still have in hand changes nothing any more.
             for number, worker in enumerate(self.workers):
@@ -287,21 +289,21 @@ class ExactlyOnce(RuleBasedStateMachine):
                 self.fetch_and_count(number)
             self.fetch_and_count(0)
             self.make_whole()
-            assert world.store.counts == self.expected()
-            assert world.store.durations == naive_durations(self.kept(), SETTINGS.window_ms)
-            logs = world.broker.logs
+            assert scenario.store.counts == self.expected()
+            assert scenario.store.durations == naive_durations(self.kept(), SETTINGS.window_ms)
+            logs = scenario.broker.logs
             garbage = {(m.partition(), m.offset()) for log in logs for m in log if m.value() == b"garbage"}
-            assert world.letters.places == garbage
-            assert {number: one.next_offset for number, one in world.store.progress.items()} == ends
-            assert {key: tally for key, tally in world.cache.counts.items() if any(tally)} == world.store.counts
-            assert world.cache.state().is_whole(world.cache.oldest(world.now_ms))
+            assert scenario.letters.places == garbage
+            assert {number: one.next_offset for number, one in scenario.store.progress.items()} == ends
+            assert {key: tally for key, tally in scenario.cache.counts.items() if any(tally)} == scenario.store.counts
+            assert scenario.cache.state().is_whole(scenario.cache.oldest(scenario.now_ms))
         finally:
-            world.close()
+            scenario.close()
 
     def make_whole(self) -> None:
         """Let the workers copy what Redis lacks, for as long as they check it a few times."""
         for _ in range(60):
-            self.world.clock.now += 1.0
+            self.scenario.clock.now += 1.0
             for worker in self.workers:
                 for _ in range(10):
                     worker.rebuild.step()

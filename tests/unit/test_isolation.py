@@ -116,7 +116,7 @@ def validated(partition: int, accepted: Events) -> ValidatedBatch:
     return ValidatedBatch(partition, 0, accepted.ts.size, T, accepted, [], np.empty(0, np.int64))
 
 
-def world(database: Database) -> tuple[Aggregator, Letters]:
+def scenario(database: Database) -> tuple[Aggregator, Letters]:
     """What counts, with these dead letters."""
     settings, letters = Settings(redis_url=""), Letters()
     isolation = Apart(settings, lambda: cast("DeadLetters", letters), lambda value: {"event_id": value.decode()})
@@ -154,7 +154,7 @@ def poisonous(batches: Sequence[PartitionCounts]) -> Exception | None:
 def test_what_is_rejected_goes_to_the_dead_letters_and_the_rest_is_counted(poison: int) -> None:
     """Each event once: counted or a dead letter; the number of flushes is bounded by the kinds of bad events."""
     database = Database(poisonous)
-    aggregator, letters = world(database)
+    aggregator, letters = scenario(database)
     verdicts = [validated(partition, events(2_000, partition, poison)) for partition in (0, 1)]
     count(aggregator, verdicts)
     bad = [
@@ -176,7 +176,7 @@ def test_what_is_rejected_goes_to_the_dead_letters_and_the_rest_is_counted(poiso
 def test_the_ids_of_rejected_events_are_forgotten() -> None:
     """So that a replay of their dead letters within the duplicate horizon counts."""
     database = Database(poisonous)
-    aggregator, letters = world(database)
+    aggregator, letters = scenario(database)
     seen = SeenIds(600_000)
     ids = np.array([hash_of(offset) for offset in range(20)], np.uint64)
     assert seen.are_new(ids, np.full(20, T)).all()
@@ -211,7 +211,7 @@ def test_a_limit_is_met_by_smaller_parts_and_nothing_is_lost() -> None:
             return error if sum(one.accepted for one in batches) > 300 else None
 
         database = Database(wrong)
-        aggregator, letters = world(database)
+        aggregator, letters = scenario(database)
         count(aggregator, [validated(0, events(2_000, 0, 400)), validated(1, events(100, 1, 400))])
         assert (database.counted.total(), letters.sent) == (2_100, [])
         assert database.progress == {0: 2_000, 1: 100}
@@ -225,7 +225,7 @@ def test_a_database_that_takes_nothing_at_all_is_waited_for() -> None:
         return psycopg.errors.ProgramLimitExceeded("wraparound") if database.flushes < 40 else None
 
     database.wrong = wrong
-    aggregator, letters = world(database)
+    aggregator, letters = scenario(database)
     count(aggregator, [validated(0, events(4, 0, 400))])
     assert (database.counted.total(), letters.sent, database.progress[0]) == (4, [], 4)
 
@@ -233,7 +233,7 @@ def test_a_database_that_takes_nothing_at_all_is_waited_for() -> None:
 def test_a_missing_table_is_raised() -> None:
     """No event is at fault: none becomes a dead letter, and the worker stops."""
     database = Database(lambda _: psycopg.errors.UndefinedTable("window_counts"))
-    aggregator, letters = world(database)
+    aggregator, letters = scenario(database)
     with pytest.raises(psycopg.errors.UndefinedTable):
         count(aggregator, [validated(0, events(4, 0, 400))])
     assert (letters.sent, database.flushes) == ([], 1)
@@ -291,7 +291,7 @@ def test_an_event_that_another_worker_has_counted_meanwhile_is_no_dead_letter(
 ) -> None:
     """Its database did not reject it, so that a dead letter would be an event that counts twice when it is replayed."""
     database = Shared(overtaken)
-    aggregator, sent = world(cast("Any", database))
+    aggregator, sent = scenario(cast("Any", database))
     good = events(8, 1, 10**9)
     good.series[:] = 0
     good.series[5] = POISON[0]
