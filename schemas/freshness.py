@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
+from funnelwatch.schemas.times import DAY_MS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,7 +23,6 @@ ALIVE_S = 30.0
 UNEVALUATED_MS = 60_000
 """The time within which a closed window is evaluated, ms."""
 SLACK_MS = 30_000
-DAY_MS = 86_400_000
 
 State = Literal["fresh", "stale", "unknown"]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.schemas.arrays import Ints
 from funnelwatch.schemas.count_history import History, by_funnel
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.times import DAY_MS, HOUR_MS

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
+from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="tuple[int | str, ...]")
 
-HOUR_MS = 3_600_000
 
 BEHIND_MS = HOUR_MS
 """An event that is further ahead of Kafka's clock than ``max_future_s`` was accepted only if a worker read it late; a

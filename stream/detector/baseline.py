@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
 
+if TYPE_CHECKING:
+    from funnelwatch.schemas.arrays import Flags, Floats, Indexes
     from funnelwatch.stream.detector.counts import Counts
 
-    Floats = NDArray[np.float64]
-    Rows = NDArray[np.intp]
 
-MINUTE_MS = 60_000
-WEEK_MS = 604_800_000
 WEEKS = 3
 NARROW_MS = 15 * MINUTE_MS
 WIDE_MS = 60 * MINUTE_MS
@@ -56,8 +53,8 @@ class Baseline:
     """Mean impressions of one window in what the rate rests on."""
     width: Floats
     """Windows that are pooled around one time: rates of times as close as that share counts."""
-    seasonal: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    seasonal: Flags
+    known: Flags
 
     def rows(self, begin: int) -> Baseline:
         """Without the rows before ``begin``."""
@@ -76,7 +73,7 @@ def memory_ms(window_ms: int) -> int:
     return (LONG_WEEKS if window_ms >= COARSE_MS else WEEKS) * WEEK_MS
 
 
-def baseline(counts: Counts, basis: str, rows: Rows, kind: Kind = "auto") -> Baseline:
+def baseline(counts: Counts, basis: str, rows: Indexes, kind: Kind = "auto") -> Baseline:
     """The baseline for those rows: seasonal where there is a past week, else recent (``auto``), or only one of them."""
     if kind == "recent":
         return recent(counts, basis, rows)
@@ -89,7 +86,7 @@ def baseline(counts: Counts, basis: str, rows: Rows, kind: Kind = "auto") -> Bas
     return _either(found.known, found, recent(counts, basis, rows))
 
 
-def _either(first: NDArray[np.bool_], one: Baseline, other: Baseline) -> Baseline:
+def _either(first: Flags, one: Baseline, other: Baseline) -> Baseline:
     """``one`` where ``first``, else the other."""
     return Baseline(
         np.where(first, one.rate, other.rate),
@@ -101,7 +98,7 @@ def _either(first: NDArray[np.bool_], one: Baseline, other: Baseline) -> Baselin
     )
 
 
-def seasonal(counts: Counts, basis: str, rows: Rows) -> Baseline:
+def seasonal(counts: Counts, basis: str, rows: Indexes) -> Baseline:
     """The median over past weeks of the rate pooled around the same minute of the week (DETECTION.md, step 1)."""
     week = WEEK_MS // counts.window_ms
     centres = rows[None, :] - week * np.arange(1, WEEKS + 1)[:, None]
@@ -133,13 +130,13 @@ def seasonal(counts: Counts, basis: str, rows: Rows) -> Baseline:
     return Baseline(_inside(middle, total, known), strength, total / windows, width, known, known)
 
 
-def _around(counts: Counts, channel: str, centres: Rows, half: int) -> Floats:
+def _around(counts: Counts, channel: str, centres: Indexes, half: int) -> Floats:
     """Sums over ``half`` rows before and after each of the centres (weeks, rows): shape (weeks, rows, columns)."""
     places = centres.ravel()
     return counts.sums(channel, places - half, places + half + 1).reshape(*centres.shape, len(counts.columns))
 
 
-def long(counts: Counts, basis: str, rows: Rows) -> Baseline:
+def long(counts: Counts, basis: str, rows: Indexes) -> Baseline:
     """The rate pooled over LONG_WEEKS, ending a week before the row: for series too thin to have a season."""
     week = WEEK_MS // counts.window_ms
     end, begin = rows - week, rows - LONG_WEEKS * week
@@ -152,20 +149,20 @@ def long(counts: Counts, basis: str, rows: Rows) -> Baseline:
     )
 
 
-def recent(counts: Counts, basis: str, rows: Rows) -> Baseline:
+def recent(counts: Counts, basis: str, rows: Indexes) -> Baseline:
     """The rate pooled over the last 6 hours, ending 10 minutes before the row (DETECTION.md, step 7)."""
     gap, length = RECENT_GAP_MS // counts.window_ms, max(1, RECENT_MS // counts.window_ms)
     end = rows - gap
     n = counts.sums("impressions", end - length, end)
     x = counts.sums(basis, end - length, end)
-    # Rows since the first that is remembered: the level must not be thinned by a time before there were counts.
+    # Indexes since the first that is remembered: the level must not be thinned by a time before there were counts.
     windows = np.clip(end, 1, length)[:, None]
     known = (n >= MIN_RECENT) & (end * counts.window_ms >= MIN_RECENT_MS)[:, None]
     rate = _inside(x / np.maximum(n, 1.0), n, known)
     return Baseline(rate, n, n / windows, np.broadcast_to(float(length), n.shape), np.zeros_like(known), known)
 
 
-def _inside(rate: Floats, n: Floats, known: NDArray[np.bool_]) -> Floats:
+def _inside(rate: Floats, n: Floats, known: Flags) -> Floats:
     """The rate, kept half a success away from 0 and 1, where no deviance could be computed."""
     edge = 0.5 / (n + 1.0)
     return np.where(known, np.clip(rate, edge, 1.0 - edge), 0.5)

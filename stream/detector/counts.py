@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from funnelwatch.schemas.arrays import Floats, Indexes
     from funnelwatch.schemas.count_block import Block
     from funnelwatch.schemas.counts import Series
 
@@ -57,7 +58,7 @@ class Counts:
         self._base: dict[Series, int] = {}
         self._map: list[list[int]] = []
         self._places = np.zeros((0, len(self.levels)), dtype=np.intp)
-        self._last: tuple[Sequence[Series], NDArray[np.intp]] | None = None
+        self._last: tuple[Sequence[Series], Indexes] | None = None
         self._fields = [CHANNELS[name] for name in self.channels]
         self.cum: NDArray[np.uint32] = np.zeros((len(self.channels), FIRST_ROWS + 1, FIRST_COLUMNS), dtype=np.uint32)
 
@@ -95,7 +96,7 @@ class Counts:
         if where.size:
             self.cum[:, row + 1 : self.rows + 1, where] += change[:, None, where]
 
-    def places(self, series: Sequence[Series]) -> NDArray[np.intp]:
+    def places(self, series: Sequence[Series]) -> Indexes:
         """The columns that each series counts into, one per level: shape (series, levels).
 
         The blocks of a history share one list of series, which is looked up once.
@@ -116,9 +117,7 @@ class Counts:
         self._last = (series, places)
         return places
 
-    def sums(
-        self, channel: str, begin: NDArray[np.intp], end: NDArray[np.intp], columns: NDArray[np.intp] | None = None
-    ) -> NDArray[np.float64]:
+    def sums(self, channel: str, begin: Indexes, end: Indexes, columns: Indexes | None = None) -> Floats:
         """Sums over rows [begin, end), clipped to what is remembered, of some columns, ascending, or of all.
 
         Shape (len(begin), columns).
@@ -135,14 +134,14 @@ class Counts:
             found = cum[upper[:, None], columns] - cum[lower[:, None], columns]
         return found.astype(np.float64)
 
-    def only(self, columns: NDArray[np.intp]) -> Counts:
+    def only(self, columns: Indexes) -> Counts:
         """A copy of neighbouring columns, close together in memory, for reading again and again."""
         near = copy.copy(self)
         near.columns = dict(zip(list(self.columns)[columns[0] : columns[-1] + 1], range(len(columns)), strict=True))
         near.cum = np.ascontiguousarray(self.cum[:, : self.rows + 1, columns[0] : columns[-1] + 1])
         return near
 
-    def each(self, channel: str, begin: int, end: int, columns: NDArray[np.intp] | slice) -> NDArray[np.float64]:
+    def each(self, channel: str, begin: int, end: int, columns: Indexes | slice) -> Floats:
         """The counts of every row in [begin, end), zeros where nothing is remembered: shape (rows, columns)."""
         cum = self.cum[self.channels.index(channel), :, : len(self.columns)]
         low, high = max(begin, 0), min(end, self.rows)

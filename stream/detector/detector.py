@@ -13,6 +13,7 @@ import numpy as np
 from funnelwatch.alert_rules.instruments import ImpressionsRule, instruments
 from funnelwatch.alert_rules.model import DIMENSIONS
 from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.stream.detector.impressions import ImpressionsEvaluator
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     PanelKey = tuple[str, int, Kind]
 
-DAY_MS = 86_400_000
 CELLS = 8192
 """So many windows x columns are evaluated at once: enough to keep numpy busy, few enough to stay in the cache."""
 LEARNED_CELLS = 262_144

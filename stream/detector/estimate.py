@@ -11,24 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.stream.detector.baseline import (
-    MEDIAN_LOSS,
-    MINUTE_MS,
-    NARROW_MS,
-    THIN_PER_MINUTE,
-    WEEK_MS,
-    WEEKS,
-    WIDE_MS,
-)
+from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
+from funnelwatch.stream.detector.baseline import MEDIAN_LOSS, NARROW_MS, THIN_PER_MINUTE, WEEKS, WIDE_MS
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from funnelwatch.schemas.arrays import Floats, Indexes
     from funnelwatch.stream.detector.counts import Counts
 
-    Floats = NDArray[np.float64]
-    Rows = NDArray[np.intp]
 
 RHO_MAX = 0.05
 RHO_UNKNOWN = 0.006
@@ -57,7 +47,7 @@ def unknown(columns: int, lags: int) -> Estimates:
     return Estimates(np.full(columns, RHO_UNKNOWN), kernel, np.ones((len(SCALES), columns)))
 
 
-def sampled_hours(counts: Counts, begin: int, end: int) -> Rows:
+def sampled_hours(counts: Counts, begin: int, end: int) -> Indexes:
     """The rows in [begin, end); where they are many, those of every so many-th hour of event time."""
     rows = np.arange(begin, end)
     share = next((share for share in SHARES if len(rows) <= share * ENOUGH_ROWS), SHARES[-1])
@@ -81,7 +71,7 @@ class View:
 
 
 def view(  # noqa: PLR0917
-    counts: Counts, basis: str, span: tuple[int, int], rows: Rows, kernel: Floats, part: Rows
+    counts: Counts, basis: str, span: tuple[int, int], rows: Indexes, kernel: Floats, part: Indexes
 ) -> View:
     """Some rows of the columns ``part``, in a history that spans the rows [begin, end)."""
     rate, own = local_rate(counts, basis, span, rows, part)
@@ -100,7 +90,9 @@ def view(  # noqa: PLR0917
     return View(n, pairs, counts.sums(basis, rows, rows + 1, part), rate, own, edges * rate**2)
 
 
-def local_rate(counts: Counts, basis: str, span: tuple[int, int], rows: Rows, part: Rows) -> tuple[Floats, Floats]:
+def local_rate(
+    counts: Counts, basis: str, span: tuple[int, int], rows: Indexes, part: Indexes
+) -> tuple[Floats, Floats]:
     """The rate of the hour before and after each row, as far as in the span; and the share that the row has in it."""
     half = max(1, WIDE_MS // counts.window_ms)
     low, high = np.maximum(rows - half, span[0]), np.minimum(rows + half + 1, span[1])
@@ -130,7 +122,7 @@ def overdispersion(view: View) -> tuple[Floats, Floats]:
     return np.where(enough, slope, 0.0), np.where(enough, noise / information**2, np.inf)
 
 
-def share_out(slope: Floats, doubt: Floats, groups: NDArray[np.intp]) -> Floats:
+def share_out(slope: Floats, doubt: Floats, groups: Indexes) -> Floats:
     """Rho for use: each column's own estimate as far as it is sure, else that of its group, else the usual one.
 
     Normal shrinkage twice: columns of a group differ by RHO_APART, groups from the usual value by RHO_USUAL_SD.
@@ -213,7 +205,7 @@ def _smooth(values: Floats, half: int) -> Floats:
 
 
 def spread(  # noqa: PLR0917
-    counts: Counts, basis: str, span: tuple[int, int], part: Rows, kernel: Floats, rho: Floats
+    counts: Counts, basis: str, span: tuple[int, int], part: Indexes, kernel: Floats, rho: Floats
 ) -> Floats:
     """Sigma of each scale: 1.4826 MAD of z on sampled spans, each against the other weeks only; at least 1."""
     begin, end = span
@@ -264,7 +256,7 @@ def _deviation(  # noqa: PLR0917
 
 
 def _other_weeks(
-    counts: Counts, basis: str, span: tuple[int, int], part: Rows, *, begin: Rows, end: Rows
+    counts: Counts, basis: str, span: tuple[int, int], part: Indexes, *, begin: Indexes, end: Indexes
 ) -> tuple[Floats, Floats]:
     """Rate of the same spans in the other weeks, as far as they are in the span; and what it rests on.
 
@@ -285,7 +277,7 @@ def _other_weeks(
     return np.clip(rates / np.maximum(number, 1.0), edge, 1.0 - edge), strength
 
 
-def _median(values: Floats, number: NDArray[np.intp]) -> Floats:
+def _median(values: Floats, number: Indexes) -> Floats:
     """Medians along the middle axis of the ``number`` values that are not NaN."""
     ordered = np.sort(np.ascontiguousarray(values.transpose(0, 2, 1)), axis=-1)
     last = ordered.shape[-1] - 1

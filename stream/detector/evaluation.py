@@ -14,9 +14,8 @@ from funnelwatch.stream.detector.state import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from funnelwatch.alert_rules.model import ChangeRule, DropRule, ThresholdRule
+    from funnelwatch.schemas.arrays import Indexes
     from funnelwatch.stream.detector.panel import Panel, Snapshot
 
 RECOVERY = 5.0
@@ -61,7 +60,7 @@ class Evaluation:
 class DropEvaluator:
     """A drop rule over one scan; arrays are of shape (rows, columns)."""
 
-    def __init__(self, rule: DropRule, snapshot: Snapshot, since: NDArray[np.intp]) -> None:
+    def __init__(self, rule: DropRule, snapshot: Snapshot, since: Indexes) -> None:
         """``since``: by row and column, how many of the last windows count (those after the last recovery)."""
         key = (rule.min_drop, rule.min_impressions)
         if key not in snapshot.evidence:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS
+from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
+from funnelwatch.stream.detector.baseline import WEEKS
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
 from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, Reason, Transition
@@ -25,14 +26,12 @@ from funnelwatch.stream.detector.state import AlertState, Reason, Transition
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
-
     from funnelwatch.alert_rules.instruments import ImpressionsRule
+    from funnelwatch.schemas.arrays import Floats
     from funnelwatch.stream.detector.counts import Column, Counts
 
 AROUND_MS = 20 * 60_000
 """What is usual is pooled over this much more to each side."""
-HOUR_MS = 3_600_000
 MIN_WEEKS = 2
 SUDDEN = 0.5
 """Of the level of each quarter of the hour before, there must be less than this left."""
@@ -144,9 +143,9 @@ class ImpressionsEvaluator:
         self,
         rule: ImpressionsRule,
         dimensions: dict[str, str],
-        n: NDArray[np.float64],
-        recent: NDArray[np.float64],
-        usual: NDArray[np.float64],
+        n: Floats,
+        recent: Floats,
+        usual: Floats,
     ) -> Finding:
         """What the steps of one scope show."""
         counted = usual >= THIN * rule.min_expected
@@ -172,21 +171,21 @@ class ImpressionsEvaluator:
         )
 
 
-def _sum(counts: Counts, begin: int, end: int) -> NDArray[np.float64]:
+def _sum(counts: Counts, begin: int, end: int) -> Floats:
     """Impressions of every column in rows [begin, end)."""
-    found: NDArray[np.float64] = counts.sums("impressions", np.array([begin]), np.array([end]))[0]
+    found: Floats = counts.sums("impressions", np.array([begin]), np.array([end]))[0]
     return found
 
 
-def _steady(counts: Counts, end: int, length: int) -> NDArray[np.float64]:
+def _steady(counts: Counts, end: int, length: int) -> Floats:
     """The lowest quarter of the hour before a row, for ``length`` rows: traffic that has just begun is not steady."""
     quarter = max(1, HOUR_MS // 4 // counts.window_ms)
     found = [_sum(counts, end - (i + 1) * quarter, end - i * quarter) for i in range(4)]
-    lowest: NDArray[np.float64] = np.min(found, axis=0) * (length / quarter)
+    lowest: Floats = np.min(found, axis=0) * (length / quarter)
     return lowest
 
 
-def _usual(counts: Counts, head: int, length: int) -> NDArray[np.float64]:
+def _usual(counts: Counts, head: int, length: int) -> Floats:
     """The lowest of the past weeks' impressions in a span like the last one; 0 where too few weeks are known."""
     around, week = AROUND_MS // counts.window_ms, WEEK_MS // counts.window_ms
     found = []
@@ -196,5 +195,5 @@ def _usual(counts: Counts, head: int, length: int) -> NDArray[np.float64]:
             found.append(_sum(counts, begin, end) * length / (end - begin))
     if len(found) < MIN_WEEKS:
         return np.zeros(len(counts.columns))
-    lowest: NDArray[np.float64] = np.min(found, axis=0)
+    lowest: Floats = np.min(found, axis=0)
     return lowest

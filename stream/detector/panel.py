@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.stream.detector.baseline import WEEK_MS, WEEKS, Baseline, baseline
+from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
+from funnelwatch.stream.detector.baseline import WEEKS, Baseline, baseline
 from funnelwatch.stream.detector.estimate import unknown
 from funnelwatch.stream.detector.estimation import Estimation
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from funnelwatch.schemas.arrays import Flags, Floats
     from funnelwatch.stream.detector.baseline import Kind
     from funnelwatch.stream.detector.counts import Counts
 
-    Floats = NDArray[np.float64]
 
-HOUR_MS = 3_600_000
 MAX_LAGS = 13
 """A success may come in its own window or in this many less one after it; what is later counts as lost."""
 
@@ -64,13 +62,13 @@ class Snapshot:
 class Evidence:
     """The findings of a scan for rules of one least drop and number of impressions; scores do not matter yet."""
 
-    cold: NDArray[np.bool_]
+    cold: Flags
     """Whether there is less than a week of history: shape (rows, columns)."""
-    enough: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    burst: NDArray[np.bool_]
+    enough: Flags
+    known: Flags
+    burst: Flags
     """Without a week of history, too much traffic to trust: shape (scales, rows, columns)."""
-    would: NDArray[np.float64]
+    would: Floats
     """The score where the drop is large enough, traffic apart; else -inf."""
 
     @classmethod
@@ -204,7 +202,7 @@ class Panel:
             self._next = Estimation(self.counts, self.basis, -(-epoch // self.counts.window_ms), self.lags)
         return self._next
 
-    def _remember(self, first: int, last: int) -> tuple[Baseline, Floats, NDArray[np.bool_]]:
+    def _remember(self, first: int, last: int) -> tuple[Baseline, Floats, Flags]:
         """The baseline of the rows [first, last]; rate and whether it is known, of the LONGEST - 1 before them as well.
 
         The rates of the last LONGEST rows are kept as they were when those rows were evaluated.

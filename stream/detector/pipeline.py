@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
+from funnelwatch.schemas.times import MINUTE_MS
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
 from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.state import AlertState, Reason, Transition
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from funnelwatch.alert_rules.instruments import Instrument
     from funnelwatch.schemas.pipeline import PipelineSnapshot
 
-MINUTE_MS = 60_000
 EVERY_FUNNEL = "*"
 SAMPLES = "@samples"
 """Stands for the rule in the state that remembers the snapshots of the last hours, one a minute."""

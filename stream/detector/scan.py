@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+    from funnelwatch.schemas.arrays import Flags, Floats
 
 SCALES = np.array([1, 2, 3, 5, 8, 13, 21, 34, 60])
 """Lengths k of the evaluated spans, in windows."""
@@ -106,7 +104,7 @@ def split(kernel: Floats) -> Floats:
 
 
 def scan(  # noqa: PLR0917
-    impressions: Floats, successes: Floats, rate: Floats, known: NDArray[np.bool_], estimates: Estimates, base: Floats
+    impressions: Floats, successes: Floats, rate: Floats, known: Flags, estimates: Estimates, base: Floats
 ) -> Scan:
     """Scan the spans that end with each of the evaluated rows.
 

@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from funnelwatch.schemas.arrays import Flags, Ints
     from funnelwatch.schemas.counts import Series
-    from funnelwatch.schemas.page import Flags, Ints
 
 IMPRESSION, SUCCESS, FAILURE = range(3)
 """The outcome of an event; the latter two are one more than the schema's indexes of the symbols of ``status``."""

@@ -15,7 +15,7 @@ from funnelwatch.stream.intake.polled_batch import PolledBatch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from funnelwatch.schemas.page import Ints
+    from funnelwatch.schemas.arrays import Ints
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
 
 

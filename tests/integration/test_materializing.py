@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.sinks.timescale.counts import CountStore, add_counts
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.sinks.timescale.materializing import HOUR_MS, materialize
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
 from tests.filling import MINUTE_MS, count_in

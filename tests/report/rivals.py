@@ -20,12 +20,9 @@ from tests.report.scenario import DAY_MS, WEEK_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
+    from funnelwatch.schemas.arrays import Floats
     from tests.report.scenario import Drawn, Scenario
 
-    Floats = NDArray[np.float64]
-    Alarms = NDArray[np.bool_]
     Score = Callable[[Scenario, Drawn], Floats]
 
 MIN_IMPRESSIONS = 8

@@ -12,9 +12,10 @@ import pytest
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.times import WEEK_MS
 from funnelwatch.sinks.timescale.rates import Rate
 from funnelwatch.sinks.timescale.wilson import wilson_interval
-from funnelwatch.stream.detector.baseline import WEEK_MS, baseline
+from funnelwatch.stream.detector.baseline import baseline
 from funnelwatch.stream.detector.counts import Counts
 from funnelwatch.web.board.cache import CachedWindows, of_now, wanted
 from funnelwatch.web.board.expected import Ordinary, expected_rates, needed

@@ -8,7 +8,8 @@ import pytest
 
 from funnelwatch.cli.doctor_database import retention_findings
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.sinks.timescale.refreshing import DAY_MS, HOUR_MS, REFRESHES, Refresh, pieces
+from funnelwatch.schemas.times import DAY_MS, HOUR_MS
+from funnelwatch.sinks.timescale.refreshing import REFRESHES, Refresh, pieces
 from funnelwatch.sinks.timescale.retention import LEVELS, Kept
 
 FIVE, HOUR, DAY = (REFRESHES[level] for level in ("5m", "1h", "1d"))

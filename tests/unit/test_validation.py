@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from funnelwatch.schemas.validation import DAY_MS, Horizon, Limits, RejectedError, RejectionReason, check, check_time
+from funnelwatch.schemas.times import DAY_MS
+from funnelwatch.schemas.validation import Horizon, Limits, RejectedError, RejectionReason, check, check_time
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event
 

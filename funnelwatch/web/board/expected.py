@@ -9,7 +9,8 @@ import numpy as np
 
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
-from funnelwatch.stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEK_MS, WEEKS, WIDE_MS, baseline
+from funnelwatch.schemas.times import WEEK_MS
+from funnelwatch.stream.detector.baseline import RECENT_GAP_MS, RECENT_MS, WEEKS, WIDE_MS, baseline
 from funnelwatch.stream.detector.counts import Counts
 
 if TYPE_CHECKING:
