@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-Ints = NDArray[np.int64]
-Words = NDArray[np.uint64]
-Flags = NDArray[np.bool_]
+    from numpy.typing import NDArray
+
+    from funnelwatch.schemas.arrays import Flags, Ints, Words
+
 
 LONGEST_TEXT = 2048
 """Strings of more bytes are not read here."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.times import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,6 @@ MAX_LENGTH = 100
 MAX_ID_LENGTH = 500
 """Characters in an id."""
 
-DAY_MS = 86_400_000
 
 NOTHING_DROPPED_MS = -(2**62)
 """Before every event."""

@@ -14,6 +14,7 @@ from funnelwatch.cli.rebuild_windows import windows
 from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
+from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
 
 NO_END_MS = 2**53
-HOUR_MS = 3_600_000
 TRIES = 5
 
 

@@ -16,6 +16,7 @@ from funnelwatch.producers.simulate.profile import Incident
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Encoder
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.times import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from funnelwatch.demo.plan import Plan
     from funnelwatch.schemas.settings import Settings
 
-DAY_MS = 86_400_000
 FOREVER_MS = 30 * DAY_MS
 
 

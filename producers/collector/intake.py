@@ -16,8 +16,8 @@ from funnelwatch.schemas.events import fault, new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
 from funnelwatch.schemas.metrics import fault as metric_fault
-from funnelwatch.schemas.times import parse_instant_ms
-from funnelwatch.schemas.validation import DAY_MS, Limits, RejectedError, RejectionReason, check
+from funnelwatch.schemas.times import DAY_MS, parse_instant_ms
+from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReason, check
 from funnelwatch.schemas.whole import whole, whole_event, whole_metric
 
 if TYPE_CHECKING:

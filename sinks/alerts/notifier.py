@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException
 from funnelwatch.producers.kafka.topic_reader import FOR_GOOD, NoSuchTopicError, TopicReader
 from funnelwatch.schemas.codec import Decoder, Registry, Undecodable
 from funnelwatch.schemas.texts import legible
+from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.sinks.alerts import metrics
 from funnelwatch.sinks.alerts.matching import Verdict, verdict
 from funnelwatch.sinks.alerts.route_worker import RouteWorker
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DAY_MS = 86_400_000
 
 ASK_KAFKA_EVERY_S = 10.0
 COUNT_EVERY = 10

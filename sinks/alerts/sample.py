@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MINUTE_MS = 60_000
+from funnelwatch.schemas.times import MINUTE_MS
 
 
 def sample(state: str, now_ms: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from funnelwatch.schemas.times import DAY_MS, HOUR_MS
 from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from funnelwatch.sinks.timescale.database import Database, Row
 
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
 
 SETTLED_MS: Final = HOUR_MS
 """What began within this long before now is added up at each query: events still come for it."""

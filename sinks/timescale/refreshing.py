@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
+from funnelwatch.schemas.times import DAY_MS, HOUR_MS
 from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.migrations import has_timescale
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from funnelwatch.sinks.timescale.database import Database, Row
 
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
 FIRST_MS: Final = -(2**53) // DAY_MS * DAY_MS
 """Before every event."""
 

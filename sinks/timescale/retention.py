@@ -17,6 +17,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.rates import Level
 
 DAY: Final = timedelta(days=1)
-DAY_MS: Final = 86_400_000
 
 LEVELS: Final[tuple[Level, ...]] = ("windows", "5m", "1h", "1d")
 """The levels, finest first."""

@@ -16,8 +16,8 @@ from funnelwatch.stream.intake.validator import NEVER_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from funnelwatch.schemas.arrays import Ints
     from funnelwatch.schemas.counts import Counts, Durations
-    from funnelwatch.schemas.page import Ints
     from funnelwatch.stream.intake.batches import Events, ValidatedBatch
 
 COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")

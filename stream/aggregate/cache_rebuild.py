@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.redis.cache import REDIS_ERRORS
 from funnelwatch.sinks.redis.client import explain
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TASK = "Redis: cache"
-HOUR_MS = 3_600_000
 
 ROWS_AT_ONCE = 2_000
 """About so many series of windows are copied in a step: enough to be quick, few enough to stop soon."""

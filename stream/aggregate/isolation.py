@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from funnelwatch.schemas.admission import Admission
+    from funnelwatch.schemas.arrays import Flags, Ints
     from funnelwatch.schemas.counts import Series
-    from funnelwatch.schemas.page import Flags, Ints
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.stream.aggregate.series_ids import Admit
     from funnelwatch.stream.intake.batches import Events

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from funnelwatch.schemas.arrays import Floats, Indexes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -10,10 +10,14 @@ or not: so a reader of one horizon finds the same duplicates as a reader of the 
 from __future__ import annotations
 
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.stream.intake.hash_table import Digests, HashTable, Ints
+from funnelwatch.stream.intake.hash_table import HashTable
+
+if TYPE_CHECKING:
+    from funnelwatch.schemas.arrays import Ints, Words
 
 NEVER = -(2**62)
 """When an id was last seen that was not."""
@@ -37,13 +41,13 @@ class SeenIds:
         self._young = HashTable()
         self._old = HashTable()
         self._young_since: int | None = None
-        self._to_forget: SimpleQueue[Digests] = SimpleQueue()
+        self._to_forget: SimpleQueue[Words] = SimpleQueue()
 
-    def forget(self, digests: Digests) -> None:
+    def forget(self, digests: Words) -> None:
         """Forget ids whose events could not be counted, so that a replay of them counts. From any thread."""
         self._to_forget.put(digests)
 
-    def are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def are_new(self, digests: Words, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Remember ids, one after the other; False for each that is a duplicate within the horizon before it.
 
         Args:
@@ -75,7 +79,7 @@ class SeenIds:
         span = int(beyond[0]) if beyond.size else log_times.size
         return at + min(span, self._limit - len(self._young))
 
-    def _are_new(self, digests: Digests, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _are_new(self, digests: Words, log_times: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         young = self._young
         # Before the look-up: growing moves all slots, and the slots found are used again for the put.
         young.reserve(digests.size)

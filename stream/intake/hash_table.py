@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-Ints = NDArray[np.int64]
-Digests = NDArray[np.uint64]
-Flags = NDArray[np.bool_]
+import numpy as np
+
+if TYPE_CHECKING:
+    from funnelwatch.schemas.arrays import Flags, Ints, Words
 
 SMALLEST = 1 << 10
 QUICKLY = 1 << 20
@@ -30,7 +30,7 @@ class HashTable:
         self._mask = np.uint64(capacity - 1)
         # Side by side, so that both come into the processor's cache at once.
         table = np.zeros((capacity, 2), np.uint64)
-        self._digests: Digests = table[:, 0]
+        self._digests: Words = table[:, 0]
         self._numbers: Ints = table[:, 1].view(np.int64)
         self._held = 0
 
@@ -38,18 +38,18 @@ class HashTable:
         """How many digests there are."""
         return self._held
 
-    def get(self, digests: Digests, default: int) -> Ints:
+    def get(self, digests: Words, default: int) -> Ints:
         """The number of each digest."""
         return self.look_up(digests, default)[1]
 
-    def look_up(self, digests: Digests, default: int) -> tuple[Digests, Ints]:
+    def look_up(self, digests: Words, default: int) -> tuple[Words, Ints]:
         """Where each digest is, or would be put, and its number."""
         slots, found = self._find(np.maximum(digests, np.uint64(1)))
         numbers = self._numbers[slots] if found.any() else np.full(digests.size, default)
         numbers[~found] = default
         return slots, numbers
 
-    def put(self, digests: Digests, numbers: Ints, slots: Digests | None = None) -> None:
+    def put(self, digests: Words, numbers: Ints, slots: Words | None = None) -> None:
         """Set the number of each digest; of one that stands there twice to either number.
 
         Args:
@@ -88,7 +88,7 @@ class HashTable:
         self._clear(capacity)
         self.put(digests, numbers, self._find(digests)[0])
 
-    def _find(self, digests: Digests) -> tuple[Digests, Flags]:
+    def _find(self, digests: Words) -> tuple[Words, Flags]:
         """Where each digest is, or the empty slot where it would be put; and whether it is there."""
         slots = digests & self._mask
         there = self._digests[slots]

@@ -28,8 +28,8 @@ from funnelwatch.stream.intake.batches import FAILURE, IMPRESSION, SUCCESS, Even
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from funnelwatch.schemas.arrays import Flags, Ints, Words
     from funnelwatch.schemas.funnels import Funnels
-    from funnelwatch.schemas.page import Flags, Ints, Words
     from funnelwatch.stream.aggregate.series_ids import Admit
     from funnelwatch.stream.intake.batches import RecordBatch, Records
     from funnelwatch.stream.intake.duplicates import SeenIds

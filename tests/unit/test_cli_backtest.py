@@ -150,11 +150,11 @@ def test_a_rule_of_ones_own_is_tried(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "arguments", "message"),
     [
-        ([], (), "has no counts of what was asked for"),
+        ([], (), "has no matching counts"),
         ([0, 1, 2], (), "spans 3 h, 2026-01-05T00:00:00Z to 2026-01-05T03:00:00Z, which the warm-up of 21 d uses up"),
         ([0], (), "give --window"),
         ([0, 1, 2.5], (), "not by multiples of one length"),
-        ([0, 1, 2], ("--funnel", "other"), "has no counts of what was asked for"),
+        ([0, 1, 2], ("--funnel", "other"), "has no matching counts"),
         ([0, 1, 2], ("--rules", "nowhere"), "nowhere: is neither a file nor a folder"),
         ([0, 1, "x"], (), "counts.csv:4: window_start: 'x' is not a time"),
     ],

@@ -13,7 +13,7 @@ from funnelwatch.producers.collector.line_mapping import LinesFileError, load_li
 from funnelwatch.producers.files.mapping import MappingFileError, load_mapping
 from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.schemas.yaml_files import YamlFileError, parse_yaml
+from funnelwatch.schemas.yaml_files import Document
 from funnelwatch.sinks.alerts.routes import RoutesFileError, load_routes
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def test_a_file_that_is_no_yaml_is_rejected_by_name(
 
 def test_a_file_nested_20_000_levels_deep_is_rejected_by_name() -> None:
     """The parser that all kinds of files share ends, whatever the depth."""
-    with pytest.raises(YamlFileError, match=r"mine\.yml: YAML: is nested too deeply"):
-        parse_yaml("[" * 20_000, "mine.yml")
+    with pytest.raises(RuleFileError, match=r"mine\.yml: YAML: is nested too deeply"):
+        Document.parse("[" * 20_000, "mine.yml", RuleFileError)
 
 
 def test_an_impossible_time_is_rejected_by_line_without_its_value(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.times import MINUTE_MS
 from funnelwatch.sinks.redis.cache import REDIS_ERRORS, CountCache
 from funnelwatch.sinks.redis.client import explain
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     Windows = Mapping[int, Mapping[Series, CountRow]]
 
-MINUTE_MS = 60_000
 LEAST_MS = 2 * MINUTE_MS
 """A rate "now" is of the closed windows of at least this long, and of at least one."""
 MOST_MS = 15 * MINUTE_MS
