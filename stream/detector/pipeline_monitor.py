@@ -40,7 +40,7 @@ COUNTED_WITHIN_MS = 3_000
 
 
 class PipelineMonitor:
-    """The one that evaluators the pipeline, or waits to become it; on the thread that detects.
+    """Watches the pipeline, or waits until no other worker does; on the thread that detects.
 
     Args:
         settings: topics, and how often the heartbeat is published.
@@ -127,7 +127,7 @@ class PipelineMonitor:
         self._save(self._now_ms(), retired)
         states |= {move.state.key: move.state for move in retired}
         if self._logged_version != self._version:  # not again after each outage
-            log.info("this worker evaluators the pipeline as a whole, by rules %s", self._version)
+            log.info("this worker watches the pipeline as a whole, by rules %s", self._version)
             self._logged_version = self._version
         self._metric_evaluator = MetricEvaluator(about_metrics, states.values(), self._settings.window_ms)
         self._evaluated_until = -1

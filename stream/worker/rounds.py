@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from funnelwatch.sinks.errors import is_transient
+from funnelwatch.sinks.errors import ErrorClass, classify
 from funnelwatch.sinks.servers import servers
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.kafka_admin import kafka_answers, silent_clients
@@ -32,7 +32,8 @@ async def one_round(
         await threads.run(thread, work)
         servers.done(task)
     except Exception as error:  # noqa: BLE001 - told apart here
-        if is_transient(error):
+        # A fresh worker would meet what the database rejects as well: to end would stop the counting, too.
+        if classify(error) is not ErrorClass.BUG:
             servers.failed(task, error)
         else:
             await service.crash(error)

@@ -51,4 +51,4 @@ def test_the_database_and_a_file_of_the_same_counts_say_the_same(settings: Setti
     assert [one["delay_windows"] for one in stored["incidents"]] == [1]
     nothing = run(settings, *common, "--since", clock(T + 200 * MINUTE_MS))
     assert nothing.exit_code == 1
-    assert "the database has no counts of what was asked for" in nothing.stderr
+    assert "the database has no matching counts" in nothing.stderr

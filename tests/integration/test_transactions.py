@@ -126,7 +126,7 @@ def test_the_progress_is_the_end_so_that_nothing_seems_unread(settings: Settings
         assert progress(mine.events_topic) == {0: 3, 1: 3}
         board = LogEnds(mine)
         try:
-            assert board.look() == progress(mine.events_topic)
+            assert board.read() == progress(mine.events_topic)
         finally:
             board.close()
         wait_until(lambda: committed(mine) == {0: 3, 1: 3}, "Kafka knows the progress")
