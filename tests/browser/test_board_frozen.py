@@ -107,7 +107,10 @@ def test_a_frozen_worker_is_seen_on_every_surface_and_its_return_as_well(setting
                 failed = "\n".join(found["FAILED"])
                 assert code == 1
                 assert re.search(r"no worker is alive: .* was last heard of \d+ (s|min)", failed), found
-                assert re.search(r"-events is \d+ record\(s\) behind on .* and reads nothing", failed), found
+                # Until the oldest record has waited for half a minute, the doctor says that the lag grows.
+                assert re.search(
+                    r"-events is \d+ record\(s\) behind on .* (and reads nothing|the lag grows)", failed
+                ), found
                 done = run(fast, "rate", "--since", "10m")
                 assert "! No worker is alive" in done.output, done.output
                 assert "Alerts may be missing. No worker is alive" in run(fast, "alerts").output

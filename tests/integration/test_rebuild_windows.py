@@ -335,7 +335,11 @@ def test_a_total_from_before_the_repair_cannot_raise_the_cache_again(repaired: R
         assert repaired.rebuild("--yes").exit_code == 0
         with pytest.raises(IncompleteError):
             frozen.write(doubled, now_ms())
-        wait_until(lambda: in_redis(settings) == counted(settings) == repaired.right, "Redis equals the database")
+        wait_until(
+            lambda: in_redis(settings) == counted(settings) == repaired.right,
+            "Redis equals the database",
+            every_s=READ_AGAIN_S,
+        )
 
 
 def test_redis_that_is_away_is_told_and_the_next_run_mends_it(repaired: Repaired) -> None:
