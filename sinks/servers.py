@@ -63,38 +63,30 @@ class _Outage:
 
 
 class Servers:
-    """Thread-safe.
+    """The servers of this process: when each last answered, and its outages. Thread-safe.
 
     Args:
         monotonic: the clock, s.
-        wall: Unix time, s.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._wall = wall
         self._lock = threading.Lock()
         self.on_failure: Callable[[str], None] = lambda what: None
         """Called with the name of each task that failed."""
         self._outages: dict[str, _Outage] = {}
-        self._contacts: dict[str, tuple[float, float]] = {}
+        self._contacts: dict[str, float] = {}
 
     def answered(self, server: str) -> None:
         """Record that a server has answered just now."""
         with self._lock:
-            self._contacts[server] = self._monotonic(), self._wall()
+            self._contacts[server] = self._monotonic()
 
     def silent_s(self, server: str) -> float:
         """Time since a server last answered, s; NaN if it never has."""
         with self._lock:
             contact = self._contacts.get(server)
-        return float("nan") if contact is None else self._monotonic() - contact[0]
-
-    def answered_at(self, server: str) -> float:
-        """When a server answered last, Unix time, s; NaN if it never has."""
-        with self._lock:
-            contact = self._contacts.get(server)
-        return float("nan") if contact is None else contact[1]
+        return float("nan") if contact is None else self._monotonic() - contact
 
     def reachable(self, server: str) -> bool:
         """Whether a server has answered within the last seconds."""
@@ -150,7 +142,7 @@ class Servers:
                     sentences.append(
                         f"waits for {server} since {now - outage.since:.0f} s{_waiting(outage, server)}: {outage.error}"
                     )
-            for server, (last, _) in sorted(self._contacts.items()):
+            for server, last in sorted(self._contacts.items()):
                 busy = server in self._outages and self._outages[server].tasks
                 if now - last > LOST_AFTER_S and not busy:
                     sentences.append(f"{server} has not answered for {now - last:.0f} s")

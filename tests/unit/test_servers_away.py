@@ -50,7 +50,7 @@ def clock() -> Clock:
 @pytest.fixture
 def seen(clock: Clock) -> Servers:
     """Servers by that clock."""
-    return Servers(clock, clock)
+    return Servers(clock)
 
 
 def test_all_that_wait_for_a_server_log_one_line_in_half_a_minute(
