@@ -1,17 +1,15 @@
-"""Rollups on plain PostgreSQL: materialized up to a moment, and exact to every statement.
+"""Rollups: materialized up to a moment, and exact to every statement.
 
 Tables hold a level (5 minutes, 1 hour, 1 day) up to ``materialized_through``; its view sums later windows per query.
 A transaction that changes a materialized bucket records that in ``rollup_invalidations``, and the view sums that bucket
 too until it is materialized again. So every statement sees a level equal to its windows, also during or after an
-interrupted materialization.
+interrupted materialization. Buckets whose source is dropped (``retention``) are final.
 
 Nearly all events fall into buckets that are not materialized and need no invalidation. Before a materialization moves
 on, flushes learn of it: ``materializing_through`` moves on while no flush is under way, as in closing. Invalidations
 are only added: a materialization deletes those it sees, and reads the counts after that. A change that it does not see
 has an invalidation that it does not see either, and that stays. A trigger notices writes that bypass all this, by hand
-or from an older version, and invalidates everything.
-
-With TimescaleDB these tables are empty, and this module does nothing.
+or from an older version, and invalidates everything that can be made again.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ PIECE_MS: Final = {"5m": DAY_MS, "1h": 7 * DAY_MS, "1d": 28 * DAY_MS}
 
 
 def materialize(database: Database, now_ms: int, go_on: Callable[[], bool] = lambda: True) -> int:
-    """On plain PostgreSQL: materialize what has settled or changed, a piece a transaction. Does nothing otherwise.
+    """Materialize what has settled or changed, a piece a transaction.
 
     Args:
         database: whose rollups.
@@ -115,8 +113,7 @@ def _renew(database: Database, level: str, width_ms: int) -> Iterator[None]:
 def _write(cursor: Cursor[Row], level: str, from_ms: int | None, to_ms: int) -> None:
     scope = {"level": level, "from_ms": from_ms, "to_ms": to_ms}
     run(cursor, "forget_invalidated", scope)
-    for what in ("materialize_", "materialize_durations_"):
-        run(cursor, what + level, scope)
+    run(cursor, f"materialize_{level}", scope)
 
 
 def spans(buckets: Iterable[int], width: int, longest: int) -> Iterator[tuple[int, int]]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
 
 from funnelwatch.cli.doctor_jobs import check_jobs
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.jobs import REFRESH, RELATIONS, ROLLUPS, Job, JobState, read_jobs
-from funnelwatch.sinks.timescale.refreshing import follow_dropped
 from funnelwatch.sinks.timescale.retention import Retention, set_retention
 from tests.integration.test_views import rows
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
 
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import query_rates
@@ -14,7 +15,6 @@ from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import Scope
-from funnelwatch.sinks.timescale.refreshing import follow_dropped
 from funnelwatch.sinks.timescale.retention import (
     LEVELS,
     Retention,

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from funnelwatch.sinks.timescale.refreshing import follow_dropped
 
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rate_query import RateQuery
@@ -15,7 +16,6 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import Scope
-from funnelwatch.sinks.timescale.refreshing import follow_dropped
 from funnelwatch.sinks.timescale.retention import LEVELS, RELATIONS, Retention, archive, refresh, set_retention
 from tests.filling import MINUTE_MS, count_in
 from tests.integration.test_views import COUNTS, DAY_MS, SMS, at, rows

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka import KafkaError, KafkaException
+from funnelwatch.sinks.timescale.refreshing import RefreshBusyError
 
 from funnelwatch.producers.kafka.topics import KafkaUnreachable
 from funnelwatch.schemas.codec import RegistryUnavailable
@@ -17,7 +18,6 @@ from funnelwatch.sinks import servers
 from funnelwatch.sinks.errors import BusyError, ErrorClass, classify, is_transient_for_reader
 from funnelwatch.sinks.retry import Backoff, RetryPolicy, StoppedError
 from funnelwatch.sinks.timescale.alerts import OvertakenError
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError
 
 ROOT = Path(__file__).parents[2]
 

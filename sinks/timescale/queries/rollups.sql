@@ -12,7 +12,7 @@ FROM unnest(%(window_ms)s::bigint[]) AS d (window_ms) CROSS JOIN rollup_progress
 WHERE to_timestamp(d.window_ms / 1000.0) < p.materializing_through;
 
 -- name: lock_rollups
--- One worker materializes a level at a time (null: all of them); the others do not wait. No row with TimescaleDB.
+-- One worker materializes a level at a time (null: all of them); the others do not wait. 
 SELECT
     level,
     (extract(epoch FROM width) * 1000)::bigint AS width_ms,
@@ -45,9 +45,9 @@ WHERE level = %(level)s;
 -- When the oldest counts begin, of any level; reads the whole table.
 SELECT (extract(epoch FROM least(
     (SELECT min(window_start) FROM window_counts),
-    (SELECT min(window_start) FROM archived_5m),
-    (SELECT min(window_start) FROM archived_1h),
-    (SELECT min(window_start) FROM archived_1d)
+    (SELECT min(window_start) FROM rollup_5m),
+    (SELECT min(window_start) FROM rollup_1h),
+    (SELECT min(window_start) FROM rollup_1d)
 )) * 1000)::bigint AS first_ms;
 
 -- name: invalidated
@@ -68,89 +68,44 @@ WHERE
 -- name: materialize_5m
 -- Write counts by 5 minutes in [from, to) anew, those of a series together; null: from the beginning.
 WITH gone AS (
-    DELETE FROM materialized_5m
+    DELETE FROM rollup_5m
     WHERE
         window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
         AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 )
-INSERT INTO materialized_5m
+INSERT INTO rollup_5m
 SELECT * FROM live_5m
 WHERE
     window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-ORDER BY funnel, step, window_start;
+ORDER BY series_id, window_start;
 
 -- name: materialize_1h
 -- Write counts by hours in [from, to) anew, those of a series together; null: from the beginning.
 WITH gone AS (
-    DELETE FROM materialized_1h
+    DELETE FROM rollup_1h
     WHERE
         window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
         AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 )
-INSERT INTO materialized_1h
+INSERT INTO rollup_1h
 SELECT * FROM live_1h
 WHERE
     window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-ORDER BY funnel, step, window_start;
+ORDER BY series_id, window_start;
 
 -- name: materialize_1d
 -- Write counts by days in [from, to) anew, those of a series together; null: from the beginning.
 WITH gone AS (
-    DELETE FROM materialized_1d
+    DELETE FROM rollup_1d
     WHERE
         window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
         AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 )
-INSERT INTO materialized_1d
+INSERT INTO rollup_1d
 SELECT * FROM live_1d
 WHERE
     window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-ORDER BY funnel, step, window_start;
-
--- name: materialize_durations_5m
--- Write durations by 5 minutes in [from, to) anew, those of a series together; null: from the beginning.
-WITH gone AS (
-    DELETE FROM materialized_durations_5m
-    WHERE
-        window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-        AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-)
-INSERT INTO materialized_durations_5m
-SELECT * FROM live_durations_5m
-WHERE
-    window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-ORDER BY funnel, step, window_start;
-
--- name: materialize_durations_1h
--- Write durations by hours in [from, to) anew, those of a series together; null: from the beginning.
-WITH gone AS (
-    DELETE FROM materialized_durations_1h
-    WHERE
-        window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-        AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-)
-INSERT INTO materialized_durations_1h
-SELECT * FROM live_durations_1h
-WHERE
-    window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-ORDER BY funnel, step, window_start;
-
--- name: materialize_durations_1d
--- Write durations by days in [from, to) anew, those of a series together; null: from the beginning.
-WITH gone AS (
-    DELETE FROM materialized_durations_1d
-    WHERE
-        window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-        AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-)
-INSERT INTO materialized_durations_1d
-SELECT * FROM live_durations_1d
-WHERE
-    window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-ORDER BY funnel, step, window_start;
+ORDER BY series_id, window_start;
