@@ -62,7 +62,8 @@ def job_findings(jobs: Sequence[Job]) -> Iterator[Finding]:
         yield Finding("database jobs", "FAILED", message, advice)
         return
     for job in faulty:
-        yield Finding(
+        advice = ADVICE[job.state].format(job_id=job.job_id, relation=job.relation)
+        yield Finding("database jobs", _level(job), _sentence(job), advice)
             "database jobs",
             _level(job),
             _sentence(job),

@@ -4,7 +4,7 @@ A statement takes such an array as ``unnest(%(rows)b::TABLE[])``. The format is 
 ``record_recv``; the result of ``string_agg(record_send(row), '')`` has rows of the same form (PostgreSQL's source:
 ``src/backend/utils/adt/arrayfuncs.c`` and ``rowtypes.c``). All numbers are big-endian::
 
-    array  = dimensions=1 int32, has nulls=0 int32, type of the rows int32, number of rows int32, lower bound=1 int32, row*
+    array  = 1 int32 (dimensions), 0 int32 (nulls), type of the rows int32, number of rows int32, 1 int32, row*
     row    = length int32, record
     record = number of columns int32, column*
     column = type int32, length int32 (-1: null, and nothing follows), value
@@ -91,7 +91,11 @@ def encode(
     record["optional"]["length"][cell_rows, cell_columns] = WIDTH[kind]
     flat = record.view(np.uint8).reshape(-1)
     # The value of a cell stands behind its length; everything else moves on by as much.
-    behind = cell_rows * record.dtype.itemsize + record.dtype.fields["optional"][1] + (cell_columns + 1) * null.itemsize
+    behind = (
+        cell_rows * record.dtype.itemsize
+        + (record.dtype.itemsize - many * null.itemsize)
+        + (cell_columns + 1) * null.itemsize
+    )
     data = np.ascontiguousarray(values, f">i{WIDTH[kind]}").view(np.uint8).reshape(-1)
     body = np.insert(flat, np.repeat(behind, WIDTH[kind]), data) if values.size else flat
     return Composites(struct.pack(">5i", 1, 0, number, rows, 1) + body.tobytes())

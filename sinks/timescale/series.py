@@ -10,7 +10,8 @@ from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from psycopg import Cursor
 
@@ -92,7 +93,7 @@ class SeriesStore:
             self._known |= {funnel: FunnelSeries.of(series) for funnel, series in found.items()}
 
 
-def series_ids(cursor: Cursor[Row], wanted: Set[Series]) -> dict[Series, int]:
+def series_ids(cursor: Cursor[Row], wanted: AbstractSet[Series]) -> dict[Series, int]:
     """The number of each series, stored now where it is not; other series of their funnels may be among them."""
     funnels = sorted({one.funnel for one in wanted})
     found = _read(cursor, funnels)
