@@ -2,8 +2,8 @@
 
 Slots 0 to 7 hold the values 0 to 7, one each. From 8 on, each power of two is divided into four slots of equal width:
 the bit length of an integer gives its power, and the two bits after the first one its slot. A slot is at most a quarter
-as wide as its lower border. The layout is that of HdrHistogram (Tene, hdrhistogram.org) with two bits. The last slot also
-holds every value beyond its lower border, 2**31 ms and more (24 days).
+as wide as its lower border. The layout is that of HdrHistogram (Tene, hdrhistogram.org) with two bits. The last slot
+also holds every value beyond its lower border, 2**31 ms and more (24 days).
 
 A quantile is taken by rank: in proportion within the slot that has the rank, but never farther than an eighth from any
 value of that slot (SQL: ``duration_quantile``). So the answer is at most 12.5 % off after any merge.

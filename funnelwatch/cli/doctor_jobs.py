@@ -64,11 +64,6 @@ def job_findings(jobs: Sequence[Job]) -> Iterator[Finding]:
     for job in faulty:
         advice = ADVICE[job.state].format(job_id=job.job_id, relation=job.relation)
         yield Finding("database jobs", _level(job), _sentence(job), advice)
-            "database jobs",
-            _level(job),
-            _sentence(job),
-            ADVICE[job.state].format(job_id=job.job_id, relation=job.relation),
-        )
 
 
 def _level(job: Job) -> Literal["warning", "FAILED"]:
