@@ -28,7 +28,7 @@ class LiveRules:
         self._path = path
         self._taken = self._seen = self._signature()
         self.rules: Rules = load_rules(path)
-        self.fault: str | None = None
+        self.error: str | None = None
         """The error of the current files; None while they are valid."""
 
     def look(self) -> bool:
@@ -46,9 +46,9 @@ class LiveRules:
         try:
             found = load_rules(self._path)
         except RuleFileError as error:
-            self.fault = str(error)
+            self.error = str(error)
             return False
-        self.fault = None
+        self.error = None
         changed = found.version != self.rules.version
         self.rules = found
         return changed

@@ -13,9 +13,8 @@ from funnelwatch.producers.client.emitter import Emitter
 from funnelwatch.producers.client.fields import given
 from funnelwatch.producers.client.outcomes import TOO_LARGE, ProducerStats
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.schemas.events import FunnelEvent, Phase, Status, fault
-from funnelwatch.schemas.metrics import Metric, MetricKind, series_name
-from funnelwatch.schemas.metrics import fault as metric_fault
+from funnelwatch.schemas.events import FunnelEvent, Phase, Status, event_error
+from funnelwatch.schemas.metrics import Metric, MetricKind, metric_error, series_name
 
 try:
     import pytest
@@ -108,7 +107,7 @@ class MemoryProducer(Emitter):
         self._closed = True
 
     def _take_event(self, record: dict[str, Any]) -> bool:
-        found = self._through_kafka("FunnelEvent", record, fault, record.get("sign_up_session_id"))
+        found = self._through_kafka("FunnelEvent", record, event_error, record.get("sign_up_session_id"))
         found["phase"] = Phase(found["phase"])
         found["status"] = Status(found["status"]) if found["status"] else None
         self.events.append(FunnelEvent(**found))
@@ -116,7 +115,7 @@ class MemoryProducer(Emitter):
 
     def _take_metric(self, record: dict[str, Any]) -> bool:
         key = series_name(str(record.get("name")), record.get("dimensions") or {})
-        found = self._through_kafka("Metric", record, metric_fault, key)
+        found = self._through_kafka("Metric", record, metric_error, key)
         metric = Metric(**{**found, "kind": MetricKind(found["kind"])})
         (self.counters if metric.kind is MetricKind.COUNTER else self.timers).append(metric)
         return True

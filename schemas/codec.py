@@ -60,11 +60,11 @@ class Reason(StrEnum):
     TRAILING_BYTES = "TRAILING_BYTES"
 
 
-class Undecodable(FunnelwatchError):  # noqa: N818 - a verdict on the bytes, not a fault of the program
+class Undecodable(FunnelwatchError):  # noqa: N818 - a verdict on the bytes, not a bug
     """These bytes are no record of the schema and never will be: they belong into the dead letters.
 
     Attributes:
-        reason: the kind of fault, for counting.
+        reason: the kind of error, for counting.
         detail: what exactly, for a person.
     """
 
@@ -119,8 +119,8 @@ class Encoder:
             or not self._names.issuperset(record)
             or any(type(record[name]) is not int for name in self._longs)
             or any(type(record.get(name, _NO_MAP)) is not dict for name in self._maps)
-        ) and (fault := misfit(self._schema, record)):
-            raise ValueError(fault)
+        ) and (wrong := misfit(self._schema, record)):
+            raise ValueError(wrong)
         return out.getvalue()
 
     def register(self) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
 from funnelwatch.schemas.whole import whole
@@ -40,11 +40,6 @@ def new_event_id() -> str:
     return str(uuid.uuid4())
 
 
-def now_ms() -> int:
-    """Milliseconds since the epoch, by this machine's clock."""
-    return time.time_ns() // 1_000_000
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunnelEvent:
     """One step of one session was shown, or its input was accepted or rejected.
@@ -74,7 +69,7 @@ class FunnelEvent:
     os: str = "unknown"
     browser: str = ""
     app_version: str = ""
-    ts: int = field(default_factory=now_ms)
+    ts: int = field(default_factory=wall_clock_ms)
     duration_ms: int | None = None
     funnel: str = "sign_up"
     event_id: str = field(default_factory=new_event_id)
@@ -85,7 +80,7 @@ class FunnelEvent:
         for name, value in (("ts", whole(self.ts)), ("duration_ms", whole(self.duration_ms, rounded=True))):
             object.__setattr__(self, name, value)
         record = self.record()
-        if wrong := misfit(SCHEMAS["FunnelEvent"], record) or fault(record):
+        if wrong := misfit(SCHEMAS["FunnelEvent"], record) or event_error(record):
             raise ValueError(wrong)
 
     def record(self) -> dict[str, Any]:
@@ -93,8 +88,8 @@ class FunnelEvent:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def fault(record: Mapping[str, Any]) -> str | None:
-    """What makes a record an impossible event, as ``field: fault``; None where it is possible.
+def event_error(record: Mapping[str, Any]) -> str | None:
+    """What makes a record an impossible event, as ``field: error``; None where it is possible.
 
     Assumes the types of the schema (the encoder and the decoder see to them) and looks only at what they cannot say.
     """

@@ -79,6 +79,8 @@ class StackState:
     services: dict[str, ServiceState] = field(default_factory=dict)
     timescaledb: bool | None = None
     """Whether the database has TimescaleDB; None: not known yet."""
+    kafka: str = "auto"
+    """The ``--kafka`` that ``up`` named last: a later ``up`` without one starts the same program."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -93,6 +95,7 @@ class StackState:
         content = {
             "env": self.env,
             "timescaledb": self.timescaledb,
+            "kafka": self.kafka,
             "services": {name: asdict(service) for name, service in self.services.items()},
         }
         private.write(data_dir / STACK_FILE, json.dumps(content, indent=2) + "\n")
@@ -108,6 +111,6 @@ class StackState:
                 for name, service in content["services"].items()
                 if name in SERVICES
             }
-            return cls(services, content.get("timescaledb"))
+            return cls(services, content.get("timescaledb"), content.get("kafka", "auto"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()

@@ -14,8 +14,8 @@ from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.count_history import WindowLengthError, window_length
-from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
@@ -106,7 +106,7 @@ def backtest(
         known = read_incidents(incidents) if incidents else []
     except (RuleFileError, TableError) as error:
         raise click.ClickException(str(error)) from error
-    now = now_ms()
+    now = wall_clock_ms()
     begin = -(2**53) if since is None else moment_ms(since, now)
     end = 2**53 if until is None else moment_ms(until, now)
     with Progress() as progress:

@@ -122,7 +122,7 @@ def check_stack(data_dir: Path) -> Iterator[Finding]:
     for one in running:
         if one.is_open and not one.external and process.alive(one.pid, one.created):
             advice = (
-                "Apache Kafka asks for one: install Java 17 and Maven, and run `funnelwatch down` and `up`."
+                "Apache Kafka asks for one: install Java 17 and Maven, run `funnelwatch down` and `up --kafka apache`."
                 if one.program.startswith("tansu")
                 else "Run `funnelwatch up`: it starts it again, with a password."
             )

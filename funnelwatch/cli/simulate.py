@@ -15,7 +15,7 @@ from funnelwatch.producers.files.bulk import produce_events
 from funnelwatch.producers.simulate.pacing import paced
 from funnelwatch.producers.simulate.profile import Incident
 from funnelwatch.producers.simulate.simulator import Simulator
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.times import iso, parse_span_ms, parse_time_ms
 
@@ -66,7 +66,7 @@ def simulate(
       funnelwatch simulate --live --rate 600 --incident step=VERIFY_SMS_CODE,os=iOS,loss=0.4,start=+2m,for=10m
       funnelwatch simulate --from 2026-11-01 --to 2026-11-02 --dry-run > events.jsonl
     """  # noqa: D301 - click's mark is the character, not a backslash
-    now = now_ms()
+    now = wall_clock_ms()
     if speed is not None and (live or not 0 < speed < math.inf):
         raise click.UsageError("--speed must be above 0, and does not go with --live, which is real time")
     try:

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 
-from funnelwatch.producers.collector.connections import BACKLOG, web_limits
-from funnelwatch.producers.collector.guard import guarded
+from funnelwatch.producers.http.connections import BACKLOG, web_limits
+from funnelwatch.producers.http.guard import guarded
 from funnelwatch.schemas.web_hosts import Hosts, names_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from funnelwatch.producers.client.fields import given, impression_of, verification_of
 from funnelwatch.producers.client.outcomes import BufferFull, Undelivered
 from funnelwatch.producers.client.producer import FLUSH_TIMEOUT_S, FunnelProducer
-from funnelwatch.schemas.events import FunnelEvent, new_event_id, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import FunnelEvent, new_event_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -145,7 +146,7 @@ class AsyncFunnelProducer:
             RuntimeError: the producer is closed.
         """
         whole = event.record() if isinstance(event, FunnelEvent) else event or {}
-        record = {"event_id": new_event_id(), "ts": now_ms(), **whole, **fields}
+        record = {"event_id": new_event_id(), "ts": wall_clock_ms(), **whole, **fields}
         return await self._with_room(lambda: self._producer.emit(record), str(record.get("sign_up_session_id")))
 
     async def impression(

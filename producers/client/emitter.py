@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from funnelwatch.producers.client.fields import given, impression_of, verification_of
 from funnelwatch.producers.client.step import StepShown
-from funnelwatch.schemas.events import FunnelEvent, new_event_id, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import FunnelEvent, new_event_id
 from funnelwatch.schemas.metrics import Metric, MetricKind
 from funnelwatch.schemas.whole import whole_event, whole_metric
 
@@ -90,7 +91,7 @@ class Emitter(ABC):
         if "event_id" not in record:
             record["event_id"] = new_event_id()
         if "ts" not in record:
-            record["ts"] = now_ms()
+            record["ts"] = wall_clock_ms()
         return self._take_event(record)
 
     def counter(self, name: str, by: int = 1, /, **dimensions: str) -> bool:
@@ -152,7 +153,7 @@ class Emitter(ABC):
         if "event_id" not in record:
             record["event_id"] = new_event_id()
         if "ts" not in record:
-            record["ts"] = now_ms()
+            record["ts"] = wall_clock_ms()
         return self._take_metric(record)
 
     def step(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from funnelwatch.schemas.events import Phase, Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.metrics import MetricKind
@@ -21,7 +22,7 @@ def given(**fields: Any) -> dict[str, Any]:
 
 def impression_of(session_id: str, step: str, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of an impression; ts is now unless ``fields`` has one."""
-    shown = {"sign_up_session_id": session_id, "step": step, "phase": Phase.IMPRESSION, "ts": now_ms()}
+    shown = {"sign_up_session_id": session_id, "step": step, "phase": Phase.IMPRESSION, "ts": wall_clock_ms()}
     return {**shown, **fields}
 
 
@@ -30,7 +31,7 @@ def verification_of(
 ) -> dict[str, Any]:
     """The fields of a verification; its duration is the time since ``shown_at``, ms, and never negative."""
     verified = {"sign_up_session_id": session_id, "step": step, "phase": Phase.POST_VERIFICATION, "status": status}
-    record = {**verified, "ts": now_ms(), **fields}
+    record = {**verified, "ts": wall_clock_ms(), **fields}
     if shown_at is not None:
         record["duration_ms"] = max(0, record["ts"] - shown_at)
     return record

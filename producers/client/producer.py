@@ -17,9 +17,8 @@ from funnelwatch.producers.client.emitter import Emitter
 from funnelwatch.producers.client.fields import given
 from funnelwatch.producers.client.outcomes import TOO_LARGE, BufferFull, ProducerStats, Undelivered
 from funnelwatch.producers.kafka.clients import is_broken_for_good
-from funnelwatch.schemas.events import fault
-from funnelwatch.schemas.metrics import fault as metric_fault
-from funnelwatch.schemas.metrics import series_name
+from funnelwatch.schemas.events import event_error
+from funnelwatch.schemas.metrics import metric_error, series_name
 from funnelwatch.schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -136,14 +135,14 @@ class FunnelProducer(Emitter):
     def _take_event(self, record: dict[str, Any]) -> bool:
         connection = self._connected()
         value = connection.encoder(record)
-        if wrong := fault(record):
+        if wrong := event_error(record):
             raise ValueError(wrong)
         return self._send(connection, self._settings.events_topic, record["sign_up_session_id"], value)
 
     def _take_metric(self, record: dict[str, Any]) -> bool:
         connection = self._connected()
         value = connection.metric_encoder(record)
-        if wrong := metric_fault(record):
+        if wrong := metric_error(record):
             raise ValueError(wrong)
         key = series_name(record["name"], record.get("dimensions") or {})
         return self._send(connection, self._settings.metrics_topic, key, value)

@@ -6,7 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from funnelwatch.schemas.events import Phase, Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +37,7 @@ class StepShown:
 
     def __enter__(self) -> Self:
         """Emit the impression."""
-        self._shown_at, self._started = self._fields.pop("ts", None) or now_ms(), time.monotonic_ns()
+        self._shown_at, self._started = self._fields.pop("ts", None) or wall_clock_ms(), time.monotonic_ns()
         self._producer.emit({**self._fields, "phase": Phase.IMPRESSION, "ts": self._shown_at})
         return self
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from funnelwatch.schemas.events import Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -106,7 +107,7 @@ class Visit:
             session_id = session[ID_KEY] = str(uuid.uuid4())
         self.session_id, self.by_cookie = session_id, False
         for step in shown:
-            session[SHOWN_KEY] = [step, now_ms()]
+            session[SHOWN_KEY] = [step, wall_clock_ms()]
 
 
 current: ContextVar[Visit | None] = ContextVar("funnelwatch_visit", default=None)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from funnelwatch.producers.client.quiet import quietly
 from funnelwatch.producers.client.visit import Visit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
-from funnelwatch.schemas.events import Phase, Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,7 +140,7 @@ class Visits:
         if not shown and (visit.shows or not visit.step):
             return None
         self._identify(visit)
-        now = now_ms()
+        now = wall_clock_ms()
         if visit.step and not visit.shows:
             self._emit(self._verification(visit, now, failed, error))
         for step, contexts in shown.items():

@@ -11,7 +11,7 @@ from funnelwatch.producers.collector.intake import parse_events
 from funnelwatch.producers.collector.keys import EVENTS
 from funnelwatch.producers.collector.service import BatchResult, deliver
 from funnelwatch.producers.http.problem import AsciiJson
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 
 RETRY_S = 5.0
 """Pause before a client sends undelivered events again, s."""
@@ -137,7 +137,7 @@ async def collect(request: Request) -> AsciiJson:
     async with turns.turn():
         sent = parse_events(body, settings.collector_max_events)
     access.charge_events(key, len(sent.events) - charged)
-    now, user_agent = now_ms(), request.headers.get("user-agent", "")
+    now, user_agent = wall_clock_ms(), request.headers.get("user-agent", "")
     skew_ms = 0 if sent.sent_at is None else now - sent.sent_at
     checked = await turns.map(lambda event: state.checks.complete(event, user_agent, skew_ms, now), sent.events)
     result = await deliver(

@@ -2,8 +2,8 @@
 
 A year of 24 series in windows of a minute is 12.6 million rows, which Python's csv module needs half a minute for. Here
 fields are found by their commas, numbers are added up digit by digit, and names and times are looked up by a 64-bit
-hash of their bytes, for all rows of a block at once. A block with quotes, blank lines, signs, or any fault is read row
-by row, which also knows the line of a fault.
+hash of their bytes, for all rows of a block at once. A block with quotes, blank lines, signs, or any error is read row
+by row, which also knows the line of an error.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
     """The histories of the funnels in a file, gzip or not; ``told`` is called with the rows read so far.
 
     Raises:
-        TableError: a fault, with file, line and field.
+        TableError: an error, with file, line and field.
     """
     with opened(path) as file:
         first = file.readline()
@@ -107,8 +107,8 @@ class _Reader:
         records.width = self.all_columns
         starts, places, tallies = [], [], []
         for record in records:
-            if record.fault:
-                raise TableError(f"{self.path}:{record.line}: is no line of CSV: {record.fault}")
+            if record.error:
+                raise TableError(f"{self.path}:{record.line}: is no line of CSV: {record.error}")
             if not record.values:
                 continue
             try:

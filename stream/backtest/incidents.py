@@ -151,7 +151,7 @@ def read_incidents(path: Path) -> list[Incident]:
     An empty field, and ``*`` and ``all``, name nothing.
 
     Raises:
-        TableError: a fault, with file, line and field.
+        TableError: an error, with file, line and field.
     """
     with opened(path) as file:
         first = file.readline()
@@ -164,8 +164,8 @@ def read_incidents(path: Path) -> list[Incident]:
     records.width = width(first)
     incidents = []
     for record in records:
-        if record.fault:
-            raise TableError(f"{path}:{record.line}: is no line of CSV: {record.fault}")
+        if record.error:
+            raise TableError(f"{path}:{record.line}: is no line of CSV: {record.error}")
         if any(value.strip() for value in record.values):
             try:
                 incidents.append(_incident(record.values, columns))

@@ -140,8 +140,8 @@ class Detection:
             OvertakenError: another worker has gone on with a funnel.
         """
         adopted = self._rules.look()
-        error = self._rules.fault
-        metrics.RULES_FAULT.set(error is not None)
+        error = self._rules.error
+        metrics.RULES_ERROR.set(error is not None)
         if error is not None and error != self._logged_error:
             metrics.RULES_REJECTED.inc()
             log.error("alert rules: rejected, the ones before go on: %s", error)

@@ -74,10 +74,10 @@ class WorkerStatus:
         waiting = servers.waiting()
         return {
             "ok": problem is None and not waiting,
-            "fault": _redacted(problem),
+            "error": _redacted(problem),
             "waiting": waiting,
-            "rules_fault": _redacted(self._rules.fault),
-            "redis_fault": _redacted(redis_error),
+            "rules_error": _redacted(self._rules.error),
+            "redis_error": _redacted(redis_error),
         }
 
     def _stopped(self) -> list[str]:

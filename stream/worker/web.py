@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_runner import AppRunner
 from faust.web.drivers.aiohttp import Web
 
-from funnelwatch.producers.collector.connections import BACKLOG, COME_AGAIN, Connections, fitting, too_slow, web_limits
+from funnelwatch.producers.http.connections import BACKLOG, COME_AGAIN, Connections, fitting, too_slow, web_limits
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.web_hosts import Hosts, names_of
 

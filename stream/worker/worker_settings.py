@@ -26,9 +26,9 @@ def read_settings() -> tuple[Settings, Credentials | None]:
         settings = load_settings()
         return settings, broker_credentials(settings.revealed_kafka_config)
     except ValidationError as error:
-        faults = explain(error)
+        messages = explain(error)
     except KafkaConfigError as error:
-        faults = [f"{PREFIX}KAFKA_CONFIG: {error}"]
-    for fault in faults:
-        print(f"Error: {fault}", file=sys.stderr)
+        messages = [f"{PREFIX}KAFKA_CONFIG: {error}"]
+    for message in messages:
+        print(f"Error: {message}", file=sys.stderr)
     sys.exit(2)

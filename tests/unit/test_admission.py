@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.schemas.admission import OTHER, Admitting, SeriesLimits
 from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.counts import Series
@@ -135,6 +135,6 @@ def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
     checks = Checks(Settings(undeclared_funnels="reject"), DECLARED)
     given = {"funnel": "invented", "step": "A", "os": "iOS", "phase": "IMPRESSION", "sign_up_session_id": "s"}
     found = checks.complete(given, "", 0, now_ms())
-    assert isinstance(found, Fault)
+    assert isinstance(found, Invalid)
     assert (found.field, "is not declared" in found.message) == ("funnel", True)
     assert isinstance(checks.complete({**given, "funnel": "sign_up"}, "", 0, now_ms()), dict)

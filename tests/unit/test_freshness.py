@@ -86,7 +86,7 @@ OLD = {"closed_through_ms": NOW - 12 * MINUTE, "closed_at_ms": NOW - 12 * MINUTE
             "Windows are complete up to 18:14:00",
         ),
         (
-            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_FAULT,
+            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_ERROR,
             "Worker a (7) says: waits for PostgreSQL since 40 s (flush): rejected",
         ),
         (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.producers.collector.line_mapper import LineMapper
 from funnelwatch.producers.collector.line_mapping import LinesFileError, load_line_mapping
 from funnelwatch.producers.collector.lines import BadLine, Point, parse_lines
@@ -57,7 +57,7 @@ def test_hostile_bodies_take_no_long_time() -> None:
     assert time.process_time() - began < 60
 
 
-def mapped(line: str, path: Path | None = None) -> dict[str, Any] | Fault | None:
+def mapped(line: str, path: Path | None = None) -> dict[str, Any] | Invalid | None:
     """What one line makes."""
     ((_, point),) = read(line)
     assert isinstance(point, Point), point
@@ -105,7 +105,7 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"),
+    ("line", "error"),
     [
         ("cpu usage=1", ("measurement", "'cpu' is not mapped; FUNNELWATCH_LINES_PATH")),
         ("funnel_event,step=A,phase=IMPRESSION f=1", ("sign_up_session_id", "is missing")),
@@ -120,12 +120,12 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
         ("funnel_counter,name=a value=1 5", ("ts", "days old")),
     ],
 )
-def test_an_error_names_its_field(line: str, fault: tuple[str, str]) -> None:
+def test_an_error_names_its_field(line: str, error: tuple[str, str]) -> None:
     """And what would be right."""
     found = mapped(line)
-    assert isinstance(found, Fault)
-    assert found.field == fault[0]
-    assert fault[1] in found.message
+    assert isinstance(found, Invalid)
+    assert found.field == error[0]
+    assert error[1] in found.message
 
 
 OWN = """

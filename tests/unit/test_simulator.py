@@ -16,7 +16,7 @@ from funnelwatch.producers.simulate.pacing import paced
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.schemas.events import fault
+from funnelwatch.schemas.events import event_error
 
 HOUR = 3_600_000
 T0 = 1_767_571_200_000  # Monday, 5 January 2026, 00:00 UTC
@@ -46,7 +46,7 @@ def test_events_are_valid_unique_and_in_the_order_of_their_time() -> None:
     """What is simulated is what the stream accepts."""
     encode, decode = Encoder("FunnelEvent"), Decoder("FunnelEvent")
     events = list(Simulator(rate=100).events(T0, T0 + HOUR))
-    assert [fault(decode(encode(event))) for event in events] == [None] * len(events)
+    assert [event_error(decode(encode(event))) for event in events] == [None] * len(events)
     assert len({event["event_id"] for event in events}) == len(events)
     assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
 

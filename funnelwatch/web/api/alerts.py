@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.query.results import as_csv
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.web.api.parameters import (
     MOMENT,
@@ -103,7 +103,7 @@ def alerts(request: Request, parameters: Annotated[AlertParameters, Query()]) ->
 
     In CSV `dimensions`, `labels`, `annotations`, `steps` and `series` are JSON.
     """
-    now = now_ms()
+    now = wall_clock_ms()
     wanted = parameters.model_dump(
         include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"}
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from funnelwatch.format import clock
 from funnelwatch.query.metrics import MetricQuery, MetricResult, query_metrics
 from funnelwatch.query.results import as_csv
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
 from funnelwatch.sinks.timescale.metric_counts import KnownMetric, MetricStore
 from funnelwatch.web.api.parameters import (
@@ -132,7 +132,7 @@ def metric(request: Request, name: MetricName, parameters: Annotated[MetricParam
 def _query(name: str, parameters: MetricParameters) -> MetricQuery:
     return MetricQuery.parse(
         name,
-        now_ms(),
+        wall_clock_ms(),
         since=with_plus(parameters.since),
         until=with_plus(parameters.until),
         by=parameters.by,

@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 from starlette.responses import Response
 
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 
 if TYPE_CHECKING:
     import threading
@@ -76,7 +76,7 @@ class EventStream(Response):
         while not self._stopping.is_set():
             if time.monotonic() - beaten >= BEAT_EVERY_S:
                 beaten = time.monotonic()
-                yield event("beat", json.dumps({"server": now_ms()}))
+                yield event("beat", json.dumps({"server": wall_clock_ms()}))
             if version != self._hub.version:
                 version = self._hub.version
                 for part, text in (await to_thread.run_sync(self._hub.messages, self._query)).items():
@@ -88,4 +88,4 @@ class EventStream(Response):
 
 def event(name: str, data: str) -> str:
     """One event; its id is the time at which it was sent, ms. ``data`` has no line breaks, as JSON has none."""
-    return f"event: {name}\nid: {now_ms()}\ndata: {data}\n\n"
+    return f"event: {name}\nid: {wall_clock_ms()}\ndata: {data}\n\n"

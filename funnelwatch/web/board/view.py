@@ -135,10 +135,10 @@ def alerts_message(query: BoardQuery, record: Record) -> Message:
     return {"alerts": [_alert(row) for row in found or ()], "known": found is not None}
 
 
-def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str, str | None]) -> Message:
+def health_message(record: Record, ends: Mapping[int, int], errors: Mapping[str, str | None]) -> Message:
     """The pipeline: lag, watermark, throughput, dead letters, and which servers do not answer; None is not known."""
     progress, is_read = record.progress, record.at_ms > 0
-    known = ends if ends and is_read and not faults.get("Kafka") else None
+    known = ends if ends and is_read and not errors.get("Kafka") else None
     return {
         "lag": None
         if known is None
@@ -150,7 +150,7 @@ def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str,
         "rejected": progress.rejected if is_read else None,
         "duplicates": progress.duplicates if is_read else None,
         "recorded": record.at_ms,
-        "faults": [{"server": name, "fault": fault} for name, fault in faults.items() if fault],
+        "errors": [{"server": name, "error": error} for name, error in errors.items() if error],
     }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from funnelwatch.producers.collector.connections import COME_AGAIN, ConnectionLimits, Connections, fitting, too_slow
+from funnelwatch.producers.http.connections import COME_AGAIN, ConnectionLimits, Connections, fitting, too_slow
 
 if TYPE_CHECKING:
     import asyncio
