@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Indexes, Ints
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.errors import FunnelwatchError

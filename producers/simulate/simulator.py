@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE
-from funnelwatch.schemas.arrays import Flags, Floats, Indexes, Ints
 from funnelwatch.schemas.times import MINUTE_MS
 
 if TYPE_CHECKING:

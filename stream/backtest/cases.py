@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats, Ints
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.times import DAY_MS

@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.producers.files.csv_records import CsvRecords
-from funnelwatch.schemas.arrays import Indexes, Ints, Words
 from funnelwatch.schemas.count_history import History, by_funnel
 from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.backtest.table import TableError, header, moment, opened, whole, width

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Floats, Indexes
 from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
 
 if TYPE_CHECKING:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats, Indexes
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

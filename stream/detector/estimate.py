@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats, Indexes
 from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import MEDIAN_LOSS, NARROW_MS, THIN_PER_MINUTE, WEEKS, WIDE_MS
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split

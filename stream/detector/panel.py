@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Floats
 from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import WEEKS, Baseline, baseline
 from funnelwatch.stream.detector.estimate import unknown

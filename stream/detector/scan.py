@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Floats
-
 if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Flags, Floats
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats
 from tests.report.scenario import DAY_MS, WEEK_MS
 
 if TYPE_CHECKING:
