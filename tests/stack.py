@@ -25,8 +25,8 @@ import pytest
 
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.java import find_java
-from funnelwatch.deploy.embedded.passwords import FOLDER
 from funnelwatch.deploy.embedded.ports import HOST, free_port
+from funnelwatch.deploy.embedded.private import FOLDER
 from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.deploy.embedded.stack import Kafka, Stack
 

@@ -23,7 +23,7 @@ from funnelwatch.deploy.embedded import process
 from funnelwatch.deploy.embedded.errors import StackError, UnusableError
 from funnelwatch.deploy.embedded.java import find_java
 from funnelwatch.deploy.embedded.kafka_jars import cache, damage
-from funnelwatch.deploy.embedded.passwords import FOLDER
+from funnelwatch.deploy.embedded.private import FOLDER
 from funnelwatch.deploy.embedded.state import StackState
 from funnelwatch.schemas.settings import STACK_FILE, Settings, explain
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.schemas.windows import last_closed
+from funnelwatch.schemas.times import last_closed
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.stream.closing.watermark import topic_watermark
 from funnelwatch.stream.closing.windows import ActiveSeries, parts_of

@@ -21,8 +21,7 @@ from funnelwatch.stream.detector.grouping import Incidents
 from funnelwatch.stream.detector.instrument import firing
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
 from funnelwatch.stream.detector.publisher import AlertPublisher
-from funnelwatch.stream.detector.retire import retire
-from funnelwatch.stream.detector.state import AlertState, Reason
+from funnelwatch.stream.detector.state import AlertState, Reason, retire
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from funnelwatch.alert_rules.instruments import Instrument
-    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.schemas.codec import Registry
     from funnelwatch.schemas.counts import ClosedWindow
     from funnelwatch.schemas.settings import Settings

@@ -20,8 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.texts import legible
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -20,8 +20,7 @@ import numpy as np
 from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import WEEKS
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

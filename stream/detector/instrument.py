@@ -12,9 +12,8 @@ from funnelwatch.alert_rules.instruments import DeadLettersRule, ImpressionsRule
 from funnelwatch.stream.detector.alert import alert_message
 from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.scope import Where
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.alert_rules.metrics import MetricThresholdRule
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, State
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
 from funnelwatch.schemas.times import MINUTE_MS
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,17 +15,16 @@ from funnelwatch.alert_rules.silences import muted, silence_of
 from funnelwatch.alert_rules.watchdog import heartbeat
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.pipeline import PipelineSnapshot
-from funnelwatch.schemas.windows import window_start
+from funnelwatch.schemas.times import window_start
 from funnelwatch.stream.detector.advice import advised
 from funnelwatch.stream.detector.metrics import MetricEvaluator, MetricSnapshot
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, PipelineEvaluator
-from funnelwatch.stream.detector.retire import retire
-from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.state import AlertState, Reason, Transition, retire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.alert_rules.metrics import MetricRules
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.alerts import AlertStore

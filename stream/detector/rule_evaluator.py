@@ -12,11 +12,10 @@ from funnelwatch.stream.detector.alert import alert_message
 from funnelwatch.stream.detector.correction import corrected, published_numbers, remember_published
 from funnelwatch.stream.detector.evaluation import QUIET_REASONS, DropEvaluator, Evaluation, Evaluator, SpanEvaluator
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.rule_states import RuleStates
 from funnelwatch.stream.detector.scan import LONGEST
 from funnelwatch.stream.detector.scope import Where, inhibited, trace
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections import Counter

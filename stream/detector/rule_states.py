@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.scope import within
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rule

@@ -9,7 +9,7 @@ from funnelwatch.sinks.servers import REDIS, servers
 from funnelwatch.stream.worker.health import DeadClient, Health
 
 if TYPE_CHECKING:
-    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
     from funnelwatch.stream.intake.fetcher import Fetcher
     from funnelwatch.stream.worker.lifecycle import Component

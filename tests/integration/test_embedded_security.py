@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from funnelwatch.cli.doctor import check_stack
-from funnelwatch.deploy.embedded.passwords import FOLDER
+from funnelwatch.deploy.embedded.private import FOLDER
 from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.deploy.embedded.state import StackState
 from funnelwatch.schemas.redaction import revealed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.alert_rules.loader import LiveRules
 from funnelwatch.schemas.admission import OTHER, SeriesLimits
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.validation import Limits, RejectedError

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from funnelwatch.schemas.codec import Reason, Undecodable
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Counts, Durations, Series
 from funnelwatch.schemas.page import digests_of
+from funnelwatch.schemas.times import last_closed, window_start
 from funnelwatch.schemas.validation import Limits
-from funnelwatch.schemas.windows import last_closed, window_start
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of

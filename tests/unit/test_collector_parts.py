@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from funnelwatch.cli.commands import cli
+from funnelwatch.producers.collector.access import BURST_S, RateLimit
 from funnelwatch.producers.collector.app import create_app
 from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.producers.collector.keys import KeysError, hash_of, load_keys, new_key
-from funnelwatch.producers.collector.limits import BURST_S, RateLimit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.schemas.settings import Settings

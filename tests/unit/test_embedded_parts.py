@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from funnelwatch.deploy.embedded import external, folder, kafka_jars, passwords, private
+from funnelwatch.deploy.embedded import external, folder, kafka_jars, private
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.java import parse_version
 from funnelwatch.deploy.embedded.ports import HOST, RANGE, free_ports
@@ -103,7 +103,7 @@ def test_the_state_is_for_nobody_else(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with_kafka(tmp_path)
-        passwords.password(tmp_path, "redis")
+        private.password(tmp_path, "redis")
         private.appending(tmp_path / "log").close()
         folder.make(tmp_path / "new")
     finally:
@@ -117,9 +117,9 @@ def test_the_state_is_for_nobody_else(tmp_path: Path) -> None:
 
 def test_a_password_is_made_once_and_is_long(tmp_path: Path) -> None:
     """It has no character that an address, a file of properties or a statement of SQL would read as something else."""
-    first = passwords.password(tmp_path, "redis")
-    assert passwords.password(tmp_path, "redis") == first
-    assert passwords.password(tmp_path, "kafka") != first
+    first = private.password(tmp_path, "redis")
+    assert private.password(tmp_path, "redis") == first
+    assert private.password(tmp_path, "kafka") != first
     assert re.fullmatch(r"[A-Za-z0-9_-]{32}", first)
 
 

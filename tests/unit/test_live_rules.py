@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.alert_rules.live import LiveRules
-from funnelwatch.alert_rules.loader import RuleFileError, parse_rules
+from funnelwatch.alert_rules.loader import LiveRules, RuleFileError, parse_rules
 from funnelwatch.cli.doctor import check_rules
-from funnelwatch.stream.detector.retire import retire
-from funnelwatch.stream.detector.state import AlertState, Reason, State
+from funnelwatch.stream.detector.state import AlertState, Reason, State, retire
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -61,11 +61,11 @@ class EventStream(Response):
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(leave)
-            with self._hub.watch(self._query, self._address), anyio.move_on_after(None) as retry_policy:
+            with self._hub.watch(self._query, self._address), anyio.move_on_after(None) as send_limit:
                 async for chunk in self._chunks():
-                    retry_policy.deadline = anyio.current_time() + self._slow_s
+                    send_limit.deadline = anyio.current_time() + self._slow_s
                     await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
-                    retry_policy.deadline = float("inf")
+                    send_limit.deadline = float("inf")
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             tasks.cancel_scope.cancel()
 
