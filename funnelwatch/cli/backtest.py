@@ -15,7 +15,7 @@ from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.count_history import WindowLengthError, window_length
+from funnelwatch.schemas.count_history import WindowStartsError, window_length
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
@@ -152,7 +152,7 @@ def plan(
         raise click.ClickException(f"{source} has no matching counts; there is nothing to evaluate")
     try:
         window_ms = window_length(np.unique(np.concatenate([one.starts for one in histories])), window)
-    except WindowLengthError as error:
+    except WindowStartsError as error:
         raise click.ClickException(f"{source}: window_start: {error}") from error
     first, end = span_of(histories, window_ms)
     begin = first - (-warmup // window_ms) * window_ms

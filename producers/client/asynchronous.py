@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from funnelwatch.producers.client.fields import given, impression_of, verification_of
 from funnelwatch.producers.client.outcomes import BufferFull, Undelivered
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from funnelwatch.producers.client.emitter import Emitter
-    from funnelwatch.producers.client.fields import PhaseName, StatusName
+    from funnelwatch.producers.client.fields import EventFields, StatusName, WholeEvent
     from funnelwatch.producers.client.outcomes import ProducerStats
     from funnelwatch.schemas.settings import Settings
 
@@ -93,43 +93,10 @@ class AsyncFunnelProducer:
         self._dropped = 0
 
     @overload
-    async def emit(
-        self,
-        event: FunnelEvent | Mapping[str, Any],
-        /,
-        *,
-        sign_up_session_id: str = ...,
-        step: str = ...,
-        phase: PhaseName = ...,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
+    async def emit(self, event: FunnelEvent | Mapping[str, Any], /, **fields: Unpack[EventFields]) -> bool: ...
 
     @overload
-    async def emit(
-        self,
-        /,
-        *,
-        sign_up_session_id: str,
-        step: str,
-        phase: PhaseName,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
+    async def emit(self, /, **fields: Unpack[WholeEvent]) -> bool: ...
 
     async def emit(self, event: FunnelEvent | Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
         """Put an event into the buffer, as soon as it has room.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from funnelwatch.producers.client.fields import given, impression_of, verification_of
 from funnelwatch.producers.client.step import StepShown
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from funnelwatch.producers.client.fields import KindName, PhaseName, StatusName
+    from funnelwatch.producers.client.fields import EventFields, KindName, StatusName, WholeEvent
     from funnelwatch.producers.client.outcomes import ProducerStats
 
 
@@ -31,43 +31,10 @@ class Emitter(ABC):
         self._defaults = {"funnel": "sign_up", **defaults}
 
     @overload
-    def emit(
-        self,
-        event: FunnelEvent | Mapping[str, Any],
-        /,
-        *,
-        sign_up_session_id: str = ...,
-        step: str = ...,
-        phase: PhaseName = ...,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
+    def emit(self, event: FunnelEvent | Mapping[str, Any], /, **fields: Unpack[EventFields]) -> bool: ...
 
     @overload
-    def emit(
-        self,
-        /,
-        *,
-        sign_up_session_id: str,
-        step: str,
-        phase: PhaseName,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
+    def emit(self, /, **fields: Unpack[WholeEvent]) -> bool: ...
 
     # Overloads give the fields their types; the body takes a mapping, because naming twelve arguments costs time.
     def emit(self, event: FunnelEvent | Mapping[str, Any] | None = None, /, **fields: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.events import Phase, Status
@@ -13,6 +13,33 @@ if TYPE_CHECKING:
     PhaseName = Phase | Literal["IMPRESSION", "POST_VERIFICATION"]
     StatusName = Status | Literal["SUCCESS", "FAILURE"]
     KindName = MetricKind | Literal["COUNTER", "TIMER"]
+
+    class OptionalFields(TypedDict, total=False):
+        """The optional fields of an event."""
+
+        status: StatusName | None
+        os: str
+        browser: str
+        app_version: str
+        ts: int
+        duration_ms: float | None
+        funnel: str
+        event_id: str
+        contexts: dict[str, str]
+
+    class EventFields(OptionalFields, total=False):
+        """Fields that complete an event."""
+
+        sign_up_session_id: str
+        step: str
+        phase: PhaseName
+
+    class WholeEvent(OptionalFields):
+        """The fields of a whole event."""
+
+        sign_up_session_id: str
+        step: str
+        phase: PhaseName
 
 
 def given(**fields: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.schemas.count_history import WindowLengthError, by_funnel, window_length
+from funnelwatch.schemas.count_history import WindowStartsError, by_funnel, window_length
 from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.backtest import csv_counts
 from funnelwatch.stream.backtest.csv_counts import read_counts
@@ -206,7 +206,7 @@ def test_the_length_of_windows_is_told_from_their_starts() -> None:
         ([0], None, "give --window"),
         ([0, 2 * 1440], None, "cannot be judged"),
     ):
-        with pytest.raises(WindowLengthError, match=message):
+        with pytest.raises(WindowStartsError, match=message):
             window_length(np.array(starts) * minute, given_ms)
 
 
