@@ -113,7 +113,7 @@ class Encoder:
             schemaless_writer(out, self._schema, record)
         except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
             raise ValueError(misfit(self._schema, record) or str(error)) from error
-        # What fastavro lets pass: an unknown field, a fraction, a bool for a number, an empty list for a map.
+        # fastavro lets pass an unknown field, a fraction, a bool for a number, an empty list for a map.
         if (
             self._nested
             or not self._names.issuperset(record)

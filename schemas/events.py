@@ -20,7 +20,7 @@ NEEDED = ("event_id", "funnel", "sign_up_session_id", "step")
 
 
 class Phase(StrEnum):
-    """What happened to the step."""
+    """The event of the step."""
 
     IMPRESSION = "IMPRESSION"
     """The step was shown."""
@@ -89,7 +89,7 @@ class FunnelEvent:
 
 
 def event_error(record: Mapping[str, Any]) -> str | None:
-    """What makes a record an impossible event, as ``field: error``; None where it is possible.
+    """The error of a record that is no possible event, as ``field: error``; None: it is possible.
 
     Assumes the types of the schema (the encoder and the decoder see to them) and looks only at what they cannot say.
     """

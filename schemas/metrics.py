@@ -75,7 +75,7 @@ class Metric:
 
 
 def metric_error(record: Mapping[str, Any]) -> str | None:
-    """What makes a record an impossible sample, as ``field: error``; None where it is possible.
+    """The error of a record that is no possible sample, as ``field: error``; None: it is possible.
 
     Assumes the types of the schema (the encoder and the decoder see to them) and looks only at what they cannot say.
     """

@@ -78,7 +78,7 @@ def jars(context: Context, java: Path) -> Path:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the jars of a folder; None: nothing."""
+    """The damage of the jars in a folder; None: they are complete."""
     try:
         manifest: dict[str, dict[str, str | int]] = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:

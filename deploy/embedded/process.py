@@ -47,7 +47,7 @@ class Command:
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
-    """What it reads; a password goes this way, because everybody sees the arguments of a process."""
+    """Text for its stdin; a password goes this way, because every user sees the arguments of a process."""
     user: tuple[int, int] | None = None
     """uid and gid to change to (only root can); None: stay who we are."""
 

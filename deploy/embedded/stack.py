@@ -45,7 +45,7 @@ class ServiceStatus:
     error: str
     """Why it is not up; empty when it is."""
     state: ServiceState | None
-    """What was started, if anything was."""
+    """The recorded service; None: it was never started."""
 
 
 class Stack:
@@ -225,7 +225,7 @@ def _ancestry(one: psutil.Process) -> set[int]:
 
 
 def _results(futures: list[Future[ServiceState]]) -> list[ServiceState]:
-    """What was started; raises the error that came first in importance: a cause before what it interrupted."""
+    """The services that were started; raises a cause before the cancellations that it led to."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     errors.sort(key=lambda error: isinstance(error, CancelledError))
     if errors:

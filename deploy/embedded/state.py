@@ -1,4 +1,4 @@
-"""What the stack of a data folder runs: the file ``stack.json``, which settings and later commands read.
+"""The services of a data folder's stack: the file ``stack.json``, which settings and later commands read.
 
 It holds the servers' passwords, so only the user who runs the stack may read it.
 """
@@ -63,7 +63,7 @@ class ServiceState:
         return shown_brokers(self.url) if self.service == "kafka" else shown(self.url)
 
     def shown(self) -> dict[str, Any]:
-        """What may be printed of it: everything but its secrets."""
+        """Its printable fields: all but its secrets."""
         return {name: value for name, value in asdict(self).items() if name != "config"} | {"url": self.shown_url}
 
     @property

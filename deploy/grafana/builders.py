@@ -59,7 +59,7 @@ def step() -> Dashboard:
         .with_panel(
             parts.lines(
                 "Cohort rate",
-                "Of those shown the step at a time, how many made it, whenever that was. Mature windows only.",
+                "Share of the impressions of a time that a success followed, at any time. Mature windows only.",
                 ["cohort_rate"],
                 parts.PERCENT,
             )
@@ -77,7 +77,7 @@ def step() -> Dashboard:
     made = made.with_panel(
         parts.lines(
             "Time to convert",
-            "How long those took who made it, from impression to success, where the app says so. Less than 12.5 % off.",
+            "Time from impression to success, where the app sends it. Less than 12.5 % off.",
             ["time_to_convert"],
             parts.MILLISECONDS,
             width=24,

@@ -44,7 +44,7 @@ class Progress:
         self._tell(f"{rows:,} rows read")
 
     def judge(self, windows: int) -> None:
-        """So many windows are to be taken in."""
+        """The number of windows to evaluate."""
         self._all = max(windows, 1)
 
     def judged(self, windows: int) -> None:

@@ -1,4 +1,4 @@
-"""What the dead-letter commands share: which letters, and the errors of reading them."""
+"""Shared by the dead-letter commands: reading letters, and the errors of reading them."""
 
 from __future__ import annotations
 

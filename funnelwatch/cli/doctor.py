@@ -149,7 +149,7 @@ def check_rules(path: Path | None) -> Finding:
 
 
 def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Finding]:
-    """What the embedded Kafka needs; without it `up` takes Tansu, so nothing here is a failure."""
+    """Checks Java, Maven and the jars; without them `up` takes Tansu, so nothing here is a failure."""
     try:
         java = find_java(environ)
     except UnusableError as error:

@@ -1,4 +1,4 @@
-"""What ``funnelwatch doctor`` asks Kafka, the schema registry, the database and Redis."""
+"""Checks of ``funnelwatch doctor`` for Kafka, the schema registry, the database and Redis."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_YET = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 }
-"""What a cluster answers about groups in its first moments."""
+"""Errors with which a cluster answers requests about groups in its first seconds."""
 OLDEST_DATABASE = 150_000
 
 Level = Literal["ok", "warning", "unknown", "FAILED"]

@@ -97,7 +97,7 @@ def check(given: Path | None, file: Path | None) -> None:
 @click.option("--resolve", is_flag=True, help="Send that it is resolved, too.")
 @click.pass_obj
 def test(given: Path | None, route: str, *, resolve: bool) -> None:
-    r"""Send a test alert on a route now, whatever its filters; the alert is marked as a test, and is not logged.
+    r"""Send a test alert on a route now, past its filters; the alert is marked as a test, and is not logged.
 
     \b
     Example:

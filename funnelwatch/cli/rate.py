@@ -54,7 +54,7 @@ class By(click.Choice[str]):
     type=click.Choice(["window", "cohort"]),
     default="window",
     show_default=True,
-    help="What dates a success: its own time, or that of the impression it answers.",
+    help="The time that dates a success: its own, or that of the impression it answers.",
 )
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object; rates are 0 to 1.")
 @click.option("--csv", "to_csv", is_flag=True, help="Print comma-separated rows with a header; rates are 0 to 1.")

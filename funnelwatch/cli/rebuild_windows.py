@@ -43,7 +43,7 @@ SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a recount has found: ``changes`` and ``durations`` added to what was counted make it right."""
+    """The result of a recount: ``changes`` and ``durations``, added to the counts, correct them."""
 
     range_ms: tuple[int, int]
     snapshot: Snapshot

@@ -50,7 +50,7 @@ def replay(
 ) -> None:
     r"""Produce the original keys and bytes of dead letters to the events topic again.
 
-    Do this once the reason is mended: a step was declared, a schema registered, a limit raised (FUNNELWATCH_... must
+    Do this once the cause is fixed: a step was declared, a schema registered, a limit raised (FUNNELWATCH_... must
     be set here as for the workers). A record that would be rejected again is left out; --all takes it along. A letter
     of which only the beginning was kept cannot be replayed.
 

@@ -136,7 +136,7 @@ def criterion(rule: Rule) -> str:
 
 
 def signal(rule: Instrument) -> str:
-    """What the rule is about, in a person's words."""
+    """The scope of the rule, in a person's words."""
     minutes = f"{rule.over_ms / 60_000:g} min"
     if isinstance(rule, ImpressionsRule):
         return f"impressions of every step below {rule.below:.0%} of what is usual, over {minutes}"

@@ -45,7 +45,7 @@ def silence() -> None:
 @click.option("--from", "from_", default="now", show_default=True, help="When it begins, ISO 8601.")
 @click.option("--until", help="When it ends, ISO 8601; instead of --for.")
 @click.option("--comment", default="", help="Why.")
-@click.option("--by", help="Who; by default this user.")
+@click.option("--by", help="Author of the silence; by default this user.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def add(
     *, span_ms: int | None, from_: str, until: str | None, comment: str, by: str | None, as_json: bool, **named: Any

@@ -95,7 +95,7 @@ class MetricsPage:
     """The metrics of a registry, as an ASGI app.
 
     Args:
-        registry: what is shown; read in a thread, since it may ask a database.
+        registry: read in a thread, since it may query a database.
         hosts: the host names that are answered to.
     """
 

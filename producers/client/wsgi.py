@@ -13,10 +13,12 @@ from funnelwatch.producers.client.visits import MAX_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    App = WSGIApplication
 
 
-class FunnelWsgi(Middleware["WSGIApplication"]):
+class FunnelWsgi(Middleware["App"]):
     """WSGI middleware: a GET of a step's path is its impression, a POST its verification; arguments as of the base.
 
     ::

@@ -30,7 +30,7 @@ EVENT_SCHEMA: dict[str, Any] = {
         "sign_up_session_id": {"type": "string", "minLength": 1, "maxLength": 500},
         "step": {"type": "string", "minLength": 1, "maxLength": 100},
         "phase": {"enum": ["IMPRESSION", "POST_VERIFICATION"]},
-        "status": {"enum": ["SUCCESS", "FAILURE", None], "description": "Of a POST_VERIFICATION."},
+        "status": {"enum": ["SUCCESS", "FAILURE", None], "description": "Status of a POST_VERIFICATION."},
         "os": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
         "browser": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
         "app_version": {"type": "string", "maxLength": 100},
@@ -41,7 +41,7 @@ EVENT_SCHEMA: dict[str, Any] = {
         "duration_ms": {
             "type": ["number", "null"],
             "minimum": 0,
-            "description": "Of a POST_VERIFICATION: milliseconds since its impression, rounded.",
+            "description": "Milliseconds from the impression to its POST_VERIFICATION, rounded.",
         },
         "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
     },

@@ -49,7 +49,7 @@ OPENAPI: dict[str, Any] = {
             "name": "precision",
             "in": "query",
             "schema": {"enum": ["", *sorted(PRECISIONS)], "default": "ns"},
-            "description": "Unit of timestamps; empty: ns. Of several the first counts, as in InfluxDB.",
+            "description": "Unit of timestamps; empty: ns. The first of several counts, as in InfluxDB.",
         },
         KEY_PARAMETER,
     ],

@@ -32,7 +32,7 @@ class EventResult(BaseModel):
     )
     event_id: str | None = Field(None, description="Its id, also where the request gave none.")
     field: str | None = Field(None, description="The invalid field.")
-    message: str | None = Field(None, description="What is wrong, and what would be right.")
+    message: str | None = Field(None, description="The error and its remedy.")
 
 
 class BatchResult(BaseModel):

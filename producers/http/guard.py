@@ -42,7 +42,7 @@ class Guarded(H11Protocol):
 
     @property
     def address(self) -> str:
-        """Of the client."""
+        """Address of the client."""
         return self.client[0] if self.client else ""
 
     @property

@@ -1,4 +1,4 @@
-"""What the exporter answers to a scrape: read from the database at that moment, so that a restart changes nothing.
+"""The exporter reads the database at each scrape, so that a restart changes nothing.
 
 Counters are the totals of ``running_totals``, which only grow. Should one come back smaller all the same (the database
 was restored from a backup), the largest value that was shown is shown on until the total has passed it: Prometheus

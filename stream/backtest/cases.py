@@ -86,7 +86,7 @@ def _compare(
     messages: dict[str, dict[str, Any]],
     rules: Rules,
 ) -> tuple[list[str], list[str]] | None:
-    """What is missing and what is unexpected; None when all is as expected. Resolved ones need not be expected."""
+    """Missing and unexpected alerts; None: all is as expected. Resolved ones need not be expected."""
     severities = {rule.alert: rule.severity for rule in rules.rules}
     left = {
         (state.rule, state.step, tuple(sorted(state.dimensions.items()))): state

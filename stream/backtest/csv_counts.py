@@ -70,7 +70,7 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
 
 
 class _Reader:
-    """What was read so far."""
+    """The rows read so far."""
 
     def __init__(self, path: Path, columns: dict[str, int], all_columns: int) -> None:
         self.path = path

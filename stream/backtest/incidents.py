@@ -70,13 +70,13 @@ class Raised:
 
     @property
     def scope(self) -> dict[str, str]:
-        """What it names."""
+        """The place that it names."""
         return {"funnel": self.funnel, "step": self.step, **self.dimensions}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one incident."""
+    """The result of one incident."""
 
     incident: Incident
     detected: bool
@@ -91,7 +91,7 @@ class Matches:
 
     found: list[Found]
     verdicts: list[str]
-    """Of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out`` for an incident that is not judged."""
+    """The class of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out``: its incident is not evaluated."""
     incidents: list[int | None]
     """The place of the incident that each alert belongs to, of those that are judged."""
 
@@ -128,7 +128,7 @@ def match(
 
 
 def _found(incident: Incident, alerts: Sequence[Raised], window_ms: int, grace: int) -> Found:
-    """What became of an incident."""
+    """The result of an incident."""
     best: tuple[int, int] | None = None
     for place, alert in enumerate(alerts):
         if not incident.concerns(alert.scope):

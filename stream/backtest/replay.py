@@ -24,7 +24,7 @@ MARK = "@"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What rules have raised over histories."""
+    """The alerts of rules over histories."""
 
     alerts: list[Raised]
     """By the rules as they are, in the order of their start."""

@@ -20,7 +20,7 @@ MONTH_MS = 30 * 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What was judged, and what is known about it."""
+    """The evaluated windows, and the known incidents."""
 
     window_ms: int
     begin: int

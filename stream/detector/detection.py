@@ -60,7 +60,7 @@ class _Funnel:
 
 @dataclass(slots=True)
 class _Unsaved:
-    """What the windows since the last save have changed."""
+    """The changes since the last save."""
 
     states: dict[str, str] = field(default_factory=dict)
     alerts: list[dict[str, Any]] = field(default_factory=list)

@@ -73,7 +73,7 @@ class Evidence:
 
     @classmethod
     def of(cls, snapshot: Snapshot, min_drop: float, min_impressions: int) -> Evidence:
-        """Of some rows."""
+        """Expected rates and counts of some rows."""
         now, found = snapshot.now, snapshot.scan
         cold = ~now.seasonal
         drop = np.where(cold, max(min_drop, MIN_DROP_RECENT), min_drop)

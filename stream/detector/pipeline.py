@@ -55,7 +55,7 @@ class PipelineEvaluator:
         self._busy: dict[int, int] = {}
 
     def observe(self, snapshot: PipelineSnapshot) -> list[Transition]:
-        """What changes with this snapshot."""
+        """The transitions that this snapshot causes."""
         self._note(snapshot)
         moves = []
         for rule in self.rules:
@@ -152,7 +152,7 @@ class PipelineEvaluator:
             ),
             first=(
                 "`funnelwatch dead-letters list --since 30m` says why: which app or producer was released? What was "
-                "rejected is kept; `funnelwatch dead-letters replay` counts it once the reason is mended."
+                "rejected is kept; `funnelwatch dead-letters replay` counts it once the cause is fixed."
             ),
             facts={"rejected": float(rejected)},
         )

@@ -1,6 +1,6 @@
 """Evaluates the pipeline as a whole, and counters and timers, between windows; publishes the heartbeat of the alerting.
 
-One worker does it at a time, by a lock of the database that its session holds. What is to be remembered is in the
+One worker does it at a time, by a lock of the database that its session holds. Its state is in the
 database, under the funnel ``*``, guarded as that of the funnels: a worker that was frozen writes nothing.
 """
 
@@ -143,7 +143,7 @@ class PipelineMonitor:
         return self._metric_evaluator.observe(end, snapshots)
 
     def _snapshots(self, rule: MetricRules, end: int) -> list[MetricSnapshot]:
-        """What a rule's counter or timer came to over the span that ends then.
+        """A rule's counter or timer over the span that ends then.
 
         What was first seen within it is left out: before that it was not silent, it was not there.
         """
@@ -170,7 +170,7 @@ class PipelineMonitor:
         return snapshots
 
     def _muted(self, evaluator: PipelineEvaluator, now: int) -> list[Transition]:
-        """What silences had muted and still fires now that they are over."""
+        """Alerts that a silence muted and that still fire after its end."""
         muted = self._silences.muted(EVERY_FUNNEL)
         silences = self._silences.after(now) if muted else []
         over = [message for message in muted if silence_of(message, silences, now) is None]

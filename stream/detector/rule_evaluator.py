@@ -112,7 +112,7 @@ class RuleEvaluator:
         return moves
 
     def _evaluator(self, snapshot: Snapshot) -> Evaluator:
-        """What the rule sees of each row and column, by what is known of recoveries so far."""
+        """Evaluates the rule for each row and column, given the recoveries so far."""
         counts = self.panel.counts
         if self.rule.kind != "drop":
             ended = {counts.columns[column]: counts.row_of(at) for column, at in self._series.ended.items()}
@@ -171,7 +171,7 @@ class RuleEvaluator:
                 reasons[reason] += number
 
     def _evaluation_of(self, evaluator: Evaluator, row: int, place: int, end: int) -> Evaluation:
-        """What is seen of one column, given its alert."""
+        """Evaluates one column, given its alert."""
         state = self._series.awake.get(self._series.columns[place])
         if state is None:
             return evaluator.evaluation_of(row, place, 0.0, 0)

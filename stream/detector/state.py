@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """Where an alert stands."""
+    """The state of an alert."""
 
     OK = "ok"
     PENDING = "pending"
@@ -35,7 +35,7 @@ class Reason(StrEnum):
     LOW_VOLUME = "LOW_VOLUME"
     """Fewer impressions than the rule asks for, at every scale."""
     NO_BASELINE = "NO_BASELINE"
-    """Too little history to know what is ordinary."""
+    """Too little history to know the expected rate."""
     COLD_START = "COLD_START"
     """Would be a drop, but under a week of history and the volume has just risen: not trusted."""
     FOR_NOT_REACHED = "FOR_NOT_REACHED"
@@ -68,7 +68,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """What is known about one rule and series; times are int milliseconds UTC, -1 for never."""
+    """The state of one rule and series; times are int milliseconds UTC, -1 for never."""
 
     rule: str
     funnel: str
@@ -83,7 +83,7 @@ class AlertState:
     """Start of the window that caused this state."""
     reason: Reason = Reason.ORDINARY
     payload: dict[str, Any] = field(default_factory=dict)
-    """What the state machine must remember besides; JSON values only."""
+    """Further data of the state machine; JSON values only."""
 
     @property
     def key(self) -> str:
@@ -142,7 +142,7 @@ def retire(
     by_name = {rule.alert: rule for rule in rules}
     transitions = []
     for state in states:
-        if state.rule.startswith("@"):  # no alert: what somebody must remember besides
+        if state.rule.startswith("@"):  # no alert, but further state of a detector
             continue
         rule = by_name.get(state.rule)
         if rule is not None and applies_to(rule, state):

@@ -50,7 +50,7 @@ CLOSE_S = 0.5
 """A connection that was made is closed by then, s."""
 
 FALSE = {"false", "f", "0"}
-"""What librdkafka takes for false."""
+"""Texts that librdkafka reads as false."""
 
 
 def broker_credentials(config: Mapping[str, str]) -> Credentials | None:

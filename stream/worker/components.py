@@ -236,7 +236,7 @@ class WorkerComponents:
     def _make_maintenance(self, resources: ExitStack) -> Callable[[], None]:
         """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago.
 
-        Keeps refreshes within what is not dropped.
+        Keeps refreshes within the retention.
         """
         database = self._database("maintenance", resources)
 

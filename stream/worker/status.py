@@ -51,7 +51,7 @@ class WorkerStatus:
         self._cache_rebuild = cache_rebuild
 
     def problem(self) -> str | None:
-        """What is wrong with this worker, or what it waits for, in a sentence; None if nothing is."""
+        """The problem of this worker, or the server it waits for, in a sentence; None: there is none."""
         found = self.health.problem(self._stopped(), away=bool(_away()))
         return "; ".join([*([found] if found else []), *servers.waiting()]) or None
 

@@ -72,7 +72,7 @@ class GuardedWeb(Web):
 
 
 class NotBadRequests(logging.Filter):
-    """Passes over what is no HTTP: aiohttp logs a traceback of each, as of an error of ours."""
+    """Drops the tracebacks that aiohttp logs for input that is not HTTP."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged."""

@@ -44,7 +44,7 @@ class AlertParameters(Parameters):
     severity: Name | None = Field(None, description="One severity.")
     state: Literal["firing", "resolved"] | None = Field(None, description="Only messages with this state.")
     current: bool = Field(False, description="Only the last message of each alert.")
-    since: str | None = moment_field(None, f"Of windows that end not before: {MOMENT}.")
+    since: str | None = moment_field(None, f"Alerts whose last window ends at this time or later: {MOMENT}.")
     until: str | None = moment_field(None, "And before this; as since.")
     limit: int = Field(100, ge=1, le=MOST_ALERTS, description="The newest so many.")
 

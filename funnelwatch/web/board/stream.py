@@ -31,7 +31,7 @@ RETRY_MS = 1000
 BEAT_EVERY_S = 2.0
 LOOK_EVERY_S = 0.2
 SLOW_S = 20.0
-"""Who has not taken a message for this long is dropped, and may come back."""
+"""The server drops a browser that takes no message for this long; the browser may reconnect."""
 
 
 class EventStream(Response):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 DIGITS = 7
-"""Of a rate in a message: enough that rounding it again for people gives what rounding once would."""
+"""Decimals of a rate in a message: rounding it again for people gives the same as rounding once."""
 
 
 def now_message(
@@ -181,7 +181,7 @@ def touches(alert: Row, query: BoardQuery, step: str, os: str | None = None) -> 
 
 
 def _choices(query: BoardQuery, windows: Iterable[Window]) -> dict[str, list[str]]:
-    """What can be chosen: what the newest windows have, whatever is chosen now included."""
+    """The choices of each filter: the values of the newest windows, and the chosen one."""
     found: dict[str, set[str]] = {name: set() for name in CHOICES}
     for window in windows:
         for name in CHOICES:
@@ -193,7 +193,7 @@ def _choices(query: BoardQuery, windows: Iterable[Window]) -> dict[str, list[str
 
 
 def _newest(history: History, closed: int) -> dict[Place, Ordinary | None]:
-    """What is ordinary in the newest span that has begun before the rates "now" end."""
+    """The expected rates of the newest span that begins before the rates "now" end."""
     at = max((at for at, start in enumerate(history.starts) if start < closed), default=0)
     return {place: found[at] for place, found in history.expected.items()}
 
