@@ -67,7 +67,7 @@ bench-stages: $(INSTALLED)  ## where an event's time goes in a worker, with 100 
 bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured last
 	@$(BIN)/python -m tests.bench.page
 
-bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estimate, memory (ARGS="100 1000")
+bench-detector: $(INSTALLED)  ## what evaluating costs: time a window and an estimate, memory (ARGS="100 1000")
 	$(BIN)/python -m tests.bench.detector $(ARGS)
 
 bench-backtest: $(INSTALLED)  ## what a backtest costs: a year of 24 series in windows of a minute (ARGS="90")

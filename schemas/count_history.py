@@ -120,5 +120,5 @@ def window_length(starts: Ints, given_ms: int | None = None) -> int:
     elif common % given_ms:
         raise WindowStartsError(f"--window is {given_ms / 1000:g} s, but not all starts are multiples of that apart")
     if not 1000 <= given_ms <= LONGEST_WINDOW_MS:  # noqa: PLR2004
-        raise WindowStartsError(f"windows of {given_ms / 1000:g} s cannot be judged; right would be 1 s to 1 day")
+        raise WindowStartsError(f"windows of {given_ms / 1000:g} s cannot be evaluated; right would be 1 s to 1 day")
     return given_ms

@@ -1,6 +1,6 @@
 """Whether one version of a schema can replace another while both are in use.
 
-Judged by Apache Avro's own checker, of the package ``avro``, which only development needs: this module is for the tests
+Apache Avro's own checker decides (package ``avro``), which only development needs: this module is for the tests
 that reject an incompatible change, and nothing imports it at run time.
 """
 

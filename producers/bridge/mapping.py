@@ -9,7 +9,7 @@
         maps:
           - metric: signup_step_shown_total
             event: {phase: IMPRESSION, step: "{step}", os: "{platform|unknown}"}
-          - metric: signup_step_judged_total
+          - metric: signup_step_verified_total
             where: {result: ok}
             event: {phase: POST_VERIFICATION, status: SUCCESS, step: "{step}", os: "{platform|unknown}"}
           - metric: sms_sent_total

@@ -167,18 +167,18 @@ class Simulator:
             success = made < self._conversions(index, os_of[client], shown)
             retry = success & (wrong < step.wrong_first)
             total_ms = np.where(retry, first_ms + second_ms, first_ms)
-            judged = shown + total_ms
-            taken = success & (lost < self._lost(step.name, client, judged))
+            verified = shown + total_ms
+            taken = success & (lost < self._lost(step.name, client, verified))
             success &= ~taken
             failure = alive & (taken | (~success & (wrong < step.failed)))
             parts += [
                 _Part(index, 0, None, shown, None, alive.copy()),
                 _Part(index, 1, "FAILURE", shown + first_ms, first_ms, alive & retry),
-                _Part(index, 2, "SUCCESS", judged, total_ms, alive & success),
-                _Part(index, 2, "FAILURE", judged, total_ms, failure),
+                _Part(index, 2, "SUCCESS", verified, total_ms, alive & success),
+                _Part(index, 2, "FAILURE", verified, total_ms, failure),
             ]
             alive &= success
-            shown = judged + pause
+            shown = verified + pause
         delays = rng.integers(0, self._disorder_ms + 1, (len(parts), count)) if self._disorder_ms else None
         return self._records(block, client, parts, delays, within=(start_ms, end_ms))
 

@@ -91,9 +91,9 @@ class Matches:
 
     found: list[Found]
     verdicts: list[str]
-    """The class of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out``: its incident is not evaluated."""
+    """The class of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out`` with its incident."""
     incidents: list[int | None]
-    """The place of the incident that each alert belongs to, of those that are judged."""
+    """The place of the incident that each alert belongs to, of those that are evaluated."""
 
 
 def match(
@@ -103,7 +103,7 @@ def match(
     window_ms: int,
     grace: int = GRACE_WINDOWS,
 ) -> Matches:
-    """Hold alerts against incidents; ``left_out`` are known but not judged, and excuse alerts; ``grace`` in windows."""
+    """Match alerts with incidents; ``left_out`` are not evaluated, and excuse alerts; ``grace`` in windows."""
 
     def in_time(alert: Raised, incident: Incident, after: int) -> bool:
         raised = alert.start + window_ms

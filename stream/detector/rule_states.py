@@ -73,7 +73,7 @@ class RuleStates:
         if len(self._counts.columns) == known:
             return
         fresh = list(self._counts.columns)[known:]
-        mine = [column.level in self._rule.by and self._rule.judges(column.step) for column in fresh]
+        mine = [column.level in self._rule.by and self._rule.covers(column.step) for column in fresh]
         self.mine = np.concatenate([self.mine, np.array(mine, dtype=bool)])
         self.since = np.concatenate([self.since, np.full(len(fresh), -1)])
         self.columns += fresh

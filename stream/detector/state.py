@@ -159,7 +159,7 @@ def retire(
 
 def applies_to(rule: NamedRule, state: AlertState) -> bool:
     """Whether the rule, as it is now, evaluates the series of this state."""
-    if isinstance(rule, BaseRule) and not rule.judges(state.step):
+    if isinstance(rule, BaseRule) and not rule.covers(state.step):
         return False
     if isinstance(rule, BaseRule | ImpressionsRule):
         return any(set(level) == set(state.dimensions) for level in rule.by)

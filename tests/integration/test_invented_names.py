@@ -128,7 +128,7 @@ FLOODS: dict[str, Callable[[int], dict[str, Any]]] = {
 def test_a_flood_of_invented_names_leaves_the_declared_funnel_first_and_bounded(
     settings: Settings, connect: Callable[[], Database], flood: str
 ) -> None:
-    """5,000 names in one request: the declared funnel is closed and judged first, also after a restart."""
+    """5,000 names in one request: the declared funnel is closed and evaluated first, also after a restart."""
     quiet = {"allowed_disorder_s": 0.0, "kafka_config": {"log_level": "0"}}  # nobody produces: Kafka is not asked
     pipeline = Pipeline(settings.model_copy(update=quiet), connect)
     pipeline.count([event(ts=T0)])

@@ -91,7 +91,7 @@ def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: 
     assert admit(series(version="new")) == series(version="new")
 
 
-def test_a_judge_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
+def test_a_validator_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
     """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
     admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
     validator = EventValidator(

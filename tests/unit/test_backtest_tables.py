@@ -204,7 +204,7 @@ def test_the_length_of_windows_is_told_from_their_starts() -> None:
         ([0, 5, 10, 12], None, "not by multiples of one length"),
         ([0, 5], 2 * minute, "not all starts are multiples"),
         ([0], None, "give --window"),
-        ([0, 2 * 1440], None, "cannot be judged"),
+        ([0, 2 * 1440], None, "cannot be evaluated"),
     ):
         with pytest.raises(WindowStartsError, match=message):
             window_length(np.array(starts) * minute, given_ms)

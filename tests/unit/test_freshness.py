@@ -42,7 +42,7 @@ def silent(minutes: float, **changes: Any) -> WorkerSeen:
 
 
 def funnel(**changes: Any) -> FunnelSeen:
-    """A funnel whose windows close and are judged, but for the changes."""
+    """A funnel whose windows close and are evaluated, but for the changes."""
     known: dict[str, Any] = {"closed_through_ms": NOW - MINUTE, "closed_at_ms": NOW - 40_000}
     return FunnelSeen("sign_up", NOW, **{**known, **changes})
 
@@ -112,7 +112,7 @@ def test_each_way_of_standing_still_has_its_own_words(
 
 
 def test_a_quiet_night_is_fresh() -> None:
-    """Without any event windows go on to close, and nothing waits to be judged."""
+    """Without any event windows go on to close, and nothing waits to be evaluated."""
     assert freshness(funnel(unevaluated_since_ms=None), [seen()], STALE_MS).state == "fresh"
 
 

@@ -194,7 +194,7 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
 
 
 def hash_of(offset: int) -> int:
-    """The digest of an id, as judging makes it."""
+    """The digest of an id, as validation makes it."""
     from funnelwatch.schemas.page import digests_of
 
     return int(digests_of([str(offset)])[0])
