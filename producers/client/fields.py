@@ -67,7 +67,9 @@ def emit_arguments(method: Callable[..., R]) -> EmitMethod[R]:
     return cast("EmitMethod[R]", method)
 
 
-def arguments_of(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def arguments_of(
+    method: Callable[Concatenate[Any, P], Any],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
     """Type a method that passes its arguments on by those of another one; the result is its own."""
 
     def typed(own: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:

@@ -43,7 +43,11 @@ EVENT_SCHEMA: dict[str, Any] = {
             "minimum": 0,
             "description": "Of a POST_VERIFICATION: milliseconds since its impression, rounded.",
         },
-        "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
+        "contexts": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": 'Further dimensions: {"country": "DE"}.',
+        },
     },
 }
 METRIC_SCHEMA: dict[str, Any] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.producers.http.problem import Problem
+from funnelwatch.schemas.dimensions import EVENT_FIELDS
 from funnelwatch.schemas.events import fault, new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
@@ -128,6 +129,9 @@ class Checks:
 
     def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
         """The event with all its fields, if a worker accepts it, else its error."""
+        if (unknown := next((name for name in event if name not in EVENT_FIELDS), None)) is not None:
+            right = f'{{"contexts": {{{json.dumps(unknown[:100])}: "…"}}}} for a further dimension'
+            return Fault(unknown, f"is not a field of an event, which has {', '.join(FIELDS)}; right would be {right}")
         event = {"funnel": "sign_up", **whole_event(event, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
             return _fault(wrong)
@@ -159,6 +163,7 @@ def _fault(wrong: str) -> Fault:
     return Fault(name, message)
 
 
+FIELDS = tuple(field["name"] for field in SCHEMAS["FunnelEvent"]["fields"])
 DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"]["fields"] if "default" in field}
 
 
