@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -39,7 +40,8 @@ class Emitter(ABC):
     """
 
     def __init__(self, defaults: Mapping[str, Any]) -> None:
-        check_dimensions((name for name in defaults if name not in ("funnel", "contexts")), ("when_full",))
+        dimensions = (name for name in defaults if name not in ("funnel", "contexts"))
+        check_dimensions(dimensions, tuple(inspect.signature(type(self)).parameters))
         self._defaults = {"funnel": "sign_up", **given(**defaults)}
         merged_contexts(self._defaults)
 

@@ -114,6 +114,9 @@ def test_a_misspelt_field_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     for _ in range(2):
         memory.impression("s-1", "INPUT_NAME", app_verison="5", country="DE")
     assert caplog.messages == ["app_verison: counts as a dimension; is it app_version, misspelt?"]
+    caplog.clear()
+    FunnelProducer(when_ful="drop")
+    assert caplog.messages == ["when_ful: counts as a dimension; is it when_full, misspelt?"]
 
 
 def test_handlers_have_dimensions_of_their_arguments(caplog: pytest.LogCaptureFixture) -> None:
