@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 
 class FunnelAsgi(Middleware["App"]):
-    """ASGI middleware: a GET of a step's path is its impression, a POST its verification; arguments as of the base.
+    """ASGI middleware: a GET of a step's path is its impression, a POST its verification.
 
     ::
 
         app.add_middleware(FunnelAsgi, producer=producer, steps={"/sign-up/code": "VERIFY_SMS_CODE"})
+
+    ``Middleware`` explains the arguments.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""``Middleware``: the arguments that the ASGI and the WSGI middleware share."""
+"""``Middleware``: the arguments of ``FunnelAsgi`` and ``FunnelWsgi``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from funnelwatch.producers.client.quiet import Emits
-    from funnelwatch.producers.client.visits import SessionReader
+    from funnelwatch.producers.client.visits import Dimension, SessionReader
 
 App = TypeVar("App")
 
 
 class Middleware(Generic[App]):
-    """Emits the impression of a step on a GET of its path, and the verification on a POST.
+    """A GET of a step's path is its impression, a POST its verification.
 
     The verification's status is the response's: below 400 SUCCESS, else FAILURE; an exception is a FAILURE and passes.
     An app that answers wrong input with status 200 calls ``current_step().failure()``; an app that shows a step on any
@@ -34,14 +34,14 @@ class Middleware(Generic[App]):
         session: reads the session from a ``Request``: its id, or a framework's session (``funnelwatch.sessions``), or
             None; by default a cookie knows it.
         cookie: how the cookie is set.
-        funnel: the funnel of all events; None: the producer's default, as for the fields below.
-        os: platform; None: from the User-Agent, as for browser.
-        browser: browser.
-        app_version: version of the app.
-        contexts: anything else.
+        funnel: the funnel of all events; None: the producer's default.
+        contexts: other values to keep with every event.
+        **dimensions: os, browser, app_version and further dimensions: each a text, or a function of the ``Request``
+            that returns one: ``country=lambda request: request.headers.get("cf-ipcountry")``. Without them os and
+            browser come from the User-Agent, all others from the producer's defaults.
 
     Raises:
-        ValueError: a key of ``steps`` is no path.
+        ValueError: a key of ``steps`` is no path, or no dimension can have such a name.
     """
 
     def __init__(
@@ -54,10 +54,8 @@ class Middleware(Generic[App]):
         session: SessionReader | None = None,
         cookie: FunnelCookie = FunnelCookie(),  # noqa: B008 - it is frozen
         funnel: str | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: Dimension,
     ) -> None:
         self._app = app
         self._visits = Visits(
@@ -66,5 +64,6 @@ class Middleware(Generic[App]):
             impressions_path=impressions_path,
             session=session,
             cookie=cookie,
-            fields=given(funnel=funnel, os=os, browser=browser, app_version=app_version, contexts=contexts),
+            fields=given(funnel=funnel, contexts=contexts),
+            dimensions=dimensions,
         )

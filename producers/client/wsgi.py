@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 
 class FunnelWsgi(Middleware["App"]):
-    """WSGI middleware: a GET of a step's path is its impression, a POST its verification; arguments as of the base.
+    """WSGI middleware: a GET of a step's path is its impression, a POST its verification.
 
     ::
 
         app.wsgi_app = FunnelWsgi(app.wsgi_app, producer, {"/sign-up/code": "VERIFY_SMS_CODE"})
+
+    ``Middleware`` explains the arguments.
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -43,7 +43,11 @@ EVENT_SCHEMA: dict[str, Any] = {
             "minimum": 0,
             "description": "Milliseconds from the impression to its POST_VERIFICATION, rounded.",
         },
-        "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
+        "contexts": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": 'Further dimensions: {"country": "DE"}.',
+        },
     },
 }
 METRIC_SCHEMA: dict[str, Any] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.producers.http.problem import Problem
+from funnelwatch.schemas.dimensions import EVENT_FIELDS
 from funnelwatch.schemas.events import event_error, new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
@@ -128,6 +129,11 @@ class Checks:
 
     def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Invalid:
         """The event with all its fields, if a worker accepts it, else its error."""
+        if (unknown := next((name for name in event if name not in EVENT_FIELDS), None)) is not None:
+            right = f'{{"contexts": {{{json.dumps(unknown[:100])}: "…"}}}} for a further dimension'
+            return Invalid(
+                unknown, f"is not a field of an event, which has {', '.join(FIELDS)}; right would be {right}"
+            )
         event = {"funnel": "sign_up", **whole_event(event, rounded_ts=True)}
         if wrong := misfit(SCHEMAS["FunnelEvent"], event) or event_error(event):
             return _invalid(wrong)
@@ -159,6 +165,7 @@ def _invalid(wrong: str) -> Invalid:
     return Invalid(name, message)
 
 
+FIELDS = tuple(field["name"] for field in SCHEMAS["FunnelEvent"]["fields"])
 DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"]["fields"] if "default" in field}
 
 

@@ -81,7 +81,13 @@ def _event(entry: Entry, point: Point) -> dict[str, Any]:
             event[name] = _whole(value)
         elif text:
             event[name] = source.values.get(text, text) if source else text
-    event["contexts"] = {key: _text(value) for key, value in given.items() if key not in used}
+    named: dict[str, str] = {}
+    for name, one in entry.contexts.items():
+        used.add(one.source or "")
+        text = one.value if one.value is not None else _text(given.get(one.source or "", ""))
+        if text:
+            named[name] = one.values.get(text, text)
+    event["contexts"] = {**{key: _text(value) for key, value in given.items() if key not in used}, **named}
     return event
 
 

@@ -73,7 +73,7 @@ def test_a_packed_batch_is_answered_one_by_one(running: Collector, own: Settings
     one = session()
     good = {**STEP, "sign_up_session_id": one, "os": "iOS"}
     batch = [
-        {**good, "event_id": f"{one}-0", "ts": wall_clock_ms()},
+        {**good, "event_id": f"{one}-0", "ts": wall_clock_ms(), "contexts": {"country": "DE"}},
         {**good, "phase": "SHOWN"},
         {**good, "step": "INPUT_NAMES"},
         {**good, "app_verison": "5"},
@@ -91,7 +91,9 @@ def test_a_packed_batch_is_answered_one_by_one(running: Collector, own: Settings
     assert wrong == {1: "phase", 2: "step", 3: "app_verison", 4: "ts", 5: "status", 6: ""}
     assert "IMPRESSION, POST_VERIFICATION" in answer["events"][1]["message"]
     assert "VERIFY_SMS_CODE" in answer["events"][2]["message"]
-    assert sorted(event["event_id"] for event in events_of(own, one, 2)) == [f"{one}-0", f"{one}-7"]
+    assert 'right would be {"contexts": {"app_verison": "…"}} for a further dimension' in answer["events"][3]["message"]
+    taken = {event["event_id"]: event["contexts"] for event in events_of(own, one, 2)}
+    assert taken == {f"{one}-0": {"country": "DE"}, f"{one}-7": {}}
 
 
 def test_a_clock_that_is_wrong_is_put_right_by_sent_at(running: Collector, own: Settings) -> None:

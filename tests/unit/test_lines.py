@@ -71,6 +71,19 @@ def made(line: str, path: Path | None = None) -> dict[str, Any]:
     return one
 
 
+def test_a_mapping_names_further_dimensions(tmp_path: Path) -> None:
+    """From a tag, a field or the same for every line; other tags keep their names."""
+    path = tmp_path / "lines.yml"
+    path.write_text(
+        "lines:\n"
+        "  - measurement: funnel_event\n"
+        "    event: {}\n"
+        "    contexts: {country: {from: geo, values: {de: DE}}, tries: n, plan: {value: free}, absent: none}\n"
+    )
+    event = made(EVENT.replace("os=iOS", "os=iOS,region=eu,geo=de").replace('"s-1"', '"s-1",n=2i'), path)
+    assert event["contexts"] == {"region": "eu", "country": "DE", "tries": "2", "plan": "free"}
+
+
 def test_the_shipped_mapping_takes_events_as_they_are_named() -> None:
     """What is no field of an event is in its contexts."""
     event = made(EVENT.replace("os=iOS", "os=iOS,region=eu").replace('"s-1"', '"s-1",tries=2i,new=true'))
