@@ -210,6 +210,26 @@ def test_an_alert_about_a_series_that_nobody_remembers_resolves() -> None:
     ]
 
 
+@pytest.mark.parametrize("seen", [False, True], ids=["nobody remembers its series", "its series goes on"])
+def test_an_alert_is_published_once_more_when_its_silence_ends(seen: bool) -> None:
+    """The message has the next number and the reason, and the state is kept; an alert of nobody gives none."""
+    life = Life(broken_until(60))
+    dimensions = {"app_version": "2.0" if seen else "0.9"}
+    firing = AlertState("D", "f", "A", dimensions, State.FIRING, "a1", 4, 5 * W, 6 * W, Reason.FIRST_DROP)
+    found = detector(life)
+    if seen:
+        found.observe(window(life, 0))
+    found.restore([firing])
+
+    again = [found.renotify({"alert_id": "a1", "sequence": 4}, Reason.SILENCE_ENDED) for _ in range(2)]
+
+    assert [(one.alert["sequence"], one.alert["reason"]) for one in again if one and one.alert] == [
+        (5, "SILENCE_ENDED"),
+        (6, "SILENCE_ENDED"),
+    ]
+    assert found.renotify({"alert_id": "another", "sequence": 4}, Reason.SILENCE_ENDED) is None
+
+
 def a_rule(kind: Any, text: str) -> NamedRule:
     """One rule of a kind."""
     [made] = parse_rules(f"groups:\n  - name: g\n    rules:\n      - {text}\n")
