@@ -70,7 +70,7 @@ bench-stages: $(INSTALLED)  ## where an event's time goes in a worker, with 100 
 bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured last
 	@$(BIN)/python -m tests.bench.page
 
-bench-detector: $(INSTALLED)  ## what judging costs: time a window and an estimate, memory (ARGS="100 1000")
+bench-detector: $(INSTALLED)  ## what evaluating costs: time a window and an estimate, memory (ARGS="100 1000")
 	$(BIN)/python -m tests.bench.detector $(ARGS)
 
 bench-backtest: $(INSTALLED)  ## what a backtest costs: a year of 24 series in windows of a minute (ARGS="90")
@@ -99,10 +99,11 @@ $(BIN)/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another from 3.11 on with PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made: apt install python3.11-venv" >&2; rm -rf $(VENV); exit 1; }
 
-# A line for each package, so that it is seen to go on.
+# A line for each package, so that it is seen to go on. Python compiles a module when it is first imported: compiling all
+# of them takes 50 MB and 10 s more.
 INSTALL = install() { \
 	total=$$(grep -c '^[a-z].*==' $$1); echo "installing up to $$total packages of $$1 into $(VENV) …"; \
-	{ $(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes --requirement $$1 || touch $(VENV)/.failed; } 2>&1 \
+	{ $(BIN)/pip install --disable-pip-version-check --progress-bar off --no-compile --require-hashes --requirement $$1 || touch $(VENV)/.failed; } 2>&1 \
 	| awk -v total=$$total '/^Collecting/ { printf "  %d/%d %s\n", ++n, total, $$2; fflush(); next } \
 		/^Installing collected/ { print "  unpacking …"; fflush(); next } /^(ERROR|error|    ERROR)/ { print > "/dev/stderr" }'; \
 	if [ -e $(VENV)/.failed ]; then rm -f $(VENV)/.failed; echo "the packages of $$1 could not be installed" >&2; exit 1; fi; }; install
@@ -110,12 +111,14 @@ INSTALL = install() { \
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
 	@$(INSTALL) requirements.lock
 	@$(INSTALL) deploy/build.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(INSTALLED): requirements-test.lock tests/datasets.lock $(RUNTIME)
 	@$(INSTALL) requirements-test.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/datasets.lock
+	@# Tests start thousands of processes, also where PYTHONDONTWRITEBYTECODE is set.
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	@touch $@
 
 $(PEERS)/.installed: tests/bench/peers.lock

@@ -180,7 +180,7 @@ def own_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     """Makes stacks on a data folder of this test's own, for tests that start, kill and end one."""
     made: list[Stack] = []
 
-    def make(kafka: Kafka = "tansu", environ: Mapping[str, str] | None = None, folder: str = "data") -> Stack:
+    def make(kafka: Kafka | None = "tansu", environ: Mapping[str, str] | None = None, folder: str = "data") -> Stack:
         made.append(Stack(tmp_path / folder, kafka, environ))
         return made[-1]
 

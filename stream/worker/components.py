@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.alert_rules.loader import LiveRules
 from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder, Registry
@@ -236,7 +236,7 @@ class WorkerComponents:
     def _make_maintenance(self, resources: ExitStack) -> Callable[[], None]:
         """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago.
 
-        Keeps refreshes within what is not dropped.
+        Keeps refreshes within the retention.
         """
         database = self._database("maintenance", resources)
 

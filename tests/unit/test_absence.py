@@ -121,7 +121,7 @@ def test_the_time_is_the_rules() -> None:
 def test_a_stretch_longer_than_the_time_does_not_fire_again_for_what_has_ended(
     kind: str, then: Counts, again: list[str]
 ) -> None:
-    """The last two hours hold the drop for long after; only what comes after the end is judged."""
+    """The last two hours hold the drop for long after; only what comes after the end is evaluated."""
     life = Life(lambda at: (200, 60) if at < 100 else ((0, 0) if at < 130 else then), after="10m")
     text = f"{{alert: D, {kind}, over: 2h, maturity: 0s, by: [app_version], resolve_without_data: 10m}}"
     found = Detector("f", Rules(tuple(parse_rules(f"groups:\n- name: g\n  rules:\n  - {text}\n"))), W)
@@ -134,7 +134,7 @@ def test_a_stretch_longer_than_the_time_does_not_fire_again_for_what_has_ended(
 
 
 def test_a_few_stragglers_keep_no_alert_alive() -> None:
-    """One impression every 20 minutes is no data; the series has ended an hour after it became too thin to judge."""
+    """One impression every 20 minutes is no data; the series has ended an hour after it became too thin to evaluate."""
     life = Life(lambda at: (200, 60) if at < 20 else ((1, 0) if at % 20 == 0 else (0, 0)))
 
     assert [reason for _, _, reason in remember_published(live(life, 300))] == ["FIRST_DROP", "SERIES_GONE"]
@@ -158,7 +158,7 @@ def test_an_outage_of_the_funnel_is_no_time_without_data(back: int, expected: li
 
 
 def test_a_series_that_fades_with_its_funnel_is_not_gone() -> None:
-    """By night all have a fiftieth: too few to judge, and no sign of an end."""
+    """By night all have a fiftieth: too few to evaluate, and no sign of an end."""
     night = Life(
         lambda at: (200, 60) if at < 20 else (int(at % 15 == 0), 0),
         rest=lambda at: 200 if at < 20 else int(at % 15 == 0),
