@@ -94,7 +94,7 @@ def explained(
 ) -> bool:
     """Whether a conversion alert about to fire is explained by an instrumentation alert that fires.
 
-    Each inhibits for its ``hold_back`` at most, counted from when it could first fire: a drop that lasts longer is
+    Each inhibits for its ``inhibit_for`` at most, counted from when it could first fire: a drop that lasts longer is
     published whatever else fires.
 
     Args:
@@ -104,7 +104,7 @@ def explained(
         end: of the evaluated window, ms.
     """
     for rule, state in fires:
-        if not state.started_at <= end <= state.started_at + rule.over_ms + rule.hold_back_ms:
+        if not state.started_at <= end <= state.started_at + rule.over_ms + rule.inhibit_for_ms:
             continue
         if isinstance(rule, ImpressionsRule):
             if state.dimensions.items() <= dimensions.items():

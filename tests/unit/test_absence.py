@@ -82,7 +82,7 @@ def broken_until(minute: int, then: Counts = (0, 0)) -> Callable[[int], Counts]:
 
 @pytest.mark.parametrize("by", ["[app_version]", "[os]", "[[], [os]]", "[[], [app_version]]"])
 def test_an_alert_of_a_series_that_ends_resolves_after_an_hour_without_data(by: str) -> None:
-    """A version retired by its own fix, an os renamed: also where the total held back nothing or something."""
+    """A version retired by its own fix, an os renamed: also where the total inhibited nothing or something."""
     found = remember_published(live(Life(broken_until(20), by=by), 200))
 
     assert found[0][1:] == ("firing", "FIRST_DROP")

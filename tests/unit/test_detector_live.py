@@ -170,7 +170,7 @@ def test_a_gap_of_years_costs_nothing_and_forgets_what_is_too_old() -> None:
 
 
 def test_a_funnel_wide_drop_is_one_alert_and_not_one_for_each_os() -> None:
-    """The widest scope that explains it is told, the others are held back and counted."""
+    """The widest scope that explains it is notified, the others are inhibited and counted."""
     begin = MONDAY + 2 * DAY_MS
     sim = Sim(6, per_minute=60, loss=lambda start, step, _: 0.5 if start >= begin and step == "INPUT_NAME" else 0.0)
     windows = list(sim.windows((begin - MONDAY) // MINUTE + 8))
