@@ -1,6 +1,6 @@
 """Rules of the kind ``instrumentation``: about the counting itself, not about conversion.
 
-Each of the four signals has fields of its own. A signal that fires inhibits, for ``hold_back``, the conversion alerts
+Each of the four signals has fields of its own. A signal that fires inhibits, for ``inhibit_for``, the conversion alerts
 that it explains.
 """
 
@@ -23,10 +23,10 @@ class InstrumentRule(NamedRule):
     """Fields of every signal."""
 
     kind: Literal["instrumentation"] = Field(description="instrumentation")
-    hold_back_ms: Duration = Field(
+    inhibit_for_ms: Duration = Field(
         1_800_000,
         ge=0,
-        alias="hold_back",
+        alias="inhibit_for",
         description="a duration for which it inhibits the conversion alerts that it explains, such as 30m",
     )
 

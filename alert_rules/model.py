@@ -171,7 +171,7 @@ class BaseRule(NamedRule):
 
     _ordered = field_validator("by")(ordered_levels)
 
-    def judges(self, step: str) -> bool:
+    def covers(self, step: str) -> bool:
         """Whether the rule covers this step."""
         return not self.steps or step in self.steps
 

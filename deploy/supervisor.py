@@ -74,11 +74,6 @@ class Supervisor:
         self._stopping = threading.Event()
 
     @property
-    def pids(self) -> list[int]:
-        """The process ids of the workers that run now."""
-        return [process.pid for worker in self._workers if (process := worker.running)]
-
-    @property
     def restarts(self) -> int:
         """How often a worker died and was, or will be, started again."""
         return sum(len(worker.exits) for worker in self._workers)

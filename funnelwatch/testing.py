@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.producers.client.asynchronous import AsyncFunnelProducer
 from funnelwatch.producers.client.emitter import Emitter
-from funnelwatch.producers.client.fields import given
+from funnelwatch.producers.client.fields import check_dimensions, given
 from funnelwatch.producers.client.outcomes import TOO_LARGE, ProducerStats
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.schemas.events import FunnelEvent, Phase, Status, fault
-from funnelwatch.schemas.metrics import Metric, MetricKind, series_name
-from funnelwatch.schemas.metrics import fault as metric_fault
+from funnelwatch.schemas.events import FunnelEvent, Phase, Status, event_error
+from funnelwatch.schemas.metrics import Metric, MetricKind, metric_error, series_name
 
 try:
     import pytest
@@ -46,11 +45,9 @@ class MemoryProducer(Emitter):
         assert [event.status for event in producer.of(step="VERIFY_SMS_CODE")] == [None, "FAILURE", "SUCCESS"]
 
     Args:
-        funnel: the funnel of every event that names none; so for the fields below.
-        os: platform.
-        browser: browser.
-        app_version: version of the app.
-        contexts: anything else.
+        funnel: the funnel of every event that names none.
+        contexts: other values to keep with every event.
+        **dimensions: os, browser, app_version and further dimensions of every event that does not have its own.
 
     Attributes:
         events: every event, in order.
@@ -62,12 +59,10 @@ class MemoryProducer(Emitter):
         self,
         *,
         funnel: str | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: str | None,
     ) -> None:
-        super().__init__(given(funnel=funnel, os=os, browser=browser, app_version=app_version, contexts=contexts))
+        super().__init__({"funnel": funnel, "contexts": contexts, **dimensions})
         self.events: list[FunnelEvent] = []
         self.counters: list[Metric] = []
         self.timers: list[Metric] = []
@@ -80,14 +75,15 @@ class MemoryProducer(Emitter):
         phase: PhaseName | None = None,
         status: StatusName | None = None,
         sign_up_session_id: str | None = None,
-        os: str | None = None,
         funnel: str | None = None,
+        **dimensions: str | None,
     ) -> list[FunnelEvent]:
-        """The events whose fields are as given, in order; None: any value."""
+        """The events whose fields and dimensions are as given, in order; None: any value."""
+        check_dimensions(dimensions, ("step",))
         wanted = given(
-            step=step, phase=phase, status=status, sign_up_session_id=sign_up_session_id, os=os, funnel=funnel
+            step=step, phase=phase, status=status, sign_up_session_id=sign_up_session_id, funnel=funnel, **dimensions
         )
-        return [e for e in self.events if all(getattr(e, name) == value for name, value in wanted.items())]
+        return [e for e in self.events if wanted.items() <= {**e.contexts, **e.record(), "contexts": ""}.items()]
 
     def clear(self) -> None:
         """Forget every event and sample."""
@@ -108,7 +104,7 @@ class MemoryProducer(Emitter):
         self._closed = True
 
     def _take_event(self, record: dict[str, Any]) -> bool:
-        found = self._through_kafka("FunnelEvent", record, fault, record.get("sign_up_session_id"))
+        found = self._through_kafka("FunnelEvent", record, event_error, record.get("sign_up_session_id"))
         found["phase"] = Phase(found["phase"])
         found["status"] = Status(found["status"]) if found["status"] else None
         self.events.append(FunnelEvent(**found))
@@ -116,7 +112,7 @@ class MemoryProducer(Emitter):
 
     def _take_metric(self, record: dict[str, Any]) -> bool:
         key = series_name(str(record.get("name")), record.get("dimensions") or {})
-        found = self._through_kafka("Metric", record, metric_fault, key)
+        found = self._through_kafka("Metric", record, metric_error, key)
         metric = Metric(**{**found, "kind": MetricKind(found["kind"])})
         (self.counters if metric.kind is MetricKind.COUNTER else self.timers).append(metric)
         return True

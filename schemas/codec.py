@@ -60,11 +60,11 @@ class Reason(StrEnum):
     TRAILING_BYTES = "TRAILING_BYTES"
 
 
-class Undecodable(FunnelwatchError):  # noqa: N818 - a verdict on the bytes, not a fault of the program
+class Undecodable(FunnelwatchError):  # noqa: N818 - a verdict on the bytes, not a bug
     """These bytes are no record of the schema and never will be: they belong into the dead letters.
 
     Attributes:
-        reason: the kind of fault, for counting.
+        reason: the kind of error, for counting.
         detail: what exactly, for a person.
     """
 
@@ -113,14 +113,14 @@ class Encoder:
             schemaless_writer(out, self._schema, record)
         except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
             raise ValueError(misfit(self._schema, record) or str(error)) from error
-        # What fastavro lets pass: an unknown field, a fraction, a bool for a number, an empty list for a map.
+        # fastavro lets pass an unknown field, a fraction, a bool for a number, an empty list for a map.
         if (
             self._nested
             or not self._names.issuperset(record)
             or any(type(record[name]) is not int for name in self._longs)
             or any(type(record.get(name, _NO_MAP)) is not dict for name in self._maps)
-        ) and (fault := misfit(self._schema, record)):
-            raise ValueError(fault)
+        ) and (wrong := misfit(self._schema, record)):
+            raise ValueError(wrong)
         return out.getvalue()
 
     def register(self) -> bytes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Indexes, Ints
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.errors import FunnelwatchError
@@ -27,7 +26,7 @@ CELLS = 262_144
 LONGEST_WINDOW_MS = DAY_MS
 
 
-class WindowLengthError(FunnelwatchError, ValueError):
+class WindowStartsError(FunnelwatchError, ValueError):
     """The length of the windows is unknown, or does not fit their starts."""
 
 
@@ -105,21 +104,21 @@ def window_length(starts: Ints, given_ms: int | None = None) -> int:
         given_ms: the length, where it is known.
 
     Raises:
-        WindowLengthError: the starts do not determine it, or contradict the given one.
+        WindowStartsError: the starts do not determine it, or contradict the given one.
     """
     distances = np.unique(np.diff(np.unique(starts)))
     common = int(np.gcd.reduce(distances)) if distances.size else 0
     if given_ms is None:
         if not common:
-            raise WindowLengthError("all rows are of one window, so its length cannot be told; give --window")
+            raise WindowStartsError("all rows are of one window, so its length cannot be told; give --window")
         if common < 1000 or int(distances[0]) != common:  # noqa: PLR2004
-            raise WindowLengthError(
+            raise WindowStartsError(
                 f"the starts of windows lie {int(distances[0]) / 1000:g} s apart or more, but not by multiples of one "
                 f"length; is a start wrong? If not, give --window"
             )
         given_ms = common
     elif common % given_ms:
-        raise WindowLengthError(f"--window is {given_ms / 1000:g} s, but not all starts are multiples of that apart")
+        raise WindowStartsError(f"--window is {given_ms / 1000:g} s, but not all starts are multiples of that apart")
     if not 1000 <= given_ms <= LONGEST_WINDOW_MS:  # noqa: PLR2004
-        raise WindowLengthError(f"windows of {given_ms / 1000:g} s cannot be judged; right would be 1 s to 1 day")
+        raise WindowStartsError(f"windows of {given_ms / 1000:g} s cannot be evaluated; right would be 1 s to 1 day")
     return given_ms

@@ -35,7 +35,7 @@ class Why(StrEnum):
     NOT_CLOSING = "not_closing"
     BEHIND = "behind"
     NOT_EVALUATED = "not_evaluated"
-    WORKER_FAULT = "worker_fault"
+    WORKER_ERROR = "worker_error"
     NO_WINDOW = "no_window"
     UNREACHABLE = "unreachable"
 
@@ -107,31 +107,31 @@ def freshness(funnel: FunnelSeen, workers: Sequence[WorkerSeen], stale_ms: int) 
         workers: all workers that ever sent a heartbeat.
         stale_ms: ``stale_after_ms``.
     """
-    faults = _said_by(workers)
+    errors = _said_by(workers)
     found = _no_worker(funnel, workers) or _not_closing(funnel, stale_ms) or _not_evaluated(funnel)
-    said = _first_upper("; ".join(faults))
-    if found is not None and found.why is not Why.NO_WORKER and faults:
+    said = _first_upper("; ".join(errors))
+    if found is not None and found.why is not Why.NO_WORKER and errors:
         return replace(found, message=f"{found.message}. {said}")
     if found is not None:
         return found
-    if faults:
-        return Freshness("unknown", Why.WORKER_FAULT, None, said)
+    if errors:
+        return Freshness("unknown", Why.WORKER_ERROR, None, said)
     through = funnel.closed_through_ms or 0
     return Freshness("fresh", Why.FRESH, through, f"Windows are complete up to {clock(through, funnel.now_ms)}")
 
 
 def by_workers(workers: Sequence[WorkerSeen]) -> Freshness:
     """The freshness of counters and timers, which have no closed windows: by live workers."""
-    faults = _said_by(workers)
-    if faults:
-        return Freshness("unknown", Why.WORKER_FAULT, None, _first_upper("; ".join(faults)))
+    errors = _said_by(workers)
+    if errors:
+        return Freshness("unknown", Why.WORKER_ERROR, None, _first_upper("; ".join(errors)))
     return Freshness("fresh", Why.FRESH, None, "Workers are alive")
 
 
 def _said_by(workers: Sequence[WorkerSeen]) -> list[str]:
     """The errors that live workers report, without full stops, since the caller continues the sentence."""
     said = ((one, one.fault.rstrip(".")) for one in workers if one.alive and one.fault)
-    return [f"worker {one.host} ({one.pid}) says: {fault}" for one, fault in said]
+    return [f"worker {one.host} ({one.pid}) says: {error}" for one, error in said]
 
 
 def _no_worker(funnel: FunnelSeen, workers: Sequence[WorkerSeen]) -> Freshness | None:
@@ -175,10 +175,10 @@ def _not_evaluated(funnel: FunnelSeen) -> Freshness | None:
     return Freshness("stale", Why.NOT_EVALUATED, since, message)
 
 
-def unreachable(server: str, fault: str, since_ms: int | None, now_ms: int) -> Freshness:
+def unreachable(server: str, error: str, since_ms: int | None, now_ms: int) -> Freshness:
     """The freshness while a server does not answer."""
     since = "" if since_ms is None else f" since {clock(since_ms, now_ms)} ({lasting(now_ms - since_ms)})"
-    message = f"{server} has not answered{since}: nobody knows whether these figures are current ({fault.rstrip('.')})"
+    message = f"{server} has not answered{since}: nobody knows whether these figures are current ({error.rstrip('.')})"
     return Freshness("unknown", Why.UNREACHABLE, since_ms, message)
 
 

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Ints
-
 if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Ints
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from funnelwatch.schemas.events import new_event_id, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
 from funnelwatch.schemas.whole import whole_metric
@@ -57,7 +58,7 @@ class Metric:
     kind: MetricKind
     value: int = 1
     dimensions: dict[str, str] = field(default_factory=dict)
-    ts: int = field(default_factory=now_ms)
+    ts: int = field(default_factory=wall_clock_ms)
     event_id: str = field(default_factory=new_event_id)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Metric:
         for name, value in whole_metric({"ts": self.ts, "value": self.value, "kind": self.kind}).items():
             object.__setattr__(self, name, value)
         record = self.record()
-        if wrong := misfit(SCHEMAS["Metric"], record) or fault(record):
+        if wrong := misfit(SCHEMAS["Metric"], record) or metric_error(record):
             raise ValueError(wrong)
 
     def record(self) -> dict[str, Any]:
@@ -73,8 +74,8 @@ class Metric:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def fault(record: Mapping[str, Any]) -> str | None:
-    """What makes a record an impossible sample, as ``field: fault``; None where it is possible.
+def metric_error(record: Mapping[str, Any]) -> str | None:
+    """The error of a record that is no possible sample, as ``field: error``; None: it is possible.
 
     Assumes the types of the schema (the encoder and the decoder see to them) and looks only at what they cannot say.
     """
@@ -88,10 +89,10 @@ def fault(record: Mapping[str, Any]) -> str | None:
         return f"value: {value} is not between 0 and {MAX_VALUE}"
     if len(dimensions) > MAX_DIMENSIONS:
         return f"dimensions: {len(dimensions)} are more than {MAX_DIMENSIONS}"
-    return next((wrong for key, text in dimensions.items() if (wrong := _dimension_fault(key, text))), None)
+    return next((wrong for key, text in dimensions.items() if (wrong := _dimension_error(key, text))), None)
 
 
-def _dimension_fault(key: str, text: str) -> str | None:
+def _dimension_error(key: str, text: str) -> str | None:
     if not DIMENSION.fullmatch(key) or len(key) > MAX_LENGTH:
         return (
             f"dimensions: {key[:MAX_LENGTH]!r} is not a name; right would be up to {MAX_LENGTH} of a-z, A-Z, 0-9 and _"

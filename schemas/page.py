@@ -217,7 +217,7 @@ def finish(sums: Words) -> Words:
 
 
 def _factors() -> Words:
-    # Of this process alone, so that nobody can make strings that have the same digest.
+    # Random for each process, so that no sender can make strings of equal digest.
     chance = random.SystemRandom()
     return np.array([chance.getrandbits(64) | 1 for _ in range(LONGEST_TEXT // 4 + 3 + MOST_JOINED)], np.uint64)
 

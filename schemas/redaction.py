@@ -138,12 +138,6 @@ def shown(address: str | SecretStr) -> str:
     return f"{clean['scheme']}://{_shown_user(clean)}{clean['hosts']}{clean['path']}"
 
 
-def shown_origin(address: str | SecretStr) -> str:
-    """The scheme and host of an address that is itself a secret, such as a webhook's."""
-    clean = CLEAN.fullmatch(revealed(address).strip())
-    return f"{clean['scheme']}://{clean['hosts']}/{HIDDEN}" if clean else HIDDEN
-
-
 def shown_brokers(brokers: str) -> str:
     """Kafka's addresses as they may be printed: ``host:port``, comma separated; anything else is hidden."""
     return ",".join(one if BROKER.fullmatch(one) else shown(one) for one in map(str.strip, brokers.split(",")) if one)

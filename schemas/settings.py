@@ -135,7 +135,7 @@ class Settings(BaseSettings):
 
     # Apps that emit events
     producer_unreachable_wait_s: float = Field(
-        1.0, ge=0, description="A producer that closes waits this long for a Kafka that does not answer, s."
+        0.7, ge=0, description="A producer that closes waits this long for a Kafka that does not answer, s."
     )
 
     # The collector

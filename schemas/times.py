@@ -122,3 +122,17 @@ def _cause(text: str, error: str) -> str:
     if EPOCH.fullmatch(text):
         return "a number is taken with 10 digits (seconds since the epoch) or 13 (milliseconds)"
     return "it is not in ISO 8601" if error.startswith("Invalid isoformat") else error
+
+
+def window_start(ts: int, window_ms: int) -> int:
+    """The start of the window that ``ts`` belongs to; ``ts == start`` does, ``ts == start + window_ms`` does not."""
+    return ts - ts % window_ms
+
+
+def last_closed(watermark: int, window_ms: int) -> int:
+    """Windows that start before this have ended at or before the watermark: they can close.
+
+    ``watermark`` promises that no event with a smaller ts is expected, so the window ``[start, end)`` is
+    complete once ``end <= watermark``.
+    """
+    return window_start(watermark, window_ms)

@@ -1,1 +1,1 @@
-"""What stores or delivers: TimescaleDB, Redis, alert routes."""
+"""Stores and receivers: TimescaleDB, Redis, alert routes."""

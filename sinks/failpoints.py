@@ -1,6 +1,6 @@
 """Failpoints: named places where a drill can make a worker die or freeze, instead of waiting for luck.
 
-They do nothing, and cost one call of an empty function, unless the environment variable ``FUNNELWATCH_DRILL_FAULTS``
+They do nothing, and cost one call of an empty function, unless the environment variable ``FUNNELWATCH_FAILPOINTS``
 names a folder when the worker starts. Then a worker that comes to one looks there for a file ``kill.POINT`` or
 ``stop.POINT``: it renames it, so that of several workers one takes it, and sends itself SIGKILL or SIGSTOP.
 """
@@ -12,7 +12,7 @@ import os
 import signal
 from pathlib import Path
 
-VARIABLE = "FUNNELWATCH_DRILL_FAULTS"
+VARIABLE = "FUNNELWATCH_FAILPOINTS"
 
 POINTS = {
     "assigned": "partitions are assigned and their places are known, nothing of them is fetched",

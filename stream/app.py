@@ -21,11 +21,9 @@ from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import ages
 from funnelwatch.stream.worker.components import WorkerComponents
 from funnelwatch.stream.worker.contacts import BEAT_EVERY_S
-from funnelwatch.stream.worker.faust_app import make_app
-from funnelwatch.stream.worker.rounds import find_stuck, one_round
-from funnelwatch.stream.worker.threads import Threads
+from funnelwatch.stream.worker.faust_app import make_app, read_settings
+from funnelwatch.stream.worker.threads import Threads, find_stuck, one_round
 from funnelwatch.stream.worker.window_evaluation import WindowEvaluation, is_detect_outage
-from funnelwatch.stream.worker.worker_settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

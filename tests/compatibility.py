@@ -1,6 +1,6 @@
 """Whether one version of a schema can replace another while both are in use.
 
-Judged by Apache Avro's own checker, of the package ``avro``, which only development needs: this module is for the tests
+Apache Avro's own checker decides (package ``avro``), which only development needs: this module is for the tests
 that reject an incompatible change, and nothing imports it at run time.
 """
 
@@ -24,16 +24,16 @@ def incompatibilities(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
         new: the later one.
 
     Returns:
-        Faults that begin with "backward" (a new reader cannot read what an old writer wrote: the topic's past is lost)
+        Errors that begin with "backward" (a new reader cannot read what an old writer wrote: the topic's past is lost)
         or "forward" (an old reader cannot read what a new writer writes: workers must all stop for the upgrade).
     """
     return [
-        *(f"backward, new reads old: {fault}" for fault in _faults(reader=new, writer=old)),
-        *(f"forward, old reads new: {fault}" for fault in _faults(reader=old, writer=new)),
+        *(f"backward, new reads old: {error}" for error in _errors(reader=new, writer=old)),
+        *(f"forward, old reads new: {error}" for error in _errors(reader=old, writer=new)),
     ]
 
 
-def _faults(*, reader: Mapping[str, Any], writer: Mapping[str, Any]) -> list[str]:
+def _errors(*, reader: Mapping[str, Any], writer: Mapping[str, Any]) -> list[str]:
     checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
     result = checker.get_compatibility(parse(json.dumps(reader)), parse(json.dumps(writer)))
     if result.compatibility is SchemaCompatibilityType.compatible:

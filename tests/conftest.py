@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import uuid
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -18,15 +17,48 @@ from funnelwatch.deploy.embedded.stack import Kafka, Stack
 from funnelwatch.schemas import redaction
 from funnelwatch.schemas.settings import PREFIX, Settings, load_settings
 from tests import extension
-from tests.stack import Servers, drop_database, make_database, plan, servers
+from tests.own import own_database, settings_of
+from tests.stack import Servers, plan, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
-LONG = ("test_demo.py", "test_rebuild_windows.py", "test_dropped_counts.py", "test_wheel.py", "test_ecom_incidents.py")
-"""Files that take minutes, the longest first."""
+LONG = (
+    "test_demo.py",
+    "test_pipeline.py",
+    "test_rebuild_windows.py",
+    "test_wheel.py",
+    "test_outage_seen.py",
+    "test_no_command_prints_a_secret.py",
+    "test_dropped_counts.py",
+    "test_secured_kafka.py",
+    "test_instrument_page.py",
+    "test_instrumentation_live.py",
+    "test_embedded_kafka.py",
+    "test_alerting_live.py",
+    "test_embedded_security.py",
+    "test_redis_kinds.py",
+    "test_produce_file.py",
+    "test_query_api_fuzz.py",
+    "test_board_frozen.py",
+    "test_poisoned_flush.py",
+    "test_slow_clients.py",
+    "test_exit_without_kafka.py",
+    "test_simulator.py",
+    "test_pipeline_watch.py",
+    "test_notifier.py",
+    "test_embedded_stack.py",
+    "test_cli_rate.py",
+    "test_metrics.py",
+    "test_running_totals.py",
+    "test_backup.py",
+    "test_bad_input.py",
+    "test_block_properties.py",
+    "test_ecom_incidents.py",
+)
+"""Files that take half a minute or more, the longest first: one that begins last keeps a process busy alone."""
 USED = pytest.StashKey[Servers]()
 TOLD = pytest.StashKey[set[str]]()
 
@@ -62,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take minutes, so that the other processes work meanwhile, not afterwards."""
+    """Begin with the files that take longest, so that the other processes work meanwhile, not afterwards."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
@@ -148,7 +180,7 @@ def own_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     """Makes stacks on a data folder of this test's own, for tests that start, kill and end one."""
     made: list[Stack] = []
 
-    def make(kafka: Kafka = "tansu", environ: Mapping[str, str] | None = None, folder: str = "data") -> Stack:
+    def make(kafka: Kafka | None = "tansu", environ: Mapping[str, str] | None = None, folder: str = "data") -> Stack:
         made.append(Stack(tmp_path / folder, kafka, environ))
         return made[-1]
 
@@ -160,30 +192,11 @@ def own_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 @pytest.fixture
 def database_url(stack: Servers) -> Iterator[str]:
     """A fresh, empty database of this test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    yield make_database(stack.timescale_url, name, timescaledb=stack.timescaledb)
-    drop_database(stack.timescale_url, name)
+    with own_database(stack) as url:
+        yield url
 
 
 @pytest.fixture
 def settings(stack: Servers, database_url: str, tmp_path: Path) -> Settings:
     """Settings with topics, consumer group, Redis prefix and database that no other test uses; nothing exists yet."""
-    unique = f"t{uuid.uuid4().hex[:12]}"
-    return Settings(
-        data_dir=tmp_path,
-        kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
-        kafka_config=stack.kafka_config,
-        timescale_url=database_url,
-        redis_url=stack.redis_url,
-        redis_prefix=unique,
-        events_topic=f"{unique}.events",
-        metrics_topic=f"{unique}.metrics",
-        windows_topic=f"{unique}.windows",
-        alerts_topic=f"{unique}.alerts",
-        dead_letters_topic=f"{unique}.dead_letters",
-        consumer_group=unique,
-        session_timeout_s=6.0,
-        # A machine that runs many tests at once is slow to answer the first request.
-        producer_unreachable_wait_s=20.0,
-        web_port=0,
-    )
+    return settings_of(stack, database_url, tmp_path)

@@ -64,8 +64,8 @@ def ecom_counts(path: Path, window_ms: int) -> dict[Key, Counter[str]]:
             shown_window = clicks[shown][0] // window_ms * window_ms
             counts[Key(shown_window, step, os)]["impressions"] += 1
             for verdict, name in (("successes", success_by), ("failures", failure_by)):
-                judged = next((click[0] for click in clicks[shown:] if click[1] == name), None)
-                if judged is not None:
-                    counts[Key(judged // window_ms * window_ms, step, os)][verdict] += 1
+                verified = next((click[0] for click in clicks[shown:] if click[1] == name), None)
+                if verified is not None:
+                    counts[Key(verified // window_ms * window_ms, step, os)][verdict] += 1
                     counts[Key(shown_window, step, os)][f"cohort_{verdict}"] += 1
     return counts

@@ -6,14 +6,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.counts import PartitionCounts
-from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
-from tests.traffic import bucket
+from tests.traffic import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -64,8 +63,7 @@ def count_in(
     took: Durations = {}
     for (window, *series), values in (durations or {}).items():
         for value in values:
-            octave, slot = bucket(value)
-            took.setdefault((window, funnel, *series, octave), [0] * SLOTS)[slot] += 1  # type: ignore[arg-type]
+            took.setdefault((window, funnel, *series, slot_of(value)), [0])[0] += 1  # type: ignore[arg-type]
     store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts, durations=took)])
     if closed_through is not None:
         closer = ClosingStore(database)
@@ -86,6 +84,5 @@ def count_metrics(database: Database, samples: Iterable[tuple[int, MetricSeries,
         counted = batch.samples.setdefault(key, [0, 0])
         counted[:] = counted[0] + 1, counted[1] + value
         if series.kind == "TIMER":
-            octave, slot = bucket(value)
-            batch.durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
+            batch.durations.setdefault((*key, slot_of(value)), [0])[0] += 1
     store.flush("filled-metrics", "id", [batch])

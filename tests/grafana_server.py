@@ -68,7 +68,7 @@ class Frame:
 
 
 class RejectedError(Exception):
-    """Grafana's answer to a query is a fault; says which."""
+    """Grafana's answer to a query is an error; names it."""
 
 
 @dataclass(frozen=True)

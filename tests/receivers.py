@@ -116,9 +116,9 @@ def pagerduty(_headers: Mapping[str, str], body: bytes) -> tuple[int, str]:
 
     https://developer.pagerduty.com/docs/events-api-v2/trigger-events/
     """
-    faults = ["'event' is larger than 512 KB"] if len(body) > 512 * 1024 else pagerduty_faults(json.loads(body))
-    if faults:
-        return 400, json.dumps({"status": "invalid event", "message": "Event object is invalid", "errors": faults})
+    errors = ["'event' is larger than 512 KB"] if len(body) > 512 * 1024 else pagerduty_errors(json.loads(body))
+    if errors:
+        return 400, json.dumps({"status": "invalid event", "message": "Event object is invalid", "errors": errors})
     answer = {"status": "success", "message": "Event processed", "dedup_key": json.loads(body).get("dedup_key", "new")}
     return 202, json.dumps(answer)
 
@@ -127,29 +127,29 @@ PD_EVENT = {"routing_key", "event_action", "dedup_key", "payload", "client", "cl
 PD_PAYLOAD = {"summary", "source", "severity", "timestamp", "component", "group", "class", "custom_details"}
 
 
-def pagerduty_faults(event: dict[str, Any]) -> list[str]:
+def pagerduty_errors(event: dict[str, Any]) -> list[str]:
     """What PagerDuty would find wrong with an event."""
-    faults = [f"'{name}' is not expected" for name in event.keys() - PD_EVENT]
+    errors = [f"'{name}' is not expected" for name in event.keys() - PD_EVENT]
     if not re.fullmatch(r"[A-Za-z0-9]{32}", event.get("routing_key", "")):
-        faults.append("'routing_key' is invalid")
+        errors.append("'routing_key' is invalid")
     action = event.get("event_action")
     if action not in {"trigger", "acknowledge", "resolve"}:
-        faults.append("'event_action' is invalid")
+        errors.append("'event_action' is invalid")
     if not 0 < len(event.get("dedup_key", "" if action != "trigger" else "new")) <= 255:
-        faults.append("'dedup_key' is missing or too long")
+        errors.append("'dedup_key' is missing or too long")
     if action == "trigger":
         payload = event.get("payload", {})
-        faults += [f"'payload.{name}' is not expected" for name in payload.keys() - PD_PAYLOAD]
-        faults += [f"'payload.{name}' is missing or blank" for name in ("summary", "source") if not payload.get(name)]
+        errors += [f"'payload.{name}' is not expected" for name in payload.keys() - PD_PAYLOAD]
+        errors += [f"'payload.{name}' is missing or blank" for name in ("summary", "source") if not payload.get(name)]
         if len(payload.get("summary", "")) > 1024:
-            faults.append("'payload.summary' is too long")
+            errors.append("'payload.summary' is too long")
         if payload.get("severity") not in {"critical", "error", "warning", "info"}:
-            faults.append("'payload.severity' is invalid")
+            errors.append("'payload.severity' is invalid")
         time = payload.get("timestamp")
         if time and not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)", time):
-            faults.append("'payload.timestamp' is invalid")
-        faults += ["'links' without 'href'" for link in event.get("links", []) if "href" not in link]
-    return faults
+            errors.append("'payload.timestamp' is invalid")
+        errors += ["'links' without 'href'" for link in event.get("links", []) if "href" not in link]
+    return errors
 
 
 def slack(_headers: Mapping[str, str], body: bytes) -> tuple[int, str]:

@@ -25,9 +25,9 @@ import pytest
 
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.java import find_java
-from funnelwatch.deploy.embedded.passwords import FOLDER
 from funnelwatch.deploy.embedded.ports import HOST, free_port
-from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.private import FOLDER
+from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.deploy.embedded.stack import Kafka, Stack
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _remove_leftovers() -> None:
 def _docker() -> Iterator[Servers]:
     from testcontainers.core.container import DockerContainer
 
-    wrong = _docker_fault()
+    wrong = _docker_error()
     if wrong is not None:
         raise RuntimeError(
             f"FUNNELWATCH_TEST_STACK=docker needs a Docker engine, and none answers ({wrong}): start it, or unset the "
@@ -168,7 +168,7 @@ def _docker() -> Iterator[Servers]:
         yield Servers(kafka_url, {}, timescale_url, redis_url, KAFKA_IMAGE, TIMESCALE_IMAGE, timescaledb=True)
 
 
-def _docker_fault() -> str | None:
+def _docker_error() -> str | None:
     """Why Docker cannot be used; None: it can."""
     import docker
     from docker.errors import DockerException
@@ -209,7 +209,7 @@ def _kafka_environment(port: int) -> dict[str, str]:
 def _wait(service: str, url: str) -> None:
     deadline = time.monotonic() + CONTAINER_TIMEOUT_S
     wrong: str | None = "not asked yet"
-    while (wrong := fault(service, url, {}, 2.0)) is not None:
+    while (wrong := probe(service, url, {}, 2.0)) is not None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"the container of {service} does not answer at {url}: {wrong}")
         time.sleep(0.2)

@@ -67,7 +67,7 @@ SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 @dataclass(frozen=True)
 class Security:
-    """Who may connect to a broker, and how; by default anybody on this machine.
+    """Access to a broker: listeners, protocols and logins; the default accepts every client on this machine.
 
     Attributes:
         protocols: security protocol of each listener. BROKER is the one on the server's own port; CONTROLLER is the one
@@ -148,7 +148,7 @@ class ApacheKafka(Server):
             controller_port=free_port(),
             folder=self.folder,
         )
-        # Of a name that occurs twice Java takes the last.
+        # Java takes the last value of a name that occurs twice.
         text += "".join(f"{name}={_escaped(value)}\n" for name, value in security.properties.items())
         config = self.folder / "server.properties"
         private.write(config, text)

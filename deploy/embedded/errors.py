@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded stack, in words for the person who started it."""
+"""Errors of the embedded stack, in words for the person who started it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from funnelwatch.schemas.errors import FunnelwatchError
 
 
 class StackError(FunnelwatchError):
-    """The stack cannot be what was asked for; the message names the thing, what is wrong and what to do."""
+    """The stack cannot start or stop; the message names the service, the error and the remedy."""
 
 
 class UnusableError(StackError):

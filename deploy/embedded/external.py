@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from funnelwatch.deploy.embedded.errors import StackError
-from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.deploy.embedded.state import VARIABLES, ServiceState, StackState
 from funnelwatch.schemas.kafka_config import KafkaConfigError, parse, properties
 from funnelwatch.schemas.settings import PREFIX
@@ -45,7 +45,7 @@ def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
         StackError: one does not.
     """
     for service, url in addresses.items():
-        wrong = fault(service, url, config, PROBE_S)
+        wrong = probe(service, url, config, PROBE_S)
         if wrong is not None:
             where = state(service, url).shown_url
             raise StackError(

@@ -55,14 +55,14 @@ def jars(context: Context, java: Path) -> Path:
         CancelledError: the start was interrupted.
     """
     folder = cache(context.environ, context.data_dir)
-    fault = damage(folder)
-    if fault is None:
+    damaged = damage(folder)
+    if damaged is None:
         return folder
     maven = shutil.which("mvn", path=context.environ.get("PATH", ""))
     if maven is None:
-        raise UnusableError(f"Maven (mvn) is not on PATH, and Apache Kafka is not in the cache: {fault}")
+        raise UnusableError(f"Maven (mvn) is not on PATH, and Apache Kafka is not in the cache: {damaged}")
     if folder.exists():
-        context.report(f"apache-kafka {VERSION}: {fault}; fetching it again")
+        context.report(f"apache-kafka {VERSION}: {damaged}; fetching it again")
     context.report(f"apache-kafka {VERSION}: fetching 46 jars, 43 MB, with Maven, this first time only")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,14 +71,14 @@ def jars(context: Context, java: Path) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             fetched.rename(folder)
     except OSError as error:
-        if (fault := damage(folder)) is None:  # another start fetched them at the same time
+        if damage(folder) is None:  # another start fetched them at the same time
             return folder
         raise UnusableError(f"Apache Kafka could not be stored in {folder}: {error.strerror or error}") from error
     return folder
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the jars of a folder; None: nothing."""
+    """The damage of the jars in a folder; None: they are complete."""
     try:
         manifest: dict[str, dict[str, str | int]] = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
@@ -104,18 +104,18 @@ def _fetch(context: Context, temporary: Path, maven: str, java: Path) -> Path:
     (temporary / "pom.xml").write_text(POM)
     # Maven keeps what it fetches in the home folder, where that can be written and holds nothing broken.
     repositories = [None, temporary / "repository"] if _home_is_writable() else [temporary / "repository"]
-    fault = ""
+    error = ""
     folder = temporary / "jars"
     for repository in repositories:
         shutil.rmtree(folder, ignore_errors=True)
-        fault = _maven(context, maven, java, folder, repository)
-        if not fault:
+        error = _maven(context, maven, java, folder, repository)
+        if not error:
             manifest = {jar.name: _fingerprint(jar) for jar in sorted(folder.glob("*.jar"))}
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
             return folder
-        if "damaged" not in fault:
+        if "damaged" not in error:
             break
-    raise UnusableError(fault)
+    raise UnusableError(error)
 
 
 def _maven(context: Context, maven: str, java: Path, folder: Path, repository: Path | None) -> str:

@@ -23,7 +23,7 @@ from funnelwatch.deploy.embedded import java, kafka_jars, private
 from funnelwatch.deploy.embedded.apache_kafka import ApacheKafka, Security, has_data
 from funnelwatch.deploy.embedded.errors import StackError, UnusableError
 from funnelwatch.deploy.embedded.kafka_client import admin
-from funnelwatch.deploy.embedded.passwords import FOLDER, password
+from funnelwatch.deploy.embedded.private import FOLDER, password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

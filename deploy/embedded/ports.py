@@ -18,7 +18,7 @@ RANGE = range(20_000, 32_000)
 ``down`` and ``up``, and a client that keeps calling a closed port cannot connect to itself."""
 GIVEN: deque[int] = deque(maxlen=1_000)
 """Ports that this process returned lately: the caller may not have bound them yet."""
-PATIENCE_S = 3.0
+PORT_FREE_WITHIN_S = 3.0
 """A server that was killed a moment ago holds its port until its last thread has ended."""
 
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def _bound(preferred: int | None) -> socket.socket:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + PORT_FREE_WITHIN_S
     while preferred is not None and time.monotonic() < deadline:
         if (listener := _listen(preferred)) is not None:
             return listener

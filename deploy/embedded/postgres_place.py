@@ -135,7 +135,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _make_outside(data_dir: Path, user: tuple[int, int]) -> Path:
-    faults = []
+    errors = []
     for parent in OUTSIDE:
         folder = _outside(parent, data_dir)
         try:
@@ -153,14 +153,14 @@ def _make_outside(data_dir: Path, user: tuple[int, int]) -> Path:
             if not Place(folder, user).can("/bin/sh", "-c", 'cd -- "$0" && test -w .', folder):
                 raise PermissionError(0, f"uid {user[0]} cannot write there")
         except OSError as error:
-            faults.append(f"{folder}: {error.strerror or error}")
+            errors.append(f"{folder}: {error.strerror or error}")
             continue
         _owner(folder).write_text(json.dumps({"data_dir": str(data_dir), "device": data_dir.stat().st_dev}))
         (data_dir / POINTER).write_text(f"{folder}\n")
         return folder
     raise StackError(
         f"PostgreSQL cannot run as root, and uid {user[0]} can reach neither the data folder {data_dir} nor a "
-        f"replacement ({'; '.join(faults)}). Run funnelwatch as an ordinary user, or choose a data folder that others "
+        f"replacement ({'; '.join(errors)}). Run funnelwatch as an ordinary user, or choose a data folder that others "
         "can pass through with FUNNELWATCH_DATA_DIR."
     )
 

@@ -12,10 +12,10 @@ import psycopg
 from psycopg import sql
 
 from funnelwatch.deploy.embedded import private, process
-from funnelwatch.deploy.embedded.passwords import FOLDER, password
 from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.deploy.embedded.postgres_place import Place, find_place
 from funnelwatch.deploy.embedded.postgres_programs import Programs, find_programs
+from funnelwatch.deploy.embedded.private import FOLDER, password
 from funnelwatch.deploy.embedded.server import Context, Server, failure
 
 if TYPE_CHECKING:

@@ -1,12 +1,18 @@
-"""Files that only the user who runs the stack may read."""
+"""Files that only the user who runs the stack may read, and the random passwords of its servers in such files."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from typing import IO, TYPE_CHECKING
+
+from funnelwatch.schemas.redaction import know
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FOLDER = "passwords"
+BYTES = 24
 
 
 def write(file: Path, text: str) -> None:
@@ -28,3 +34,22 @@ def folder(path: Path) -> None:
 def appending(file: Path) -> IO[bytes]:
     """Open a file to append to it; a new one gets mode 0600."""
     return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def password(data_dir: Path, name: str) -> str:
+    """The password of that name, made if it is not there: letters, digits, ``-`` and ``_``, as addresses take them.
+
+    Raises:
+        OSError: it can be neither read nor made.
+    """
+    folder(data_dir / FOLDER)
+    file = data_dir / FOLDER / name
+    try:
+        found = file.read_text().strip()
+    except FileNotFoundError:
+        found = ""
+    if not found:
+        found = secrets.token_urlsafe(BYTES)
+        write(file, f"{found}\n")
+    know(found)
+    return found

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def fault(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: float) -> str | None:
-    """What is wrong with the service ("kafka", "postgres", "redis") at that address; None: it answers."""
+def probe(service: str, url: str, kafka_config: Mapping[str, Any], timeout_s: float) -> str | None:
+    """Error of the service ("kafka", "postgres", "redis") at that address; None: it answers."""
     try:
         if service == "kafka":
             if not admin({"bootstrap.servers": url, **kafka_config}).list_topics(timeout=timeout_s).brokers:

@@ -47,7 +47,7 @@ class Command:
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
-    """What it reads; a password goes this way, because everybody sees the arguments of a process."""
+    """Text for its stdin; a password goes this way, because every user sees the arguments of a process."""
     user: tuple[int, int] | None = None
     """uid and gid to change to (only root can); None: stay who we are."""
 
@@ -193,13 +193,13 @@ def strays(mark: str | None, postgres_data: Path | None) -> list[psutil.Process]
 
 
 def stop(process: psutil.Process, stop_signal: signal.Signals, grace_s: float) -> None:
-    """End a server: its signal, ``grace_s`` seconds of retry_policy, then KILL; returns when it is gone."""
-    for step, retry_policy in ((stop_signal, grace_s), (signal.SIGKILL, 10.0)):
+    """End a server: its signal, ``grace_s`` seconds of grace, then KILL; returns when it is gone."""
+    for step, timeout_s in ((stop_signal, grace_s), (signal.SIGKILL, 10.0)):
         if not running(process):
             break
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(step)
-        wait_gone([process], retry_policy)
+        wait_gone([process], timeout_s)
     popen = _children.pop(process.pid, None)
     if popen is not None:
         popen.wait()

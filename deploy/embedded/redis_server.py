@@ -12,8 +12,8 @@ import redis
 
 from funnelwatch.deploy.embedded import private
 from funnelwatch.deploy.embedded.errors import StackError
-from funnelwatch.deploy.embedded.passwords import password
 from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.private import password
 from funnelwatch.deploy.embedded.process import Command
 from funnelwatch.deploy.embedded.server import Context, Server
 

@@ -84,7 +84,7 @@ class Server(ABC):
         """Its address, as the settings want it."""
 
     def config(self) -> dict[str, str]:
-        """What a client needs besides the address: librdkafka properties of a Kafka."""
+        """Properties of librdkafka that a client of this Kafka needs beside its address."""
         return {}
 
     def after_start(self, port: int) -> bool:

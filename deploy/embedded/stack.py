@@ -17,7 +17,7 @@ from funnelwatch.deploy.embedded import external, folder, process, starting
 from funnelwatch.deploy.embedded.errors import CancelledError, StackError
 from funnelwatch.deploy.embedded.ports import free_ports
 from funnelwatch.deploy.embedded.postgres_place import existing_outside
-from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.deploy.embedded.server import Context
 from funnelwatch.deploy.embedded.state import SERVICES, ServiceState, StackState
 
@@ -42,10 +42,10 @@ class ServiceStatus:
 
     service: str
     up: bool
-    fault: str
+    error: str
     """Why it is not up; empty when it is."""
     state: ServiceState | None
-    """What was started, if anything was."""
+    """The recorded service; None: it was never started."""
 
 
 class Stack:
@@ -53,16 +53,19 @@ class Stack:
 
     Args:
         data_dir: where data, logs and state are kept; made when missing.
-        kafka: ``apache`` or ``tansu``, or ``auto``: Apache Kafka where Java and Maven work, else Tansu.
+        kafka: ``apache`` or ``tansu``, or ``auto``: Apache Kafka where Java and Maven work, else Tansu; None: the value
+            that the last ``up`` of this data folder named, at first ``auto``.
         environ: where PATH, HOME and the FUNNELWATCH_… addresses of existing servers are read; default: the process's.
     """
 
-    def __init__(self, data_dir: Path | str, kafka: Kafka = "auto", environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path | str, kafka: Kafka | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
         """Starts nothing."""
-        if kafka not in get_args(Kafka):
+        if kafka is not None and kafka not in get_args(Kafka):
             raise StackError(f"kafka is {', '.join(get_args(Kafka))}, not {kafka}")
         self.data_dir = Path(data_dir).absolute()
-        self.kafka: Kafka = kafka
+        self.kafka = kafka
         self.environ = dict(os.environ if environ is None else environ)
         self._saving = threading.Lock()
 
@@ -80,6 +83,7 @@ class Stack:
             state = StackState.load(self.data_dir)
             named = external.named(self.environ, state)
             external.check(named, external.kafka_config(self.environ))
+            state.kafka = self.kafka or state.kafka
             self._end_unusable(state, set(named), report)
             for service, url in named.items():
                 state.services[service] = external.state(service, url)
@@ -125,7 +129,7 @@ class Stack:
             return ServiceStatus(service, False, "not started", None)
         if not state.external and not process.alive(state.pid, state.created):
             return ServiceStatus(service, False, "ended by itself" if state.pid else "stopped", state)
-        wrong = fault(service, state.url, config if state.external else state.config, PROBE_S)
+        wrong = probe(service, state.url, config if state.external else state.config, PROBE_S)
         return ServiceStatus(service, wrong is None, wrong or "", state)
 
     def _kept(self, state: StackState, service: str) -> bool:
@@ -139,9 +143,9 @@ class Stack:
             if recorded.external or running is None:
                 recorded.pid = recorded.created = None
                 continue
-            if service == "kafka" and self.kafka not in {"auto", recorded.program.split()[0].removesuffix("-kafka")}:
+            if service == "kafka" and state.kafka not in {"auto", recorded.program.split()[0].removesuffix("-kafka")}:
                 raise StackError(
-                    f"{recorded.program} runs for this data folder, and --kafka {self.kafka} asks for another: run "
+                    f"{recorded.program} runs for this data folder, and --kafka {state.kafka} asks for another: run "
                     "`funnelwatch down` first. Topics are not carried over from one to the other."
                 )
             wrong: str | None = None
@@ -150,7 +154,7 @@ class Stack:
             elif recorded.is_open and not recorded.program.startswith("tansu"):
                 wrong = "it was started without a password"
             else:
-                wrong = fault(service, recorded.url, recorded.config, PROBE_S)
+                wrong = probe(service, recorded.url, recorded.config, PROBE_S)
             if wrong is not None:
                 report(f"{recorded.program}: ending it ({wrong})")
                 self._end([recorded], lambda line: None)
@@ -175,7 +179,8 @@ class Stack:
             with ThreadPoolExecutor(max_workers=len(SERVICES), thread_name_prefix="stack") as pool:
                 try:
                     futures += [
-                        pool.submit(starting.start, context, name, self.kafka, ports[name], started) for name in missing
+                        pool.submit(starting.start, context, name, state.kafka, ports[name], started)
+                        for name in missing
                     ]
                     wait(futures, return_when=FIRST_EXCEPTION)
                 finally:
@@ -220,7 +225,7 @@ def _ancestry(one: psutil.Process) -> set[int]:
 
 
 def _results(futures: list[Future[ServiceState]]) -> list[ServiceState]:
-    """What was started; raises the error that came first in importance: a cause before what it interrupted."""
+    """The services that were started; raises a cause before the cancellations that it led to."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     errors.sort(key=lambda error: isinstance(error, CancelledError))
     if errors:

@@ -1,4 +1,4 @@
-"""What the stack of a data folder runs: the file ``stack.json``, which settings and later commands read.
+"""The services of a data folder's stack: the file ``stack.json``, which settings and later commands read.
 
 It holds the servers' passwords, so only the user who runs the stack may read it.
 """
@@ -63,7 +63,7 @@ class ServiceState:
         return shown_brokers(self.url) if self.service == "kafka" else shown(self.url)
 
     def shown(self) -> dict[str, Any]:
-        """What may be printed of it: everything but its secrets."""
+        """Its printable fields: all but its secrets."""
         return {name: value for name, value in asdict(self).items() if name != "config"} | {"url": self.shown_url}
 
     @property
@@ -79,6 +79,8 @@ class StackState:
     services: dict[str, ServiceState] = field(default_factory=dict)
     timescaledb: bool | None = None
     """Whether the database has TimescaleDB; None: not known yet."""
+    kafka: str = "auto"
+    """The ``--kafka`` that ``up`` named last: a later ``up`` without one starts the same program."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -93,6 +95,7 @@ class StackState:
         content = {
             "env": self.env,
             "timescaledb": self.timescaledb,
+            "kafka": self.kafka,
             "services": {name: asdict(service) for name, service in self.services.items()},
         }
         private.write(data_dir / STACK_FILE, json.dumps(content, indent=2) + "\n")
@@ -108,6 +111,6 @@ class StackState:
                 for name, service in content["services"].items()
                 if name in SERVICES
             }
-            return cls(services, content.get("timescaledb"))
+            return cls(services, content.get("timescaledb"), content.get("kafka", "auto"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()

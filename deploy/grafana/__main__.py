@@ -8,11 +8,8 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from funnelwatch.deploy.grafana.alerts import alerts
-from funnelwatch.deploy.grafana.funnel import funnel
+from funnelwatch.deploy.grafana.builders import alerts, funnel, pipeline, step
 from funnelwatch.deploy.grafana.layout import svg
-from funnelwatch.deploy.grafana.pipeline import pipeline
-from funnelwatch.deploy.grafana.step import step
 
 PLACE = Path(__file__).parent / "dashboards"
 DOCS = Path(__file__).resolve().parents[2] / "docs"

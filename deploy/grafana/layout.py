@@ -1,4 +1,4 @@
-"""Pictures of the dashboards' layout, drawn from their JSON: what stands where, and as what."""
+"""Pictures of the dashboards' layout, drawn from their JSON: the place and kind of each panel."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _panel(panel: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sketch(kind: str, x: float, y: float, width: float, height: float) -> Iterator[str]:
-    """What such a panel looks like, with no numbers: nobody should take it for any."""
+    """A sketch of the panel's kind, without numbers that a reader could take for real ones."""
     if kind == "timeseries":
         for share in (0, 0.5, 1):
             yield f'<path d="M{x:g} {y + share * height:g}h{width:g}" stroke="{EDGE}" stroke-width="0.7"/>'

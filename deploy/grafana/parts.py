@@ -1,4 +1,4 @@
-"""What the dashboards are made of: the data sources, the queries, variables, panels."""
+"""The parts of the dashboards: data sources, queries, variables, panels."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ VARIABLES: Final[dict[str, Callable[[], dashboard.QueryVariable]]] = {
     "browser": lambda: _several("browser", "Browser", "values_of_browser"),
     "app_version": lambda: _several("app_version", "App version", "values_of_app_version"),
 }
-"""Variables by name; ``steps`` lets several steps be chosen, ``step`` one. Those above are asked for first."""
+"""Variables by name; ``steps`` lets several steps be chosen, ``step`` one. Grafana queries earlier variables first."""
 
 DIMENSIONS: Final = ("os", "browser", "app_version")
 

@@ -14,15 +14,15 @@ from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
-from funnelwatch.schemas.count_history import WindowLengthError, window_length
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.count_history import WindowStartsError, window_length
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
 from funnelwatch.stream.backtest.csv_counts import read_counts
 from funnelwatch.stream.backtest.incidents import GRACE_WINDOWS, read_incidents
-from funnelwatch.stream.backtest.replay import SCORES, judged_series, replay
-from funnelwatch.stream.backtest.report import Judged, report
+from funnelwatch.stream.backtest.replay import SCORES, evaluated_series, replay
+from funnelwatch.stream.backtest.report import Evaluated, report
 from funnelwatch.stream.backtest.table import TableError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def backtest(
         known = read_incidents(incidents) if incidents else []
     except (RuleFileError, TableError) as error:
         raise click.ClickException(str(error)) from error
-    now = now_ms()
+    now = wall_clock_ms()
     begin = -(2**53) if since is None else moment_ms(since, now)
     end = 2**53 if until is None else moment_ms(until, now)
     with Progress() as progress:
@@ -121,12 +121,14 @@ def backtest(
                 raise click.ClickException(str(error)) from error
             histories = [one.between(begin, end) for one in histories if funnel in {None, one.funnel}]
         source = str(counts) if counts else "the database"
-        judged = plan(histories, rules, known, source=source, warmup=warmup, window=window, grace=grace)
-        span = span_of(histories, judged.window_ms)
+        evaluated = plan(histories, rules, known, source=source, warmup=warmup, window=window, grace=grace)
+        span = span_of(histories, evaluated.window_ms)
         scores = {*SCORES, *(rule.score for rule in rules.rules if isinstance(rule, DropRule))}
-        progress.judge((span[1] - span[0]) // judged.window_ms * len(histories))
-        run = replay(histories, rules, judged.window_ms, span, begin=judged.begin, scores=scores, told=progress.judged)
-    answer = report(judged, run.alerts, run.tried)
+        progress.start((span[1] - span[0]) // evaluated.window_ms * len(histories))
+        run = replay(
+            histories, rules, evaluated.window_ms, span, begin=evaluated.begin, scores=scores, told=progress.advance
+        )
+    answer = report(evaluated, run.alerts, run.tried)
     if to_json:
         click.echo(json.dumps(answer, indent=2))
     else:
@@ -142,7 +144,7 @@ def plan(
     warmup: int,
     window: int | None,
     grace: int,
-) -> Judged:
+) -> Evaluated:
     """The windows and incidents to evaluate.
 
     Raises:
@@ -152,7 +154,7 @@ def plan(
         raise click.ClickException(f"{source} has no matching counts; there is nothing to evaluate")
     try:
         window_ms = window_length(np.unique(np.concatenate([one.starts for one in histories])), window)
-    except WindowLengthError as error:
+    except WindowStartsError as error:
         raise click.ClickException(f"{source}: window_start: {error}") from error
     first, end = span_of(histories, window_ms)
     begin = first - (-warmup // window_ms) * window_ms
@@ -161,7 +163,7 @@ def plan(
             f"{source} spans {lasting(end - first)}, {clock(first)} to {clock(end)}, which the warm-up of "
             f"{lasting(warmup)} uses up; take a shorter --warmup, or more counts"
         )
-    series = judged_series(histories, rules)
+    series = evaluated_series(histories, rules)
     if not series:
         raise click.ClickException(f"no rule speaks about any funnel and step of {source}")
     everything = [one for history in histories for one in history.series]
@@ -175,7 +177,7 @@ def plan(
             left_out.append((incident, "the counts have no such funnel, step, os, browser and app version"))
         else:
             counted.append(incident)
-    return Judged(window_ms, begin, end, series, counted, left_out, grace)
+    return Evaluated(window_ms, begin, end, series, counted, left_out, grace)
 
 
 def span_of(histories: Sequence[History], window_ms: int) -> tuple[int, int]:

@@ -43,14 +43,14 @@ class Progress:
         """So many rows were read."""
         self._tell(f"{rows:,} rows read")
 
-    def judge(self, windows: int) -> None:
-        """So many windows are to be taken in."""
+    def start(self, windows: int) -> None:
+        """The number of windows to evaluate."""
         self._all = max(windows, 1)
 
-    def judged(self, windows: int) -> None:
+    def advance(self, windows: int) -> None:
         """So many more were."""
         self._done += windows
-        self._tell(f"judged: {100 * self._done // self._all} %")
+        self._tell(f"evaluated: {100 * self._done // self._all} %")
 
     def _tell(self, what: str) -> None:
         now = time.monotonic()
@@ -65,8 +65,8 @@ def draw(answer: Mapping[str, Any]) -> None:
     out = console()
     out.print(
         Text(
-            f"{answer['series']} series in windows of {lasting(answer['window_s'] * 1000)}, judged from "
-            f"{answer['judged_from']} to {answer['judged_to']}"
+            f"{answer['series']} series in windows of {lasting(answer['window_s'] * 1000)}, evaluated from "
+            f"{answer['evaluated_from']} to {answer['evaluated_to']}"
         )
     )
     raised = len(answer["alerts"])
@@ -77,10 +77,10 @@ def draw(answer: Mapping[str, Any]) -> None:
             + (f"; {answer['echoes']} echoes of incidents" if answer["echoes"] else "")
         )
     )
-    if answer["incidents_judged"]:
+    if answer["incidents_evaluated"]:
         out.print(
             Text(
-                f"{answer['incidents_detected']} of {answer['incidents_judged']} incidents detected (recall "
+                f"{answer['incidents_detected']} of {answer['incidents_evaluated']} incidents detected (recall "
                 f"{percent(answer['recall'])}, precision {percent(answer['precision'])}); delay in windows: median "
                 f"{_number(answer['delay_p50_windows'])}, 90 % within {_number(answer['delay_p90_windows'])}"
             )
@@ -123,8 +123,8 @@ def _alerts(alerts: Sequence[Mapping[str, Any]]) -> None:
         console().print(Text(f"and {len(alerts) - MOST_ALERTS} more (--json has all)", style="dim"))
 
 
-def _incidents(judged: Sequence[Mapping[str, Any]], left_out: Sequence[Mapping[str, Any]]) -> None:
-    rows = [(*_scope(one), _number(one["delay_windows"]) if one["detected"] else "missed") for one in judged]
+def _incidents(evaluated: Sequence[Mapping[str, Any]], left_out: Sequence[Mapping[str, Any]]) -> None:
+    rows = [(*_scope(one), _number(one["delay_windows"]) if one["detected"] else "missed") for one in evaluated]
     rows += [(*_scope(one), f"left out: {one['why']}") for one in left_out]
     if rows:
         _table(("Incident from", "to", "Scope", "Delay in windows"), rows, 4)

@@ -14,7 +14,7 @@ from funnelwatch import FunnelProducer
 from funnelwatch.producers.bridge.mapping import BridgeFileError, load_targets
 from funnelwatch.producers.bridge.target import Bridge, StateFileError
 from funnelwatch.producers.kafka.log_throttle import throttle_root
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
 
@@ -53,7 +53,7 @@ def bridge(file: Path, folder: Path | None, *, check: bool) -> None:
     producers = [FunnelProducer(settings, when_full="block") for _ in targets]
     try:
         bridges = [
-            Bridge(target, producer, folder / f"{target.name}.json", now_ms)
+            Bridge(target, producer, folder / f"{target.name}.json", wall_clock_ms)
             for target, producer in zip(targets, producers, strict=True)
         ]
     except StateFileError as error:

@@ -1,4 +1,4 @@
-"""What the dead-letter commands share: which letters, and the errors of reading them."""
+"""Shared by the dead-letter commands: reading letters, and the errors of reading them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def letters_of(settings: Settings, reasons: Collection[str], since_ms: int | Non
     """
     topic = settings.dead_letters_topic
     with (
-        clear_letter_faults(settings),
+        clear_letter_errors(settings),
         TopicReader(settings, topic) as reader,
         progress_line(f"reading {topic}") as tell,
     ):
@@ -52,7 +52,7 @@ def letters_of(settings: Settings, reasons: Collection[str], since_ms: int | Non
 
 
 @contextmanager
-def clear_letter_faults(settings: Settings) -> Iterator[None]:
+def clear_letter_errors(settings: Settings) -> Iterator[None]:
     """As ``clear_errors``, and a missing topic is one too."""
     try:
         with clear_errors(settings):

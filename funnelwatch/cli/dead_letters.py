@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 import psycopg
 
-from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of, reason_option, since_option
+from funnelwatch.cli.dead_letter_reading import clear_letter_errors, letters_of, reason_option, since_option
 from funnelwatch.cli.dead_letter_view import as_record, draw_letters, draw_summary, one_letter
 from funnelwatch.cli.errors import database_error, moment_ms
 from funnelwatch.cli.replaying import replay
 from funnelwatch.producers.kafka.topic_reader import TopicReader
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.database import Database
@@ -57,7 +57,7 @@ def list_letters(reasons: tuple[str, ...], since: str | None, limit: int, to_jso
     settings = load_settings()
     by_reason: Counter[str] = Counter()
     newest: deque[DeadLetter] = deque(maxlen=limit)
-    since_ms = None if since is None else moment_ms(since, now_ms())
+    since_ms = None if since is None else moment_ms(since, wall_clock_ms())
     for letter in letters_of(settings, reasons, since_ms):
         by_reason[letter.reason] += 1
         newest.append(letter)
@@ -108,7 +108,7 @@ def show(position: tuple[int, int], to_json: bool) -> None:
     """
     settings = load_settings()
     topic = settings.dead_letters_topic
-    with clear_letter_faults(settings), TopicReader(settings, topic) as reader:
+    with clear_letter_errors(settings), TopicReader(settings, topic) as reader:
         message = reader.one(*position)
         if message is None:
             partition, offset = position
@@ -118,7 +118,7 @@ def show(position: tuple[int, int], to_json: bool) -> None:
         validator = (
             metric_validator_of(settings) if is_metric else validator_of(settings, load_funnels(settings.funnels_path))
         )
-        click.echo(one_letter(letter, validator, now_ms(), to_json=to_json))
+        click.echo(one_letter(letter, validator, wall_clock_ms(), to_json=to_json))
 
 
 dead_letters.add_command(replay)

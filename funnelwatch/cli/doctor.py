@@ -23,7 +23,7 @@ from funnelwatch.deploy.embedded import process
 from funnelwatch.deploy.embedded.errors import StackError, UnusableError
 from funnelwatch.deploy.embedded.java import find_java
 from funnelwatch.deploy.embedded.kafka_jars import cache, damage
-from funnelwatch.deploy.embedded.passwords import FOLDER
+from funnelwatch.deploy.embedded.private import FOLDER
 from funnelwatch.deploy.embedded.state import StackState
 from funnelwatch.schemas.settings import STACK_FILE, Settings, explain
 
@@ -122,7 +122,7 @@ def check_stack(data_dir: Path) -> Iterator[Finding]:
     for one in running:
         if one.is_open and not one.external and process.alive(one.pid, one.created):
             advice = (
-                "Apache Kafka asks for one: install Java 17 and Maven, and run `funnelwatch down` and `up`."
+                "Apache Kafka asks for one: install Java 17 and Maven, run `funnelwatch down` and `up --kafka apache`."
                 if one.program.startswith("tansu")
                 else "Run `funnelwatch up`: it starts it again, with a password."
             )
@@ -149,7 +149,7 @@ def check_rules(path: Path | None) -> Finding:
 
 
 def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Finding]:
-    """What the embedded Kafka needs; without it `up` takes Tansu, so nothing here is a failure."""
+    """Checks Java, Maven and the jars; without them `up` takes Tansu, so nothing here is a failure."""
     try:
         java = find_java(environ)
     except UnusableError as error:

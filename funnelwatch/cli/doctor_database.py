@@ -100,7 +100,7 @@ def check_progress(settings: Settings) -> Iterator[Finding]:
 
 
 def check_retention(settings: Settings) -> Iterator[Finding]:
-    """What is kept; a warning where a worker with these settings would change it."""
+    """Checks the retention; a warning where a worker with these settings would change it."""
     database = Database(settings.timescale_url, application="funnelwatch doctor")
     try:
         kept = read_kept(database)

@@ -48,8 +48,8 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
 
 def job_findings(jobs: Sequence[Job]) -> Iterator[Finding]:
     """The findings on some jobs."""
-    faulty = [job for job in jobs if job.state is not JobState.OK]
-    if not faulty:
+    failing = [job for job in jobs if job.state is not JobState.OK]
+    if not failing:
         yield Finding("database jobs", "ok", f"the {len(jobs)} jobs of TimescaleDB do their work")
         return
     if all(job.state in NOT_RUN for job in jobs):
@@ -61,7 +61,7 @@ def job_findings(jobs: Sequence[Job]) -> Iterator[Finding]:
         )
         yield Finding("database jobs", "FAILED", message, advice)
         return
-    for job in faulty:
+    for job in failing:
         advice = ADVICE[job.state].format(job_id=job.job_id, relation=job.relation)
         yield Finding("database jobs", _level(job), _sentence(job), advice)
 

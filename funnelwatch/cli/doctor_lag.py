@@ -79,10 +79,10 @@ def lag_finding(group: str, topic: str, first: Look, second: Look, oldest: Oldes
         return _finding("FAILED" if age_s > STILL_S else "warning", message, START)
     if age_s <= YOUNG_S:
         return _finding("ok", behind)
-    return _judge_old(behind, old, first, second, age_s)
+    return _evaluate_old(behind, old, first, second, age_s)
 
 
-def _judge_old(behind: str, old: str, first: Look, second: Look, age_s: float) -> Finding:
+def _evaluate_old(behind: str, old: str, first: Look, second: Look, age_s: float) -> Finding:
     before = {number: committed for number, (committed, _, _) in first.partitions.items()}
     moves = any(before.get(number) != committed for number, (committed, _, _) in second.partitions.items())
     if not moves and age_s > STILL_S:

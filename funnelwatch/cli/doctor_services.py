@@ -1,4 +1,4 @@
-"""What ``funnelwatch doctor`` asks Kafka, the schema registry, the database and Redis."""
+"""Checks of ``funnelwatch doctor`` for Kafka, the schema registry, the database and Redis."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from confluent_kafka import KafkaError, KafkaException
 from funnelwatch.cli.errors import explain_database
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.rejection import ADVICE, kafka_rejection
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Registry, RegistryUnavailable
-from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.kafka_config import KafkaConfigError
 from funnelwatch.schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from funnelwatch.schemas.settings import PREFIX
 from funnelwatch.sinks.redis.cache import REDIS_ERRORS, CountCache
 from funnelwatch.sinks.redis.client import explain, server_of
-from funnelwatch.stream.worker.broker_credentials import connection_fault
+from funnelwatch.stream.worker.broker_credentials import connection_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ NOT_YET = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 }
-"""What a cluster answers about groups in its first moments."""
+"""Errors with which a cluster answers requests about groups in its first seconds."""
 OLDEST_DATABASE = 150_000
 
 Level = Literal["ok", "warning", "unknown", "FAILED"]
@@ -84,13 +84,13 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
 def check_worker_connection(settings: Settings) -> Finding:
     """Check the connection of Faust, which speaks to Kafka through another client than everything else."""
     try:
-        fault = connection_fault(settings, TIMEOUT_S)
+        wrong = connection_error(settings, TIMEOUT_S)
     except KafkaConfigError as error:
         advice = "A worker does not start with it; every other command can use it."
         return Finding("kafka (worker)", "FAILED", f"{PREFIX}KAFKA_CONFIG: {error}", advice)
-    if fault is not None:
+    if wrong is not None:
         advice = f"Other clients connect: see that {PREFIX}KAFKA_CONFIG is complete without librdkafka's defaults."
-        return Finding("kafka (worker)", "FAILED", f"a worker cannot connect: {fault}", advice)
+        return Finding("kafka (worker)", "FAILED", f"a worker cannot connect: {wrong}", advice)
     return Finding("kafka (worker)", "ok", "a worker can connect and log in")
 
 
@@ -149,7 +149,7 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
     if server.max_memory > 0 and server.policy != "noeviction":
         message = f"maxmemory-policy is {server.policy}: windows may be missing when its memory is full"
         yield Finding("redis", "warning", message, "Set maxmemory-policy to noeviction.")
-    elif state.epoch and not state.is_whole(cache.oldest(now_ms())):
+    elif state.epoch and not state.is_whole(cache.oldest(wall_clock_ms())):
         message = f"{server.kind} at {where} does not have all recent windows: readers use the database"
         yield Finding("redis", "warning", message, "A worker that runs copies them; see its log.")
     else:

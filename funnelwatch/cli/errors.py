@@ -1,4 +1,4 @@
-"""Errors of servers and settings as one clear line: what is wrong, what to do, and exit code 1."""
+"""Errors of servers and settings as one clear line: the error, its remedy, and exit code 1."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def database_error(error: psycopg.Error, variable: str = "FUNNELWATCH_TIMESCALE_
 
 
 def explain_database(error: psycopg.Error, variable: str) -> tuple[str, str]:
-    """What an error of the database means, and what to do; the advice is to start it only if it does not answer.
+    """The meaning of a database error and its remedy; the advice is to start it only if it does not answer.
 
     Args:
         error: as psycopg raised it; one that the server has sent has an SQLSTATE.

@@ -15,8 +15,7 @@ from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.errors import is_transient_for_reader
-from funnelwatch.sinks.exporter.collector import FunnelCollector
-from funnelwatch.sinks.exporter.jobs import JobsCollector
+from funnelwatch.sinks.exporter.collector import FunnelCollector, JobsCollector
 from funnelwatch.sinks.timescale.jobs import read_jobs
 from funnelwatch.sinks.timescale.migrations import check_window_length
 from funnelwatch.sinks.timescale.reader import Reader

@@ -15,7 +15,7 @@ from funnelwatch.format import clock, console, printable
 from funnelwatch.query.metrics import WHO_SENDS, MetricQuery, query_metrics
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rates import NoDataError
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.metrics import MetricKind
 from funnelwatch.schemas.settings import load_settings
 
@@ -67,7 +67,7 @@ def metrics(
         raise click.UsageError("--json and --csv exclude each other")
     settings = load_settings()
     try:
-        query = MetricQuery.parse(name, now_ms(), since=since, until=until, by=by, where=where, every=every)
+        query = MetricQuery.parse(name, wall_clock_ms(), since=since, until=until, by=by, where=where, every=every)
         with opened(settings) as database:
             result = query_metrics(database, settings, query)
             fresh = overall(database, settings)

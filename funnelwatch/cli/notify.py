@@ -13,7 +13,7 @@ import click
 from funnelwatch.cli.errors import clear_errors, opened
 from funnelwatch.format import clock, printable
 from funnelwatch.producers.kafka.log_throttle import throttle_root
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso
 from funnelwatch.sinks.alerts import metrics
@@ -66,7 +66,7 @@ def notify(ctx: click.Context, file: Path | None, web_port: int | None) -> None:
             raise click.ClickException(
                 f"port {port} of {settings.web_host}: {error.strerror}; choose another with --web-port"
             ) from error
-    notifier = Notifier(settings, routes, now_ms)
+    notifier = Notifier(settings, routes, wall_clock_ms)
 
     def stop(_signal: int, _frame: Any) -> None:
         notifier.stop()
@@ -97,7 +97,7 @@ def check(given: Path | None, file: Path | None) -> None:
 @click.option("--resolve", is_flag=True, help="Send that it is resolved, too.")
 @click.pass_obj
 def test(given: Path | None, route: str, *, resolve: bool) -> None:
-    r"""Send a test alert on a route now, whatever its filters; the alert is marked as a test, and is not logged.
+    r"""Send a test alert on a route now, past its filters; the alert is marked as a test, and is not logged.
 
     \b
     Example:
@@ -106,10 +106,10 @@ def test(given: Path | None, route: str, *, resolve: bool) -> None:
     routes = {one.name: one for one in _loaded(_named(given))}
     if route not in routes:
         raise click.UsageError(f"there is no route {route}; the file has {', '.join(routes)}")
-    firing = sample("firing", now_ms())
+    firing = sample("firing", wall_clock_ms())
     _try(routes[route], firing, None)
     if resolve:
-        _try(routes[route], sample("resolved", now_ms()), firing)
+        _try(routes[route], sample("resolved", wall_clock_ms()), firing)
 
 
 @notify.command()
@@ -147,7 +147,7 @@ def log(*, last: int, route: str | None, to_json: bool) -> None:
 
 
 def _try(route: Receiver, alert: dict[str, Any], previous: dict[str, Any] | None) -> None:
-    answer = route.deliver(alert, previous, now_ms())
+    answer = route.deliver(alert, previous, wall_clock_ms())
     if answer.outcome is not Outcome.SENT:
         raise click.ClickException(f"route {route.name}: {alert['state']}: {answer.text}")
     click.echo(f"route {route.name}: {alert['state']}: {answer.text}")

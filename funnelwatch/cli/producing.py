@@ -1,4 +1,4 @@
-"""What the commands that produce events share: progress on stderr, errors as one line."""
+"""Shared by the commands that produce events: progress on stderr, errors as one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def progress_line(what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A line on stderr with the events so far and their rate; with a total, also a bar of what is done of it.
+    """A line on stderr with the events so far and their rate; with a total, also a bar of its done share.
 
     Yields:
         To be called with the number of events and how much of the total is done.
@@ -44,7 +44,7 @@ def progress_line(what: str, total: int | None = None) -> Iterator[Callable[[int
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What Kafka or the registry rejects is one clear line and exit code 1."""
+    """Turns an error of Kafka or the registry into one clear line and exit code 1."""
     try:
         yield
     except (KafkaUnreachable, RegistryUnavailable, RegistryRejected) as error:

@@ -14,7 +14,7 @@ from funnelwatch.format import bar, clock, console, lasting, percent, printable
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import NoDataError, query_rates
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore, Scope
 
@@ -54,7 +54,7 @@ class By(click.Choice[str]):
     type=click.Choice(["window", "cohort"]),
     default="window",
     show_default=True,
-    help="What dates a success: its own time, or that of the impression it answers.",
+    help="The time that dates a success: its own, or that of the impression it answers.",
 )
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object; rates are 0 to 1.")
 @click.option("--csv", "to_csv", is_flag=True, help="Print comma-separated rows with a header; rates are 0 to 1.")
@@ -92,7 +92,7 @@ def rate(
     try:
         query = RateQuery.parse(
             Scope(funnel, step, os, browser, app_version),
-            now_ms(),
+            wall_clock_ms(),
             since=since,
             until=until,
             by=cast("tuple[Dimension, ...]", by),

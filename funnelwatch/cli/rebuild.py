@@ -11,7 +11,7 @@ import click
 from funnelwatch.cli.errors import opened
 from funnelwatch.cli.rebuild_progress import progress
 from funnelwatch.cli.rebuild_windows import windows
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.times import HOUR_MS
@@ -68,7 +68,7 @@ def redis_copy(to_json: bool) -> None:
         store.read(0, 0)
         click.echo("removing the cache", err=True)
         cache.clear()
-        now = now_ms()
+        now = wall_clock_ms()
         for left in reversed(range(TRIES)):
             click.echo("copying the recent windows from the database", err=True)
             try:
@@ -108,7 +108,7 @@ def rollups(to_json: bool) -> None:
 
 def _recent_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, CountRow]]:
     """The rows of the recent windows, newest first, an hour at a time, so that memory holds no more."""
-    begin = now_ms() - HOUR_MS
+    begin = wall_clock_ms() - HOUR_MS
     yield from store.read(max(oldest, begin), NO_END_MS)
     while begin > oldest:
         yield from store.read(max(oldest, begin - HOUR_MS), begin)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("progress")
-@click.option("--topic", help="Of events, or of counters and timers.  [default: FUNNELWATCH_EVENTS_TOPIC]")
+@click.option("--topic", help="The topic of events, or of counters and timers. [default: FUNNELWATCH_EVENTS_TOPIC]")
 @click.option("--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this one; repeatable.")
 @click.option(
     "--to",
@@ -129,7 +129,7 @@ def describe(one: PartitionProgress) -> str:
 
 
 def question(topic: str, wanted: Sequence[PartitionProgress], to: str) -> str:
-    """What is asked before it is done."""
+    """The question that the command asks before it acts."""
     twice = sum(one.next_offset - one.beginning for one in wanted if one.standing is Standing.IN_ORDER)
     skipped = sum(one.end - one.next_offset for one in wanted if one.standing is Standing.IN_ORDER)
     consequence = "Counts are kept"

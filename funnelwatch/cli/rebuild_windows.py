@@ -17,8 +17,8 @@ from funnelwatch.cli.recounting import check_logs, check_progress, check_source,
 from funnelwatch.format import clock, console, printable
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rates import whole_range
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.counts import CountRow
-from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso
@@ -43,7 +43,7 @@ SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a recount has found: ``changes`` and ``durations`` added to what was counted make it right."""
+    """The result of a recount: ``changes`` and ``durations``, added to the counts, correct them."""
 
     range_ms: tuple[int, int]
     snapshot: Snapshot
@@ -108,7 +108,7 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
 
 
 def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
-    now = now_ms()
+    now = wall_clock_ms()
     since_ms, until_ms = moment_ms(since, now), moment_ms(until, now)
     if until_ms > now:
         which = "is in the future" if since_ms > now else "ends in the future"
@@ -123,7 +123,7 @@ def _range(settings: Settings, since: str, until: str) -> tuple[int, int]:
 
 def _check_retention(database: Database, from_ms: int) -> None:
     """Windows that were dropped for their age are in the rollups still; counted again they would be there twice."""
-    kept_from = windows_kept_from(database, now_ms())
+    kept_from = windows_kept_from(database, wall_clock_ms())
     if kept_from is not None and from_ms < kept_from:
         raise click.ClickException(
             f"windows before {clock(kept_from)} are not kept (FUNNELWATCH_KEEP_WINDOWS_DAYS), only their sums: choose "
@@ -169,7 +169,7 @@ def _repair_cache(settings: Settings, database: Database, found: Repair) -> int:
     store = CountStore(database)
     with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
         try:
-            return cache.repair(affected, store.read, now_ms())
+            return cache.repair(affected, store.read, wall_clock_ms())
         except (redis.RedisError, IncompleteError, KeyboardInterrupt) as error:
             raise click.ClickException(
                 f"the counts in the database are right now, but the cache in Redis is not yet ({error_clause(error)}): "

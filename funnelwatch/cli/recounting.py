@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from funnelwatch.cli.dead_letter_reading import clear_letter_faults, letters_of
+from funnelwatch.cli.dead_letter_reading import clear_letter_errors, letters_of
 from funnelwatch.cli.producing import progress_line
 from funnelwatch.cli.rebuild_progress import describe, look
 from funnelwatch.format import clock
 from funnelwatch.producers.kafka.topic_reader import NoSuchTopicError, TopicReader, TrimmedError
 from funnelwatch.schemas.admission import SeriesLimits
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.sinks.timescale.progress import ProgressStore, Standing
 from funnelwatch.sinks.timescale.replays import ReplayStore
@@ -80,15 +80,15 @@ def check_logs(settings: Settings, snapshot: Snapshot, from_ms: int) -> None:
         click.ClickException: from which window on the range is there.
     """
     needed = _needed_from(settings, from_ms)
-    with clear_letter_faults(settings), TopicReader(settings, settings.events_topic) as reader:
+    with clear_letter_errors(settings), TopicReader(settings, settings.events_topic) as reader:
         for partition in snapshot.next_offsets:
             _check_log(settings, reader, partition, needed, snapshot.log_times[partition])
-    with clear_letter_faults(settings), TopicReader(settings, settings.dead_letters_topic) as reader:
+    with clear_letter_errors(settings), TopicReader(settings, settings.dead_letters_topic) as reader:
         numbers = reader.partitions()
         if not numbers:
             raise NoSuchTopicError(settings.dead_letters_topic)
         for partition in numbers:
-            _check_log(settings, reader, partition, needed, now_ms())
+            _check_log(settings, reader, partition, needed, wall_clock_ms())
 
 
 def _check_log(settings: Settings, reader: TopicReader, partition: int, needed: int, newest: int | None) -> None:
@@ -127,13 +127,13 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
     counting = Recount(validator, rejected, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
     topic = settings.events_topic
     with (
-        clear_letter_faults(settings),
+        clear_letter_errors(settings),
         TopicReader(settings, topic) as reader,
         progress_line(f"reading {topic}") as tell,
     ):
         try:
             for partition, records in _runs(reader.between(needed, snapshot.next_offsets)):
-                counting.add(partition, records, now_ms())
+                counting.add(partition, records, wall_clock_ms())
                 tell(counting.records, counting.records)
         except TrimmedError as error:
             raise click.ClickException(

@@ -11,7 +11,7 @@ import click
 from funnelwatch.cli.dead_letter_reading import letters_of, reason_option, since_option
 from funnelwatch.cli.errors import moment_ms, opened
 from funnelwatch.cli.producing import progress_line
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.sinks.timescale.migrations import migrate
@@ -50,7 +50,7 @@ def replay(
 ) -> None:
     r"""Produce the original keys and bytes of dead letters to the events topic again.
 
-    Do this once the reason is mended: a step was declared, a schema registered, a limit raised (FUNNELWATCH_... must
+    Do this once the cause is fixed: a step was declared, a schema registered, a limit raised (FUNNELWATCH_... must
     be set here as for the workers). A record that would be rejected again is left out; --all takes it along. A letter
     of which only the beginning was kept cannot be replayed.
 
@@ -67,7 +67,7 @@ def replay(
     if to_json and not (yes or dry_run):
         raise click.UsageError("--json asks nothing: add --yes or --dry-run")
     settings = load_settings()
-    since_ms = None if since is None else moment_ms(since, now_ms())
+    since_ms = None if since is None else moment_ms(since, wall_clock_ms())
     with opened(settings) as database:
         if not dry_run:
             migrate(database, settings.window_ms)
@@ -122,7 +122,7 @@ def sorter(settings: Settings, replayed: Collection[RecordPlace], *, hopeless_to
         settings.metrics_topic: metric_validator_of(settings),
         settings.events_topic: validator_of(settings, load_funnels(settings.funnels_path)),
     }
-    now = now_ms()
+    now = wall_clock_ms()
 
     def verdict(letter: DeadLetter) -> str:
         validator = validators.get(letter.source.topic) if letter.source is not None else None

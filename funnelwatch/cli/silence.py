@@ -13,7 +13,7 @@ from funnelwatch.alert_rules.loader import RuleFileError, load_rules
 from funnelwatch.alert_rules.silences import MATCHERS, Silence
 from funnelwatch.cli.errors import Span, opened
 from funnelwatch.format import clock, lasting, printable
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso, parse_time_ms
 from funnelwatch.sinks.timescale.silences import SilenceStore
@@ -45,7 +45,7 @@ def silence() -> None:
 @click.option("--from", "from_", default="now", show_default=True, help="When it begins, ISO 8601.")
 @click.option("--until", help="When it ends, ISO 8601; instead of --for.")
 @click.option("--comment", default="", help="Why.")
-@click.option("--by", help="Who; by default this user.")
+@click.option("--by", help="Author of the silence; by default this user.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def add(
     *, span_ms: int | None, from_: str, until: str | None, comment: str, by: str | None, as_json: bool, **named: Any
@@ -63,7 +63,7 @@ def add(
         )
     if (span_ms is None) == (until is None):
         raise click.UsageError("name the duration with --for or --until")
-    now = now_ms()
+    now = wall_clock_ms()
     starts_at = _moment(from_, "--from", now)
     ends_at = _end(starts_at, span_ms) if span_ms is not None else _moment(until or "", "--until", now)
     if ends_at <= max(starts_at, now):
@@ -86,7 +86,7 @@ def list_silences(active: bool, as_json: bool) -> None:
     Example:
       funnelwatch silence list --active
     """
-    now = now_ms()
+    now = wall_clock_ms()
     with opened(load_settings()) as database:
         found = [one for one in SilenceStore(database).after(0) if not active or one.state(now) == "active"]
     if as_json:
@@ -108,7 +108,7 @@ def expire(numbers: tuple[int, ...]) -> None:
       funnelwatch silence expire 3
     """
     with opened(load_settings()) as database:
-        ended = SilenceStore(database).expire(list(dict.fromkeys(numbers)), now_ms())
+        ended = SilenceStore(database).expire(list(dict.fromkeys(numbers)), wall_clock_ms())
     for number in ended:
         click.echo(f"silence {number} has ended")
     if left := [str(number) for number in numbers if number not in ended]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +13,10 @@ import click
 from funnelwatch.cli.producing import INTERRUPTED, clear_errors, make_topics, progress_line
 from funnelwatch.producers.files.bulk import produce_events
 from funnelwatch.producers.simulate.pacing import paced
-from funnelwatch.producers.simulate.profile import Incident
+from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, Dimension, Incident
 from funnelwatch.producers.simulate.simulator import Simulator
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.dimensions import DIMENSION_NAME
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.times import iso, parse_span_ms, parse_time_ms
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 FOR_EVER_MS = 2**53
-INCIDENT_KEYS = ("step", "os", "browser", "app_version", "loss", "start", "for")
+INCIDENT_KEYS = ("step", "loss", "start", "for")
+"""Keys of an incident; every other one is a dimension."""
 
 
 @click.command()
@@ -38,7 +40,14 @@ INCIDENT_KEYS = ("step", "os", "browser", "app_version", "loss", "start", "for")
     "incidents",
     multiple=True,
     metavar="K=V,...",
-    help="Lose successes: step=, loss= (0 to 1), os=, browser=, app_version=, start= (default now), for= (10m).",
+    help="Lose successes: step=, loss= (0 to 1), os= or another dimension, start= (default now), for= (10m).",
+)
+@click.option(
+    "--dimension",
+    "dimensions",
+    multiple=True,
+    metavar="NAME=V:SHARE,...",
+    help="A further dimension of every session, such as country=DE:0.6,US:0.4.",
 )
 @click.option("--disorder", default="0s", show_default=True, metavar="SPAN", help="Events arrive up to this late.")
 @click.option("--dry-run", is_flag=True, help="Print the events as JSON Lines instead of producing them.")
@@ -52,6 +61,7 @@ def simulate(
     speed: float | None,
     seed: int,
     incidents: tuple[str, ...],
+    dimensions: tuple[str, ...],
     disorder: str,
     dry_run: bool,
     as_json: bool,
@@ -64,9 +74,10 @@ def simulate(
     Examples:
       funnelwatch simulate --from -8d --rate 10
       funnelwatch simulate --live --rate 600 --incident step=VERIFY_SMS_CODE,os=iOS,loss=0.4,start=+2m,for=10m
+      funnelwatch simulate --dimension country=DE:0.6,US:0.4 --incident step=INPUT_NAME,country=US
       funnelwatch simulate --from 2026-11-01 --to 2026-11-02 --dry-run > events.jsonl
     """  # noqa: D301 - click's mark is the character, not a backslash
-    now = now_ms()
+    now = wall_clock_ms()
     if speed is not None and (live or not 0 < speed < math.inf):
         raise click.UsageError("--speed must be above 0, and does not go with --live, which is real time")
     try:
@@ -75,6 +86,7 @@ def simulate(
         if not 0 <= first < last:
             raise click.UsageError(f"--from {iso(first)} is not before the end")
         simulator = Simulator(
+            replace(SIGN_UP_PROFILE, dimensions=tuple(parse_dimension(text) for text in dimensions)),
             seed=seed,
             rate=rate,
             incidents=[parse_incident(text, now) for text in incidents],
@@ -92,6 +104,20 @@ def simulate(
     _produce(events, first, last, live=live, as_json=as_json)
 
 
+def parse_dimension(text: str) -> Dimension:
+    """A dimension from ``country=DE:0.6,US:0.4``.
+
+    Raises:
+        ValueError: it is none; the message says what would be right.
+    """
+    name, _, values = text.partition("=")
+    pairs = [pair.rpartition(":") for pair in values.split(",")]
+    try:
+        return Dimension(name.strip(), tuple((value.strip(), float(share)) for value, _, share in pairs))
+    except ValueError as error:
+        raise ValueError(f"--dimension: {text!r}: {error}; right would be like country=DE:0.6,US:0.4") from None
+
+
 def parse_incident(text: str, now: int) -> Incident:
     """An incident from ``step=…,os=…,loss=…,start=…,for=…``.
 
@@ -102,8 +128,8 @@ def parse_incident(text: str, now: int) -> Incident:
     for pair in text.split(","):
         key, equals, value = pair.partition("=")
         key = key.strip()
-        if not equals or key not in INCIDENT_KEYS:
-            raise ValueError(f"--incident: {pair!r} is not one of {'=, '.join(INCIDENT_KEYS)}=")
+        if not equals or not (key in INCIDENT_KEYS or DIMENSION_NAME.fullmatch(key)):
+            raise ValueError(f"--incident: {pair!r} is not one of {'=, '.join(INCIDENT_KEYS)}= or a dimension like os=")
         given[key] = value.strip()
     if "step" not in given:
         raise ValueError("--incident: step= is missing; right would be step=VERIFY_SMS_CODE,os=iOS,loss=0.4")
@@ -112,7 +138,7 @@ def parse_incident(text: str, now: int) -> Incident:
         loss = float(given.get("loss", "0.4"))
     except ValueError:
         raise ValueError(f"--incident: loss={given['loss']} is not a number between 0 and 1") from None
-    where: dict[str, str] = {key: given[key] for key in ("os", "browser", "app_version") if key in given}
+    where = {key: value for key, value in given.items() if key not in INCIDENT_KEYS}
     return Incident(start_ms, start_ms + parse_span_ms(given.get("for", "10m")), given["step"], loss, where)
 
 

@@ -36,13 +36,11 @@ def tell(line: str) -> None:
 @click.option(
     "--kafka",
     type=click.Choice(["auto", "apache", "tansu"]),
-    default="auto",
-    show_default=True,
     help="Apache Kafka needs Java 17 and Maven; Tansu needs nothing and keeps its topics in memory; auto takes Apache "
-    "Kafka where it works, else prints the reason.",
+    "Kafka where it works, else prints the reason.  [default: the last choice for this data folder, first auto]",
 )
 @click.option("--env", "as_env", is_flag=True, help="Print an export line for the shell instead of the addresses.")
-def up(kafka: str, as_env: bool) -> None:
+def up(kafka: str | None, as_env: bool) -> None:
     r"""Start Kafka, PostgreSQL and Redis on this machine; running servers are kept.
 
     Data and logs are in the data folder (FUNNELWATCH_DATA_DIR, .funnelwatch by default). A server that is named by
@@ -58,7 +56,7 @@ def up(kafka: str, as_env: bool) -> None:
       funnelwatch up --kafka tansu
     """
     _end_like_ctrl_c()
-    stack = Stack(load_settings().data_dir, cast("Kafka", kafka))
+    stack = Stack(load_settings().data_dir, cast("Kafka | None", kafka))
     try:
         before = next(one.state for one in stack.status() if one.service == "kafka")
         state = stack.up(tell)
@@ -138,11 +136,11 @@ def down(purge: bool) -> None:
 
 
 def _as_json(one: ServiceStatus) -> dict[str, Any]:
-    return {"up": one.up, "fault": redacted(one.fault), **(one.state.shown() if one.state else {})}
+    return {"up": one.up, "error": redacted(one.error), **(one.state.shown() if one.state else {})}
 
 
 def _as_text(one: ServiceStatus) -> str:
-    lines = [f"{one.service:<9} {'up' if one.up else 'DOWN: ' + redacted(one.fault)}"]
+    lines = [f"{one.service:<9} {'up' if one.up else 'DOWN: ' + redacted(one.error)}"]
     if one.state is not None:
         process = f", process {one.state.pid}" if one.up and one.state.pid else ""
         lines[0] += f"  {one.state.program} at {one.state.shown_url}{process}"

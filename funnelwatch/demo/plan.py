@@ -1,4 +1,4 @@
-"""What happens in the demo, and when."""
+"""The times of the demo's events."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Received:
 
 @dataclass(slots=True)
 class Counted:
-    """What the database has of the events topic."""
+    """The progress and counts of the events topic in the database."""
 
     accepted: int = 0
     rejected: int = 0

@@ -165,7 +165,7 @@ def query_metrics(database: Database, settings: Settings, query: MetricQuery) ->
     start, end = whole_range(query.since_ms, query.until_ms, window_ms, every)
     kept = windows_kept_from(database, query.now_ms)
     if kept is not None and start < kept:
-        raise BadQueryError("since", f"counters and timers are kept from {clock(kept)} on; ask for what is later")
+        raise BadQueryError("since", f"counters and timers are kept from {clock(kept)} on; choose a later start")
     _check(store, query)
     found = store.read(start, end, query.name, query.by, query.where, every_ms=every, limit=MOST_ROWS + 1)
     totals = in_order(found, query.by, range(start, end, every) if every else None)

@@ -181,7 +181,7 @@ def level_of(start: int, every_ms: int | None, kept: Mapping[Level, int | None])
 
 
 def closed_end(start: int, end: int, closed_through: int | None) -> int:
-    """The end of what is complete of a range.
+    """The end of the complete part of a range.
 
     Raises:
         NoDataError: no window of the range is complete.

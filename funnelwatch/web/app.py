@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from funnelwatch.schemas.web_hosts import ANY, Hosts
-from funnelwatch.web import health, live, page, problems
+from funnelwatch.web import health, page, problems
 from funnelwatch.web.api import alerts, funnels, metrics, rates, timers
 from funnelwatch.web.board.hub import Hub
 from funnelwatch.web.health import Counting, Metrics
@@ -67,7 +67,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     app.add_middleware(Counting, metrics=app.state.metrics)
     app.add_middleware(Guard, hosts=Hosts([ANY] if hosts is None else hosts))
     problems.install(app)
-    for router in (health.router, page.router, live.router):
+    for router in (health.router, page.router):
         app.include_router(router)
     for router in (rates.router, timers.router, metrics.router, alerts.router, funnels.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)

@@ -42,11 +42,11 @@ class Metrics:
 
 
 class Counting:
-    """Counts requests by their route, never by what somebody typed.
+    """Counts requests by their route, never by the path a client sent.
 
     Args:
-        app: what is asked.
-        metrics: what counts.
+        app: the application behind it.
+        metrics: the counters.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -1,4 +1,15 @@
-"""``GET /``: the board's page. It is the same for everybody; what it shows comes from ``/live``."""
+"""``GET /``: the board's page, the same for everybody; ``GET /live``: its figures as server-sent events.
+
+| event | data |
+|---|---|
+| ``now`` | each step, and each os of it, in the newest closed windows against what is expected; open windows apart |
+| ``history`` | the time line: counts, rates, intervals and expected rates by span |
+| ``alerts`` | the alerts that fire or fired within a day, newest first, with their where |
+| ``health`` | lag, watermark, throughput, dead letters, and servers that do not answer |
+| ``beat`` | the server's clock, every two seconds |
+
+``/live`` serves the board and may change with it; programs read ``/api/v1``.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +17,11 @@ from functools import lru_cache
 from importlib.metadata import files as files_of
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
+
+from funnelwatch.web.board.query import BoardQuery
+from funnelwatch.web.board.stream import EventStream
 
 router = APIRouter(include_in_schema=False)
 
@@ -39,3 +53,13 @@ def charts_path() -> Path:
         if file.as_posix() == CHARTS:
             return Path(str(file.locate()))
     raise FileNotFoundError(f"the package youplot has no {CHARTS}; install what requirements.lock names")
+
+
+@router.get("/live")
+async def live(request: Request) -> Response:
+    """The stream for one page; its filters are the page's own."""
+    state = request.app.state
+    address = request.client.host if request.client else ""
+    query = BoardQuery.parse(dict(request.query_params))
+    state.hub.admit(query, address)
+    return EventStream(state.hub, query, state.stopping, address=address)

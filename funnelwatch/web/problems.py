@@ -51,7 +51,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error stands for.
+    """The problem response of an error.
 
     Raises:
         Exception: the error itself: it is a bug.

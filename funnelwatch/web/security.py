@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.web_hosts import Hosts
 
 HEADERS = {
-    # Nothing from elsewhere, no script and no style within the page; it may stand in a frame of the same origin only.
+    # Nothing from elsewhere, no script and no style within the page; a frame of the same origin only may hold it.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 
-from funnelwatch.producers.collector.connections import BACKLOG, web_limits
-from funnelwatch.producers.collector.guard import guarded
+from funnelwatch.producers.http.connections import BACKLOG, web_limits
+from funnelwatch.producers.http.guard import guarded
 from funnelwatch.schemas.web_hosts import Hosts, names_of
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class MetricsPage:
     """The metrics of a registry, as an ASGI app.
 
     Args:
-        registry: what is shown; read in a thread, since it may ask a database.
+        registry: read in a thread, since it may query a database.
         hosts: the host names that are answered to.
     """
 

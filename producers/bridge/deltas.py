@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.producers.bridge.mapping import filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from funnelwatch.producers.bridge.mapping import Map
 
@@ -160,23 +160,30 @@ def records(
             yield "metric", _metric(mapped, added, ident, state.plan_ms)
             continue
         assert mapped.event is not None
-        texts = mapped.event.model_dump(exclude={"phase", "status"})
+        texts = mapped.event.model_dump(exclude={"phase", "status", "contexts"})
         fields: dict[str, Any] = {name: filled(text, added.labels) for name, text in texts.items()}
         fields |= {"phase": mapped.event.phase, "status": mapped.event.status}
+        if contexts := _filled(mapped.event.contexts, added.labels):
+            fields["contexts"] = contexts
         for number in range(count):
             one = f"bridge/{ident}/{added.begin + number + 1}"
             ts = state.plan_ms - spread + spread * (number + 1) // count
             yield "event", {**fields, "event_id": one, "sign_up_session_id": one, "ts": ts}
 
 
+def _filled(texts: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, str]:
+    """Dimensions with their labels filled in; one that is empty then is left out."""
+    found = {name: filled(text, labels) for name, text in texts.items()}
+    return {name: value for name, value in found.items() if value}
+
+
 def _metric(mapped: Map, added: Added, ident: str, ts: int) -> dict[str, Any]:
     assert mapped.counter is not None
-    dimensions = {name: filled(text, added.labels) for name, text in mapped.counter.dimensions.items()}
     return {
         "name": filled(mapped.counter.name, added.labels),
         "kind": "COUNTER",
         "value": added.end - added.begin,
-        "dimensions": {name: value for name, value in dimensions.items() if value},
+        "dimensions": _filled(mapped.counter.dimensions, added.labels),
         "event_id": f"bridge/{ident}/{added.begin}-{added.end}",
         "ts": ts,
     }

@@ -8,8 +8,8 @@
         every: 5s
         maps:
           - metric: signup_step_shown_total
-            event: {phase: IMPRESSION, step: "{step}", os: "{platform|unknown}"}
-          - metric: signup_step_judged_total
+            event: {phase: IMPRESSION, step: "{step}", os: "{platform|unknown}", contexts: {country: "{country}"}}
+          - metric: signup_step_verified_total
             where: {result: ok}
             event: {phase: POST_VERIFICATION, status: SUCCESS, step: "{step}", os: "{platform|unknown}"}
           - metric: sms_sent_total
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from funnelwatch.schemas.dimensions import DIMENSION_NAME
 from funnelwatch.schemas.errors import FileError
 from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.metrics import DIMENSION, NAME
@@ -81,6 +82,7 @@ Span = Annotated[float, BeforeValidator(_seconds)]
 """A span of time, in seconds."""
 
 DimensionName = Annotated[str, Field(pattern=f"^{DIMENSION.pattern}$")]
+EventDimensionName = Annotated[str, Field(pattern=f"^{DIMENSION_NAME.pattern}$")]
 
 
 class EventOf(FilePart):
@@ -93,6 +95,9 @@ class EventOf(FilePart):
     os: Template = Field(description="an os such as '{platform|unknown}'")
     browser: Template = Field("", description="a browser such as '{browser}'")
     app_version: Template = Field("", description="an app version such as '{version}', in quotes")
+    contexts: dict[EventDimensionName, Template] = Field(
+        {}, description="a map of further dimensions to texts, such as {country: '{country}'}"
+    )
 
     @model_validator(mode="after")
     def _status_of_a_verification(self) -> Self:
@@ -117,7 +122,9 @@ class Map(FilePart):
 
     metric: str = Field(pattern=f"^{NAME.pattern}$", description="a metric's name as it stands on the page")
     where: dict[str, str] = Field({}, description="a map of labels to texts, such as {env: prod}")
-    event: EventOf | None = Field(None, description="a map with phase, status, funnel, step, os, browser, app_version")
+    event: EventOf | None = Field(
+        None, description="a map with phase, status, funnel, step, os, browser, app_version, contexts"
+    )
     counter: CounterOf | None = Field(
         None, description="a map such as {name: sms_sent, dimensions: {os: '{platform}'}}"
     )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self
 
-from funnelwatch.producers.client.fields import given, impression_of, verification_of
+from funnelwatch.producers.client.emitter import Emitter
+from funnelwatch.producers.client.fields import arguments_of, emit_arguments, given, impression_of, verification_of
 from funnelwatch.producers.client.outcomes import BufferFull, Undelivered
 from funnelwatch.producers.client.producer import FLUSH_TIMEOUT_S, FunnelProducer
-from funnelwatch.schemas.events import FunnelEvent, new_event_id, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import FunnelEvent, new_event_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from funnelwatch.producers.client.emitter import Emitter
-    from funnelwatch.producers.client.fields import PhaseName, StatusName
     from funnelwatch.producers.client.outcomes import ProducerStats
     from funnelwatch.schemas.settings import Settings
 
@@ -42,11 +42,9 @@ class AsyncFunnelProducer:
         longest_wait_s: an event that has found no room by then is dropped and reported to ``on_error``; None: wait
             on. An event that Kafka does not take in ``delivery_timeout_s`` makes room, so every wait ends.
         on_error: called with each event that was dropped or failed, mostly from another thread; must be quick.
-        funnel: the funnel of every event that names none; so for the fields below.
-        os: platform.
-        browser: browser.
-        app_version: version of the app.
-        contexts: anything else.
+        funnel: the funnel of every event that names none.
+        contexts: other values to keep with every event.
+        **dimensions: os, browser, app_version and further dimensions of every event that does not have its own.
     """
 
     def __init__(
@@ -59,10 +57,8 @@ class AsyncFunnelProducer:
         longest_wait_s: float | None = None,
         on_error: Callable[[Undelivered], None] | None = None,
         funnel: str | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: str | None,
     ) -> None:
         producer = FunnelProducer(
             settings,
@@ -72,10 +68,8 @@ class AsyncFunnelProducer:
             unreachable_wait_s=unreachable_wait_s,
             on_error=on_error,
             funnel=funnel,
-            os=os,
-            browser=browser,
-            app_version=app_version,
             contexts=contexts,
+            **dimensions,
         )
         self._keep_in(producer, longest_wait_s, on_error)
 
@@ -91,51 +85,13 @@ class AsyncFunnelProducer:
         self._on_error = on_error
         self._dropped = 0
 
-    @overload
-    async def emit(
-        self,
-        event: FunnelEvent | Mapping[str, Any],
-        /,
-        *,
-        sign_up_session_id: str = ...,
-        step: str = ...,
-        phase: PhaseName = ...,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
-
-    @overload
-    async def emit(
-        self,
-        /,
-        *,
-        sign_up_session_id: str,
-        step: str,
-        phase: PhaseName,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
-
+    @emit_arguments
     async def emit(self, event: FunnelEvent | Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
         """Put an event into the buffer, as soon as it has room.
 
         Args:
             event: a whole event; or None, or a mapping, to be completed by ``fields``.
-            **fields: fields of ``FunnelEvent``; ts is now, also when room comes later.
+            **fields: as of ``FunnelProducer.emit``; ts is now, also when room comes later.
 
         Returns:
             Whether the producer took the event; False when it was dropped after ``longest_wait_s``.
@@ -145,64 +101,21 @@ class AsyncFunnelProducer:
             RuntimeError: the producer is closed.
         """
         whole = event.record() if isinstance(event, FunnelEvent) else event or {}
-        record = {"event_id": new_event_id(), "ts": now_ms(), **whole, **fields}
-        return await self._with_room(lambda: self._producer.emit(record), str(record.get("sign_up_session_id")))
+        record = {"event_id": new_event_id(), "ts": wall_clock_ms(), **given(**whole)}
+        session_id = str(fields.get("sign_up_session_id") or record.get("sign_up_session_id"))
+        return await self._with_room(lambda: self._producer.emit(record, **given(**fields)), session_id)
 
-    async def impression(
-        self,
-        session_id: str,
-        step: str,
-        *,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
-        ts: int | None = None,
-        funnel: str | None = None,
-        event_id: str | None = None,
-        contexts: dict[str, str] | None = None,
-    ) -> int:
-        """Emit that a step was shown; returns its ts in ms, for ``verification``. None: the producer's default."""
-        fields = given(
-            os=os,
-            browser=browser,
-            app_version=app_version,
-            ts=ts,
-            funnel=funnel,
-            event_id=event_id,
-            contexts=contexts,
-        )
-        record = impression_of(session_id, step, fields)
+    @arguments_of(Emitter.impression)
+    async def impression(self, *args: Any, **fields: Any) -> int:
+        """Emit that a step was shown; see ``FunnelProducer.impression``."""
+        record = impression_of(*args, **fields)
         await self.emit(record)
         return int(record["ts"])
 
-    async def verification(
-        self,
-        session_id: str,
-        step: str,
-        status: StatusName,
-        *,
-        shown_at: int | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
-        ts: int | None = None,
-        duration_ms: float | None = None,
-        funnel: str | None = None,
-        event_id: str | None = None,
-        contexts: dict[str, str] | None = None,
-    ) -> None:
+    @arguments_of(Emitter.verification)
+    async def verification(self, *args: Any, **fields: Any) -> None:
         """Emit that the server has accepted or rejected the input of a step; see ``FunnelProducer.verification``."""
-        fields = given(
-            os=os,
-            browser=browser,
-            app_version=app_version,
-            ts=ts,
-            duration_ms=duration_ms,
-            funnel=funnel,
-            event_id=event_id,
-            contexts=contexts,
-        )
-        await self.emit(verification_of(session_id, step, status, shown_at, fields))
+        await self.emit(verification_of(*args, **fields))
 
     async def counter(self, name: str, by: int = 1, /, **dimensions: str) -> bool:
         """Count something beside the funnel; see ``FunnelProducer.counter``."""

@@ -29,7 +29,7 @@ POLL_S = 0.1
 REGISTRY_RETRY_S = 5.0
 """Pause between attempts to reach the schema registry, in seconds."""
 
-STATISTICS_MS = 500
+STATISTICS_MS = 200
 """How often librdkafka reports which brokers answer, which ``drain`` needs to know, in ms."""
 
 

@@ -64,7 +64,7 @@ class FunnelCookie:
             raise ValueError('secure: False with same_site "None", which browsers reject; right would be True')
 
     def read(self, header: str) -> Known:
-        """What a request's Cookie header says; nothing where somebody made it up."""
+        """The content of a request's Cookie header; empty where its signature is wrong."""
         cookies: SimpleCookie = SimpleCookie()
         with contextlib.suppress(CookieError):
             cookies.load(header)

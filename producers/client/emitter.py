@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from funnelwatch.producers.client.fields import given, impression_of, verification_of
+from funnelwatch.producers.client.fields import (
+    check_dimensions,
+    emit_arguments,
+    event_of,
+    given,
+    impression_of,
+    verification_of,
+    with_dimensions,
+)
 from funnelwatch.producers.client.step import StepShown
-from funnelwatch.schemas.events import FunnelEvent, new_event_id, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.dimensions import merged_contexts
+from funnelwatch.schemas.events import FunnelEvent, new_event_id
 from funnelwatch.schemas.metrics import Metric, MetricKind
 from funnelwatch.schemas.whole import whole_event, whole_metric
 
@@ -15,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from funnelwatch.producers.client.fields import KindName, PhaseName, StatusName
+    from funnelwatch.producers.client.fields import KindName, StatusName
     from funnelwatch.producers.client.outcomes import ProducerStats
 
 
@@ -23,59 +34,26 @@ class Emitter(ABC):
     """Completes and validates events and samples; a subclass encodes and keeps or sends them.
 
     Args:
-        defaults: fields that every event shares.
+        defaults: the funnel, contexts and dimensions that every event shares.
+
+    Raises:
+        ValueError: one of them is invalid.
     """
 
     def __init__(self, defaults: Mapping[str, Any]) -> None:
-        self._defaults = {"funnel": "sign_up", **defaults}
+        dimensions = (name for name in defaults if name not in ("funnel", "contexts"))
+        check_dimensions(dimensions, tuple(inspect.signature(type(self)).parameters))
+        self._defaults = {"funnel": "sign_up", **given(**defaults)}
+        merged_contexts(self._defaults)
 
-    @overload
-    def emit(
-        self,
-        event: FunnelEvent | Mapping[str, Any],
-        /,
-        *,
-        sign_up_session_id: str = ...,
-        step: str = ...,
-        phase: PhaseName = ...,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
-
-    @overload
-    def emit(
-        self,
-        /,
-        *,
-        sign_up_session_id: str,
-        step: str,
-        phase: PhaseName,
-        status: StatusName | None = ...,
-        os: str = ...,
-        browser: str = ...,
-        app_version: str = ...,
-        ts: int = ...,
-        duration_ms: float | None = ...,
-        funnel: str = ...,
-        event_id: str = ...,
-        contexts: dict[str, str] = ...,
-    ) -> bool: ...
-
-    # Overloads give the fields their types; the body takes a mapping, because naming twelve arguments costs time.
+    @emit_arguments
     def emit(self, event: FunnelEvent | Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
         """Put an event into the buffer.
 
         Args:
             event: a whole event; or None, or a mapping, to be completed by ``fields``.
-            **fields: fields of ``FunnelEvent``. Absent ones take their defaults: a random event_id, ts now, the
-                funnel sign_up.
+            **fields: fields of ``FunnelEvent``, and further dimensions: ``country="DE"`` goes into its contexts. Absent
+                ones, and those that are None, take their defaults: a random event_id, ts now, the funnel sign_up.
 
         Returns:
             Whether the producer took the event; False when the buffer is full and the event was dropped.
@@ -86,11 +64,11 @@ class Emitter(ABC):
             RuntimeError: the producer is closed.
         """
         whole = event.record() if isinstance(event, FunnelEvent) else event or {}
-        record = whole_event({**self._defaults, **whole, **fields})
+        record = whole_event(event_of(self._defaults, whole, fields))
         if "event_id" not in record:
             record["event_id"] = new_event_id()
         if "ts" not in record:
-            record["ts"] = now_ms()
+            record["ts"] = wall_clock_ms()
         return self._take_event(record)
 
     def counter(self, name: str, by: int = 1, /, **dimensions: str) -> bool:
@@ -152,7 +130,7 @@ class Emitter(ABC):
         if "event_id" not in record:
             record["event_id"] = new_event_id()
         if "ts" not in record:
-            record["ts"] = now_ms()
+            record["ts"] = wall_clock_ms()
         return self._take_metric(record)
 
     def step(
@@ -160,67 +138,70 @@ class Emitter(ABC):
         session_id: str,
         step: str,
         *,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         ts: int | None = None,
         funnel: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: str | None,
     ) -> StepShown:
-        """Show and verify a step within one block of code; see ``StepShown``. None: the producer's default."""
-        fields = given(os=os, browser=browser, app_version=app_version, ts=ts, funnel=funnel, contexts=contexts)
+        """Show and verify a step within one block of code; see ``StepShown``, and ``impression`` for the arguments."""
+        check_dimensions(dimensions)
+        fields = with_dimensions(given(ts=ts, funnel=funnel, contexts=contexts), dimensions)
         return StepShown(self, session_id, step, fields)
 
     def impression(
         self,
+        /,
         session_id: str,
         step: str,
         *,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         ts: int | None = None,
         funnel: str | None = None,
         event_id: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: str | None,
     ) -> int:
         """Emit that a step was shown; for a web server, where the verification is another request.
 
-        A field that is None takes the producer's default.
+        Args:
+            session_id: one person's way through the funnel.
+            step: name of the step.
+            ts: when the step was shown, ms; None: now.
+            funnel: the funnel of the step; None: the producer's default.
+            event_id: unique; by default a random UUID.
+            contexts: other values to keep, under names that no dimension can have.
+            **dimensions: os, browser, app_version and any further dimension: ``os="iOS", country="DE"``. None: the
+                producer's default.
 
         Returns:
             The event's ts in ms. Keep it (in the web session, or a hidden field) and give it to ``verification``.
+
+        Raises:
+            ValueError: a field or dimension is invalid; the message names it.
         """
-        fields = given(
-            os=os,
-            browser=browser,
-            app_version=app_version,
-            ts=ts,
-            funnel=funnel,
-            event_id=event_id,
-            contexts=contexts,
+        fields = impression_of(
+            session_id, step, ts=ts, funnel=funnel, event_id=event_id, contexts=contexts, **dimensions
         )
-        record = impression_of(session_id, step, fields)
-        self.emit(record)
-        return int(record["ts"])
+        self.emit(fields)
+        return int(fields["ts"])
 
     def verification(
         self,
+        /,
         session_id: str,
         step: str,
         status: StatusName,
         *,
         shown_at: int | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         ts: int | None = None,
         duration_ms: float | None = None,
         funnel: str | None = None,
         event_id: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: str | None,
     ) -> None:
         """Emit that the server has accepted or rejected the input of a step.
+
+        The other arguments and the errors are those of ``impression``.
 
         Args:
             session_id: the session of the impression.
@@ -228,26 +209,26 @@ class Emitter(ABC):
             status: SUCCESS or FAILURE.
             shown_at: what ``impression`` returned, ms; None where it is unknown, and so is the duration. Where the
                 clocks of two servers differ so much that the duration would be negative, it is 0.
-            os: platform; None: the producer's default, as for the fields below.
-            browser: browser; empty in a native app.
-            app_version: version of the app.
-            ts: when the server verified the input, ms; by default now.
+            ts: when the server verified the input, ms; None: now.
             duration_ms: the time since the impression, where the app knows it without ``shown_at``.
             funnel: the funnel of the step.
-            event_id: unique; by default a random UUID.
-            contexts: anything else.
+            event_id: unique.
+            contexts: other values to keep.
+            **dimensions: os, browser, app_version and any further dimension.
         """
-        fields = given(
-            os=os,
-            browser=browser,
-            app_version=app_version,
+        fields = verification_of(
+            session_id,
+            step,
+            status,
+            shown_at,
             ts=ts,
             duration_ms=duration_ms,
             funnel=funnel,
             event_id=event_id,
             contexts=contexts,
+            **dimensions,
         )
-        self.emit(verification_of(session_id, step, status, shown_at, fields))
+        self.emit(fields)
 
     @abstractmethod
     def stats(self) -> ProducerStats:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from funnelwatch.producers.client.fields import given
+from funnelwatch.producers.client.fields import check_dimensions, dimensions_now, given, with_dimensions
 from funnelwatch.producers.client.quiet import quietly
 from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from funnelwatch.producers.client.quiet import Emits
+
+    Dimension = str | Callable[..., str | None] | None
 
 Handler = TypeVar("Handler", bound="Callable[..., Any]")
 
@@ -23,11 +26,9 @@ def track_impression(
     step: str,
     *,
     session: str | Callable[..., str] = "session_id",
-    os: str | None = None,
-    browser: str | None = None,
-    app_version: str | None = None,
     funnel: str | None = None,
     contexts: dict[str, str] | None = None,
+    **dimensions: Dimension,
 ) -> Callable[[Handler], Handler]:
     """Decorate the handler that shows a step: it emits an IMPRESSION when it returns, and none when it raises.
 
@@ -37,19 +38,22 @@ def track_impression(
         producer: takes the event.
         step: name of the step.
         session: the handler's argument that is the session's id, or a function of the same arguments that returns it.
-        os: platform of every event; None: the producer's default, as for the fields below.
-        browser: browser.
-        app_version: version of the app.
-        funnel: the funnel of the step.
-        contexts: anything else.
+        funnel: the funnel of the step; None: the producer's default.
+        contexts: other values to keep with every event.
+        **dimensions: os, browser, app_version and further dimensions: each a text, or a function of the handler's
+            arguments that returns one: ``country=lambda request: request.headers.get("cf-ipcountry")``. None: the
+            producer's default.
+
+    Raises:
+        TypeError: the handler has no argument of the session's name.
+        ValueError: no dimension can have such a name.
     """
-    fields = given(os=os, browser=browser, app_version=app_version, funnel=funnel, contexts=contexts)
 
     def ended(call: _Call) -> None:
         if call.error is None:
-            producer.emit({**fields, **call.about(step), "phase": Phase.IMPRESSION})
+            producer.emit({**call.event, "step": step, "phase": Phase.IMPRESSION})
 
-    return _around(session, ended)
+    return _around(session, given(funnel=funnel, contexts=contexts), dimensions, ended)
 
 
 def track_verification(
@@ -57,11 +61,9 @@ def track_verification(
     step: str,
     *,
     session: str | Callable[..., str] = "session_id",
-    os: str | None = None,
-    browser: str | None = None,
-    app_version: str | None = None,
     funnel: str | None = None,
     contexts: dict[str, str] | None = None,
+    **dimensions: Dimension,
 ) -> Callable[[Handler], Handler]:
     """Decorate the handler that verifies the input of a step: it emits a POST_VERIFICATION when it ends.
 
@@ -69,47 +71,43 @@ def track_verification(
     exception's name in ``contexts["error"]``. The exception passes. The decorated handler, a function or coroutine,
     keeps its signature.
 
-    Args:
-        producer: takes the event.
-        step: name of the step.
-        session: the handler's argument that is the session's id, or a function of the same arguments that returns it.
-        os: platform of every event; None: the producer's default, as for the fields below.
-        browser: browser.
-        app_version: version of the app.
-        funnel: the funnel of the step.
-        contexts: anything else.
+    The arguments and the errors are those of ``track_impression``.
     """
-    fields = given(os=os, browser=browser, app_version=app_version, funnel=funnel, contexts=contexts)
 
     def ended(call: _Call) -> None:
-        event = {**fields, **call.about(step), "phase": Phase.POST_VERIFICATION}
-        event["status"] = Status.FAILURE if call.error is not None or call.result is False else Status.SUCCESS
+        status = Status.FAILURE if call.error is not None or call.result is False else Status.SUCCESS
+        event = {**call.event, "step": step, "phase": Phase.POST_VERIFICATION, "status": status}
         if call.error is not None:
-            event["contexts"] = {**fields.get("contexts", {}), "error": type(call.error).__name__}
+            event = with_dimensions(event, {"error": type(call.error).__name__})
         producer.emit(event)
 
-    return _around(session, ended)
+    return _around(session, given(funnel=funnel, contexts=contexts), dimensions, ended)
 
 
+@dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a handler, when it has ended."""
+    """One call of a handler, when it has ended; ``event`` has the fields that every event of it shares."""
 
-    def __init__(self, session_id: Any, result: Any = None, error: BaseException | None = None) -> None:
-        self.session_id = session_id
-        self.result = result
-        self.error = error
-
-    def about(self, step: str) -> dict[str, Any]:
-        return {"sign_up_session_id": self.session_id, "step": step}
+    event: dict[str, Any]
+    result: Any
+    error: BaseException | None
 
 
-def _around(session: str | Callable[..., str], ended: Callable[[_Call], None]) -> Callable[[Handler], Handler]:
+def _around(
+    session: str | Callable[..., str],
+    fields: dict[str, Any],
+    dimensions: Mapping[str, Dimension],
+    ended: Callable[[_Call], None],
+) -> Callable[[Handler], Handler]:
+    check_dimensions(dimensions, ("session",))
+
     def decorate(handler: Handler) -> Handler:
         session_of = _session_of(handler, session)
 
         def tell(args: Any, kwargs: Any, result: Any, error: BaseException | None) -> None:
-            with quietly(handler.__qualname__):
-                ended(_Call(session_of(*args, **kwargs), result, error))
+            with quietly(f"an event of {handler.__qualname__}"):
+                event = with_dimensions(fields, dimensions_now(dimensions, *args, **kwargs))
+                ended(_Call({**event, "sign_up_session_id": session_of(*args, **kwargs)}, result, error))
 
         if inspect.iscoroutinefunction(handler):
 

@@ -9,7 +9,7 @@ from funnelwatch.schemas.errors import FunnelwatchError
 TOO_LARGE = "contexts: the event is too large for Kafka (message.max.bytes)"
 
 
-class BufferFull(FunnelwatchError):  # noqa: N818 - what it is, not whose fault
+class BufferFull(FunnelwatchError):  # noqa: N818 - a state of the producer, not a bug
     """The buffer has no room for another event (``when_full="raise"``)."""
 
 

@@ -14,12 +14,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from funnelwatch.producers.client.connection import Connection
 from funnelwatch.producers.client.emitter import Emitter
-from funnelwatch.producers.client.fields import given
 from funnelwatch.producers.client.outcomes import TOO_LARGE, BufferFull, ProducerStats, Undelivered
 from funnelwatch.producers.kafka.clients import is_broken_for_good
-from funnelwatch.schemas.events import fault
-from funnelwatch.schemas.metrics import fault as metric_fault
-from funnelwatch.schemas.metrics import series_name
+from funnelwatch.schemas.events import event_error
+from funnelwatch.schemas.metrics import metric_error, series_name
 from funnelwatch.schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -64,14 +62,12 @@ class FunnelProducer(Emitter):
         buffer_events: size of the buffer, in events.
         delivery_timeout_s: an event that Kafka has not confirmed by then counts as failed, in seconds.
         unreachable_wait_s: how long ``close`` and the interpreter's exit wait while no broker answers, in seconds; by
-            default the setting ``producer_unreachable_wait_s``, 1.0, with which a process exits within 2 s. A batch
+            default the setting ``producer_unreachable_wait_s``, 0.7, with which a process exits within 2 s. A batch
             job that must survive a restart of Kafka takes a longer time.
         on_error: called with each event that was dropped or failed, mostly from the background thread; must be quick.
-        funnel: the funnel of every event that names none; so for the fields below.
-        os: platform.
-        browser: browser.
-        app_version: version of the app.
-        contexts: anything else.
+        funnel: the funnel of every event that names none.
+        contexts: other values to keep with every event.
+        **dimensions: os, browser, app_version and further dimensions of every event that does not have its own.
     """
 
     def __init__(
@@ -84,12 +80,10 @@ class FunnelProducer(Emitter):
         unreachable_wait_s: float | None = None,
         on_error: Callable[[Undelivered], None] | None = None,
         funnel: str | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
         contexts: dict[str, str] | None = None,
+        **dimensions: str | None,
     ) -> None:
-        super().__init__(given(funnel=funnel, os=os, browser=browser, app_version=app_version, contexts=contexts))
+        super().__init__({"funnel": funnel, "contexts": contexts, **dimensions})
         if when_full not in ("drop", "block", "raise"):
             raise ValueError(f"when_full: {when_full!r} is not one of drop, block, raise")
         self._settings = settings or load_settings()
@@ -136,14 +130,14 @@ class FunnelProducer(Emitter):
     def _take_event(self, record: dict[str, Any]) -> bool:
         connection = self._connected()
         value = connection.encoder(record)
-        if wrong := fault(record):
+        if wrong := event_error(record):
             raise ValueError(wrong)
         return self._send(connection, self._settings.events_topic, record["sign_up_session_id"], value)
 
     def _take_metric(self, record: dict[str, Any]) -> bool:
         connection = self._connected()
         value = connection.metric_encoder(record)
-        if wrong := metric_fault(record):
+        if wrong := metric_error(record):
             raise ValueError(wrong)
         key = series_name(record["name"], record.get("dimensions") or {})
         return self._send(connection, self._settings.metrics_topic, key, value)

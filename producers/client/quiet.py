@@ -33,4 +33,4 @@ def quietly(what: str) -> Iterator[None]:
         now = time.monotonic()
         if now - _logged["at"] >= TELL_EVERY_S:
             _logged["at"] = now
-            logger.exception("an event of %s was not emitted: %s", what, error)  # noqa: TRY401
+            logger.exception("%s: not emitted: %s", what, error)  # noqa: TRY401

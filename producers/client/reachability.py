@@ -29,7 +29,7 @@ UNCONNECTED = {"INIT", "DOWN", "TRY_CONNECT", "CONNECT"}
 
 
 class Reachability:
-    """What a producer knows of its brokers; called from several threads.
+    """The state of a producer's brokers; called from several threads.
 
     Args:
         servers: the brokers, for messages.

@@ -6,7 +6,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from funnelwatch.schemas.events import Phase, Status, now_ms
+from funnelwatch.producers.client.fields import with_dimensions
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +38,7 @@ class StepShown:
 
     def __enter__(self) -> Self:
         """Emit the impression."""
-        self._shown_at, self._started = self._fields.pop("ts", None) or now_ms(), time.monotonic_ns()
+        self._shown_at, self._started = self._fields.pop("ts", None) or wall_clock_ms(), time.monotonic_ns()
         self._producer.emit({**self._fields, "phase": Phase.IMPRESSION, "ts": self._shown_at})
         return self
 
@@ -45,22 +47,22 @@ class StepShown:
     ) -> None:
         """Emit nothing, and let an exception pass."""
 
-    def success(self, **contexts: str) -> None:
-        """The server has accepted the input; ``contexts`` are added to those of the step."""
+    def success(self, **dimensions: str | None) -> None:
+        """The server has accepted the input; ``dimensions`` add to those of the step."""
         if self._succeeded:
             logger.warning("step %s: a second success of one impression is left out", self._fields["step"])
             return
         self._succeeded = True
-        self._verified(Status.SUCCESS, contexts)
+        self._verified(Status.SUCCESS, dimensions)
 
-    def failure(self, **contexts: str) -> None:
-        """The server has rejected the input; ``contexts`` are added to those of the step."""
-        self._verified(Status.FAILURE, contexts)
+    def failure(self, **dimensions: str | None) -> None:
+        """The server has rejected the input; ``dimensions`` add to those of the step."""
+        self._verified(Status.FAILURE, dimensions)
 
-    def _verified(self, status: Status, contexts: dict[str, str]) -> None:
+    def _verified(self, status: Status, dimensions: dict[str, str | None]) -> None:
         if not self._started:
             raise RuntimeError("the step has not been entered: use 'with producer.step(...) as step:'")
         duration_ms = (time.monotonic_ns() - self._started) // 1_000_000
-        fields = {**self._fields, "contexts": {**self._fields.get("contexts", {}), **contexts}}
-        fields |= {"phase": Phase.POST_VERIFICATION, "status": status}
-        self._producer.emit({**fields, "ts": self._shown_at + duration_ms, "duration_ms": duration_ms})
+        verified = {"phase": Phase.POST_VERIFICATION, "status": status, "duration_ms": duration_ms}
+        event = {**self._fields, **verified, "ts": self._shown_at + duration_ms}
+        self._producer.emit(with_dimensions(event, dimensions))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from funnelwatch.schemas.events import Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -55,8 +56,8 @@ class Visit:
         new: whether the session has just begun.
         shown_at: when the step was shown, ms; None where unknown.
         status: what the app has said, by ``current_step()``.
-        contexts: likewise.
-        shown: steps that the app shows, by ``show_step()``, with their contexts.
+        dimensions: likewise.
+        shown: steps that the app shows, by ``show_step()``, with their dimensions.
         session: the framework's session, once a reader of ``funnelwatch.sessions`` has attached it.
         answer: the status of HTTP that the middleware's own endpoint answers with; 0 for a request of the app.
     """
@@ -69,22 +70,22 @@ class Visit:
     new: bool = False
     shown_at: int | None = None
     status: Status | None = None
-    contexts: dict[str, str] = field(default_factory=dict)
-    shown: dict[str, dict[str, str]] = field(default_factory=dict)
+    dimensions: dict[str, str | None] = field(default_factory=dict)
+    shown: dict[str, dict[str, str | None]] = field(default_factory=dict)
     session: MutableMapping[str, Any] | None = None
     answer: int = 0
 
-    def success(self, **contexts: str) -> None:
+    def success(self, **dimensions: str | None) -> None:
         """The input is right, whatever the response's status."""
-        self.status, self.contexts = Status.SUCCESS, contexts
+        self.status, self.dimensions = Status.SUCCESS, dimensions
 
-    def failure(self, **contexts: str) -> None:
+    def failure(self, **dimensions: str | None) -> None:
         """The input is wrong, as where a form is shown again with status 200."""
-        self.status, self.contexts = Status.FAILURE, contexts
+        self.status, self.dimensions = Status.FAILURE, dimensions
 
-    def show(self, step: str, **contexts: str) -> None:
+    def show(self, step: str, **dimensions: str | None) -> None:
         """The response shows a step; see ``show_step``."""
-        self.shown[step] = contexts
+        self.shown[step] = dimensions
         if self.session is not None:
             self._keep(self.session, step)
 
@@ -106,7 +107,7 @@ class Visit:
             session_id = session[ID_KEY] = str(uuid.uuid4())
         self.session_id, self.by_cookie = session_id, False
         for step in shown:
-            session[SHOWN_KEY] = [step, now_ms()]
+            session[SHOWN_KEY] = [step, wall_clock_ms()]
 
 
 current: ContextVar[Visit | None] = ContextVar("funnelwatch_visit", default=None)
@@ -118,7 +119,7 @@ def current_step() -> Visit:
     return current.get() or Visit()
 
 
-def show_step(step: str, **contexts: str) -> None:
+def show_step(step: str, **dimensions: str | None) -> None:
     """Say that the response to the current request shows a step, as where an API sends a form's description as JSON.
 
     The middleware emits the impression when the response begins with a status below 400. Outside of a request of an
@@ -126,6 +127,6 @@ def show_step(step: str, **contexts: str) -> None:
 
     Args:
         step: name of the step.
-        **contexts: anything else worth keeping.
+        **dimensions: os, browser, app_version and further dimensions of this impression.
     """
-    current_step().show(step, **contexts)
+    current_step().show(step, **dimensions)

@@ -14,10 +14,12 @@ from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from funnelwatch.producers.client.fields import check_dimensions, dimensions_now, given, with_dimensions
 from funnelwatch.producers.client.quiet import quietly
 from funnelwatch.producers.client.visit import Visit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
-from funnelwatch.schemas.events import Phase, Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import Phase, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from funnelwatch.producers.client.visit import Request
 
     SessionReader = Callable[[Request], str | MutableMapping[str, Any] | None]
+    Dimension = str | Callable[[Request], str | None] | None
 
 logger = logging.getLogger("funnelwatch.instrument")
 
@@ -50,10 +53,11 @@ class Visits:
         impressions_path: where the middleware itself takes impressions; None: nowhere.
         session: reads the session of a request: its id, or a framework's session; None: the cookie knows it.
         cookie: how the cookie is set.
-        fields: fields that all events share, such as ``funnel``.
+        fields: ``funnel`` and ``contexts`` of all events.
+        dimensions: those of all events, texts or functions of a request.
 
     Raises:
-        ValueError: a key of ``steps`` is no path and no method with a path.
+        ValueError: a key of ``steps`` is no path and no method with a path, or no dimension can have such a name.
     """
 
     def __init__(
@@ -65,7 +69,9 @@ class Visits:
         session: SessionReader | None,
         cookie: FunnelCookie,
         fields: Mapping[str, Any],
+        dimensions: Mapping[str, Dimension],
     ) -> None:
+        check_dimensions(dimensions, ("impressions_path", "session", "cookie"))
         self._producer = producer
         self._exact: dict[tuple[str, str], str] = {}
         self._patterns: list[tuple[tuple[str, ...], str, str]] = []
@@ -76,6 +82,7 @@ class Visits:
         self._session = session
         self._cookie = cookie
         self._fields = dict(fields)
+        self._dimensions = dict(dimensions)
 
     @property
     def asks_app(self) -> bool:
@@ -135,15 +142,17 @@ class Visits:
             logger.warning("%s takes no impressions: the app has not attached its session", self._impressions_path)
         shown = {} if failed else dict(visit.shown)
         if visit.step and visit.shows and not failed:
-            shown.setdefault(visit.step, visit.contexts)
+            shown.setdefault(visit.step, visit.dimensions)
         if not shown and (visit.shows or not visit.step):
             return None
         self._identify(visit)
-        now = now_ms()
+        now = wall_clock_ms()
         if visit.step and not visit.shows:
-            self._emit(self._verification(visit, now, failed, error))
-        for step, contexts in shown.items():
-            self._emit({**self._event(visit, step, now, contexts), "phase": Phase.IMPRESSION})
+            with quietly(f"an event of {visit.step}"):
+                self._producer.emit(self._verification(visit, now, failed, error))
+        for step, dimensions in shown.items():
+            with quietly(f"an event of {step}"):
+                self._producer.emit({**self._event(visit, step, now, dimensions), "phase": Phase.IMPRESSION})
         if visit.request is None or not visit.by_cookie or not (shown or visit.new):
             return None
         last = (list(shown)[-1], now) if shown else None
@@ -203,10 +212,8 @@ class Visits:
         visit.shown_at = known.shown_at(visit.step)
 
     def _verification(self, visit: Visit, now: int, failed: bool, error: BaseException | None) -> dict[str, Any]:
-        contexts = dict(visit.contexts)
-        if error is not None:
-            contexts["error"] = type(error).__name__
-        event = self._event(visit, visit.step, now, contexts)
+        failure = {} if error is None else {"error": type(error).__name__}
+        event = self._event(visit, visit.step, now, {**visit.dimensions, **failure})
         event |= {
             "phase": Phase.POST_VERIFICATION,
             "status": visit.status or (Status.FAILURE if failed else Status.SUCCESS),
@@ -215,18 +222,16 @@ class Visits:
             event["duration_ms"] = now - visit.shown_at
         return event
 
-    def _event(self, visit: Visit, step: str, now: int, contexts: Mapping[str, str]) -> dict[str, Any]:
-        headers = visit.request.headers if visit.request else {}
-        os, browser = platform_and_browser(headers.get("user-agent", ""))
-        seen = {name: value for name, value in (("os", os), ("browser", browser)) if value}
-        event = {**seen, **self._fields, "sign_up_session_id": visit.session_id, "step": step, "ts": now}
-        return {**event, "contexts": {**self._fields.get("contexts", {}), **contexts}}
+    def _event(self, visit: Visit, step: str, now: int, dimensions: Mapping[str, str | None]) -> dict[str, Any]:
+        """The fields of an event; ``dimensions`` are those that the app gives with this request."""
+        assert visit.request is not None
+        os, browser = platform_and_browser(visit.request.headers.get("user-agent", ""))
+        event = {**self._fields, "sign_up_session_id": visit.session_id, "step": step, "ts": now}
+        of_all = dimensions_now(self._dimensions, visit.request)
+        seen = given(os=os or None, browser=browser or None)
+        return with_dimensions(event, {**seen, **of_all, **given(**dimensions)})
 
     def _https(self, request: Request) -> bool:
         if self._cookie.trust_forwarded_proto and (forwarded := request.headers.get("x-forwarded-proto")):
             return forwarded.partition(",")[0].strip().lower() == "https"
         return request.https
-
-    def _emit(self, event: dict[str, Any]) -> None:
-        with quietly(event["step"]):
-            self._producer.emit(event)

@@ -7,74 +7,26 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.producers.client.cookie import FunnelCookie
-from funnelwatch.producers.client.fields import given
+from funnelwatch.producers.client.middleware import Middleware
 from funnelwatch.producers.client.visit import Request, Visit, current
-from funnelwatch.producers.client.visits import MAX_BODY, Visits
+from funnelwatch.producers.client.visits import MAX_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from funnelwatch.producers.client.quiet import Emits
-    from funnelwatch.producers.client.visits import SessionReader
+    App = WSGIApplication
 
 
-class FunnelWsgi:
+class FunnelWsgi(Middleware["App"]):
     """WSGI middleware: a GET of a step's path is its impression, a POST its verification.
 
     ::
 
         app.wsgi_app = FunnelWsgi(app.wsgi_app, producer, {"/sign-up/code": "VERIFY_SMS_CODE"})
 
-    The verification's status is the response's: below 400 SUCCESS, else FAILURE; an exception is a FAILURE and passes.
-    An app that answers wrong input with status 200 calls ``current_step().failure()``; an app that shows a step on any
-    other path calls ``show_step("VERIFY_SMS_CODE")``.
-
-    Args:
-        app: the app.
-        producer: a ``FunnelProducer``; when its buffer is full, events are dropped and the app goes on.
-        steps: paths and their steps, as ``"/sign-up/code"`` or for one method ``"POST /api/code"``; ``*`` in a path
-            stands for anything.
-        impressions_path: a path where the middleware itself takes ``{"step": "..."}`` as POST and answers 204: for
-            apps that show steps without a request. Only steps of ``steps`` are taken.
-        session: reads the session from a ``Request``: its id, or a framework's session (``funnelwatch.sessions``), or
-            None; by default a cookie knows it.
-        cookie: how the cookie is set.
-        funnel: the funnel of all events; None: the producer's default, as for the fields below.
-        os: platform; None: from the User-Agent, as for browser.
-        browser: browser.
-        app_version: version of the app.
-        contexts: anything else.
-
-    Raises:
-        ValueError: a key of ``steps`` is no path.
+    ``Middleware`` explains the arguments.
     """
-
-    def __init__(
-        self,
-        app: WSGIApplication,
-        producer: Emits,
-        steps: Mapping[str, str],
-        *,
-        impressions_path: str | None = None,
-        session: SessionReader | None = None,
-        cookie: FunnelCookie = FunnelCookie(),  # noqa: B008 - it is frozen
-        funnel: str | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        app_version: str | None = None,
-        contexts: dict[str, str] | None = None,
-    ) -> None:
-        self._app = app
-        self._visits = Visits(
-            producer,
-            steps,
-            impressions_path=impressions_path,
-            session=session,
-            cookie=cookie,
-            fields=given(funnel=funnel, os=os, browser=browser, app_version=app_version, contexts=contexts),
-        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as the app does."""

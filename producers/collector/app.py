@@ -7,10 +7,12 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response
 
-from funnelwatch.producers.collector import events, health, influx
+from funnelwatch.producers.collector import events, influx
 from funnelwatch.producers.collector.access import Access
 from funnelwatch.producers.collector.delivery import Delivery
 from funnelwatch.producers.collector.intake import Checks
@@ -21,6 +23,7 @@ from funnelwatch.producers.collector.metrics import CollectorMetrics
 from funnelwatch.producers.collector.turns import Turns
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.producers.http import problem
+from funnelwatch.producers.http.problem import Problem
 from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
 from funnelwatch.schemas.funnels import load_funnels
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("funnelwatch.collector")
 
+READY_S = 2.0
+"""Kafka must answer within this, s."""
 TOPICS_AGAIN_S = 5.0
 """Pause between attempts to create the topics, s."""
 
@@ -40,6 +45,8 @@ DESCRIPTION = """\
 Writes events of funnels, counters and timers to Kafka, for clients without a Kafka library. The collector acknowledges
 an event when Kafka has acknowledged it. Send undelivered events again with the same event_id: each counts once.
 """
+
+router = APIRouter()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -64,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.checks = Checks(settings, load_funnels(settings.funnels_path))
     app.state.turns = Turns()
     app.state.lines = LineMapper(load_line_mapping(settings.lines_path), app.state.checks)
-    app.include_router(health.router)
+    app.include_router(router)
     app.include_router(events.router)
     app.include_router(influx.router)
     problem.install(app)
@@ -132,3 +139,25 @@ async def _make_topics(settings: Settings) -> None:
             await asyncio.sleep(TOPICS_AGAIN_S)
         else:
             return
+
+
+@router.get("/healthz", response_class=PlainTextResponse)
+async def healthz() -> str:
+    """The process lives."""
+    return "ok\n"
+
+
+@router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Kafka does not answer."}})
+async def readyz(request: Request) -> str:
+    """Kafka answers and has the topic, so the collector can deliver events."""
+    if not await asyncio.to_thread(request.app.state.delivery.reachable, READY_S):
+        servers = request.app.state.settings.kafka_bootstrap_servers
+        topic = request.app.state.settings.events_topic
+        raise Problem(503, f"Kafka at {servers} does not answer, or has no topic {topic}", retry_after_s=READY_S)
+    return "ok\n"
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 GZIP = 16 + zlib.MAX_WBITS
 DRAIN_TIMES = 8
-"""Of a body over the limit, this many times the limit is read and discarded, so that the sender reads the response."""
+"""The collector discards up to this many times the limit of a large body, so that the sender reads the response."""
 UNPACK_BYTES = 8_192
 """Compressed bytes per slice of work; between slices the event loop serves other requests."""
 MOST_MEMBERS = 100

@@ -11,7 +11,7 @@ from funnelwatch.producers.collector.intake import parse_events
 from funnelwatch.producers.collector.keys import EVENTS
 from funnelwatch.producers.collector.service import BatchResult, deliver
 from funnelwatch.producers.http.problem import AsciiJson
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 
 RETRY_S = 5.0
 """Pause before a client sends undelivered events again, s."""
@@ -30,7 +30,7 @@ EVENT_SCHEMA: dict[str, Any] = {
         "sign_up_session_id": {"type": "string", "minLength": 1, "maxLength": 500},
         "step": {"type": "string", "minLength": 1, "maxLength": 100},
         "phase": {"enum": ["IMPRESSION", "POST_VERIFICATION"]},
-        "status": {"enum": ["SUCCESS", "FAILURE", None], "description": "Of a POST_VERIFICATION."},
+        "status": {"enum": ["SUCCESS", "FAILURE", None], "description": "Status of a POST_VERIFICATION."},
         "os": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
         "browser": {"type": "string", "maxLength": 100, "description": "Absent: from the User-Agent."},
         "app_version": {"type": "string", "maxLength": 100},
@@ -41,9 +41,13 @@ EVENT_SCHEMA: dict[str, Any] = {
         "duration_ms": {
             "type": ["number", "null"],
             "minimum": 0,
-            "description": "Of a POST_VERIFICATION: milliseconds since its impression, rounded.",
+            "description": "Milliseconds from the impression to its POST_VERIFICATION, rounded.",
         },
-        "contexts": {"type": "object", "additionalProperties": {"type": "string"}},
+        "contexts": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": 'Further dimensions: {"country": "DE"}.',
+        },
     },
 }
 METRIC_SCHEMA: dict[str, Any] = {
@@ -137,7 +141,7 @@ async def collect(request: Request) -> AsciiJson:
     async with turns.turn():
         sent = parse_events(body, settings.collector_max_events)
     access.charge_events(key, len(sent.events) - charged)
-    now, user_agent = now_ms(), request.headers.get("user-agent", "")
+    now, user_agent = wall_clock_ms(), request.headers.get("user-agent", "")
     skew_ms = 0 if sent.sent_at is None else now - sent.sent_at
     checked = await turns.map(lambda event: state.checks.complete(event, user_agent, skew_ms, now), sent.events)
     result = await deliver(

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from funnelwatch.producers.collector.access import first_parameter
 from funnelwatch.producers.collector.body import read_body
 from funnelwatch.producers.collector.events import KEY_PARAMETER, RETRY_S
-from funnelwatch.producers.collector.intake import Fault
+from funnelwatch.producers.collector.intake import Invalid
 from funnelwatch.producers.collector.keys import LINES
 from funnelwatch.producers.collector.lines import PRECISIONS, BadLine, parse_point, split_lines
 from funnelwatch.producers.collector.service import deliver
 from funnelwatch.producers.http.problem import AsciiJson, Problem
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 
 if TYPE_CHECKING:
     from funnelwatch.producers.collector.keys import ApiKey
@@ -49,7 +49,7 @@ OPENAPI: dict[str, Any] = {
             "name": "precision",
             "in": "query",
             "schema": {"enum": ["", *sorted(PRECISIONS)], "default": "ns"},
-            "description": "Unit of timestamps; empty: ns. Of several the first counts, as in InfluxDB.",
+            "description": "Unit of timestamps; empty: ns. The first of several counts, as in InfluxDB.",
         },
         KEY_PARAMETER,
     ],
@@ -116,12 +116,12 @@ async def _write(request: Request) -> tuple[BatchResult, list[int]]:
     if len(lines) > most:
         raise Problem(413, f"more than {most} lines at once; send fewer at once")
     access.charge_events(key, len(lines) - charged)
-    now = now_ms()
+    now = wall_clock_ms()
 
-    def make(line: str) -> dict[str, Any] | Fault | None:
+    def make(line: str) -> dict[str, Any] | Invalid | None:
         point = parse_point(line, PRECISIONS[precision])
-        made: dict[str, Any] | Fault | None = (
-            Fault("", point.message) if isinstance(point, BadLine) else state.lines.map(point, now)
+        made: dict[str, Any] | Invalid | None = (
+            Invalid("", point.message) if isinstance(point, BadLine) else state.lines.map(point, now)
         )
         return made
 

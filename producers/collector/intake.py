@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.producers.http.problem import Problem
-from funnelwatch.schemas.events import fault, new_event_id
+from funnelwatch.schemas.dimensions import EVENT_FIELDS
+from funnelwatch.schemas.events import event_error, new_event_id
 from funnelwatch.schemas.files import SCHEMAS
 from funnelwatch.schemas.fit import misfit
-from funnelwatch.schemas.metrics import fault as metric_fault
+from funnelwatch.schemas.metrics import metric_error
 from funnelwatch.schemas.times import DAY_MS, parse_instant_ms
 from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReason, check
 from funnelwatch.schemas.whole import whole, whole_event, whole_metric
@@ -39,7 +40,7 @@ FIELD_OF = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Invalid:
     """Why an event is rejected: the field, and what is wrong with it and would be right."""
 
     field: str
@@ -72,9 +73,9 @@ def parse_events(body: bytes, most: int) -> Sent:
             raise Problem(400, f"{unknown[0]}: is not known beside events; right would be sent_at, or nothing")
         sent_at, content = _time(content.get("sent_at")), content["events"]
         if sent_at is not None and type(sent_at) is not int:
-            fault = _no_time("sent_at", sent_at) if isinstance(sent_at, str) else None
+            invalid = _no_time("sent_at", sent_at) if isinstance(sent_at, str) else None
             message = (
-                fault.message if fault else f"{sent_at!r} is not a time; right would be Date.now(), in milliseconds"
+                invalid.message if invalid else f"{sent_at!r} is not a time; right would be Date.now(), in milliseconds"
             )
             raise Problem(400, f"sent_at: {message}")
     events = content if isinstance(content, list) else [content] if isinstance(content, dict) else None
@@ -97,7 +98,7 @@ class Checks:
         self._funnels = funnels
         self._limits = Limits.of(settings)
 
-    def complete(self, given: Any, user_agent: str, skew_ms: int, now_ms: int) -> dict[str, Any] | Fault:
+    def complete(self, given: Any, user_agent: str, skew_ms: int, now_ms: int) -> dict[str, Any] | Invalid:
         """The complete event: given fields, and defaults from the clock, a random id and the User-Agent.
 
         Args:
@@ -107,7 +108,7 @@ class Checks:
             now_ms: the wall clock.
         """
         if not isinstance(given, dict):
-            return Fault("", f"{str(given)[:100]!r} is not an event; right would be an object of fields")
+            return Invalid("", f"{str(given)[:100]!r} is not an event; right would be an object of fields")
         ts = _time(given.get("ts"))
         if isinstance(ts, str):
             return _no_time("ts", ts)
@@ -126,39 +127,45 @@ class Checks:
             event["browser"] = given.get("browser") or browser
         return self.event({name: value for name, value in event.items() if value is not None}, now_ms)
 
-    def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
+    def event(self, event: dict[str, Any], now_ms: int) -> dict[str, Any] | Invalid:
         """The event with all its fields, if a worker accepts it, else its error."""
+        if (unknown := next((name for name in event if name not in EVENT_FIELDS), None)) is not None:
+            right = f'{{"contexts": {{{json.dumps(unknown[:100])}: "…"}}}} for a further dimension'
+            return Invalid(
+                unknown, f"is not a field of an event, which has {', '.join(FIELDS)}; right would be {right}"
+            )
         event = {"funnel": "sign_up", **whole_event(event, rounded_ts=True)}
-        if wrong := misfit(SCHEMAS["FunnelEvent"], event) or fault(event):
-            return _fault(wrong)
+        if wrong := misfit(SCHEMAS["FunnelEvent"], event) or event_error(event):
+            return _invalid(wrong)
         event = {**DEFAULTS, **event}
         try:
             check(event, self._funnels, self._limits, now_ms)
         except RejectedError as error:
-            return Fault(FIELD_OF.get(error.reason) or error.detail.split()[0], error.detail)
+            return Invalid(FIELD_OF.get(error.reason) or error.detail.split()[0], error.detail)
         return event
 
-    def metric(self, sample: dict[str, Any], now_ms: int) -> dict[str, Any] | Fault:
+    def metric(self, sample: dict[str, Any], now_ms: int) -> dict[str, Any] | Invalid:
         """The sample of a counter or timer with all its fields, if a worker accepts it, else its error.
 
         Only workers know the limits on names and series; they reject samples beyond.
         """
         sample = {"dimensions": {}, "value": 1, **whole_metric(sample, rounded_ts=True)}
-        if wrong := misfit(SCHEMAS["Metric"], sample) or metric_fault(sample):
-            return _fault(wrong)
+        if wrong := misfit(SCHEMAS["Metric"], sample) or metric_error(sample):
+            return _invalid(wrong)
         ahead = sample["ts"] - now_ms
         if ahead > self._limits.max_future_ms:
-            return Fault("ts", f"is {ahead / 1000:.0f} s ahead of the clock")
+            return Invalid("ts", f"is {ahead / 1000:.0f} s ahead of the clock")
         if -ahead > self._limits.max_age_ms:
-            return Fault("ts", f"is {-ahead / DAY_MS:.0f} days old; is it in milliseconds?")
+            return Invalid("ts", f"is {-ahead / DAY_MS:.0f} days old; is it in milliseconds?")
         return sample
 
 
-def _fault(wrong: str) -> Fault:
+def _invalid(wrong: str) -> Invalid:
     name, _, message = wrong.partition(": ")
-    return Fault(name, message)
+    return Invalid(name, message)
 
 
+FIELDS = tuple(field["name"] for field in SCHEMAS["FunnelEvent"]["fields"])
 DEFAULTS = {field["name"]: field["default"] for field in SCHEMAS["FunnelEvent"]["fields"] if "default" in field}
 
 
@@ -172,7 +179,7 @@ def _time(given: Any) -> Any:
         return given
 
 
-def _no_time(field: str, text: str) -> Fault:
+def _no_time(field: str, text: str) -> Invalid:
     """The error of a text that is no time."""
     try:
         parse_instant_ms(text, zone=None)
@@ -181,4 +188,4 @@ def _no_time(field: str, text: str) -> Fault:
     else:
         cause = "no calendar has it"
     right = "Date.now(), or like 2026-11-22T10:00:00Z"
-    return Fault(field, f"{text[:50]!r} is not a time: {cause}; right would be {right}")
+    return Invalid(field, f"{text[:50]!r} is not a time: {cause}; right would be {right}")

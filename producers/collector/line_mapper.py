@@ -7,7 +7,7 @@ import json
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from funnelwatch.producers.collector.intake import Fault
+from funnelwatch.producers.collector.intake import Invalid
 from funnelwatch.producers.collector.line_mapping import EVENT_FIELDS, UNIT_MS, name_of
 from funnelwatch.schemas.events import new_event_id
 
@@ -34,7 +34,7 @@ class LineMapper:
         self._mapping = mapping
         self._checks = checks
 
-    def map(self, point: Point, now_ms: int) -> dict[str, Any] | Fault | None:
+    def map(self, point: Point, now_ms: int) -> dict[str, Any] | Invalid | None:
         """A complete event or sample, or an error; None where the mapping ignores the point.
 
         The id of a point with a time is a hash of the point, so that a batch that is sent again counts once, as
@@ -42,7 +42,7 @@ class LineMapper:
         """
         entry = self._mapping.entry(point.measurement, point.tags)
         if entry is None:
-            unmapped = Fault("measurement", f"{point.measurement!r} is not mapped; {FOR_LINES}")
+            unmapped = Invalid("measurement", f"{point.measurement!r} is not mapped; {FOR_LINES}")
             return unmapped if self._mapping.others == "reject" else None
         if entry.ignore:
             return None
@@ -52,7 +52,7 @@ class LineMapper:
         sample = entry.counter or entry.timer
         assert sample is not None
         value = _number(sample, point, counter=entry.counter is not None)
-        if isinstance(value, Fault):
+        if isinstance(value, Invalid):
             return value
         kept = point.tags if sample.dimensions is None else {k: point.tags.get(k, "") for k in sample.dimensions}
         made["dimensions"] = {key: text for key, text in kept.items() if text and key not in sample.leave_out}
@@ -81,19 +81,25 @@ def _event(entry: Entry, point: Point) -> dict[str, Any]:
             event[name] = _whole(value)
         elif text:
             event[name] = source.values.get(text, text) if source else text
-    event["contexts"] = {key: _text(value) for key, value in given.items() if key not in used}
+    named: dict[str, str] = {}
+    for name, one in entry.contexts.items():
+        used.add(one.source or "")
+        text = one.value if one.value is not None else _text(given.get(one.source or "", ""))
+        if text:
+            named[name] = one.values.get(text, text)
+    event["contexts"] = {**{key: _text(value) for key, value in given.items() if key not in used}, **named}
     return event
 
 
-def _number(sample: Sample, point: Point, *, counter: bool) -> int | Fault:
+def _number(sample: Sample, point: Point, *, counter: bool) -> int | Invalid:
     """The increment, or whole milliseconds."""
     value = point.fields.get(sample.value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         what = "is missing" if value is None else f"{value!r} is not a number"
-        return Fault(sample.value, f"{what}; right would be a line like '{point.measurement} {sample.value}=1'")
+        return Invalid(sample.value, f"{what}; right would be a line like '{point.measurement} {sample.value}=1'")
     if counter:
         if value != int(value):
-            return Fault(sample.value, f"{value!r} is not whole; a counter goes up by whole numbers")
+            return Invalid(sample.value, f"{value!r} is not whole; a counter goes up by whole numbers")
         return int(value)
     return round(value * UNIT_MS[sample.unit])
 

@@ -102,6 +102,7 @@ class Entry(FilePart):
         measurement: its name; ``*`` stands for any letters.
         where: tags that a line must have.
         event: sources of the fields of an event; by default the tag or field of the same name.
+        contexts: sources of further dimensions. Tags and fields that are no source keep their names there.
         counter: the line is a sample of a counter.
         timer: the line is a sample of a timer.
         ignore: the line is ignored.
@@ -111,6 +112,9 @@ class Entry(FilePart):
     where: dict[str, str] = Field({}, description="a map of tags to texts, such as {metric_type: counter}")
     event: dict[str, Annotated[Source, BeforeValidator(_source)]] | None = Field(
         None, description="a map such as {step: page, os: {value: iOS}}"
+    )
+    contexts: dict[Name, Annotated[Source, BeforeValidator(_source)]] = Field(
+        {}, description="a map such as {country: geo, plan: {value: free}}"
     )
     counter: Sample | None = Field(
         None, description="a map such as {name: '{measurement}', value: value}, with dimensions or leave_out"
@@ -127,6 +131,8 @@ class Entry(FilePart):
             raise ValueError("must have one of event, counter, timer, 'ignore: true'")
         if unknown := sorted(set(self.event or {}) - set(EVENT_FIELDS)):
             raise ValueError(f"event: {unknown[0]} is not a field; right would be one of {', '.join(EVENT_FIELDS)}")
+        if self.contexts and self.event is None:
+            raise ValueError("contexts: has no effect without event; right would be dimensions of the counter or timer")
         if self.counter is not None and "unit" in self.counter.model_fields_set:
             raise ValueError("counter: unit: has no effect on a counter; right would be no unit, or a timer")
         return self

@@ -114,8 +114,8 @@ def parse_point(line: str, unit_ns: int) -> Point | BadLine:
         line: a line of ``split_lines``.
         unit_ns: unit of its timestamp.
     """
-    if fault := _too_much(line):
-        return _bad(line, fault)
+    if error := _too_much(line):
+        return _bad(line, error)
     try:
         parsed = parse_line(line)
     except (LineFormatError, ValueError, OverflowError) as error:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from funnelwatch.producers.collector.app import create_app
-from funnelwatch.producers.collector.connections import BACKLOG, ConnectionLimits
 from funnelwatch.producers.collector.delivery import GRACE_S
-from funnelwatch.producers.collector.guard import guarded
+from funnelwatch.producers.http.connections import BACKLOG, ConnectionLimits
+from funnelwatch.producers.http.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

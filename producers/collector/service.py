@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from funnelwatch.producers.collector.intake import Fault
+from funnelwatch.producers.collector.intake import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class EventResult(BaseModel):
     )
     event_id: str | None = Field(None, description="Its id, also where the request gave none.")
     field: str | None = Field(None, description="The invalid field.")
-    message: str | None = Field(None, description="What is wrong, and what would be right.")
+    message: str | None = Field(None, description="The error and its remedy.")
 
 
 class BatchResult(BaseModel):
@@ -59,7 +59,7 @@ async def deliver(
     metrics: CollectorMetrics,
     *,
     way: str,
-    checked: Sequence[Checked | Fault],
+    checked: Sequence[Checked | Invalid],
     most_bytes: int,
 ) -> BatchResult:
     """Deliver the valid events, and report the outcome of each event.
@@ -76,17 +76,19 @@ async def deliver(
     sent: list[EventResult] = []
     messages: list[Message] = []
 
-    def encode(one: Checked | Fault) -> tuple[Checked, Message] | Fault:
-        return one if isinstance(one, Fault) else (one, delivery.metric(one) if "kind" in one else delivery.event(one))
+    def encode(one: Checked | Invalid) -> tuple[Checked, Message] | Invalid:
+        return (
+            one if isinstance(one, Invalid) else (one, delivery.metric(one) if "kind" in one else delivery.event(one))
+        )
 
     for index, encoded in enumerate(await turns.map(encode, checked)):
-        if isinstance(encoded, Fault):
+        if isinstance(encoded, Invalid):
             results.append(_rejected(index, encoded))
             continue
         one, message = encoded
         size = len(message.value or b"")
         if size > most_bytes:
-            wrong = Fault("contexts", f"the event has {size} bytes, more than {most_bytes}")
+            wrong = Invalid("contexts", f"the event has {size} bytes, more than {most_bytes}")
             results.append(_rejected(index, wrong, one["event_id"]))
             continue
         results.append(EventResult(index=index, outcome="accepted", event_id=one["event_id"]))
@@ -107,8 +109,8 @@ async def deliver(
     return BatchResult(**counts, events=results)
 
 
-def _rejected(index: int, fault: Fault, event_id: str | None = None) -> EventResult:
-    field, message = _cut(fault.field), _cut(fault.message)
+def _rejected(index: int, invalid: Invalid, event_id: str | None = None) -> EventResult:
+    field, message = _cut(invalid.field), _cut(invalid.message)
     return EventResult(index=index, outcome="rejected", event_id=event_id, field=field, message=message)
 
 

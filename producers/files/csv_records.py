@@ -33,12 +33,12 @@ class Record(NamedTuple):
     Attributes:
         line: its first line in the file, from 1.
         values: its fields; none for a blank line.
-        fault: the reason why it is not a record; None where it is one.
+        error: the reason why it is not a record; None where it is one.
     """
 
     line: int
     values: list[str]
-    fault: str | None = None
+    error: str | None = None
 
 
 class CsvRecords:
@@ -108,8 +108,8 @@ class CsvRecords:
                 return Record(begin, [], f"a quote opens here, and the next one, in line {last}, does not close it")
             break
         if self.width is not None and len(values) != self.width:
-            fault = f"a quote opens here and is closed {len(lines) - 1} lines later: {len(values)} values"
-            return Record(begin, [], f"{fault} for {self.width} columns")
+            closed = f"a quote opens here and is closed {len(lines) - 1} lines later"
+            return Record(begin, [], f"{closed}: {len(values)} values for {self.width} columns")
         if self._swallows_rows(lines):
             last = begin + len(lines) - 1
             return Record(begin, [], f"a quote opens here and is closed in line {last}, with whole rows between")

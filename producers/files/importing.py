@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.producers.files.mapper import Rejected
 from funnelwatch.producers.files.rows import NO_UTF8, Row, has_foreign_bytes, open_input
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.schemas.events import fault
+from funnelwatch.schemas.events import event_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,6 +99,6 @@ def _checked(row: Row, to_events: ToEvents) -> list[dict[str, Any]]:
         except ValueError as error:
             hint = f"; the file is not UTF-8; {NO_UTF8}" if has_foreign_bytes(row.values) else ""
             raise Rejected("BAD_FIELD", f"{error}{hint}") from error
-        if wrong := fault(event):
+        if wrong := event_error(event):
             raise Rejected("BAD_FIELD", wrong)
     return events

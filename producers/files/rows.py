@@ -166,16 +166,16 @@ class InputFile:
         records.width = len(names)
         self.note = f"{self.name}: has a header and no rows"
         for record in records:
-            if record.fault:
-                reason = "TOO_LONG" if record.fault.startswith("longer") else "NO_CSV"
-                yield Row(record.line, None, Rejected(reason, record.fault))
+            if record.error:
+                reason = "TOO_LONG" if record.error.startswith("longer") else "NO_CSV"
+                yield Row(record.line, None, Rejected(reason, record.error))
             elif any("\0" in value for value in record.values):
                 yield Row(record.line, None, Rejected("NO_CSV", "has a NUL character"))
             elif len(record.values) == len(names):
                 yield Row(record.line, dict(zip(names, record.values, strict=True)))
             elif record.values:
-                fault = f"{len(record.values)} values for {len(names)} columns"
-                yield Row(record.line, None, Rejected("NO_CSV", fault))
+                error = f"{len(record.values)} values for {len(names)} columns"
+                yield Row(record.line, None, Rejected("NO_CSV", error))
 
     def _header(self, line: str, number: int) -> tuple[list[str], str]:
         """The names of the columns, and the delimiter: the one that gives the most columns.
@@ -187,20 +187,20 @@ class InputFile:
         if _is_json(line):
             raise UnreadableFile(f"{place}: is JSON; right would be CSV, or JSON Lines in a file that ends in .jsonl")
         found: tuple[list[str], str] = ([], ",")
-        fault = None
+        error = None
         for delimiter in ("\t",) if self._tabs and "\t" in line else DELIMITERS:
             record = CsvRecords([line], delimiter).next()
             assert record is not None
-            if record.fault == NEVER_CLOSED:
+            if record.error == NEVER_CLOSED:
                 raise UnreadableFile(
                     f"{place}: is not a CSV header: a quote opens in it and is not closed in this line"
                 )
-            fault = fault or record.fault
+            error = error or record.error
             if len(record.values) > len(found[0]):
                 found = record.values, delimiter
         names, delimiter = found
-        if fault and len(names) <= 1:
-            raise UnreadableFile(f"{place}: is not a CSV header: {fault}")
+        if error and len(names) <= 1:
+            raise UnreadableFile(f"{place}: is not a CSV header: {error}")
         if any(UNDECODED.search(name) for name in names):
             raise UnreadableFile(f"{place}: the header is not UTF-8; {NO_UTF8}")
         if "\0" in line:

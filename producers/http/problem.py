@@ -45,7 +45,7 @@ class ProblemDetails(BaseModel):
     type: Literal["about:blank"] = "about:blank"
     title: str = Field(description="The phrase of the HTTP status.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What is wrong and what would be right, for a person.")
+    detail: str = Field(description="The error and its remedy, for a person.")
     errors: list[InvalidParameter] = Field(default=[], description="Each invalid parameter.")
 
 

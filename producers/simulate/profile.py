@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from funnelwatch.schemas.dimensions import check_dimension_name
+
 DAY_MIN = 1440
 WEEK_MIN = 7 * DAY_MIN
 MONDAY_MIN = 4 * DAY_MIN
@@ -50,6 +52,30 @@ class Platform:
 
 
 @dataclass(frozen=True, slots=True)
+class Dimension:
+    """A further dimension of every session, independent of its platform.
+
+    Attributes:
+        name: its name, a key of the events' contexts.
+        values: values and their shares, which add up to 1.
+    """
+
+    name: str
+    values: tuple[tuple[str, float], ...]
+
+    def __post_init__(self) -> None:
+        """Reject an invalid dimension.
+
+        Raises:
+            ValueError: the message names what is wrong.
+        """
+        check_dimension_name(self.name)
+        shares = [share for _, share in self.values]
+        if not shares or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise ValueError(f"{self.name}: the shares {shares} are not from 0 to 1 with the sum 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A funnel and its people.
 
@@ -57,6 +83,7 @@ class Profile:
         funnel: name of the funnel.
         steps: in order.
         platforms: the kinds of clients.
+        dimensions: further dimensions.
         rho: intra-minute correlation of outcomes, 0 to 1: conversions of one minute, step and os are beta-binomial
             with variance ``n p (1 - p) (1 + (n - 1) rho)``; 0 is binomial.
         daily: relative height of the daily season, 0 to 1; the top is at ``peak_hour`` UTC.
@@ -67,6 +94,7 @@ class Profile:
     funnel: str
     steps: tuple[StepProfile, ...]
     platforms: tuple[Platform, ...]
+    dimensions: tuple[Dimension, ...] = ()
     rho: float = 0.002
     daily: float = 0.6
     peak_hour: float = 19.0
@@ -88,7 +116,7 @@ class Incident:
         end_ms: its end, exclusive.
         step: the affected step.
         loss: share of the successes that become failures, 0 to 1.
-        where: values of os, browser and app_version that are affected; an absent one: all.
+        where: values of os, browser, app_version and further dimensions that are affected; an absent one: all.
     """
 
     start_ms: int
@@ -107,8 +135,8 @@ class Incident:
             raise ValueError(f"loss: {self.loss} is not between 0 and 1")
         if self.end_ms <= self.start_ms:
             raise ValueError("the incident ends before it starts")
-        if wrong := self.where.keys() - {"os", "browser", "app_version"}:
-            raise ValueError(f"{', '.join(sorted(wrong))}: not a dimension; right would be os, browser, app_version")
+        for name in self.where:
+            check_dimension_name(name)
 
 
 IOS = (("5.2.0", 0.7), ("5.1.3", 0.25), ("4.9.1", 0.05))

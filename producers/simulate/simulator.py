@@ -20,14 +20,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE
-from funnelwatch.schemas.arrays import Flags, Floats, Indexes, Ints
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.schemas.times import MINUTE_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from funnelwatch.producers.simulate.profile import Incident, Profile
     from funnelwatch.schemas.arrays import Flags, Floats, Indexes, Ints
+
+    Texts = NDArray[np.object_]
 
 LONGEST_ATTEMPT_MS = 90_000
 LONGEST_PAUSE_MS = 3_000
@@ -54,7 +58,7 @@ class Simulator:
         disorder_ms: events arrive up to this much after their ts, each by its own delay; 0: in the order of ts.
 
     Raises:
-        ValueError: rate or disorder is invalid, or an incident names a step that the profile does not have.
+        ValueError: rate or disorder is invalid, or an incident names a step or dimension that is not there.
     """
 
     def __init__(
@@ -70,6 +74,9 @@ class Simulator:
         for incident in incidents:
             if incident.step not in names:
                 raise ValueError(f"step: {incident.step!r} is not one of {', '.join(names)}")
+            dimensions = (*DIMENSION_FIELDS, *(dimension.name for dimension in profile.dimensions))
+            if unknown := incident.where.keys() - set(dimensions):
+                raise ValueError(f"{min(unknown)}: is not a dimension; right would be one of {', '.join(dimensions)}")
         if not 0 < rate <= MAX_RATE or disorder_ms < 0 or seed < 0:
             raise ValueError(f"rate must be above 0 and at most {MAX_RATE:,}, disorder_ms and seed not below 0")
         self.profile = profile
@@ -135,13 +142,15 @@ class Simulator:
         table = np.concatenate([self._beta(block)[:, step] for block in blocks])
         return table[minute - first * self._block_min, os]
 
-    def _lost(self, step: str, client: Indexes, ts: Ints) -> Floats:
+    def _lost(self, step: str, client: Indexes, drawn: Mapping[str, Texts], ts: Ints) -> Floats:
         """The share of successes that incidents turn into failures, for verifications of a step at these times."""
         kept = np.ones(len(ts))
         for incident in self._incidents:
             if incident.step == step:
                 hit = np.array([_matches(incident, platform, version) for platform, version, _ in self._clients])
                 hit = hit[client] & (ts >= incident.start_ms) & (ts < incident.end_ms)
+                for name in incident.where.keys() & drawn.keys():
+                    hit &= drawn[name] == incident.where[name]
                 kept[hit] *= 1 - incident.loss
         return 1 - kept
 
@@ -157,6 +166,7 @@ class Simulator:
         minutes = np.repeat(np.arange(first, first + self._block_min, dtype=np.int64), sessions)
         shown = minutes * MINUTE_MS + rng.integers(0, MINUTE_MS, count)
         client = rng.choice(len(self._clients), count, p=[share for _, _, share in self._clients])
+        drawn = self._draw_dimensions(block, count)
         os_of = np.array([self._oses.index(platform.os) for platform, _, _ in self._clients])
         alive = np.ones(count, dtype=bool)
         parts: list[_Part] = []
@@ -168,25 +178,37 @@ class Simulator:
             success = made < self._conversions(index, os_of[client], shown)
             retry = success & (wrong < step.wrong_first)
             total_ms = np.where(retry, first_ms + second_ms, first_ms)
-            judged = shown + total_ms
-            taken = success & (lost < self._lost(step.name, client, judged))
+            verified = shown + total_ms
+            taken = success & (lost < self._lost(step.name, client, drawn, verified))
             success &= ~taken
             failure = alive & (taken | (~success & (wrong < step.failed)))
             parts += [
                 _Part(index, 0, None, shown, None, alive.copy()),
                 _Part(index, 1, "FAILURE", shown + first_ms, first_ms, alive & retry),
-                _Part(index, 2, "SUCCESS", judged, total_ms, alive & success),
-                _Part(index, 2, "FAILURE", judged, total_ms, failure),
+                _Part(index, 2, "SUCCESS", verified, total_ms, alive & success),
+                _Part(index, 2, "FAILURE", verified, total_ms, failure),
             ]
             alive &= success
-            shown = judged + pause
+            shown = verified + pause
         delays = rng.integers(0, self._disorder_ms + 1, (len(parts), count)) if self._disorder_ms else None
-        return self._records(block, client, parts, delays, within=(start_ms, end_ms))
+        contexts = [dict(zip(drawn, values, strict=True)) for values in zip(*(drawn.values()), strict=True)]
+        return self._records(block, client, contexts or [{}] * count, parts, delays, within=(start_ms, end_ms))
+
+    def _draw_dimensions(self, block: int, count: int) -> dict[str, Texts]:
+        """The further dimensions of the sessions of a block; drawn apart, so that all else stays as without them."""
+        rng = np.random.default_rng([self.seed, block, 2])
+        return {
+            dimension.name: np.array([value for value, _ in dimension.values], dtype=object)[
+                rng.choice(len(dimension.values), count, p=[share for _, share in dimension.values])
+            ]
+            for dimension in self.profile.dimensions
+        }
 
     def _records(
         self,
         block: int,
         client: Indexes,
+        contexts: list[dict[str, str]],
         parts: list[_Part],
         delays: Ints | None,
         *,
@@ -221,11 +243,17 @@ class Simulator:
                         "status": part.status,
                         "ts": time,
                         "duration_ms": duration,
-                        "contexts": {},
+                        "contexts": dict(more),
                     },
                 )
-                for arrival, time, duration, session, (os, browser, version) in zip(
-                    arrivals, ts, durations, compress(ids, chosen), compress(of_session, chosen), strict=True
+                for arrival, time, duration, session, (os, browser, version), more in zip(
+                    arrivals,
+                    ts,
+                    durations,
+                    compress(ids, chosen),
+                    compress(of_session, chosen),
+                    compress(contexts, chosen),
+                    strict=True,
                 )
             ]
         events.sort(key=_arrival)
@@ -251,4 +279,4 @@ def _attempts(rng: np.random.Generator, seconds: float, count: int) -> Ints:
 
 def _matches(incident: Incident, platform: Any, version: str) -> bool:
     values = {"os": platform.os, "browser": platform.browser, "app_version": version}
-    return all(values[name] == value for name, value in incident.where.items())
+    return all(incident.where.get(name, value) == value for name, value in values.items())

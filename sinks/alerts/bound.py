@@ -23,11 +23,11 @@ Address = tuple[Any, ...]
 
 
 class Bound:
-    """What one delivery may take; for the thread that delivers.
+    """Limits of one delivery; for the thread that delivers.
 
     Args:
-        seconds: of wall clock, from now on.
-        most_bytes: that are read in all.
+        seconds: wall clock, from now on.
+        most_bytes: bytes that are read in all.
         clock: monotonic seconds.
     """
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence  # noqa: TC003
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
 from funnelwatch.alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
+from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.plain_values import Text, a_line, some
 from funnelwatch.schemas.redaction import know, know_address, revealed
 from funnelwatch.schemas.times import parse_span_ms
@@ -115,13 +116,7 @@ Span = Annotated[float, BeforeValidator(seconds)]
 """A span such as 30s or 5m, in seconds."""
 
 
-class Checked(BaseModel):
-    """A part of the file; rejects fields that nothing reads."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class When(Checked):
+class When(FilePart):
     """Filters: which alerts a route sends; a filter that is left out matches every alert."""
 
     severity: Annotated[list[Severity], *Filter] = Field([], description="critical, warning or info, or a list of them")
@@ -134,7 +129,7 @@ class When(Checked):
     state: Annotated[list[Literal["firing", "resolved"]], *Filter] = Field([], description="firing, resolved, or both")
 
 
-class Receiver(Checked):
+class Receiver(FilePart):
     """A route of the file: which alerts go where.
 
     **The contract of a delivery**, tested for every receiver (``tests/unit/test_receiver_contract.py``):

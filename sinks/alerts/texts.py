@@ -21,7 +21,7 @@ def moment(ms: int) -> str:
 
 
 def scope(alert: Mapping[str, Any]) -> str:
-    """What it is about: ``sign_up VERIFY_SMS_CODE os=iOS``."""
+    """The series of the alert: ``sign_up VERIFY_SMS_CODE os=iOS``."""
     steps = "+".join(map(legible, alert["steps"])) or legible(alert["step"])
     about = [f"{legible(name)}={legible(value)}" for name, value in sorted(alert["dimensions"].items())]
     return " ".join(part for part in (legible(alert["funnel"]), steps, *about) if part != "*") or "the pipeline"

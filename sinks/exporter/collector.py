@@ -1,4 +1,4 @@
-"""What the exporter answers to a scrape: read from the database at that moment, so that a restart changes nothing.
+"""The exporter reads the database at each scrape, so that a restart changes nothing.
 
 Counters are the totals of ``series_totals``, which only grow. Should one come back smaller all the same (the database
 was restored from a backup), the largest value that was shown is shown on until the total has passed it: Prometheus
@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import psycopg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from funnelwatch.schemas.histogram import BUCKETS
 from funnelwatch.sinks.exporter.families import cumulative, freshness_families, metric_families
 from funnelwatch.sinks.exporter.folding import Folding, Labels
+from funnelwatch.sinks.timescale.jobs import count_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
     from funnelwatch.sinks.timescale.database import Row
+    from funnelwatch.sinks.timescale.jobs import Job
     from funnelwatch.sinks.timescale.totals import Totals
 
 log = logging.getLogger(__name__)
@@ -160,3 +163,43 @@ class FunnelCollector(Collector):
 
 def _labels(row: Row, names: tuple[str, ...] = LABELS) -> Labels:
     return tuple(row[name] for name in names)
+
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "funnelwatch_database_jobs"
+TEXT: Final = (
+    "Jobs of TimescaleDB on the tables, by state; unknown: 1 if they cannot be read. No series without TimescaleDB."
+)
+UNKNOWN: Final = "unknown"
+
+
+def states(read: Callable[[], Sequence[Job]]) -> dict[str, int]:
+    """State to its number of jobs; only ``unknown`` where they cannot be read, empty without TimescaleDB."""
+    try:
+        jobs = read()
+    except psycopg.Error as error:
+        log.warning("the jobs of the database cannot be read: %s", error)
+        return {UNKNOWN: 1}
+    return {str(state): number for state, number in count_states(jobs).items()} | {UNKNOWN: 0} if jobs else {}
+
+
+class JobsCollector(Collector):
+    """The jobs as of each scrape; from any thread, one at a time.
+
+    Args:
+        read: what ``funnelwatch.sinks.timescale.jobs.read_jobs`` gives.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[Job]]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterable[Metric]:
+        """One family."""
+        with self._lock:
+            found = states(self._read)
+        family = GaugeMetricFamily(NAME, TEXT, labels=["state"])
+        for state, number in found.items():
+            family.add_metric([state], number)
+        return [family]

@@ -262,11 +262,11 @@ class CacheRebuild:
         self._start_over()
         self._cache.close()
         self.error = explain(error)
-        metrics.REDIS_FAULT.set(1)
+        metrics.REDIS_ERROR.set(1)
         servers.failed(TASK, error)
 
     def _works(self) -> None:
-        metrics.REDIS_FAULT.set(0)
+        metrics.REDIS_ERROR.set(0)
         if self._debt.settled and self._debt.connected and self._copy is None:
             metrics.REBUILD_PROGRESS.set(1)
         if self.error is not None:

@@ -15,7 +15,7 @@ from funnelwatch.schemas.codec import Undecodable
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import slots_of
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
-from funnelwatch.schemas.metrics import MetricKind, fault
+from funnelwatch.schemas.metrics import MetricKind, metric_error
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
 from funnelwatch.stream.intake.batches import RecordBatch, Rejected
@@ -114,7 +114,7 @@ class MetricValidator:
                 RejectionReason.TOO_LARGE, f"the value has {len(value)} bytes, more than {self.max_value_bytes}"
             )
         metric = self.decode(value)
-        if wrong := fault(metric):
+        if wrong := metric_error(metric):
             raise RejectedError(RejectionReason.BAD_METRIC, wrong)
         check_time(metric["ts"], self.limits, now_ms)
         return metric

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats, Ints
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.times import DAY_MS
@@ -87,7 +86,7 @@ def _compare(
     messages: dict[str, dict[str, Any]],
     rules: Rules,
 ) -> tuple[list[str], list[str]] | None:
-    """What is missing and what is unexpected; None when all is as expected. Resolved ones need not be expected."""
+    """Missing and unexpected alerts; None: all is as expected. Resolved ones need not be expected."""
     severities = {rule.alert: rule.severity for rule in rules.rules}
     left = {
         (state.rule, state.step, tuple(sorted(state.dimensions.items()))): state

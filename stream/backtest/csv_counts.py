@@ -2,8 +2,8 @@
 
 A year of 24 series in windows of a minute is 12.6 million rows, which Python's csv module needs half a minute for. Here
 fields are found by their commas, numbers are added up digit by digit, and names and times are looked up by a 64-bit
-hash of their bytes, for all rows of a block at once. A block with quotes, blank lines, signs, or any fault is read row
-by row, which also knows the line of a fault.
+hash of their bytes, for all rows of a block at once. A block with quotes, blank lines, signs, or any error is read row
+by row, which also knows the line of an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.producers.files.csv_records import CsvRecords
-from funnelwatch.schemas.arrays import Indexes, Ints, Words
 from funnelwatch.schemas.count_history import History, by_funnel
 from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.backtest.table import TableError, header, moment, opened, whole, width
@@ -44,7 +43,7 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
     """The histories of the funnels in a file, gzip or not; ``told`` is called with the rows read so far.
 
     Raises:
-        TableError: a fault, with file, line and field.
+        TableError: an error, with file, line and field.
     """
     with opened(path) as file:
         first = file.readline()
@@ -71,7 +70,7 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
 
 
 class _Reader:
-    """What was read so far."""
+    """The rows read so far."""
 
     def __init__(self, path: Path, columns: dict[str, int], all_columns: int) -> None:
         self.path = path
@@ -107,8 +106,8 @@ class _Reader:
         records.width = self.all_columns
         starts, places, tallies = [], [], []
         for record in records:
-            if record.fault:
-                raise TableError(f"{self.path}:{record.line}: is no line of CSV: {record.fault}")
+            if record.error:
+                raise TableError(f"{self.path}:{record.line}: is no line of CSV: {record.error}")
             if not record.values:
                 continue
             try:

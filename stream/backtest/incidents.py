@@ -70,13 +70,13 @@ class Raised:
 
     @property
     def scope(self) -> dict[str, str]:
-        """What it names."""
+        """The place that it names."""
         return {"funnel": self.funnel, "step": self.step, **self.dimensions}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one incident."""
+    """The result of one incident."""
 
     incident: Incident
     detected: bool
@@ -91,9 +91,9 @@ class Matches:
 
     found: list[Found]
     verdicts: list[str]
-    """Of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out`` for an incident that is not judged."""
+    """The class of each alert: ``incident``, ``echo``, ``false alarm``, or ``left out`` with its incident."""
     incidents: list[int | None]
-    """The place of the incident that each alert belongs to, of those that are judged."""
+    """The place of the incident that each alert belongs to, of those that are evaluated."""
 
 
 def match(
@@ -103,7 +103,7 @@ def match(
     window_ms: int,
     grace: int = GRACE_WINDOWS,
 ) -> Matches:
-    """Hold alerts against incidents; ``left_out`` are known but not judged, and excuse alerts; ``grace`` in windows."""
+    """Match alerts with incidents; ``left_out`` are not evaluated, and excuse alerts; ``grace`` in windows."""
 
     def in_time(alert: Raised, incident: Incident, after: int) -> bool:
         raised = alert.start + window_ms
@@ -128,7 +128,7 @@ def match(
 
 
 def _found(incident: Incident, alerts: Sequence[Raised], window_ms: int, grace: int) -> Found:
-    """What became of an incident."""
+    """The result of an incident."""
     best: tuple[int, int] | None = None
     for place, alert in enumerate(alerts):
         if not incident.concerns(alert.scope):
@@ -151,7 +151,7 @@ def read_incidents(path: Path) -> list[Incident]:
     An empty field, and ``*`` and ``all``, name nothing.
 
     Raises:
-        TableError: a fault, with file, line and field.
+        TableError: an error, with file, line and field.
     """
     with opened(path) as file:
         first = file.readline()
@@ -164,8 +164,8 @@ def read_incidents(path: Path) -> list[Incident]:
     records.width = width(first)
     incidents = []
     for record in records:
-        if record.fault:
-            raise TableError(f"{path}:{record.line}: is no line of CSV: {record.fault}")
+        if record.error:
+            raise TableError(f"{path}:{record.line}: is no line of CSV: {record.error}")
         if any(value.strip() for value in record.values):
             try:
                 incidents.append(_incident(record.values, columns))

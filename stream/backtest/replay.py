@@ -24,7 +24,7 @@ MARK = "@"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What rules have raised over histories."""
+    """The alerts of rules over histories."""
 
     alerts: list[Raised]
     """By the rules as they are, in the order of their start."""
@@ -42,7 +42,7 @@ def replay(
     scores: Iterable[float] = (),
     told: Callable[[int], None] = lambda windows: None,
 ) -> Run:
-    """Judge every window of ``span`` (start of the first, end of the last, ms) from ``begin`` on.
+    """Evaluate every window of ``span`` (start of the first, end of the last, ms) from ``begin`` on.
 
     What is before ``begin`` is history. ``told`` is called with the number of windows that were just taken in.
     """
@@ -110,7 +110,7 @@ def raised(moves: Iterable[Transition], phase: int = 0) -> list[Raised]:
     return list(found.values())
 
 
-def judged_series(histories: Iterable[History], rules: Rules) -> dict[tuple[str, ...], int]:
+def evaluated_series(histories: Iterable[History], rules: Rules) -> dict[tuple[str, ...], int]:
     """The series that alarms are counted by, and when each was first counted, ms.
 
     One is a combination of funnel, step, and the values of all dimensions that any rule of its funnel names in ``by``.
@@ -120,7 +120,7 @@ def judged_series(histories: Iterable[History], rules: Rules) -> dict[tuple[str,
         own = rules.of_funnel(history.funnel)
         named = [name for name in DIMENSIONS if any(name in level for rule in own for level in rule.by)]
         for series, began in zip(history.series, history.began().tolist(), strict=True):
-            if any(rule.judges(series.step) for rule in own):
+            if any(rule.covers(series.step) for rule in own):
                 key = (series.funnel, series.step, *(getattr(series, name) for name in named))
                 first[key] = min(began, first.get(key, began))
     return first

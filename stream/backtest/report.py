@@ -19,32 +19,34 @@ MONTH_MS = 30 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What was judged, and what is known about it."""
+class Evaluated:
+    """The evaluated windows, and the known incidents."""
 
     window_ms: int
     begin: int
     end: int
     series: Mapping[tuple[str, ...], int]
-    """Judged series and since when each is counted, ms."""
+    """Evaluated series and since when each is counted, ms."""
     incidents: Sequence[Incident]
     left_out: Sequence[tuple[Incident, str]]
-    """Incidents that are not judged, and why."""
+    """Incidents that are not evaluated, and why."""
     grace: int
 
     @property
     def series_months(self) -> float:
-        """Series times months of 30 days in which each was there to be judged."""
+        """Series times months of 30 days in which each was there to be evaluated."""
         return sum(max(0, self.end - max(self.begin, since)) for since in self.series.values()) / MONTH_MS
 
 
-def figures(judged: Judged, alerts: Sequence[Raised]) -> tuple[Matches, dict[str, Any]]:
+def figures(evaluated: Evaluated, alerts: Sequence[Raised]) -> tuple[Matches, dict[str, Any]]:
     """The matches, and the figures of one set of alerts; a share or delay of nothing is None."""
-    matches = match(alerts, judged.incidents, [one for one, _ in judged.left_out], judged.window_ms, judged.grace)
+    matches = match(
+        alerts, evaluated.incidents, [one for one, _ in evaluated.left_out], evaluated.window_ms, evaluated.grace
+    )
     false = matches.verdicts.count("false alarm")
     true = matches.verdicts.count("incident")
     delays = [one.delay_windows for one in matches.found if one.delay_windows is not None]
-    months = judged.series_months
+    months = evaluated.series_months
     return matches, {
         "alerts": len(alerts),
         "false_alarms": false,
@@ -57,29 +59,29 @@ def figures(judged: Judged, alerts: Sequence[Raised]) -> tuple[Matches, dict[str
     }
 
 
-def report(judged: Judged, alerts: Sequence[Raised], tried: Mapping[float, Sequence[Raised]]) -> dict[str, Any]:
+def report(evaluated: Evaluated, alerts: Sequence[Raised], tried: Mapping[float, Sequence[Raised]]) -> dict[str, Any]:
     """The object that ``--json`` prints."""
-    matches, own = figures(judged, alerts)
+    matches, own = figures(evaluated, alerts)
     own.pop("alerts")
     return {
-        "window_s": judged.window_ms // 1000,
-        "judged_from": moment(judged.begin),
-        "judged_to": moment(judged.end),
-        "series": len(judged.series),
-        "series_months": judged.series_months,
+        "window_s": evaluated.window_ms // 1000,
+        "evaluated_from": moment(evaluated.begin),
+        "evaluated_to": moment(evaluated.end),
+        "series": len(evaluated.series),
+        "series_months": evaluated.series_months,
         **own,
         "echoes": matches.verdicts.count("echo"),
-        "incidents_judged": len(matches.found),
+        "incidents_evaluated": len(matches.found),
         "alerts": [
-            _alert(alert, verdict, owner, judged.window_ms)
+            _alert(alert, verdict, owner, evaluated.window_ms)
             for alert, verdict, owner in zip(alerts, matches.verdicts, matches.incidents, strict=True)
         ],
         "incidents": [
             {**_incident(one.incident), "detected": one.detected, "delay_windows": one.delay_windows, "alert": one.by}
             for one in matches.found
         ],
-        "incidents_left_out": [{**_incident(one), "why": why} for one, why in judged.left_out],
-        "curve": [{"score": score, **figures(judged, found)[1]} for score, found in sorted(tried.items())],
+        "incidents_left_out": [{**_incident(one), "why": why} for one, why in evaluated.left_out],
+        "curve": [{"score": score, **figures(evaluated, found)[1]} for score, found in sorted(tried.items())],
     }
 
 

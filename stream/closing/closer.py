@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from funnelwatch.producers.kafka.acked import AckedProducer, Message
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.schemas.windows import last_closed
+from funnelwatch.schemas.times import last_closed
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.stream.closing.watermark import topic_watermark
 from funnelwatch.stream.closing.windows import ActiveSeries, parts_of
@@ -156,7 +156,7 @@ class Closer:
         following = self._store.next_window(funnel, start)
         end = through if following is None else min(through, following)
         self._store.start_closing(funnel, end)
-        # What came between the question and the closing is found by asking again; what comes later is late.
+        # A second query finds counts that came between the first one and the closing; later counts are late.
         came = self._store.next_window(funnel, start)
         if came is not None and came < end:
             return came

@@ -24,8 +24,8 @@ BEFORE_MS = 3_600_000
 EXPECTED = 4.0
 """A series is gone only where this many times the impressions that the rule needs were due by that share."""
 PARTS = 4
-"""The funnel goes on where each so-manieth part of the time had an impression of it: an outage that has just ended does
-not count as time without data of the series."""
+"""The funnel is live where each of this many parts of the time had an impression of it: an outage that has just ended
+does not count as time without data of the series."""
 LEFT = 0.25
 """A series of which more than this share still comes is not gone."""
 

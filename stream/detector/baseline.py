@@ -1,4 +1,4 @@
-"""What is ordinary for a series at a time: the seasonal rate of past weeks, or the recent one while there is no week.
+"""The expected rate of a series at a time: the seasonal rate of past weeks, or the recent one in the first week.
 
 Both look only backwards, and depend on nothing but counts and the time of the evaluated window.
 """
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Floats, Indexes
 from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ COARSE_MS = 60 * MINUTE_MS
 """From this length on windows are coarse: spans are days long then, and so may be what they are compared with."""
 QUARTER_MS = 6 * WIDE_MS
 ENOUGH = 400.0
-"""Of coarse windows, more are pooled where fewer impressions than this are known: an error of 2.5% at a rate of 0.8."""
+"""More coarse windows are pooled where there are fewer impressions than this: an error of 2.5% at a rate of 0.8."""
 LONG_WEEKS = 13
 MIN_LONG = 30.0
 

@@ -63,7 +63,7 @@ def remember_published(  # noqa: PLR0917
 def corrected(  # noqa: PLR0917
     rule: Rule, state: AlertState, window: int, length: int, revision: int, n: float, x: float
 ) -> tuple[AlertState, bool]:
-    """The state after a window is known to have other counts, and whether that is to be published.
+    """The state after a window is known to have other counts, and whether to publish them.
 
     Args:
         rule: whose alert it is.

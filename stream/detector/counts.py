@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats, Indexes
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Series
 
 CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
-"""What may be remembered, and its place in a `CountRow`; ``window`` and ``cohort`` are successes on that basis."""
+"""Kinds of counts and their places in a `CountRow`; ``window`` and ``cohort`` are successes on that basis."""
 
 FIRST_ROWS = 1024
 FIRST_COLUMNS = 16
@@ -178,7 +176,7 @@ class Counts:
         drop = max(0, row + 1 - self.limit)
         kept = max(0, self.rows - drop)
         grown, whole = max(2 * capacity, row + fresh - drop + 1), self.limit + self.limit // SPARE + fresh + 1
-        # Of what is not written yet the system has no memory given out, so there may be room for all there will be.
+        # The system gives out no memory for rows that are not written yet, so the array may have its final size.
         grown = whole if 2 * grown > whole else grown
         old, rows = self.cum, slice(self.rows - kept, self.rows + 1)
         if grown <= capacity:

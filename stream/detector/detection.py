@@ -21,8 +21,7 @@ from funnelwatch.stream.detector.grouping import Incidents
 from funnelwatch.stream.detector.instrument import firing
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
 from funnelwatch.stream.detector.publisher import AlertPublisher
-from funnelwatch.stream.detector.retire import retire
-from funnelwatch.stream.detector.state import AlertState, Reason
+from funnelwatch.stream.detector.state import AlertState, Reason, retire
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from funnelwatch.alert_rules.instruments import Instrument
-    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.schemas.codec import Registry
     from funnelwatch.schemas.counts import ClosedWindow
     from funnelwatch.schemas.settings import Settings
@@ -61,7 +60,7 @@ class _Funnel:
 
 @dataclass(slots=True)
 class _Unsaved:
-    """What the windows since the last save have changed."""
+    """The changes since the last save."""
 
     states: dict[str, str] = field(default_factory=dict)
     alerts: list[dict[str, Any]] = field(default_factory=list)
@@ -140,8 +139,8 @@ class Detection:
             OvertakenError: another worker has gone on with a funnel.
         """
         adopted = self._rules.look()
-        error = self._rules.fault
-        metrics.RULES_FAULT.set(error is not None)
+        error = self._rules.error
+        metrics.RULES_ERROR.set(error is not None)
         if error is not None and error != self._logged_error:
             metrics.RULES_REJECTED.inc()
             log.error("alert rules: rejected, the ones before go on: %s", error)

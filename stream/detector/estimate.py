@@ -1,4 +1,4 @@
-"""What history says about noise: lag of success, overdispersion, and the spread of z (DETECTION.md, steps 2 and 4).
+"""Estimates noise from history: lag of success, overdispersion, and the spread of z (DETECTION.md, steps 2 and 4).
 
 The formulas; ``estimation.py`` says when they are used, and on what.
 """
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats, Indexes
 from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import MEDIAN_LOSS, NARROW_MS, THIN_PER_MINUTE, WEEKS, WIDE_MS
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split
@@ -42,7 +41,7 @@ STEEP = 25.0
 
 
 def unknown(columns: int, lags: int) -> Estimates:
-    """What is assumed without history: no lag, moderate overdispersion."""
+    """The estimate without history: no lag, moderate overdispersion."""
     kernel = np.zeros((lags, columns))
     kernel[0] = 1.0
     return Estimates(np.full(columns, RHO_UNKNOWN), kernel, np.ones((len(SCALES), columns)))

@@ -1,4 +1,4 @@
-"""What one rule sees in some windows: for every column whether it is alarming, and by what numbers."""
+"""The evaluation of one rule in some windows: for every column whether it alarms, and its numbers."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.texts import legible
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +52,7 @@ class Incidents:
         self._messages: dict[str, dict[str, Any]] = {}
         """The last message of those that are incidents of their own, by alert_id."""
         self._incidents: dict[str, AlertState] = {}
-        """Those of several series, by their alert_id, which is their leader's."""
+        """Incidents of several series, by their alert_id, which is their leader's."""
         self._incident_of: dict[str, str] = {}
         """The alert_id of each series that belongs to one, to the incident's."""
         for state in states:
@@ -63,7 +62,7 @@ class Incidents:
                 self._firing[state.key] = state
 
     def group(self, moves: list[Transition]) -> list[Transition]:
-        """The same transitions with the messages that are to be published, and the incidents that they change.
+        """The same transitions with the messages to publish, and the incidents that they change.
 
         Args:
             moves: that one window has caused, or that no window has.
@@ -141,7 +140,7 @@ class Incidents:
         return [*(Transition(state) for state, _ in joined), self._message(incident, alert)]
 
     def _pass(self, move: Transition) -> list[Transition]:
-        """What is published of a series that fires already, is over, or does not fire yet."""
+        """The message about a series that fires already, is over, or does not fire yet."""
         state = move.state
         over = state.state not in NOTIFIED
         if over:

@@ -20,8 +20,7 @@ import numpy as np
 from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import WEEKS
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     from funnelwatch.stream.detector.counts import Column, Counts
 
 AROUND_MS = 20 * 60_000
-"""What is usual is pooled over this much more to each side."""
+"""The usual level is pooled over this much more to each side."""
 MIN_WEEKS = 2
 SUDDEN = 0.5
-"""Of the level of each quarter of the hour before, there must be less than this left."""
+"""A collapse leaves less than this share of the level of each quarter of the hour before."""
 LIVE_MS = 5 * 60_000
 """A window is live that is evaluated within this after its end."""
 BACK = 2.5
@@ -147,7 +146,7 @@ class ImpressionsEvaluator:
         recent: Floats,
         usual: Floats,
     ) -> Finding:
-        """What the steps of one scope show."""
+        """The impressions of the steps of one scope."""
         counted = usual >= THIN * rule.min_expected
         total, expected = float(n[counted].sum()), float(usual[counted].sum())
         collapsed = bool(counted.any() and (n[counted] < rule.below * usual[counted]).all())

@@ -1,6 +1,6 @@
-"""What the signals of instrumentation, and rules about counters and timers, share.
+"""Signals of instrumentation: the state machine, the message, and the conversion alerts that a signal explains.
 
-That is the state machine, the message, and which conversion alerts one explains.
+Rules about counters and timers share it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from funnelwatch.alert_rules.instruments import DeadLettersRule, ImpressionsRule
 from funnelwatch.stream.detector.alert import alert_message
 from funnelwatch.stream.detector.evaluation import Evaluation
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.scope import Where
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,22 +33,22 @@ SILENT_EXPLAINS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a signal shows now."""
+    """The current value of a signal."""
 
     alarm: bool
     recovered: bool
     total: float
-    """Of what: the usual impressions, or all records."""
+    """The whole: the usual impressions, or all records."""
     seen: float
     """How much of it is there: impressions, or records that were not rejected."""
     usual: float
     """How much of it is usually there."""
     what: str
-    """What is wrong, in a sentence."""
+    """The problem, in a sentence."""
     first: str
     """The first thing to check, in a sentence."""
     facts: dict[str, float]
-    """What `explained` must know; kept with the state."""
+    """Data for `explained`; kept with the state."""
     enough: bool = True
     """Whether there is enough to know anything."""
     gone: bool = False
@@ -95,7 +94,7 @@ def explained(
 ) -> bool:
     """Whether a conversion alert about to fire is explained by an instrumentation alert that fires.
 
-    Each inhibits for its ``hold_back`` at most, counted from when it could first fire: a drop that lasts longer is
+    Each inhibits for its ``inhibit_for`` at most, counted from when it could first fire: a drop that lasts longer is
     published whatever else fires.
 
     Args:
@@ -105,7 +104,7 @@ def explained(
         end: of the evaluated window, ms.
     """
     for rule, state in fires:
-        if not state.started_at <= end <= state.started_at + rule.over_ms + rule.hold_back_ms:
+        if not state.started_at <= end <= state.started_at + rule.over_ms + rule.inhibit_for_ms:
             continue
         if isinstance(rule, ImpressionsRule):
             if state.dimensions.items() <= dimensions.items():

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.alert_rules.metrics import MetricThresholdRule
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, State
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MetricSnapshot:
-    """What a rule's counter or timer came to.
+    """A rule's counter or timer over a span.
 
     Attributes:
         dimensions: the values of those that the rule evaluates by.
@@ -51,7 +50,7 @@ class MetricEvaluator:
         self._window_ms = window_ms
 
     def observe(self, end: int, snapshots: Mapping[str, Sequence[MetricSnapshot]]) -> list[Transition]:
-        """What changes with the window that ends at ``end`` (ms); snapshots by name of the rule."""
+        """The transitions of the window that ends at ``end`` (ms); snapshots by name of the rule."""
         moves = []
         for rule in self.rules:
             seen = snapshots.get(rule.alert, ())
@@ -98,7 +97,7 @@ def finding(rule: MetricRules, snapshot: MetricSnapshot) -> Finding:
         limit = before * (1 - rule.drop if rule.drop is not None else 1 + (rule.rise or 0.0))
         than = f"it was {before:g} at {rule.offset_ms / 3_600_000:g} h before"
     wrong = enough and (value < limit if falls else value > limit)
-    # What was to be expected, and what of it is there; of a value that is too high, what there is, and what may be.
+    # Too low: the expected value, then the seen one. Too high: the seen value, then the highest allowed.
     total, seen = (limit, value) if falls else (value, limit)
     about = "".join(f" {name}={text or '(none)'}" for name, text in {**rule.where, **snapshot.dimensions}.items())
     unit = " ms" if rule.value not in {"total", "samples"} else ""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Floats
 from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import WEEKS, Baseline, baseline
 from funnelwatch.stream.detector.estimate import unknown
@@ -74,7 +73,7 @@ class Evidence:
 
     @classmethod
     def of(cls, snapshot: Snapshot, min_drop: float, min_impressions: int) -> Evidence:
-        """Of some rows."""
+        """Expected rates and counts of some rows."""
         now, found = snapshot.now, snapshot.scan
         cold = ~now.seasonal
         drop = np.where(cold, max(min_drop, MIN_DROP_RECENT), min_drop)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from funnelwatch.alert_rules.instruments import DeadLettersRule, SilentRule, WatermarkRule
 from funnelwatch.schemas.times import MINUTE_MS
 from funnelwatch.stream.detector.instrument import Finding, advance, minutes, renotify
-from funnelwatch.stream.detector.retire import NOTIFIED
-from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +55,7 @@ class PipelineEvaluator:
         self._busy: dict[int, int] = {}
 
     def observe(self, snapshot: PipelineSnapshot) -> list[Transition]:
-        """What changes with this snapshot."""
+        """The transitions that this snapshot causes."""
         self._note(snapshot)
         moves = []
         for rule in self.rules:
@@ -153,7 +152,7 @@ class PipelineEvaluator:
             ),
             first=(
                 "`funnelwatch dead-letters list --since 30m` says why: which app or producer was released? What was "
-                "rejected is kept; `funnelwatch dead-letters replay` counts it once the reason is mended."
+                "rejected is kept; `funnelwatch dead-letters replay` counts it once the cause is fixed."
             ),
             facts={"rejected": float(rejected)},
         )

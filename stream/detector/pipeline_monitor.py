@@ -1,6 +1,6 @@
 """Evaluates the pipeline as a whole, and counters and timers, between windows; publishes the heartbeat of the alerting.
 
-One worker does it at a time, by a lock of the database that its session holds. What is to be remembered is in the
+One worker does it at a time, by a lock of the database that its session holds. Its state is in the
 database, under the funnel ``*``, guarded as that of the funnels: a worker that was frozen writes nothing.
 """
 
@@ -15,17 +15,16 @@ from funnelwatch.alert_rules.silences import muted, silence_of
 from funnelwatch.alert_rules.watchdog import heartbeat
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.pipeline import PipelineSnapshot
-from funnelwatch.schemas.windows import window_start
+from funnelwatch.schemas.times import window_start
 from funnelwatch.stream.detector.advice import advised
 from funnelwatch.stream.detector.metrics import MetricEvaluator, MetricSnapshot
 from funnelwatch.stream.detector.pipeline import EVERY_FUNNEL, PipelineEvaluator
-from funnelwatch.stream.detector.retire import retire
-from funnelwatch.stream.detector.state import AlertState, Reason, Transition
+from funnelwatch.stream.detector.state import AlertState, Reason, Transition, retire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.alert_rules.metrics import MetricRules
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.alerts import AlertStore
@@ -144,7 +143,7 @@ class PipelineMonitor:
         return self._metric_evaluator.observe(end, snapshots)
 
     def _snapshots(self, rule: MetricRules, end: int) -> list[MetricSnapshot]:
-        """What a rule's counter or timer came to over the span that ends then.
+        """A rule's counter or timer over the span that ends then.
 
         What was first seen within it is left out: before that it was not silent, it was not there.
         """
@@ -171,7 +170,7 @@ class PipelineMonitor:
         return snapshots
 
     def _muted(self, evaluator: PipelineEvaluator, now: int) -> list[Transition]:
-        """What silences had muted and still fires now that they are over."""
+        """Alerts that a silence muted and that still fire after its end."""
         muted = self._silences.muted(EVERY_FUNNEL)
         silences = self._silences.after(now) if muted else []
         over = [message for message in muted if silence_of(message, silences, now) is None]

@@ -12,11 +12,10 @@ from funnelwatch.stream.detector.alert import alert_message
 from funnelwatch.stream.detector.correction import corrected, published_numbers, remember_published
 from funnelwatch.stream.detector.evaluation import QUIET_REASONS, DropEvaluator, Evaluation, Evaluator, SpanEvaluator
 from funnelwatch.stream.detector.machine import step
-from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.rule_states import RuleStates
 from funnelwatch.stream.detector.scan import LONGEST
 from funnelwatch.stream.detector.scope import Where, inhibited, trace
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -113,7 +112,7 @@ class RuleEvaluator:
         return moves
 
     def _evaluator(self, snapshot: Snapshot) -> Evaluator:
-        """What the rule sees of each row and column, by what is known of recoveries so far."""
+        """Evaluates the rule for each row and column, given the recoveries so far."""
         counts = self.panel.counts
         if self.rule.kind != "drop":
             ended = {counts.columns[column]: counts.row_of(at) for column, at in self._series.ended.items()}
@@ -172,7 +171,7 @@ class RuleEvaluator:
                 reasons[reason] += number
 
     def _evaluation_of(self, evaluator: Evaluator, row: int, place: int, end: int) -> Evaluation:
-        """What is seen of one column, given its alert."""
+        """Evaluates one column, given its alert."""
         state = self._series.awake.get(self._series.columns[place])
         if state is None:
             return evaluator.evaluation_of(row, place, 0.0, 0)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funnelwatch.stream.detector.retire import NOTIFIED
 from funnelwatch.stream.detector.scope import within
-from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
+from funnelwatch.stream.detector.state import NOTIFIED, AlertState, Reason, State, Transition
 
 if TYPE_CHECKING:
     from funnelwatch.alert_rules.model import Rule
@@ -74,7 +73,7 @@ class RuleStates:
         if len(self._counts.columns) == known:
             return
         fresh = list(self._counts.columns)[known:]
-        mine = [column.level in self._rule.by and self._rule.judges(column.step) for column in fresh]
+        mine = [column.level in self._rule.by and self._rule.covers(column.step) for column in fresh]
         self.mine = np.concatenate([self.mine, np.array(mine, dtype=bool)])
         self.since = np.concatenate([self.since, np.full(len(fresh), -1)])
         self.columns += fresh

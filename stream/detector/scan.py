@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Floats
-
 if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Flags, Floats
 
 SCALES = np.array([1, 2, 3, 5, 8, 13, 21, 34, 60])
 """Lengths k of the evaluated spans, in windows."""
 PIECES = ((1, 1), (2, 1), (3, 2), (5, 3), (8, 5), (13, 8), (21, 13), (34, 21, 5))
-"""Of which shorter ones each length but the first is made up, the latest first."""
+"""The shorter lengths that make up each length but the first, the latest first."""
 LONGEST = int(SCALES[-1])
 SHORT = 4
 """The first so many scales are the short ones, k <= 5, which forget a dip soon after it is over."""
@@ -38,7 +36,7 @@ the shipped rule, so that the second score exceeds the first one only where the 
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """What history says about the noise of each column."""
+    """The noise of each column, estimated from history."""
 
     rho: Floats
     """Overdispersion: variance of x is n p (1 - p) (1 + (n - 1) rho). Shape (columns,)."""
@@ -59,7 +57,7 @@ class Scan:
     variance: Floats
     z: Floats
     scale: Floats
-    """What z is divided by."""
+    """Divisor of z."""
     beyond: Floats
     """How far below the lowest tolerated rate, in ordinary deviations; -inf where it is not below."""
 

@@ -24,7 +24,7 @@ MIN_SHARE = 0.5
 MIN_LIFT = 1.3
 """A value explains a loss when its share of it is this many times its share of what was expected."""
 NEAR = 0.05
-"""Of values that explain a loss about equally well, the one of the earlier dimension is named."""
+"""Where values explain a loss about equally well, the value of the earlier dimension is named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from funnelwatch.alert_rules.alert_ids import series_key
+from funnelwatch.alert_rules.instruments import ImpressionsRule
+from funnelwatch.alert_rules.metrics import MetricRule
+from funnelwatch.alert_rules.model import BaseRule, NamedRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class State(StrEnum):
-    """Where an alert stands."""
+    """The state of an alert."""
 
     OK = "ok"
     PENDING = "pending"
@@ -29,7 +35,7 @@ class Reason(StrEnum):
     LOW_VOLUME = "LOW_VOLUME"
     """Fewer impressions than the rule asks for, at every scale."""
     NO_BASELINE = "NO_BASELINE"
-    """Too little history to know what is ordinary."""
+    """Too little history to know the expected rate."""
     COLD_START = "COLD_START"
     """Would be a drop, but under a week of history and the volume has just risen: not trusted."""
     FOR_NOT_REACHED = "FOR_NOT_REACHED"
@@ -62,7 +68,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """What is known about one rule and series; times are int milliseconds UTC, -1 for never."""
+    """The state of one rule and series; times are int milliseconds UTC, -1 for never."""
 
     rule: str
     funnel: str
@@ -77,7 +83,7 @@ class AlertState:
     """Start of the window that caused this state."""
     reason: Reason = Reason.ORDINARY
     payload: dict[str, Any] = field(default_factory=dict)
-    """What the state machine must remember besides; JSON values only."""
+    """Further data of the state machine; JSON values only."""
 
     @property
     def key(self) -> str:
@@ -113,3 +119,50 @@ class Transition:
     state: AlertState
     alert: dict[str, Any] | None = None
     """The fields of ``schemas/alert.avsc``."""
+
+
+NOTIFIED = {State.FIRING, State.NO_DATA}
+"""States of an alert that was published and is not over."""
+
+
+def retire(
+    states: Iterable[AlertState], rules: Iterable[NamedRule], last_message: Callable[[str], dict[str, Any] | None]
+) -> list[Transition]:
+    """The transitions of the states that no rule is about any more.
+
+    A rule that was edited and still evaluates the series goes on with its state. Where it was removed, or evaluates
+    other steps or dimensions now, an alert that was published is resolved, with the reason RULE_REMOVED and the numbers
+    of its last message; one that was pending is forgotten.
+
+    Args:
+        states: of one funnel, as they were saved.
+        rules: of every kind that speak about this funnel now.
+        last_message: the last message of an alert_id, if there is one.
+    """
+    by_name = {rule.alert: rule for rule in rules}
+    transitions = []
+    for state in states:
+        if state.rule.startswith("@"):  # no alert, but further state of a detector
+            continue
+        rule = by_name.get(state.rule)
+        if rule is not None and applies_to(rule, state):
+            continue
+        if state.state is State.PENDING:
+            transitions.append(Transition(state.but(state=State.OK, reason=Reason.RULE_REMOVED, alert_id="")))
+        elif state.state in NOTIFIED:
+            after = state.but(state=State.RESOLVED, reason=Reason.RULE_REMOVED, sequence=state.sequence + 1)
+            message = last_message(state.alert_id)
+            alert = message and message | {"state": "resolved", "reason": str(after.reason), "sequence": after.sequence}
+            transitions.append(Transition(after, alert))
+    return transitions
+
+
+def applies_to(rule: NamedRule, state: AlertState) -> bool:
+    """Whether the rule, as it is now, evaluates the series of this state."""
+    if isinstance(rule, BaseRule) and not rule.covers(state.step):
+        return False
+    if isinstance(rule, BaseRule | ImpressionsRule):
+        return any(set(level) == set(state.dimensions) for level in rule.by)
+    if isinstance(rule, MetricRule):
+        return set(rule.by) == set(state.dimensions)
+    return True

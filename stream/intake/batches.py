@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Flags, Ints
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -63,7 +61,7 @@ class Records:
         return Records(self.offsets[kept], keys, values, self.timestamps[kept])
 
     def split(self, offset: int) -> tuple[Records, Records]:
-        """Those before an offset, and the others."""
+        """The records before an offset, and the others."""
         at = int(np.searchsorted(self.offsets, offset))
         return (
             Records(self.offsets[:at], self.keys[:at], self.values[:at], self.timestamps[:at]),
@@ -94,7 +92,7 @@ class Rejected:
     detail: str
 
     def without_bytes(self) -> Rejected:
-        """What is left to know of it once the dead letters have it: where it was, and why in a word."""
+        """Its place and its reason, kept once the dead letters have the record."""
         return Rejected(replace(self.record, key=None, value=None), self.reason, "")
 
 
@@ -146,8 +144,8 @@ class ValidatedBatch:
         start_offset: the first offset.
         next_offset: the one after the last.
         log_time: the latest of Kafka's timestamps, ms; None where there is no record.
-        accepted: what is to be counted.
-        rejected: what is for the dead letters.
+        accepted: records to count.
+        rejected: records for the dead letters.
         duplicates: the offsets of what was counted before.
         oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
         is_cut: whether the records that follow were cut off: then the two times are those of all of them, and how far

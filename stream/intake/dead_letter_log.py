@@ -70,7 +70,7 @@ class DeadLetter:
 
 
 def parse_letter(message: Message) -> DeadLetter:
-    """The letter in a message of the dead-letter topic; whatever stands there, this does not raise."""
+    """The letter in a message of the dead-letter topic; never raises, whatever the message holds."""
     given: Any = message.headers() or []
     headers = tuple((name, _text(value)) for name, value in given)
     named = dict(headers)

@@ -4,7 +4,7 @@
 |---|---|
 | ``reason`` | a word: ``funnelwatch.schemas.codec.Reason`` or ``funnelwatch.schemas.validation.Rejection`` |
 | ``detail`` | a sentence |
-| ``topic``, ``partition``, ``offset`` | where the record stands; together they identify it, however often it is sent |
+| ``topic``, ``partition``, ``offset`` | the record's place; together they identify it, however often it is sent |
 | ``timestamp`` | Kafka's timestamp of the record, ms |
 | ``truncated_from`` | only where the broker takes no record of that size: the value's bytes; its beginning is kept |
 """
@@ -64,7 +64,7 @@ class DeadLetters:
                 if not self._send(partition, [letter], keep):
                     break
             else:
-                raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, f"{self._topic} takes no record at all"))
+                raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, f"{self._topic} takes no record"))
 
     def _send(self, partition: int, letters: Sequence[Rejected], keep: int | None) -> list[Rejected]:
         """Send letters with at most ``keep`` bytes of value and key; returns those that are too large for the broker.

@@ -1,4 +1,4 @@
-"""A hash table of numbers by digest, asked for a whole array at a time."""
+"""A hash table of numbers by digest, queried with a whole array at a time."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class StartOffsets:
         self._consumer = consumer
 
     def start(self, numbers: Iterable[int]) -> list[PartitionAssignment]:
-        """Those of some partitions that can be counted; each is to be fetched from its position on.
+        """The starts of those partitions that can be counted; the fetcher fetches each from its position on.
 
         Raises:
             psycopg.OperationalError, KafkaException: an outage.

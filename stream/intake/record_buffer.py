@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from confluent_kafka import Message
 
-from funnelwatch.schemas.arrays import Ints
 from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.polled_batch import PolledBatch
 

@@ -38,7 +38,7 @@ NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_A
 """Rejected for good: such bytes have no event id that could be taken for counted. Garbage may be much."""
 
 HASHED = frozenset({"event_id", *Series._fields})
-"""Fields by which events are told apart, so that their hashes are wanted."""
+"""Fields that identify events; the validator needs their hashes."""
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,6 @@ TEXTS = {
 }
 
 ages = Ages(servers)
-"""Of this process."""
+"""Metrics of this process."""
 servers.on_failure = lambda what: metrics.RETRIES.labels(what).inc()
 metrics.REGISTRY.register(ages)

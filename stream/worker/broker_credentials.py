@@ -50,7 +50,7 @@ CLOSE_S = 0.5
 """A connection that was made is closed by then, s."""
 
 FALSE = {"false", "f", "0"}
-"""What librdkafka takes for false."""
+"""Texts that librdkafka reads as false."""
 
 
 def broker_credentials(config: Mapping[str, str]) -> Credentials | None:
@@ -84,7 +84,7 @@ def broker_addresses(settings: Settings) -> list[str]:
     return [entry for entry in entries if entry]
 
 
-def connection_fault(settings: Settings, timeout_s: float) -> str | None:
+def connection_error(settings: Settings, timeout_s: float) -> str | None:
     """Connect and log in once, as a worker does; return the reason why that fails, None if it works.
 
     Raises:
@@ -109,13 +109,13 @@ def connection_fault(settings: Settings, timeout_s: float) -> str | None:
         return None
 
     async def connect_to_one() -> str | None:
-        faults = []
+        errors = []
         for address in broker_addresses(settings):
-            fault = await connect(address)
-            if fault is None:
+            error = await connect(address)
+            if error is None:
                 return None
-            faults.append(fault)
-        return "; ".join(faults) or "no broker is named"
+            errors.append(error)
+        return "; ".join(errors) or "no broker is named"
 
     return asyncio.run(connect_to_one())
 

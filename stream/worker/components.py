@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.alert_rules.loader import LiveRules
 from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder, Registry

@@ -40,7 +40,7 @@ class Contacts:
         heartbeats: where this worker's heartbeat goes.
         freshness: how far windows are closed and evaluated.
         assigned: gives the number of partitions of the events topic that this worker has.
-        problem: gives what is wrong with this worker, in a sentence; None if nothing is.
+        problem: gives the problem of this worker, in a sentence; None: there is none.
     """
 
     def __init__(

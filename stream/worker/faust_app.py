@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import faust
+from pydantic import ValidationError
 
 from funnelwatch.producers.kafka.log_throttle import throttle_root
-from funnelwatch.stream.worker.broker_credentials import broker_addresses
+from funnelwatch.schemas.kafka_config import KafkaConfigError
+from funnelwatch.schemas.settings import PREFIX, explain, load_settings
+from funnelwatch.stream.worker.broker_credentials import broker_addresses, broker_credentials
 from funnelwatch.stream.worker.lifecycle import Lifecycle
 from funnelwatch.stream.worker.web import GuardedWeb
 
@@ -111,3 +115,21 @@ def end_at_once() -> None:
     log.error("a server has not answered for %.0f s: ending without it; nothing is lost", GIVE_UP_AFTER_S)
     logging.shutdown()
     os._exit(1)
+
+
+def read_settings() -> tuple[Settings, Credentials | None]:
+    """Read the settings, and what Faust needs to connect to Kafka; end the process if that cannot work.
+
+    ``faust -A funnelwatch.stream.app worker`` imports the app itself, so that nobody else could turn an error into a
+    sentence.
+    """
+    try:
+        settings = load_settings()
+        return settings, broker_credentials(settings.revealed_kafka_config)
+    except ValidationError as error:
+        messages = explain(error)
+    except KafkaConfigError as error:
+        messages = [f"{PREFIX}KAFKA_CONFIG: {error}"]
+    for message in messages:
+        print(f"Error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -99,7 +99,7 @@ class DeadClient:
         self._silent_since: dict[str, float] = {}
 
     def check(self, now: float, silent: Iterable[str], kafka_answers: Callable[[], bool]) -> str | None:
-        """What is dead, in a sentence; None if nothing is.
+        """The dead client, in a sentence; None: all answer.
 
         Args:
             now: monotonic time, s.
@@ -152,7 +152,7 @@ class Health:
         self._fetched = self._monotonic()
 
     def problem(self, stopped: Iterable[str], *, away: bool = False) -> str | None:
-        """What is wrong, in a sentence; None if nothing is.
+        """The problem, in a sentence; None: there is none.
 
         Args:
             stopped: of each partition that cannot go on without a person, why.

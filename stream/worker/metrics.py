@@ -70,8 +70,8 @@ METRIC_SAMPLES = Counter(
 RETRIES = Counter(
     "funnelwatch_retries_total", "Attempts that an outage made fail, by what was tried.", ["what"], registry=REGISTRY
 )
-REDIS_FAULT = Gauge(
-    "funnelwatch_redis_fault",
+REDIS_ERROR = Gauge(
+    "funnelwatch_redis_error",
     "1 while Redis cannot be used and counting goes on without it, else 0.",
     registry=REGISTRY,
 )
@@ -109,8 +109,8 @@ RULES_TAKEN = Counter(
 RULES_REJECTED = Counter(
     "funnelwatch_rules_rejected_total", "Edits of the alert rules that could not be used.", registry=REGISTRY
 )
-RULES_FAULT = Gauge(
-    "funnelwatch_rules_fault",
+RULES_ERROR = Gauge(
+    "funnelwatch_rules_error",
     "1 while the rule files cannot be used and earlier rules go on, else 0.",
     registry=REGISTRY,
 )

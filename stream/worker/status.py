@@ -9,7 +9,7 @@ from funnelwatch.sinks.servers import REDIS, servers
 from funnelwatch.stream.worker.health import DeadClient, Health
 
 if TYPE_CHECKING:
-    from funnelwatch.alert_rules.live import LiveRules
+    from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
     from funnelwatch.stream.intake.fetcher import Fetcher
     from funnelwatch.stream.worker.lifecycle import Component
@@ -51,7 +51,7 @@ class WorkerStatus:
         self._cache_rebuild = cache_rebuild
 
     def problem(self) -> str | None:
-        """What is wrong with this worker, or what it waits for, in a sentence; None if nothing is."""
+        """The problem of this worker, or the server it waits for, in a sentence; None: there is none."""
         found = self.health.problem(self._stopped(), away=bool(_away()))
         return "; ".join([*([found] if found else []), *servers.waiting()]) or None
 
@@ -74,10 +74,10 @@ class WorkerStatus:
         waiting = servers.waiting()
         return {
             "ok": problem is None and not waiting,
-            "fault": _redacted(problem),
+            "error": _redacted(problem),
             "waiting": waiting,
-            "rules_fault": _redacted(self._rules.fault),
-            "redis_fault": _redacted(redis_error),
+            "rules_error": _redacted(self._rules.error),
+            "redis_error": _redacted(redis_error),
         }
 
     def _stopped(self) -> list[str]:

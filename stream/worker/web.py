@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_runner import AppRunner
 from faust.web.drivers.aiohttp import Web
 
-from funnelwatch.producers.collector.connections import BACKLOG, COME_AGAIN, Connections, fitting, too_slow, web_limits
+from funnelwatch.producers.http.connections import BACKLOG, COME_AGAIN, Connections, fitting, too_slow, web_limits
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.web_hosts import Hosts, names_of
 
@@ -72,7 +72,7 @@ class GuardedWeb(Web):
 
 
 class NotBadRequests(logging.Filter):
-    """Passes over what is no HTTP: aiohttp logs a traceback of each, as of an error of ours."""
+    """Drops the tracebacks that aiohttp logs for input that is not HTTP."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged."""
@@ -105,7 +105,7 @@ class GuardedConnection(asyncio.Protocol):
         self._others = others
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._retries: asyncio.TimerHandle | None = None
+        self._header_timer: asyncio.TimerHandle | None = None
         self._idle_since = self._loop.time()
         self.address = ""
 
@@ -166,16 +166,16 @@ class GuardedConnection(asyncio.Protocol):
         return bool(self._inner._messages) or self._inner._current_request is not None  # noqa: SLF001 - nothing else says it
 
     def _begin_to_wait(self) -> None:
-        if self._retries is None:
-            self._retries = self._loop.call_later(self._others.limits.header_timeout_s, self._lose_patience)
+        if self._header_timer is None:
+            self._header_timer = self._loop.call_later(self._others.limits.header_timeout_s, self._end_slow_head)
 
     def _stop_waiting(self) -> None:
-        if self._retries is not None:
-            self._retries.cancel()
-            self._retries = None
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    def _lose_patience(self) -> None:
-        self._retries = None
+    def _end_slow_head(self) -> None:
+        self._header_timer = None
         if not self._answering():
             self._hang_up(too_slow(self._others.limits.header_timeout_s))
 

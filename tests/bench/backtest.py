@@ -55,7 +55,7 @@ def measure(folder: Path, days: int, incidents: int = 40, seed: int = 1) -> Cost
     Raises:
         subprocess.CalledProcessError: the backtest failed.
     """
-    scenario = Scenario(history_ms=WARMUP * DAY_MS, judged_ms=(days - WARMUP) * DAY_MS)
+    scenario = Scenario(history_ms=WARMUP * DAY_MS, evaluated_ms=(days - WARMUP) * DAY_MS)
     rng = np.random.default_rng([seed, 2])
     planted = []
     for place in rng.choice((days - WARMUP) * len(STEPS) * len(SYSTEMS), incidents, replace=False).tolist():

@@ -1,6 +1,6 @@
-"""What judging costs: ``make bench-detector``, or ``make bench-detector ARGS="100 1000"``.
+"""What evaluating costs: ``make bench-detector``, or ``make bench-detector ARGS="100 1000"``.
 
-One process, one core, seconds of CPU time. A column is a judged series with three weeks of history in windows of a
+One process, one core, seconds of CPU time. A column is an evaluated series with three weeks of history in windows of a
 minute, 20 impressions in each.
 """
 
@@ -29,7 +29,7 @@ DAY = 1440
 BEGIN = 1_767_571_200_000  # a Monday
 RULE = "groups: [{name: g, rules: [{alert: D, by: [[os, browser, app_version]]}]}]"
 POOL = 600
-"""So many windows are drawn; those of history and the judged ones are picked from them at random."""
+"""So many windows are drawn; those of history and the evaluated ones are picked from them at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Cost:
 
 
 def measure(columns: int, days: int = 21, windows: int = 20, seed: int = 1) -> Cost:
-    """Judge ``windows`` windows after ``days`` days of history, and as many while noise is estimated anew."""
+    """Evaluate ``windows`` windows after ``days`` days of history, and as many while noise is estimated anew."""
     rng = np.random.default_rng(seed)
     series = [Series("f", f"S{i % 10}", f"o{i // 10 % 5}", f"b{i // 50 % 10}", f"{i // 500}") for i in range(columns)]
     detector = Detector("f", Rules(tuple(parse_rules(RULE))), MINUTE)
@@ -72,19 +72,19 @@ def measure(columns: int, days: int = 21, windows: int = 20, seed: int = 1) -> C
     learned = time.process_time()
     moves = 0
 
-    def judge(start: int) -> float:
+    def evaluate(start: int) -> float:
         nonlocal moves
         window = _window(start, series, pool[rng.integers(POOL)])
         clock = time.process_time()
         moves += len(detector.observe(window))
         return time.process_time() - clock
 
-    first, *usual = [judge(at + number * MINUTE) for number in range(windows + 1)]
+    first, *usual = [evaluate(at + number * MINUTE) for number in range(windows + 1)]
     every = _every(days)
     again = (at // every + 1) * every
     _learn(detector, series, pool, (at + (windows + 1) * MINUTE, again), rng)
-    judge(again)  # the rates of the hour before it are made anew for it
-    estimating = [judge(again + number * MINUTE) for number in range(1, windows + 1)]
+    evaluate(again)  # the rates of the hour before it are made anew for it
+    estimating = [evaluate(again + number * MINUTE) for number in range(1, windows + 1)]
     shown = detector.counts.sums("impressions", np.array([0]), np.array([detector.counts.rows]))
     made = detector.counts.sums("window", np.array([0]), np.array([detector.counts.rows]))
     used = sum(counts.cum[:, : counts.rows].nbytes for counts in (detector.counts, detector.drill))
@@ -130,9 +130,9 @@ def main() -> None:
     )
     for columns in [int(text) for text in sys.argv[1:]] or [100, 1_000, 10_000]:
         cost = measure(columns)
-        judging = f"{cost.window_s * 1000:>5.0f} ms  {cost.estimating_s * 1000:>13.0f} ms  {cost.longest_s:>5.2f} s"
+        evaluating = f"{cost.window_s * 1000:>5.0f} ms  {cost.estimating_s * 1000:>13.0f} ms  {cost.longest_s:>5.2f} s"
         memory = f"{cost.mean_s * 1000:>11.0f} ms  {cost.counts_mb:>4,.0f} MB  {cost.resident_mb:>5,.0f} MB"
-        print(f"{columns:>7,}  {judging}  {memory}  {cost.learn_s:>13.1f} s  {cost.first_s:>10.2f} s", flush=True)
+        print(f"{columns:>7,}  {evaluating}  {memory}  {cost.learn_s:>13.1f} s  {cost.first_s:>10.2f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ INSERT INTO detector_progress (funnel, last_window) VALUES ('sign_up', to_timest
 
 
 def fill_history(settings: Settings, end_ms: int, days: int, series: int) -> int:
-    """Make the tables, and in them the counts of each minute before a time, closed and judged.
+    """Make the tables, and in them the counts of each minute before a time, closed and evaluated.
 
     Args:
         settings: of a database of its own, which is empty.

@@ -127,7 +127,7 @@ process alone, from its first record on."""
 
 STAGES = """\
 `make bench-stages`: what a worker does, one thing after the other on one thread, by processor time of that thread. In a
-worker two threads share it: the intake, which judges as well, and the counting. They are Python's, so that of what
+worker two threads share it: the intake, which validates as well, and the counting. They are Python's, so that of what
 they do only what numpy and librdkafka do, and waiting, goes on at the same time. Flushes are of one fetch each here; in
 a backlog a worker joins them."""
 
@@ -141,15 +141,15 @@ lower one tried.
   `funnel.windows`.
 - *Alert on its topic*: from the window's end and the allowed disorder until a consumer has read the alert from
   `funnel.alerts`. So the delay holds what the watermark needs (an event of each partition that is later than that), the
-  counting, the closing, the judging and the publishing. Five series lose all their successes in one window and have
-  them again in the next, each with an alert; the rules that are shipped are judged as well. Windows are short so that
+  counting, the closing, the evaluation and the publishing. Five series lose all their successes in one window and have
+  them again in the next, each with an alert; the shipped rules are evaluated as well. Windows are short so that
   there are many; p99 is told of a hundred delays or more."""
 
 GROWTH = """\
 `make bench-growth`: a backlog is counted with everything on, and one thing is made larger at a time. Memory is the most
 that was resident, of the larger process where there are two. Two workers share two cores with the broker and the
 databases here: that they are not twice as fast says more about the machine than about them. History is a year of
-minutes of each series in `window_counts`, closed and judged before the worker starts; its detector reads of it what it
+minutes of each series in `window_counts`, closed and evaluated before the worker starts; its detector reads what it
 remembers."""
 
 PRODUCER = """\

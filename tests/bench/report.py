@@ -1,4 +1,4 @@
-"""What stands beside figures, so that they can be judged and measured again: machine, command, date, versions."""
+"""What stands beside figures, so that they can be assessed and measured again: machine, command, date, versions."""
 
 from __future__ import annotations
 

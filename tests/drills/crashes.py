@@ -91,7 +91,7 @@ def zombie(run: Run) -> None:
     """Freeze workers for longer than their session, at random moments and in the middle of their work."""
     points = [point for point in POINTS if point not in ("assigned", "offsets_committed")]
     run.chance.shuffle(points)
-    # With the transaction open, and in the middle of judging: these must be among the few of a short run.
+    # With the transaction open, and in the middle of evaluating: these must be among the few of a short run.
     points.sort(key=lambda point: point not in ("uncommitted", "windows_evaluated"))
     for number in run.each_fault():
         point = points[number % len(points)] if number % 4 != 3 else ""

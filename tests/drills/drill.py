@@ -73,7 +73,7 @@ SELECT
             WHERE d.funnel = f.funnel AND d.last_window >= f.closed_through - 3 * %(window_ms)s * interval '1 ms'
         ))
 """
-"""0 when everything that was counted has been closed, judged and published."""
+"""0 when everything that was counted has been closed, evaluated and published."""
 
 
 class DrillError(RuntimeError):
@@ -202,7 +202,7 @@ def run_drill(
         run.watch.stop()
         comparison = Comparison(run.settings, run.ledger, _registry(run))
         verdict = comparison.run()
-    _judge(run, verdict, idle)
+    _evaluate(run, verdict, idle)
     return _result(run, verdict, stalled)
 
 
@@ -298,7 +298,7 @@ def _wait_idle(run: Run) -> str:
     if not run.until(counted, limit):
         return f"not everything is counted {limit:g} s after the last fault: {run.watch.seen.lag} records are left"
     run.facts["counted_after_s"] = round(time.monotonic() - began, 1)
-    for condition, otherwise in ((closed, "closed, judged and published"), (copied, "in Redis")):
+    for condition, otherwise in ((closed, "closed, evaluated and published"), (copied, "in Redis")):
         end = time.monotonic() + limit
         while not condition():
             if time.monotonic() > end:
@@ -316,7 +316,7 @@ FROM window_counts
 """
 
 
-def _judge(run: Run, verdict: Verdict, idle: str) -> None:
+def _evaluate(run: Run, verdict: Verdict, idle: str) -> None:
     for what in run.watch.seen.too_much:
         verdict.wrongly(f"Redis showed more than the database: {what}")
     ended = run.fleet.unexpected

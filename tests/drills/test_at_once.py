@@ -16,7 +16,7 @@ from tests.stack import not_on_tansu, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = not_on_tansu("is no judge of guarantees")
+pytestmark = not_on_tansu("keeps no guarantees")
 
 DRILLS = [
     sys.executable,

@@ -1,4 +1,4 @@
-"""Every drill in its short form, on one stack of their own; and a drill that must fail, so that the judge is judged."""
+"""Every drill in its short form, on one stack of their own; and a drill that must fail, to test the comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.drills.drill import Run
 
-pytestmark = not_on_tansu("is no judge of guarantees")
+pytestmark = not_on_tansu("keeps no guarantees")
 
 SEED = 20
 

@@ -121,7 +121,7 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         begun = [("Android", "FIRST_DROP"), ("iOS", "FIRST_DROP")]
         wait_until(lambda: of_rule("Dropped") == begun or not one.running, f"both fire {one.text()}", 120)
         edit(file, rule("Dropped", below="much"))
-        wait_until(lambda: json.loads(one.get("/readyz")[1] or "{}").get("rules_fault"), "the fault is shown")
+        wait_until(lambda: json.loads(one.get("/readyz")[1] or "{}").get("rules_error"), "the error is shown")
         assert "mine.yml:1: groups[0].rules[0].below: must be a number" in one.get("/readyz")[1]
         wait_until(lambda: "alert rules: rejected, the ones before go on" in one.text(), "it is logged")
         assert "funnelwatch_rules_rejected_total 1.0" in one.get("/metrics")[1]

@@ -210,9 +210,11 @@ def test_garbage_among_the_closed_windows_does_not_stop_detection(quick: Setting
     assert producer.flush(60) == 0
     with worker(quick) as one:
         produce(quick, [event(ts=now_ms() - 5_000), event()])
-        wait_until(lambda: "funnelwatch_windows_evaluated_total" in one.get("/metrics")[1], "windows are judged", 120)
-        judged = 'funnelwatch_windows_evaluated_total{funnel="sign_up"}'
-        wait_until(lambda: judged in one.get("/metrics")[1] or not one.running, "windows of ours are judged")
+        wait_until(
+            lambda: "funnelwatch_windows_evaluated_total" in one.get("/metrics")[1], "windows are evaluated", 120
+        )
+        evaluated = 'funnelwatch_windows_evaluated_total{funnel="sign_up"}'
+        wait_until(lambda: evaluated in one.get("/metrics")[1] or not one.running, "windows of ours are evaluated")
         assert one.running, one.text()
         assert one.text().count("passed over") == len(foreign)
         assert closed_windows_of_ours(quick)

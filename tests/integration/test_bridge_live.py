@@ -30,7 +30,7 @@ class App:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.shown = Counter("signup_shown", "Shown.", ["step", "platform"], registry=self.registry)
-        self.judged = Counter("signup_judged", "Judged.", ["step", "platform", "result"], registry=self.registry)
+        self.verified = Counter("signup_verified", "Verified.", ["step", "platform", "result"], registry=self.registry)
         self.sms = Counter("sms", "Messages.", ["platform"], registry=self.registry)
         Gauge("queue", "No counter.", registry=self.registry).set(5)
 
@@ -52,8 +52,8 @@ def file_for(port: int, folder: Path) -> Path:
     verified = {"phase": "POST_VERIFICATION", "step": "{step}", "os": "{platform}"}
     maps = [
         {"metric": "signup_shown_total", "event": {"phase": "IMPRESSION", "step": "{step}", "os": "{platform}"}},
-        {"metric": "signup_judged_total", "where": {"result": "ok"}, "event": {**verified, "status": "SUCCESS"}},
-        {"metric": "signup_judged_total", "where": {"result": "no"}, "event": {**verified, "status": "FAILURE"}},
+        {"metric": "signup_verified_total", "where": {"result": "ok"}, "event": {**verified, "status": "SUCCESS"}},
+        {"metric": "signup_verified_total", "where": {"result": "no"}, "event": {**verified, "status": "FAILURE"}},
         {"metric": "sms_total", "counter": {"name": "sms_sent", "dimensions": {"os": "{platform}"}}},
         {"metric": "queue", "counter": {"name": "queue"}},
     ]
@@ -100,8 +100,8 @@ def test_what_an_app_counts_arrives_once_through_kills_of_bridge_and_app(setting
             state = tmp_path / "state" / "web.json"
             wait_until(lambda: state.exists() and json.loads(state.read_text())["scraped_ms"], "it was asked once")
             app.shown.labels(STEP, "iOS").inc(30)
-            app.judged.labels(STEP, "iOS", "ok").inc(20)
-            app.judged.labels(STEP, "iOS", "no").inc(5)
+            app.verified.labels(STEP, "iOS", "ok").inc(20)
+            app.verified.labels(STEP, "iOS", "no").inc(5)
             app.sms.labels("iOS").inc(40)
             wait_until(lambda: counted(fast) == (30, 20, 5, 40), "it is taken over")
             for said in ("gone: ", "queue is a gauge: only counters can be taken over"):

@@ -19,7 +19,7 @@ RULE = "groups: [{name: g, rules: [{alert: Low, kind: threshold, below: 0.6, ove
 
 
 def test_the_database_and_a_file_of_the_same_counts_say_the_same(settings: Settings, tmp_path: Path) -> None:
-    """Two hours of two os of which one falls; what is not closed yet is not judged; another funnel can be left out."""
+    """Two hours of two os of which one falls; open windows are not evaluated; another funnel can be left out."""
     rows = {}
     lines = ["window_start,funnel,step,os,impressions,successes"]
     for minute in range(120):
@@ -44,7 +44,7 @@ def test_the_database_and_a_file_of_the_same_counts_say_the_same(settings: Setti
     filed = succeed_json(settings, *common, "--counts", str(tmp_path / "counts.csv"))
 
     assert stored == filed
-    assert stored["judged_to"] == clock(T + 120 * MINUTE_MS)
+    assert stored["evaluated_to"] == clock(T + 120 * MINUTE_MS)
     assert [(one["dimensions"], one["start"]) for one in stored["alerts"]] == [
         ({"os": "iOS"}, clock(T + 100 * MINUTE_MS))
     ]

@@ -114,7 +114,7 @@ def position(settings: Settings, partition: int, offset: int) -> str:
 
 
 def test_show_tells_headers_bytes_and_the_verdict_of_now(letters: Settings) -> None:
-    """Garbage is dumped, an event is decoded, and each is judged by the settings of now."""
+    """Garbage is dumped, an event is decoded, and each is validated by the settings of now."""
     garbage = succeed(letters, "dead-letters", "show", position(letters, 0, 1))
     assert "reason: INVALID_AVRO" in garbage
     assert "07 67 61 72 62 61 67 65" in garbage

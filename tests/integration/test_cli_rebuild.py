@@ -15,8 +15,8 @@ from funnelwatch.cli.doctor_database import check_progress
 from funnelwatch.cli.new_topics import count_on
 from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.counts import CountRow, Series
-from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -287,7 +287,7 @@ def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings, aft
         migrate(database, settings.window_ms)
         set_retention(database, Retention(windows=30))
         if afterwards is not None:
-            archive(database, now_ms())
+            archive(database, wall_clock_ms())
             set_retention(database, afterwards)
     result = run(settings, "rebuild", "windows", "--from", "31d", "--to", "now", "--dry-run")
     assert result.exit_code == 1

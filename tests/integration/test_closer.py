@@ -68,11 +68,11 @@ class Closing:
         """Count events of these times; the clock goes along."""
         self.now = max(self.now, *times)
         events = [event(ts=ts, **changes) for ts in times]
-        judge = EventValidator(lambda value: events[int(value or b"")], {}, Limits(0, 10**13), 100)
+        validate = EventValidator(lambda value: events[int(value or b"")], {}, Limits(0, 10**13), 100)
         end = self.offset + len(times)
         records = [Record(self.offset + at, b"k", str(at).encode(), self.now) for at in range(len(times))]
-        judged = judge(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
-        self.store.flush(self.settings.events_topic, "id", [aggregate(judged, MINUTE, 0, self.now)])
+        validated = validate(RecordBatch(0, self.offset, end, Records.of(records)), SeenIds(0), self.now)
+        self.store.flush(self.settings.events_topic, "id", [aggregate(validated, MINUTE, 0, self.now)])
         self.offset = end
 
     def published(self) -> list[tuple[int, int, dict[str, int]]]:

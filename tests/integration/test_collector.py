@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 
 from funnelwatch.producers.collector.keys import hash_of
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
-from funnelwatch.schemas.events import now_ms
 from tests.collector import KEY, Collector, Reply, collector, own_settings
 from tests.integration.topic import events_of, read_events, read_messages
 from tests.stack import Servers, wait_until
@@ -57,7 +57,7 @@ def session() -> str:
 
 def test_an_event_is_on_the_topic_when_it_is_answered(running: Collector, own: Settings) -> None:
     """What the event does not say is filled in: id, time, and platform and browser of the User-Agent."""
-    before, one = now_ms(), session()
+    before, one = wall_clock_ms(), session()
     reply = running.send({**STEP, "sign_up_session_id": one}, User_Agent=SAFARI)
     assert reply.status == 200, reply.text
     answer = reply.json
@@ -65,7 +65,7 @@ def test_an_event_is_on_the_topic_when_it_is_answered(running: Collector, own: S
     (event,) = events_of(own, one)
     assert event["event_id"] == answer["events"][0]["event_id"]
     assert (event["os"], event["browser"], event["funnel"]) == ("iOS", "Safari", "sign_up")
-    assert before <= event["ts"] <= now_ms()
+    assert before <= event["ts"] <= wall_clock_ms()
 
 
 def test_a_packed_batch_is_answered_one_by_one(running: Collector, own: Settings) -> None:
@@ -73,7 +73,7 @@ def test_a_packed_batch_is_answered_one_by_one(running: Collector, own: Settings
     one = session()
     good = {**STEP, "sign_up_session_id": one, "os": "iOS"}
     batch = [
-        {**good, "event_id": f"{one}-0", "ts": now_ms()},
+        {**good, "event_id": f"{one}-0", "ts": wall_clock_ms(), "contexts": {"country": "DE"}},
         {**good, "phase": "SHOWN"},
         {**good, "step": "INPUT_NAMES"},
         {**good, "app_verison": "5"},
@@ -91,23 +91,25 @@ def test_a_packed_batch_is_answered_one_by_one(running: Collector, own: Settings
     assert wrong == {1: "phase", 2: "step", 3: "app_verison", 4: "ts", 5: "status", 6: ""}
     assert "IMPRESSION, POST_VERIFICATION" in answer["events"][1]["message"]
     assert "VERIFY_SMS_CODE" in answer["events"][2]["message"]
-    assert sorted(event["event_id"] for event in events_of(own, one, 2)) == [f"{one}-0", f"{one}-7"]
+    assert 'right would be {"contexts": {"app_verison": "…"}} for a further dimension' in answer["events"][3]["message"]
+    taken = {event["event_id"]: event["contexts"] for event in events_of(own, one, 2)}
+    assert taken == {f"{one}-0": {"country": "DE"}, f"{one}-7": {}}
 
 
 def test_a_clock_that_is_wrong_is_put_right_by_sent_at(running: Collector, own: Settings) -> None:
     """A phone whose clock is an hour behind tells the truth about the time between its events."""
-    one, wrong = session(), now_ms() - 3_600_000
+    one, wrong = session(), wall_clock_ms() - 3_600_000
     event = {**STEP, "sign_up_session_id": one, "ts": wrong - 5_000}
     assert running.send({"events": [event], "sent_at": wrong}).status == 200
     (taken,) = events_of(own, one)
-    assert abs(taken["ts"] - (now_ms() - 5_000)) < 60_000
+    assert abs(taken["ts"] - (wall_clock_ms() - 5_000)) < 60_000
 
 
 def test_counters_and_timers_come_beside_events(running: Collector, own: Settings) -> None:
     """They have a kind, and a topic of their own."""
     one = session()
     counter = {"kind": "COUNTER", "name": f"c{one}", "dimensions": {"os": "iOS"}}
-    timer = {"kind": "TIMER", "name": f"t{one}", "value": 850, "ts": now_ms() - 1000}
+    timer = {"kind": "TIMER", "name": f"t{one}", "value": 850, "ts": wall_clock_ms() - 1000}
     reply = running.send([counter, timer, {**timer, "name": "no name"}, {**timer, "kind": "GAUGE"}])
     assert [event.get("field") for event in reply.json["events"]] == [None, None, "name", "kind"]
     decode = Decoder("Metric")

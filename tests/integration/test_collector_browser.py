@@ -106,11 +106,11 @@ def test_the_example_sends_a_batch_from_a_page_of_another_origin(page: Page, run
     with page.expect_response(lambda response: response.request.method == "POST") as sent:
         session = page.evaluate(example(running, "return signUp.session"))
     assert sent.value.status == 200, sent.value.text()
-    shown, judged = events_of(own, session, 2)
-    assert (shown["phase"], judged["phase"], judged["status"]) == ("IMPRESSION", "POST_VERIFICATION", "SUCCESS")
+    shown, verified = events_of(own, session, 2)
+    assert (shown["phase"], verified["phase"], verified["status"]) == ("IMPRESSION", "POST_VERIFICATION", "SUCCESS")
     assert shown["os"] == "Desktop"
     assert "Chrome" in shown["browser"]
-    assert judged["duration_ms"] is not None
+    assert verified["duration_ms"] is not None
     assert shown["app_version"] == "5.2.0"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_a_detector_that_was_frozen_does_not_write_old_states_over_newer_ones(connect: Callable[[], Database]) -> None:
-    """What a zombie judged before it froze is rejected whole: states, alerts and progress stay its successor's."""
+    """What a zombie evaluated before it froze is rejected whole: states, alerts and progress stay its successor's."""
     zombie, successor = AlertStore(connect()), AlertStore(connect())
     first = zombie.save("f", 60_000, {"s": '{"seen": 1}'}, [], zombie.saves("f"))
     before = successor.saves("f")

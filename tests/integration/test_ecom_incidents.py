@@ -47,7 +47,7 @@ def told(settings: Settings) -> list[dict[str, Any]]:
     return sorted(first.values(), key=lambda one: one["window_start"])
 
 
-def judged_through(settings: Settings) -> str:
+def evaluated_through(settings: Settings) -> str:
     """The newest closed window."""
     decode = Decoder("ClosedWindow")
     starts = [decode(one.value())["window_start"] for one in everything(settings, settings.windows_topic)]
@@ -62,7 +62,7 @@ def test_the_two_documented_incidents_are_told_and_nothing_else(settings: Settin
     with worker(daily) as running:
         running.wait_assigned()
         wait_until(lambda: totals(daily)["accepted"] == produced, "all clicks are counted", 120)
-        wait_until(lambda: judged_through(daily) >= LAST_DAY, f"all days are closed {running.text()}", 90)
+        wait_until(lambda: evaluated_through(daily) >= LAST_DAY, f"all days are closed {running.text()}", 90)
         wait_until(lambda: len(told(daily)) >= 2 or not running.running, f"alerts are told {running.text()}", 120)
     alerts = told(daily)
     assert [(one["step"], one["dimensions"]) for one in alerts] == [("shipping", {"os": "Mobile"}), ("payment", {})]

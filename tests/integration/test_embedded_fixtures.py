@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.schemas.redaction import revealed
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def test_the_servers_of_the_test_run_answer(stack: Servers) -> None:
     """All three addresses of the session fixture serve."""
-    assert fault("kafka", stack.kafka_bootstrap_servers, stack.kafka_config, 30.0) is None
-    assert fault("postgres", stack.timescale_url, {}, 30.0) is None
-    assert fault("redis", stack.redis_url, {}, 30.0) is None
+    assert probe("kafka", stack.kafka_bootstrap_servers, stack.kafka_config, 30.0) is None
+    assert probe("postgres", stack.timescale_url, {}, 30.0) is None
+    assert probe("redis", stack.redis_url, {}, 30.0) is None
 
 
 @pytest.mark.parametrize("turn", [1, 2])

@@ -18,8 +18,8 @@ import pytest
 import redis
 
 from funnelwatch.cli.doctor import check_stack
-from funnelwatch.deploy.embedded.passwords import FOLDER
-from funnelwatch.deploy.embedded.probe import fault
+from funnelwatch.deploy.embedded.private import FOLDER
+from funnelwatch.deploy.embedded.probe import probe
 from funnelwatch.deploy.embedded.state import StackState
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import STACK_FILE
@@ -200,7 +200,7 @@ def test_data_of_an_earlier_version_let_nobody_in_any_more(started: tuple[Stack,
         file.unlink()
     again = stack.up(lambda _: None).services
     bare = again["postgres"].url.replace(urlsplit(again["postgres"].url).password or "", "wrong")
-    assert "password authentication failed" in str(fault("postgres", bare, {}, 10.0))
+    assert "password authentication failed" in str(probe("postgres", bare, {}, 10.0))
     with psycopg.connect(again["postgres"].url) as session:
         assert session.execute("SELECT number FROM kept").fetchone() == (7,)
         assert session.execute("SHOW password_encryption").fetchone() == ("scram-sha-256",)

@@ -20,7 +20,7 @@ from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.deploy.embedded.state import ServiceState, StackState
 from funnelwatch.program import PROGRAM
-from tests.integration.test_embedded_faults import program
+from tests.integration.test_embedded_errors import program
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def test_down_leaves_no_process_and_no_port(own_stack: Callable[..., Stack]) -> 
     stack.down()
     assert processes(stack) == []
     assert not any(is_open(port) for port in ports(state).values())
-    assert {one.fault for one in stack.status()} == {"stopped"}
+    assert {one.error for one in stack.status()} == {"stopped"}
 
 
 def test_data_and_ports_survive_down_and_up(own_stack: Callable[..., Stack]) -> None:
@@ -219,6 +219,17 @@ def test_another_kafka_is_rejected_while_one_runs(own_stack: Callable[..., Stack
     with pytest.raises(StackError, match="funnelwatch down"):
         own_stack("apache").up(quiet)
     assert all(one.up for one in own_stack().status())
+
+
+def test_up_starts_the_kafka_that_was_named_last(own_stack: Callable[..., Stack]) -> None:
+    """After `up --kafka tansu` and `down`, an `up` without --kafka starts Tansu, on a machine with Java too."""
+    own_stack("tansu").up(quiet)
+    own_stack(None).down(quiet)
+    again = own_stack(None).up(quiet).services["kafka"]
+    assert (again.program.split()[0], again.why) == ("tansu", "it was asked for")
+    own_stack(None).down(quiet)
+    assert StackState.load(own_stack().data_dir).kafka == "tansu"
+    assert StackState.load(own_stack().data_dir / "elsewhere").kafka == "auto"
 
 
 def test_the_commands_print_what_they_promise(own_stack: Callable[..., Stack], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def test_a_transaction_that_stands_still_loses_its_locks_and_its_owner_may_try_again(
     settings: Settings, connect: Callable[[], Database]
 ) -> None:
-    """The rows of a frozen worker are free for its successor; when it goes on it finds an outage, not a fault."""
+    """The rows of a frozen worker are free for its successor; when it goes on it finds an outage, not an error."""
     frozen = Database(settings.timescale_url, idle_in_transaction_s=0.5)
     connect().connection().execute("INSERT INTO funnel_progress (funnel) VALUES ('f')")
     lock = "SELECT 1 FROM funnel_progress WHERE funnel = 'f' FOR UPDATE"

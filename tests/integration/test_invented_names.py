@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.alert_rules.live import LiveRules
+from funnelwatch.alert_rules.loader import LiveRules
 from funnelwatch.schemas.admission import OTHER, SeriesLimits
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.validation import Limits, RejectedError
@@ -128,7 +128,7 @@ FLOODS: dict[str, Callable[[int], dict[str, Any]]] = {
 def test_a_flood_of_invented_names_leaves_the_declared_funnel_first_and_bounded(
     settings: Settings, connect: Callable[[], Database], flood: str
 ) -> None:
-    """5,000 names in one request: the declared funnel is closed and judged first, also after a restart."""
+    """5,000 names in one request: the declared funnel is closed and evaluated first, also after a restart."""
     quiet = {"allowed_disorder_s": 0.0, "kafka_config": {"log_level": "0"}}  # nobody produces: Kafka is not asked
     pipeline = Pipeline(settings.model_copy(update=quiet), connect)
     pipeline.count([event(ts=T0)])

@@ -16,8 +16,8 @@ from influxdb_client.client.exceptions import InfluxDBError
 from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
 from influxdb_client.rest import ApiException
 
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
-from funnelwatch.schemas.events import now_ms
 from tests.collector import KEY, Collector, collector, own_settings
 from tests.integration.topic import events_of, read_messages
 from tests.stack import wait_until
@@ -85,7 +85,7 @@ def samples(settings: Settings, name: str) -> list[dict[str, Any]]:
 
 def test_the_client_of_influxdb_writes_events_counters_and_timers(running: Collector, own: Settings) -> None:
     """Unchanged, gzip on, one by one and in batches."""
-    session, at = uuid.uuid4().hex, now_ms()
+    session, at = uuid.uuid4().hex, wall_clock_ms()
     shown = Point("funnel_event").tag("step", "INPUT_NAME").tag("phase", "IMPRESSION").tag("os", "iOS")
     shown = shown.field("sign_up_session_id", session).time(at, WritePrecision.MS)
     counter = Point("funnel_counter").tag("name", f"c{session}").tag("os", "i OS,=").field("value", 3)
@@ -151,7 +151,7 @@ def test_each_way_to_say_who_one_is_works(
     running: Collector, own: Settings, path: str, headers: dict[str, str]
 ) -> None:
     """InfluxDB 1 with user and password, 2 with a token; times in the precision that is named; 204 and no body."""
-    session, at = uuid.uuid4().hex, now_ms()
+    session, at = uuid.uuid4().hex, wall_clock_ms()
     body = f"{event(session)} {at}".encode()
     reply = running.ask("POST", path, gzip.compress(body) if "Content_Encoding" in headers else body, **headers)
     assert (reply.status, reply.text) == (204, ""), reply.text
@@ -185,7 +185,7 @@ def test_a_body_without_points_is_written(running: Collector) -> None:
 
 def test_a_batch_that_is_sent_again_has_the_same_ids(running: Collector, own: Settings) -> None:
     """So that what a sender did not hear of is counted once."""
-    session, at = uuid.uuid4().hex, now_ms()
+    session, at = uuid.uuid4().hex, wall_clock_ms()
     for _ in range(2):
         reply = running.ask("POST", f"/write?p={KEY}", f"{event(session)} {at}000000".encode())
         assert reply.status == 204
@@ -216,7 +216,7 @@ def telegraf(folder: Path, output: str, url: str, lines: str) -> Iterator[Path]:
 def test_telegraf_delivers(running: Collector, own: Settings, tmp_path: Path, output: str) -> None:
     """With its output for InfluxDB 2, and the one for 1."""
     session, name = uuid.uuid4().hex, f"c{uuid.uuid4().hex}"
-    lines = f"{event(session)} {now_ms()}000000\nfunnel_counter,name={name},os=iOS value=2i\n"
+    lines = f"{event(session)} {wall_clock_ms()}000000\nfunnel_counter,name={name},os=iOS value=2i\n"
 
     def delivered() -> bool:
         with contextlib.suppress(TimeoutError):
@@ -234,7 +234,7 @@ def test_telegraf_keeps_what_is_not_acknowledged_and_sends_it_again(own: Setting
     """While Kafka is away the collector says 503, and Telegraf does as it is told."""
     session = uuid.uuid4().hex
     away = own.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
-    at = now_ms()
+    at = wall_clock_ms()
     with contextlib.ExitStack() as ending:
         with collector(away, tmp_path / "away", collector_delivery_timeout_s=1) as first:
             url, port = first.url, str(first.port)

@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 
 from funnelwatch import FunnelProducer
 from funnelwatch.alert_rules.watchdog import is_heartbeat
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
-from funnelwatch.schemas.events import now_ms
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
@@ -107,7 +107,7 @@ def dealt_with(database: Database, topic: str) -> tuple[int, int, int]:
 
 def test_samples_are_counted_once_though_a_worker_is_killed(quick: Settings, database: Database) -> None:
     """Every window, series and bucket equals an independent group-by, in the database and on the command line."""
-    sent = samples(2_000, now_ms() - 150_000)
+    sent = samples(2_000, wall_clock_ms() - 150_000)
     with FunnelProducer(quick) as producer, worker(quick) as one:
         for begin in (0, 1_000):
             for metric in sent[begin : begin + 1_000]:
@@ -157,7 +157,7 @@ def test_what_is_wrong_or_too_many_is_a_dead_letter_with_its_reason(quick: Setti
         producer.counter("sms_sent", provider="0")
         producer.timer("sms_sent", 5, provider="0")
         producer.counter("fourth")
-        producer.record(name="sms_sent", kind="COUNTER", dimensions={"provider": "0"}, ts=now_ms() + 3_600_000)
+        producer.record(name="sms_sent", kind="COUNTER", dimensions={"provider": "0"}, ts=wall_clock_ms() + 3_600_000)
         producer.flush()
         raw = Producer(quick.kafka())
         raw.produce(quick.metrics_topic, b"garbage")
@@ -218,7 +218,7 @@ def test_a_counter_that_stops_and_a_timer_that_slows_are_alerts(settings: Settin
 
 def test_counters_and_timers_are_kept_as_long_as_windows(quick: Settings, database: Database) -> None:
     """What is older is deleted by the worker's archiving on plain PostgreSQL; the rest stays."""
-    now = now_ms()
+    now = wall_clock_ms()
     with database.transaction() as cursor:
         cursor.execute("INSERT INTO metric_series (name, kind, dimensions) VALUES ('sms', 'TIMER', '{}')")
         for days in (0, 40):

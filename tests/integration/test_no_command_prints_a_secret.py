@@ -107,7 +107,8 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files(folder)
     cases = {case: {"environ": environ(case, folder), "brief": case not in THOROUGH} for case in SETTINGS}
     (folder / "cases.json").write_text(json.dumps(cases))
-    env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    # Commands are ended after some seconds, and coverage would print a traceback of its own where it is just saving.
+    env = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "COVERAGE_"))}
     subprocess.run([sys.executable, "-m", "tests.every_command", folder], cwd=ROOT, env=env, check=True, timeout=900)
     return folder
 

@@ -208,7 +208,8 @@ def test_a_wrong_incident_is_a_usage_error(settings: Settings) -> None:
     """The message says what would be right."""
     for incident, message in (
         ("os=iOS", "step= is missing"),
-        ("step=VERIFY_SMS_CODE,colour=red", "'colour=red' is not one of step=, os="),
+        ("step=VERIFY_SMS_CODE,Colour=red", "'Colour=red' is not one of step=, loss=, start=, for= or a dimension"),
+        ("step=VERIFY_SMS_CODE,colour=red", "colour: is not a dimension; right would be one of os, browser"),
         ("step=VERIFY_SMS_CODE,loss=much", "loss=much is not a number between 0 and 1"),
         ("step=SMS", "'SMS' is not one of INPUT_PHONE_NUMBER"),
         ("step=VERIFY_SMS_CODE,for=ever", "'ever' is not a span of time; right would be 90s"),

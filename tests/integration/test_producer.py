@@ -17,7 +17,7 @@ from funnelwatch import FunnelEvent, FunnelProducer, Phase
 from funnelwatch.producers.files.bulk import produce_events
 from funnelwatch.producers.kafka.topics import KafkaUnreachable, ensure_topics
 from funnelwatch.producers.simulate.simulator import Simulator
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from tests.fake_registry import fake_registry
 from tests.integration.topic import read_events, read_messages
 from tests.stack import wait_until
@@ -60,7 +60,7 @@ def test_a_kafka_that_is_not_there_is_named_with_what_to_do(settings: Settings) 
 def test_events_arrive_keyed_by_session_in_order_with_kafkas_own_time(settings: Settings) -> None:
     """All of a session are on one partition; an old ts does not make an old message, which Kafka would delete."""
     ensure_topics(settings)
-    before = now_ms()
+    before = wall_clock_ms()
     with FunnelProducer(settings, app_version="5.2.0") as producer:
         for number in range(200):
             producer.emit(SHOWN, sign_up_session_id=f"s-{number % 7}", ts=number)

@@ -264,7 +264,7 @@ def test_the_api_cannot_write_and_ends_what_takes_too_long(counted: Settings) ->
 
 
 def test_the_api_comes_back_with_the_database(counted: Settings) -> None:
-    """Connections that the server has ended meanwhile are replaced without a fault that anybody sees."""
+    """Connections that the server has ended meanwhile are replaced without a visible error."""
     with served(counted) as api, psycopg.connect(revealed(counted.timescale_url), autocommit=True) as other:
         assert api.get(RATES, RANGE).status == 200
         ended = (

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.sinks.timescale.database import Database
 from tests.filling import MINUTE_MS, count, count_metrics
@@ -35,7 +35,7 @@ def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings
     """Status, media type and body of each answer are as described, what is wrong is rejected, and there is no 500."""
     count(settings, {(T, "VERIFY_SMS_CODE", "iOS", "", "1.0"): (100, 80, 15)}, closed_through=T + MINUTE_MS)
     with closing(Database(settings.timescale_url)) as database:
-        count_metrics(database, [(now_ms(), MetricSeries.of("sms_sent", "COUNTER", {"os": "iOS"}), 3)])
+        count_metrics(database, [(wall_clock_ms(), MetricSeries.of("sms_sent", "COUNTER", {"os": "iOS"}), 3)])
     program = Path(sys.executable).with_name("schemathesis")
     with served(settings) as api:
         command = [program, "run", f"{api.url}/api/v1/openapi.json", *OPTIONS]

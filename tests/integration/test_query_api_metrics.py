@@ -12,7 +12,7 @@ import pytest
 
 from funnelwatch.format import clock
 from funnelwatch.query import metrics
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
@@ -73,7 +73,7 @@ def api(counted: Settings) -> Iterator[Served]:
 def test_what_there_is_is_listed_with_kinds_and_dimensions(api: Served) -> None:
     """By name; in CSV the dimensions are JSON."""
     delivery, sent = api.get("/api/v1/metrics").json["metrics"]
-    assert delivery.pop("first_seen") <= clock(now_ms())
+    assert delivery.pop("first_seen") <= clock(wall_clock_ms())
     assert delivery == {
         "name": "sms_delivery",
         "kind": "TIMER",
@@ -226,7 +226,7 @@ def test_what_is_not_kept_any_more_is_not_half_answered(settings: Settings) -> N
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
         set_retention(database, Retention(windows=30))
-        count_metrics(database, [(now_ms(), MetricSeries.of("sms_sent", "COUNTER", {}), 1)])
+        count_metrics(database, [(wall_clock_ms(), MetricSeries.of("sms_sent", "COUNTER", {}), 1)])
     with served(settings) as api:
         reply = api.get(SENT, {"since": "40d", "every": "1h"})
         assert (reply.status, "are kept from" in reply.json["detail"]) == (422, True), reply.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.stream.closing.windows import Assembler
 from tests.command import run, succeed, succeed_json
+from tests.own import own_database, settings_of
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (
     admin,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
     from funnelwatch.schemas.settings import Settings
+    from tests.stack import Servers
 
 QUICK = {
     "allowed_disorder_s": 0.5,
@@ -106,8 +108,8 @@ class Repaired:
         return naive_counts(self.ledger, self.settings.window_ms)
 
 
-@pytest.fixture
-def repaired(settings: Settings) -> Iterator[Repaired]:
+@contextmanager
+def counting(settings: Settings) -> Iterator[Repaired]:
     """A worker that has counted a few thousand events of the last five minutes."""
     quick = prepared(settings.model_copy(update=QUICK))
     with closing(Database(quick.timescale_url)) as database, worker(quick) as one:
@@ -117,6 +119,28 @@ def repaired(settings: Settings) -> Iterator[Repaired]:
         found.send([one | {"app_version": "old"} for one in old], again=50)
         found.settle()
         yield found
+
+
+@pytest.fixture
+def own(settings: Settings) -> Iterator[Repaired]:
+    """A worker for a test that ends it, or after which the topic is not as it was."""
+    with counting(settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repaired]:
+    """A worker for the tests after which all is right again."""
+    with own_database(stack) as url, counting(settings_of(stack, url, tmp_path_factory.mktemp("shared"))) as found:
+        yield found
+
+
+@pytest.fixture
+def repaired(shared: Repaired) -> Repaired:
+    """The shared worker, whose counts are right."""
+    assert shared.worker.running, shared.worker.text()
+    assert counted(shared.settings) == shared.right
+    return shared
 
 
 def in_redis(settings: Settings) -> dict[Any, list[int]]:
@@ -144,9 +168,9 @@ def published(settings: Settings) -> dict[Any, tuple[int, list[int]]]:
     }
 
 
-def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(repaired: Repaired) -> None:
+def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: Repaired) -> None:
     """Rows deleted, doubled and invented; late and new events all the while; no reader sees anything in between."""
-    settings = repaired.settings
+    settings = own.settings
     over = threading.Event()
     seen: set[tuple[int, int]] = set()
 
@@ -160,41 +184,41 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(repai
     def traffic() -> None:
         number = 2
         while not over.wait(0.1):
-            late = some_events(40, seed=number, begin=repaired.begin, spread_ms=200_000)
-            repaired.send([*late, *some_events(20, seed=-number, spread_ms=5_000)], again=5)
+            late = some_events(40, seed=number, begin=own.begin, spread_ms=200_000)
+            own.send([*late, *some_events(20, seed=-number, spread_ms=5_000)], again=5)
             number += 1
 
     wait_until(
-        lambda: (repaired.begin, "sign_up") in {key[:2] for key in published(settings)},
+        lambda: (own.begin, "sign_up") in {key[:2] for key in published(settings)},
         "windows are closed",
         120,
         READ_AGAIN_S,
     )
-    deleted = repaired.execute("DELETE FROM window_counts WHERE app_version = 'old' AND os = 'iOS'")
-    doubled = repaired.execute(
+    deleted = own.execute("DELETE FROM window_counts WHERE app_version = 'old' AND os = 'iOS'")
+    doubled = own.execute(
         "UPDATE window_counts SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures"
         " WHERE app_version = 'old' AND step = 'INPUT_NAME'"
     )
-    repaired.execute(
+    own.execute(
         "INSERT INTO window_counts (window_start, funnel, step, os, browser, app_version, impressions)"
         " SELECT min(window_start), 'sign_up', 'INPUT_NAME', 'Plan 9', '', 'old', 7 FROM window_counts"
     )
     assert min(deleted, doubled) > 10
-    before = repaired.database.connection().execute(OLD_TOTALS).fetchone()
+    before = own.database.connection().execute(OLD_TOTALS).fetchone()
     assert before is not None
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(poll), pool.submit(traffic)]
         try:
-            wait_until(lambda: len(repaired.ledger) > 2_300, "live traffic flows")
-            found = succeed_json(settings, *repaired.arguments("--yes"))
-            sent = len(repaired.ledger)
-            wait_until(lambda: len(repaired.ledger) > sent + 200, "live traffic goes on")
+            wait_until(lambda: len(own.ledger) > 2_300, "live traffic flows")
+            found = succeed_json(settings, *own.arguments("--yes"))
+            sent = len(own.ledger)
+            wait_until(lambda: len(own.ledger) > sent + 200, "live traffic goes on")
         finally:
             over.set()
         for one in running:
             one.result(120)
-    repaired.settle()
-    right = repaired.right
+    own.settle()
+    right = own.right
     assert counted(settings) == right
     assert found["changed_series"] >= deleted + 1
     old = [numbers for key, numbers in right.items() if key[5] == "old"]
@@ -210,7 +234,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(repai
 
     wait_until(revised, "the closed windows are published again", every_s=READ_AGAIN_S)
     assert min(published(settings)[key][0] for key in right if key[5] == "old") >= 1
-    again = succeed_json(settings, *repaired.arguments("--yes"))
+    again = succeed_json(settings, *own.arguments("--yes"))
     assert (again["changed_series"], again["published_again"]) == (0, 0)
     assert counted(settings) == right
 
@@ -284,32 +308,32 @@ def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
     assert counted(repaired.settings) == repaired.right
 
 
-def test_replayed_dead_letters_are_counted_once_and_others_not_at_all(repaired: Repaired, settings: Settings) -> None:
+def test_replayed_dead_letters_are_counted_once_and_others_not_at_all(own: Repaired, settings: Settings) -> None:
     """A step is declared after its events were rejected; a replayed one counts once, though its id is there twice."""
-    quick = repaired.settings
-    rejected = [event(step="CAPTCHA", ts=repaired.begin + number) for number in range(3)]
+    quick = own.settings
+    rejected = [event(step="CAPTCHA", ts=own.begin + number) for number in range(3)]
     produce(quick, rejected)
-    repaired.more += 3
-    repaired.settle()
-    repaired.worker.stop()
+    own.more += 3
+    own.settle()
+    own.worker.stop()
     funnels = settings.data_dir / "funnels.yml"
     steps = "[INPUT_PHONE_NUMBER, VERIFY_SMS_CODE, INPUT_NAME, INPUT_PASSWORD, CAPTCHA]"
     funnels.write_text(f"funnels:\n  sign_up: {steps}\n")
     wider = quick.model_copy(update={"funnels_path": funnels, "duplicate_horizon_s": 0.0})
-    repaired.settings = wider
+    own.settings = wider
     with worker(wider) as one:
-        repaired.worker = one
+        own.worker = one
         assert succeed_json(wider, "dead-letters", "replay", "--yes")["produced"] == 3
-        repaired.ledger += rejected
-        repaired.settle()
-        produce(wider, [event(step="PUZZLE", ts=repaired.begin)])
-        repaired.more += 1
-        repaired.settle()
-        repaired.ledger += repaired.ledger[:50]  # without a horizon the repetitions at the beginning count
-        repaired.execute("DELETE FROM window_counts")
-        before = repaired.rebuild("--yes")
+        own.ledger += rejected
+        own.settle()
+        produce(wider, [event(step="PUZZLE", ts=own.begin)])
+        own.more += 1
+        own.settle()
+        own.ledger += own.ledger[:50]  # without a horizon the repetitions at the beginning count
+        own.execute("DELETE FROM window_counts")
+        before = own.rebuild("--yes")
         assert before.exit_code == 0, before.output
-    assert counted(wider) == repaired.right
+    assert counted(wider) == own.right
 
 
 def test_rules_that_would_reject_what_was_counted_are_told(repaired: Repaired, settings: Settings) -> None:
@@ -356,33 +380,33 @@ def test_redis_that_is_away_is_told_and_the_next_run_mends_it(repaired: Repaired
     wait_until(lambda: in_redis(settings) == repaired.right, "Redis equals the database")
 
 
-def test_what_the_topic_no_longer_holds_is_rejected(repaired: Repaired) -> None:
+def test_what_the_topic_no_longer_holds_is_rejected(own: Repaired) -> None:
     """Retention: which partition begins when, and from which window on it can be done."""
     if not apache_is_wanted():
         pytest.skip("Tansu cannot trim a topic")
-    settings = repaired.settings
+    settings = own.settings
     low = TopicPartition(settings.events_topic, 2, 5)
     kafka = admin(settings)
     kafka.delete_records([low])[low].result(60)
-    result = repaired.rebuild("--yes")
+    result = own.rebuild("--yes")
     assert (result.exit_code, f"partition 2 of {settings.events_topic} begins at" in result.stderr) == (1, True)
     assert "can be recounted: --from" in result.stderr
-    assert counted(settings) == repaired.right
+    assert counted(settings) == own.right
 
 
-def test_a_topic_that_was_made_anew_is_rejected(repaired: Repaired) -> None:
+def test_a_topic_that_was_made_anew_is_rejected(own: Repaired) -> None:
     """Before and after its progress was set: what was counted of the earlier log is not in this one."""
-    settings = repaired.settings
-    repaired.worker.stop()
-    topic = repaired.settings.events_topic
-    repaired.execute(f"UPDATE stream_progress SET topic_id = 'of before' WHERE partition = 1 AND topic = '{topic}'")
-    result = repaired.rebuild("--yes")
+    settings = own.settings
+    own.worker.stop()
+    topic = own.settings.events_topic
+    own.execute(f"UPDATE stream_progress SET topic_id = 'of before' WHERE partition = 1 AND topic = '{topic}'")
+    result = own.rebuild("--yes")
     assert (result.exit_code, "partition 1: counted up to" in result.stderr) == (1, True)
     assert "of another topic of this name" in result.stderr
     succeed(settings, "rebuild", "progress", "--yes")
-    result = repaired.rebuild("--yes")
+    result = own.rebuild("--yes")
     assert (result.exit_code, "it was made anew" in result.stderr) == (1, True)
-    assert counted(settings) == repaired.right
+    assert counted(settings) == own.right
 
 
 def test_a_range_in_the_future_or_the_wrong_way_round_is_a_mistake(settings: Settings) -> None:

@@ -263,7 +263,7 @@ def test_a_user_with_the_documented_rights_is_enough(settings: Settings, store: 
         counting.close()
 
 
-def test_a_fault_that_goes_away_is_said_too(
+def test_an_error_that_goes_away_is_logged_too(
     settings: Settings, store: CountStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Redis is started after the worker: it works again, and has everything."""

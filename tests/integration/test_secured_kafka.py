@@ -145,7 +145,7 @@ def test_a_worker_counts_closes_and_alerts(secured: SecureKafka, settings: Setti
         assert producer.flush(60) == 0
         wait_until(lambda: done(mine, 10), "the events are counted")
         wait_until(lambda: closed_windows(admin), "windows are closed")
-        wait_until(lambda: judged(admin) > 0, "Faust's consumer has judged a closed window")
+        wait_until(lambda: evaluated(admin) > 0, "Faust's consumer has evaluated a closed window")
         reader = connected(settings, secured.sasl_plaintext, secured.login(READER, "PLAIN", tls=False))
         wait_until(lambda: messages(reader, reader.alerts_topic), "the detector publishes its heartbeat")
         assert one.running
@@ -163,7 +163,7 @@ def messages(settings: Settings, topic: str) -> int:
         return sum(1 for _ in reader.to_end())
 
 
-def judged(settings: Settings) -> int:
+def evaluated(settings: Settings) -> int:
     """How many closed windows the group of the workers has committed."""
     consumer = Consumer(settings.kafka("consumer", **{"group.id": settings.consumer_group}))
     try:

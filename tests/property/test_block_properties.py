@@ -1,4 +1,4 @@
-"""Judging many windows at once says what judging them one by one says."""
+"""Evaluating many windows at once gives the result of evaluating them one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging in bulk says exactly what judging record by record says, whatever the bytes."""
+"""Validation in bulk says exactly what validation record by record says, whatever the bytes."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from funnelwatch.schemas.codec import Reason, Undecodable
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Counts, Durations, Series
 from funnelwatch.schemas.page import digests_of
+from funnelwatch.schemas.times import last_closed, window_start
 from funnelwatch.schemas.validation import Limits
-from funnelwatch.schemas.windows import last_closed, window_start
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
@@ -69,7 +69,7 @@ class Wire:
         return dict(found)
 
     def validator(self) -> EventValidator:
-        """A judge of these events, who knows the built-in funnel."""
+        """A validator of these events, who knows the built-in funnel."""
         return EventValidator(self.decode, {"sign_up": ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")}, LIMITS, 1_000_000)
 
     def records(self, first: int = 0, until: int | None = None) -> list[Record]:
@@ -171,7 +171,7 @@ def test_a_tally_from_an_offset_on_counts_only_what_follows(sent: list[Any], beg
 
 
 @given(st.lists(good_events, min_size=1, max_size=40), st.integers(0, 40))
-def test_a_reader_that_warms_up_judges_like_one_that_read_everything(sent: list[Any], begin: int) -> None:
+def test_a_reader_that_warms_up_validates_like_one_that_read_everything(sent: list[Any], begin: int) -> None:
     """Duplicates across a restart are the same as without it."""
     begin = min(begin, len(sent))
     wire = Wire(sent)

@@ -20,7 +20,7 @@ from tests.traffic import BORDERS
 NOW = 1_700_000_000_000
 WINDOW_MS = 60_000
 ENCODE = Encoder("Metric")
-JUDGE = MetricValidator(Decoder("Metric"), Limits(300_000, 86_400_000), 1_000_000)
+VALIDATE = MetricValidator(Decoder("Metric"), Limits(300_000, 86_400_000), 1_000_000)
 
 series = st.builds(
     MetricSeries.of,
@@ -44,7 +44,7 @@ def validated(
 ) -> ValidatedMetrics:
     """The verdict on some of the records; every series may be."""
     records = [Record(at, b"k", ENCODE(sent[at]), NOW - 1_000 + at) for at in range(first, until)]
-    read = JUDGE(RecordBatch(0, first, until, Records.of(records)), NOW)
+    read = VALIDATE(RecordBatch(0, first, until, Records.of(records)), NOW)
     for _, one, _ in read.read:
         numbers.setdefault(one, len(numbers))
     return settled(read, {}, seen, NOW)

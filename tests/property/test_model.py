@@ -113,7 +113,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @rule(number=workers)
     def fetch(self, number: int) -> None:
-        """Put a fetch that is judged into the channel, if there is room."""
+        """Put a validated fetch into the channel, if there is room."""
         worker = self.workers[number]
         if len(worker.channel) < 4:
             worker.channel.append(worker.validation(worker.fetcher.fetch()))
@@ -195,7 +195,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.hand(partition, number, told)
 
     @rule(number=workers, partition=partitions)
-    def lose_while_judged_events_wait(self, number: int, partition: int) -> None:
+    def lose_while_validated_events_wait(self, number: int, partition: int) -> None:
         """A partition is given away and comes back before what was read of it is counted; then it is read again."""
         for to in (number, (number + 1) % WORKERS, number):
             self.hand(partition, to, told=True)

@@ -22,7 +22,7 @@ def main() -> int:
     """Run, write, and say which targets are missed; exit code 1 if any is."""
     parser = argparse.ArgumentParser(prog="make detection-report", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="everything random follows from it (default 1)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations; too few to judge by")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations; too few to rely on")
     parser.add_argument("--size", type=float, default=1.0, help="share of the simulations (default 1)")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of detection.md and detection.svg")
     options = parser.parse_args()

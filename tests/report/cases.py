@@ -69,11 +69,11 @@ class Beyond:
 
 
 BEYOND = (
-    Beyond("1-hour windows, 20 impressions each", Scenario(1 / 3, HOUR_MS, judged_ms=8 * WEEK_MS)),
-    Beyond("1-hour windows, 200 each", Scenario(10 / 3, HOUR_MS, judged_ms=8 * WEEK_MS)),
-    Beyond("1-hour windows, 2,000 each", Scenario(100 / 3, HOUR_MS, judged_ms=8 * WEEK_MS)),
-    Beyond("5-minute windows, 20 each", Scenario(4.0, 5 * MINUTE_MS, judged_ms=2 * WEEK_MS)),
-    Beyond("5-minute windows, 2,000 each", Scenario(400.0, 5 * MINUTE_MS, judged_ms=2 * WEEK_MS)),
+    Beyond("1-hour windows, 20 impressions each", Scenario(1 / 3, HOUR_MS, evaluated_ms=8 * WEEK_MS)),
+    Beyond("1-hour windows, 200 each", Scenario(10 / 3, HOUR_MS, evaluated_ms=8 * WEEK_MS)),
+    Beyond("1-hour windows, 2,000 each", Scenario(100 / 3, HOUR_MS, evaluated_ms=8 * WEEK_MS)),
+    Beyond("5-minute windows, 20 each", Scenario(4.0, 5 * MINUTE_MS, evaluated_ms=2 * WEEK_MS)),
+    Beyond("5-minute windows, 2,000 each", Scenario(400.0, 5 * MINUTE_MS, evaluated_ms=2 * WEEK_MS)),
     Beyond("1 a minute, none at night", Scenario(1.0, daily=1.0)),
     Beyond("3 a minute, none at night", Scenario(3.0, daily=1.0)),
     Beyond("rate about 0.02, 200 a minute", Scenario(rate=(0.015, 0.03))),
@@ -85,12 +85,12 @@ BEYOND = (
     Beyond("holiday: 0.3 of the volume for two days", Scenario(holiday=0.3)),
     Beyond("six hours without data, in history and now", Scenario(15.0, outage_ms=6 * HOUR_MS)),
     Beyond("past incidents of 30%, three hours a week", Scenario(), past=True),
-    Beyond("history of 8 days, 15 a minute", Scenario(15.0, history_ms=8 * DAY_MS, judged_ms=5 * DAY_MS)),
+    Beyond("history of 8 days, 15 a minute", Scenario(15.0, history_ms=8 * DAY_MS, evaluated_ms=5 * DAY_MS)),
     Beyond(
         "history of 8 days, 5 a minute, windows of 30 s, lag 30 s",
-        Scenario(5.0, MINUTE_MS // 2, history_ms=8 * DAY_MS, judged_ms=5 * DAY_MS, lag_s=30.0),
+        Scenario(5.0, MINUTE_MS // 2, history_ms=8 * DAY_MS, evaluated_ms=5 * DAY_MS, lag_s=30.0),
     ),
-    Beyond("history of 1 day, 15 a minute", Scenario(15.0, history_ms=DAY_MS, judged_ms=2 * DAY_MS), 150),
-    Beyond("history of 3 hours, 15 a minute", Scenario(15.0, history_ms=3 * HOUR_MS, judged_ms=DAY_MS), 300),
+    Beyond("history of 1 day, 15 a minute", Scenario(15.0, history_ms=DAY_MS, evaluated_ms=2 * DAY_MS), 150),
+    Beyond("history of 3 hours, 15 a minute", Scenario(15.0, history_ms=3 * HOUR_MS, evaluated_ms=DAY_MS), 300),
     Beyond("success lag of 90 s, 15 a minute, no bursts", Scenario(15.0, lag_s=90.0)),
 )

@@ -36,7 +36,7 @@ class Delays:
 
 def false_alarms(starts: Iterable[tuple[int, int]], scenario: Scenario, series: int) -> float:
     """Alarms per series in 30 days, of series without incidents; ``starts`` are (series, window) pairs."""
-    return len(list(starts)) / series * MONTH_MS / scenario.judged_ms
+    return len(list(starts)) / series * MONTH_MS / scenario.evaluated_ms
 
 
 def delays(starts: Iterable[tuple[int, int]], incidents: Iterable[Incident]) -> Delays:

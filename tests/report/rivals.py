@@ -1,7 +1,7 @@
 """The rules that are usually written for a conversion rate, over all windows of all series at once.
 
-Each takes the counts of the last judged week with its history and one threshold, and says where it alarms: a boolean
-array (judged windows, series). Where a rule has a default, it is the first of its thresholds.
+Each takes the counts of the last evaluated week with its history and one threshold, and says where it alarms: a boolean
+array (evaluated windows, series). Where a rule has a default, it is the first of its thresholds.
 
 ThirdEye's rules are those of the StarTree ThirdEye detectors THRESHOLD, PERCENTAGE_CHANGE (against last week),
 MEAN_VARIANCE (52 windows back; its default sensitivity of 5 is one standard deviation) and HOLT_WINTERS (additive here,
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Floats
 from tests.report.scenario import DAY_MS, WEEK_MS
 
 if TYPE_CHECKING:
@@ -174,7 +173,7 @@ RIVALS = (
 
 
 def alarms(score: Floats, threshold: float, quiet: int = 5) -> list[tuple[int, int]]:
-    """(series, judged window) where alarms begin: above the threshold after ``quiet`` windows that were not."""
+    """(series, evaluated window) where alarms begin: above the threshold after ``quiet`` windows that were not."""
     above = np.nan_to_num(score, nan=-np.inf) > threshold
     before = np.zeros_like(above)
     for back in range(1, quiet + 1):

@@ -35,7 +35,7 @@ ONE = """
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A rule began to fire on a series when it judged a window; ``end`` is the window it resolved in, -1: never."""
+    """A rule began to fire on a series when it evaluated a window; ``end`` is the window it resolved in, -1: never."""
 
     series: int
     row: int
@@ -47,7 +47,7 @@ class Alarm:
 def run(
     scenario: Scenario, drawn: Drawn, scores: list[float], basis: str = "window", maturity: str = "2m"
 ) -> dict[float, list[Alarm]]:
-    """The alarms in the judged windows, by score.
+    """The alarms in the evaluated windows, by score.
 
     Every series is a step of its own, so that none lends the others its estimate of noise.
     """

@@ -29,7 +29,7 @@ class Scenario:
     """Impressions a minute, averaged over a week."""
     window_ms: int = MINUTE_MS
     history_ms: int = 3 * WEEK_MS
-    judged_ms: int = WEEK_MS
+    evaluated_ms: int = WEEK_MS
     rate: tuple[float, float] = (0.7, 0.95)
     rho: tuple[float, float] = (0.0, 0.005)
     daily: float = 0.6
@@ -41,21 +41,21 @@ class Scenario:
     lag_s: float = 0.0
     """Mean time from impression to success (exponential)."""
     holiday: float = 1.0
-    """Factor on the volume of the third and fourth judged day."""
+    """Factor on the volume of the third and fourth evaluated day."""
     outage_ms: int = 0
-    """No impressions for so long, once in the last week of the history and once in the judged time."""
+    """No impressions for so long, once in the last week of the history and once in the evaluated time."""
     bursts_a_day: float = 0.0
     """Push messages: the volume is 3 times the usual for 10 minutes, from one window to the next."""
 
     @property
     def history(self) -> int:
-        """Windows before the first that is judged."""
+        """Windows before the first that is evaluated."""
         return self.history_ms // self.window_ms
 
     @property
     def rows(self) -> int:
         """Windows in all."""
-        return (self.history_ms + self.judged_ms) // self.window_ms
+        return (self.history_ms + self.evaluated_ms) // self.window_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def spread_incidents(  # noqa: PLR0917
 ) -> list[Incident]:
     """One incident a day and series, at a random time, not across midnight."""
     day, length = DAY_MS // scenario.window_ms, length_ms // scenario.window_ms
-    days = scenario.judged_ms // DAY_MS
+    days = scenario.evaluated_ms // DAY_MS
     return [
         Incident(one, scenario.history + which * day + int(rng.integers(0, day - length)), length, loss,
                  ramp_ms // scenario.window_ms)

@@ -153,7 +153,7 @@ def _rivals(results: Results, series: int, seed: int) -> None:
 def _bursts(basis: str, series: int, seed: int) -> tuple[float, Delays]:
     """Bursts of three times the volume, success 90 s late: false alarms a week, delays of a 30% drop.
 
-    On the cohort basis a window is judged 5 minutes later, when it has matured: the delay counts judged windows.
+    On the cohort basis a window is evaluated 5 minutes later, when it has matured: the delay counts evaluated windows.
     """
     (group,) = with_drops(BURST, (DROPS[1],), series, seed)
     group = [replace(one, series=one.series + series) for one in group]
@@ -165,7 +165,7 @@ def _bursts(basis: str, series: int, seed: int) -> tuple[float, Delays]:
 
 def _shift(series: int, seed: int) -> tuple[int, int, int, int]:
     """A drop of 15% that stays for five weeks: it must be told once, and not flap."""
-    scenario = replace(THICK, window_ms=5 * MINUTE_MS, judged_ms=5 * WEEK_MS)
+    scenario = replace(THICK, window_ms=5 * MINUTE_MS, evaluated_ms=5 * WEEK_MS)
     group = [
         Incident(one, scenario.history + DAY_MS // scenario.window_ms, scenario.rows, 0.15) for one in range(series)
     ]

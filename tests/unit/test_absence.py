@@ -82,7 +82,7 @@ def broken_until(minute: int, then: Counts = (0, 0)) -> Callable[[int], Counts]:
 
 @pytest.mark.parametrize("by", ["[app_version]", "[os]", "[[], [os]]", "[[], [app_version]]"])
 def test_an_alert_of_a_series_that_ends_resolves_after_an_hour_without_data(by: str) -> None:
-    """A version retired by its own fix, an os renamed: also where the total held back nothing or something."""
+    """A version retired by its own fix, an os renamed: also where the total inhibited nothing or something."""
     found = remember_published(live(Life(broken_until(20), by=by), 200))
 
     assert found[0][1:] == ("firing", "FIRST_DROP")
@@ -121,7 +121,7 @@ def test_the_time_is_the_rules() -> None:
 def test_a_stretch_longer_than_the_time_does_not_fire_again_for_what_has_ended(
     kind: str, then: Counts, again: list[str]
 ) -> None:
-    """The last two hours hold the drop for long after; only what comes after the end is judged."""
+    """The last two hours hold the drop for long after; only what comes after the end is evaluated."""
     life = Life(lambda at: (200, 60) if at < 100 else ((0, 0) if at < 130 else then), after="10m")
     text = f"{{alert: D, {kind}, over: 2h, maturity: 0s, by: [app_version], resolve_without_data: 10m}}"
     found = Detector("f", Rules(tuple(parse_rules(f"groups:\n- name: g\n  rules:\n  - {text}\n"))), W)
@@ -134,7 +134,7 @@ def test_a_stretch_longer_than_the_time_does_not_fire_again_for_what_has_ended(
 
 
 def test_a_few_stragglers_keep_no_alert_alive() -> None:
-    """One impression every 20 minutes is no data; the series has ended an hour after it became too thin to judge."""
+    """One impression every 20 minutes is no data; the series has ended an hour after it became too thin to evaluate."""
     life = Life(lambda at: (200, 60) if at < 20 else ((1, 0) if at % 20 == 0 else (0, 0)))
 
     assert [reason for _, _, reason in remember_published(live(life, 300))] == ["FIRST_DROP", "SERIES_GONE"]
@@ -158,7 +158,7 @@ def test_an_outage_of_the_funnel_is_no_time_without_data(back: int, expected: li
 
 
 def test_a_series_that_fades_with_its_funnel_is_not_gone() -> None:
-    """By night all have a fiftieth: too few to judge, and no sign of an end."""
+    """By night all have a fiftieth: too few to evaluate, and no sign of an end."""
     night = Life(
         lambda at: (200, 60) if at < 20 else (int(at % 15 == 0), 0),
         rest=lambda at: 200 if at < 20 else int(at % 15 == 0),
@@ -208,6 +208,26 @@ def test_an_alert_about_a_series_that_nobody_remembers_resolves() -> None:
     assert [(number, state.state, state.reason) for number, state in ended] == [
         (59, State.RESOLVED, Reason.SERIES_GONE)
     ]
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["nobody remembers its series", "its series goes on"])
+def test_an_alert_is_published_once_more_when_its_silence_ends(seen: bool) -> None:
+    """The message has the next number and the reason, and the state is kept; an alert of nobody gives none."""
+    life = Life(broken_until(60))
+    dimensions = {"app_version": "2.0" if seen else "0.9"}
+    firing = AlertState("D", "f", "A", dimensions, State.FIRING, "a1", 4, 5 * W, 6 * W, Reason.FIRST_DROP)
+    found = detector(life)
+    if seen:
+        found.observe(window(life, 0))
+    found.restore([firing])
+
+    again = [found.renotify({"alert_id": "a1", "sequence": 4}, Reason.SILENCE_ENDED) for _ in range(2)]
+
+    assert [(one.alert["sequence"], one.alert["reason"]) for one in again if one and one.alert] == [
+        (5, "SILENCE_ENDED"),
+        (6, "SILENCE_ENDED"),
+    ]
+    assert found.renotify({"alert_id": "another", "sequence": 4}, Reason.SILENCE_ENDED) is None
 
 
 def a_rule(kind: Any, text: str) -> NamedRule:

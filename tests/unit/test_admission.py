@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.schemas.admission import OTHER, Admitting, SeriesLimits
 from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.counts import Series
@@ -91,7 +91,7 @@ def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: 
     assert admit(series(version="new")) == series(version="new")
 
 
-def test_a_judge_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
+def test_a_validator_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
     """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
     admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
     validator = EventValidator(
@@ -135,6 +135,6 @@ def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
     checks = Checks(Settings(undeclared_funnels="reject"), DECLARED)
     given = {"funnel": "invented", "step": "A", "os": "iOS", "phase": "IMPRESSION", "sign_up_session_id": "s"}
     found = checks.complete(given, "", 0, now_ms())
-    assert isinstance(found, Fault)
+    assert isinstance(found, Invalid)
     assert (found.field, "is not declared" in found.message) == ("funnel", True)
     assert isinstance(checks.complete({**given, "funnel": "sign_up"}, "", 0, now_ms()), dict)

@@ -30,7 +30,7 @@ from tests.receivers import pagerduty, receiving, slack
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 
-FAULTS = {
+ERRORS = {
     "no routes": ("routes: []", "f.yml:1: routes: is empty; right would be a list such as"),
     "not YAML": ("routes: [", "f.yml:1: YAML: "),
     "unknown kind": (
@@ -88,16 +88,16 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_names_file_route_field_and_what_would_be_right(case: str) -> None:
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_names_file_route_field_and_what_would_be_right(case: str) -> None:
     """The person who wrote the file can mend it without a manual."""
-    text, expected = FAULTS[case]
+    text, expected = ERRORS[case]
     with pytest.raises(RoutesFileError) as error:
         parse_routes(text, "f.yml", {})
     assert str(error.value).startswith(expected)
 
 
-def test_a_fault_does_not_show_a_secret() -> None:
+def test_an_error_does_not_show_a_secret() -> None:
     """A value may be a secret; what is said about it does not repeat it."""
     with pytest.raises(RoutesFileError) as error:
         parse_routes("routes: [{name: a, kind: pagerduty, routing_key: [hunter2]}]", "f.yml", {})

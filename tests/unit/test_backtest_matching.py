@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from funnelwatch.stream.backtest.incidents import ECHO_WINDOWS, GRACE_WINDOWS, Incident, Raised, match
-from funnelwatch.stream.backtest.report import Judged, figures
+from funnelwatch.stream.backtest.report import Evaluated, figures
 
 W = 60_000
 IOS = {"os": "iOS"}
@@ -88,10 +88,12 @@ def test_figures_are_those_of_a_calculation_by_hand() -> None:
     month = 30 * 86_400_000
     second = Incident(1000 * W, 1010 * W, {"step": "B"})
     missed = Incident(2000 * W, 2010 * W, {"step": "B"})
-    judged = Judged(W, 0, month, {("f", "A"): -5, ("f", "B"): month // 2}, [HIT, second, missed], [], GRACE_WINDOWS)
+    evaluated = Evaluated(
+        W, 0, month, {("f", "A"): -5, ("f", "B"): month // 2}, [HIT, second, missed], [], GRACE_WINDOWS
+    )
     alerts = [alert(100, 121), alert(125, 126), alert(500, 501), alert(1003, 1010, "B")]
 
-    assert figures(judged, alerts)[1] == {
+    assert figures(evaluated, alerts)[1] == {
         "alerts": 4,
         "false_alarms": 1,
         "false_alarms_per_series_30d": pytest.approx(1 / 1.5),
@@ -105,6 +107,6 @@ def test_figures_are_those_of_a_calculation_by_hand() -> None:
 
 def test_shares_of_nothing_are_none() -> None:
     """No alerts, no incidents: neither precision nor recall nor delay."""
-    found = figures(Judged(W, 0, W, {("f", "A"): 0}, [], [], 5), [])[1]
+    found = figures(Evaluated(W, 0, W, {("f", "A"): 0}, [], [], 5), [])[1]
 
     assert [found[name] for name in ("precision", "recall", "delay_p50_windows", "delay_p90_windows")] == [None] * 4

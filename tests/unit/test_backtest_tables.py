@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.schemas.count_history import WindowLengthError, by_funnel, window_length
+from funnelwatch.schemas.count_history import WindowStartsError, by_funnel, window_length
 from funnelwatch.schemas.counts import Series
 from funnelwatch.stream.backtest import csv_counts
 from funnelwatch.stream.backtest.csv_counts import read_counts
@@ -140,12 +140,12 @@ def test_an_ordinary_file_is_read_at_once_and_not_row_by_row(tmp_path: Path, mon
         (HEAD.encode("utf-16-be"), "counts.csv:1: is not CSV in UTF-8; is it UTF-16?"),
     ],
 )
-def test_a_fault_is_named_with_file_line_and_field(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_an_error_is_named_with_file_line_and_field(tmp_path: Path, text: str | bytes, message: str) -> None:
     """What a person who made the file reads."""
-    with pytest.raises(TableError) as fault:
+    with pytest.raises(TableError) as raised:
         read_counts(written(tmp_path, text))
 
-    assert message in str(fault.value)
+    assert message in str(raised.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -185,12 +185,12 @@ def test_incidents_name_what_they_concern_and_no_more(tmp_path: Path) -> None:
         ("start,end\n2026-01-01T12:00Z,2026-01-01T12:00Z\n", "counts.csv:2: end: 2026-01-01T12:00Z is not after start"),
     ],
 )
-def test_a_fault_in_incidents_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_in_incidents_is_named(tmp_path: Path, text: str, message: str) -> None:
     """File, line and field."""
-    with pytest.raises(TableError) as fault:
+    with pytest.raises(TableError) as raised:
         read_incidents(written(tmp_path, text))
 
-    assert message in str(fault.value)
+    assert message in str(raised.value)
 
 
 def test_the_length_of_windows_is_told_from_their_starts() -> None:
@@ -204,9 +204,9 @@ def test_the_length_of_windows_is_told_from_their_starts() -> None:
         ([0, 5, 10, 12], None, "not by multiples of one length"),
         ([0, 5], 2 * minute, "not all starts are multiples"),
         ([0], None, "give --window"),
-        ([0, 2 * 1440], None, "cannot be judged"),
+        ([0, 2 * 1440], None, "cannot be evaluated"),
     ):
-        with pytest.raises(WindowLengthError, match=message):
+        with pytest.raises(WindowStartsError, match=message):
             window_length(np.array(starts) * minute, given_ms)
 
 

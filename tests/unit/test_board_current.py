@@ -21,10 +21,10 @@ RECORD = Record(MINUTE, at_ms=NOW - 1_000, workers=(WORKER,), funnels={FUNNEL: S
 REJECTED = "connection refused."
 
 
-def said(record: Record = RECORD, *, lag_known: bool = True, now: int = NOW, **faults: Any) -> tuple[str, str]:
+def said(record: Record = RECORD, *, lag_known: bool = True, now: int = NOW, **errors: Any) -> tuple[str, str]:
     """State and sentence, with servers that do not answer."""
     answered = {"Kafka": NOW - 43_000, "Redis": None}
-    found = current(record, FUNNEL, faults, answered, now, stale_ms=180_000, lag_known=lag_known)
+    found = current(record, FUNNEL, errors, answered, now, stale_ms=180_000, lag_known=lag_known)
     return found.state, found.message
 
 
@@ -34,7 +34,7 @@ def test_only_with_all_servers_a_worker_and_a_known_lag_figures_are_fresh() -> N
 
 
 @pytest.mark.parametrize(
-    ("faults", "words"),
+    ("errors", "words"),
     [
         ({"TimescaleDB": REJECTED}, "The database has not answered since 18:14:59 (1 s): nobody knows"),
         ({"Kafka": REJECTED}, "Kafka has not answered since 18:14:17 (43 s): nobody knows"),
@@ -42,9 +42,9 @@ def test_only_with_all_servers_a_worker_and_a_known_lag_figures_are_fresh() -> N
         ({"TimescaleDB": REJECTED, "Kafka": REJECTED, "Redis": REJECTED}, "The database has not answered"),
     ],
 )
-def test_a_server_that_is_away_makes_figures_unknown(faults: dict[str, str], words: str) -> None:
+def test_a_server_that_is_away_makes_figures_unknown(errors: dict[str, str], words: str) -> None:
     """With its name; the database first, since everything rests on it."""
-    state, message = said(**faults)
+    state, message = said(**errors)
     assert (state, message.startswith(words)) == ("unknown", True), message
 
 

@@ -103,17 +103,17 @@ def test_while_redis_does_not_answer_the_database_does_but_not_every_second() ->
     reader = CacheReader(NOWHERE, database.lend, lambda: T + 30_000)
     found = reader.read("f", T, MINUTE)
     assert found.from_database
-    assert (found.fault or "").startswith("Redis cannot be used")
+    assert (found.error or "").startswith("Redis cannot be used")
     assert sorted(found.windows) == [T + at * MINUTE for at in range(-15, 1)]
     assert reader.read("f", T, MINUTE) is found
     assert database.asked == [(T - 15 * MINUTE, T + 1)]
     reader.close()
 
 
-def test_windows_older_than_redis_keeps_come_from_the_database_and_that_is_no_fault() -> None:
+def test_windows_older_than_redis_keeps_come_from_the_database_and_that_is_no_error() -> None:
     """A pipeline that catches up with last month is shown too."""
     reader = CacheReader(NOWHERE, Database().lend, lambda: T + 30 * 86_400_000)
     found = reader.read("f", T, MINUTE)
     assert found.from_database
-    assert found.fault is None
+    assert found.error is None
     reader.close()

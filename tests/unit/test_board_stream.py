@@ -62,8 +62,8 @@ def wait_until(condition: Callable[[], object]) -> None:
     raise AssertionError("it did not happen")
 
 
-def test_a_source_keeps_its_answer_through_an_outage_and_tells_the_fault() -> None:
-    """What was known stays, with the fault in one line; when the server is back the fault goes."""
+def test_a_source_keeps_its_answer_through_an_outage_and_tells_the_error() -> None:
+    """What was known stays, with the error in one line; when the server is back the error goes."""
     answers: list[Any] = [1, OSError("gone\nfar away"), 2]
     seen: list[tuple[int, str | None]] = []
 

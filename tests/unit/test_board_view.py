@@ -231,12 +231,12 @@ def test_what_is_expected_is_what_the_detector_expects() -> None:
 
 
 def test_lag_is_what_lies_behind_the_counted_offsets_and_unknown_without_kafka() -> None:
-    """A partition that nobody has begun counts whole; a fault of Kafka means that nobody knows."""
+    """A partition that nobody has begun counts whole; after an error of Kafka nobody knows."""
     known = record(progress=Progress(next_offsets={0: 90, 1: 50}, rejected=3))
     assert health_message(known, {0: 100, 1: 50, 2: 7}, {"Kafka": None})["lag"] == 17
     away = health_message(known, {0: 100}, {"Kafka": "no broker"})
     assert away["lag"] is None
-    assert away["faults"] == [{"server": "Kafka", "fault": "no broker"}]
+    assert away["errors"] == [{"server": "Kafka", "error": "no broker"}]
 
 
 def test_an_alert_is_told_with_its_where() -> None:

@@ -50,6 +50,17 @@ def test_the_first_scrape_is_where_counting_begins_and_what_comes_later_begins_a
     assert (found[0]["phase"], found[0]["status"], found[0]["step"]) == ("IMPRESSION", None, "A")
 
 
+def test_labels_become_further_dimensions() -> None:
+    """One whose label is missing or empty is left out."""
+    contexts = {"country": "{geo}", "plan": "{plan|free}"}
+    event = {"phase": "IMPRESSION", "step": "A", "os": "iOS", "contexts": contexts}
+    maps = [Map.model_validate({"metric": "shown_total", "event": event})]
+    state = State(scraped_ms=0)
+    plan(state, [shown(1, geo="DE", plan="pro"), shown(1, geo="")], maps, 5_000)
+    found = [fields["contexts"] for _, fields in records("web", state, maps, GAP_MS)]
+    assert found == [{"country": "DE", "plan": "pro"}, {"plan": "free"}]
+
+
 def test_another_environment_and_what_is_no_count_are_left() -> None:
     """Filters hold; NaN, infinity and negative values are none of a counter's."""
     state = State()

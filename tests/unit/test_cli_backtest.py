@@ -75,7 +75,7 @@ def test_an_incident_is_found_in_its_first_window_and_nothing_else(tmp_path: Pat
     found = answer("--counts", tmp_path / "counts.csv", "--incidents", tmp_path / "incidents.csv")
 
     assert found["window_s"] == 3600
-    assert (found["judged_from"], found["judged_to"]) == ("2026-01-26T00:00:00Z", "2026-01-31T00:00:00Z")
+    assert (found["evaluated_from"], found["evaluated_to"]) == ("2026-01-26T00:00:00Z", "2026-01-31T00:00:00Z")
     assert (found["series"], found["false_alarms"], found["false_alarms_per_series_30d"]) == (4, 0, 0.0)
     assert [(one["step"], one["detected"], one["delay_windows"]) for one in found["incidents"]] == [("VERIFY", True, 1)]
     assert (found["precision"], found["recall"], found["delay_p50_windows"]) == (1.0, 1.0, 1.0)
@@ -105,7 +105,7 @@ def test_the_table_tells_a_person_the_same(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     for text in (
-        "4 series in windows of 1 h, judged from 2026-01-26T00:00:00Z",
+        "4 series in windows of 1 h, evaluated from 2026-01-26T00:00:00Z",
         "1 of 1 incidents detected (recall 100.0 %",
         "sign_up / VERIFY / os=iOS",
         "A series in 30 d",
@@ -124,7 +124,7 @@ def test_windows_may_begin_at_any_minute_and_have_any_length(tmp_path: Path) -> 
     path.write_text("\n".join(["window_start,funnel,step,os,impressions,successes", *rows]))
     found = answer("--counts", path, "--funnel", "f", "--from", at(0), "--to", at(29 * 24))
 
-    assert (found["window_s"], found["series"], found["judged_from"]) == (86_400, 1, "2026-01-26T05:00:00Z")
+    assert (found["window_s"], found["series"], found["evaluated_from"]) == (86_400, 1, "2026-01-26T05:00:00Z")
     assert [(one["funnel"], one["start"], one["end"]) for one in found["alerts"]] == [
         ("f", "2026-02-02T05:00:00Z", None)
     ]
@@ -159,7 +159,7 @@ def test_a_rule_of_ones_own_is_tried(tmp_path: Path) -> None:
         ([0, 1, "x"], (), "counts.csv:4: window_start: 'x' is not a time"),
     ],
 )
-def test_what_cannot_be_judged_is_said_in_one_line(
+def test_what_cannot_be_evaluated_is_said_in_one_line(
     tmp_path: Path, rows: list[float | str], arguments: tuple[str, ...], message: str
 ) -> None:
     """Exit code 1, the reason, what to do; nothing on stdout."""

@@ -192,7 +192,7 @@ def test_a_fraction_deep_in_a_window_is_rejected() -> None:
     ],
 )
 def test_bytes_that_are_no_event_are_rejected_with_the_reason(value: bytes | None, reason: Reason) -> None:
-    """Each kind of fault has its name."""
+    """Each kind of error has its name."""
     assert reason_of(value) == reason
 
 

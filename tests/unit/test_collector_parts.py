@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from funnelwatch.cli.commands import cli
+from funnelwatch.producers.collector.access import BURST_S, RateLimit
 from funnelwatch.producers.collector.app import create_app
-from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.producers.collector.keys import KeysError, hash_of, load_keys, new_key
-from funnelwatch.producers.collector.limits import BURST_S, RateLimit
 from funnelwatch.producers.collector.user_agent import platform_and_browser
 from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.schemas.settings import Settings
@@ -180,7 +180,7 @@ def test_platform_and_browser_are_those_of_events(user_agent: str, os: str, brow
     assert platform_and_browser(user_agent) == (os, browser)
 
 
-def completed(event: dict[str, Any], user_agent: str = "", skew_ms: int = 0) -> dict[str, Any] | Fault:
+def completed(event: dict[str, Any], user_agent: str = "", skew_ms: int = 0) -> dict[str, Any] | Invalid:
     """The event as the collector makes it whole."""
     return Checks(Settings(), BUILT_IN).complete(event, user_agent, skew_ms, NOW)
 
@@ -208,7 +208,7 @@ def test_times_may_be_iso_and_null_means_absent() -> None:
         assert isinstance(event, dict), event
         assert event["ts"] == NOW - 1000
     naive = completed({**GOOD, "ts": "2026-01-04T23:59:59"})
-    assert isinstance(naive, Fault)
+    assert isinstance(naive, Invalid)
     assert naive.field == "ts"
     assert naive.message.startswith("'2026-01-04T23:59:59' is not a time: it names no time zone")
 

@@ -12,7 +12,7 @@ import pytest
 from funnelwatch.schemas.files import HERE, SCHEMAS, short_name
 from tests.compatibility import incompatibilities
 
-FAULTS = Path(__file__).parents[1] / "fixtures" / "schemas"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "schemas"
 RELEASED = sorted((HERE / "history").glob("*/*.avsc"))
 
 
@@ -37,7 +37,7 @@ def test_every_schema_has_been_released() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"),
+    ("name", "error"),
     [
         ("enum-symbol-added", "forward.*ABANDONED"),
         ("enum-symbol-removed", "backward.*POST_VERIFICATION"),
@@ -49,16 +49,16 @@ def test_every_schema_has_been_released() -> None:
         ("type-changed", "backward.*string"),
     ],
 )
-def test_an_incompatible_change_is_rejected(name: str, fault: str) -> None:
+def test_an_incompatible_change_is_rejected(name: str, error: str) -> None:
     """The message says in which direction it fails, and what."""
-    faults = incompatibilities(CURRENT["FunnelEvent"], raw(FAULTS / f"{name}.avsc"))
-    with pytest.raises(AssertionError, match=fault):
-        assert not faults, "; ".join(faults)
+    errors = incompatibilities(CURRENT["FunnelEvent"], raw(FIXTURES / f"{name}.avsc"))
+    with pytest.raises(AssertionError, match=error):
+        assert not errors, "; ".join(errors)
 
 
 def test_every_fixture_is_used() -> None:
     """A fixture that no test reads proves nothing."""
-    assert len(list(FAULTS.glob("*.avsc"))) == 8
+    assert len(list(FIXTURES.glob("*.avsc"))) == 8
 
 
 def test_a_field_with_a_default_may_come_and_go() -> None:

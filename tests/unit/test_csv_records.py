@@ -130,7 +130,7 @@ def test_what_the_csv_module_writes_is_read_as_it_was(rows: list[list[str]]) -> 
 
 
 def test_a_table_of_counts_loses_no_row_to_a_stray_quote(tmp_path: Path) -> None:
-    """The fault is told with its line, and nothing is read."""
+    """The error names its line, and nothing is read."""
     head = "window_start,funnel,step,os,impressions,successes,comment"
     rows = [f"2026-01-01T12:0{minute}:00Z,f,A,iOS,10,5,fine" for minute in range(5)]
     rows[1] = rows[1].replace("fine", '"20 inch')

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from ruamel.yaml import YAML
 
 from funnelwatch.deploy.grafana.__main__ import DOCS, documents, pictures
-from funnelwatch.deploy.grafana.alerts import AT_ITS_TIME
+from funnelwatch.deploy.grafana.builders import AT_ITS_TIME
 from funnelwatch.deploy.grafana.parts import SQL
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import LABELS, ages

@@ -1,4 +1,4 @@
-"""Which errors of the database are waited out, and which are somebody's fault."""
+"""Which errors of the database are waited out, and which are an error of a value."""
 
 from __future__ import annotations
 
@@ -108,5 +108,5 @@ def test_every_operational_error_is_decided_on() -> None:
     ],
 )
 def test_what_the_client_raises_has_no_code(error: Exception, kind: ErrorClass) -> None:
-    """A connection that fails is an outage, whatever the reason; a value that cannot be sent is the value's fault."""
+    """A connection that fails is an outage, whatever the reason; a value that cannot be sent is the value's error."""
     assert classify(error) is kind

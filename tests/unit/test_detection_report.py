@@ -16,7 +16,7 @@ from tests.report.runner import run
 from tests.report.scenario import DAY_MS, MINUTE_MS, Incident, Scenario, beta_binomial, delayed, draw, spread_incidents
 
 DOCS = Path(__file__).parents[2] / "docs" / "detection.md"
-SHORT = Scenario(history_ms=8 * DAY_MS, judged_ms=DAY_MS)
+SHORT = Scenario(history_ms=8 * DAY_MS, evaluated_ms=DAY_MS)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.005, 0.05])

@@ -129,7 +129,7 @@ def test_windows_that_come_again_change_nothing() -> None:
 
 
 def test_a_revision_of_an_older_window_changes_history_only() -> None:
-    """Later windows are judged by the revised counts, and the revision itself says nothing."""
+    """Later windows are evaluated by the revised counts, and the revision itself says nothing."""
     quiet = {Series("f", "A", "iOS", "", ""): CountRow(100, 80)}
     windows = [ClosedWindow("f", i * MINUTE, (i + 1) * MINUTE, 0, quiet) for i in range(60)]
     detector = Detector("f", rules("by: [os]"), MINUTE)
@@ -142,7 +142,7 @@ def test_a_revision_of_an_older_window_changes_history_only() -> None:
     assert detector.counts.each("window", 50, 51, slice(None)).tolist() == [[20.0]]
 
 
-def test_a_late_revision_of_the_newest_window_is_judged() -> None:
+def test_a_late_revision_of_the_newest_window_is_evaluated() -> None:
     """A drop that only late events show is told at once."""
 
     def window(i: int, made: int, revision: int = 0) -> ClosedWindow:
@@ -170,7 +170,7 @@ def test_a_gap_of_years_costs_nothing_and_forgets_what_is_too_old() -> None:
 
 
 def test_a_funnel_wide_drop_is_one_alert_and_not_one_for_each_os() -> None:
-    """The widest scope that explains it is told, the others are held back and counted."""
+    """The widest scope that explains it is notified, the others are inhibited and counted."""
     begin = MONDAY + 2 * DAY_MS
     sim = Sim(6, per_minute=60, loss=lambda start, step, _: 0.5 if start >= begin and step == "INPUT_NAME" else 0.0)
     windows = list(sim.windows((begin - MONDAY) // MINUTE + 8))
@@ -202,8 +202,8 @@ def test_a_shift_of_traffic_to_a_weaker_os_is_not_taken_for_its_drop() -> None:
     assert alert["where_share"] == pytest.approx(1.0)
 
 
-def test_cohort_rules_judge_a_window_when_it_has_matured() -> None:
-    """The judged window is the maturity behind the newest, so successes still to come are not missed."""
+def test_cohort_rules_evaluate_a_window_when_it_has_matured() -> None:
+    """The evaluated window is the maturity behind the newest, so successes still to come are not missed."""
 
     def window(i: int, made: int) -> ClosedWindow:
         return ClosedWindow(
@@ -248,7 +248,7 @@ def test_targets_at_small_scale() -> None:
     noon = MONDAY + 21 * DAY_MS + 12 * 60 * MINUTE
     live, hit = noon + 2 * 60 * MINUTE, noon + 8 * 60 * MINUTE
 
-    # Only the hours of the week that the judged ones are compared with have traffic.
+    # Only the hours of the week that the evaluated ones are compared with have traffic.
     def volume(start: int) -> float:
         return 1.0 if 0 <= (start - noon) % (7 * DAY_MS) < 9 * 60 * MINUTE else 0.0
 

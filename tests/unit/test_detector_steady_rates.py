@@ -54,7 +54,7 @@ def test_a_collapse_of_a_step_that_always_succeeds_is_alerted_at_once(
     history_ms: int, loss: float, per_minute: float, allowed: int
 ) -> None:
     """Each of five rates from 0.97 to 1, three times: within 1 window at 200 a minute, within 3 at 15; and it ends."""
-    scenario = Scenario(per_minute=per_minute, history_ms=history_ms, judged_ms=DAY_MS)
+    scenario = Scenario(per_minute=per_minute, history_ms=history_ms, evaluated_ms=DAY_MS)
     incidents = collapses(scenario, loss)
 
     found = alarms(scenario, steady(scenario, incidents))
@@ -67,7 +67,7 @@ def test_a_collapse_of_a_step_that_always_succeeds_is_alerted_at_once(
 @pytest.mark.parametrize("loss", [0.6, 1.0], ids=["-60%", "-100%"])
 def test_successes_that_lag_delay_the_alert_by_few_windows(loss: float) -> None:
     """Twenty seconds to succeed: what straddles a window's end hides neither a collapse nor its end."""
-    scenario = Scenario(history_ms=WEEKLY, judged_ms=DAY_MS, lag_s=20.0)
+    scenario = Scenario(history_ms=WEEKLY, evaluated_ms=DAY_MS, lag_s=20.0)
     incidents = collapses(scenario, loss)
 
     found = alarms(scenario, steady(scenario, incidents))
@@ -82,7 +82,7 @@ def test_successes_that_lag_delay_the_alert_by_few_windows(loss: float) -> None:
 def test_steps_that_always_succeed_raise_no_false_alarm(per_minute: float, lag_s: float) -> None:
     """Two quiet days of each rate, on a weekly baseline and from a cold start."""
     for history_ms in (WEEKLY, COLD):
-        scenario = Scenario(per_minute=per_minute, history_ms=history_ms, judged_ms=2 * DAY_MS, lag_s=lag_s)
+        scenario = Scenario(per_minute=per_minute, history_ms=history_ms, evaluated_ms=2 * DAY_MS, lag_s=lag_s)
         assert alarms(scenario, steady(scenario)) == []
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from funnelwatch.deploy.embedded import external, folder, kafka_jars, passwords, private
+from funnelwatch.deploy.embedded import external, folder, kafka_jars, private
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.java import parse_version
 from funnelwatch.deploy.embedded.ports import HOST, RANGE, free_ports
@@ -103,7 +103,7 @@ def test_the_state_is_for_nobody_else(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with_kafka(tmp_path)
-        passwords.password(tmp_path, "redis")
+        private.password(tmp_path, "redis")
         private.appending(tmp_path / "log").close()
         folder.make(tmp_path / "new")
     finally:
@@ -117,9 +117,9 @@ def test_the_state_is_for_nobody_else(tmp_path: Path) -> None:
 
 def test_a_password_is_made_once_and_is_long(tmp_path: Path) -> None:
     """It has no character that an address, a file of properties or a statement of SQL would read as something else."""
-    first = passwords.password(tmp_path, "redis")
-    assert passwords.password(tmp_path, "redis") == first
-    assert passwords.password(tmp_path, "kafka") != first
+    first = private.password(tmp_path, "redis")
+    assert private.password(tmp_path, "redis") == first
+    assert private.password(tmp_path, "kafka") != first
     assert re.fullmatch(r"[A-Za-z0-9_-]{32}", first)
 
 
@@ -203,7 +203,7 @@ def test_down_without_a_data_folder_does_nothing(tmp_path: Path) -> None:
 def test_status_without_a_data_folder_says_not_started(tmp_path: Path) -> None:
     """All three are down, and no folder is made."""
     told = Stack(tmp_path / "none", environ={}).status()
-    assert [(one.service, one.up, one.fault) for one in told] == [
+    assert [(one.service, one.up, one.error) for one in told] == [
         ("kafka", False, "not started"),
         ("postgres", False, "not started"),
         ("redis", False, "not started"),
@@ -239,7 +239,7 @@ def test_the_cache_of_jars_is_where_it_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "fault"),
+    ("manifest", "error"),
     [
         (None, "is not there or not complete"),
         ("{", "manifest.json is damaged"),
@@ -247,8 +247,8 @@ def test_the_cache_of_jars_is_where_it_can_be_written(tmp_path: Path) -> None:
         ('{"a.jar": {"size": 3, "sha256": "00"}}', "a.jar is missing"),
     ],
 )
-def test_an_incomplete_cache_is_noticed(tmp_path: Path, manifest: str | None, fault: str) -> None:
-    """Each fault is told apart."""
+def test_an_incomplete_cache_is_noticed(tmp_path: Path, manifest: str | None, error: str) -> None:
+    """Each error has its own message."""
     if manifest is not None:
         (tmp_path / "manifest.json").write_text(manifest)
-    assert fault in (kafka_jars.damage(tmp_path) or "")
+    assert error in (kafka_jars.damage(tmp_path) or "")

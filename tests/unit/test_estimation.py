@@ -1,4 +1,4 @@
-"""Noise is estimated piece by piece, and every window is judged by the same estimate whoever judges it."""
+"""Noise is estimated piece by piece, and every window is evaluated by the same estimate whoever evaluates it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_panel_that_begins_amid_the_work_agrees_with_one_that_did_all_of_it(hi
     assert not same(before, after)
 
 
-def test_a_panel_judges_no_further_at_once_than_one_estimate_is_in_use(history: Counts) -> None:
+def test_a_panel_evaluates_no_further_at_once_than_one_estimate_is_in_use(history: Counts) -> None:
     """So a block ends where a single window would change over."""
     panel = Panel(history, "window", 2 * WINDOW, "auto")
 

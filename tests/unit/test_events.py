@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from funnelwatch import FunnelEvent, Phase, Status
-from funnelwatch.schemas.events import fault, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import event_error
 
 SHOWN: dict[str, Any] = {"sign_up_session_id": "s", "step": "A", "phase": Phase.IMPRESSION}
-JUDGED: dict[str, Any] = {**SHOWN, "phase": Phase.POST_VERIFICATION, "status": Status.SUCCESS}
+VERIFIED: dict[str, Any] = {**SHOWN, "phase": Phase.POST_VERIFICATION, "status": Status.SUCCESS}
 
 
 def test_defaults_are_those_of_the_schema_and_a_new_id_and_now() -> None:
     """Three fields are enough."""
     event = FunnelEvent(**SHOWN)
     assert uuid.UUID(event.event_id).version == 4
-    assert abs(event.ts - now_ms()) < 10_000
+    assert abs(event.ts - wall_clock_ms()) < 10_000
     assert (event.funnel, event.os, event.status, event.contexts) == ("sign_up", "unknown", None, {})
 
 
@@ -31,9 +32,9 @@ def test_defaults_are_those_of_the_schema_and_a_new_id_and_now() -> None:
         ({**SHOWN, "phase": "SHOWN"}, "phase: 'SHOWN' is not one of IMPRESSION, POST_VERIFICATION"),
         ({**SHOWN, "status": Status.SUCCESS}, "status: .* of an IMPRESSION; right would be none"),
         ({**SHOWN, "duration_ms": 5}, "duration_ms: 5 of an IMPRESSION; right would be none"),
-        ({**JUDGED, "status": None}, "status: None of a POST_VERIFICATION; right would be SUCCESS or FAILURE"),
-        ({**JUDGED, "duration_ms": -1}, "duration_ms: -1 is negative"),
-        ({**JUDGED, "ts": 1.5}, "ts: 1.5 is not a whole number"),
+        ({**VERIFIED, "status": None}, "status: None of a POST_VERIFICATION; right would be SUCCESS or FAILURE"),
+        ({**VERIFIED, "duration_ms": -1}, "duration_ms: -1 is negative"),
+        ({**VERIFIED, "ts": 1.5}, "ts: 1.5 is not a whole number"),
     ],
 )
 def test_an_impossible_event_is_rejected_with_the_field_named(fields: dict[str, Any], message: str) -> None:
@@ -42,7 +43,7 @@ def test_an_impossible_event_is_rejected_with_the_field_named(fields: dict[str, 
         FunnelEvent(**fields)
 
 
-@pytest.mark.parametrize("fields", [SHOWN, JUDGED, {**JUDGED, "duration_ms": 0}])
-def test_a_possible_event_has_no_fault(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", [SHOWN, VERIFIED, {**VERIFIED, "duration_ms": 0}])
+def test_a_possible_event_has_no_error(fields: dict[str, Any]) -> None:
     """The record of an event passes the check that the stream makes."""
-    assert fault(FunnelEvent(**fields).record()) is None
+    assert event_error(FunnelEvent(**fields).record()) is None

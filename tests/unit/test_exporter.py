@@ -74,7 +74,7 @@ def test_counts_durations_and_rates_are_shown() -> None:
 
 
 def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> None:
-    """Fresh, old and not judged funnels; live, silent and ill workers; an exporter that sees none shows 0 workers."""
+    """Fresh, old and unevaluated funnels; live, silent and ill workers; an exporter that sees none shows 0 workers."""
     now = 1_795_716_900_000
     funnels = [
         FunnelSeen("fresh", now, closed_through_ms=now - 60_000),

@@ -92,6 +92,7 @@ MESSAGES = {
     },
     "bridge": {
         "braces-open": ":6: targets[0].maps[0].event.step: '{step' has braces that are not a label; right would be l",
+        "context-in-capitals": ":6: targets[0].maps[0].event.contexts.Country: must match ^[a-z][a-z0-9_]{0,62}$; ",
         "counter-no-name": ":6: targets[0].maps[0].counter.name: 'sms-sent' is not the name of a counter; right woul",
         "dimension-empty": ":6: targets[0].maps[0].counter.dimensions.os: is empty; right would be a map of names to",
         "dimension-no-name": ":6: targets[0].maps[0].counter.dimensions.o-s: must match ^[A-Za-z_][A-Za-z0-9_]*$; ri",
@@ -116,6 +117,7 @@ MESSAGES = {
         "where-number": ":7: targets[0].maps[0].where.code: is a number, not a text; right would be a map of labels ",
     },
     "lines": {
+        "contexts-of-a-counter": ":4: lines[0].contexts: has no effect without event; right would be dimensions of",
         "counter-braces-open": ":3: lines[0].counter.name: '{measurement' has braces that are not a placeholder; rig",
         "counter-name-empty": ":3: lines[0].counter.name: is empty; right would be a name such as '{measurement}_tot",
         "counter-with-unit": ":3: lines[0].counter.unit: has no effect on a counter; right would be no unit, or a ti",

@@ -1,4 +1,4 @@
-"""What of several judged fetches can be flushed at once."""
+"""Several validated fetches are flushed at once where their partitions allow it."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def silent(minutes: float, **changes: Any) -> WorkerSeen:
 
 
 def funnel(**changes: Any) -> FunnelSeen:
-    """A funnel whose windows close and are judged, but for the changes."""
+    """A funnel whose windows close and are evaluated, but for the changes."""
     known: dict[str, Any] = {"closed_through_ms": NOW - MINUTE, "closed_at_ms": NOW - 40_000}
     return FunnelSeen("sign_up", NOW, **{**known, **changes})
 
@@ -86,7 +86,7 @@ OLD = {"closed_through_ms": NOW - 12 * MINUTE, "closed_at_ms": NOW - 12 * MINUTE
             "Windows are complete up to 18:14:00",
         ),
         (
-            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_FAULT,
+            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_ERROR,
             "Worker a (7) says: waits for PostgreSQL since 40 s (flush): rejected",
         ),
         (
@@ -112,7 +112,7 @@ def test_each_way_of_standing_still_has_its_own_words(
 
 
 def test_a_quiet_night_is_fresh() -> None:
-    """Without any event windows go on to close, and nothing waits to be judged."""
+    """Without any event windows go on to close, and nothing waits to be evaluated."""
     assert freshness(funnel(unevaluated_since_ms=None), [seen()], STALE_MS).state == "fresh"
 
 

@@ -227,7 +227,7 @@ def test_no_series_is_told_by_two_alerts_at_once(windows: list[tuple[list[tuple[
     assert bool(open_) == bool(fires)
 
 
-def test_an_incident_names_each_of_its_series_with_the_values_that_it_is_judged_by() -> None:
+def test_an_incident_names_each_of_its_series_with_the_values_that_it_is_evaluated_by() -> None:
     """A silence for one os must not mute the step that dropped on all of them."""
     scenario = Scenario()
     scenario.window(0, "B!")

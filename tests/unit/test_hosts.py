@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from funnelwatch.producers.collector.connections import ConnectionLimits, Connections, fitting
+from funnelwatch.producers.http.connections import ConnectionLimits, Connections, fitting
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.web_hosts import Hosts, names_of
 from funnelwatch.web.board.hub import FullError, Hub

@@ -41,7 +41,7 @@ def said(
     lateness: Callable[[int], int] = lambda start: 1000,
     by: list[list[str]] | None = None,
 ) -> list[tuple[str, str, int]]:
-    """State, scope and window of each message, with this history before the judged time."""
+    """State, scope and window of each message, with this history before the evaluated time."""
     rule = ImpressionsRule.model_validate(
         {"alert": "Collapse", "kind": "instrumentation", "signal": "impressions", "by": by or [[]]}
     )
@@ -80,7 +80,7 @@ def gone(start: int, step: str, system: str) -> float:
 
 
 def test_a_collapse_is_said_once_and_resolved_when_events_come_again() -> None:
-    """Within the stretch it is judged over, and one window."""
+    """Within the stretch it is evaluated over, and one window."""
     [first, second] = said(gone, begin=T - 3 * HOUR, until=LATER)
 
     assert first[0] == "IMPRESSIONS_COLLAPSED"

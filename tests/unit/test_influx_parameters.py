@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from funnelwatch.producers.collector.keys import hash_of
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from tests.collector_in_process import Asked, app_of
 
 PATHS = ["/write", "/api/v2/write"]
@@ -44,7 +44,7 @@ def taken_ts(query: str, ts: int, path: str) -> int:
 @pytest.mark.parametrize("unit", UNITS_NS)
 def test_a_time_is_in_the_unit_that_precision_names(unit: str, path: str) -> None:
     """Those of both versions, on both paths."""
-    at = now_ms() * 1_000_000 // HOUR_NS * HOUR_NS
+    at = wall_clock_ms() * 1_000_000 // HOUR_NS * HOUR_NS
     assert taken_ts(f"precision={quote(unit)}", at // UNITS_NS[unit], path) == at // 1_000_000
 
 
@@ -63,14 +63,14 @@ def test_a_time_is_in_the_unit_that_precision_names(unit: str, path: str) -> Non
 )
 def test_an_empty_precision_is_nanoseconds(query: str, path: str) -> None:
     """Of several the first counts; names have lower case; the other parameters may be empty."""
-    now = now_ms()
+    now = wall_clock_ms()
     assert taken_ts(query, now * 1_000_000, path) == now
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_first_of_several_precisions_counts(path: str) -> None:
     """As in InfluxDB."""
-    now_s = now_ms() // 1_000
+    now_s = wall_clock_ms() // 1_000
     assert taken_ts("precision=s&precision=ns", now_s, path) == now_s * 1_000
 
 
@@ -91,4 +91,4 @@ def test_another_precision_is_rejected(precision: str, path: str) -> None:
 def test_an_empty_key_is_none(query: str, status: int) -> None:
     """The next place that names one counts."""
     app = app_of(collector_keys=f"one:{hash_of('one')}")
-    assert Asked(app, f"/write?{query}", line(now_ms() * 1_000_000)).status == status
+    assert Asked(app, f"/write?{query}", line(wall_clock_ms() * 1_000_000)).status == status

@@ -142,7 +142,7 @@ def test_the_apps_own_session_may_be_used(server: Any) -> None:
     assert kept.events[0].sign_up_session_id == "mine"
 
 
-def test_a_fault_of_the_instrumentation_breaks_nothing(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_the_instrumentation_breaks_nothing(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A producer that raises, and fields that cannot be so."""
     for producer, more in ((Broken(), {}), (MemoryProducer(), {"os": 5})):
         ask = server(producer, answers("200 OK"), **more)

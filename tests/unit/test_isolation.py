@@ -194,7 +194,7 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
 
 
 def hash_of(offset: int) -> int:
-    """The digest of an id, as judging makes it."""
+    """The digest of an id, as validation makes it."""
     from funnelwatch.schemas.page import digests_of
 
     return int(digests_of([str(offset)])[0])
@@ -218,7 +218,7 @@ def test_a_limit_is_met_by_smaller_parts_and_nothing_is_lost() -> None:
 
 
 def test_a_database_that_takes_nothing_at_all_is_waited_for() -> None:
-    """An error that a flush without events meets as well is no event's fault."""
+    """An error that a flush without events meets as well no event causes."""
     database = Database(lambda _: None)
 
     def wrong(_: Sequence[PartitionCounts]) -> Exception | None:
@@ -231,7 +231,7 @@ def test_a_database_that_takes_nothing_at_all_is_waited_for() -> None:
 
 
 def test_a_missing_table_is_raised() -> None:
-    """No event is at fault: none becomes a dead letter, and the worker stops."""
+    """No event causes it: none becomes a dead letter, and the worker stops."""
     database = Database(lambda _: psycopg.errors.UndefinedTable("window_counts"))
     aggregator, letters = scenario(database)
     with pytest.raises(psycopg.errors.UndefinedTable):
@@ -342,7 +342,7 @@ def test_a_series_that_the_database_rejects_is_rejected_and_others_are_admitted(
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.ReadOnlySqlTransaction("away"), psycopg.errors.UndefinedTable("no")])
-def test_an_error_that_is_no_series_fault_is_raised_while_names_are_admitted(error: psycopg.Error) -> None:
+def test_an_error_that_no_series_causes_is_raised_while_names_are_admitted(error: psycopg.Error) -> None:
     """The server is waited for; a missing table ends the worker."""
 
     def admit(wanted: Iterable[Series]) -> dict[Series, Admission]:

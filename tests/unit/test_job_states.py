@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from funnelwatch.cli.doctor_jobs import job_findings, process_findings, version_findings
-from funnelwatch.sinks.exporter.jobs import JobsCollector
+from funnelwatch.sinks.exporter.collector import JobsCollector
 from funnelwatch.sinks.timescale.jobs import (
     REFRESH,
     ROLLUPS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.producers.collector.intake import Checks, Fault
+from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.producers.collector.line_mapper import LineMapper
 from funnelwatch.producers.collector.line_mapping import LinesFileError, load_line_mapping
 from funnelwatch.producers.collector.lines import BadLine, Point, parse_lines
@@ -57,7 +57,7 @@ def test_hostile_bodies_take_no_long_time() -> None:
     assert time.process_time() - began < 60
 
 
-def mapped(line: str, path: Path | None = None) -> dict[str, Any] | Fault | None:
+def mapped(line: str, path: Path | None = None) -> dict[str, Any] | Invalid | None:
     """What one line makes."""
     ((_, point),) = read(line)
     assert isinstance(point, Point), point
@@ -69,6 +69,19 @@ def made(line: str, path: Path | None = None) -> dict[str, Any]:
     one = mapped(line, path)
     assert isinstance(one, dict), one
     return one
+
+
+def test_a_mapping_names_further_dimensions(tmp_path: Path) -> None:
+    """From a tag, a field or the same for every line; other tags keep their names."""
+    path = tmp_path / "lines.yml"
+    path.write_text(
+        "lines:\n"
+        "  - measurement: funnel_event\n"
+        "    event: {}\n"
+        "    contexts: {country: {from: geo, values: {de: DE}}, tries: n, plan: {value: free}, absent: none}\n"
+    )
+    event = made(EVENT.replace("os=iOS", "os=iOS,region=eu,geo=de").replace('"s-1"', '"s-1",n=2i'), path)
+    assert event["contexts"] == {"region": "eu", "country": "DE", "tries": "2", "plan": "free"}
 
 
 def test_the_shipped_mapping_takes_events_as_they_are_named() -> None:
@@ -105,7 +118,7 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"),
+    ("line", "error"),
     [
         ("cpu usage=1", ("measurement", "'cpu' is not mapped; FUNNELWATCH_LINES_PATH")),
         ("funnel_event,step=A,phase=IMPRESSION f=1", ("sign_up_session_id", "is missing")),
@@ -120,12 +133,12 @@ def test_the_shipped_mapping_takes_counters_and_timers() -> None:
         ("funnel_counter,name=a value=1 5", ("ts", "days old")),
     ],
 )
-def test_an_error_names_its_field(line: str, fault: tuple[str, str]) -> None:
+def test_an_error_names_its_field(line: str, error: tuple[str, str]) -> None:
     """And what would be right."""
     found = mapped(line)
-    assert isinstance(found, Fault)
-    assert found.field == fault[0]
-    assert fault[1] in found.message
+    assert isinstance(found, Invalid)
+    assert found.field == error[0]
+    assert error[1] in found.message
 
 
 OWN = """

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.alert_rules.live import LiveRules
-from funnelwatch.alert_rules.loader import RuleFileError, parse_rules
+from funnelwatch.alert_rules.loader import LiveRules, RuleFileError, parse_rules
 from funnelwatch.cli.doctor import check_rules
-from funnelwatch.stream.detector.retire import retire
-from funnelwatch.stream.detector.state import AlertState, Reason, State
+from funnelwatch.stream.detector.state import AlertState, Reason, State, retire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,16 +39,16 @@ def test_an_edit_is_taken_up_once_it_has_settled(file: Path) -> None:
 
 
 def test_a_broken_edit_is_rejected_and_the_rules_before_it_go_on(file: Path) -> None:
-    """The fault names file, line and field; it goes when the file is mended."""
+    """The error names file, line and field; it goes when the file is corrected."""
     live = LiveRules(file.parent)
     file.write_text(RULE % "high")
     assert [live.look(), live.look()] == [False, False]
-    assert (live.fault or "").startswith(f"{file}:1: groups[0].rules[0].score: must be a number")
+    assert (live.error or "").startswith(f"{file}:1: groups[0].rules[0].score: must be a number")
     assert scores(live) == [4.5]
 
     file.write_text(RULE % 5.125)
     assert [live.look(), live.look()] == [False, True]
-    assert (live.fault, scores(live)) == (None, [5.125])
+    assert (live.error, scores(live)) == (None, [5.125])
 
 
 def test_a_folder_that_loses_its_last_file_keeps_its_rules(file: Path) -> None:
@@ -60,7 +58,7 @@ def test_a_folder_that_loses_its_last_file_keeps_its_rules(file: Path) -> None:
     live.look()
     live.look()
 
-    assert "has no *.yml files" in (live.fault or "")
+    assert "has no *.yml files" in (live.error or "")
     assert scores(live) == [4.5]
 
 

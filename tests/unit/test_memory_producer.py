@@ -28,7 +28,8 @@ INVALID = {
     "ts-a-fraction": {"ts": 1.5},
     "session-a-number": {"sign_up_session_id": 7},
     "contexts-a-number": {"contexts": {"a": 1}},
-    "unknown-field": {"app_verison": "5"},
+    "dimension-a-number": {"country": 49},
+    "dimension-in-capitals": {"Country": "DE"},
     "too-large": {"contexts": {"a": "x" * 2_000_000}},
     "lone-surrogate": {"os": "\ud800"},
 }

@@ -64,15 +64,15 @@ def test_a_value_is_on_the_wrong_side_on_the_right_one_or_unknown(
 
 def test_each_series_fires_and_resolves_by_itself_and_outlives_a_restart() -> None:
     """One provider stops and comes back; the message says in a sentence what is wrong, and fits the schema."""
-    judged = rule(below=10, by="[provider]", **{"for": "1m"})
-    watch = MetricEvaluator([judged], [], MINUTE)
+    evaluated = rule(below=10, by="[provider]", **{"for": "1m"})
+    watch = MetricEvaluator([evaluated], [], MINUTE)
     said = []
     for number, stopped in enumerate([20, 3, 3, 3, 20]):
         looks = [MetricSnapshot({"provider": name}, value, value) for name, value in (("acme", stopped), ("other", 20))]
         moves = watch.observe(T + number * MINUTE, {"Sms": looks})
         said += [move.alert for move in moves if move.alert]
         states = [AlertState.from_json(state.to_json()) for state in watch.states.values()]
-        watch = MetricEvaluator([judged], states, MINUTE)
+        watch = MetricEvaluator([evaluated], states, MINUTE)
     assert [(one["state"], one["reason"], one["sequence"]) for one in said] == [
         ("firing", "LIMIT_CROSSED", 0),
         ("resolved", "RECOVERED", 1),
@@ -87,8 +87,8 @@ def test_each_series_fires_and_resolves_by_itself_and_outlives_a_restart() -> No
 
 def test_what_can_no_longer_be_told_is_no_data_and_fires_on_when_it_can() -> None:
     """A timer without samples is neither over nor said again."""
-    judged = rule(above=800, value="p90")
-    watch = MetricEvaluator([judged], [], MINUTE)
+    evaluated = rule(above=800, value="p90")
+    watch = MetricEvaluator([evaluated], [], MINUTE)
     said = []
     for number, seen in enumerate([look(900.0), look(None, 0), look(950.0), look(100.0)]):
         moves = watch.observe(T + number * MINUTE, {"Sms": [seen]})

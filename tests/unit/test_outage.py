@@ -10,7 +10,6 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka import KafkaError, KafkaException
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError
 
 from funnelwatch.producers.kafka.topics import KafkaUnreachable
 from funnelwatch.schemas.codec import RegistryUnavailable

@@ -152,7 +152,7 @@ QUIET: dict[str, Callable[[], Scenario]] = {
 
 
 @pytest.mark.parametrize("name", QUIET)
-def test_what_is_no_fault_is_not_said(name: str) -> None:
+def test_healthy_pipelines_raise_no_alert(name: str) -> None:
     """Each of these would page somebody for nothing."""
     assert QUIET[name]().said == []
 

@@ -31,7 +31,7 @@ from funnelwatch.web.problems import problem_of
         (psycopg.OperationalError("password of me is secret"), 503, "the database does not answer"),
     ],
 )
-def test_each_fault_has_its_status_and_says_what_to_do(error: Exception, status: int, told: str) -> None:
+def test_each_error_has_its_status_and_says_what_to_do(error: Exception, status: int, told: str) -> None:
     """What may pass says when to come again; nothing of the database's own words is passed on with an outage."""
     problem = problem_of(error)
     assert (problem.status, told in problem.detail) == (status, True)
@@ -39,7 +39,7 @@ def test_each_fault_has_its_status_and_says_what_to_do(error: Exception, status:
     assert "secret" not in problem.detail
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
+def test_a_bug_is_not_hidden() -> None:
     """It is raised, so that it is logged and seen."""
     with pytest.raises(psycopg.errors.SyntaxError):
         problem_of(psycopg.errors.SyntaxError("at or near"))

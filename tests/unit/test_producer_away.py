@@ -102,7 +102,10 @@ def test_an_error_in_on_error_does_no_harm(away: Settings, caplog: pytest.LogCap
         ({"status": "SUCCESS"}, "status: 'SUCCESS' of an IMPRESSION"),
         ({"ts": "today"}, "ts: 'today' is not a whole number"),
         ({"contexts": {"a": 1}}, r"contexts\.a: 1 is not a string"),
-        ({"app_verison": "5"}, "app_verison: is not a field"),
+        ({"country": 49}, r"country: 49 is not a text, as dimensions are; right would be '49'"),
+        ({"beta": True}, "beta: True is not a text"),
+        ({"Country": "DE"}, "Country: is not the name of a dimension; right would be up to 63 of a-z, 0-9 and _"),
+        ({"country": "DE", "contexts": {"country": "FR"}}, "country: is 'DE', and 'FR' in contexts"),
         ({"contexts": {"a": "x" * 2_000_000}}, "contexts: the event is too large"),
     ],
 )

@@ -102,7 +102,7 @@ def test_an_id_that_no_registry_has_is_not_even_asked_for(server: FakeRegistry) 
     ids=["protobuf", "no JSON", "no Avro", "references"],
 )
 def test_a_schema_that_cannot_be_used_is_undecodable(server: FakeRegistry, answer: dict[str, str]) -> None:
-    """What the registry clearly says, but what is no schema for us, is the event's fault."""
+    """What the registry clearly says, but what is no schema for us, is the event's error."""
     server.schemas[4] = answer
     with pytest.raises(Undecodable, match="UNKNOWN_SCHEMA_ID"):
         Decoder("FunnelEvent", Registry(server.url))(framed(4))
@@ -119,7 +119,7 @@ def test_a_schema_that_cannot_be_used_is_undecodable(server: FakeRegistry, answe
         (429, "{}"),
     ],
 )
-def test_an_outage_is_never_the_events_fault(server: FakeRegistry, status: int, body: str) -> None:
+def test_an_outage_is_never_the_events_error(server: FakeRegistry, status: int, body: str) -> None:
     """Neither a server's error, a proxy's page nor missing rights make an event undecodable; later it decodes."""
     server.schemas[5] = {"schema": (HERE / "funnel_event.avsc").read_text()}
     decode = Decoder("FunnelEvent", Registry(server.url))

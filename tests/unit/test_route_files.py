@@ -77,7 +77,7 @@ def test_a_bad_file_of_routes_is_rejected_with_line_field_error_and_remedy(path:
     assert "\n" not in str(caught.value)
 
 
-def test_every_named_fault_has_its_file() -> None:
+def test_every_named_error_has_its_file() -> None:
     """No expectation is left without a fixture."""
     assert sorted(MESSAGES) == sorted(path.stem for path in FIXTURES.glob("*.yml"))
 

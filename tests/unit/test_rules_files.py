@@ -177,7 +177,7 @@ def test_a_good_file_makes_the_rules_it_says() -> None:
     assert a.by == ((), ("os",), ("os", "browser"))
     assert (a.steps, a.for_ms, a.score) == (("VERIFY_SMS_CODE", "INPUT_NAME"), 5_400_000, 4.5)
     assert (b.below, b.by, b.funnel) == (0.6, (("os",),), "shop")
-    assert (c.offset_ms, c.basis, c.judges("ANY")) == (86_400_000, "cohort", True)
+    assert (c.offset_ms, c.basis, c.covers("ANY")) == (86_400_000, "cohort", True)
 
 
 STEPS = {"sign_up": ("INPUT_NAME", "VERIFY_SMS_CODE"), "shop": ("CART", "PAY")}

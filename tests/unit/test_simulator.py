@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from funnelwatch.cli.simulate import parse_dimension
 from funnelwatch.producers.simulate.pacing import paced
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.schemas.events import fault
+from funnelwatch.schemas.events import event_error
 
 HOUR = 3_600_000
 T0 = 1_767_571_200_000  # Monday, 5 January 2026, 00:00 UTC
@@ -46,7 +48,7 @@ def test_events_are_valid_unique_and_in_the_order_of_their_time() -> None:
     """What is simulated is what the stream accepts."""
     encode, decode = Encoder("FunnelEvent"), Decoder("FunnelEvent")
     events = list(Simulator(rate=100).events(T0, T0 + HOUR))
-    assert [fault(decode(encode(event))) for event in events] == [None] * len(events)
+    assert [event_error(decode(encode(event))) for event in events] == [None] * len(events)
     assert len({event["event_id"] for event in events}) == len(events)
     assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
 
@@ -138,13 +140,62 @@ def test_an_incident_takes_its_share_of_successes_and_touches_nothing_else() -> 
     [
         ({"loss": 1.4}, "loss: 1.4 is not between 0 and 1"),
         ({"end_ms": 0}, "ends before it starts"),
-        ({"where": {"country": "DE"}}, "country: not a dimension"),
+        ({"where": {"status": "FAILURE"}}, "status: is a field of an event, not a dimension"),
     ],
 )
 def test_an_incident_that_cannot_be_is_rejected(changes: dict[str, Any], message: str) -> None:
     """The message says what is wrong."""
     with pytest.raises(ValueError, match=message):
         Incident(**{"start_ms": 1, "end_ms": 2, "step": "A", "loss": 0.4, **changes})
+
+
+def test_further_dimensions_have_their_shares_and_change_nothing_else() -> None:
+    """Each session has one value of each; an incident may concern one of them only."""
+    dimensions = (parse_dimension("country=DE:0.6,US:0.4"), parse_dimension("plan=a:1"))
+    profile = replace(SIGN_UP_PROFILE, dimensions=dimensions)
+    incident = Incident(T0, T0 + HOUR, "VERIFY_SMS_CODE", 1.0, {"country": "US", "os": "iOS"})
+    events = list(Simulator(profile, rate=300, incidents=[incident]).events(T0, T0 + HOUR))
+    of_session: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        assert event["contexts"].keys() == {"country", "plan"}
+        of_session[event["sign_up_session_id"]].add(event["contexts"]["country"])
+    assert {len(countries) for countries in of_session.values()} == {1}
+    from_us = sum(countries == {"US"} for countries in of_session.values())
+    assert from_us / len(of_session) == pytest.approx(0.4, abs=0.02)
+    spared = [
+        {**event, "contexts": {}} for event in events if (event["os"], event["contexts"]["country"]) != ("iOS", "US")
+    ]
+    without = {event["event_id"]: event for event in Simulator(rate=300).events(T0, T0 + HOUR)}
+    assert spared == [without[event["event_id"]] for event in spared]
+    assert not [
+        event
+        for event in events
+        if (event["os"], event["contexts"]["country"]) == ("iOS", "US")
+        and (event["step"], event["status"]) == ("VERIFY_SMS_CODE", "SUCCESS")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("country", "the shares|could not convert"),
+        ("country=DE:0.6,US:0.5", "country: the shares .* are not from 0 to 1 with the sum 1"),
+        ("country=DE:-1,US:2", "country: the shares"),
+        ("country=DE", "could not convert string to float"),
+        ("Country=DE:1", "Country: is not the name of a dimension"),
+        ("step=A:1", "step: is a field of an event, not a dimension"),
+    ],
+)
+def test_a_dimension_that_cannot_be_is_rejected(text: str, message: str) -> None:
+    """The message says what would be right."""
+    with pytest.raises(ValueError, match=f"^--dimension: '{text}': ({message}).*; right would be like country="):
+        parse_dimension(text)
+
+
+def test_an_incident_of_a_dimension_that_is_not_there_is_rejected() -> None:
+    """A typing mistake must not make a quiet incident."""
+    with pytest.raises(ValueError, match="country: is not a dimension; right would be one of os, browser"):
+        Simulator(incidents=[Incident(0, 1, "INPUT_NAME", 0.4, {"country": "DE"})])
 
 
 def test_an_incident_at_a_step_that_is_not_there_is_rejected() -> None:

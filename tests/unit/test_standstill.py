@@ -8,8 +8,8 @@ EVENTS = ("events", 0)
 WINDOWS = ("windows", 3)
 
 
-def test_a_partition_with_unread_records_that_is_not_read_on_is_a_fault_after_a_while() -> None:
-    """Lag grows and the position stands: a fault from the stated time on, which names the partition."""
+def test_a_partition_with_unread_records_that_is_not_read_on_is_an_error_after_a_while() -> None:
+    """Lag grows and the position stands: an error from the stated time on, which names the partition."""
     still = Standstill(60.0)
     for now in range(0, 61, 10):
         still.update(now, {EVENTS: (100, 200 + now)})
@@ -19,7 +19,7 @@ def test_a_partition_with_unread_records_that_is_not_read_on_is_a_fault_after_a_
     assert still.longest_s == 61
 
 
-def test_slow_reading_is_no_fault_however_long_the_lag() -> None:
+def test_slow_reading_is_no_error_however_long_the_lag() -> None:
     """One record a look is progress."""
     still = Standstill(60.0)
     for now in range(0, 1000, 10):
@@ -29,7 +29,7 @@ def test_slow_reading_is_no_fault_however_long_the_lag() -> None:
 
 
 def test_a_partition_that_is_read_to_its_end_may_stand_for_ever() -> None:
-    """A quiet night is no fault, and the time counts from the first record that is unread."""
+    """A quiet night is no error, and the time counts from the first record that is unread."""
     still = Standstill(60.0)
     for now in range(0, 1000, 10):
         still.update(now, {EVENTS: (5, 5)})

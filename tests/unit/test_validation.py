@@ -102,8 +102,8 @@ def test_what_would_be_added_to_dropped_counts_is_too_old(changes: dict[str, Any
     assert caught.value.reason is RejectionReason.TOO_OLD
 
 
-def test_a_horizon_moves_while_events_are_judged() -> None:
-    """The judge asks for it anew each time; the sentence names the setting."""
+def test_a_horizon_moves_while_events_are_validated() -> None:
+    """The validator asks for it anew each time; the sentence names the setting."""
     limits = Limits(1_000, DAY_MS)
     check_time(NOW - DAY_MS, limits, NOW)
     limits.horizon.from_ms = NOW - DAY_MS // 2

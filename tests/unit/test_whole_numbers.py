@@ -14,7 +14,8 @@ from funnelwatch.producers.files.importing import Account, events_of
 from funnelwatch.producers.files.mapper import Mapper
 from funnelwatch.producers.files.mapping import Mapping
 from funnelwatch.producers.files.own_rows import own_row
-from funnelwatch.schemas.events import FunnelEvent, Phase, Status, now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.events import FunnelEvent, Phase, Status
 from funnelwatch.schemas.metrics import Metric, MetricKind
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.whole import whole, whole_text
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NOW = now_ms()
+NOW = wall_clock_ms()
 SHOWN = {"sign_up_session_id": "s-1", "step": "INPUT_NAME", "phase": "IMPRESSION"}
 VERIFIED = {**SHOWN, "phase": "POST_VERIFICATION", "status": "SUCCESS"}
 TAKEN = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from funnelwatch.schemas.windows import last_closed, window_start
+from funnelwatch.schemas.times import last_closed, window_start
 
 
 @pytest.mark.parametrize(

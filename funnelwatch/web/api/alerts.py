@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.query.results import as_csv
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.web.api.parameters import (
     MOMENT,
@@ -44,7 +44,7 @@ class AlertParameters(Parameters):
     severity: Name | None = Field(None, description="One severity.")
     state: Literal["firing", "resolved"] | None = Field(None, description="Only messages with this state.")
     current: bool = Field(False, description="Only the last message of each alert.")
-    since: str | None = moment_field(None, f"Of windows that end not before: {MOMENT}.")
+    since: str | None = moment_field(None, f"Alerts whose last window ends at this time or later: {MOMENT}.")
     until: str | None = moment_field(None, "And before this; as since.")
     limit: int = Field(100, ge=1, le=MOST_ALERTS, description="The newest so many.")
 
@@ -103,7 +103,7 @@ def alerts(request: Request, parameters: Annotated[AlertParameters, Query()]) ->
 
     In CSV `dimensions`, `labels`, `annotations`, `steps` and `series` are JSON.
     """
-    now = now_ms()
+    now = wall_clock_ms()
     wanted = parameters.model_dump(
         include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"}
     )

@@ -43,10 +43,7 @@ class FunnelsResult(Result):
     "/funnels", summary="Funnels, steps and dimensions", response_model=FunnelsResult, responses=two_forms("funnels")
 )
 def funnels(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
-    """What there is to ask for: funnels, their steps in order, and the values of each dimension.
-
-    In CSV lists are JSON.
-    """
+    """The funnels, their steps in order, and the values of each dimension. In CSV lists are JSON."""
     declared = load_funnels(request.app.state.settings.funnels_path)
     found: list[Known] = request.app.state.pool.run(lambda database: RateStore(database).known())
     there = {one.funnel: one for one in found}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from funnelwatch.format import clock
 from funnelwatch.query.metrics import MetricQuery, MetricResult, query_metrics
 from funnelwatch.query.results import as_csv
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.metrics import DIMENSION, MAX_DIMENSIONS, MAX_LENGTH, NAME
 from funnelwatch.sinks.timescale.metric_counts import KnownMetric, MetricStore
 from funnelwatch.web.api.parameters import (
@@ -52,30 +52,30 @@ class MetricParameters(Parameters):
 
 
 class MetricRow(BaseModel):
-    """What a counter or timer comes to, for one group and span of time."""
+    """A counter's sum or a timer's statistics, for one group and span of time."""
 
     start: str | None = Field(None, description="Start of the span; with every only.")
     name: str
     kind: Kind
     dimensions: dict[str, str] = Field(
-        description="Those of by; empty where a series has none. In CSV `dimensions.os`."
+        description="Values of the dimensions in `by`; empty where a series has none. In CSV `dimensions.os`."
     )
     samples: int = Field(description="How many.")
     total: int = Field(description="The sum of a counter's increments, or of a timer's milliseconds.")
     per_second: float = Field(
         description="A counter's increments, or a timer's samples, a second of what has passed of the span."
     )
-    mean_ms: float | None = Field(None, description="Of a timer; null without samples, as the quantiles are.")
+    mean_ms: float | None = Field(None, description="Mean of a timer; null without samples, as the quantiles are.")
     p50_ms: float | None = Field(None, description="Half of a timer's samples took no longer; less than 12.5 % off.")
     p90_ms: float | None = Field(None, description="Nine of ten took no longer.")
     p99_ms: float | None = Field(None, description="99 of 100 took no longer.")
 
 
 class OneMetric(Result):
-    """What a counter or timer comes to; `funnelwatch metrics NAME --json` prints the same."""
+    """A counter's sums or a timer's statistics; `funnelwatch metrics NAME --json` prints the same."""
 
     name: str
-    filters: dict[str, str] = Field(description="Those of where.")
+    filters: dict[str, str] = Field(description="The values in `where`.")
     from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
     to: str = Field(description="Its end, exclusive.")
     window_s: float = Field(description="Length of a window, s.")
@@ -89,7 +89,7 @@ class KnownRow(BaseModel):
     kind: Kind
     series: int = Field(description="How many combinations of values of its dimensions it has.")
     first_seen: str = Field(description="When a worker saw the first of it.")
-    dimensions: dict[str, list[str]] = Field(description="Of each dimension the values that were seen.")
+    dimensions: dict[str, list[str]] = Field(description="Values of each dimension that occurred.")
 
 
 class AllMetrics(Result):
@@ -117,7 +117,7 @@ def metrics(request: Request, parameters: Annotated[Parameters, Query()]) -> Res
     responses=two_forms("numbers"),
 )
 def metric(request: Request, name: MetricName, parameters: Annotated[MetricParameters, Query()]) -> Response:
-    """What a counter or a timer comes to, by any of its dimensions and by spans of time.
+    """Return a counter's sums or a timer's statistics, by any of its dimensions and by spans of time.
 
     The range is widened to whole windows, or to whole spans of `every`; a span without samples is there with zeros.
     Counters and timers have no rollups: they are kept as long as windows.
@@ -132,7 +132,7 @@ def metric(request: Request, name: MetricName, parameters: Annotated[MetricParam
 def _query(name: str, parameters: MetricParameters) -> MetricQuery:
     return MetricQuery.parse(
         name,
-        now_ms(),
+        wall_clock_ms(),
         since=with_plus(parameters.since),
         until=with_plus(parameters.until),
         by=parameters.by,

@@ -12,7 +12,7 @@ from funnelwatch.producers.http.problem import Problem, invalid
 from funnelwatch.query.parameters import parse_moment_ms
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import MOST_SPANS
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.times import SPAN
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
@@ -119,7 +119,7 @@ class RangeParameters(ScopeParameters):
         """
         return RateQuery.parse(
             Scope(self.funnel, self.step, self.os, self.browser, self.app_version),
-            now_ms(),
+            wall_clock_ms(),
             since=with_plus(self.since),
             until=with_plus(self.until),
             by=self.by,

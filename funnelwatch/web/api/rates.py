@@ -19,10 +19,10 @@ router = APIRouter(tags=["rates"], dependencies=[Depends(once)])
 
 
 class RateParameters(RangeParameters):
-    """What to count, when, and how."""
+    """Parameters of a rate query."""
 
     basis: Basis = Field(
-        "window", description="What dates a success: its own time, or (cohort) that of the impression it answers."
+        "window", description="The time that dates a success: its own, or (cohort) that of the impression it answers."
     )
 
 
@@ -51,7 +51,7 @@ class Counted(Result):
     """The query of a result."""
 
     funnel: str
-    filters: dict[str, str] = Field(description="What was chosen beside the funnel.")
+    filters: dict[str, str] = Field(description="The filters beside the funnel.")
     basis: Basis
     from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
     to: str = Field(description="Its end, exclusive.")

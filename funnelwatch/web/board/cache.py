@@ -40,12 +40,12 @@ class CachedWindows:
     Attributes:
         windows: start (ms) to tallies; those that have none are there, empty.
         from_database: Redis did not have them.
-        fault: why not; None if it is merely that they are older than what it keeps.
+        error: why not; None if it is merely that they are older than what it keeps.
     """
 
     windows: Windows
     from_database: bool = False
-    fault: str | None = None
+    error: str | None = None
 
 
 class CacheReader:
@@ -72,16 +72,16 @@ class CacheReader:
             psycopg.Error: Redis does not have them, and the database does not answer.
         """
         starts = wanted(closed_through, window_ms, self._now_ms())
-        fault: str | None = None
+        problem: str | None = None
         if starts[0] >= self._copy.oldest(self._now_ms()):
             try:
                 if self._copy.is_whole(starts[0]):
                     return CachedWindows(self._from_redis(funnel, starts, closed_through - window_ms))
-                fault = "Redis is not complete; a worker that counts fills it again"
+                problem = "Redis is not complete; a worker that counts fills it again"
             except REDIS_ERRORS as error:
                 self._copy.close()
-                fault = f"Redis cannot be used: {explain(error)}"
-        return self._from_database(funnel, starts, fault)
+                problem = f"Redis cannot be used: {explain(error)}"
+        return self._from_database(funnel, starts, problem)
 
     def close(self) -> None:
         """Let the connections go."""
@@ -99,7 +99,7 @@ class CacheReader:
             self._kept[funnel, start] = now, tallies
         return {start: self._kept[funnel, start][1] for start in starts}
 
-    def _from_database(self, funnel: str, starts: list[int], fault: str | None) -> CachedWindows:
+    def _from_database(self, funnel: str, starts: list[int], problem: str | None) -> CachedWindows:
         read_at, kept = self._instead.get(funnel, (-WITHOUT_REDIS_S, CachedWindows({})))
         if time.monotonic() - read_at < WITHOUT_REDIS_S:
             return kept
@@ -107,7 +107,7 @@ class CacheReader:
         with self._database() as database:
             for start, series, tally in CountStore(database).read(starts[0], starts[-1] + 1, funnel):
                 windows[start][series] = tally
-        found = CachedWindows(windows, from_database=True, fault=fault)
+        found = CachedWindows(windows, from_database=True, error=problem)
         self._instead[funnel] = time.monotonic(), found
         return found
 

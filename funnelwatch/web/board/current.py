@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def current(
     record: Record,
     funnel: str,
-    faults: Mapping[str, str | None],
+    errors: Mapping[str, str | None],
     answered_ms: Mapping[str, int | None],
     now_ms: int,
     *,
@@ -27,14 +27,14 @@ def current(
     Args:
         record: the last reading of the database.
         funnel: which is shown.
-        faults: by server the reason that it does not answer; None: it answers.
+        errors: by server the reason that it does not answer; None: it answers.
         answered_ms: by server when it answered last; None: never.
         now_ms: this server's clock.
         stale_ms: from this age on the newest closed window is too old.
         lag_known: whether the ends of Kafka's logs are known.
     """
-    if fault := faults.get("TimescaleDB"):
-        return unreachable("The database", fault, record.at_ms or None, now_ms)
+    if error := errors.get("TimescaleDB"):
+        return unreachable("The database", error, record.at_ms or None, now_ms)
     seen = record.funnels.get(funnel)
     if seen is None:
         message = f"Nothing of {funnel} was ever counted" if record.at_ms else "The database has not been read yet"
@@ -42,22 +42,22 @@ def current(
     found = freshness(*aged(seen, record.workers, max(0, now_ms - record.at_ms)), stale_ms)
     if found.state != "fresh":
         return found
-    return _others_away(faults, answered_ms, now_ms, seen.closed_through_ms or 0, lag_known=lag_known) or found
+    return _others_away(errors, answered_ms, now_ms, seen.closed_through_ms or 0, lag_known=lag_known) or found
 
 
 def _others_away(
-    faults: Mapping[str, str | None],
+    errors: Mapping[str, str | None],
     answered_ms: Mapping[str, int | None],
     now_ms: int,
     through_ms: int,
     *,
     lag_known: bool,
 ) -> Freshness | None:
-    if fault := faults.get("Kafka"):
-        return unreachable("Kafka", fault, answered_ms.get("Kafka"), now_ms)
-    if fault := faults.get("Redis"):
+    if error := errors.get("Kafka"):
+        return unreachable("Kafka", error, answered_ms.get("Kafka"), now_ms)
+    if error := errors.get("Redis"):
         through = clock(through_ms, now_ms)
-        message = f"{fault.rstrip('.')}: these figures come from the database, complete up to {through}"
+        message = f"{error.rstrip('.')}: these figures come from the database, complete up to {through}"
         return Freshness("unknown", Why.UNREACHABLE, answered_ms.get("Redis"), message)
     if not lag_known:
         return Freshness(

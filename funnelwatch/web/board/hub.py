@@ -8,8 +8,8 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.errors import FunnelwatchError
-from funnelwatch.schemas.events import now_ms
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.web.board.cache import CachedWindows, CacheReader
 from funnelwatch.web.board.current import current
@@ -55,11 +55,11 @@ class Hub:
         self._watching: Counter[BoardQuery] = Counter()
         self._addresses: Counter[str] = Counter()
         self._most_of_address = settings.board_max_pages_per_address
-        self._cache = CacheReader(settings, database, now_ms)
+        self._cache = CacheReader(settings, database, wall_clock_ms)
         self._ends = LogEnds(settings)
         self._windows: dict[BoardQuery, Windows] = {}
         self._made: dict[tuple[str, BoardQuery], tuple[Any, str]] = {}
-        record = RecordReader(settings, database, now_ms, self._queries)
+        record = RecordReader(settings, database, wall_clock_ms, self._queries)
         self.record: Source[Record] = Source(
             "board record",
             record.read,
@@ -128,15 +128,15 @@ class Hub:
     def messages(self, query: BoardQuery) -> dict[str, str]:
         """The parts of the page by name, JSON; made once for all who ask the same."""
         record, cache = self.record.answer, self.cache.answer.get(query.funnel)
-        faults = {"TimescaleDB": self.record.error, "Redis": cache.fault if cache else None, "Kafka": self.ends.error}
+        errors = {"TimescaleDB": self.record.error, "Redis": cache.error if cache else None, "Kafka": self.ends.error}
         if not cache and self.cache.error:
-            faults["Redis"] = self.cache.error
+            errors["Redis"] = self.cache.error
         for name, source in (("TimescaleDB", self.record), ("Redis", self.cache), ("Kafka", self.ends)):
-            faults[name] = faults[name] or source.silence(now_ms(), SILENT_MS)
+            errors[name] = errors[name] or source.silence(wall_clock_ms(), SILENT_MS)
         if query in record.slow and not self.record.error:
-            faults["TimescaleDB"] = "the time line takes too long; choose a shorter one."
+            errors["TimescaleDB"] = "the time line takes too long; choose a shorter one."
         versions = self.version
-        parts = {"health": self._json("health", query, versions, lambda: self._health(query, record, faults))}
+        parts = {"health": self._json("health", query, versions, lambda: self._health(query, record, errors))}
         closed = record.closed_through.get(query.funnel)
         if record.at_ms and (cache is not None or closed is None):
             parts["now"] = self._json(
@@ -168,18 +168,18 @@ class Hub:
         for source in (self.record, self.cache, self.ends):
             source.stop()
 
-    def _health(self, query: BoardQuery, record: Record, faults: dict[str, str | None]) -> dict[str, Any]:
+    def _health(self, query: BoardQuery, record: Record, errors: dict[str, str | None]) -> dict[str, Any]:
         answered = {"Kafka": self.ends.answered_ms, "Redis": None}
         fresh = current(
             record,
             query.funnel,
-            faults,
+            errors,
             answered,
-            now_ms(),
+            wall_clock_ms(),
             stale_ms=stale_after_ms(self._settings, record.window_ms),
             lag_known=bool(self.ends.answer) and not self.ends.error,
         )
-        return {**health_message(record, self.ends.answer, faults), "freshness": fresh.as_object()}
+        return {**health_message(record, self.ends.answer, errors), "freshness": fresh.as_object()}
 
     def _queries(self) -> list[BoardQuery]:
         with self._lock:

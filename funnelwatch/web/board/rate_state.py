@@ -8,7 +8,7 @@ from typing import Literal
 State = Literal["alert", "low", "ok", "few", "unknown", "over"]
 
 TOO_FEW = 20
-"""Of fewer impressions no rate is shown."""
+"""The board shows no rate of fewer impressions."""
 DOUBT = 3.0
 """Standard deviations by which a rate must be below to be called low, since a dozen rates are compared all day."""
 NOTICEABLE = 0.95

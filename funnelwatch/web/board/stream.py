@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 from starlette.responses import Response
 
-from funnelwatch.schemas.events import now_ms
+from funnelwatch.schemas.clock import wall_clock_ms
 
 if TYPE_CHECKING:
     import threading
@@ -31,7 +31,7 @@ RETRY_MS = 1000
 BEAT_EVERY_S = 2.0
 LOOK_EVERY_S = 0.2
 SLOW_S = 20.0
-"""Who has not taken a message for this long is dropped, and may come back."""
+"""The server drops a browser that takes no message for this long; the browser may reconnect."""
 
 
 class EventStream(Response):
@@ -61,11 +61,11 @@ class EventStream(Response):
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(leave)
-            with self._hub.watch(self._query, self._address), anyio.move_on_after(None) as retry_policy:
+            with self._hub.watch(self._query, self._address), anyio.move_on_after(None) as send_limit:
                 async for chunk in self._chunks():
-                    retry_policy.deadline = anyio.current_time() + self._slow_s
+                    send_limit.deadline = anyio.current_time() + self._slow_s
                     await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
-                    retry_policy.deadline = float("inf")
+                    send_limit.deadline = float("inf")
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             tasks.cancel_scope.cancel()
 
@@ -76,7 +76,7 @@ class EventStream(Response):
         while not self._stopping.is_set():
             if time.monotonic() - beaten >= BEAT_EVERY_S:
                 beaten = time.monotonic()
-                yield event("beat", json.dumps({"server": now_ms()}))
+                yield event("beat", json.dumps({"server": wall_clock_ms()}))
             if version != self._hub.version:
                 version = self._hub.version
                 for part, text in (await to_thread.run_sync(self._hub.messages, self._query)).items():
@@ -88,4 +88,4 @@ class EventStream(Response):
 
 def event(name: str, data: str) -> str:
     """One event; its id is the time at which it was sent, ms. ``data`` has no line breaks, as JSON has none."""
-    return f"event: {name}\nid: {now_ms()}\ndata: {data}\n\n"
+    return f"event: {name}\nid: {wall_clock_ms()}\ndata: {data}\n\n"

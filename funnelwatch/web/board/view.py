@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 DIGITS = 7
-"""Of a rate in a message: enough that rounding it again for people gives what rounding once would."""
+"""Decimals of a rate in a message: rounding it again for people gives the same as rounding once."""
 
 
 def now_message(
@@ -135,10 +135,10 @@ def alerts_message(query: BoardQuery, record: Record) -> Message:
     return {"alerts": [_alert(row) for row in found or ()], "known": found is not None}
 
 
-def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str, str | None]) -> Message:
+def health_message(record: Record, ends: Mapping[int, int], errors: Mapping[str, str | None]) -> Message:
     """The pipeline: lag, watermark, throughput, dead letters, and which servers do not answer; None is not known."""
     progress, is_read = record.progress, record.at_ms > 0
-    known = ends if ends and is_read and not faults.get("Kafka") else None
+    known = ends if ends and is_read and not errors.get("Kafka") else None
     return {
         "lag": None
         if known is None
@@ -150,7 +150,7 @@ def health_message(record: Record, ends: Mapping[int, int], faults: Mapping[str,
         "rejected": progress.rejected if is_read else None,
         "duplicates": progress.duplicates if is_read else None,
         "recorded": record.at_ms,
-        "faults": [{"server": name, "fault": fault} for name, fault in faults.items() if fault],
+        "errors": [{"server": name, "error": error} for name, error in errors.items() if error],
     }
 
 
@@ -181,7 +181,7 @@ def touches(alert: Row, query: BoardQuery, step: str, os: str | None = None) -> 
 
 
 def _choices(query: BoardQuery, windows: Iterable[Window]) -> dict[str, list[str]]:
-    """What can be chosen: what the newest windows have, whatever is chosen now included."""
+    """The choices of each filter: the values of the newest windows, and the chosen one."""
     found: dict[str, set[str]] = {name: set() for name in CHOICES}
     for window in windows:
         for name in CHOICES:
@@ -193,7 +193,7 @@ def _choices(query: BoardQuery, windows: Iterable[Window]) -> dict[str, list[str
 
 
 def _newest(history: History, closed: int) -> dict[Place, Ordinary | None]:
-    """What is ordinary in the newest span that has begun before the rates "now" end."""
+    """The expected rates of the newest span that begins before the rates "now" end."""
     at = max((at for at, start in enumerate(history.starts) if start < closed), default=0)
     return {place: found[at] for place, found in history.expected.items()}
 

@@ -19,12 +19,12 @@ CHOICES = ("os", "browser", "app_version")
 
 
 class Window(NamedTuple):
-    """What a page wants of one window.
+    """The counts of one window that a page shows.
 
     Attributes:
         tallies: as they were read.
-        sums: what is asked for, by step and os; None for the os is all of them.
-        values: of each dimension, whatever is asked for.
+        sums: counts of the query's series, by step and os; os None: all.
+        values: the values of each dimension, whatever the query.
     """
 
     tallies: Mapping[Series, CountRow]

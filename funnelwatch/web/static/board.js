@@ -4,7 +4,7 @@ import { about, showAlerts, whereOf } from "./alerts.js";
 import { el, say } from "./dom.js";
 import { Filters } from "./filters.js";
 import { clock, lasting, named, percent } from "./format.js";
-import { showFaults, showHealth } from "./health.js";
+import { showErrors, showHealth } from "./health.js";
 import { STATES, ofConversion } from "./states.js";
 import { Steps } from "./steps.js";
 import { listen } from "./stream.js";
@@ -75,7 +75,7 @@ function freshness() {
 
 const UNSURE = {
   not_evaluated: "No rules are evaluated: alerts may be missing",
-  worker_fault: "Not known: a worker reports an error",
+  worker_error: "Not known: a worker reports an error",
   unreachable: "Not known: a server does not answer",
   silent: "Not known: the board's server does not answer",
   waiting: "Waiting for the state of the pipeline …",
@@ -178,7 +178,7 @@ const on = {
   health(message) {
     seen.health = message;
     checked = performance.now();
-    showFaults(id("warnings"), message.faults);
+    showErrors(id("warnings"), message.errors);
   },
 };
 

@@ -66,8 +66,8 @@ const ADVICE = {
   Kafka: "The lag is not known.",
 };
 
-export function showFaults(list, faults) {
-  keyed(list, faults, ({ server }) => server, () => el("li", {}), (node, { server, fault }) => {
-    say(node, `▲ ${server}: ${fault} ${ADVICE[server] ?? ""}`);
+export function showErrors(list, errors) {
+  keyed(list, errors, ({ server }) => server, () => el("li", {}), (node, { server, error }) => {
+    say(node, `▲ ${server}: ${error} ${ADVICE[server] ?? ""}`);
   });
 }

@@ -10,7 +10,7 @@ A closed window and an alert are due when the window has ended and the allowed d
                  start           end                            due                    read by a consumer of the topic
 
 The delay holds all that lies between: an event must come that moves the watermark of each partition so far, it must be
-counted, the closer must look, publish, the detector judge, keep and publish the alert, and a subscriber read it. Some
+counted, the closer must close and publish, the detector evaluate, and publish the alert, and a subscriber read it. Some
 series lose all their successes in one window and have them again in the next, so that each window has an alert of each.
 
 The last rate is a share of the most that ``make bench`` has found. Where counting does not keep up with it, with load,
@@ -126,7 +126,7 @@ def at_rate(running: Servers, rate: int, seconds: float, window_s: int, disorder
         folder = Path(name)
         rules = folder / "rules"
         rules.mkdir()
-        # Those that are shipped are judged as well.
+        # Those that are shipped are evaluated as well.
         for file in Path(funnelwatch.alert_rules.__file__).parent.glob("*.yml"):
             shutil.copy(file, rules)
         write_rule(rules, window_s)

@@ -52,7 +52,7 @@ class Connection(Protocol):
 
     @property
     def address(self) -> str:
-        """Of the client."""
+        """Address of the client."""
 
     @property
     def waiting_since(self) -> float | None:

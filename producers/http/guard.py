@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from funnelwatch.producers.collector.connections import COME_AGAIN, ConnectionLimits, Connections, fitting, too_slow
+from funnelwatch.producers.http.connections import COME_AGAIN, ConnectionLimits, Connections, fitting, too_slow
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +30,7 @@ class Guarded(H11Protocol):
     """
 
     others: Connections
-    _retries: asyncio.TimerHandle | None = None
+    _header_timer: asyncio.TimerHandle | None = None
     _idle_since: float = 0.0
     _chunks: int = 0
     _chunk_bytes: int = 0
@@ -42,7 +42,7 @@ class Guarded(H11Protocol):
 
     @property
     def address(self) -> str:
-        """Of the client."""
+        """Address of the client."""
         return self.client[0] if self.client else ""
 
     @property
@@ -109,16 +109,16 @@ class Guarded(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _begin_to_wait(self) -> None:
-        if self._retries is None and not self.transport.is_closing():
-            self._retries = self.loop.call_later(self.others.limits.header_timeout_s, self._lose_patience)
+        if self._header_timer is None and not self.transport.is_closing():
+            self._header_timer = self.loop.call_later(self.others.limits.header_timeout_s, self._end_slow_head)
 
     def _stop_waiting(self) -> None:
-        if self._retries is not None:
-            self._retries.cancel()
-            self._retries = None
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    def _lose_patience(self) -> None:
-        self._retries = None
+    def _end_slow_head(self) -> None:
+        self._header_timer = None
         if not self.transport.is_closing() and self._between_requests():
             self._hang_up(too_slow(self.others.limits.header_timeout_s))
 
