@@ -435,49 +435,53 @@ ORDER BY 1;
 
 -- name: time_to_convert
 -- Quantiles of how long the successes of a step took; of the level's histograms, which are simply added up.
-WITH counted AS (
+WITH histograms AS (
     SELECT
-        window_start AS time,
-        duration_quantile(0.5, octaves, slots) AS p50,
-        duration_quantile(0.9, octaves, slots) AS p90,
-        duration_quantile(0.99, octaves, slots) AS p99
+        c.window_start AS time,
+        ARRAY[
+            sum(c.d0), sum(c.d1), sum(c.d2), sum(c.d3), sum(c.d4), sum(c.d5), sum(c.d6), sum(c.d7), sum(c.d8), sum(c.d9),
+            sum(c.d10), sum(c.d11), sum(c.d12), sum(c.d13), sum(c.d14), sum(c.d15), sum(c.d16), sum(c.d17), sum(c.d18),
+            sum(c.d19), sum(c.d20), sum(c.d21), sum(c.d22), sum(c.d23), sum(c.d24), sum(c.d25), sum(c.d26), sum(c.d27),
+            sum(c.d28), sum(c.d29), sum(c.d30), sum(c.d31), sum(c.d32), sum(c.d33), sum(c.d34), sum(c.d35), sum(c.d36),
+            sum(c.d37), sum(c.d38), sum(c.d39), sum(c.d40), sum(c.d41), sum(c.d42), sum(c.d43), sum(c.d44), sum(c.d45),
+            sum(c.d46), sum(c.d47), sum(c.d48), sum(c.d49), sum(c.d50), sum(c.d51), sum(c.d52), sum(c.d53), sum(c.d54),
+            sum(c.d55), sum(c.d56), sum(c.d57), sum(c.d58), sum(c.d59), sum(c.d60), sum(c.d61), sum(c.d62), sum(c.d63),
+            sum(c.d64), sum(c.d65), sum(c.d66), sum(c.d67), sum(c.d68), sum(c.d69), sum(c.d70), sum(c.d71), sum(c.d72),
+            sum(c.d73), sum(c.d74), sum(c.d75), sum(c.d76), sum(c.d77), sum(c.d78), sum(c.d79), sum(c.d80), sum(c.d81),
+            sum(c.d82), sum(c.d83), sum(c.d84), sum(c.d85), sum(c.d86), sum(c.d87), sum(c.d88), sum(c.d89), sum(c.d90),
+            sum(c.d91), sum(c.d92), sum(c.d93), sum(c.d94), sum(c.d95), sum(c.d96), sum(c.d97), sum(c.d98), sum(c.d99),
+            sum(c.d100), sum(c.d101), sum(c.d102), sum(c.d103), sum(c.d104), sum(c.d105), sum(c.d106), sum(c.d107),
+            sum(c.d108), sum(c.d109), sum(c.d110), sum(c.d111), sum(c.d112), sum(c.d113), sum(c.d114), sum(c.d115),
+            sum(c.d116), sum(c.d117), sum(c.d118), sum(c.d119)
+        ]::bigint[] AS slots
     FROM (
-        SELECT
-            window_start,
-            array_agg(octave ORDER BY octave) AS octaves,
-            array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave) AS slots
-        FROM (
-            SELECT
-                window_start,
-                octave,
-                sum(n0)::bigint AS n0,
-                sum(n1)::bigint AS n1,
-                sum(n2)::bigint AS n2,
-                sum(n3)::bigint AS n3,
-                sum(n4)::bigint AS n4,
-                sum(n5)::bigint AS n5,
-                sum(n6)::bigint AS n6,
-                sum(n7)::bigint AS n7
-            FROM (
-                SELECT * FROM window_durations WHERE '${level:raw}' = 'conversion'
-                UNION ALL
-                SELECT * FROM durations_5m WHERE '${level:raw}' = 'conversion_5m'
-                UNION ALL
-                SELECT * FROM durations_1h WHERE '${level:raw}' = 'conversion_1h'
-                UNION ALL
-                SELECT * FROM durations_1d WHERE '${level:raw}' = 'conversion_1d'
-            ) AS histograms
-            WHERE
-                $__timeFilter(window_start)
-                AND funnel = ${funnel:sqlstring}
-                AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-                AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-                AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-                AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-            GROUP BY 1, 2
-        ) AS octaves_of_a_time
-        GROUP BY 1
-    ) AS histograms_of_a_time
+        SELECT * FROM window_counts WHERE '${level:raw}' = 'conversion'
+        UNION ALL
+        SELECT * FROM counts_5m WHERE '${level:raw}' = 'conversion_5m'
+        UNION ALL
+        SELECT * FROM counts_1h WHERE '${level:raw}' = 'conversion_1h'
+        UNION ALL
+        SELECT * FROM counts_1d WHERE '${level:raw}' = 'conversion_1d'
+    ) AS c
+    INNER JOIN series AS s ON s.series_id = c.series_id
+    WHERE
+        $__timeFilter(c.window_start)
+        AND s.funnel = ${funnel:sqlstring}
+        AND s.step = ANY (ARRAY[${step:sqlstring}]::text[])
+        AND or_none(coalesce(s.dimensions ->> 'os', '')) = ANY (ARRAY[${os:sqlstring}]::text[])
+        AND or_none(coalesce(s.dimensions ->> 'browser', '')) = ANY (ARRAY[${browser:sqlstring}]::text[])
+        AND or_none(coalesce(s.dimensions ->> 'app_version', '')) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    GROUP BY 1
+),
+
+counted AS (
+    SELECT
+        time,
+        duration_quantile(0.5, slots) AS p50,
+        duration_quantile(0.9, slots) AS p90,
+        duration_quantile(0.99, slots) AS p99
+    FROM histograms
+    WHERE EXISTS (SELECT FROM unnest(slots) AS slot (n) WHERE n > 0)
 ),
 
 neighbours AS (
@@ -647,32 +651,30 @@ ORDER BY 1, 2;
 -- What 90 % of a timer's samples took less than, ms.
 WITH counted AS (
     SELECT
-        time,
-        metric,
-        duration_quantile(
-            0.9, array_agg(octave ORDER BY octave), array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave)
-        ) AS p90
-    FROM (
-        SELECT
-            date_bin(
-                level_width('${level:raw}'),
-                d.window_start,
-                TIMESTAMPTZ '2000-01-01 00:00:00Z'
-            ) AS time,
-            s.name AS metric,
-            d.octave,
-            sum(d.n0)::bigint AS n0,
-            sum(d.n1)::bigint AS n1,
-            sum(d.n2)::bigint AS n2,
-            sum(d.n3)::bigint AS n3,
-            sum(d.n4)::bigint AS n4,
-            sum(d.n5)::bigint AS n5,
-            sum(d.n6)::bigint AS n6,
-            sum(d.n7)::bigint AS n7
-        FROM metric_durations AS d INNER JOIN metric_series AS s ON s.series = d.series
-        WHERE $__timeFilter(d.window_start)
-        GROUP BY 1, 2, 3
-    ) AS octaves
+        date_bin(
+            level_width('${level:raw}'),
+            c.window_start,
+            TIMESTAMPTZ '2000-01-01 00:00:00Z'
+        ) AS time,
+        s.name AS metric,
+        duration_quantile(0.9, ARRAY[
+            sum(c.d0), sum(c.d1), sum(c.d2), sum(c.d3), sum(c.d4), sum(c.d5), sum(c.d6), sum(c.d7), sum(c.d8), sum(c.d9),
+            sum(c.d10), sum(c.d11), sum(c.d12), sum(c.d13), sum(c.d14), sum(c.d15), sum(c.d16), sum(c.d17), sum(c.d18),
+            sum(c.d19), sum(c.d20), sum(c.d21), sum(c.d22), sum(c.d23), sum(c.d24), sum(c.d25), sum(c.d26), sum(c.d27),
+            sum(c.d28), sum(c.d29), sum(c.d30), sum(c.d31), sum(c.d32), sum(c.d33), sum(c.d34), sum(c.d35), sum(c.d36),
+            sum(c.d37), sum(c.d38), sum(c.d39), sum(c.d40), sum(c.d41), sum(c.d42), sum(c.d43), sum(c.d44), sum(c.d45),
+            sum(c.d46), sum(c.d47), sum(c.d48), sum(c.d49), sum(c.d50), sum(c.d51), sum(c.d52), sum(c.d53), sum(c.d54),
+            sum(c.d55), sum(c.d56), sum(c.d57), sum(c.d58), sum(c.d59), sum(c.d60), sum(c.d61), sum(c.d62), sum(c.d63),
+            sum(c.d64), sum(c.d65), sum(c.d66), sum(c.d67), sum(c.d68), sum(c.d69), sum(c.d70), sum(c.d71), sum(c.d72),
+            sum(c.d73), sum(c.d74), sum(c.d75), sum(c.d76), sum(c.d77), sum(c.d78), sum(c.d79), sum(c.d80), sum(c.d81),
+            sum(c.d82), sum(c.d83), sum(c.d84), sum(c.d85), sum(c.d86), sum(c.d87), sum(c.d88), sum(c.d89), sum(c.d90),
+            sum(c.d91), sum(c.d92), sum(c.d93), sum(c.d94), sum(c.d95), sum(c.d96), sum(c.d97), sum(c.d98), sum(c.d99),
+            sum(c.d100), sum(c.d101), sum(c.d102), sum(c.d103), sum(c.d104), sum(c.d105), sum(c.d106), sum(c.d107),
+            sum(c.d108), sum(c.d109), sum(c.d110), sum(c.d111), sum(c.d112), sum(c.d113), sum(c.d114), sum(c.d115),
+            sum(c.d116), sum(c.d117), sum(c.d118), sum(c.d119)
+        ]::bigint[]) AS p90
+    FROM metric_counts AS c INNER JOIN metric_series AS s ON s.series = c.series
+    WHERE $__timeFilter(c.window_start) AND s.kind = 'TIMER'
     GROUP BY 1, 2
 ),
 

@@ -99,7 +99,7 @@ def rollups(to_json: bool) -> None:
       funnelwatch rebuild rollups --json
     """
     with opened(load_settings()) as database:
-        materialize(database, now_ms())
+        materialize(database, wall_clock_ms())
     if to_json:
         click.echo(json.dumps({"refreshed": True}))
     else:
