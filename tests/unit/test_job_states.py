@@ -72,13 +72,13 @@ def told(jobs: Sequence[Job]) -> list[tuple[str, str]]:
 
 def test_doctor_tells_of_each_job_that_is_not_well() -> None:
     """With its number, what it does, and the error of the database."""
-    failing = job(ran=True, failed=True, succeeded_ago_s=7_200.0, error="tuple decompression limit exceeded")
+    failing = job(ran=True, failed=True, succeeded_ago_s=7_200.0, error="out of memory")
     off = Job(COMPRESSION, "rollup_5m", 1003, scheduled=False)
     late = Job(COMPRESSION, "rollup_1h", 1050, every_s=86_400.0, ran=True, succeeded_ago_s=5 * 86_400.0)
     assert told([*WELL[1:], failing, off, late]) == [
         (
             "FAILED",
-            "compression of window_counts: the job 1000 fails: tuple decompression limit exceeded; it succeeded 2 h ago",
+            "compression of window_counts: the job 1000 fails: out of memory; it succeeded 2 h ago",
         ),
         ("warning", "compression of rollup_5m: somebody has switched the job 1003 off"),
         ("FAILED", "compression of rollup_1h: the job 1050 should run every 1 d, and succeeded 5 d ago"),
