@@ -143,14 +143,14 @@ def _drop_day(cursor: Cursor[Row], level: Level, today: datetime) -> int:
         if row["through_ms"] is None:
             return 0
         end = min(end, datetime.fromtimestamp(row["through_ms"] // DAY_MS * DAY_MS / 1000, tz=UTC))
-    found = run(cursor, "oldest_counts")[0]
-    oldest = min((at for at in (found[level], found["metrics"] if level == "windows" else None) if at), default=None)
     if has_timescale(cursor):
         for relation in (RELATIONS[level], *(["metric_counts"] if level == "windows" else [])):
             run(cursor, "drop_chunks", {"relation": relation, "before": end})
         run(cursor, "note_dropped", {"level": level, "before": end})
         return 0
-    if oldest is None or oldest >= end:
+    found = run(cursor, "oldest_counts", {"before": end})[0]
+    oldest = min((at for at in (found[level], found["metrics"] if level == "windows" else None) if at), default=None)
+    if oldest is None:
         run(cursor, "note_dropped", {"level": level, "before": end})
         return 0
     before = min(oldest + DAY, end)

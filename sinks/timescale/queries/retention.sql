@@ -60,13 +60,13 @@ DELETE FROM rollup_1d WHERE window_start < %(before)s;
 DELETE FROM metric_counts WHERE window_start < %(before)s;
 
 -- name: oldest_counts
--- When the oldest counts of each level begin, days of UTC; null: there are none.
+-- When the oldest counts of each level before a time begin, days of UTC; null: there are none.
 SELECT
-    date_trunc('day', (SELECT min(window_start) FROM window_counts), 'UTC') AS windows,
-    date_trunc('day', (SELECT min(window_start) FROM metric_counts), 'UTC') AS metrics,
-    date_trunc('day', (SELECT min(window_start) FROM rollup_5m), 'UTC') AS "5m",
-    date_trunc('day', (SELECT min(window_start) FROM rollup_1h), 'UTC') AS "1h",
-    date_trunc('day', (SELECT min(window_start) FROM rollup_1d), 'UTC') AS "1d";
+    date_trunc('day', (SELECT min(window_start) FROM window_counts WHERE window_start < %(before)s), 'UTC') AS windows,
+    date_trunc('day', (SELECT min(window_start) FROM metric_counts WHERE window_start < %(before)s), 'UTC') AS metrics,
+    date_trunc('day', (SELECT min(window_start) FROM rollup_5m WHERE window_start < %(before)s), 'UTC') AS "5m",
+    date_trunc('day', (SELECT min(window_start) FROM rollup_1h WHERE window_start < %(before)s), 'UTC') AS "1h",
+    date_trunc('day', (SELECT min(window_start) FROM rollup_1d WHERE window_start < %(before)s), 'UTC') AS "1d";
 
 -- name: database_clock
 -- The time of the database, ms.
