@@ -111,9 +111,12 @@ def _renew(database: Database, level: str, width_ms: int) -> Iterator[None]:
 
 
 def _write(cursor: Cursor[Row], level: str, from_ms: int | None, to_ms: int) -> None:
-    scope = {"level": level, "from_ms": from_ms, "to_ms": to_ms}
-    run(cursor, "forget_invalidated", scope)
-    run(cursor, f"materialize_{level}", scope)
+    """Write a level's buckets in ``[from_ms, to_ms)`` anew, except final ones: the source of those is gone."""
+    run(cursor, "forget_invalidated", {"level": level, "from_ms": from_ms, "to_ms": to_ms})
+    final = run(cursor, "final_before", {"level": level})[0]["final_ms"]
+    begin = max((at for at in (from_ms, final) if at is not None), default=None)
+    if begin is None or begin < to_ms:
+        run(cursor, f"materialize_{level}", {"level": level, "from_ms": begin, "to_ms": to_ms})
 
 
 def spans(buckets: Iterable[int], width: int, longest: int) -> Iterator[tuple[int, int]]:

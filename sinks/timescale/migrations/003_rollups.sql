@@ -29,6 +29,14 @@ CREATE TABLE rollup_invalidations (
 );
 COMMENT ON TABLE rollup_invalidations IS 'Buckets that have changed since they were materialized, noted in the transaction that changes them, and taken away by the one that materializes them again. A row a change: none waits for another.';
 
+CREATE VIEW rollup_changes AS
+SELECT i.level, i.window_start
+FROM rollup_invalidations AS i
+INNER JOIN rollup_progress AS p ON p.level = i.level
+INNER JOIN retention AS r ON r.level = p.source
+WHERE i.window_start >= coalesce(r.dropped_before, '-infinity');
+COMMENT ON VIEW rollup_changes IS 'rollup_invalidations without final buckets: their source is dropped, and a flush that did not see that yet may have noted one.';
+
 CREATE VIEW rollup_trust AS
 SELECT
     p.level,
@@ -39,7 +47,7 @@ FROM rollup_progress AS p CROSS JOIN LATERAL (
         count(DISTINCT i.window_start) AS number,
         min(i.window_start) AS oldest,
         array_agg(DISTINCT i.window_start) AS buckets
-    FROM rollup_invalidations AS i
+    FROM rollup_changes AS i
     WHERE i.level = p.level
 ) AS n;
 COMMENT ON VIEW rollup_trust IS 'The table of a level is right before through, but for the buckets that have changed. A list is searched from its beginning for each row: with over 200 buckets of them nothing from the oldest on is taken from the table.';
@@ -118,7 +126,7 @@ CREATE VIEW counts_5m AS
 SELECT * FROM rollup_5m
 WHERE
     (window_start < (SELECT through FROM rollup_trust WHERE level = '5m')) IS TRUE
-    AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '5m')
+    AND window_start NOT IN (SELECT window_start FROM rollup_changes WHERE level = '5m')
 UNION ALL
 SELECT
     date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') AS window_start,
@@ -169,8 +177,8 @@ WHERE
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') < (SELECT timestamptz 'infinity')
     )
     OR (
-        window_start >= (SELECT min(window_start) FROM rollup_invalidations WHERE level = '5m')
-        AND window_start < (SELECT max(window_start) + INTERVAL '5 minutes' FROM rollup_invalidations WHERE level = '5m')
+        window_start >= (SELECT min(window_start) FROM rollup_changes WHERE level = '5m')
+        AND window_start < (SELECT max(window_start) + INTERVAL '5 minutes' FROM rollup_changes WHERE level = '5m')
         AND date_bin(INTERVAL '5 minutes', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') = ANY(
             ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '5m')
         )
@@ -250,7 +258,7 @@ CREATE VIEW counts_1h AS
 SELECT * FROM rollup_1h
 WHERE
     (window_start < (SELECT through FROM rollup_trust WHERE level = '1h')) IS TRUE
-    AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '1h')
+    AND window_start NOT IN (SELECT window_start FROM rollup_changes WHERE level = '1h')
 UNION ALL
 SELECT * FROM live_1h
 WHERE
@@ -333,7 +341,7 @@ CREATE VIEW counts_1d AS
 SELECT * FROM rollup_1d
 WHERE
     (window_start < (SELECT through FROM rollup_trust WHERE level = '1d')) IS TRUE
-    AND window_start NOT IN (SELECT window_start FROM rollup_invalidations WHERE level = '1d')
+    AND window_start NOT IN (SELECT window_start FROM rollup_changes WHERE level = '1d')
 UNION ALL
 SELECT * FROM live_1d
 WHERE

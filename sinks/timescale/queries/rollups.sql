@@ -3,13 +3,18 @@
 SELECT set_config('funnelwatch.counting', 'on', true);
 
 -- name: note_invalidated
--- Buckets whose windows this transaction changes are to be materialized again; the closer must be held off.
+-- Buckets whose windows this transaction changes are to be materialized again, but for final ones, whose source is dropped;
+-- the closer must be held off.
 INSERT INTO rollup_invalidations (level, window_start)
 SELECT DISTINCT
     p.level,
     date_bin(p.width, to_timestamp(d.window_ms / 1000.0), TIMESTAMPTZ '2000-01-01 00:00:00Z')
-FROM unnest(%(window_ms)s::bigint[]) AS d (window_ms) CROSS JOIN rollup_progress AS p
-WHERE to_timestamp(d.window_ms / 1000.0) < p.materializing_through;
+FROM unnest(%(window_ms)s::bigint[]) AS d (window_ms)
+CROSS JOIN rollup_progress AS p
+INNER JOIN retention AS r ON r.level = p.source
+WHERE
+    to_timestamp(d.window_ms / 1000.0) < p.materializing_through
+    AND to_timestamp(d.window_ms / 1000.0) >= coalesce(r.dropped_before, '-infinity');
 
 -- name: lock_rollups
 -- One worker materializes a level at a time (null: all of them); the others do not wait. 
@@ -56,6 +61,12 @@ SELECT DISTINCT (extract(epoch FROM i.window_start) * 1000)::bigint AS window_ms
 FROM rollup_invalidations AS i INNER JOIN rollup_progress AS p ON p.level = i.level
 WHERE i.level = %(level)s AND i.window_start < p.materialized_through
 ORDER BY 1;
+
+-- name: final_before
+-- Before when buckets of a level are final, since their source is dropped; null: none is. Asked once the level is locked.
+SELECT (extract(epoch FROM r.dropped_before) * 1000)::bigint AS final_ms
+FROM rollup_progress AS p INNER JOIN retention AS r ON r.level = p.source
+WHERE p.level = %(level)s;
 
 -- name: forget_invalidated
 -- What is materialized next, in [from, to), is not invalid any more; null: from the beginning.
