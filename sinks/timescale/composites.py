@@ -19,8 +19,6 @@ import numpy as np
 import psycopg
 from psycopg.pq import Format
 
-from funnelwatch.schemas.arrays import Ints
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -72,7 +70,13 @@ def encode(
         columns: type and values of each column that is never null; times in ms.
         optional: type and number of the columns that follow.
         cells: row, column from 0 on, and value of each of those that is not null; sorted by row and column.
+
+    Raises:
+        NumericValueOutOfRange: a value does not fit its type: no number is stored cut off.
     """
+    for of, values in (*columns, (optional[0], cells[2])):
+        if of == INT4 and values.size and max(-int(values.min()) - 1, int(values.max())) >= 2**31:
+            raise psycopg.errors.NumericValueOutOfRange(f"{np.abs(values).max()} is out of range for type integer")
     rows = len(columns[0][1])
     kind, many = optional
     header = [("length", ">i4"), ("columns", ">i4")]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Ints
 from funnelwatch.schemas.count_history import History, by_funnel
 from funnelwatch.schemas.times import DAY_MS, HOUR_MS
 from funnelwatch.sinks.timescale.composites import YEAR_2000_MS

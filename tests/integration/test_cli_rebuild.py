@@ -22,7 +22,7 @@ from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
 from tests.stack import not_on_tansu
@@ -287,7 +287,7 @@ def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings, aft
         migrate(database, settings.window_ms)
         set_retention(database, Retention(windows=30))
         if afterwards is not None:
-            archive(database, wall_clock_ms())
+            drop_expired(database, wall_clock_ms())
             set_retention(database, afterwards)
     result = run(settings, "rebuild", "windows", "--from", "31d", "--to", "now", "--dry-run")
     assert result.exit_code == 1

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.declared import declare
-from funnelwatch.sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.wilson import wilson_interval
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, count_metrics
 from tests.grafana import NAMES, View, ask, dashboard, queries
 from tests.integration.test_views import DAY_MS, T, message
+from tests.traffic import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,15 +101,10 @@ def fill(database: Database) -> None:
         AlertStore(database).save(alert["funnel"], T, {}, [told])
     with database.transaction() as cursor:
         run(cursor, "mark_late", {"funnel": [FUNNEL], "window_ms": [T], "events": [1]})
-    for series, kind in ((1, "COUNTER"), (2, "TIMER")):
-        with database.transaction() as cursor:
-            run(cursor, "new_metric_series", {"name": f"sms_{kind.lower()}", "kind": kind, "dimensions": "{}"})
-            keys = {"window_ms": [T, T + MINUTE_MS], "series": [series] * 2}
-            run(cursor, "upsert_metrics", {**keys, "samples": [3, 2], "total": [30, 12]})
-            if kind == "TIMER":
-                slots = {f"n{slot}": [slot, slot] for slot in range(8)}
-                run(cursor, "upsert_metric_durations", {**keys, "octave": [0, 0], **slots})
-    refresh(database)
+    for kind in ("COUNTER", "TIMER"):
+        series = MetricSeries.of(f"sms_{kind.lower()}", kind, {})
+        count_metrics(database, [(T + at * MINUTE_MS, series, value) for at in (0, 1) for value in (3, 10, 17)])
+    materialize(database, now_ms())
 
 
 @pytest.fixture(scope="module")

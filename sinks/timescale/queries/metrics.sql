@@ -97,13 +97,6 @@ ON CONFLICT (series, window_start) DO UPDATE SET
     d118 = coalesce(m.d118 + excluded.d118, m.d118, excluded.d118),
     d119 = coalesce(m.d119 + excluded.d119, m.d119, excluded.d119);
 
--- name: forget_metrics
--- Delete counters and timers of windows that start before a time.
-WITH durations AS (
-    DELETE FROM metric_durations WHERE window_start < %(before)s
-)
-DELETE FROM metric_counts WHERE window_start < %(before)s;
-
 -- name: known_metrics
 -- Each counter and timer, or the one of a name: its kind, how many series it has, and the values of its dimensions.
 SELECT
