@@ -116,7 +116,8 @@ def _write(cursor: Cursor[Row], level: str, from_ms: int | None, to_ms: int) -> 
     final = run(cursor, "final_before", {"level": level})[0]["final_ms"]
     begin = max((at for at in (from_ms, final) if at is not None), default=None)
     if begin is None or begin < to_ms:
-        run(cursor, f"materialize_{level}", {"level": level, "from_ms": begin, "to_ms": to_ms})
+        for query in (f"clear_{level}", f"materialize_{level}"):
+            run(cursor, query, {"from_ms": begin, "to_ms": to_ms})
 
 
 def spans(buckets: Iterable[int], width: int, longest: int) -> Iterator[tuple[int, int]]:

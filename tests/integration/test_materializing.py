@@ -17,6 +17,7 @@ from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
+from funnelwatch.sinks.timescale.migrations import has_timescale
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired, set_retention
 from funnelwatch.sinks.timescale.series import series_ids
@@ -137,6 +138,16 @@ class Scenario:
         """Drop what is not kept, as far as it is rolled up."""
         drop_expired(self.database, NOW)
 
+    def compress(self) -> None:
+        """Compress all chunks but the newest days."""
+        for table in ("window_counts", "rollup_5m", "rollup_1h"):
+            rows(
+                self.database,
+                "SELECT compress_chunk(chunk, if_not_compressed => true) "
+                "FROM show_chunks(%s::regclass, older_than => now() - INTERVAL '3 days') AS chunk",
+                table,
+            )
+
     def keep(self) -> None:
         """Keep for another time."""
         set_retention(self.database, self.chance.choice((Retention(), KEPT, Retention(35, 35, 60, 0))))
@@ -147,6 +158,9 @@ class Scenario:
         seldom = [self.repair, self.edit, self.drop, self.keep]
         if not isinstance(self.database, SharedSession):
             seldom.append(self.die)
+        with self.database.transaction() as cursor:
+            if has_timescale(cursor):
+                seldom += [self.compress] * 2
         while True:
             yield self.chance.choice([*often, *seldom])
 
@@ -256,9 +270,13 @@ def test_two_materialize_and_drop_while_others_count_and_look(sessions: Database
     def count(scenario: Scenario, _: Database) -> None:
         scenario.count()
 
+    def maintain(database: Database) -> None:
+        materialize(database, NOW)
+        drop_expired(database, NOW)
+
     scenarios = [Scenario(Database(sessions.url), seed) for seed in (11, 12)]
-    actions = [partial(count, scenario) for scenario in scenarios]
-    actions += [lambda database: (materialize(database, NOW), drop_expired(database, NOW))] * 2
+    actions: list[Callable[[Database], object]] = [partial(count, scenario) for scenario in scenarios]
+    actions += [maintain] * 2
     threads = [threading.Thread(target=again_and_again, args=[action]) for action in actions]
     for thread in threads:
         thread.start()

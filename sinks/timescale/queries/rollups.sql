@@ -76,14 +76,16 @@ WHERE
     AND window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
     AND window_start < to_timestamp(%(to_ms)s / 1000.0);
 
+-- name: clear_5m
+-- Delete counts by 5 minutes in [from, to), which are written anew; null: from the beginning.
+DELETE FROM rollup_5m
+WHERE
+    window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0);
+
 -- name: materialize_5m
--- Write counts by 5 minutes in [from, to) anew, those of a series together; null: from the beginning.
-WITH gone AS (
-    DELETE FROM rollup_5m
-    WHERE
-        window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-        AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-)
+-- Write counts by 5 minutes in [from, to), those of a series together; null: from the beginning.
+-- A statement of its own: in one with the DELETE, TimescaleDB deletes the new rows of compressed chunks, too.
 INSERT INTO rollup_5m
 SELECT * FROM live_5m
 WHERE
@@ -91,14 +93,16 @@ WHERE
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 ORDER BY series_id, window_start;
 
+-- name: clear_1h
+-- Delete counts by hours in [from, to), which are written anew; null: from the beginning.
+DELETE FROM rollup_1h
+WHERE
+    window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0);
+
 -- name: materialize_1h
--- Write counts by hours in [from, to) anew, those of a series together; null: from the beginning.
-WITH gone AS (
-    DELETE FROM rollup_1h
-    WHERE
-        window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-        AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-)
+-- Write counts by hours in [from, to), those of a series together; null: from the beginning.
+-- A statement of its own: in one with the DELETE, TimescaleDB deletes the new rows of compressed chunks, too.
 INSERT INTO rollup_1h
 SELECT * FROM live_1h
 WHERE
@@ -106,14 +110,16 @@ WHERE
     AND window_start < to_timestamp(%(to_ms)s / 1000.0)
 ORDER BY series_id, window_start;
 
+-- name: clear_1d
+-- Delete counts by days in [from, to), which are written anew; null: from the beginning.
+DELETE FROM rollup_1d
+WHERE
+    window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
+    AND window_start < to_timestamp(%(to_ms)s / 1000.0);
+
 -- name: materialize_1d
--- Write counts by days in [from, to) anew, those of a series together; null: from the beginning.
-WITH gone AS (
-    DELETE FROM rollup_1d
-    WHERE
-        window_start >= coalesce(to_timestamp(%(from_ms)s / 1000.0), '-infinity')
-        AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-)
+-- Write counts by days in [from, to), those of a series together; null: from the beginning.
+-- A statement of its own: in one with the DELETE, TimescaleDB deletes the new rows of compressed chunks, too.
 INSERT INTO rollup_1d
 SELECT * FROM live_1d
 WHERE
