@@ -21,6 +21,7 @@ from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
 from tests.command import run, succeed, succeed_json
@@ -287,6 +288,7 @@ def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings, aft
         migrate(database, settings.window_ms)
         set_retention(database, Retention(windows=30))
         if afterwards is not None:
+            materialize(database, wall_clock_ms())
             drop_expired(database, wall_clock_ms())
             set_retention(database, afterwards)
     result = run(settings, "rebuild", "windows", "--from", "31d", "--to", "now", "--dry-run")

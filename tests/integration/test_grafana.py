@@ -18,7 +18,6 @@ from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in, count_metrics
 from tests.grafana import NAMES, View, ask, dashboard, queries
 from tests.integration.test_views import DAY_MS, T, message
-from tests.traffic import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,10 +100,11 @@ def fill(database: Database) -> None:
         AlertStore(database).save(alert["funnel"], T, {}, [told])
     with database.transaction() as cursor:
         run(cursor, "mark_late", {"funnel": [FUNNEL], "window_ms": [T], "events": [1]})
-    for kind in ("COUNTER", "TIMER"):
-        series = MetricSeries.of(f"sms_{kind.lower()}", kind, {})
-        count_metrics(database, [(T + at * MINUTE_MS, series, value) for at in (0, 1) for value in (3, 10, 17)])
-    materialize(database, now_ms())
+    counter, timer = (MetricSeries.of(f"sms_{kind.lower()}", kind, {}) for kind in ("COUNTER", "TIMER"))
+    for window, increments in ((T, (3, 10, 17)), (T + MINUTE_MS, (5, 7))):
+        count_metrics(database, [(window, counter, value) for value in increments])
+        count_metrics(database, [(window, timer, value) for value in (1, 2, 7, 7, 7)])
+    materialize(database, T + DAY_MS)
 
 
 @pytest.fixture(scope="module")
@@ -437,7 +437,10 @@ def test_the_pipeline_shows_what_was_counted(filled: Database, level: str) -> No
     counters = {row["time"]: row["a second"] for row in found["Counters A"] if row["metric"] == "sms_counter"}
     assert counters == pytest.approx({at(bucket): total / (hand.width / 1000) for bucket, total in sums.items()})
     assert {row["time"]: row["p90"] for row in found["Timers A"]} == {at(bucket): 7.0 for bucket in sums}
-    assert [(row["topic"], row["partition"]) for row in found["Partitions A"]] == [("filled", 0)]
+    assert [(row["topic"], row["partition"]) for row in found["Partitions A"]] == [
+        ("filled", 0),
+        ("filled-metrics", 0),
+    ]
     assert FUNNEL in {row["funnel"] for row in found["Newest closed window A"]}
     assert (at(T), FUNNEL) in {(row["window_start"], row["funnel"]) for row in found["Revised windows A"]}
 

@@ -178,8 +178,8 @@ def test_timers_add_up_over_dimensions(api: Served) -> None:
     table = api.get("/api/v1/timers", {**RANGE, "by": "os", "every": "1m", "format": "csv"})
     assert table.text.splitlines() == [
         "start,step,os,conversions,p50_ms,p90_ms,p99_ms",
-        f"2026-11-18T10:00:00Z,{SMS},iOS,4,0.0,7.0,7.0",
         f"2026-11-18T10:01:00Z,{SMS},Android,4,0.0,7.0,7.0",
+        f"2026-11-18T10:00:00Z,{SMS},iOS,4,0.0,7.0,7.0",
     ]
 
 

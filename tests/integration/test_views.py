@@ -26,7 +26,7 @@ COUNTS = ("impressions", "successes", "failures", "cohort_successes", "cohort_fa
 PHONE, SMS = "INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE"
 READABLE = [
     *("window_counts", "counts_5m", "counts_1h", "counts_1d"),
-    *("series", "counted_funnels", "series_totals", "metric_totals", "rollup_5m", "rollup_1h", "rollup_1d"),
+    *("series", "series_totals", "metric_totals"),
     *("metric_series", "metric_counts", "metrics", "timers"),
     *("time_to_convert", "time_to_convert_5m", "time_to_convert_1h", "time_to_convert_1d"),
     *("conversion", "conversion_5m", "conversion_1h", "conversion_1d"),
