@@ -79,7 +79,7 @@ def test_each_level_has_the_histograms_of_its_windows_also_after_late_events(eit
     count_durations(either, early, funnel)
     materialize(either, NOW)
     late = took(window, 96, 1_048_576) | took(window + 61 * MINUTE_MS, 96, os="Android")
-    fresh = took(NOW - NOW % MINUTE_MS, 11, 96)
+    fresh = took(NOW - NOW % MINUTE_MS, 10, 96)
     for more in (late, fresh):
         count_durations(either, more, funnel)
     for _ in range(2):
