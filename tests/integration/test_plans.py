@@ -119,7 +119,11 @@ def names_of(database: Database, table: str) -> set[str]:
 def scans_of(database: Database, found: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
     """The nodes of a plan that have read a table or a chunk of it."""
     names = names_of(database, table)
-    return [node for node in found if node.get("Relation Name") in names and node["Actual Loops"]]
+    return [
+        node
+        for node in found
+        if node.get("Relation Name") in names and node["Actual Loops"] and node["Node Type"] != "Custom Scan"
+    ]
 
 
 def read_of(database: Database, found: list[dict[str, Any]], table: str) -> float:

@@ -260,13 +260,62 @@ WHERE
     (window_start < (SELECT through FROM rollup_trust WHERE level = '1h')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_changes WHERE level = '1h')
 UNION ALL
-SELECT * FROM live_1h
+SELECT
+    date_bin(INTERVAL '1 hour', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') AS window_start,
+    series_id,
+    sum(impressions)::bigint AS impressions,
+    sum(successes)::bigint AS successes,
+    sum(failures)::bigint AS failures,
+    sum(cohort_successes)::bigint AS cohort_successes,
+    sum(cohort_failures)::bigint AS cohort_failures,
+    sum(d0)::bigint AS d0, sum(d1)::bigint AS d1, sum(d2)::bigint AS d2, sum(d3)::bigint AS d3, sum(d4)::bigint AS d4,
+    sum(d5)::bigint AS d5, sum(d6)::bigint AS d6, sum(d7)::bigint AS d7, sum(d8)::bigint AS d8, sum(d9)::bigint AS d9,
+    sum(d10)::bigint AS d10, sum(d11)::bigint AS d11, sum(d12)::bigint AS d12, sum(d13)::bigint AS d13,
+    sum(d14)::bigint AS d14, sum(d15)::bigint AS d15, sum(d16)::bigint AS d16, sum(d17)::bigint AS d17,
+    sum(d18)::bigint AS d18, sum(d19)::bigint AS d19, sum(d20)::bigint AS d20, sum(d21)::bigint AS d21,
+    sum(d22)::bigint AS d22, sum(d23)::bigint AS d23, sum(d24)::bigint AS d24, sum(d25)::bigint AS d25,
+    sum(d26)::bigint AS d26, sum(d27)::bigint AS d27, sum(d28)::bigint AS d28, sum(d29)::bigint AS d29,
+    sum(d30)::bigint AS d30, sum(d31)::bigint AS d31, sum(d32)::bigint AS d32, sum(d33)::bigint AS d33,
+    sum(d34)::bigint AS d34, sum(d35)::bigint AS d35, sum(d36)::bigint AS d36, sum(d37)::bigint AS d37,
+    sum(d38)::bigint AS d38, sum(d39)::bigint AS d39, sum(d40)::bigint AS d40, sum(d41)::bigint AS d41,
+    sum(d42)::bigint AS d42, sum(d43)::bigint AS d43, sum(d44)::bigint AS d44, sum(d45)::bigint AS d45,
+    sum(d46)::bigint AS d46, sum(d47)::bigint AS d47, sum(d48)::bigint AS d48, sum(d49)::bigint AS d49,
+    sum(d50)::bigint AS d50, sum(d51)::bigint AS d51, sum(d52)::bigint AS d52, sum(d53)::bigint AS d53,
+    sum(d54)::bigint AS d54, sum(d55)::bigint AS d55, sum(d56)::bigint AS d56, sum(d57)::bigint AS d57,
+    sum(d58)::bigint AS d58, sum(d59)::bigint AS d59, sum(d60)::bigint AS d60, sum(d61)::bigint AS d61,
+    sum(d62)::bigint AS d62, sum(d63)::bigint AS d63, sum(d64)::bigint AS d64, sum(d65)::bigint AS d65,
+    sum(d66)::bigint AS d66, sum(d67)::bigint AS d67, sum(d68)::bigint AS d68, sum(d69)::bigint AS d69,
+    sum(d70)::bigint AS d70, sum(d71)::bigint AS d71, sum(d72)::bigint AS d72, sum(d73)::bigint AS d73,
+    sum(d74)::bigint AS d74, sum(d75)::bigint AS d75, sum(d76)::bigint AS d76, sum(d77)::bigint AS d77,
+    sum(d78)::bigint AS d78, sum(d79)::bigint AS d79, sum(d80)::bigint AS d80, sum(d81)::bigint AS d81,
+    sum(d82)::bigint AS d82, sum(d83)::bigint AS d83, sum(d84)::bigint AS d84, sum(d85)::bigint AS d85,
+    sum(d86)::bigint AS d86, sum(d87)::bigint AS d87, sum(d88)::bigint AS d88, sum(d89)::bigint AS d89,
+    sum(d90)::bigint AS d90, sum(d91)::bigint AS d91, sum(d92)::bigint AS d92, sum(d93)::bigint AS d93,
+    sum(d94)::bigint AS d94, sum(d95)::bigint AS d95, sum(d96)::bigint AS d96, sum(d97)::bigint AS d97,
+    sum(d98)::bigint AS d98, sum(d99)::bigint AS d99, sum(d100)::bigint AS d100, sum(d101)::bigint AS d101,
+    sum(d102)::bigint AS d102, sum(d103)::bigint AS d103, sum(d104)::bigint AS d104, sum(d105)::bigint AS d105,
+    sum(d106)::bigint AS d106, sum(d107)::bigint AS d107, sum(d108)::bigint AS d108, sum(d109)::bigint AS d109,
+    sum(d110)::bigint AS d110, sum(d111)::bigint AS d111, sum(d112)::bigint AS d112, sum(d113)::bigint AS d113,
+    sum(d114)::bigint AS d114, sum(d115)::bigint AS d115, sum(d116)::bigint AS d116, sum(d117)::bigint AS d117,
+    sum(d118)::bigint AS d118, sum(d119)::bigint AS d119
+FROM counts_5m
 WHERE
     (
         window_start >= (SELECT through FROM rollup_trust WHERE level = '1h')
         AND window_start < (SELECT timestamptz 'infinity')
+        AND date_bin(INTERVAL '1 hour', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') >= (
+            SELECT through FROM rollup_trust WHERE level = '1h'
+        )
+        AND date_bin(INTERVAL '1 hour', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') < (SELECT timestamptz 'infinity')
     )
-    OR window_start = ANY(ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1h'));
+    OR (
+        window_start >= (SELECT min(window_start) FROM rollup_changes WHERE level = '1h')
+        AND window_start < (SELECT max(window_start) + INTERVAL '1 hour' FROM rollup_changes WHERE level = '1h')
+        AND date_bin(INTERVAL '1 hour', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') = ANY(
+            ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1h')
+        )
+    )
+GROUP BY 1, 2;
 COMMENT ON VIEW counts_1h IS 'window_counts added up by hours.';
 
 CREATE TABLE rollup_1d (
@@ -343,13 +392,62 @@ WHERE
     (window_start < (SELECT through FROM rollup_trust WHERE level = '1d')) IS TRUE
     AND window_start NOT IN (SELECT window_start FROM rollup_changes WHERE level = '1d')
 UNION ALL
-SELECT * FROM live_1d
+SELECT
+    date_bin(INTERVAL '1 day', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') AS window_start,
+    series_id,
+    sum(impressions)::bigint AS impressions,
+    sum(successes)::bigint AS successes,
+    sum(failures)::bigint AS failures,
+    sum(cohort_successes)::bigint AS cohort_successes,
+    sum(cohort_failures)::bigint AS cohort_failures,
+    sum(d0)::bigint AS d0, sum(d1)::bigint AS d1, sum(d2)::bigint AS d2, sum(d3)::bigint AS d3, sum(d4)::bigint AS d4,
+    sum(d5)::bigint AS d5, sum(d6)::bigint AS d6, sum(d7)::bigint AS d7, sum(d8)::bigint AS d8, sum(d9)::bigint AS d9,
+    sum(d10)::bigint AS d10, sum(d11)::bigint AS d11, sum(d12)::bigint AS d12, sum(d13)::bigint AS d13,
+    sum(d14)::bigint AS d14, sum(d15)::bigint AS d15, sum(d16)::bigint AS d16, sum(d17)::bigint AS d17,
+    sum(d18)::bigint AS d18, sum(d19)::bigint AS d19, sum(d20)::bigint AS d20, sum(d21)::bigint AS d21,
+    sum(d22)::bigint AS d22, sum(d23)::bigint AS d23, sum(d24)::bigint AS d24, sum(d25)::bigint AS d25,
+    sum(d26)::bigint AS d26, sum(d27)::bigint AS d27, sum(d28)::bigint AS d28, sum(d29)::bigint AS d29,
+    sum(d30)::bigint AS d30, sum(d31)::bigint AS d31, sum(d32)::bigint AS d32, sum(d33)::bigint AS d33,
+    sum(d34)::bigint AS d34, sum(d35)::bigint AS d35, sum(d36)::bigint AS d36, sum(d37)::bigint AS d37,
+    sum(d38)::bigint AS d38, sum(d39)::bigint AS d39, sum(d40)::bigint AS d40, sum(d41)::bigint AS d41,
+    sum(d42)::bigint AS d42, sum(d43)::bigint AS d43, sum(d44)::bigint AS d44, sum(d45)::bigint AS d45,
+    sum(d46)::bigint AS d46, sum(d47)::bigint AS d47, sum(d48)::bigint AS d48, sum(d49)::bigint AS d49,
+    sum(d50)::bigint AS d50, sum(d51)::bigint AS d51, sum(d52)::bigint AS d52, sum(d53)::bigint AS d53,
+    sum(d54)::bigint AS d54, sum(d55)::bigint AS d55, sum(d56)::bigint AS d56, sum(d57)::bigint AS d57,
+    sum(d58)::bigint AS d58, sum(d59)::bigint AS d59, sum(d60)::bigint AS d60, sum(d61)::bigint AS d61,
+    sum(d62)::bigint AS d62, sum(d63)::bigint AS d63, sum(d64)::bigint AS d64, sum(d65)::bigint AS d65,
+    sum(d66)::bigint AS d66, sum(d67)::bigint AS d67, sum(d68)::bigint AS d68, sum(d69)::bigint AS d69,
+    sum(d70)::bigint AS d70, sum(d71)::bigint AS d71, sum(d72)::bigint AS d72, sum(d73)::bigint AS d73,
+    sum(d74)::bigint AS d74, sum(d75)::bigint AS d75, sum(d76)::bigint AS d76, sum(d77)::bigint AS d77,
+    sum(d78)::bigint AS d78, sum(d79)::bigint AS d79, sum(d80)::bigint AS d80, sum(d81)::bigint AS d81,
+    sum(d82)::bigint AS d82, sum(d83)::bigint AS d83, sum(d84)::bigint AS d84, sum(d85)::bigint AS d85,
+    sum(d86)::bigint AS d86, sum(d87)::bigint AS d87, sum(d88)::bigint AS d88, sum(d89)::bigint AS d89,
+    sum(d90)::bigint AS d90, sum(d91)::bigint AS d91, sum(d92)::bigint AS d92, sum(d93)::bigint AS d93,
+    sum(d94)::bigint AS d94, sum(d95)::bigint AS d95, sum(d96)::bigint AS d96, sum(d97)::bigint AS d97,
+    sum(d98)::bigint AS d98, sum(d99)::bigint AS d99, sum(d100)::bigint AS d100, sum(d101)::bigint AS d101,
+    sum(d102)::bigint AS d102, sum(d103)::bigint AS d103, sum(d104)::bigint AS d104, sum(d105)::bigint AS d105,
+    sum(d106)::bigint AS d106, sum(d107)::bigint AS d107, sum(d108)::bigint AS d108, sum(d109)::bigint AS d109,
+    sum(d110)::bigint AS d110, sum(d111)::bigint AS d111, sum(d112)::bigint AS d112, sum(d113)::bigint AS d113,
+    sum(d114)::bigint AS d114, sum(d115)::bigint AS d115, sum(d116)::bigint AS d116, sum(d117)::bigint AS d117,
+    sum(d118)::bigint AS d118, sum(d119)::bigint AS d119
+FROM counts_1h
 WHERE
     (
         window_start >= (SELECT through FROM rollup_trust WHERE level = '1d')
         AND window_start < (SELECT timestamptz 'infinity')
+        AND date_bin(INTERVAL '1 day', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') >= (
+            SELECT through FROM rollup_trust WHERE level = '1d'
+        )
+        AND date_bin(INTERVAL '1 day', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') < (SELECT timestamptz 'infinity')
     )
-    OR window_start = ANY(ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1d'));
+    OR (
+        window_start >= (SELECT min(window_start) FROM rollup_changes WHERE level = '1d')
+        AND window_start < (SELECT max(window_start) + INTERVAL '1 day' FROM rollup_changes WHERE level = '1d')
+        AND date_bin(INTERVAL '1 day', window_start, TIMESTAMPTZ '2000-01-01 00:00:00Z') = ANY(
+            ARRAY(SELECT unnest(changed) FROM rollup_trust WHERE level = '1d')
+        )
+    )
+GROUP BY 1, 2;
 COMMENT ON VIEW counts_1d IS 'window_counts added up by days, UTC.';
 
 -- Who writes counts past funnelwatch notes nothing down: then no bucket counts as materialized any more that can be made
