@@ -15,6 +15,7 @@ from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
@@ -222,6 +223,7 @@ def test_counters_and_timers_are_kept_as_long_as_windows(quick: Settings, databa
                 [now - days * 86_400_000],
             )
     set_retention(database, Retention(windows=30))
+    materialize(database, now)
     drop_expired(database, now)
     [left] = MetricStore(database).read(0, now + 1)
     assert (left.samples, left.total) == (1, 5)
