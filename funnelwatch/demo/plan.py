@@ -30,7 +30,7 @@ class Plan:
     live_rate: float = 800.0
     window_s: int = 30
     normal_s: float = 45.0
-    incident_s: float = 90.0
+    incident_s: float = 120.0
     loss: float = 0.4
     resolve_s: float = 420.0
     garbage: int = 12
