@@ -31,7 +31,7 @@ class Plan:
     window_s: int = 30
     normal_s: float = 45.0
     incident_s: float = 120.0
-    loss: float = 0.4
+    loss: float = 0.6
     resolve_s: float = 420.0
     garbage: int = 12
     seed: int = 7
