@@ -100,7 +100,7 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made: apt install python3.11-venv" >&2; rm -rf $(VENV); exit 1; }
 
 # A line for each package, so that it is seen to go on. Python compiles a module when it is first imported: compiling all
-# of them takes 50 MB and 10 s more.
+# of them takes 52 MB more.
 INSTALL = install() { \
 	total=$$(grep -c '^[a-z].*==' $$1); echo "installing up to $$total packages of $$1 into $(VENV) …"; \
 	{ $(BIN)/pip install --disable-pip-version-check --progress-bar off --no-compile --require-hashes --requirement $$1 || touch $(VENV)/.failed; } 2>&1 \

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 def own_database(stack: Servers) -> Iterator[str]:
     """A fresh, empty database for as long as the block runs; its address."""
     name = f"test_{uuid.uuid4().hex}"
-    yield make_database(stack.timescale_url, name, timescaledb=stack.timescaledb)
-    drop_database(stack.timescale_url, name)
+    try:
+        yield make_database(stack.timescale_url, name, timescaledb=stack.timescaledb)
+    finally:
+        drop_database(stack.timescale_url, name)
 
 
 def settings_of(stack: Servers, database_url: str, folder: Path) -> Settings:

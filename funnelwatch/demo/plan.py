@@ -30,8 +30,8 @@ class Plan:
     live_rate: float = 800.0
     window_s: int = 30
     normal_s: float = 45.0
-    incident_s: float = 90.0
-    loss: float = 0.4
+    incident_s: float = 120.0
+    loss: float = 0.6
     resolve_s: float = 420.0
     garbage: int = 12
     seed: int = 7

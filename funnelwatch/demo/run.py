@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 READ_EVERY_S = 0.5
 CATCH_UP_S = 600.0
 FINISH_S = 300.0
-ALERT_WITHIN_S = 120.0
+ALERT_WITHIN_S = 150.0
 
 
 class DemoError(FunnelwatchError, RuntimeError):

@@ -13,11 +13,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from funnelwatch.schemas.counts import CountRow, Series
-from funnelwatch.schemas.settings import Settings
 from tests.board_scenario import MINUTE_MS, RATES, Scenario, Trouble
 from tests.board_server import BoardServer
 from tests.chromium import MISSING, NAMED, chromium, find_chromium
-from tests.stack import drop_database, make_database
+from tests.own import own_database, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +30,9 @@ TROUBLE = Trouble(SMS, "iOS", 0.42, 20, 12)
 HOSTILE = "<img src=x onerror=alert(1)>"
 BEHIND_MS = 12 * MINUTE_MS
 """The pipeline of these tests is so far behind, and catches up as they want it to."""
-PATIENCE_MS = 60_000
+TIMEOUT_MS = 60_000
 
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +49,12 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def scenario(browser: Browser, stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     """An hour of a funnel, with last week to compare it with."""
-    unique = f"t{uuid.uuid4().hex[:12]}"
-    url = make_database(stack.timescale_url, f"test_{unique}", timescaledb=stack.timescaledb)
-    made = Scenario(
-        Settings(
-            data_dir=tmp_path_factory.mktemp("board"),
-            kafka_bootstrap_servers=stack.kafka_bootstrap_servers,
-            kafka_config=stack.kafka_config,
-            timescale_url=url,
-            redis_url=stack.redis_url,
-            redis_prefix=unique,
-            events_topic=f"{unique}.events",
-        ),
-        time.time_ns() // 1_000_000 - BEHIND_MS,
-    )
-    made.fill((TROUBLE,), weeks=1)
-    yield made
-    made.close()
-    drop_database(stack.timescale_url, f"test_{unique}")
+    with own_database(stack) as url:
+        settings = settings_of(stack, url, tmp_path_factory.mktemp("board"))
+        made = Scenario(settings, time.time_ns() // 1_000_000 - BEHIND_MS)
+        made.fill((TROUBLE,), weeks=1)
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="module")

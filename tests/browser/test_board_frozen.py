@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
 QUICK = {"window_s": 1, "allowed_disorder_s": 0.2, "idle_timeout_s": 0.5, "late_settle_s": 0.5}
-PATIENCE_MS = 120_000
+TIMEOUT_MS = 120_000
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_frozen_worker_is_seen_on_every_surface_and_its_return_as_well(setting
         server.start()
         try:
             page.goto(server.url)
-            expect(link).to_have_text("Live", timeout=PATIENCE_MS)
-            expect(verdict).to_have_text(re.compile("The funnel converts"), timeout=PATIENCE_MS)
+            expect(link).to_have_text("Live", timeout=TIMEOUT_MS)
+            expect(verdict).to_have_text(re.compile("The funnel converts"), timeout=TIMEOUT_MS)
             expect(banner).to_be_hidden()
             wait_until(lambda: rates(server)[0] == "fresh", "the API says that it is fresh")
             wait_until(lambda: findings(fast)[0] == 0, "the doctor finds nothing", every_s=2)
@@ -89,7 +89,7 @@ def test_a_frozen_worker_is_seen_on_every_surface_and_its_return_as_well(setting
             try:
                 expect(banner).to_have_text(
                     re.compile(r"No worker is alive: worker .* was last seen at \d\d:\d\d:\d\d \(\d+ s ago\)"),
-                    timeout=PATIENCE_MS,
+                    timeout=TIMEOUT_MS,
                 )
                 expect(banner).to_have_attribute("data-state", "stale")
                 expect(verdict).to_have_text("Not known: these figures are old")
@@ -116,8 +116,8 @@ def test_a_frozen_worker_is_seen_on_every_surface_and_its_return_as_well(setting
                 assert "Alerts may be missing. No worker is alive" in run(fast, "alerts").output
             finally:
                 os.kill(one.pid, signal.SIGCONT)
-            expect(link).to_have_text("Live", timeout=PATIENCE_MS)
+            expect(link).to_have_text("Live", timeout=TIMEOUT_MS)
             expect(banner).to_be_hidden()
-            expect(verdict).to_have_text(re.compile("The funnel converts"), timeout=PATIENCE_MS)
+            expect(verdict).to_have_text(re.compile("The funnel converts"), timeout=TIMEOUT_MS)
         finally:
             server.stop()

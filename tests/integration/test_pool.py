@@ -25,7 +25,7 @@ NOWHERE = "postgresql://me:secret@127.0.0.1:1/db"
 @pytest.fixture
 def pool(settings: Settings, connect: Callable[[], Database]) -> Iterator[Pool]:
     """A pool on the test's database, whose tables are there."""
-    one = Pool(settings.timescale_url, wait_s=0.3)
+    one = Pool(settings.timescale_url, wait_s=2)
     yield one
     one.close()
 
@@ -43,7 +43,7 @@ def test_a_request_beyond_the_limit_waits_and_is_then_refused(pool: Pool) -> Non
         began = time.monotonic()
         with pytest.raises(PoolBusyError, match="in use"):
             pool.run(alive)
-        assert 0.25 < time.monotonic() - began < 2
+        assert 1.9 < time.monotonic() - began < 8
     assert pool.run(alive) == 1
 
 
