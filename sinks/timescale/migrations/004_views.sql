@@ -1,4 +1,6 @@
 -- Views for people: rates with their intervals, the funnel step by step, cohorts, time to convert.
+-- Each series exists, yet the views join it from the left, behind coalesce: so a condition on a dimension, of which the
+-- planner cannot guess how many series meet it, never makes it read the range of counts anew for each series.
 
 CREATE FUNCTION wilson_low(successes double precision, trials double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -34,12 +36,12 @@ COMMENT ON FUNCTION wilson_high IS 'Upper end of the 95 % interval of successes 
 CREATE VIEW conversion AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     c.impressions,
     c.successes,
     c.failures,
@@ -50,18 +52,18 @@ SELECT
     wilson_low(c.successes, c.impressions) AS rate_low,
     wilson_high(c.successes, c.impressions) AS rate_high,
     c.series_id
-FROM window_counts AS c INNER JOIN series AS s ON s.series_id = c.series_id;
+FROM window_counts AS c LEFT JOIN series AS s ON s.series_id = c.series_id;
 COMMENT ON VIEW conversion IS 'window_counts with its rates: rate by window, cohort_rate of those shown the step in the window; null where nobody was. rate_low and rate_high enclose the rate with 95 % coverage; null where it is above 1. dimensions holds every dimension that has a value.';
 
 CREATE VIEW conversion_5m AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     c.impressions,
     c.successes,
     c.failures,
@@ -72,18 +74,18 @@ SELECT
     wilson_low(c.successes, c.impressions) AS rate_low,
     wilson_high(c.successes, c.impressions) AS rate_high,
     c.series_id
-FROM counts_5m AS c INNER JOIN series AS s ON s.series_id = c.series_id;
+FROM counts_5m AS c LEFT JOIN series AS s ON s.series_id = c.series_id;
 COMMENT ON VIEW conversion_5m IS 'As conversion, by 5 minutes.';
 
 CREATE VIEW conversion_1h AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     c.impressions,
     c.successes,
     c.failures,
@@ -94,18 +96,18 @@ SELECT
     wilson_low(c.successes, c.impressions) AS rate_low,
     wilson_high(c.successes, c.impressions) AS rate_high,
     c.series_id
-FROM counts_1h AS c INNER JOIN series AS s ON s.series_id = c.series_id;
+FROM counts_1h AS c LEFT JOIN series AS s ON s.series_id = c.series_id;
 COMMENT ON VIEW conversion_1h IS 'As conversion, by hour.';
 
 CREATE VIEW conversion_1d AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     c.impressions,
     c.successes,
     c.failures,
@@ -116,7 +118,7 @@ SELECT
     wilson_low(c.successes, c.impressions) AS rate_low,
     wilson_high(c.successes, c.impressions) AS rate_high,
     c.series_id
-FROM counts_1d AS c INNER JOIN series AS s ON s.series_id = c.series_id;
+FROM counts_1d AS c LEFT JOIN series AS s ON s.series_id = c.series_id;
 COMMENT ON VIEW conversion_1d IS 'As conversion, by day, UTC.';
 
 CREATE VIEW funnel_steps AS
@@ -137,16 +139,16 @@ SELECT
         AS survival
 FROM (
     SELECT
-        w.window_start, k.funnel, k.step, k.dimensions,
+        w.window_start, coalesce(k.funnel, '') AS funnel, coalesce(k.step, '') AS step, coalesce(k.dimensions, '{}') AS dimensions,
         w.impressions, w.successes, 0 AS impressions_before, 0 AS successes_before
-    FROM window_counts AS w INNER JOIN series AS k ON k.series_id = w.series_id
+    FROM window_counts AS w LEFT JOIN series AS k ON k.series_id = w.series_id
     UNION ALL
     SELECT
-        w.window_start, k.funnel, following.step, k.dimensions,
+        w.window_start, coalesce(k.funnel, ''), following.step, coalesce(k.dimensions, '{}'),
         0, 0, w.impressions, w.successes
     FROM window_counts AS w
-    INNER JOIN series AS k ON k.series_id = w.series_id
-    INNER JOIN declared_steps AS this ON this.funnel = k.funnel AND this.step = k.step
+    LEFT JOIN series AS k ON k.series_id = w.series_id
+    INNER JOIN declared_steps AS this ON this.funnel = coalesce(k.funnel, '') AND this.step = coalesce(k.step, '')
     INNER JOIN declared_steps AS following
         ON following.funnel = this.funnel AND following.position = this.position + 1
 ) AS c
@@ -157,12 +159,12 @@ COMMENT ON VIEW funnel_steps IS 'The steps of declared funnels, each beside the 
 CREATE VIEW cohort_conversion AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     c.impressions,
     c.cohort_successes AS successes,
     c.cohort_failures AS failures,
@@ -174,7 +176,7 @@ SELECT
         false
     ) AS mature
 FROM window_counts AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
+LEFT JOIN series AS s ON s.series_id = c.series_id
 CROSS JOIN deployment AS d
 LEFT JOIN funnel_progress AS p ON p.funnel = s.funnel;
 COMMENT ON VIEW cohort_conversion IS 'Of those shown the step in the window, how many made it, whenever that was. While a window is not mature its rate still grows.';
@@ -182,12 +184,12 @@ COMMENT ON VIEW cohort_conversion IS 'Of those shown the step in the window, how
 CREATE VIEW time_to_convert AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     (SELECT sum(n)::bigint FROM unnest(c.slots) AS slot (n)) AS conversions,
     duration_quantile(0.5, c.slots) AS p50_ms,
     duration_quantile(0.9, c.slots) AS p90_ms,
@@ -204,19 +206,19 @@ FROM (
     ]::bigint[] AS slots
     FROM window_counts
 ) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
+LEFT JOIN series AS s ON s.series_id = c.series_id
 WHERE EXISTS (SELECT FROM unnest(c.slots) AS slot (n) WHERE n > 0);
 COMMENT ON VIEW time_to_convert IS 'Quantiles of the ms from impression to success, where known (conversions: of how many), by window and series; at most 12.5 % off. To add series up, add slots up and use duration_quantile: slots is an array of their counts.';
 
 CREATE VIEW time_to_convert_5m AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     (SELECT sum(n)::bigint FROM unnest(c.slots) AS slot (n)) AS conversions,
     duration_quantile(0.5, c.slots) AS p50_ms,
     duration_quantile(0.9, c.slots) AS p90_ms,
@@ -233,19 +235,19 @@ FROM (
     ]::bigint[] AS slots
     FROM counts_5m
 ) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
+LEFT JOIN series AS s ON s.series_id = c.series_id
 WHERE EXISTS (SELECT FROM unnest(c.slots) AS slot (n) WHERE n > 0);
 COMMENT ON VIEW time_to_convert_5m IS 'As time_to_convert, by 5 minutes.';
 
 CREATE VIEW time_to_convert_1h AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     (SELECT sum(n)::bigint FROM unnest(c.slots) AS slot (n)) AS conversions,
     duration_quantile(0.5, c.slots) AS p50_ms,
     duration_quantile(0.9, c.slots) AS p90_ms,
@@ -262,19 +264,19 @@ FROM (
     ]::bigint[] AS slots
     FROM counts_1h
 ) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
+LEFT JOIN series AS s ON s.series_id = c.series_id
 WHERE EXISTS (SELECT FROM unnest(c.slots) AS slot (n) WHERE n > 0);
 COMMENT ON VIEW time_to_convert_1h IS 'As time_to_convert, by hour.';
 
 CREATE VIEW time_to_convert_1d AS
 SELECT
     c.window_start,
-    s.funnel,
-    s.step,
+    coalesce(s.funnel, '') AS funnel,
+    coalesce(s.step, '') AS step,
     coalesce(s.dimensions ->> 'os', '') AS os,
     coalesce(s.dimensions ->> 'browser', '') AS browser,
     coalesce(s.dimensions ->> 'app_version', '') AS app_version,
-    s.dimensions,
+    coalesce(s.dimensions, '{}') AS dimensions,
     (SELECT sum(n)::bigint FROM unnest(c.slots) AS slot (n)) AS conversions,
     duration_quantile(0.5, c.slots) AS p50_ms,
     duration_quantile(0.9, c.slots) AS p90_ms,
@@ -291,7 +293,7 @@ FROM (
     ]::bigint[] AS slots
     FROM counts_1d
 ) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
+LEFT JOIN series AS s ON s.series_id = c.series_id
 WHERE EXISTS (SELECT FROM unnest(c.slots) AS slot (n) WHERE n > 0);
 COMMENT ON VIEW time_to_convert_1d IS 'As time_to_convert, by day.';
 
@@ -303,9 +305,9 @@ COMMENT ON FUNCTION or_none IS 'The value of a dimension as it is shown.';
 CREATE FUNCTION level_width(level text) RETURNS interval
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE level
-    WHEN 'conversion_1d' THEN INTERVAL '24 hours'
-    WHEN 'conversion_1h' THEN INTERVAL '1 hour'
-    WHEN 'conversion_5m' THEN INTERVAL '5 minutes'
+    WHEN '1d' THEN INTERVAL '24 hours'
+    WHEN '1h' THEN INTERVAL '1 hour'
+    WHEN '5m' THEN INTERVAL '5 minutes'
     ELSE (SELECT d.window_ms * INTERVAL '1 millisecond' FROM deployment AS d)
 END;
-COMMENT ON FUNCTION level_width IS 'How far apart the rows of a level are: conversion, conversion_5m, conversion_1h or conversion_1d.';
+COMMENT ON FUNCTION level_width IS 'How far apart the rows of a level are: windows, 5m, 1h or 1d.';

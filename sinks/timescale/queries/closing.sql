@@ -69,13 +69,13 @@ WHERE p.funnel = %(funnel)s AND p.newest_window >= to_timestamp(%(from_ms)s / 10
 
 -- name: active_series
 -- The series that had events in [from, to), each with its newest such window.
-SELECT s.funnel, s.step, s.dimensions, (extract(epoch FROM max(c.window_start)) * 1000)::bigint AS window_ms
-FROM window_counts AS c INNER JOIN series AS s ON s.series_id = c.series_id
-WHERE
-    s.funnel = %(funnel)s
-    AND c.window_start >= to_timestamp(%(from_ms)s / 1000.0)
-    AND c.window_start < to_timestamp(%(to_ms)s / 1000.0)
-GROUP BY s.series_id;
+SELECT s.funnel, s.step, s.dimensions, (extract(epoch FROM c.newest) * 1000)::bigint AS window_ms
+FROM (
+    SELECT series_id, max(window_start) AS newest
+    FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
+    GROUP BY series_id
+) AS c
+INNER JOIN series AS s ON s.series_id = c.series_id;
 
 -- name: claim_late_windows
 -- Give the next revision to closed windows that late events have changed and that have settled, oldest first.

@@ -204,11 +204,8 @@ SELECT
     (extract(epoch FROM c.window_start) * 1000)::bigint AS window_ms,
     s.funnel, s.step, s.dimensions,
     c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures
-FROM window_counts AS c INNER JOIN series AS s ON s.series_id = c.series_id
-WHERE
-    (%(funnel)s::text IS NULL OR s.funnel = %(funnel)s)
-    AND c.window_start >= to_timestamp(%(from_ms)s / 1000.0)
-    AND c.window_start < to_timestamp(%(to_ms)s / 1000.0)
+FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0)) AS c
+INNER JOIN series AS s ON s.series_id = c.series_id
 ORDER BY s.funnel, c.window_start, s.step, s.dimensions;
 
 -- name: read_durations
@@ -217,7 +214,7 @@ SELECT
     (extract(epoch FROM c.window_start) * 1000)::bigint AS window_ms,
     s.funnel, s.step, s.dimensions, (d.place - 1)::integer AS slot, d.n
 FROM window_counts AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
+LEFT JOIN series AS s ON s.series_id = c.series_id
 CROSS JOIN LATERAL unnest(ARRAY[
     c.d0, c.d1, c.d2, c.d3, c.d4, c.d5, c.d6, c.d7, c.d8, c.d9, c.d10, c.d11, c.d12, c.d13, c.d14, c.d15, c.d16, c.d17, c.d18,
     c.d19, c.d20, c.d21, c.d22, c.d23, c.d24, c.d25, c.d26, c.d27, c.d28, c.d29, c.d30, c.d31, c.d32, c.d33, c.d34, c.d35,
@@ -230,7 +227,7 @@ CROSS JOIN LATERAL unnest(ARRAY[
 ]) WITH ORDINALITY AS d (n, place)
 WHERE
     d.n <> 0
-    AND (%(funnel)s::text IS NULL OR s.funnel = %(funnel)s)
+    AND (%(funnel)s::text IS NULL OR coalesce(s.funnel, '') = %(funnel)s)
     AND c.window_start >= to_timestamp(%(from_ms)s / 1000.0)
     AND c.window_start < to_timestamp(%(to_ms)s / 1000.0)
 ORDER BY s.funnel, c.window_start, s.step, s.dimensions, d.place;
@@ -239,17 +236,18 @@ ORDER BY s.funnel, c.window_start, s.step, s.dimensions, d.place;
 -- Counts of each series of a funnel in [from, to), packed: bytes with 8 of them to a number, the most significant first.
 -- Window starts are microseconds since 2000-01-01; element i of each pack is of the same window, in no order.
 SELECT
-    s.funnel, s.step, s.dimensions,
-    string_agg(timestamptz_send(c.window_start), ''::bytea) AS window_start,
-    string_agg(int8send(c.impressions), ''::bytea) AS impressions,
-    string_agg(int8send(c.successes), ''::bytea) AS successes,
-    string_agg(int8send(c.cohort_successes), ''::bytea) AS cohort_successes
-FROM window_counts AS c INNER JOIN series AS s ON s.series_id = c.series_id
-WHERE
-    s.funnel = %(funnel)s
-    AND c.window_start >= to_timestamp(%(from_ms)s / 1000.0)
-    AND c.window_start < to_timestamp(%(to_ms)s / 1000.0)
-GROUP BY s.series_id;
+    s.funnel, s.step, s.dimensions, c.window_start, c.impressions, c.successes, c.cohort_successes
+FROM (
+    SELECT
+        series_id,
+        string_agg(timestamptz_send(window_start), ''::bytea) AS window_start,
+        string_agg(int8send(impressions), ''::bytea) AS impressions,
+        string_agg(int8send(successes), ''::bytea) AS successes,
+        string_agg(int8send(cohort_successes), ''::bytea) AS cohort_successes
+    FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
+    GROUP BY series_id
+) AS c
+INNER JOIN series AS s ON s.series_id = c.series_id;
 
 -- name: dealt_with
 -- What has become of the records of a topic, by the progress of its partitions.
