@@ -228,6 +228,33 @@ def test_what_is_not_closed_yet_is_not_materialized(either: Database, funnel: st
     agree(either)
 
 
+def test_a_gap_of_years_takes_one_piece(either: Database, funnel: str) -> None:
+    """A level has a piece on each side of the gap, and an empty one that shows that there is a gap."""
+    old = TODAY - 3 * 365 * DAY_MS
+    count_in(either, {(day, SMS, "a", "", ""): (9, 3, 1) for day in (old, TODAY - 2 * DAY_MS)}, funnel=funnel)
+    # The gap before the newest windows is found in the same way.
+    assert materialize(either, NOW) <= 3 * 3 + 2
+    agree(either)
+    count_in(either, {(old + 500 * DAY_MS, SMS, "a", "", ""): (9, 3, 1)}, funnel=funnel)
+    assert materialize(either, NOW) == 3
+    assert notes(either) == []
+    agree(either)
+
+
+def test_buckets_of_a_gap_whose_windows_were_deleted_by_hand_go(either: Database, funnel: str) -> None:
+    """A piece that spans a gap clears it."""
+    days = [TODAY - ago * DAY_MS for ago in (400, 200, 2)]
+    count_in(either, {(day, SMS, "a", "", ""): (9, 3, 1) for day in days}, funnel=funnel)
+    materialize(either, NOW)
+    rows(either, "DELETE FROM window_counts WHERE window_start = %s", at(days[1]))
+    materialize(either, NOW)
+    assert [row["window_start"] for row in rows(either, "SELECT window_start FROM rollup_1h ORDER BY 1")] == [
+        at(days[0]),
+        at(days[2]),
+    ]
+    agree(either)
+
+
 def test_a_flush_that_is_under_way_is_waited_for_before_more_is_materialized(sessions: Database, funnel: str) -> None:
     """It has noted nothing, because nothing was materialized; so what it counts has to be there first."""
     done = threading.Event()
