@@ -19,11 +19,11 @@ from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired
 from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.sinks.timescale.window_rows import WindowRows
 from tests.extension import SharedSession
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import DAY_MS, SMS, at
 from tests.ledger import LOOKS, agree, begin_anew, notes, rows
 
@@ -150,7 +150,7 @@ class Scenario:
 
     def keep(self) -> None:
         """Keep for another time."""
-        set_retention(self.database, self.chance.choice((Retention(), KEPT, Retention(35, 35, 60, 0))))
+        keep_for(self.database, self.chance.choice((Retention(), KEPT, Retention(35, 35, 60, 0))))
 
     def things(self) -> Iterator[Callable[[], None]]:
         """What happens."""
@@ -282,7 +282,7 @@ def test_a_flush_that_is_under_way_is_waited_for_before_more_is_materialized(ses
 
 def test_two_materialize_and_drop_while_others_count_and_look(sessions: Database) -> None:
     """Each statement of a reader finds every level in agreement while two drop, too; nothing is lost in the end."""
-    set_retention(sessions, KEPT)
+    keep_for(sessions, KEPT)
     stop, failures = threading.Event(), list[BaseException]()
 
     def again_and_again(action: Callable[[Database], object]) -> None:
