@@ -32,7 +32,7 @@ SETTLED_MS: Final = HOUR_MS
 """What began within this long before now is added up at each query: events still come for it."""
 
 PIECE_MS: Final = {"5m": DAY_MS, "1h": 7 * DAY_MS, "1d": 28 * DAY_MS}
-"""Level to how much of it is materialized in one transaction, at most: some hundred thousand rows."""
+"""Level to how much of it is materialized in one transaction, at most, gaps aside: some hundred thousand rows."""
 
 
 def materialize(database: Database, now_ms: int, go_on: Callable[[], bool] = lambda: True) -> int:
