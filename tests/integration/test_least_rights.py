@@ -203,7 +203,7 @@ def test_two_schemas_of_one_database_close_windows_beside_each_other(database_ur
 
 
 def test_timescaledb_in_another_schema_is_found(request: pytest.FixtureRequest, funnel: str) -> None:
-    """Hypertables, policies and refreshes work in a schema that the extension is not in, and make nothing elsewhere.
+    """Hypertables, policies and rollups work in a schema that the extension is not in, and make nothing elsewhere.
 
     Everybody is superuser on the TimescaleDB of these tests; what a role may do is tested on PostgreSQL.
     """
