@@ -12,6 +12,7 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.retention import set_retention
 from tests.traffic import slot_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.counts import Durations
     from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.timescale.rates import Level
+    from funnelwatch.sinks.timescale.retention import Retention
 
 MINUTE_MS = 60_000
 
@@ -69,6 +72,14 @@ def count_in(
         closer = ClosingStore(database)
         closer.start_closing(funnel, closed_through)
         closer.finish_closing(funnel, closed_through)
+
+
+def keep_for(database: Database, retention: Retention) -> list[Level]:
+    """Set the retention of each level as of an hour ago, so that what is not kept may be dropped now."""
+    changed = set_retention(database, retention)
+    with database.transaction() as cursor:
+        cursor.execute("UPDATE retention SET set_at = set_at - INTERVAL '1 hour' WHERE level = ANY(%s)", [changed])
+    return changed
 
 
 def count_metrics(database: Database, samples: Iterable[tuple[int, MetricSeries, int]]) -> None:

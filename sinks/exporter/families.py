@@ -51,9 +51,9 @@ def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSe
     alive = GaugeMetricFamily("funnelwatch_workers_alive", "Workers whose last heartbeat is younger than 30 s.")
     alive.add_metric([], sum(worker.alive for worker in workers))
     yield alive
-    faulty = GaugeMetricFamily("funnelwatch_workers_unhealthy", "Living workers that report a problem.")
-    faulty.add_metric([], sum(worker.alive and worker.fault is not None for worker in workers))
-    yield faulty
+    unhealthy = GaugeMetricFamily("funnelwatch_workers_unhealthy", "Living workers that report a problem.")
+    unhealthy.add_metric([], sum(worker.alive and worker.error is not None for worker in workers))
+    yield unhealthy
 
 
 def metric_families(

@@ -44,9 +44,6 @@ class JobState(StrEnum):
     OVERDUE = "overdue"
 
 
-FAULTS: Final = tuple(state for state in JobState if state is not JobState.OK)
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of the database; times in s.

@@ -2,7 +2,8 @@
 
 The levels are the windows and the rollups of 5 minutes, 1 hour and 1 day, each computed from the finer level. A rollup
 outlives its source: a worker drops counts only once the next level stands in its table up to there, and from then on
-those buckets of the next level are final (``retention.dropped_before``). TimescaleDB drops whole chunks.
+those buckets of the next level are final (``retention.dropped_before``). TimescaleDB drops whole chunks. A new setting
+drops nothing for ``REGRET_MS``, so that a mistyped one can be taken back.
 
 Retention must exceed the maximum event age, which the settings enforce. They change, and differ between workers, so the
 database records how far back each level was ever dropped, and workers reject events that would count there
@@ -15,7 +16,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from funnelwatch.schemas.times import DAY_MS
+from funnelwatch.schemas.times import DAY_MS, MINUTE_MS
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.migrations import has_timescale
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.rates import Level
 
 DAY: Final = timedelta(days=1)
+
+REGRET_MS: Final = 10 * MINUTE_MS
+"""A level whose setting is younger than this is not dropped, ms."""
 
 LEVELS: Final[tuple[Level, ...]] = ("windows", "5m", "1h", "1d")
 """The levels, finest first."""
@@ -107,47 +111,50 @@ def countable_from(database: Database, now_ms: int) -> int | None:
 
 
 def drop_expired(database: Database, now_ms: int) -> int:
-    """Drop what is no longer kept, a level and a day in one transaction, the finest level first.
+    """Drop what is no longer kept, the finest level first, a day in one transaction; with TimescaleDB all old chunks.
 
-    A level whose rollup lags behind is dropped by a later call, once ``materialize`` has caught up.
+    A level whose rollup lags behind is dropped by a later call, once ``materialize`` has caught up; a level whose
+    retention was set less than ``REGRET_MS`` ago is dropped by a later call, too.
 
     Args:
         database: whose counts.
         now_ms: the wall clock, ms.
 
     Returns:
-        The number of days of counts that this call dropped, over all levels; another worker may be dropping.
+        The number of days of counts that this call dropped, over all levels; a chunk counts as all days of its range.
+        0 while another worker is dropping.
     """
     today = datetime.fromtimestamp(now_ms / 1000, tz=UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     dropped = 0
     for level in LEVELS:
         while True:
             with database.transaction() as cursor:
-                days = _drop_day(cursor, level, today)
+                days = _drop(cursor, level, today, now_ms)
             dropped += days
             if not days:
                 break
     return dropped
 
 
-def _drop_day(cursor: Cursor[Row], level: Level, today: datetime) -> int:
-    """Drop the oldest day of a level that is no longer kept; 0 where there is none, or another worker drops."""
+def _drop(cursor: Cursor[Row], level: Level, today: datetime, now_ms: int) -> int:
+    """Drop the oldest day of a level that is no longer kept, or with TimescaleDB all its chunks that are not.
+
+    Returns:
+        How many days were dropped; 0 where there are none, or another worker drops.
+    """
     if not run(cursor, "lock_dropping")[0]["locked"]:
         return 0
     run(cursor, "counting_ourselves")
-    [keep] = [row["days"] for row in run(cursor, "kept") if row["level"] == level]
-    if not keep:
+    [keep] = [row for row in run(cursor, "kept") if row["level"] == level]
+    if not keep["days"] or now_ms < keep["set_ms"] + REGRET_MS:
         return 0
-    end = today - keep * DAY
+    end = today - keep["days"] * DAY
     for row in run(cursor, "rolled_up_through", {"level": level}):
         if row["through_ms"] is None:
             return 0
         end = min(end, datetime.fromtimestamp(row["through_ms"] // DAY_MS * DAY_MS / 1000, tz=UTC))
     if has_timescale(cursor):
-        for relation in (RELATIONS[level], *(["metric_counts"] if level == "windows" else [])):
-            run(cursor, "drop_chunks", {"relation": relation, "before": end})
-        run(cursor, "note_dropped", {"level": level, "before": end})
-        return 0
+        return _drop_chunks(cursor, level, end)
     found = run(cursor, "oldest_counts", {"before": end})[0]
     oldest = min((at for at in (found[level], found["metrics"] if level == "windows" else None) if at), default=None)
     if oldest is None:
@@ -158,3 +165,13 @@ def _drop_day(cursor: Cursor[Row], level: Level, today: datetime) -> int:
         run(cursor, query, {"before": before})
     run(cursor, "note_dropped", {"level": level, "before": before})
     return 1
+
+
+def _drop_chunks(cursor: Cursor[Row], level: Level, end: datetime) -> int:
+    """Drop the chunks of a level that end before a time; returns how many days they span."""
+    relations = [RELATIONS[level], *(["metric_counts"] if level == "windows" else [])]
+    days = run(cursor, "days_of_chunks", {"relations": relations, "before": end})[0]["days"]
+    for relation in relations:
+        run(cursor, "drop_chunks", {"relation": relation, "before": end})
+    run(cursor, "note_dropped", {"level": level, "before": end})
+    return int(days)

@@ -1,7 +1,8 @@
 """How long a dashboard's queries take over many counts: ``python -m tests.bench.dashboard_queries --help``.
 
 It makes a database of its own on the server that it is given, fills it with thirty days of counts a minute, brings the
-rollups up to date, asks the questions of a dashboard that shows all thirty days, and drops the database again.
+rollups up to date, prints the sizes of the tables, asks the questions of a dashboard that shows all thirty days, and
+drops the database again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ WINDOW_MS = 60_000
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 
 FILL = """
-INSERT INTO window_counts
-SELECT w, s.series_id, 100, 80, 10, 81, 11
+INSERT INTO window_counts (
+    window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+    d44, d46, d48, d49, d50, d52
+)
+SELECT w, s.series_id, 100, 80, 10, 81, 11, 10, 15, 20, 15, 10, 10
 FROM generate_series(%(start)s::timestamptz, %(start)s::timestamptz + interval '1439 minutes', '1 minute') AS w,
     unnest(%(ids)s::integer[]) AS s (series_id)
 WHERE w <= now() AND (extract(epoch FROM w)::bigint / 60 + s.series_id) %% %(every)s = 0
@@ -114,9 +118,11 @@ def run(database: Database, versions: int, every: int, tries: int) -> Iterator[s
     server = ("TimescaleDB on " if extended else "") + version.split(" on ")[0]
     yield f"{len(ids):,} series, {counted:,} rows of window_counts, {server}"
     yield f"filled in {filled:.0f} s, rollups materialized in {materialized:.0f} s"
-    if extended:
-        [(raw,)] = ask(database, "SELECT pg_size_pretty(hypertable_size('window_counts'))")
-        yield f"window_counts: {raw}, compressed but for the last 8 days"
+    for table in ("window_counts", "rollup_5m", "rollup_1h", "rollup_1d"):
+        size = f"{'hypertable_size' if extended else 'pg_total_relation_size'}('{table}')"
+        [(number, total)] = ask(database, f"SELECT count(*), {size}::bigint FROM {table}")
+        packed = ", compressed but for the last 8 days" if extended and table == "window_counts" else ""
+        yield f"{table}: {number:,} rows, {total / 1e6:,.0f} MB, {total / max(1, number):.0f} bytes a row{packed}"
     for text, asked in QUESTIONS:
         times = []
         parameters = {**UNSAID, **asked}

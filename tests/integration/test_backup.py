@@ -18,9 +18,9 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests.command import succeed_json
-from tests.filling import count_in
+from tests.filling import count_in, keep_for
 from tests.integration.test_views import DAY_MS, SMS, rows
 from tests.ledger import agree, begin_anew, notes
 from tests.roles import PASSWORD, with_login
@@ -108,7 +108,7 @@ def test_rollups_and_what_is_noted_are_restored(addresses: list[str], tmp_path: 
         for days in (2, 40, 80):
             key = today - days * DAY_MS, SMS, "a", "", ""
             count_in(source, {key: (9, 3, 1)}, durations={key: [5, 900, 70_000]})
-        set_retention(source, Retention(30, 60, 0, 0))
+        keep_for(source, Retention(30, 60, 0, 0))
         materialize(source, now_ms())
         drop_expired(source, now_ms())
         count_in(source, {(today - 2 * DAY_MS, SMS, "a", "", ""): (9, 3, 1)})

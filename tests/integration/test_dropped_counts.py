@@ -21,11 +21,10 @@ from funnelwatch.sinks.timescale.retention import (
     drop_expired,
     kept_from,
     read_kept,
-    set_retention,
     windows_kept_from,
 )
 from funnelwatch.stream.worker.components import WorkerComponents
-from tests.filling import count_in
+from tests.filling import count_in, keep_for
 from tests.integration.test_rollups import NOW, TODAY, WIDTHS, by_hand, counted, level_of
 from tests.integration.test_views import DAY_MS, at, rows
 from tests.ledger import agree, begin_anew, notes
@@ -84,12 +83,12 @@ def test_rollups_keep_what_they_outlived_when_more_is_kept_afterwards(
     took = {key: [1_000] for key in (*old, *older, *recent)}
     count_in(either, old | older | recent, funnel=funnel, durations=took)
     materialize(either, NOW)
-    set_retention(either, SHORT)
+    keep_for(either, SHORT)
     drop_expired(either, NOW)
     # Days are made of hours, and hours of 5 minutes, of which those of 80 days ago are dropped as well.
     with_everything = {"5m": (old, recent), "1h": (old, older, recent), "1d": (old, older, recent)}
     for retention in afterwards:
-        set_retention(either, retention)
+        keep_for(either, retention)
         for _ in range(2):
             materialize(either, NOW)
             drop_expired(either, NOW)
@@ -111,10 +110,10 @@ def test_hours_and_days_outlive_the_rollup_that_they_are_made_of(either: Databas
     old = counted(OLD)
     count_in(either, old, funnel=funnel)
     materialize(either, NOW)
-    set_retention(either, Retention(10, 10, 0 if level == "5m" else 10, 0))
+    keep_for(either, Retention(10, 10, 0 if level == "5m" else 10, 0))
     drop_expired(either, NOW)
     assert level_of(either, funnel, level) == {}
-    set_retention(either, Retention())
+    keep_for(either, Retention())
     coarser = ["1h", "1d"] if level == "5m" else ["1d"]
     for _ in range(2):
         for one in coarser:
@@ -128,7 +127,7 @@ def test_a_late_event_does_not_make_a_final_bucket_anew_from_itself(either: Data
     old = counted(OLD)
     count_in(either, old, funnel=funnel)
     materialize(either, NOW)
-    set_retention(either, SHORT)
+    keep_for(either, SHORT)
     drop_expired(either, NOW)
     count_in(either, dict.fromkeys(old, (1, 1, 0)), funnel=funnel)
     # 5 minutes are still there for hours to be made of.
@@ -146,7 +145,7 @@ def test_a_note_of_a_final_bucket_empties_nothing(either: Database, funnel: str,
     old = counted(OLD) | counted(TODAY - 5 * DAY_MS, "Android")
     count_in(either, old, funnel=funnel)
     materialize(either, NOW)
-    set_retention(either, Retention(30, 30, 30, 0))
+    keep_for(either, Retention(30, 30, 30, 0))
     drop_expired(either, NOW)
     with either.transaction() as cursor:
         cursor.execute(
@@ -167,7 +166,7 @@ def test_a_level_whose_rollup_lags_behind_is_not_dropped(either: Database, funne
     """Neither before anything is materialized, nor from the day on in which a change is not materialized yet."""
     tallies = counted(OLDER) | counted(OLD) | counted(TODAY - 35 * DAY_MS)
     count_in(either, tallies, funnel=funnel)
-    set_retention(either, SHORT)
+    keep_for(either, SHORT)
     drop_expired(either, NOW)
     assert windows(either) == [OLDER, OLD, TODAY - 35 * DAY_MS]
     assert set(dropped(either).values()) == {None}
@@ -194,7 +193,7 @@ def test_a_materialization_that_is_ended_anywhere_loses_nothing(either: Database
     """After each piece everything is dropped that may be."""
     tallies = {key: tally for days in range(0, 200, 9) for key, tally in counted(TODAY - days * DAY_MS).items()}
     count_in(either, tallies, funnel=funnel)
-    set_retention(either, Retention(10, 20, 30, 0))
+    keep_for(either, Retention(10, 20, 30, 0))
     while materialize(either, NOW, lambda: False):
         drop_expired(either, NOW)
         agree(either)
@@ -207,12 +206,12 @@ def test_a_materialization_that_is_ended_anywhere_loses_nothing(either: Database
 def test_workers_reject_what_would_be_added_to_dropped_counts(either: Database, funnel: str) -> None:
     """From three days before it is dropped on; on the next start and in between."""
     assert countable_from(either, NOW) is None
-    set_retention(either, SHORT)
+    keep_for(either, SHORT)
     assert countable_from(either, NOW) == NOW - 27 * DAY_MS
     count_in(either, counted(OLD), funnel=funnel)
     materialize(either, NOW)
     drop_expired(either, NOW)
-    set_retention(either, Retention())
+    keep_for(either, Retention())
     assert countable_from(either, NOW) == KEPT_FROM + 2 * DAY_MS
 
 
@@ -220,10 +219,10 @@ def test_what_was_dropped_is_known_whatever_is_kept_now(either: Database, funnel
     """A question about it is answered by a level that still has it, not by what is left of the windows."""
     count_in(either, counted(OLD), funnel=funnel)
     materialize(either, NOW)
-    set_retention(either, SHORT)
+    keep_for(either, SHORT)
     drop_expired(either, NOW)
     before = kept_from(either, NOW)
-    set_retention(either, Retention())
+    keep_for(either, Retention())
     after = kept_from(either, NOW)
     assert [after[level] for level in LEVELS] == pytest.approx([before[level] for level in LEVELS], abs=2 * DAY_MS)
     assert windows_kept_from(either, NOW) == KEPT_FROM
@@ -236,7 +235,7 @@ def test_the_moment_never_moves_back(either: Database) -> None:
     materialize(either, NOW)
     moments = []
     for retention in (SHORT, Retention(), Retention(200, 200, 200, 0), SHORT, Retention(20, 60, 100, 0), Retention()):
-        set_retention(either, retention)
+        keep_for(either, retention)
         drop_expired(either, NOW)
         moments.append([at_ms or 0 for at_ms in dropped(either).values()])
     assert all(
@@ -250,7 +249,7 @@ def test_an_edit_by_hand_forgets_nothing_either(either: Database, funnel: str) -
     old, recent = counted(OLD), counted(TODAY - 5 * DAY_MS)
     count_in(either, old | recent, funnel=funnel)
     materialize(either, NOW)
-    set_retention(either, SHORT)
+    keep_for(either, SHORT)
     drop_expired(either, NOW)
     with either.transaction() as cursor:
         cursor.execute("UPDATE retention SET keep = NULL")
@@ -270,7 +269,7 @@ def test_a_worker_rejects_what_another_one_has_dropped(settings: Settings) -> No
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
         materialize(database, NOW)
-        set_retention(database, Retention(30, 60, 100, 200))
+        keep_for(database, Retention(30, 60, 100, 200))
         drop_expired(database, NOW)
         components = WorkerComponents(settings)
         try:
@@ -279,7 +278,7 @@ def test_a_worker_rejects_what_another_one_has_dropped(settings: Settings) -> No
             limits = components.validator.start().limits
             maintain = components.maintenance.start()
             assert limits.dropped_ms == KEPT_FROM + 2 * DAY_MS
-            set_retention(database, Retention(20, 60, 90, 100))
+            keep_for(database, Retention(20, 60, 90, 100))
             drop_expired(database, NOW)
             maintain()
             assert limits.dropped_ms == pytest.approx(NOW - 17 * DAY_MS, abs=DAY_MS)

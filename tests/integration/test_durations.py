@@ -14,8 +14,8 @@ from funnelwatch.schemas.histogram import bounds
 from funnelwatch.sinks.base import MisplacedError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.materializing import materialize
-from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
-from tests.filling import MINUTE_MS, count_in
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
+from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_rollups import WIDTHS
 from tests.integration.test_views import DAY_MS, SMS, rows
 from tests.ledger import agree, begin_anew
@@ -124,7 +124,7 @@ def test_histograms_outlive_the_windows_that_they_are_made_of(either: Database, 
     old, older = took(TODAY - 40 * DAY_MS, 96, 96), took(TODAY - 200 * DAY_MS, 2_048)
     recent = took(TODAY - 5 * DAY_MS, 10)
     count_durations(either, old | older | recent, funnel)
-    set_retention(either, Retention(windows=30, five_minutes=60, hours=100, days=0))
+    keep_for(either, Retention(windows=30, five_minutes=60, hours=100, days=0))
     for _ in range(2):
         materialize(either, NOW)
         drop_expired(either, NOW)

@@ -16,11 +16,11 @@ from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import MissingRightsError, migrate
 from funnelwatch.sinks.timescale.reader import Reader
-from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests import command
 from tests.board_server import BoardServer
 from tests.extension import NoTimescaleError, timescaledb
-from tests.filling import count_in
+from tests.filling import count_in, keep_for
 from tests.roles import Roles, few_rights, with_login
 from tests.stack import docker_is_wanted, wait_until
 from tests.traffic import event, now_ms, prepared, produce, totals
@@ -133,7 +133,7 @@ def test_the_owner_of_a_schema_does_all_upkeep(roles: Roles) -> None:
     with contextlib.closing(Database(roles.owner)) as database:
         assert "002_counts.sql" in migrate(database, 60_000)
         assert migrate(database, 60_000) == []
-        assert set_retention(database, Retention(windows=90)) == ["windows"]
+        assert keep_for(database, Retention(windows=90)) == ["windows"]
         materialize(database, now_ms())
         drop_expired(database, now_ms())
 
@@ -203,7 +203,7 @@ def test_two_schemas_of_one_database_close_windows_beside_each_other(database_ur
 
 
 def test_timescaledb_in_another_schema_is_found(request: pytest.FixtureRequest, funnel: str) -> None:
-    """Hypertables, policies and refreshes work in a schema that the extension is not in, and make nothing elsewhere.
+    """Hypertables, policies and rollups work in a schema that the extension is not in, and make nothing elsewhere.
 
     Everybody is superuser on the TimescaleDB of these tests; what a role may do is tested on PostgreSQL.
     """
@@ -218,7 +218,7 @@ def test_timescaledb_in_another_schema_is_found(request: pytest.FixtureRequest, 
             assert "008_hypertables.timescale.sql" in migrate(database, 60_000)
             window = now_ms() // 60_000 * 60_000 - 3 * 3_600_000
             count_in(database, {(window, "A", "", "", ""): (5, 4, 1)}, funnel=funnel)
-            set_retention(database, Retention(windows=90))
+            keep_for(database, Retention(windows=90))
             assert materialize(database, now_ms()) > 0
             with database.transaction() as cursor:
                 cursor.execute("SELECT sum(impressions)::int AS shown FROM conversion_1h WHERE funnel = %s", [funnel])

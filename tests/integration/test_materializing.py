@@ -19,11 +19,11 @@ from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired
 from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.sinks.timescale.window_rows import WindowRows
 from tests.extension import SharedSession
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import DAY_MS, SMS, at
 from tests.ledger import LOOKS, agree, begin_anew, notes, rows
 
@@ -150,7 +150,7 @@ class Scenario:
 
     def keep(self) -> None:
         """Keep for another time."""
-        set_retention(self.database, self.chance.choice((Retention(), KEPT, Retention(35, 35, 60, 0))))
+        keep_for(self.database, self.chance.choice((Retention(), KEPT, Retention(35, 35, 60, 0))))
 
     def things(self) -> Iterator[Callable[[], None]]:
         """What happens."""
@@ -228,6 +228,33 @@ def test_what_is_not_closed_yet_is_not_materialized(either: Database, funnel: st
     agree(either)
 
 
+def test_a_gap_of_years_takes_one_piece(either: Database, funnel: str) -> None:
+    """A level has a piece on each side of the gap, and an empty one that shows that there is a gap."""
+    old = TODAY - 3 * 365 * DAY_MS
+    count_in(either, {(day, SMS, "a", "", ""): (9, 3, 1) for day in (old, TODAY - 2 * DAY_MS)}, funnel=funnel)
+    # The gap before the newest windows is found in the same way.
+    assert materialize(either, NOW) <= 3 * 3 + 2
+    agree(either)
+    count_in(either, {(old + 500 * DAY_MS, SMS, "a", "", ""): (9, 3, 1)}, funnel=funnel)
+    assert materialize(either, NOW) == 3
+    assert notes(either) == []
+    agree(either)
+
+
+def test_buckets_of_a_gap_whose_windows_were_deleted_by_hand_go(either: Database, funnel: str) -> None:
+    """A piece that spans a gap clears it."""
+    days = [TODAY - ago * DAY_MS for ago in (400, 200, 2)]
+    count_in(either, {(day, SMS, "a", "", ""): (9, 3, 1) for day in days}, funnel=funnel)
+    materialize(either, NOW)
+    rows(either, "DELETE FROM window_counts WHERE window_start = %s", at(days[1]))
+    materialize(either, NOW)
+    assert [row["window_start"] for row in rows(either, "SELECT window_start FROM rollup_1h ORDER BY 1")] == [
+        at(days[0]),
+        at(days[2]),
+    ]
+    agree(either)
+
+
 def test_a_flush_that_is_under_way_is_waited_for_before_more_is_materialized(sessions: Database, funnel: str) -> None:
     """It has noted nothing, because nothing was materialized; so what it counts has to be there first."""
     done = threading.Event()
@@ -255,7 +282,7 @@ def test_a_flush_that_is_under_way_is_waited_for_before_more_is_materialized(ses
 
 def test_two_materialize_and_drop_while_others_count_and_look(sessions: Database) -> None:
     """Each statement of a reader finds every level in agreement while two drop, too; nothing is lost in the end."""
-    set_retention(sessions, KEPT)
+    keep_for(sessions, KEPT)
     stop, failures = threading.Event(), list[BaseException]()
 
     def again_and_again(action: Callable[[Database], object]) -> None:

@@ -19,8 +19,9 @@ from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests.command import run, succeed_json
+from tests.filling import keep_for
 from tests.repeating import repeating
 from tests.stack import wait_until
 from tests.traffic import everything, prepared, slot_of
@@ -222,7 +223,7 @@ def test_counters_and_timers_are_kept_as_long_as_windows(quick: Settings, databa
                 "VALUES (to_timestamp(%s / 1000.0), 1, 1, 5, 1)",
                 [now - days * 86_400_000],
             )
-    set_retention(database, Retention(windows=30))
+    keep_for(database, Retention(windows=30))
     materialize(database, now)
     drop_expired(database, now)
     [left] = MetricStore(database).read(0, now + 1)

@@ -50,6 +50,11 @@ def fill(database: Database, minutes: int) -> None:
         cursor.execute(
             "INSERT INTO funnel_progress (funnel, closing_through, closed_through) VALUES ('planned', now(), now())"
         )
+    restore(database)
+
+
+def restore(database: Database) -> None:
+    """Materialize everything, and bring the planner's knowledge and the block ranges up to date."""
     materialize(database, END + DAY_MS)
     with database.outside_transaction() as cursor:
         for table in TABLES:
@@ -175,7 +180,7 @@ def test_a_rollup_of_thirty_days_reads_no_window_that_is_materialized(planned: D
     try:
         assert 0 < reads(planned, sql)["window_counts"].days <= 2
     finally:
-        materialize(planned, END + DAY_MS)
+        restore(planned)
     assert reads(planned, sql)["window_counts"].days == 0
 
 
@@ -202,7 +207,7 @@ def test_buckets_that_are_not_materialized_are_found_by_their_blocks(planned_pla
             assert found.scanned == 0
             assert 3 <= found.days <= 3 * 4
     finally:
-        materialize(planned_plain, END + DAY_MS)
+        restore(planned_plain)
 
 
 def test_what_is_expected_touches_the_four_weeks_hours_and_not_what_is_between(planned: Database) -> None:

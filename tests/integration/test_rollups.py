@@ -17,9 +17,9 @@ from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import Scope
-from funnelwatch.sinks.timescale.retention import LEVELS, Retention, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import LEVELS, Retention, drop_expired
 from tests.extension import SharedSession
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import COUNTS, DAY_MS, SMS, at, rows
 from tests.ledger import agree, begin_anew
 
@@ -95,7 +95,7 @@ def test_rollups_outlive_what_they_are_made_of(either: Database, funnel: str) ->
     old, older = counted(TODAY - 40 * DAY_MS), counted(TODAY - 200 * DAY_MS, number=2)
     recent = counted(TODAY - 5 * DAY_MS, "Android")
     count_in(either, old | older | recent, funnel=funnel)
-    set_retention(either, Retention(windows=30, five_minutes=60, hours=100, days=0))
+    keep_for(either, Retention(windows=30, five_minutes=60, hours=100, days=0))
     for _ in range(2):
         materialize(either, NOW)
         drop_expired(either, NOW)
@@ -125,9 +125,9 @@ def check_answers(database: Database, funnel: str) -> None:
 
 def test_retention_is_set_once_and_follows_the_settings(either: Database) -> None:
     """The same values again change nothing; a different value changes its level only."""
-    assert set_retention(either, Retention(40, 400, 400, 0)) == ["windows", "5m", "1h"]
-    assert set_retention(either, Retention(40, 400, 400, 0)) == []
-    assert set_retention(either, Retention(50, 400, 400, 0)) == ["windows"]
+    assert keep_for(either, Retention(40, 400, 400, 0)) == ["windows", "5m", "1h"]
+    assert keep_for(either, Retention(40, 400, 400, 0)) == []
+    assert keep_for(either, Retention(50, 400, 400, 0)) == ["windows"]
     kept = {
         row["level"]: row["keep"]
         for row in rows(either, "SELECT level, extract(day FROM keep)::int AS keep FROM retention")
@@ -156,7 +156,7 @@ def test_each_table_has_its_policy_once_however_often_it_is_migrated(extended: D
     ]
     for retention in (Retention(), Retention(30, 60, 100, 200)):
         assert migrate(extended, MINUTE_MS) == []
-        set_retention(extended, retention)
+        keep_for(extended, retention)
         assert [tuple(row.values()) for row in rows(extended, JOBS)] == expected
 
 
@@ -206,7 +206,7 @@ def test_rollups_are_compressed_and_late_events_still_reach_them(extended: Datab
         compress(extended)
         late_again = {key: [0] * 5 for key in late}
         count_in(extended, late_again, funnel=funnel)
-    set_retention(extended, Retention(30, 60, 100))
+    keep_for(extended, Retention(30, 60, 100))
     materialize(extended, NOW)
     drop_expired(extended, NOW)
     assert level_of(extended, funnel, "1h") == {}
@@ -258,7 +258,7 @@ def test_only_one_worker_drops_at_a_time(either: Database, funnel: str) -> None:
         pytest.skip("ONE SESSION: in WebAssembly all connections share one, so nobody waits for another")
     count_in(either, counted(TODAY - 40 * DAY_MS), funnel=funnel)
     materialize(either, NOW)
-    set_retention(either, Retention(windows=30))
+    keep_for(either, Retention(windows=30))
     windows = "SELECT count(*) AS many FROM window_counts"
     with closing(Database(either.url)) as other:
         with either.transaction() as cursor:

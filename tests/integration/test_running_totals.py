@@ -11,9 +11,9 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.sinks.timescale.retention import Retention, drop_expired, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from funnelwatch.sinks.timescale.totals import TotalsStore
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import DAY_MS
 from tests.traffic import now_ms, slot_of
 
@@ -49,11 +49,11 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     )
     before = totals(either, funnel)
     assert sorted(before) == [("Android", 7, 0, 7), ("iOS", 30, 15, 1)]
-    set_retention(either, Retention(windows=30))
+    keep_for(either, Retention(windows=30))
     materialize(either, now_ms())
     drop_expired(either, now_ms())
     assert list(CountStore(either).read(0, today, funnel)) == []
-    set_retention(either, Retention())
+    keep_for(either, Retention())
     snapshot = RepairStore(either).snapshot("filled", today, today + DAY_MS)
     key = (today, funnel, SMS, "iOS", "", "2")
     RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})

@@ -98,7 +98,7 @@ def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> No
     }
     assert of(shown, "funnelwatch_funnel_unevaluated_seconds", funnel="unevaluated") == [150]
     assert (of(shown, "funnelwatch_workers_alive"), of(shown, "funnelwatch_workers_unhealthy")) == ([1], [0])
-    ill = exporting(lambda: Totals(workers=[replace(well, fault="it waits")], funnels=funnels))()
+    ill = exporting(lambda: Totals(workers=[replace(well, error="it waits")], funnels=funnels))()
     assert of(ill, "funnelwatch_workers_unhealthy") == [1]
     assert of(ill, "funnelwatch_funnel_stale", funnel="fresh") == [1]
     nobody = exporting(lambda: Totals(workers=[replace(well, age_s=99)], funnels=funnels))()

@@ -114,9 +114,9 @@ CREATE TABLE worker_heartbeats (
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
     assigned integer NOT NULL DEFAULT 0,
-    fault text
+    error text
 );
-COMMENT ON TABLE worker_heartbeats IS 'One row per worker process. A worker updates seen_at every 5 seconds; fault says what is wrong with it, null: nothing. ended_at is set when it ends on purpose.';
+COMMENT ON TABLE worker_heartbeats IS 'One row per worker process. A worker updates seen_at every 5 seconds; error is the problem that it reports, null: none. ended_at is set when it ends on purpose.';
 
 -- Readers have a role that may read and nothing else.
 DO $$

@@ -8,10 +8,11 @@ WHERE level = %(level)s AND keep IS DISTINCT FROM make_interval(days => nullif(%
 RETURNING level;
 
 -- name: kept
--- How long each level is kept, days; null: for ever. And before when counts are gone, whatever is kept now.
+-- How long each level is kept, days; null: for ever. Since when, and before when counts are gone, whatever is kept now.
 SELECT
     level,
     extract(day FROM keep)::integer AS days,
+    (extract(epoch FROM set_at) * 1000)::bigint AS set_ms,
     (extract(epoch FROM dropped_before) * 1000)::bigint AS dropped_ms
 FROM retention;
 
@@ -34,6 +35,16 @@ SELECT (extract(epoch FROM nullif(least(
 FROM rollup_progress AS p
 WHERE p.source = %(level)s
 FOR UPDATE OF p;
+
+-- name: days_of_chunks
+-- With TimescaleDB: how many days the chunks of some tables span that end before a time; a day of several tables is one.
+SELECT count(DISTINCT day) AS days
+FROM timescaledb_information.chunks AS c
+CROSS JOIN LATERAL generate_series(c.range_start, c.range_end - INTERVAL '1 day', INTERVAL '1 day') AS day
+WHERE
+    c.hypertable_schema = current_schema()
+    AND c.hypertable_name = ANY(%(relations)s)
+    AND c.range_end <= %(before)s::timestamptz;
 
 -- name: drop_chunks
 -- With TimescaleDB: drop the chunks of a table that end before a time.

@@ -47,13 +47,14 @@ SET materialized_through = to_timestamp(%(through_ms)s / 1000.0)
 WHERE level = %(level)s;
 
 -- name: first_counted
--- When the oldest counts begin, of any level; reads the whole table.
+-- When the oldest counts from a time on begin, of any level; null: from the beginning, which reads whole tables.
 SELECT (extract(epoch FROM least(
-    (SELECT min(window_start) FROM window_counts),
-    (SELECT min(window_start) FROM rollup_5m),
-    (SELECT min(window_start) FROM rollup_1h),
-    (SELECT min(window_start) FROM rollup_1d)
-)) * 1000)::bigint AS first_ms;
+    (SELECT min(window_start) FROM window_counts WHERE window_start >= f.since),
+    (SELECT min(window_start) FROM rollup_5m WHERE window_start >= f.since),
+    (SELECT min(window_start) FROM rollup_1h WHERE window_start >= f.since),
+    (SELECT min(window_start) FROM rollup_1d WHERE window_start >= f.since)
+)) * 1000)::bigint AS first_ms
+FROM (SELECT coalesce(to_timestamp(%(from_ms)s::bigint / 1000.0), '-infinity') AS since) AS f;
 
 -- name: invalidated
 -- Buckets of a level that have changed since they were materialized, oldest first.
