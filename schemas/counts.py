@@ -6,7 +6,10 @@ Times are whole milliseconds since the epoch, UTC, everywhere in the stream; win
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from funnelwatch.schemas.window_counts import WindowCounts
 
 
 class Series(NamedTuple):
@@ -69,8 +72,7 @@ class PartitionCounts:
     """The counts that the records ``[start_offset, next_offset)`` of one partition add.
 
     ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which no more
-    events of the partition are expected; None where no record has one. ``durations`` are those of successes, dated by
-    their ts.
+    events of the partition are expected; None where no record has one.
     ``rejected_offsets`` are those of rejected records whose event ids do not count as seen when the duplicate horizon
     is read again; they are at most as young as ``rejected_log_time``, by default ``log_time``.
     """
@@ -78,12 +80,11 @@ class PartitionCounts:
     partition: int
     start_offset: int
     next_offset: int
-    counts: Counts
+    counts: WindowCounts
     accepted: int = 0
     rejected: int = 0
     duplicates: int = 0
     watermark: int | None = None
     log_time: int | None = None
-    durations: Durations = field(default_factory=dict)
     rejected_offsets: list[int] = field(default_factory=list)
     rejected_log_time: int | None = None

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.window_counts import WindowCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
+    from funnelwatch.schemas.counts import CountRow, PartitionCounts, Series
     from funnelwatch.sinks.redis.state import MoveMark
 
 
@@ -37,12 +38,12 @@ class Flushed:
     """The result of a flush.
 
     Attributes:
-        totals: the new totals of each key that the flush added to, for the cache.
+        totals: the new totals of each row that the flush added to, for the cache.
         skipped: partitions whose batch was counted before.
         late: events in windows that are closed already.
     """
 
-    totals: Counts = field(default_factory=dict)
+    totals: WindowCounts = field(default_factory=WindowCounts)
     skipped: list[int] = field(default_factory=list)
     late: int = 0
 
@@ -92,7 +93,7 @@ class TotalsSink(Protocol):
     repeats the write, or copies the windows from the counts of record later. The copy never shows more than those.
     """
 
-    def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
+    def write(self, totals: WindowCounts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
         """Raise the counts of recent windows to these totals, then move the marks of their partitions on.
 
         Returns:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
@@ -106,7 +107,13 @@ class Scenario:
         at = self._store.start(self.settings.events_topic, "id", {0: 0})[0].next_offset
         events = sum(tally.events for tallies in windows.values() for tally in tallies.values())
         batch = PartitionCounts(
-            0, at, at + events + rejected + 1, counts, accepted=events, rejected=rejected, watermark=max(windows)
+            0,
+            at,
+            at + events + rejected + 1,
+            WindowCounts.of(counts),
+            accepted=events,
+            rejected=rejected,
+            watermark=max(windows),
         )
         flushed = self._store.flush(self.settings.events_topic, "id", [batch])
         if self._copy.is_whole():

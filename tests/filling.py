@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
@@ -67,7 +68,7 @@ def count_in(
     for (window, *series), values in (durations or {}).items():
         for value in values:
             took.setdefault((window, funnel, *series, slot_of(value)), [0])[0] += 1  # type: ignore[arg-type]
-    store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts, durations=took)])
+    store.flush("filled", "id", [PartitionCounts(0, start, start + 1, WindowCounts.of(counts, took))])
     if closed_through is not None:
         closer = ClosingStore(database)
         closer.start_closing(funnel, closed_through)
@@ -87,7 +88,7 @@ def count_metrics(database: Database, samples: Iterable[tuple[int, MetricSeries,
     samples, store = list(samples), MetricStore(database)
     numbers = store.admit([series for _, series, _ in samples], 1_000, 1_000)
     start = CountStore(database).start("filled-metrics", "id", {0: 0})[0].next_offset
-    batch = PartitionMetrics(PartitionCounts(0, start, start + 1, {}))
+    batch = PartitionMetrics(PartitionCounts(0, start, start + 1, WindowCounts()))
     for ts, series, value in samples:
         number = numbers[series]
         assert isinstance(number, int), number

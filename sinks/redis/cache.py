@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from funnelwatch.schemas.counts import CountRow, Counts, Series
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.completeness import CacheCompleteness, as_text
 from funnelwatch.sinks.redis.keys import (
     TALLY_FIELDS,
@@ -64,11 +65,11 @@ class CountCache(CacheCompleteness):
     def _raise(self) -> Any:
         return self.client.register_script(RAISE_COUNTS)
 
-    def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
+    def write(self, totals: WindowCounts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
         """See ``TotalsSink``.
 
         Args:
-            totals: by key.
+            totals: a row for each window and series.
             now_ms: the wall clock.
             marks: of the partitions that were flushed.
             epoch: write to this epoch of the data only; empty: to any.
@@ -83,7 +84,7 @@ class CountCache(CacheCompleteness):
         oldest = self.oldest(now_ms)
         windows: dict[tuple[str, int], list[str | int]] = {}
         held = 0
-        for key, tally in totals.items():
+        for key, tally in totals.by_name().items():
             if key[0] < oldest:
                 continue
             pairs = windows.setdefault((key[1], key[0]), [])
@@ -150,10 +151,10 @@ class CountCache(CacheCompleteness):
             part[window, *series] = list(tally)
             copied += 1
             if len(part) >= FIELDS_AT_ONCE // len(TALLY_FIELDS):
-                self.write(part, now_ms, epoch=epoch)
+                self.write(WindowCounts.of(part), now_ms, epoch=epoch)
                 part = {}
         if part:
-            self.write(part, now_ms, epoch=epoch)
+            self.write(WindowCounts.of(part), now_ms, epoch=epoch)
         self.set_marks("settled", places, epoch)
         self.tell_whole(epoch, number, self.oldest(now_ms))
         return copied
@@ -181,7 +182,7 @@ class CountCache(CacheCompleteness):
         self._repairs = str(self.client.incr(repairs_key(self._prefix)))
         for funnel, start in recent:
             self._set(funnel, start, _totals(read(start, start + 1, funnel)), now_ms)
-            self.write(_totals(read(start, start + 1, funnel)), now_ms)
+            self.write(WindowCounts.of(_totals(read(start, start + 1, funnel))), now_ms)
         return len(recent)
 
     def _set(self, funnel: str, start: int, totals: Counts, now_ms: int) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.window_rows import count_row, row_key
 
 if TYPE_CHECKING:
-    from funnelwatch.schemas.counts import Counts
     from funnelwatch.sinks.timescale.database import Database
 
 
@@ -40,10 +40,10 @@ class CacheSource:
         rows = self._database.query("cache_progress", {"topic": topic})
         return {row["partition"]: Place(row["topic_id"], row["next_offset"], row["counted"]) for row in rows}
 
-    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Counts:
+    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> WindowCounts:
         """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or of all."""
         rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return {row_key(row): list(count_row(row)) for row in rows}
+        return WindowCounts.of({row_key(row): list(count_row(row)) for row in rows})
 
     def lock(self, prefix: str) -> bool:
         """Become the only worker that copies to this cache; False where another is. Held until ``close``."""

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import psycopg
 
-from funnelwatch.schemas.counts import CountRow, Counts, Durations, PartitionCounts, Series
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import Flushed, MisplacedError, Progress, TopicRecreatedError
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.timescale.arrays import integers
 from funnelwatch.sinks.timescale.database import Database, Row, run
-from funnelwatch.sinks.timescale.series import row_series, series_ids
+from funnelwatch.sinks.timescale.series import SeriesIds, row_series
 from funnelwatch.sinks.timescale.totals import add_totals
-from funnelwatch.sinks.timescale.window_rows import WindowRows, count_row, row_duration
+from funnelwatch.sinks.timescale.window_rows import add_counts, count_row, row_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from psycopg import Cursor
+
+    from funnelwatch.schemas.arrays import Ints
+    from funnelwatch.schemas.counts import CountRow, Durations, PartitionCounts, Series
 
 K = TypeVar("K")
 
@@ -39,7 +43,7 @@ class CountStore:
     def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
         self._database = database
         self._horizon_s = duplicate_horizon_s
-        self._known: dict[Series, int] = {}
+        self._ids = SeriesIds(database)
 
     def flush(
         self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
@@ -58,15 +62,14 @@ class CountStore:
             psycopg.Error: nothing was written, or the outcome is unknown.
         """
         flushed = Flushed()
-        ids = self._ids({Series(*key[1:]) for batch in batches for key in batch.counts})
+        numbered = {batch.partition: self._ids.numbered(batch.counts) for batch in batches}
         with self._database.transaction() as cursor:
             wanted = lock_batches(cursor, topic, topic_id, batches, flushed)
-            counts = merged(batch.counts for batch in wanted)
-            if counts:
+            counts = WindowCounts.joined([numbered[batch.partition] for batch in wanted if len(batch.counts)])
+            if len(counts):
                 flushed.late = self._mark_late(cursor, counts)
-                rows = WindowRows(counts, merged(batch.durations for batch in wanted), ids)
-                flushed.totals = rows.add(cursor)
-                add_totals(cursor, rows)
+                flushed.totals = add_counts(cursor, counts)
+                add_totals(cursor, counts)
             for batch in wanted:
                 move_on(cursor, topic, batch, self._horizon_s)
             failpoint("uncommitted")
@@ -74,41 +77,14 @@ class CountStore:
                 raise psycopg.Rollback
         return flushed
 
-    def _ids(self, wanted: set[Series]) -> dict[Series, int]:
-        """Numbers of series; new ones are stored in a transaction of their own, so that no flush holds their lock."""
-        if not wanted <= self._known.keys():
-            with self._database.transaction() as cursor:
-                found = series_ids(cursor, wanted)
-            self._known |= found
-        return self._known
-
-    def _mark_late(self, cursor: Cursor[Row], counts: Counts) -> int:
-        funnels = sorted({key[1] for key in counts})
-        run(cursor, "hold_closer_off")
-        rows = run(cursor, "closing_funnels", {"funnels": funnels})
-        if len(rows) < len(funnels):
-            run(cursor, "start_funnels", {"funnels": funnels})
-            rows = run(cursor, "closing_funnels", {"funnels": funnels})
-        note_newest(cursor, counts)
-        closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
-        materializing = rows[0]["materializing_through_ms"]
+    def _mark_late(self, cursor: Cursor[Row], counts: WindowCounts) -> int:
+        closing, materializing = hold_closer_off(cursor, counts)
         if materializing is not None:
-            note_invalidated(cursor, {key[0] for key in counts if key[0] < materializing})
-        late: dict[tuple[str, int], int] = {}
-        for key, tally in counts.items():
-            window, funnel = key[0], key[1]
-            through = closing[funnel]
-            # A verification that only completes an older cohort is not late: cohorts grow until they are mature.
-            events = tally[0] + tally[1] + tally[2]
-            if through is not None and window < through and events:
-                late[funnel, window] = late.get((funnel, window), 0) + events
+            note_invalidated(cursor, np.unique(counts.windows[counts.windows < materializing]).tolist())
+        # A verification that only completes an older cohort is not late: cohorts grow until they are mature.
+        late = counts.by_window(counts.events, (counts.windows < closing) & (counts.events > 0))
         if late:
-            parameters = {
-                "funnel": [funnel for funnel, _ in late],
-                "window_ms": [window for _, window in late],
-                "events": list(late.values()),
-            }
-            run(cursor, "mark_late", parameters)
+            mark_late(cursor, late)
         return sum(late.values())
 
     def rejected_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
@@ -230,12 +206,39 @@ def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: 
         run(cursor, "note_rejected", parameters | {"log_time_ms": youngest})
 
 
-def note_newest(cursor: Cursor[Row], counts: Counts) -> None:
-    """Remember the newest window of each funnel that has counts; funnels have their rows."""
-    newest: dict[str, int] = {}
-    for key in counts:
-        newest[key[1]] = max(key[0], newest.get(key[1], key[0]))
-    run(cursor, "note_newest", {"funnel": list(newest), "window_ms": list(newest.values())})
+NEVER_MS = -(2**62)
+"""Before every window."""
+
+
+def hold_closer_off(cursor: Cursor[Row], counts: WindowCounts) -> tuple[Ints, int | None]:
+    """Hold the closer off until the transaction ends, and note the newest window of each funnel.
+
+    Returns:
+        For each row the time up to which the windows of its funnel are closed, and the time up to which rollups are
+        materialized; all in ms.
+    """
+    funnels, places = counts.funnels()
+    run(cursor, "hold_closer_off")
+    rows = run(cursor, "closing_funnels", {"funnels": sorted(funnels)})
+    if len(rows) < len(funnels):
+        run(cursor, "start_funnels", {"funnels": sorted(funnels)})
+        rows = run(cursor, "closing_funnels", {"funnels": sorted(funnels)})
+    newest = np.full(len(funnels), NEVER_MS)
+    np.maximum.at(newest, places, counts.windows)
+    run(cursor, "note_newest", {"funnel": funnels, "window_ms": newest.tolist()})
+    closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
+    through = np.array([NEVER_MS if closing[one] is None else closing[one] for one in funnels], np.int64)
+    return through[places], rows[0]["materializing_through_ms"]
+
+
+def mark_late(cursor: Cursor[Row], late: Mapping[tuple[str, int], int]) -> None:
+    """Note how many events have changed closed windows, by funnel and window, which are to be published again."""
+    parameters = {
+        "funnel": [funnel for funnel, _ in late],
+        "window_ms": [window for _, window in late],
+        "events": list(late.values()),
+    }
+    run(cursor, "mark_late", parameters)
 
 
 def note_invalidated(cursor: Cursor[Row], windows: Collection[int]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import Series
+import numpy as np
+
 from funnelwatch.schemas.errors import FunnelwatchError
-from funnelwatch.sinks.timescale.counts import note_invalidated, note_newest
+from funnelwatch.schemas.window_counts import WindowCounts
+from funnelwatch.sinks.timescale.counts import hold_closer_off, mark_late, note_invalidated
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.sinks.timescale.series import series_ids
-from funnelwatch.sinks.timescale.window_rows import WindowRows, count_row, row_duration, row_key
+from funnelwatch.sinks.timescale.series import SeriesIds
+from funnelwatch.sinks.timescale.window_rows import add_counts, count_row, row_duration, row_key, row_keys
 
 if TYPE_CHECKING:
     from psycopg import Cursor
@@ -90,20 +92,20 @@ class RepairStore:
             DamagedMeanwhileError: a count would fall below zero.
             psycopg.OperationalError: an outage; a new snapshot shows whether the correction was written.
         """
+        ids = SeriesIds(self._database)
+        rows = ids.numbered(WindowCounts.of(changes, durations))
         with self._database.transaction() as cursor:
             run(cursor, "one_repair_at_a_time")
             if run(cursor, "last_repair")[0]["repair"] != snapshot.repair:
                 raise RepairedMeanwhileError
             run(cursor, "hold_closer_off")
             note_invalidated(cursor, {key[0] for key in changes} | {key[0] for key in durations})
-            due = self._publish_again(cursor, changes) if changes else 0
-            if changes or durations:
-                names = {Series(*key[1:]) for key in changes} | {Series(*key[1:-1]) for key in durations}
-                rows = WindowRows(changes, durations, series_ids(cursor, names))
-                rows.add(cursor)
-                if run(cursor, "negative_counts", rows.keys)[0]["rows"]:
+            due = _publish_again(cursor, ids.numbered(WindowCounts.of(changes))) if changes else 0
+            if len(rows):
+                add_counts(cursor, rows)
+                if run(cursor, "negative_counts", row_keys(rows))[0]["rows"]:
                     raise DamagedMeanwhileError
-                run(cursor, "remove_empty", rows.keys)
+                run(cursor, "remove_empty", row_keys(rows))
             parameters = {
                 "topic": topic,
                 "from_ms": range_ms[0],
@@ -113,24 +115,11 @@ class RepairStore:
             run(cursor, "note_repair", parameters)
         return due
 
-    def _publish_again(self, cursor: Cursor[Row], changes: Counts) -> int:
-        """Mark the closed windows among those that change; in the order of locks of a flush, the closer held off."""
-        funnels = sorted({key[1] for key in changes})
-        run(cursor, "start_funnels", {"funnels": funnels})
-        rows = run(cursor, "closing_funnels", {"funnels": funnels})
-        note_newest(cursor, changes)
-        closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
-        due: dict[tuple[str, int], int] = {}
-        for key, numbers in changes.items():
-            window, funnel = key[0], key[1]
-            through = closing[funnel]
-            if through is not None and window < through:
-                due[funnel, window] = due.get((funnel, window), 0) + sum(map(abs, numbers))
-        if due:
-            parameters = {
-                "funnel": [funnel for funnel, _ in due],
-                "window_ms": [window for _, window in due],
-                "events": list(due.values()),
-            }
-            run(cursor, "mark_late", parameters)
-        return len(due)
+
+def _publish_again(cursor: Cursor[Row], changes: WindowCounts) -> int:
+    """Mark the closed windows among those that change; in the order of locks of a flush."""
+    closing, _ = hold_closer_off(cursor, changes)
+    due = changes.by_window(np.abs(changes.counts).sum(axis=1), changes.windows < closing)
+    if due:
+        mark_late(cursor, due)
+    return len(due)

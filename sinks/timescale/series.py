@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from funnelwatch.schemas.admission import Admitting, FunnelSeries
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
@@ -16,11 +19,16 @@ if TYPE_CHECKING:
     from psycopg import Cursor
 
     from funnelwatch.schemas.admission import Admission, SeriesLimits
+    from funnelwatch.schemas.arrays import Ints
+    from funnelwatch.schemas.window_counts import Names
     from funnelwatch.sinks.timescale.database import Database, Row
 
 
 DIMENSIONS = ("os", "browser", "app_version")
 """The dimensions of a series, in the order of its fields."""
+
+UNKNOWN = -1
+"""Stands for a number that is not known yet."""
 
 
 class SeriesStore:
@@ -91,6 +99,51 @@ class SeriesStore:
             for row in run(cursor, "series_of", {"funnels": behind}):
                 found.setdefault(row["funnel"], []).append(row_series(row))
             self._known |= {funnel: FunnelSeries.of(series) for funnel, series in found.items()}
+
+
+class SeriesIds:
+    """The numbers that the database gives to series, kept; for one thread.
+
+    Args:
+        database: where the series are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ids: dict[Series, int] = {}
+        self._series: dict[int, Series] = {}
+        self._names: Names | None = None
+        self._numbers: Ints = np.zeros(0, np.int64)
+
+    def numbered(self, counts: WindowCounts) -> WindowCounts:
+        """The same counts by the numbers of the database.
+
+        New series are stored in a transaction of their own, so that no flush holds their lock.
+
+        Raises:
+            psycopg.Error: an outage, or the database rejects a series; nothing is kept of it.
+        """
+        used = np.unique(counts.series)
+        if not used.size:
+            return WindowCounts(self._series)
+        if counts.names is not self._names:
+            self._names, self._numbers = counts.names, np.zeros(0, np.int64)
+        if self._numbers.size <= used[-1]:
+            more = np.full(int(used[-1]) + 1 - self._numbers.size, UNKNOWN)
+            self._numbers = np.concatenate([self._numbers, more])
+        missing = used[self._numbers[used] == UNKNOWN]
+        if missing.size:
+            self._numbers[missing] = self._of([counts.names[number] for number in missing.tolist()])
+        return counts.numbered(self._series, self._numbers)
+
+    def _of(self, series: list[Series]) -> list[int]:
+        wanted = set(series)
+        if not wanted <= self._ids.keys():
+            with self._database.transaction() as cursor:
+                found = series_ids(cursor, wanted)
+            self._ids |= found
+            self._series |= {number: one for one, number in found.items()}
+        return [self._ids[one] for one in series]
 
 
 def series_ids(cursor: Cursor[Row], wanted: AbstractSet[Series]) -> dict[Series, int]:

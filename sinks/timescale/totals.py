@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from psycopg import Cursor
 
     from funnelwatch.schemas.arrays import Ints
-    from funnelwatch.sinks.timescale.window_rows import WindowRows
+    from funnelwatch.schemas.window_counts import WindowCounts
 
 EVENTS: Final = 3
 """The counts of a row that count events: impressions, successes and failures."""
@@ -29,12 +29,12 @@ EVENTS: Final = 3
 OPTIONAL: Final = (INT8, BUCKETS)
 
 
-def add_totals(cursor: Cursor[Row], rows: WindowRows) -> None:
+def add_totals(cursor: Cursor[Row], rows: WindowCounts) -> None:
     """Add what a flush counts, within its transaction."""
     series, places = np.unique(rows.series, return_inverse=True)
     sums = np.zeros((series.size, EVENTS), np.int64)
     np.add.at(sums, places, rows.counts[:, :EVENTS])
-    at, slots, numbers = rows.cells
+    at, slots, numbers = rows.cells.T
     took = np.zeros(series.size, np.int64)
     np.add.at(took, places[at], MIDDLES[slots] * numbers)
     counted = sums.any(axis=1)

@@ -9,15 +9,12 @@ import numpy as np
 from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.counts import CountRow, PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS, slots_of
+from funnelwatch.schemas.window_counts import WIDTH, WindowCounts
 from funnelwatch.stream.closing.watermark import partition_watermark
 from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from funnelwatch.schemas.arrays import Ints
-    from funnelwatch.schemas.counts import Counts, Durations
     from funnelwatch.stream.intake.batches import Events, ValidatedBatch
 
 COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")
@@ -44,7 +41,6 @@ def aggregate(
         start_offset=start,
         next_offset=validated.next_offset,
         counts=counts_of(events, window_ms),
-        durations=durations_of(events, window_ms),
         accepted=events.ts.size,
         rejected=len(rejected),
         duplicates=int(np.count_nonzero(validated.duplicates >= start)),
@@ -61,40 +57,24 @@ def _past(log_time: int | None, now_ms: int) -> int | None:
     return None if log_time is None else min(now_ms, log_time)
 
 
-def counts_of(events: Events, window_ms: int) -> Counts:
-    """How many of each kind there are in each series and window; verifications by their cohort as well."""
+def counts_of(events: Events, window_ms: int) -> WindowCounts:
+    """The counts of each series and window, verifications by their cohort as well, and the durations of successes."""
+    if not events.ts.size:
+        return WindowCounts(events.names)
     verified = np.flatnonzero(events.outcomes != IMPRESSION)
     durations = events.durations[verified]
     shown = events.ts[verified] - np.where(durations == NONE, 0, durations)
     windows = np.concatenate((events.ts, shown)) // window_ms
-    series = np.concatenate((events.series, events.series[verified]))
     columns = np.concatenate((events.outcomes, events.outcomes[verified] + COHORT))
-    counts: Counts = {}
-    for window, number, row in _added_up(windows, series, columns, len(CountRow._fields)):
-        counts[window * window_ms, *events.names[number]] = row
-    return counts
-
-
-def durations_of(events: Events, window_ms: int) -> Durations:
-    """How many successes of each series and window took how long."""
-    timed = np.flatnonzero((events.outcomes == SUCCESS) & (events.durations != NONE))
-    groups = events.series[timed] * SLOTS + slots_of(events.durations[timed])
-    durations: Durations = {}
-    for window, group, row in _added_up(events.ts[timed] // window_ms, groups, np.zeros_like(groups), 1):
-        series, slot = divmod(group, SLOTS)
-        durations[window * window_ms, *events.names[series], slot] = row
-    return durations
-
-
-def _added_up(windows: Ints, groups: Ints, columns: Ints, width: int) -> Iterable[tuple[int, int, list[int]]]:
-    """Window, group and how many there are in each column, of all that there are."""
-    if not windows.size:
-        return ()
-    # Window, group and column in one number, so that one sort of integers groups all three.
-    first, spread = int(windows.min()), int(groups.max()) + 1
-    numbers, counts = np.unique(((windows - first) * spread + groups) * width + columns, return_counts=True)
+    # Window, series and column in one number, so that one sort of integers groups all three.
+    first, spread = int(windows.min()), int(events.series.max()) + 1
+    groups = (windows - first) * spread + np.concatenate((events.series, events.series[verified]))
+    numbers, found = np.unique(groups * WIDTH + columns, return_counts=True)
     # The numbers are sorted by now and as few as the rows, so the second grouping costs next to nothing.
-    keys, rows = np.unique(numbers // width, return_inverse=True)
-    sums = np.zeros((keys.size, width), np.int64)
-    sums[rows, numbers % width] = counts
-    return zip((keys // spread + first).tolist(), (keys % spread).tolist(), sums.tolist(), strict=True)
+    keys, rows = np.unique(numbers // WIDTH, return_inverse=True)
+    counts = np.zeros((keys.size, WIDTH), np.int64)
+    counts[rows, numbers % WIDTH] = found
+    timed = np.flatnonzero((events.outcomes == SUCCESS) & (events.durations != NONE))
+    slots, times = np.unique(groups[timed] * SLOTS + slots_of(events.durations[timed]), return_counts=True)
+    cells = np.stack([np.searchsorted(keys, slots // SLOTS), slots % SLOTS, times], axis=1)
+    return WindowCounts(events.names, (keys // spread + first) * window_ms, keys % spread, counts, cells)

@@ -254,7 +254,8 @@ class Aggregator:
 
     def _owe(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
         oldest = self._cache.oldest(now_ms)
-        windows = {(key[1], key[0]) for batch in batches for key in batch.counts if key[0] >= oldest}
+        found = [(batch.counts, batch.counts.windows >= oldest) for batch in batches]
+        windows = {key for counts, recent in found for key in counts.by_window(counts.events, recent)}
         self._debt.owe(windows, self._debt.marks(batches, topic_id))
 
     def _learn_repairs(self) -> None:

@@ -18,6 +18,7 @@ from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.metrics import MetricKind, metric_error
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.intake.batches import RecordBatch, Rejected
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
 
@@ -153,7 +154,7 @@ def aggregate_metrics(
         partition=batch.partition,
         start_offset=start,
         next_offset=batch.next_offset,
-        counts={},
+        counts=WindowCounts(),
         accepted=len(accepted),
         rejected=len(rejected),
         duplicates=sum(offset >= start for offset in validated.duplicates),

@@ -105,8 +105,8 @@ class Recount:
         validated = self._validator(batch, seen, now_ms)
         self.disputed.update(one.reason for one in validated.rejected if one.reason not in NEVER_EVENTS)
         found = aggregate(validated, self._window_ms, 0, now_ms)
-        self._add(self.counts, found.counts)
-        self._add(self.durations, found.durations)
+        self._add(self.counts, found.counts.by_name())
+        self._add(self.durations, found.counts.durations())
 
     def _add(self, total: dict[K, list[int]], found: Mapping[K, list[int]]) -> None:
         """Add what lies in the range."""

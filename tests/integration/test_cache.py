@@ -14,6 +14,7 @@ from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.validation import Limits
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.keys import counts_key
 from funnelwatch.sinks.redis.state import IncompleteError
@@ -55,18 +56,18 @@ def copy(settings: Settings) -> Iterator[CountCache]:
 
 def test_a_count_is_raised_and_never_lowered(copy: CountCache) -> None:
     """A replay with smaller totals changes nothing, also where only one of the counts is smaller."""
-    copy.write({(W0, *A): [5, 3, 1, 0, 2]}, NOW)
-    copy.write({(W0, *A): [4, 9, 1, 0, 0]}, NOW)
+    copy.write(WindowCounts.of({(W0, *A): [5, 3, 1, 0, 2]}), NOW)
+    copy.write(WindowCounts.of({(W0, *A): [4, 9, 1, 0, 0]}), NOW)
     assert copy.read("f", W0) == {A: CountRow(5, 9, 1, 0, 2)}
 
 
 def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: CountCache) -> None:
     """After FLUSHALL of our keys a write is rejected and writes nothing; a rebuild makes it whole."""
-    copy.write({(W0, *A): [5, 0, 0, 0, 0]}, NOW)
+    copy.write(WindowCounts.of({(W0, *A): [5, 0, 0, 0, 0]}), NOW)
     copy.clear()
     assert not copy.is_whole()
     with pytest.raises(IncompleteError):
-        copy.write({(W0, *A): [6, 0, 0, 0, 0]}, NOW)
+        copy.write(WindowCounts.of({(W0, *A): [6, 0, 0, 0, 0]}), NOW)
     assert copy.read("f", W0) == {}
     assert copy.rebuild([(W0, A, CountRow(6))], NOW) == 1
     assert copy.read("f", W0) == {A: CountRow(6)}
@@ -74,7 +75,7 @@ def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: Count
 
 def test_windows_that_are_old_are_neither_written_nor_kept(copy: CountCache, settings: Settings) -> None:
     """A key lives until its window leaves the horizon; older windows are not written at all."""
-    copy.write({(NOW - 3_700_000, *A): [1, 0, 0, 0, 0], (W0, *A): [1, 0, 0, 0, 0]}, NOW)
+    copy.write(WindowCounts.of({(NOW - 3_700_000, *A): [1, 0, 0, 0, 0], (W0, *A): [1, 0, 0, 0, 0]}), NOW)
     assert copy.read("f", NOW - 3_700_000) == {}
     client = redis.Redis.from_url(revealed(settings.redis_url))
     left = client.ttl(counts_key(settings.redis_prefix, "f", W0))
@@ -94,7 +95,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
 
     monkeypatch.setattr(copy, "_raise", counted)
     totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(1_000)}
-    copy.write(totals, NOW)
+    copy.write(WindowCounts.of(totals), NOW)
     assert max(sizes) <= 2 * (100 + 5) + 2 + 3
     assert len(copy.read("f", W0)) == 1_000
 
@@ -103,7 +104,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
 def test_odd_names_do_not_mix_up_series(copy: CountCache, text: str) -> None:
     """Colons, brackets and stars in names come back as they went."""
     odd = Series(text or "f", text, text, text, text)
-    copy.write({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}, NOW)
+    copy.write(WindowCounts.of({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}), NOW)
     assert copy.read(odd.funnel, W0)[odd] == CountRow(1)
     assert copy.read_many("f", [W0])[W0][A] == CountRow(2)
 
@@ -277,7 +278,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     window = now_ms() // 60_000 * 60_000
     from funnelwatch.schemas.counts import PartitionCounts
 
-    left_out = PartitionCounts(0, 3, 4, {(window, *series): [1, 0, 0, 0, 0]}, accepted=1)
+    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, *series): [1, 0, 0, 0, 0]}), accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
     counting.assigned = PartitionAssignment(0, "id", 4, 4, SeenIds(600_000))

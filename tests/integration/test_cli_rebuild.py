@@ -17,6 +17,7 @@ from funnelwatch.deploy.embedded.kafka_client import admin
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -59,7 +60,7 @@ def test_the_cache_is_made_again_from_the_database(settings: Settings, cache: Co
     with closing(CountCache(settings.redis_url, f"{settings.redis_prefix}-other", settings.cache_horizon_s)) as other:
         for copy in (cache, other):
             copy.rebuild([], window)
-            copy.write({wrong: [99, 0, 0, 0, 0]}, window)
+            copy.write(WindowCounts.of({wrong: [99, 0, 0, 0, 0]}), window)
         assert succeed(settings, "rebuild", "redis") == "1 series of windows copied to Redis\n"
         assert cache.read("sign_up", window) == {SERIES: CountRow(4, 3, 1, 3, 1)}
         assert cache.is_whole()

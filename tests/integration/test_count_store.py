@@ -13,6 +13,7 @@ import pytest
 
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import MisplacedError, TopicRecreatedError
 from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
@@ -39,7 +40,9 @@ def key(window: int = W0, step: str = "A", os: str = "iOS", funnel: str = "f") -
 def batch(start: int, end: int, counts: Counts, partition: int = 0, watermark: int | None = None) -> PartitionCounts:
     """What ``[start, end)`` of a partition adds."""
     accepted = sum(sum(numbers[:3]) for numbers in counts.values())
-    return PartitionCounts(partition, start, end, counts, accepted=accepted, watermark=watermark, log_time=W0)
+    return PartitionCounts(
+        partition, start, end, WindowCounts.of(counts), accepted=accepted, watermark=watermark, log_time=W0
+    )
 
 
 def rows(store: CountStore) -> Counts:
@@ -58,8 +61,8 @@ def test_a_flush_returns_the_totals_and_moves_the_progress_on(started: CountStor
     """What it returns for the copy is what the database then has."""
     started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): [2, 1, 0, 1, 0]})])
     flushed = started.flush(TOPIC, TOPIC_ID, [batch(3, 5, {key(): [1, 0, 1, 0, 1], key(step="B"): [1, 0, 0, 0, 0]})])
-    assert flushed.totals == {key(): [3, 1, 1, 1, 1], key(step="B"): [1, 0, 0, 0, 0]}
-    assert flushed.totals == rows(started)
+    assert flushed.totals.by_name() == {key(): [3, 1, 1, 1, 1], key(step="B"): [1, 0, 0, 0, 0]}
+    assert flushed.totals.by_name() == rows(started)
     assert started.start(TOPIC, TOPIC_ID, {0: 0})[0].next_offset == 5
     assert started.totals(TOPIC)["accepted"] == started.totals(TOPIC)["counted"] == 6
 

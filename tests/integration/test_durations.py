@@ -11,6 +11,7 @@ import pytest
 
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import bounds
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import MisplacedError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.materializing import materialize
@@ -139,9 +140,9 @@ def test_a_flush_writes_durations_once_and_with_its_counts_or_not_at_all(either:
     store = CountStore(either)
     key = (TODAY, funnel, SMS, "iOS", "", "1.0")
     store.start(funnel, "id", {0: 0})
-    batch = PartitionCounts(0, 0, 2, {key: [0, 2, 0, 2, 0]}, durations={(*key, 24): [1], (*key, 3): [1]})
+    batch = PartitionCounts(0, 0, 2, WindowCounts.of({key: [0, 2, 0, 2, 0]}, {(*key, 24): [1], (*key, 3): [1]}))
     for _ in range(2):
         store.flush(funnel, "id", [batch])
     with pytest.raises(MisplacedError):
-        store.flush(funnel, "id", [PartitionCounts(0, 1, 3, dict(batch.counts), durations=batch.durations)])
-    assert store.durations(TODAY, TODAY + 1, funnel) == batch.durations
+        store.flush(funnel, "id", [PartitionCounts(0, 1, 3, batch.counts)])
+    assert store.durations(TODAY, TODAY + 1, funnel) == batch.counts.durations()

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.intake.fetcher import Fetcher
 from tests.repeating import repeating
 from tests.stack import not_on_tansu, wait_until
@@ -147,7 +148,7 @@ def test_a_rewind_reads_again_from_where_the_partition_is_counted_up_to(taking: 
     taking.until(0, 100)
     taking.until(1, 10)
     counted = 40
-    taking.store.flush(taking.settings.events_topic, "id", [PartitionCounts(0, 0, counted, {})])
+    taking.store.flush(taking.settings.events_topic, "id", [PartitionCounts(0, 0, counted, WindowCounts())])
     before = taking.fetcher._assigned[0]
     taking.offsets.clear()
     taking.fetcher.rewind(before)
@@ -169,7 +170,7 @@ def test_a_start_reads_the_duplicate_horizon_before_what_is_counted(
     produce(quick, some(30), partition=0)
     first = Taking(quick, store)
     first.until(0, 30)
-    store.flush(quick.events_topic, "id", [PartitionCounts(0, 0, 20, {}, log_time=2**40 * 2)])
+    store.flush(quick.events_topic, "id", [PartitionCounts(0, 0, 20, WindowCounts(), log_time=2**40 * 2)])
     first.stopping.set()
     first.fetcher.close()
     second = Taking(quick, store)
@@ -187,7 +188,7 @@ def test_a_record_that_was_rejected_is_not_remembered_when_the_horizon_is_read_a
     produce(quick, some(6), partition=0)
     first = Taking(quick, store)
     first.until(0, 6)
-    counted = PartitionCounts(0, 0, 4, {}, rejected=2, log_time=now_ms(), rejected_offsets=[1, 3])
+    counted = PartitionCounts(0, 0, 4, WindowCounts(), rejected=2, log_time=now_ms(), rejected_offsets=[1, 3])
     store.flush(quick.events_topic, "id", [counted])
     first.stopping.set()
     first.fetcher.close()
@@ -218,7 +219,7 @@ def test_kafka_is_told_what_is_counted_although_a_commit_was_lost(quick: Setting
     """A worker died between the two commits, and nothing comes any more: no record seems unread for ever."""
     produce(quick, some(3), partition=0)
     store.start(quick.events_topic, "id", {0: 0})
-    store.flush(quick.events_topic, "id", [PartitionCounts(0, 0, 3, {})])
+    store.flush(quick.events_topic, "id", [PartitionCounts(0, 0, 3, WindowCounts())])
     taking = Taking(quick, store)
     try:
         wait_until(lambda: taking.take() is not None and committed(quick) == 3, "Kafka knows the progress")

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.schemas.counts import PartitionCounts, Series
+from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.times import HOUR_MS
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired
-from funnelwatch.sinks.timescale.series import series_ids
-from funnelwatch.sinks.timescale.window_rows import WindowRows
+from funnelwatch.sinks.timescale.series import SeriesIds
+from funnelwatch.sinks.timescale.window_rows import add_counts
 from tests.extension import SharedSession
 from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import DAY_MS, SMS, at
@@ -88,7 +89,7 @@ class Scenario:
             counts.update(some[0])
             durations.update(some[1])
         start = self.store.start(self.funnel, "id", {0: 0})[0].next_offset
-        self.store.flush(self.funnel, "id", [PartitionCounts(0, start, start + 1, counts, durations=durations)])
+        self.store.flush(self.funnel, "id", [PartitionCounts(0, start, start + 1, WindowCounts.of(counts, durations))])
 
     def repair(self) -> None:
         """Take what a window counts away, all of it or a part; counts, durations or both."""
@@ -267,10 +268,10 @@ def test_a_flush_that_is_under_way_is_waited_for_before_more_is_materialized(ses
     thread = threading.Thread(target=other)
     waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'other' AND wait_event = 'advisory'"
     with closing(Database(sessions.url)) as watching:
+        added = SeriesIds(sessions).numbered(WindowCounts.of(*counted(funnel, TODAY - 4 * DAY_MS, 5)))
         with sessions.transaction() as cursor:
             run(cursor, "hold_closer_off")
-            ids = series_ids(cursor, {Series(funnel, SMS, "iOS", "", "1.0")})
-            WindowRows(*counted(funnel, TODAY - 4 * DAY_MS, 5), ids).add(cursor)
+            add_counts(cursor, added)
             thread.start()
             while not rows(watching, waiting):
                 assert not done.is_set()

@@ -17,6 +17,7 @@ from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.times import iso
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale import repairs
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -377,7 +378,7 @@ def test_a_total_from_before_the_repair_cannot_raise_the_cache_again(repaired: R
         frozen.rebuild([], now_ms())
         assert repaired.rebuild("--yes").exit_code == 0
         with pytest.raises(IncompleteError):
-            frozen.write(doubled, now_ms())
+            frozen.write(WindowCounts.of(doubled), now_ms())
         wait_until(
             lambda: in_redis(settings) == counted(settings) == repaired.right,
             "Redis equals the database",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
@@ -69,7 +70,7 @@ def test_a_flush_that_is_repeated_is_in_the_totals_once(either: Database, funnel
     store = CountStore(either)
     store.start(funnel, "id", {0: 0})
     counts = {(MINUTE_MS, funnel, SMS, "iOS", "", ""): [3, 2, 1, 2, 1]}
-    batch = PartitionCounts(partition=0, start_offset=0, next_offset=6, counts=counts, accepted=6)
+    batch = PartitionCounts(partition=0, start_offset=0, next_offset=6, counts=WindowCounts.of(counts), accepted=6)
     for _ in range(2):
         store.flush(funnel, "id", [batch])
     assert totals(either, funnel) == [("iOS", 3, 2, 1)]
@@ -99,7 +100,7 @@ def test_counters_and_timers_are_in_the_totals_once(either: Database, funnel: st
     numbers = [number for number in store.admit(wanted, 10_000, 10).values() if isinstance(number, int)]
     counter, timer = numbers
     batch = PartitionMetrics(
-        PartitionCounts(partition=0, start_offset=0, next_offset=5, counts={}),
+        PartitionCounts(partition=0, start_offset=0, next_offset=5, counts=WindowCounts()),
         {(0, counter): [2, 7], (MINUTE_MS, counter): [1, 1], (MINUTE_MS, timer): [2, 1_300]},
         {(MINUTE_MS, timer, slot_of(500)): [1], (MINUTE_MS, timer, slot_of(800)): [1]},
     )

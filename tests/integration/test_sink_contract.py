@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
-from funnelwatch.sinks.base import CountSink, Flushed, MisplacedError, TopicRecreatedError, TotalsSink
+from funnelwatch.schemas.window_counts import WindowCounts
+from funnelwatch.sinks.base import CountSink, MisplacedError, TopicRecreatedError, TotalsSink
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
@@ -30,7 +31,7 @@ def batch(start: int, end: int, counts: Counts, partition: int = 0) -> Partition
     """The counts of the records ``[start, end)`` of a partition."""
     counts = {key: list(tally) for key, tally in counts.items()}
     accepted = sum(sum(tally[:3]) for tally in counts.values())
-    return PartitionCounts(partition, start, end, counts, accepted=accepted, log_time=START)
+    return PartitionCounts(partition, start, end, WindowCounts.of(counts), accepted=accepted, log_time=START)
 
 
 class PostgresCounts:
@@ -103,8 +104,9 @@ def test_a_flush_adds_counts_and_returns_the_new_totals(counted: PostgresCounts 
     """Only the keys that the flush added to have new totals; the progress moves on with them."""
     counted.sink.flush(TOPIC, ID, [batch(0, 3, {A: [2, 1, 0, 1, 0]})])
     flushed = counted.sink.flush(TOPIC, ID, [batch(3, 5, {A: [1, 0, 1, 0, 1]}), batch(0, 1, {B: [1, 0, 0, 0, 0]}, 1)])
-    assert flushed == Flushed({A: [3, 1, 1, 1, 1], B: [1, 0, 0, 0, 0]})
-    assert counted.counts() == flushed.totals
+    assert (flushed.skipped, flushed.late) == ([], 0)
+    assert flushed.totals.by_name() == {A: [3, 1, 1, 1, 1], B: [1, 0, 0, 0, 0]}
+    assert counted.counts() == flushed.totals.by_name()
     assert {number: one.next_offset for number, one in counted.sink.start(TOPIC, ID, {0: 0, 1: 0}).items()} == {
         0: 5,
         1: 1,
@@ -116,7 +118,7 @@ def test_a_repeated_flush_counts_once(counted: PostgresCounts | MemoryCounts) ->
     first = {A: [3, 0, 0, 0, 0]}
     counted.sink.flush(TOPIC, ID, [batch(0, 3, first)])
     flushed = counted.sink.flush(TOPIC, ID, [batch(0, 3, first), batch(0, 1, {A: [1, 0, 0, 0, 0]}, 1)])
-    assert (flushed.skipped, flushed.totals) == ([0], {A: [4, 0, 0, 0, 0]})
+    assert (flushed.skipped, flushed.totals.by_name()) == ([0], {A: [4, 0, 0, 0, 0]})
     assert counted.counts() == {A: [4, 0, 0, 0, 0]}
 
 
@@ -177,7 +179,7 @@ class RedisTotals:
         """Write while Redis is away."""
         self._entrance.shut()
         try:
-            self.sink.write(totals, START)
+            self.sink.write(WindowCounts.of(totals), START)
         finally:
             self._entrance.open()
 
@@ -202,7 +204,7 @@ class MemoryTotals:
     def write_away(self, totals: Counts) -> None:
         """Write and fail."""
         self._cache.fail = 1
-        self.sink.write(totals, START)
+        self.sink.write(WindowCounts.of(totals), START)
 
     def lose_everything(self) -> None:
         """Lose the data."""
@@ -226,23 +228,22 @@ SERIES_A, SERIES_B = Series(*A[1:]), Series(*B[1:])
 
 def test_totals_are_raised_and_never_lowered(cached: RedisTotals | MemoryTotals) -> None:
     """A zombie's older totals change nothing, also where only one of the counts is smaller."""
-    cached.sink.write({A: [5, 3, 1, 0, 2]}, START)
-    cached.sink.write({A: [4, 9, 1, 0, 0], B: [1, 0, 0, 0, 0]}, START)
+    cached.sink.write(WindowCounts.of({A: [5, 3, 1, 0, 2]}), START)
+    cached.sink.write(WindowCounts.of({A: [4, 9, 1, 0, 0], B: [1, 0, 0, 0, 0]}), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(5, 9, 1, 0, 2), SERIES_B: CountRow(1)}
 
 
 def test_a_repeated_write_changes_nothing(cached: RedisTotals | MemoryTotals) -> None:
     """Totals are absolute, so a repeat is harmless."""
     for _ in range(3):
-        assert cached.sink.write({A: [5, 3, 1, 0, 2]}, START)
+        assert cached.sink.write(WindowCounts.of({A: [5, 3, 1, 0, 2]}), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(5, 3, 1, 0, 2)}
 
 
 def test_windows_and_funnels_do_not_mix(cached: RedisTotals | MemoryTotals) -> None:
     """A read has the series of its window and funnel only; a window without counts is empty."""
-    cached.sink.write(
-        {A: [1, 0, 0, 0, 0], (START + 60_000, *A[1:]): [2, 0, 0, 0, 0], (START, "g", *A[2:]): [3, 0, 0, 0, 0]}, START
-    )
+    totals = {A: [1, 0, 0, 0, 0], (START + 60_000, *A[1:]): [2, 0, 0, 0, 0], (START, "g", *A[2:]): [3, 0, 0, 0, 0]}
+    cached.sink.write(WindowCounts.of(totals), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(1)}
     assert cached.sink.read("g", START) == {SERIES_A._replace(funnel="g"): CountRow(3)}
     assert cached.sink.read("f", START - 60_000) == {}
@@ -250,7 +251,7 @@ def test_windows_and_funnels_do_not_mix(cached: RedisTotals | MemoryTotals) -> N
 
 def test_a_write_that_fails_is_repeated_and_shows_no_more_than_its_totals(cached: RedisTotals | MemoryTotals) -> None:
     """The error is transient; totals that were there stay, and the repeat raises them."""
-    cached.sink.write({A: [1, 0, 0, 0, 0]}, START)
+    cached.sink.write(WindowCounts.of({A: [1, 0, 0, 0, 0]}), START)
     totals = {A: [4, 0, 0, 0, 0], B: [2, 0, 0, 0, 0]}
     with pytest.raises(Exception, match=r".") as caught:
         cached.write_away(totals)
@@ -258,14 +259,14 @@ def test_a_write_that_fails_is_repeated_and_shows_no_more_than_its_totals(cached
     shown = cached.sink.read("f", START)
     assert 1 <= shown[SERIES_A].impressions <= 4
     assert shown.get(SERIES_B, CountRow()).impressions <= 2
-    assert cached.sink.write(totals, START)
+    assert cached.sink.write(WindowCounts.of(totals), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(4), SERIES_B: CountRow(2)}
 
 
 def test_a_copy_that_lost_its_data_takes_no_totals(cached: RedisTotals | MemoryTotals) -> None:
     """Totals of some windows would pass for a complete copy."""
-    cached.sink.write({A: [1, 0, 0, 0, 0]}, START)
+    cached.sink.write(WindowCounts.of({A: [1, 0, 0, 0, 0]}), START)
     cached.lose_everything()
     with pytest.raises(IncompleteError):
-        cached.sink.write({A: [2, 0, 0, 0, 0]}, START)
+        cached.sink.write(WindowCounts.of({A: [2, 0, 0, 0, 0]}), START)
     assert cached.sink.read("f", START) == {}

@@ -19,6 +19,7 @@ from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import Flushed, MisplacedError, Progress, TopicRecreatedError
 from funnelwatch.sinks.redis.keys import Mark
 from funnelwatch.sinks.redis.state import NOTHING_YET_MS, CacheState, IncompleteError
@@ -184,11 +185,10 @@ class Store:
                 raise MisplacedError(batch.partition, next_offset, batch.start_offset)
             else:
                 wanted.append(batch)
-        added = merged([{key: list(tally) for key, tally in batch.counts.items()} for batch in wanted])
+        added = merged([batch.counts.by_name() for batch in wanted])
         self.counts = merged([self.counts, added])
-        took = [{key: list(slots) for key, slots in batch.durations.items()} for batch in wanted]
-        self.durations = merged([self.durations, *took])
-        flushed.totals = {key: list(self.counts[key]) for key in added}
+        self.durations = merged([self.durations, *(batch.counts.durations() for batch in wanted)])
+        flushed.totals = WindowCounts.of({key: list(self.counts[key]) for key in added})
         for batch in wanted:
             times = [time for time in (self.progress[batch.partition].log_time, batch.log_time) if time is not None]
             self.progress[batch.partition] = Progress(batch.next_offset, max(times, default=None))
@@ -224,13 +224,15 @@ class Source:
         """See ``CacheSource.counted``."""
         return {number: Place("t", one.next_offset, True) for number, one in self._store.progress.items()}
 
-    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Counts:
+    def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> WindowCounts:
         """See ``CacheSource.read``."""
-        return {
-            key: list(tally)
-            for key, tally in self._store.counts.items()
-            if from_ms <= key[0] < to_ms and funnel in (None, key[1])
-        }
+        return WindowCounts.of(
+            {
+                key: list(tally)
+                for key, tally in self._store.counts.items()
+                if from_ms <= key[0] < to_ms and funnel in (None, key[1])
+            }
+        )
 
     def lock(self, prefix: str) -> bool:
         """See ``CacheSource.lock``."""
@@ -263,7 +265,7 @@ class CachedWindows:
             self.fail -= 1
             raise redis.ConnectionError("away")
 
-    def write(self, totals: Counts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
+    def write(self, totals: WindowCounts, now_ms: int, marks: Sequence[MoveMark] = (), epoch: str = "") -> bool:
         """See ``TotalsSink.write``."""
         self._guard()
         if not self.epoch or epoch not in ("", self.epoch):
@@ -276,7 +278,7 @@ class CachedWindows:
                 self.marks[move.partition] = Mark(move.topic_id, move.to, self.copies)
             elif mark.offset < move.to:
                 self.marks[move.partition] = Mark(move.topic_id, move.to, self.copies if move.owes else mark.owes)
-        for key, tally in totals.items():
+        for key, tally in totals.by_name().items():
             shown = self.counts.get(key, [0] * 5)
             self.counts[key] = [max(pair) for pair in zip(shown, tally, strict=True)]
         return continued

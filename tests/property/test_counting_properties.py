@@ -94,7 +94,7 @@ def count_all(sent: list[Any], cuts: list[int]) -> tuple[Counts, Durations]:
     parts = []
     for first, until in pairwise(bounds):
         parts.append(aggregate(wire.validated(seen, first, until), WINDOW_MS, 10_000, NOW))
-    return merged(part.counts for part in parts), merged(part.durations for part in parts)
+    return merged(part.counts.by_name() for part in parts), merged(part.counts.durations() for part in parts)
 
 
 def naive(sent: Iterable[Any]) -> tuple[Counts, Durations]:
@@ -149,7 +149,7 @@ def test_every_record_is_accepted_rejected_or_a_duplicate_exactly_once(sent: lis
     assert sorted(offsets) == list(range(len(sent)))
     counted = aggregate(validated, WINDOW_MS, 10_000, NOW)
     assert counted.accepted + counted.rejected + counted.duplicates == len(sent)
-    assert sum(sum(numbers[:3]) for numbers in counted.counts.values()) == counted.accepted
+    assert sum(sum(numbers[:3]) for numbers in counted.counts.by_name().values()) == counted.accepted
     ids = [sent[offset]["event_id"] for offset in validated.accepted.offsets]
     assert len(set(ids)) == len(ids)
 
@@ -164,8 +164,8 @@ def test_a_tally_from_an_offset_on_counts_only_what_follows(sent: list[Any], beg
     whole = aggregate(validated, WINDOW_MS, 10_000, NOW)
     first = aggregate(wire.validated(SeenIds(HORIZON_MS), 0, begin), WINDOW_MS, 10_000, NOW)
     assert (rest.start_offset, rest.next_offset) == (begin, len(sent))
-    assert merged([first.counts, rest.counts]) == whole.counts
-    assert merged([first.durations, rest.durations]) == whole.durations
+    assert merged([first.counts.by_name(), rest.counts.by_name()]) == whole.counts.by_name()
+    assert merged([first.counts.durations(), rest.counts.durations()]) == whole.counts.durations()
     for name in ("accepted", "rejected", "duplicates"):
         assert getattr(first, name) + getattr(rest, name) == getattr(whole, name)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelwatch.sinks.timescale.counts import merged
-from funnelwatch.stream.aggregate.aggregation import counts_of, durations_of
+from funnelwatch.stream.aggregate.aggregation import counts_of
 from funnelwatch.stream.aggregate.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
 from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
@@ -39,12 +39,12 @@ class Log:
         """What the worker has counted of the range by the records at ``[first, until)``."""
         accepted = self.validated.accepted
         part = accepted.where((accepted.offsets >= first) & (accepted.offsets < until))
-        counts = counts_of(part, WINDOW_MS)
+        counts = counts_of(part, WINDOW_MS).by_name()
         return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def durations(self) -> Durations:
         """The durations of the range that the worker has counted."""
-        durations = durations_of(self.validated.accepted, WINDOW_MS)
+        durations = counts_of(self.validated.accepted, WINDOW_MS).durations()
         return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def recount(self, until: int, cut: list[int], now: EventValidator | None = None) -> Recount:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.aggregate import cache_check, cache_rebuild
 from tests.property.pipeline_model import SETTINGS, START, Scenario
 
@@ -38,7 +39,7 @@ def scenario(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
             (LATEST - at * WINDOW_MS, "sign_up", f"S{number}", "iOS", "", ""): [1, 0, 0, 0, 0]
             for number in range(SERIES)
         }
-        scenario.store.flush("events", "t", [PartitionCounts(0, at, at + 1, counts, accepted=SERIES)])
+        scenario.store.flush("events", "t", [PartitionCounts(0, at, at + 1, WindowCounts.of(counts), accepted=SERIES)])
     for message in range(WINDOWS):
         scenario.broker.append(0, b"garbage", START, 0)
         assert scenario.broker.ends[0] == message + 1
@@ -177,7 +178,9 @@ def test_a_gap_that_a_killed_worker_left_is_copied_without_more_events(scenario:
     worker = started(scenario, 0, 1)
     copy_all(scenario, worker)
     key = (LATEST, "sign_up", "S0", "iOS", "", "")
-    scenario.store.flush("events", "t", [PartitionCounts(0, WINDOWS, WINDOWS + 1, {key: [1, 0, 0, 0, 0]}, accepted=1)])
+    scenario.store.flush(
+        "events", "t", [PartitionCounts(0, WINDOWS, WINDOWS + 1, WindowCounts.of({key: [1, 0, 0, 0, 0]}), accepted=1)]
+    )
     worker.rebuild.close()
     assert scenario.cache.counts != scenario.store.counts
     copy_all(scenario, started(scenario, 0, 1))

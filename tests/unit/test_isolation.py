@@ -57,7 +57,7 @@ class Database:
         for batch in [] if rehearsal else batches:
             assert batch.start_offset == self.progress[batch.partition]
             self.progress[batch.partition] = batch.next_offset
-            for key, numbers in batch.counts.items():
+            for key, numbers in batch.counts.by_name().items():
                 self.counted[key[5]] += sum(numbers[:3])
         return Flushed()
 
@@ -145,7 +145,7 @@ def count(aggregator: Aggregator, verdicts: list[ValidatedBatch]) -> list[Partit
 
 def poisonous(batches: Sequence[PartitionCounts]) -> Exception | None:
     """Rejects one version."""
-    if any(key[5] == "poison" for batch in batches for key in batch.counts):
+    if any(key[5] == "poison" for batch in batches for key in batch.counts.by_name()):
         return psycopg.errors.CheckViolation("poison is not wanted")
     return None
 
