@@ -14,29 +14,32 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
 import redis
 
 from funnelwatch.schemas.counts import CountRow, Counts, Series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.completeness import CacheCompleteness, as_text
 from funnelwatch.sinks.redis.keys import (
-    TALLY_FIELDS,
     copied_key,
     copies_key,
     counts_key,
     counts_pattern,
     epoch_key,
-    field_names,
+    field_name,
+    packed,
     parse_field,
     repairs_key,
+    unpacked,
     whole_key,
 )
 from funnelwatch.sinks.redis.state import IncompleteError, MoveMark, RepairedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pydantic import SecretStr
 
@@ -44,8 +47,8 @@ if TYPE_CHECKING:
 
 RAISE_COUNTS = (files(__package__) / "raise_counts.lua").read_text()
 
-FIELDS_AT_ONCE = 5_000
-"""Most counts in one call, about, so that other clients of the server do not wait long."""
+SERIES_AT_ONCE = 5_000
+"""Most series of windows in one call, so that other clients of the server do not wait long."""
 
 REDIS_ERRORS = (redis.RedisError, OSError)
 """Errors of the cache: counting goes on without it, and the worker copies the windows later."""
@@ -82,34 +85,30 @@ class CountCache(CacheCompleteness):
             redis.RedisError: an outage; any part is written, and a repeat writes the rest.
         """
         oldest = self.oldest(now_ms)
-        windows: dict[tuple[str, int], list[str | int]] = {}
+        parts = list(_parts(totals, oldest))
+        if not parts and not marks:
+            return True
+        calls: list[list[_Part]] = [[]]
         held = 0
-        for key, tally in totals.by_name().items():
-            if key[0] < oldest:
-                continue
-            pairs = windows.setdefault((key[1], key[0]), [])
-            for field, count in zip(field_names(key[2:]), tally, strict=True):
-                if count:
-                    pairs += (field, count)
-                    held += 1
-            if held >= FIELDS_AT_ONCE:
-                self._call(windows, oldest, (), epoch)
-                windows, held = {}, 0
-        if windows or marks:
-            return self._call(windows, oldest, marks, epoch)
-        return True
+        for part in parts:
+            if held + len(part.fields) > SERIES_AT_ONCE and calls[-1]:
+                calls.append([])
+                held = 0
+            calls[-1].append(part)
+            held += len(part.fields)
+        for call in calls[:-1]:
+            self._call(call, oldest, (), epoch)
+        return self._call(calls[-1], oldest, marks, epoch)
 
-    def _call(
-        self, windows: Mapping[tuple[str, int], list[str | int]], oldest: int, marks: Sequence[MoveMark], epoch: str
-    ) -> bool:
+    def _call(self, parts: Sequence[_Part], oldest: int, marks: Sequence[MoveMark], epoch: str) -> bool:
         prefix = self._prefix
         keys = [epoch_key(prefix), repairs_key(prefix), copies_key(prefix), copied_key(prefix, self._topic)]
-        arguments: list[str | int] = [self._repairs, epoch, len(marks)]
+        arguments: list[str | int | bytes] = [self._repairs, epoch, len(marks)]
         for mark in marks:
             arguments += (mark.partition, mark.topic_id, mark.least, mark.to, int(mark.owes))
-        for (funnel, start), pairs in windows.items():
-            keys.append(counts_key(self._prefix, funnel, start))
-            arguments += (max(1, (start - oldest) // 1000), len(pairs) // 2, *pairs)
+        for part in parts:
+            keys.append(counts_key(self._prefix, part.funnel, part.window))
+            arguments += (max(1, (part.window - oldest) // 1000), len(part.fields), part.totals, *part.fields)
         answer = self._raise(keys=keys, args=arguments)
         if answer == LOST:
             raise IncompleteError("Redis has lost its data")
@@ -150,7 +149,7 @@ class CountCache(CacheCompleteness):
         for window, series, tally in rows:
             part[window, *series] = list(tally)
             copied += 1
-            if len(part) >= FIELDS_AT_ONCE // len(TALLY_FIELDS):
+            if len(part) >= SERIES_AT_ONCE:
                 self.write(WindowCounts.of(part), now_ms, epoch=epoch)
                 part = {}
         if part:
@@ -187,21 +186,16 @@ class CountCache(CacheCompleteness):
 
     def _set(self, funnel: str, start: int, totals: Counts, now_ms: int) -> None:
         name = counts_key(self._prefix, funnel, start)
-        right = {
-            field: count
-            for key, tally in totals.items()
-            for field, count in zip(field_names(key[2:]), tally, strict=True)
-            if count
-        }
+        right = {field_name(Series(*key[1:])): packed(tally) for key, tally in totals.items()}
         wrong = [field for field in self.client.hkeys(name) if as_text(field) not in right]
         pairs = list(right.items())
         # A window of ordinary size changes in one transaction.
-        for at in range(0, max(len(pairs), len(wrong), 1), FIELDS_AT_ONCE):
+        for at in range(0, max(len(pairs), len(wrong), 1), SERIES_AT_ONCE):
             with self.client.pipeline() as pipeline:
-                if wrong[at : at + FIELDS_AT_ONCE]:
-                    pipeline.hdel(name, *wrong[at : at + FIELDS_AT_ONCE])
-                if pairs[at : at + FIELDS_AT_ONCE]:
-                    pipeline.hset(name, mapping=dict(pairs[at : at + FIELDS_AT_ONCE]))
+                if wrong[at : at + SERIES_AT_ONCE]:
+                    pipeline.hdel(name, *wrong[at : at + SERIES_AT_ONCE])
+                if pairs[at : at + SERIES_AT_ONCE]:
+                    pipeline.hset(name, mapping=dict(pairs[at : at + SERIES_AT_ONCE]))
                 pipeline.expire(name, max(1, (start - self.oldest(now_ms)) // 1000))
                 pipeline.execute()
 
@@ -230,8 +224,36 @@ def _totals(rows: Iterable[tuple[int, Series, CountRow]]) -> Counts:
 
 
 def _tallies(funnel: str, fields: Mapping[bytes | str, bytes | str]) -> dict[Series, CountRow]:
-    counts: dict[Series, dict[str, int]] = {}
-    for field, count in fields.items():
-        series, name = parse_field(funnel, as_text(field))
-        counts.setdefault(series, {})[name] = int(count)
-    return {series: CountRow(**named) for series, named in counts.items()}
+    return {parse_field(funnel, as_text(field)): unpacked(cast("bytes", value)) for field, value in fields.items()}
+
+
+class _Part(NamedTuple):
+    """Series of one window of a funnel.
+
+    Attributes:
+        fields: the field of each series.
+        totals: their packed counts, one after the other.
+    """
+
+    funnel: str
+    window: int
+    fields: list[str]
+    totals: bytes
+
+
+def _parts(totals: WindowCounts, oldest: int) -> Iterator[_Part]:
+    """The windows that are not older, each in parts of at most ``SERIES_AT_ONCE``."""
+    funnels, places = totals.funnels()
+    order = np.lexsort((places, totals.windows))
+    order = order[totals.windows[order] >= oldest]
+    if not order.size:
+        return
+    windows, of = totals.windows[order], places[order]
+    begins = np.flatnonzero(np.diff(windows, prepend=windows[0] - 1) | np.diff(of, prepend=of[0])).tolist()
+    values = totals.counts[order].astype(">u4")
+    series = totals.series[order].tolist()
+    for begin, end in pairwise([*begins, order.size]):
+        for first in range(begin, end, SERIES_AT_ONCE):
+            until = min(first + SERIES_AT_ONCE, end)
+            fields = [field_name(totals.names[number]) for number in series[first:until]]
+            yield _Part(funnels[of[begin]], int(windows[begin]), fields, values[first:until].tobytes())

@@ -8,10 +8,10 @@
 | ``{PREFIX}:whole`` | string | epoch, number of the copy, and the start (ms) from which on every window is complete |
 | ``{PREFIX}:copied:TOPIC`` | hash | partition to the mark up to which its counts are here (``Mark``) |
 | ``{PREFIX}:probe`` | hash | empty, expires after a second: a test whether counts can be written |
-| ``{PREFIX}:counts:FUNNEL:WINDOW`` | hash | the tallies of one window, WINDOW its start in ms |
+| ``{PREFIX}:counts:FUNNEL:WINDOW`` | hash | the counts of one window, WINDOW its start in ms |
 
-A field of the last hash is the series and the count's name, JSON, so that no value of a dimension can be mistaken for
-another; its value is the count.
+A field of the last hash is a series, JSON, so that no value of a dimension can be mistaken for another; its value is
+the packed counts of the series, 4 bytes each, the most significant first, in the order of a ``CountRow``.
 
 The braces are part of the key: Redis Cluster keeps all keys with the same text in braces on one shard, so that one
 script can use them together.
@@ -20,12 +20,16 @@ script can use them together.
 from __future__ import annotations
 
 import json
+import struct
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.counts import CountRow, Series
 
-TALLY_FIELDS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PACKED: Final = struct.Struct(f">{len(CountRow._fields)}I")
 
 
 class Mark(NamedTuple):
@@ -98,12 +102,21 @@ def counts_pattern(prefix: str) -> str:
 
 
 @lru_cache(maxsize=50_000)
-def field_names(dimensions: tuple[str, str, str, str]) -> tuple[str, ...]:
-    """The field of each count of one series: of its step, os, browser and app version."""
-    return tuple(json.dumps([*dimensions, name], separators=(",", ":")) for name in TALLY_FIELDS)
+def field_name(series: Series) -> str:
+    """The field of a series in the hashes of its funnel."""
+    return json.dumps([series.step, series.os, series.browser, series.app_version], separators=(",", ":"))
 
 
-def parse_field(funnel: str, field: str) -> tuple[Series, str]:
-    """The series and the count's name of a field."""
-    step, os, browser, app_version, name = json.loads(field)
-    return Series(funnel, step, os, browser, app_version), name
+def parse_field(funnel: str, field: str) -> Series:
+    """The series of a field."""
+    return Series(funnel, *json.loads(field))
+
+
+def packed(row: Sequence[int]) -> bytes:
+    """Counts as the value of a field."""
+    return PACKED.pack(*row)
+
+
+def unpacked(value: bytes) -> CountRow:
+    """The counts of the value of a field."""
+    return CountRow(*PACKED.unpack(value))

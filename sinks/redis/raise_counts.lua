@@ -5,8 +5,8 @@
 -- KEYS: the epoch, the number of repairs, the number of copies, the marks, then a hash for each window.
 -- ARGV: the number of repairs that the writer knows of; the epoch that it writes to, or nothing for any; the number of
 -- marks; for each mark its partition, topic id, the least offset it may have now, the offset to move it to, and 1 where
--- the writer has something left to copy; for each window its time to live in seconds, the number of its pairs, and
--- the pairs of field and total.
+-- the writer has something left to copy; for each window its time to live in seconds, the number of its series, their
+-- totals packed one after the other, and the field of each.
 local epoch = redis.call('GET', KEYS[1])
 if not epoch or (ARGV[2] ~= '' and ARGV[2] ~= epoch) then
     return 0
@@ -29,15 +29,30 @@ for _ = 1, tonumber(ARGV[3]) do
     end
 end
 for i = 5, #KEYS do
-    local key, seconds, pairs_ = KEYS[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-    at = at + 2
-    for _ = 1, pairs_ do
-        local field, total = ARGV[at], ARGV[at + 1]
-        at = at + 2
-        local now = redis.call('HGET', key, field)
-        if not now or tonumber(now) < tonumber(total) then
-            redis.call('HSET', key, field, total)
+    local key, seconds, series, totals = KEYS[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+    at = at + 3
+    for first = 0, series - 1, 1000 do
+        local some = math.min(1000, series - first)
+        local present = redis.call('HMGET', key, unpack(ARGV, at, at + some - 1))
+        local raised = {}
+        for number = 1, some do
+            local new = string.sub(totals, (first + number - 1) * 20 + 1, (first + number) * 20)
+            local old = present[number]
+            if old and old ~= new then
+                local a, b, c, d, e = struct.unpack('>I4I4I4I4I4', old)
+                local f, g, h, j, k = struct.unpack('>I4I4I4I4I4', new)
+                new = struct.pack('>I4I4I4I4I4',
+                    math.max(a, f), math.max(b, g), math.max(c, h), math.max(d, j), math.max(e, k))
+            end
+            if old ~= new then
+                raised[#raised + 1] = ARGV[at + number - 1]
+                raised[#raised + 1] = new
+            end
         end
+        if #raised > 0 then
+            redis.call('HSET', key, unpack(raised))
+        end
+        at = at + some
     end
     redis.call('EXPIRE', key, seconds)
 end

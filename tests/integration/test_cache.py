@@ -83,9 +83,10 @@ def test_windows_that_are_old_are_neither_written_nor_kept(copy: CountCache, set
     assert 3400 <= left <= 3540
 
 
-def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [100, 5_000])
+def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """One window of thousands of series does not hold the server for long, and all of it arrives."""
-    monkeypatch.setattr("funnelwatch.sinks.redis.cache.FIELDS_AT_ONCE", 100)
+    monkeypatch.setattr("funnelwatch.sinks.redis.cache.SERIES_AT_ONCE", at_once)
     sizes: list[int] = []
     real = copy._raise
 
@@ -94,10 +95,11 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
         return real(keys=keys, args=args)
 
     monkeypatch.setattr(copy, "_raise", counted)
-    totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(1_000)}
+    totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(2_500)}
     copy.write(WindowCounts.of(totals), NOW)
-    assert max(sizes) <= 2 * (100 + 5) + 2 + 3
-    assert len(copy.read("f", W0)) == 1_000
+    assert max(sizes) <= at_once + 3 + 3
+    found = copy.read("f", W0)
+    assert (len(found), set(found.values())) == (2_500, {CountRow(1, 2, 3, 4, 5)})
 
 
 @pytest.mark.parametrize("text", ["", "a:b", '["x"]', "日本語", "\\", "*"])
