@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ from tests.own import own_database, settings_of
 from tests.stack import Servers, plan, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
@@ -94,6 +95,17 @@ def pytest_configure(config: pytest.Config) -> None:
     # Of several processes each has ports of its own: one that is free may be bound by another before a program starts.
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports.RANGE = ports.RANGE[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage: hardly an object of the modules and tests ever goes."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
