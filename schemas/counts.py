@@ -58,10 +58,10 @@ Counts = dict[CountKey, list[int]]
 
 
 DurationKey = tuple[int, str, str, str, str, str, int]
-"""A CountKey and an octave of a histogram."""
+"""A CountKey and a slot of a histogram (``funnelwatch.schemas.histogram``)."""
 
 Durations = dict[DurationKey, list[int]]
-"""Durations to add, by key; the list counts each slot of the octave (``funnelwatch.schemas.histogram``)."""
+"""Durations to add, by key; the list has one number, the successes in the slot."""
 
 
 @dataclass(slots=True)

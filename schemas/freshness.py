@@ -42,13 +42,13 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A worker by its last heartbeat. ``fault`` is the error that it reports; None: none."""
+    """A worker by its last heartbeat. ``error`` is the problem that it reports; None: none."""
 
     host: str
     pid: int
     version: str
     assigned: int
-    fault: str | None
+    error: str | None
     ended: bool
     seen_ms: int
     age_s: float
@@ -130,7 +130,7 @@ def by_workers(workers: Sequence[WorkerSeen]) -> Freshness:
 
 def _said_by(workers: Sequence[WorkerSeen]) -> list[str]:
     """The errors that live workers report, without full stops, since the caller continues the sentence."""
-    said = ((one, one.fault.rstrip(".")) for one in workers if one.alive and one.fault)
+    said = ((one, one.error.rstrip(".")) for one in workers if one.alive and one.error)
     return [f"worker {one.host} ({one.pid}) says: {error}" for one, error in said]
 
 

@@ -42,7 +42,7 @@ class PartitionMetrics:
     Attributes:
         place: offsets and watermark of the records; it counts no events.
         samples: window start (ms) and number of a series to the number of samples and their total.
-        durations: window start, number and octave to the samples in each of its slots; timers only.
+        durations: window start, number and slot of the value to the samples in it; timers only.
     """
 
     place: PartitionCounts

@@ -164,7 +164,12 @@ class Settings(BaseSettings):
     lines_path: Path | None = Field(None, description="YAML file that maps line protocol; none: the shipped mapping.")
 
     # How long counts are kept
-    keep_windows_days: int = Field(0, ge=0, description="Counts by window are kept this long, days; 0: for ever.")
+    keep_windows_days: int = Field(
+        0,
+        ge=0,
+        description="Counts by window are kept this long, days; 0: for ever. A new value of this or the next three "
+        "drops nothing for ten minutes.",
+    )
     keep_5m_days: int = Field(0, ge=0, description="Counts by 5 minutes are kept this long, days; 0: for ever.")
     keep_1h_days: int = Field(0, ge=0, description="Counts by the hour are kept this long, days; 0: for ever.")
     keep_1d_days: int = Field(0, ge=0, description="Counts by the day are kept this long, days; 0: for ever.")

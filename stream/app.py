@@ -186,7 +186,7 @@ class Closing(Service):
 
 @app.service
 class Maintenance(Service):
-    """Archives and materializes counts, where the database has no jobs of its own."""
+    """Materializes rollups, drops expired counts and alerts."""
 
     @Service.task
     async def _rounds(self) -> None:

@@ -54,6 +54,7 @@ LONG = (
     "test_embedded_stack.py",
     "test_cli_rate.py",
     "test_metrics.py",
+    "test_retention.py",
     "test_running_totals.py",
     "test_backup.py",
     "test_bad_input.py",

@@ -6,20 +6,22 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.counts import PartitionCounts
-from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
-from tests.traffic import bucket
+from funnelwatch.sinks.timescale.retention import set_retention
+from tests.traffic import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.schemas.counts import Durations
     from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.timescale.rates import Level
+    from funnelwatch.sinks.timescale.retention import Retention
 
 MINUTE_MS = 60_000
 
@@ -64,13 +66,20 @@ def count_in(
     took: Durations = {}
     for (window, *series), values in (durations or {}).items():
         for value in values:
-            octave, slot = bucket(value)
-            took.setdefault((window, funnel, *series, octave), [0] * SLOTS)[slot] += 1  # type: ignore[arg-type]
+            took.setdefault((window, funnel, *series, slot_of(value)), [0])[0] += 1  # type: ignore[arg-type]
     store.flush("filled", "id", [PartitionCounts(0, start, start + 1, counts, durations=took)])
     if closed_through is not None:
         closer = ClosingStore(database)
         closer.start_closing(funnel, closed_through)
         closer.finish_closing(funnel, closed_through)
+
+
+def keep_for(database: Database, retention: Retention) -> list[Level]:
+    """Set the retention of each level as of an hour ago, so that what is not kept may be dropped now."""
+    changed = set_retention(database, retention)
+    with database.transaction() as cursor:
+        cursor.execute("UPDATE retention SET set_at = set_at - INTERVAL '1 hour' WHERE level = ANY(%s)", [changed])
+    return changed
 
 
 def count_metrics(database: Database, samples: Iterable[tuple[int, MetricSeries, int]]) -> None:
@@ -86,6 +95,5 @@ def count_metrics(database: Database, samples: Iterable[tuple[int, MetricSeries,
         counted = batch.samples.setdefault(key, [0, 0])
         counted[:] = counted[0] + 1, counted[1] + value
         if series.kind == "TIMER":
-            octave, slot = bucket(value)
-            batch.durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
+            batch.durations.setdefault((*key, slot_of(value)), [0])[0] += 1
     store.flush("filled-metrics", "id", [batch])

@@ -91,25 +91,24 @@ def naive_counts(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[Ke
     return {key: [counts[key, column] for column in range(5)] for key, _ in counts}
 
 
-BORDERS = [*range(16), *(2**power * eighth // 8 for power in range(4, 45) for eighth in range(8, 16))]
-"""Where each bucket of durations begins: by single milliseconds, then by eighths of each power of two."""
+BORDERS = [*range(8), *(2**power * quarter // 4 for power in range(3, 31) for quarter in range(4, 8))]
+"""Where each slot of durations begins: by single milliseconds, then by quarters of each power of two."""
 
 
-def bucket(duration: int) -> tuple[int, int]:
-    """Octave and slot of a duration, looked up."""
-    return divmod(bisect_right(BORDERS, duration) - 1, 8)
+def slot_of(duration: int) -> int:
+    """The slot of a duration, looked up."""
+    return bisect_right(BORDERS, duration) - 1
 
 
 def naive_durations(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[tuple[Any, ...], list[int]]:
-    """An independent histogram of the durations of successes: key and octave to the counts of its eight slots."""
+    """An independent histogram of the durations of successes: key and slot to the number in it."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for e in events:
         if e["phase"] == "IMPRESSION" or e["status"] != "SUCCESS" or e["duration_ms"] is None:
             continue
-        octave, slot = bucket(e["duration_ms"])
         window = e["ts"] // window_ms * window_ms
-        key = (window, e["funnel"], e["step"], e["os"], e["browser"], e["app_version"], octave)
-        found.setdefault(key, [0] * 8)[slot] += 1
+        key = (window, e["funnel"], e["step"], e["os"], e["browser"], e["app_version"], slot_of(e["duration_ms"]))
+        found.setdefault(key, [0])[0] += 1
     return found
 
 

@@ -6,20 +6,20 @@ SELECT CASE
         AND to_timestamp(${__from} / 1000.0) > coalesce(
             max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = 'windows'), '-infinity'
         )
-        THEN 'conversion'
+        THEN 'windows'
     WHEN
         ${__to} - ${__from} <= 3 * 86400000::bigint
         AND to_timestamp(${__from} / 1000.0) > coalesce(
             max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = '5m'), '-infinity'
         )
-        THEN 'conversion_5m'
+        THEN '5m'
     WHEN
         ${__to} - ${__from} <= 62 * 86400000::bigint
         AND to_timestamp(${__from} / 1000.0) > coalesce(
             max(greatest(now() - keep, dropped_before)) FILTER (WHERE level = '1h'), '-infinity'
         )
-        THEN 'conversion_1h'
-    ELSE 'conversion_1d'
+        THEN '1h'
+    ELSE '1d'
 END
 FROM retention;
 
@@ -30,31 +30,40 @@ SELECT funnel FROM funnel_progress ORDER BY funnel;
 -- name: steps
 -- The steps of a funnel, in order where it is declared.
 SELECT c.step
-FROM ${level:raw} AS c
-LEFT JOIN declared_steps AS d ON d.funnel = c.funnel AND d.step = c.step
-WHERE $__timeFilter(c.window_start) AND c.funnel = ${funnel:sqlstring}
-GROUP BY c.step
-ORDER BY min(d.position) NULLS LAST, c.step;
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL
+) AS c
+LEFT JOIN declared_steps AS d ON d.funnel = ${funnel:sqlstring} AND d.step = c.step
+ORDER BY d.position NULLS LAST, c.step;
 
 -- name: values_of_os
 -- The operating systems of a funnel in the range.
-SELECT DISTINCT or_none(os)
-FROM ${level:raw}
-WHERE $__timeFilter(window_start) AND funnel = ${funnel:sqlstring}
+SELECT DISTINCT coalesce(dimensions ->> 'os', '(none)')
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    '{}',
+    '{os}'
+)
 ORDER BY 1;
 
 -- name: values_of_browser
 -- The browsers of a funnel in the range.
-SELECT DISTINCT or_none(browser)
-FROM ${level:raw}
-WHERE $__timeFilter(window_start) AND funnel = ${funnel:sqlstring}
+SELECT DISTINCT coalesce(dimensions ->> 'browser', '(none)')
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    '{}',
+    '{browser}'
+)
 ORDER BY 1;
 
 -- name: values_of_app_version
 -- The app versions of a funnel in the range.
-SELECT DISTINCT or_none(app_version)
-FROM ${level:raw}
-WHERE $__timeFilter(window_start) AND funnel = ${funnel:sqlstring}
+SELECT DISTINCT coalesce(dimensions ->> 'app_version', '(none)')
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    '{}',
+    '{app_version}'
+)
 ORDER BY 1;
 
 -- name: alerts_as_annotations
@@ -84,21 +93,12 @@ SELECT
     wilson_high(c.successes, c.impressions) AS rate_high,
     c.impressions::double precision / nullif(lag(c.impressions) OVER by_position, 0) AS survival,
     c.impressions::double precision / nullif(first_value(c.impressions) OVER by_position, 0) AS reached
-FROM (
-    SELECT
-        step,
-        sum(impressions)::bigint AS impressions,
-        sum(successes)::bigint AS successes,
-        sum(failures)::bigint AS failures
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-    GROUP BY step
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    jsonb_build_object(
+        'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+        'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+    )
 ) AS c
 LEFT JOIN declared_steps AS d ON d.funnel = ${funnel:sqlstring} AND d.step = c.step
 WINDOW by_position AS (ORDER BY d.position NULLS LAST, c.step)
@@ -107,16 +107,15 @@ ORDER BY d.position NULLS LAST, c.step;
 -- name: rate_by_step
 -- The rate of each step over time, of closed windows.
 WITH counted AS (
-    SELECT window_start AS time, step AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    SELECT start AS time, step AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
+    )
+    WHERE start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     GROUP BY 1, 2
 ),
 
@@ -135,22 +134,16 @@ ORDER BY 1, 2;
 -- What the rate of each step was at the same time of the four weeks before.
 WITH counted AS (
     SELECT
-        past.window_start + week * INTERVAL '7 days' AS time,
+        past.start + week * INTERVAL '7 days' AS time,
         past.step || ' (expected)' AS metric,
         sum(past.successes)::double precision / nullif(sum(past.impressions), 0) AS expected
     FROM generate_series(1, 4) AS week
-    CROSS JOIN LATERAL (
-        SELECT window_start, step, sum(impressions) AS impressions, sum(successes) AS successes
-        FROM ${level:raw}
-        WHERE
-            window_start >= $__timeFrom()::timestamptz - week * INTERVAL '7 days'
-            AND window_start < $__timeTo()::timestamptz - week * INTERVAL '7 days'
-            AND funnel = ${funnel:sqlstring}
-            AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-            AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-            AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-            AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-        GROUP BY window_start, step
+    CROSS JOIN LATERAL counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz - week * INTERVAL '7 days', $__timeTo()::timestamptz - week * INTERVAL '7 days', level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
     ) AS past
     GROUP BY 1, 2
 ),
@@ -169,15 +162,14 @@ ORDER BY 1, 2;
 -- name: impressions_by_step
 -- How many were shown each step over time.
 WITH counted AS (
-    SELECT window_start AS time, step AS metric, sum(impressions)::bigint AS impressions
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    SELECT start AS time, step AS metric, sum(impressions)::bigint AS impressions
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
+    )
     GROUP BY 1, 2
 ),
 
@@ -200,78 +192,75 @@ ORDER BY 1, 2;
 -- Each step by os in the range.
 SELECT
     step,
-    or_none(os) AS os,
-    sum(impressions)::bigint AS impressions,
-    sum(successes)::bigint AS successes,
-    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
-    wilson_low(sum(successes), sum(impressions)) AS rate_low,
-    wilson_high(sum(successes), sum(impressions)) AS rate_high
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+    coalesce(dimensions ->> 'os', '(none)') AS os,
+    impressions,
+    successes,
+    successes::double precision / nullif(impressions, 0) AS rate,
+    wilson_low(successes, impressions) AS rate_low,
+    wilson_high(successes, impressions) AS rate_high
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    jsonb_build_object(
+        'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+        'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+    ),
+    '{os}'
+)
 ORDER BY 1, 3 DESC, 2;
 
 -- name: totals_by_browser
 -- Each step by browser in the range.
 SELECT
     step,
-    or_none(browser) AS browser,
-    sum(impressions)::bigint AS impressions,
-    sum(successes)::bigint AS successes,
-    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
-    wilson_low(sum(successes), sum(impressions)) AS rate_low,
-    wilson_high(sum(successes), sum(impressions)) AS rate_high
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+    coalesce(dimensions ->> 'browser', '(none)') AS browser,
+    impressions,
+    successes,
+    successes::double precision / nullif(impressions, 0) AS rate,
+    wilson_low(successes, impressions) AS rate_low,
+    wilson_high(successes, impressions) AS rate_high
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    jsonb_build_object(
+        'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+        'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+    ),
+    '{browser}'
+)
 ORDER BY 1, 3 DESC, 2;
 
 -- name: totals_by_app_version
 -- Each step by app_version in the range.
 SELECT
     step,
-    or_none(app_version) AS app_version,
-    sum(impressions)::bigint AS impressions,
-    sum(successes)::bigint AS successes,
-    sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
-    wilson_low(sum(successes), sum(impressions)) AS rate_low,
-    wilson_high(sum(successes), sum(impressions)) AS rate_high
-FROM ${level:raw}
-WHERE
-    $__timeFilter(window_start)
-    AND funnel = ${funnel:sqlstring}
-    AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-    AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-    AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-    AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-GROUP BY 1, 2
+    coalesce(dimensions ->> 'app_version', '(none)') AS app_version,
+    impressions,
+    successes,
+    successes::double precision / nullif(impressions, 0) AS rate,
+    wilson_low(successes, impressions) AS rate_low,
+    wilson_high(successes, impressions) AS rate_high
+FROM counts_of(
+    '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, NULL,
+    jsonb_build_object(
+        'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+        'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+    ),
+    '{app_version}'
+)
 ORDER BY 1, 3 DESC, 2;
 
 -- name: rate_by_os
 -- The rate over time by os, of closed windows.
 WITH counted AS (
-    SELECT window_start AS time, or_none(os) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    SELECT start AS time, coalesce(dimensions ->> 'os', '(none)') AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        ),
+        '{os}'
+    )
+    WHERE start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     GROUP BY 1, 2
 ),
 
@@ -289,16 +278,16 @@ ORDER BY 1, 2;
 -- name: rate_by_browser
 -- The rate over time by browser, of closed windows.
 WITH counted AS (
-    SELECT window_start AS time, or_none(browser) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    SELECT start AS time, coalesce(dimensions ->> 'browser', '(none)') AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        ),
+        '{browser}'
+    )
+    WHERE start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     GROUP BY 1, 2
 ),
 
@@ -316,16 +305,16 @@ ORDER BY 1, 2;
 -- name: rate_by_app_version
 -- The rate over time by app_version, of closed windows.
 WITH counted AS (
-    SELECT window_start AS time, or_none(app_version) AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    SELECT start AS time, coalesce(dimensions ->> 'app_version', '(none)') AS metric, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        ),
+        '{app_version}'
+    )
+    WHERE start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     GROUP BY 1, 2
 ),
 
@@ -344,19 +333,18 @@ ORDER BY 1, 2;
 -- The rate over time with its 95 % interval, of closed windows.
 WITH counted AS (
     SELECT
-        window_start AS time,
+        start AS time,
         sum(successes)::double precision / nullif(sum(impressions), 0) AS rate,
         wilson_low(sum(successes), sum(impressions)) AS low,
         wilson_high(sum(successes), sum(impressions)) AS high
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND window_start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
+    )
+    WHERE start < (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
     GROUP BY 1
 ),
 
@@ -375,18 +363,17 @@ ORDER BY 1;
 -- What became of those who were shown the step: successes, failures, and who is still without a verdict.
 WITH counted AS (
     SELECT
-        window_start AS time,
+        start AS time,
         sum(successes)::bigint AS successes,
         sum(failures)::bigint AS failures,
         greatest(sum(impressions) - sum(successes) - sum(failures), 0)::bigint AS "no verdict"
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
+    )
     GROUP BY 1
 ),
 
@@ -408,17 +395,16 @@ ORDER BY 1;
 -- name: cohort_rate
 -- Of those shown the step at a time, how many made it, whenever that was; mature windows only.
 WITH counted AS (
-    SELECT window_start AS time, sum(cohort_successes)::double precision / nullif(sum(impressions), 0) AS "cohort rate"
-    FROM ${level:raw}
-    WHERE
-        $__timeFilter(window_start)
-        AND window_start + (SELECT d.window_ms * INTERVAL '1 millisecond' + d.maturity FROM deployment AS d)
+    SELECT start AS time, sum(cohort_successes)::double precision / nullif(sum(impressions), 0) AS "cohort rate"
+    FROM counts_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
+    )
+    WHERE start + (SELECT d.window_ms * INTERVAL '1 millisecond' + d.maturity FROM deployment AS d)
         <= (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = ${funnel:sqlstring})
-        AND funnel = ${funnel:sqlstring}
-        AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-        AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-        AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-        AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
     GROUP BY 1
 ),
 
@@ -437,47 +423,17 @@ ORDER BY 1;
 -- Quantiles of how long the successes of a step took; of the level's histograms, which are simply added up.
 WITH counted AS (
     SELECT
-        window_start AS time,
-        duration_quantile(0.5, octaves, slots) AS p50,
-        duration_quantile(0.9, octaves, slots) AS p90,
-        duration_quantile(0.99, octaves, slots) AS p99
-    FROM (
-        SELECT
-            window_start,
-            array_agg(octave ORDER BY octave) AS octaves,
-            array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave) AS slots
-        FROM (
-            SELECT
-                window_start,
-                octave,
-                sum(n0)::bigint AS n0,
-                sum(n1)::bigint AS n1,
-                sum(n2)::bigint AS n2,
-                sum(n3)::bigint AS n3,
-                sum(n4)::bigint AS n4,
-                sum(n5)::bigint AS n5,
-                sum(n6)::bigint AS n6,
-                sum(n7)::bigint AS n7
-            FROM (
-                SELECT * FROM window_durations WHERE '${level:raw}' = 'conversion'
-                UNION ALL
-                SELECT * FROM durations_5m WHERE '${level:raw}' = 'conversion_5m'
-                UNION ALL
-                SELECT * FROM durations_1h WHERE '${level:raw}' = 'conversion_1h'
-                UNION ALL
-                SELECT * FROM durations_1d WHERE '${level:raw}' = 'conversion_1d'
-            ) AS histograms
-            WHERE
-                $__timeFilter(window_start)
-                AND funnel = ${funnel:sqlstring}
-                AND step = ANY (ARRAY[${step:sqlstring}]::text[])
-                AND or_none(os) = ANY (ARRAY[${os:sqlstring}]::text[])
-                AND or_none(browser) = ANY (ARRAY[${browser:sqlstring}]::text[])
-                AND or_none(app_version) = ANY (ARRAY[${app_version:sqlstring}]::text[])
-            GROUP BY 1, 2
-        ) AS octaves_of_a_time
-        GROUP BY 1
-    ) AS histograms_of_a_time
+        start AS time,
+        duration_quantile(0.5, slots) AS p50,
+        duration_quantile(0.9, slots) AS p90,
+        duration_quantile(0.99, slots) AS p99
+    FROM durations_of(
+        '${level:raw}', ${funnel:sqlstring}, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}'),
+        jsonb_build_object(
+            'step', ARRAY[${step:sqlstring}]::text[], 'os', ARRAY[${os:sqlstring}]::text[],
+            'browser', ARRAY[${browser:sqlstring}]::text[], 'app_version', ARRAY[${app_version:sqlstring}]::text[]
+        )
+    )
 ),
 
 neighbours AS (
@@ -583,11 +539,13 @@ ORDER BY topic, partition;
 -- Events by their own time, a second.
 WITH counted AS (
     SELECT
-        window_start AS time,
-        funnel AS metric,
-        sum(impressions + successes + failures)::double precision / extract(epoch FROM level_width('${level:raw}'))::double precision AS "events/s"
-    FROM ${level:raw}
-    WHERE $__timeFilter(window_start)
+        c.start AS time,
+        p.funnel AS metric,
+        sum(c.impressions + c.successes + c.failures)::double precision / extract(epoch FROM level_width('${level:raw}'))::double precision AS "events/s"
+    FROM funnel_progress AS p
+    CROSS JOIN LATERAL counts_of(
+        '${level:raw}', p.funnel, $__timeFrom()::timestamptz, $__timeTo()::timestamptz, level_width('${level:raw}')
+    ) AS c
     GROUP BY 1, 2
 ),
 
@@ -647,32 +605,30 @@ ORDER BY 1, 2;
 -- What 90 % of a timer's samples took less than, ms.
 WITH counted AS (
     SELECT
-        time,
-        metric,
-        duration_quantile(
-            0.9, array_agg(octave ORDER BY octave), array_agg(ARRAY[n0, n1, n2, n3, n4, n5, n6, n7] ORDER BY octave)
-        ) AS p90
-    FROM (
-        SELECT
-            date_bin(
-                level_width('${level:raw}'),
-                d.window_start,
-                TIMESTAMPTZ '2000-01-01 00:00:00Z'
-            ) AS time,
-            s.name AS metric,
-            d.octave,
-            sum(d.n0)::bigint AS n0,
-            sum(d.n1)::bigint AS n1,
-            sum(d.n2)::bigint AS n2,
-            sum(d.n3)::bigint AS n3,
-            sum(d.n4)::bigint AS n4,
-            sum(d.n5)::bigint AS n5,
-            sum(d.n6)::bigint AS n6,
-            sum(d.n7)::bigint AS n7
-        FROM metric_durations AS d INNER JOIN metric_series AS s ON s.series = d.series
-        WHERE $__timeFilter(d.window_start)
-        GROUP BY 1, 2, 3
-    ) AS octaves
+        date_bin(
+            level_width('${level:raw}'),
+            c.window_start,
+            TIMESTAMPTZ '2000-01-01 00:00:00Z'
+        ) AS time,
+        s.name AS metric,
+        duration_quantile(0.9, ARRAY[
+            sum(c.d0), sum(c.d1), sum(c.d2), sum(c.d3), sum(c.d4), sum(c.d5), sum(c.d6), sum(c.d7), sum(c.d8), sum(c.d9),
+            sum(c.d10), sum(c.d11), sum(c.d12), sum(c.d13), sum(c.d14), sum(c.d15), sum(c.d16), sum(c.d17), sum(c.d18),
+            sum(c.d19), sum(c.d20), sum(c.d21), sum(c.d22), sum(c.d23), sum(c.d24), sum(c.d25), sum(c.d26), sum(c.d27),
+            sum(c.d28), sum(c.d29), sum(c.d30), sum(c.d31), sum(c.d32), sum(c.d33), sum(c.d34), sum(c.d35), sum(c.d36),
+            sum(c.d37), sum(c.d38), sum(c.d39), sum(c.d40), sum(c.d41), sum(c.d42), sum(c.d43), sum(c.d44), sum(c.d45),
+            sum(c.d46), sum(c.d47), sum(c.d48), sum(c.d49), sum(c.d50), sum(c.d51), sum(c.d52), sum(c.d53), sum(c.d54),
+            sum(c.d55), sum(c.d56), sum(c.d57), sum(c.d58), sum(c.d59), sum(c.d60), sum(c.d61), sum(c.d62), sum(c.d63),
+            sum(c.d64), sum(c.d65), sum(c.d66), sum(c.d67), sum(c.d68), sum(c.d69), sum(c.d70), sum(c.d71), sum(c.d72),
+            sum(c.d73), sum(c.d74), sum(c.d75), sum(c.d76), sum(c.d77), sum(c.d78), sum(c.d79), sum(c.d80), sum(c.d81),
+            sum(c.d82), sum(c.d83), sum(c.d84), sum(c.d85), sum(c.d86), sum(c.d87), sum(c.d88), sum(c.d89), sum(c.d90),
+            sum(c.d91), sum(c.d92), sum(c.d93), sum(c.d94), sum(c.d95), sum(c.d96), sum(c.d97), sum(c.d98), sum(c.d99),
+            sum(c.d100), sum(c.d101), sum(c.d102), sum(c.d103), sum(c.d104), sum(c.d105), sum(c.d106), sum(c.d107),
+            sum(c.d108), sum(c.d109), sum(c.d110), sum(c.d111), sum(c.d112), sum(c.d113), sum(c.d114), sum(c.d115),
+            sum(c.d116), sum(c.d117), sum(c.d118), sum(c.d119)
+        ]::bigint[]) AS p90
+    FROM metric_counts AS c INNER JOIN metric_series AS s ON s.series = c.series
+    WHERE $__timeFilter(c.window_start) AND s.kind = 'TIMER'
     GROUP BY 1, 2
 ),
 

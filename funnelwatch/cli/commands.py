@@ -199,7 +199,7 @@ def run(args: Sequence[str] | None = None) -> None:
     except UnicodeEncodeError as error:
         if error.reason != "surrogates not allowed":
             raise
-        click.echo(f"Error: {_redacted(repr(error.object))} is no text in UTF-8", err=True)
+        click.echo(f"Error: {_redacted(repr(error.object[error.start : error.end]))} is no text in UTF-8", err=True)
         sys.exit(2)
     except ValueError as error:
         if type(error).__name__ != "ValidationError":  # pydantic's own is not imported for help

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 
@@ -11,7 +10,7 @@ from funnelwatch.cli.doctor_services import Finding
 from funnelwatch.format import lasting
 from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.timescale.database import Database
-from funnelwatch.sinks.timescale.jobs import ENOUGH_BACKGROUND, REFRESH, JobState, read_jobs, read_worker_processes
+from funnelwatch.sinks.timescale.jobs import ENOUGH_BACKGROUND, JobState, read_jobs, read_worker_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.jobs import Job, WorkerProcesses
 
-OLDEST_EXTENSION: Final = (2, 24)
-"""Since then what changed is noted by chunk (timescale/timescaledb#8959)."""
-
 SETTLING = "Give timescaledb.max_background_workers and max_worker_processes room, see docs/running.md."
 ADVICE = {
-    JobState.MISSING: "A worker makes it within a minute: see that one runs.",
+    JobState.MISSING: "SELECT add_compression_policy('{relation}', INTERVAL '30 days') makes it again.",
     JobState.OFF: "SELECT alter_job({job_id}, scheduled => true) lets it run again.",
     JobState.FAILING: "CALL run_job({job_id}) shows the error at once; all are in timescaledb_information.job_errors.",
     JobState.NEVER_RAN: "CALL run_job({job_id}) runs it now; see the server's log for why the scheduler does not.",
@@ -39,7 +35,6 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
     try:
         jobs = read_jobs(database)
         if jobs:
-            yield from version_findings(database.query("timescale_installed")[0]["extversion"])
             yield from job_findings(jobs)
             yield from process_findings(read_worker_processes(database))
     except psycopg.errors.UndefinedTable:
@@ -51,35 +46,24 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
         database.close()
 
 
-def version_findings(version: str) -> Iterator[Finding]:
-    """A warning where a late event makes the extension refresh everything since."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if found and tuple(map(int, found.groups())) < OLDEST_EXTENSION:
-        message = (
-            f"TimescaleDB {version} notes one range of changes for each transaction: a late event makes the next "
-            "refresh of each rollup redo everything from that event to now"
-        )
-        yield Finding("database jobs", "warning", message, "Update the extension to 2.24 or later.")
-
-
 def job_findings(jobs: Sequence[Job]) -> Iterator[Finding]:
     """The findings on some jobs."""
     failing = [job for job in jobs if job.state is not JobState.OK]
     if not failing:
         yield Finding("database jobs", "ok", f"the {len(jobs)} jobs of TimescaleDB do their work")
         return
-    if all(job.state in NOT_RUN for job in jobs if job.kind == REFRESH):
+    if all(job.state in NOT_RUN for job in jobs):
         longest = max(job.succeeded_ago_s or job.known_s for job in jobs)
         message = f"none of the {len(jobs)} jobs of TimescaleDB runs, for {lasting(int(longest * 1000))}"
         advice = (
-            "Rollups get no younger, nothing is compressed or dropped. See that timescaledb is in "
-            f"shared_preload_libraries, and the server's log for its background workers. {SETTLING} "
-            "`funnelwatch rebuild rollups` refreshes once, meanwhile."
+            "Nothing is compressed. See that timescaledb is in shared_preload_libraries, and the server's log for its "
+            f"background workers. {SETTLING}"
         )
         yield Finding("database jobs", "FAILED", message, advice)
         return
     for job in failing:
-        yield Finding("database jobs", _level(job), _sentence(job), ADVICE[job.state].format(job_id=job.job_id))
+        advice = ADVICE[job.state].format(job_id=job.job_id, relation=job.relation)
+        yield Finding("database jobs", _level(job), _sentence(job), advice)
 
 
 def _level(job: Job) -> Literal["warning", "FAILED"]:

@@ -57,9 +57,9 @@ def worker_findings(workers: Sequence[WorkerSeen], *, counted: bool) -> Iterator
     alive = [worker for worker in workers if worker.alive]
     for one in alive:
         name = f"{one.host} ({one.pid})"
-        if one.fault:
+        if one.error:
             advice = "See its log and its /healthz."
-            yield Finding("worker", "FAILED", f"worker {name} reports: {one.fault}", advice)
+            yield Finding("worker", "FAILED", f"worker {name} reports: {one.error}", advice)
         else:
             yield Finding(
                 "worker", "ok", f"{name}, version {one.version or 'unknown'}: {one.assigned} partition(s) of the events"

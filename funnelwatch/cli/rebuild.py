@@ -19,8 +19,7 @@ from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError, RefreshWait
-from funnelwatch.sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.materializing import materialize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,11 +90,8 @@ def redis_copy(to_json: bool) -> None:
 def rollups(to_json: bool) -> None:
     r"""Bring the counts by 5 minutes, hours and days up to date at once.
 
-    With TimescaleDB, jobs of the database materialize changed counts every 5 minutes to 1 hour; on plain PostgreSQL a
-    worker does so every minute. This command does the same now: after a backfill, or without jobs and workers. On
-    plain PostgreSQL queries add up counts that are not materialized, so this changes their speed, never the numbers.
-
-    The command waits up to 10 minutes for a database job that refreshes the same rollup.
+    A worker does so every minute. This command does the same now: after a backfill, or without workers. Queries add up
+    counts that are not materialized, so this changes their speed, never the numbers.
 
     \b
     Examples:
@@ -103,27 +99,11 @@ def rollups(to_json: bool) -> None:
       funnelwatch rebuild rollups --json
     """
     with opened(load_settings()) as database:
-        try:
-            refresh(database, RefreshWait(report=_Progress()))
-        except RefreshBusyError as error:
-            raise click.ClickException(f"the rollups are not all up to date: {error}") from error
+        materialize(database, wall_clock_ms())
     if to_json:
         click.echo(json.dumps({"refreshed": True}))
     else:
         click.echo("counts by 5 minutes, hours and days are up to date")
-
-
-class _Progress:
-    """Prints progress to stderr, each line once."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    def __call__(self, line: str) -> None:
-        """Print a line, unless it is the last one again."""
-        if line != self._last:
-            click.echo(line, err=True)
-            self._last = line
 
 
 def _recent_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, CountRow]]:

@@ -1,6 +1,6 @@
 """The exporter reads the database at each scrape, so that a restart changes nothing.
 
-Counters are the totals of ``running_totals``, which only grow. Should one come back smaller all the same (the database
+Counters are the totals of ``series_totals``, which only grow. Should one come back smaller all the same (the database
 was restored from a backup), the largest value that was shown is shown on until the total has passed it: Prometheus
 would take a fall for a restart from zero, and count everything again.
 """
@@ -15,7 +15,8 @@ import psycopg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from funnelwatch.sinks.exporter.families import buckets, freshness_families, metric_families
+from funnelwatch.schemas.histogram import BUCKETS
+from funnelwatch.sinks.exporter.families import cumulative, freshness_families, metric_families
 from funnelwatch.sinks.exporter.folding import Folding, Labels
 from funnelwatch.sinks.timescale.jobs import count_states
 
@@ -109,18 +110,19 @@ class FunnelCollector(Collector):
     def _durations(self, took: list[Row]) -> Metric:
         names = LABELS[:3]
         self._took_folding.take(dict.fromkeys(_labels(row, names) for row in took))
-        octaves: dict[Labels, dict[int, float]] = {}
+        counted: dict[Labels, list[float]] = {}
         seconds: dict[Labels, float] = {}
         for row in took:
             labels = self._took_folding.name(_labels(row, names))
-            kept = octaves.setdefault(labels, {})
-            kept[row["octave"]] = kept.get(row["octave"], 0) + row["successes"]
+            kept = counted.setdefault(labels, [0.0] * BUCKETS)
+            for bucket, successes in enumerate(row["buckets"]):
+                kept[bucket] += successes
             seconds[labels] = seconds.get(labels, 0) + row["total_ms"] / 1000
         family = HistogramMetricFamily(
             "funnelwatch_funnel_duration_seconds", "From impression to success, where it is known.", labels=names
         )
-        for labels, counts in octaves.items():
-            shown = [(le, self._never_less(f"le {le}", labels, value)) for le, value in buckets(counts)]
+        for labels, counts in counted.items():
+            shown = [(le, self._never_less(f"le {le}", labels, value)) for le, value in cumulative(counts)]
             family.add_metric(labels, shown, self._never_less("seconds", labels, seconds[labels]))
         return family
 

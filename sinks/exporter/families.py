@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from funnelwatch.schemas.freshness import freshness
-from funnelwatch.schemas.histogram import SLOTS, bounds
+from funnelwatch.schemas.histogram import BUCKETS, FIRST_BORDER_BITS
 from funnelwatch.sinks.exporter.folding import OTHER
 
 if TYPE_CHECKING:
@@ -19,19 +20,13 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.exporter.folding import Folding, Labels
     from funnelwatch.sinks.timescale.database import Row
 
-FIRST_OCTAVE, LAST_OCTAVE = 4, 18
-"""Buckets end with these octaves: 0.127 s to 35 minutes, each twice the one before."""
-
-BORDERS = tuple(
-    (octave, f"{(bounds(octave, SLOTS - 1)[1] - 1) / 1000:g}") for octave in range(FIRST_OCTAVE, LAST_OCTAVE + 1)
-)
-"""Octave and its largest value, s, as text."""
+BORDERS = tuple(f"{(2 ** (FIRST_BORDER_BITS + bucket) - 1) / 1000:g}" for bucket in range(BUCKETS - 1))
+"""The largest value of each bucket but the last one, s, as text: 0.127 s to 35 minutes, each twice the one before."""
 
 
-def buckets(octaves: Mapping[int, float]) -> list[tuple[str, float]]:
-    """The cumulative buckets of a histogram from its counts by octave."""
-    found = [(le, sum(n for octave, n in octaves.items() if octave <= last)) for last, le in BORDERS]
-    return [*found, ("+Inf", sum(octaves.values()))]
+def cumulative(counts: Sequence[float]) -> list[tuple[str, float]]:
+    """The cumulative buckets of a histogram from its counts by bucket."""
+    return list(zip((*BORDERS, "+Inf"), accumulate(counts), strict=True))
 
 
 def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSeen], stale_ms: int) -> Iterator[Metric]:
@@ -56,9 +51,9 @@ def freshness_families(funnels: Sequence[FunnelSeen], workers: Sequence[WorkerSe
     alive = GaugeMetricFamily("funnelwatch_workers_alive", "Workers whose last heartbeat is younger than 30 s.")
     alive.add_metric([], sum(worker.alive for worker in workers))
     yield alive
-    faulty = GaugeMetricFamily("funnelwatch_workers_unhealthy", "Living workers that report a problem.")
-    faulty.add_metric([], sum(worker.alive and worker.fault is not None for worker in workers))
-    yield faulty
+    unhealthy = GaugeMetricFamily("funnelwatch_workers_unhealthy", "Living workers that report a problem.")
+    unhealthy.add_metric([], sum(worker.alive and worker.error is not None for worker in workers))
+    yield unhealthy
 
 
 def metric_families(
@@ -79,23 +74,23 @@ def metric_families(
     for name, of_family in by_family.items():
         labels = sorted({label for row in of_family for label in row["dimensions"]})
         totals: dict[Labels, float] = {}
-        octaves: dict[Labels, dict[int, float]] = {}
+        counted: dict[Labels, list[float]] = {}
         for row in of_family:
             key = row["name"], str(row["series"])
             own = folding.name(key) == key
             values = tuple(row["dimensions"].get(label, "") if own else OTHER for label in labels)
             totals[values] = totals.get(values, 0) + row["total"]
-            counts = octaves.setdefault(values, {})
-            for octave, samples in row["octaves"].items():
-                counts[int(octave)] = counts.get(int(octave), 0) + samples
-        yield _family(name, [_label(label) for label in labels], totals, octaves, never_less)
+            counts = counted.setdefault(values, [0.0] * BUCKETS)
+            for bucket, samples in enumerate(row["buckets"]):
+                counts[bucket] += samples
+        yield _family(name, [_label(label) for label in labels], totals, counted, never_less)
 
 
 def _family(
     name: str,
     labels: Sequence[str],
     totals: Mapping[Labels, float],
-    octaves: Mapping[Labels, Mapping[int, float]],
+    counted: Mapping[Labels, Sequence[float]],
     never_less: Callable[[str, Labels, float], float],
 ) -> Metric:
     if name.startswith("funnelwatch_counter_"):
@@ -105,7 +100,7 @@ def _family(
         return counter
     timer = HistogramMetricFamily(f"{name}_seconds", "A timer of the app, since the beginning.", labels=labels)
     for values, total in totals.items():
-        shown = [(le, never_less(f"{name} {le}", values, count)) for le, count in buckets(octaves[values])]
+        shown = [(le, never_less(f"{name} {le}", values, count)) for le, count in cumulative(counted[values])]
         timer.add_metric(values, shown, never_less(name, values, total / 1000))
     return timer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from funnelwatch.sinks.timescale.counts import count_row, row_key
+from funnelwatch.sinks.timescale.window_rows import count_row, row_key
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Counts

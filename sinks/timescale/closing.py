@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import CountRow, Series
-from funnelwatch.sinks.timescale.counts import count_row, row_key
 from funnelwatch.sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.series import row_series
+from funnelwatch.sinks.timescale.window_rows import count_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from funnelwatch.schemas.counts import CountRow, Series
 
 
 IDLE_VALID_S = 5.0
@@ -110,15 +112,13 @@ class ClosingStore:
     def active_series(self, funnel: str, from_ms: int, to_ms: int) -> dict[Series, int]:
         """The series with events in ``[from_ms, to_ms)``, each with its newest window."""
         rows = self._database.query("active_series", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return {
-            Series(funnel, row["step"], row["os"], row["browser"], row["app_version"]): row["window_ms"] for row in rows
-        }
+        return {row_series(row): row["window_ms"] for row in rows}
 
     def read(self, funnel: str, from_ms: int, to_ms: int) -> dict[int, dict[Series, CountRow]]:
         """The tallies of the windows that start in ``[from_ms, to_ms)``; a window without counts is missing."""
         windows: dict[int, dict[Series, CountRow]] = {}
         for row in self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms}):
-            windows.setdefault(row["window_ms"], {})[Series(*row_key(row)[1:])] = count_row(row)
+            windows.setdefault(row["window_ms"], {})[row_series(row)] = count_row(row)
         return windows
 
     def claim_late(self, funnel: str, closed_through_ms: int, settle_s: float, limit: int) -> list[LateWindow]:

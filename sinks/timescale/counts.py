@@ -11,24 +11,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from funnelwatch.schemas.counts import CountKey, CountRow, Counts, Durations, PartitionCounts, Series
-from funnelwatch.schemas.histogram import SLOTS
+from funnelwatch.schemas.counts import CountRow, Counts, Durations, PartitionCounts, Series
 from funnelwatch.sinks.base import Flushed, MisplacedError, Progress, TopicRecreatedError
 from funnelwatch.sinks.failpoints import failpoint
-from funnelwatch.sinks.timescale.arrays import integers, texts
+from funnelwatch.sinks.timescale.arrays import integers
 from funnelwatch.sinks.timescale.database import Database, Row, run
+from funnelwatch.sinks.timescale.series import row_series, series_ids
 from funnelwatch.sinks.timescale.totals import add_totals
+from funnelwatch.sinks.timescale.window_rows import WindowRows, count_row, row_duration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from psycopg import Cursor
-
-    from funnelwatch.schemas.counts import DurationKey
-
-KEY_COLUMNS = ("window_ms", "funnel", "step", "os", "browser", "app_version")
-TALLY_COLUMNS = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
-SLOT_COLUMNS = tuple(f"n{slot}" for slot in range(SLOTS))
 
 K = TypeVar("K")
 
@@ -44,6 +39,7 @@ class CountStore:
     def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
         self._database = database
         self._horizon_s = duplicate_horizon_s
+        self._known: dict[Series, int] = {}
 
     def flush(
         self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
@@ -62,21 +58,29 @@ class CountStore:
             psycopg.Error: nothing was written, or the outcome is unknown.
         """
         flushed = Flushed()
+        ids = self._ids({Series(*key[1:]) for batch in batches for key in batch.counts})
         with self._database.transaction() as cursor:
             wanted = lock_batches(cursor, topic, topic_id, batches, flushed)
             counts = merged(batch.counts for batch in wanted)
             if counts:
                 flushed.late = self._mark_late(cursor, counts)
-                flushed.totals = add_counts(cursor, counts)
-            durations = merged(batch.durations for batch in wanted)
-            add_durations(cursor, durations)
-            add_totals(cursor, counts, durations)
+                rows = WindowRows(counts, merged(batch.durations for batch in wanted), ids)
+                flushed.totals = rows.add(cursor)
+                add_totals(cursor, rows)
             for batch in wanted:
                 move_on(cursor, topic, batch, self._horizon_s)
             failpoint("uncommitted")
             if rehearsal:
                 raise psycopg.Rollback
         return flushed
+
+    def _ids(self, wanted: set[Series]) -> dict[Series, int]:
+        """Numbers of series; new ones are stored in a transaction of their own, so that no flush holds their lock."""
+        if not wanted <= self._known.keys():
+            with self._database.transaction() as cursor:
+                found = series_ids(cursor, wanted)
+            self._known |= found
+        return self._known
 
     def _mark_late(self, cursor: Cursor[Row], counts: Counts) -> int:
         funnels = sorted({key[1] for key in counts})
@@ -85,6 +89,7 @@ class CountStore:
         if len(rows) < len(funnels):
             run(cursor, "start_funnels", {"funnels": funnels})
             rows = run(cursor, "closing_funnels", {"funnels": funnels})
+        note_newest(cursor, counts)
         closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
         materializing = rows[0]["materializing_through_ms"]
         if materializing is not None:
@@ -150,7 +155,7 @@ class CountStore:
     def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Iterator[tuple[int, Series, CountRow]]:
         """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or all: oldest first by funnel."""
         rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return ((row["window_ms"], Series(*row_key(row)[1:]), count_row(row)) for row in rows)
+        return ((row["window_ms"], row_series(row), count_row(row)) for row in rows)
 
     def durations(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Durations:
         """The histograms of windows that start in ``[from_ms, to_ms)``, of one funnel or all."""
@@ -225,14 +230,12 @@ def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: 
         run(cursor, "note_rejected", parameters | {"log_time_ms": youngest})
 
 
-def key_columns(keys: Iterable[CountKey]) -> dict[str, str]:
-    """Keys as one array a column, for ``unnest``; there must be at least one."""
-    return _key_columns(*zip(*keys, strict=True))
-
-
-def _key_columns(windows: Iterable[int], *dimensions: Iterable[str]) -> dict[str, str]:
-    columns = [integers(windows), *map(texts, dimensions)]
-    return dict(zip(KEY_COLUMNS, columns, strict=True))
+def note_newest(cursor: Cursor[Row], counts: Counts) -> None:
+    """Remember the newest window of each funnel that has counts; funnels have their rows."""
+    newest: dict[str, int] = {}
+    for key in counts:
+        newest[key[1]] = max(key[0], newest.get(key[1], key[0]))
+    run(cursor, "note_newest", {"funnel": list(newest), "window_ms": list(newest.values())})
 
 
 def note_invalidated(cursor: Cursor[Row], windows: Collection[int]) -> None:
@@ -244,34 +247,6 @@ def note_invalidated(cursor: Cursor[Row], windows: Collection[int]) -> None:
         run(cursor, "note_invalidated", {"window_ms": integers(windows)})
 
 
-def add_counts(cursor: Cursor[Row], counts: Counts) -> Counts:
-    """Add counts, of which there must be some, within a transaction; the new totals of their keys."""
-    tallies = map(integers, zip(*counts.values(), strict=True))
-    parameters = key_columns(counts) | dict(zip(TALLY_COLUMNS, tallies, strict=True))
-    return {row_key(row): list(count_row(row)) for row in run(cursor, "upsert_counts", parameters)}
-
-
-def add_durations(cursor: Cursor[Row], durations: Durations) -> int:
-    """Add histograms, if there are any, within a transaction; the least that a slot of theirs counts then."""
-    if not durations:
-        return 0
-    slots = map(integers, zip(*durations.values(), strict=True))
-    parameters = duration_columns(durations) | dict(zip(SLOT_COLUMNS, slots, strict=True))
-    least: int = run(cursor, "upsert_durations", parameters)[0]["least"]
-    return least
-
-
-def duration_columns(keys: Iterable[DurationKey]) -> dict[str, str]:
-    """As ``key_columns``, with the octave."""
-    *columns, octaves = zip(*keys, strict=True)
-    return _key_columns(*columns) | {"octave": integers(octaves)}
-
-
-def row_duration(row: Row) -> tuple[DurationKey, list[int]]:
-    """Key and slots of a row of durations."""
-    return (*row_key(row), row["octave"]), [row[name] for name in SLOT_COLUMNS]
-
-
 def merged(parts: Iterable[dict[K, list[int]]]) -> dict[K, list[int]]:
     """The sum of several counts, or of several histograms."""
     total: dict[K, list[int]] = {}
@@ -280,18 +255,6 @@ def merged(parts: Iterable[dict[K, list[int]]]) -> dict[K, list[int]]:
             kept = total.get(key)
             total[key] = tally if kept is None else [a + b for a, b in zip(kept, tally, strict=True)]
     return total
-
-
-def row_key(row: Row) -> CountKey:
-    """The key of a row of counts."""
-    return row["window_ms"], row["funnel"], row["step"], row["os"], row["browser"], row["app_version"]
-
-
-def count_row(row: Row) -> CountRow:
-    """The tally of a row of counts."""
-    return CountRow(
-        row["impressions"], row["successes"], row["failures"], row["cohort_successes"], row["cohort_failures"]
-    )
 
 
 def recreated(topic: str, partition: int) -> str:

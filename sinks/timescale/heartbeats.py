@@ -28,7 +28,7 @@ class HeartbeatStore:
         self._database = database
         self._beats = 0
 
-    def beat(self, worker: str, topic: str, host: str, pid: int, *, assigned: int, fault: str | None) -> None:
+    def beat(self, worker: str, topic: str, host: str, pid: int, *, assigned: int, error: str | None) -> None:
         """Report that a worker lives.
 
         Raises:
@@ -36,7 +36,7 @@ class HeartbeatStore:
         """
         parameters = {
             "worker": worker, "topic": topic, "host": host, "pid": pid, "version": own_version(), "assigned": assigned,
-            "fault": None if fault is None else fault.replace("\x00", "")[:LONGEST_SENTENCE],
+            "error": None if error is None else error.replace("\x00", "")[:LONGEST_SENTENCE],
         }  # fmt: skip
         self._database.query("beat", parameters)
         if self._beats % PRUNE_EVERY == 0:

@@ -1,6 +1,6 @@
-"""The jobs of TimescaleDB that refresh, compress and drop: whether each does its work.
+"""The jobs of TimescaleDB that compress: whether each does its work.
 
-A job that fails or never runs is silent: rollups stay as they are, nothing is compressed or dropped. Where that cannot
+A job that fails or never runs is silent: nothing is compressed. Where that cannot
 be read, it is unknown, which is not the same as well.
 """
 
@@ -11,29 +11,25 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from funnelwatch.sinks.timescale.database import run
-from funnelwatch.sinks.timescale.refreshing import REFRESHES, ROLLED_UP
+from funnelwatch.sinks.timescale.migrations import has_timescale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from funnelwatch.sinks.timescale.database import Database
 
-REFRESH: Final = "policy_refresh_continuous_aggregate"
-VERBS: Final = {REFRESH: "refresh", "policy_compression": "compression", "policy_retention": "retention"}
-"""The extension's procedure to a word for what it does."""
+COMPRESSION: Final = "policy_compression"
+"""The extension's procedure."""
 
-ROLLUPS: Final = tuple(f"{what}_{level}" for level in REFRESHES for what in ROLLED_UP)
-RELATIONS: Final = ("window_counts", "window_durations", "metric_counts", "metric_durations", *ROLLUPS)
+RELATIONS: Final = ("window_counts", "rollup_5m", "rollup_1h", "metric_counts")
+"""The tables that are compressed."""
 
 MISSED_RUNS: Final = 3
 GRACE_S: Final = 900.0
 """A job is overdue when it has not succeeded for three of its intervals and this, s."""
 
 
-JOBS_AT_ONCE: Final = len(ROLLUPS) + 2
-"""All refreshes fall due together; beside them one job that compresses and one that drops."""
-
-ENOUGH_BACKGROUND: Final = JOBS_AT_ONCE + 2
+ENOUGH_BACKGROUND: Final = len(RELATIONS) + 2
 """Background processes of the extension: a launcher and a scheduler for this database, and the jobs."""
 
 
@@ -48,16 +44,13 @@ class JobState(StrEnum):
     OVERDUE = "overdue"
 
 
-FAULTS: Final = tuple(state for state in JobState if state is not JobState.OK)
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of the database; times in s.
 
     Attributes:
         kind: the extension's procedure.
-        relation: the table or rollup that it works on.
+        relation: the table that it works on.
         job_id: None: there is no such job, though there should be.
         scheduled: whether it is to run.
         every_s: how often.
@@ -83,8 +76,8 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Such as "refresh of counts_5m"."""
-        return f"{VERBS.get(self.kind, self.kind)} of {self.relation}"
+        """Such as "compression of window_counts"."""
+        return f"{self.kind.removeprefix('policy_')} of {self.relation}"
 
     @property
     def state(self) -> JobState:
@@ -108,7 +101,7 @@ def read_jobs(database: Database) -> list[Job]:
         psycopg.Error: they cannot be read, so that nothing is known of them.
     """
     with database.transaction() as cursor:
-        if not run(cursor, "timescale_installed") or not run(cursor, "rolled_up_by_extension"):
+        if not has_timescale(cursor):
             return []
         rows = run(cursor, "database_jobs", {"relations": list(RELATIONS)})
     jobs = [Job(kind=row.pop("proc_name"), **row) for row in rows]
@@ -116,10 +109,10 @@ def read_jobs(database: Database) -> list[Job]:
 
 
 def with_missing(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs, and for each rollup without a refresh one that is missing."""
+    """The jobs, and for each table that nothing compresses one that is missing."""
     found = list(jobs)
-    refreshed = {job.relation for job in found if job.kind == REFRESH}
-    return [*found, *(Job(REFRESH, rollup) for rollup in ROLLUPS if rollup not in refreshed)]
+    compressed = {job.relation for job in found if job.kind == COMPRESSION}
+    return [*found, *(Job(COMPRESSION, table) for table in RELATIONS if table not in compressed)]
 
 
 def count_states(jobs: Iterable[Job]) -> dict[JobState, int]:

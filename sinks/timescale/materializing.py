@@ -1,17 +1,15 @@
-"""Rollups on plain PostgreSQL: materialized up to a moment, and exact to every statement.
+"""Rollups: materialized up to a moment, and exact to every statement.
 
 Tables hold a level (5 minutes, 1 hour, 1 day) up to ``materialized_through``; its view sums later windows per query.
 A transaction that changes a materialized bucket records that in ``rollup_invalidations``, and the view sums that bucket
 too until it is materialized again. So every statement sees a level equal to its windows, also during or after an
-interrupted materialization.
+interrupted materialization. Buckets whose source is dropped (``retention``) are final.
 
 Nearly all events fall into buckets that are not materialized and need no invalidation. Before a materialization moves
 on, flushes learn of it: ``materializing_through`` moves on while no flush is under way, as in closing. Invalidations
 are only added: a materialization deletes those it sees, and reads the counts after that. A change that it does not see
 has an invalidation that it does not see either, and that stays. A trigger notices writes that bypass all this, by hand
-or from an older version, and invalidates everything.
-
-With TimescaleDB these tables are empty, and this module does nothing.
+or from an older version, and invalidates everything that can be made again.
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ SETTLED_MS: Final = HOUR_MS
 """What began within this long before now is added up at each query: events still come for it."""
 
 PIECE_MS: Final = {"5m": DAY_MS, "1h": 7 * DAY_MS, "1d": 28 * DAY_MS}
-"""Level to how much of it is materialized in one transaction, at most: some hundred thousand rows."""
+"""Level to how much of it is materialized in one transaction, at most, gaps aside: some hundred thousand rows."""
 
 
 def materialize(database: Database, now_ms: int, go_on: Callable[[], bool] = lambda: True) -> int:
-    """On plain PostgreSQL: materialize what has settled or changed, a piece a transaction. Does nothing otherwise.
+    """Materialize what has settled or changed, a piece a transaction.
 
     Args:
         database: whose rollups.
@@ -82,7 +80,8 @@ def _announce(database: Database, now_ms: int) -> dict[str, int]:
 
 
 def _advance(database: Database, level: str) -> Iterator[None]:
-    """Materialize a level as far as flushes know of, oldest first."""
+    """Materialize a level as far as flushes know of, oldest first; one piece spans a gap, however long."""
+    empty = False
     while True:
         with database.transaction() as cursor:
             rows = run(cursor, "lock_rollups", {"level": level})
@@ -90,12 +89,12 @@ def _advance(database: Database, level: str) -> Iterator[None]:
                 return
             [row] = rows
             begin = row["materialized_ms"]
-            if begin is None:
-                # The first piece has whatever is older, too, if there should be any by now.
-                first = run(cursor, "first_counted")[0]["first_ms"]
+            if begin is None or empty:
+                # The piece also has the buckets between: older ones if there should be any by now, or those of the gap.
+                first = run(cursor, "first_counted", {"from_ms": begin})[0]["first_ms"]
                 begin = row["materializing_ms"] if first is None else first - first % row["width_ms"]
             end = min(begin + PIECE_MS[level], row["materializing_ms"])
-            _write(cursor, level, row["materialized_ms"], end)
+            empty = not _write(cursor, level, row["materialized_ms"], end)
             run(cursor, "finish_materializing", {"level": level, "through_ms": end})
         yield
 
@@ -112,11 +111,20 @@ def _renew(database: Database, level: str, width_ms: int) -> Iterator[None]:
         yield
 
 
-def _write(cursor: Cursor[Row], level: str, from_ms: int | None, to_ms: int) -> None:
-    scope = {"level": level, "from_ms": from_ms, "to_ms": to_ms}
-    run(cursor, "forget_invalidated", scope)
-    for what in ("materialize_", "materialize_durations_"):
-        run(cursor, what + level, scope)
+def _write(cursor: Cursor[Row], level: str, from_ms: int | None, to_ms: int) -> bool:
+    """Write a level's buckets in ``[from_ms, to_ms)`` anew, except final ones: the source of those is gone.
+
+    Returns:
+        Whether any row was written.
+    """
+    run(cursor, "forget_invalidated", {"level": level, "from_ms": from_ms, "to_ms": to_ms})
+    final = run(cursor, "final_before", {"level": level})[0]["final_ms"]
+    begin = max((at for at in (from_ms, final) if at is not None), default=None)
+    if begin is not None and begin >= to_ms:
+        return False
+    for query in (f"clear_{level}", f"materialize_{level}"):
+        run(cursor, query, {"from_ms": begin, "to_ms": to_ms})
+    return cursor.rowcount > 0
 
 
 def spans(buckets: Iterable[int], width: int, longest: int) -> Iterator[tuple[int, int]]:

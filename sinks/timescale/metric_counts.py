@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import psycopg
 
+from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.metric_counts import MetricSeries, admitted
 from funnelwatch.schemas.times import origin_ms
 from funnelwatch.sinks.base import Flushed
-from funnelwatch.sinks.timescale.counts import SLOT_COLUMNS, lock_batches, merged, move_on
+from funnelwatch.sinks.timescale.composites import INT4, INT8, TIME, encode, type_number
+from funnelwatch.sinks.timescale.counts import lock_batches, merged, move_on
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.rates import WHOLE_RANGE_MS
 from funnelwatch.sinks.timescale.totals import add_metric_totals
@@ -129,9 +132,7 @@ class MetricStore:
             wanted = [batch for batch in batches if batch.place.partition in partitions]
             samples = merged(batch.samples for batch in wanted)
             durations = merged(batch.durations for batch in wanted)
-            _add(cursor, "upsert_metrics", samples, ("samples", "total"))
-            _add(cursor, "upsert_metric_durations", durations, SLOT_COLUMNS)
-            add_metric_totals(cursor, samples, durations)
+            _add(cursor, samples, durations)
             for place in places:
                 move_on(cursor, topic, place, self._horizon_s)
             if rehearsal:
@@ -202,10 +203,21 @@ def _series(row: Row) -> MetricSeries:
     return MetricSeries.of(row["name"], row["kind"], row["dimensions"])
 
 
-def _add(cursor: Cursor[Row], query: str, added: Mapping[Any, Sequence[int]], columns: Sequence[str]) -> None:
-    """Add numbers by key, if there are any; a key is window, series and, of a histogram, octave."""
-    if not added:
+def _add(
+    cursor: Cursor[Row],
+    samples: Mapping[tuple[int, int], list[int]],
+    durations: Mapping[tuple[int, int, int], list[int]],
+) -> None:
+    """Add samples and their total by window and series, and the samples of timers by slot."""
+    if not samples:
         return
-    keys = dict(zip(("window_ms", "series", "octave"), map(list, zip(*added, strict=True)), strict=False))
-    values = dict(zip(columns, map(list, zip(*added.values(), strict=True)), strict=True))
-    run(cursor, query, keys | values)
+    keys = sorted(samples, key=lambda key: (key[1], key[0]))
+    places = {key: place for place, key in enumerate(keys)}
+    windows, series = np.array(keys, np.int64).T
+    values = np.array([samples[key] for key in keys], np.int64)
+    found = sorted((places[key[:2]], key[2], numbers[0]) for key, numbers in durations.items())
+    rows, slots, numbers = np.array(found, np.int64).reshape(-1, 3).T
+    columns = [(TIME, windows), (INT4, series), *((INT8, column) for column in values.T)]
+    array = encode(type_number(cursor, "metric_counts"), columns, (INT4, SLOTS), (rows, slots, numbers))
+    run(cursor, "upsert_metrics", {"rows": array})
+    add_metric_totals(cursor, series, values, (rows, slots, numbers))

@@ -9,8 +9,12 @@ shown the step in the range, how many made it; the newest cohorts still grow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from psycopg.types.json import Jsonb
 
 from funnelwatch.schemas.times import origin_ms
 from funnelwatch.sinks.timescale.wilson import wilson_interval
@@ -18,7 +22,7 @@ from funnelwatch.sinks.timescale.wilson import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.database import Database, Row
 
 Basis = Literal["window", "cohort"]
 Dimension = Literal["os", "browser", "app_version"]
@@ -27,6 +31,10 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 WHOLE_RANGE_MS = 2**53
 """A span into which every range fits once, so that nothing is cut."""
+
+
+TEXT = partial(json.dumps, ensure_ascii=False)
+"""JSON that still fails where a text is not Unicode, as a parameter of its own would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,8 @@ class RateStore:
         parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms)
         parameters |= {"cohort": basis == "cohort", "limit": limit, "level": level}
         rows = self._database.query("rates", parameters)
-        return [Rate(**{**row, "start_ms": start if every_ms else None}) for row in rows for start in [row["start_ms"]]]
+        found = [Rate(**row_dimensions(row, every_ms)) for row in rows]
+        return sorted(found, key=lambda one: (one.start_ms or 0, one.step, one.os, one.browser, one.app_version))
 
     def known(self) -> list[Known]:
         """What there is to ask for, by funnel; empty before the first event."""
@@ -134,10 +143,10 @@ class RateStore:
             Known(
                 row["funnel"],
                 tuple(row["steps"]),
-                tuple(row["os"]),
+                tuple(sorted(row["os"])),
                 row["newest_ms"],
-                tuple(row["browsers"]),
-                tuple(row["app_versions"]),
+                tuple(sorted(row["browsers"])),
+                tuple(sorted(row["app_versions"])),
                 row["closed_through_ms"],
             )
             for row in self._database.query("known_series")
@@ -157,16 +166,21 @@ class RateStore:
 def scope_parameters(
     scope: Scope, from_ms: int, to_ms: int, by: Collection[Dimension], every_ms: int | None
 ) -> dict[str, Any]:
-    """What every query on a scope and a range takes."""
+    """The parameters of every query on a scope and a range."""
+    chosen = {name: [value] for name, value in asdict(scope).items() if name != "funnel" and value is not None}
     return {
         "funnel": scope.funnel,
-        "step": scope.step,
-        "os": scope.os,
-        "browser": scope.browser,
-        "app_version": scope.app_version,
+        "chosen": Jsonb(chosen, dumps=TEXT),
+        "by": list(by),
         "from_ms": from_ms,
         "to_ms": to_ms,
-        "every_ms": every_ms or WHOLE_RANGE_MS,
-        "origin_ms": origin_ms(every_ms or WHOLE_RANGE_MS),
-        **{f"by_{dimension}": dimension in by for dimension in DIMENSIONS},
+        "every_ms": every_ms,
+        "origin_ms": origin_ms(every_ms) if every_ms else 0,
     }
+
+
+def row_dimensions(row: Row, every_ms: int | None) -> dict[str, Any]:
+    """A row with its dimensions beside its other values; its start only where there are spans of time."""
+    dimensions = {name: row["dimensions"].get(name, "") for name in DIMENSIONS}
+    rest = {name: value for name, value in row.items() if name != "dimensions"}
+    return rest | dimensions | {"start_ms": row["start_ms"] if every_ms else None}

@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.errors import FunnelwatchError
-from funnelwatch.sinks.timescale.counts import (
-    add_counts,
-    add_durations,
-    count_row,
-    duration_columns,
-    key_columns,
-    note_invalidated,
-    row_duration,
-    row_key,
-)
+from funnelwatch.sinks.timescale.counts import note_invalidated, note_newest
 from funnelwatch.sinks.timescale.database import Database, run
+from funnelwatch.sinks.timescale.series import series_ids
+from funnelwatch.sinks.timescale.window_rows import WindowRows, count_row, row_duration, row_key
 
 if TYPE_CHECKING:
     from psycopg import Cursor
@@ -102,17 +96,14 @@ class RepairStore:
                 raise RepairedMeanwhileError
             run(cursor, "hold_closer_off")
             note_invalidated(cursor, {key[0] for key in changes} | {key[0] for key in durations})
-            due = 0
-            if changes:
-                due = self._publish_again(cursor, changes)
-                totals = add_counts(cursor, changes)
-                if any(count < 0 for numbers in totals.values() for count in numbers):
+            due = self._publish_again(cursor, changes) if changes else 0
+            if changes or durations:
+                names = {Series(*key[1:]) for key in changes} | {Series(*key[1:-1]) for key in durations}
+                rows = WindowRows(changes, durations, series_ids(cursor, names))
+                rows.add(cursor)
+                if run(cursor, "negative_counts", rows.keys)[0]["rows"]:
                     raise DamagedMeanwhileError
-                run(cursor, "remove_empty", key_columns(changes))
-            if durations:
-                if add_durations(cursor, durations) < 0:
-                    raise DamagedMeanwhileError
-                run(cursor, "remove_empty_durations", duration_columns(durations))
+                run(cursor, "remove_empty", rows.keys)
             parameters = {
                 "topic": topic,
                 "from_ms": range_ms[0],
@@ -127,6 +118,7 @@ class RepairStore:
         funnels = sorted({key[1] for key in changes})
         run(cursor, "start_funnels", {"funnels": funnels})
         rows = run(cursor, "closing_funnels", {"funnels": funnels})
+        note_newest(cursor, changes)
         closing = {row["funnel"]: row["closing_through_ms"] for row in rows}
         due: dict[tuple[str, int], int] = {}
         for key, numbers in changes.items():

@@ -1,14 +1,13 @@
-"""How long counts are kept, level by level, and how rollups follow what changes.
+"""How long counts are kept, level by level, on both databases.
 
 The levels are the windows and the rollups of 5 minutes, 1 hour and 1 day, each computed from the finer level. A rollup
-outlives its source. With TimescaleDB the rollups are continuous aggregates, and the extension's own jobs refresh and
-drop; on plain PostgreSQL a worker materializes them (``materializing``) and moves expired counts into archives, which
-the rollups include (``archive``). Both answer the same.
+outlives its source: a worker drops counts only once the next level stands in its table up to there, and from then on
+those buckets of the next level are final (``retention.dropped_before``). TimescaleDB drops whole chunks. A new setting
+drops nothing for ``REGRET_MS``, so that a mistyped one can be taken back.
 
-Retention must exceed the maximum event age, or a continuous aggregate would be recomputed from the remaining counts
-when an event comes for dropped ones; the settings enforce that. Settings change, and differ between workers, so the
-database records how far back each level was ever dropped (``dropped_before``): no rollup of the level is refreshed
-before that, and workers reject events that would count there (``countable_from``).
+Retention must exceed the maximum event age, which the settings enforce. They change, and differ between workers, so the
+database records how far back each level was ever dropped, and workers reject events that would count there
+(``countable_from``).
 """
 
 from __future__ import annotations
@@ -17,15 +16,11 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from funnelwatch.schemas.times import DAY_MS
+from funnelwatch.schemas.times import DAY_MS, MINUTE_MS
 from funnelwatch.sinks.timescale.database import run
-from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
-from funnelwatch.sinks.timescale.refreshing import DEFAULT_WAIT, RefreshWait, refresh_rollups, schedule_refreshes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from psycopg import Cursor
 
     from funnelwatch.sinks.timescale.database import Database, Row
@@ -33,28 +28,14 @@ if TYPE_CHECKING:
 
 DAY: Final = timedelta(days=1)
 
+REGRET_MS: Final = 10 * MINUTE_MS
+"""A level whose setting is younger than this is not dropped, ms."""
+
 LEVELS: Final[tuple[Level, ...]] = ("windows", "5m", "1h", "1d")
 """The levels, finest first."""
 
-RELATIONS: Final = {"windows": "window_counts", "5m": "counts_5m", "1h": "counts_1h", "1d": "counts_1d"}
-"""Level to table, view or continuous aggregate."""
-
-DURATIONS: Final = {"windows": "window_durations", "5m": "durations_5m", "1h": "durations_1h", "1d": "durations_1d"}
-"""The same of the histograms of durations, which are kept as long as the counts."""
-
-
-METRICS: Final = ("metric_counts", "metric_durations")
-"""Counters and timers, which have no rollups, and are kept as long as windows."""
-
-SHORT_WAIT_S: Final = 30.0
-"""A refresh before a level is kept for less waits for jobs no longer than this; who wants that tries again, s."""
-
-AGED: Final = (
-    ("1d", ("forget_1d", "forget_durations_1d")),
-    ("1h", ("archive_1h", "archive_durations_1h")),
-    ("5m", ("archive_5m", "archive_durations_5m")),
-)
-"""Level to what is done with what is older than it is kept, on plain PostgreSQL; the coarsest first."""
+RELATIONS: Final = {"windows": "window_counts", "5m": "rollup_5m", "1h": "rollup_1h", "1d": "rollup_1d"}
+"""Level to its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +54,7 @@ class Kept:
 
     Attributes:
         days: for how long now; 0: for ever.
-        dropped_ms: what starts before this may have been dropped when it was kept for less, ms; None: nothing was.
+        dropped_ms: what starts before this is dropped, ms; None: nothing is.
     """
 
     days: int
@@ -96,46 +77,16 @@ def set_retention(database: Database, retention: Retention) -> list[Level]:
 
     Returns:
         The levels whose retention has changed.
-
-    Raises:
-        RefreshBusyError: with TimescaleDB, a job refreshes a rollup that this call must refresh; nothing is changed.
     """
-    kept: dict[Level, int] = dict(zip(LEVELS, astuple(retention), strict=True))
-    with database.transaction() as cursor:
-        extended, before = has_timescale(cursor), _kept(cursor)
-    if extended and any(days and not 0 < before[level].days <= days for level, days in kept.items()):
-        # Counts that no refresh has reached would be dropped before they are rolled up.
-        refresh_rollups(database, RefreshWait(SHORT_WAIT_S))
+    kept = dict(zip(LEVELS, astuple(retention), strict=True))
     with database.transaction() as cursor:
         run(cursor, "lock_migrations")
-        changed = [
-            level for level, days in kept.items() if run(cursor, "set_retention", {"level": level, "days": days})
-        ]
-        if extended and changed:
-            for level in changed:
-                _schedule_dropping(cursor, level, kept[level])
-            schedule_refreshes(cursor, changed, anew=True)
-    return changed
-
-
-def refresh(database: Database, wait: RefreshWait = DEFAULT_WAIT) -> None:
-    """Materialize all rollups now: after a backfill, or where no job or worker does so.
-
-    Raises:
-        RefreshBusyError: another refresh has taken longer than ``wait`` allows.
-    """
-    with database.transaction() as cursor:
-        extended = has_timescale(cursor)
-    if extended:
-        refresh_rollups(database, wait)
-    else:
-        materialize(database, database.query("database_clock")[0]["now_ms"])
+        return [level for level, days in kept.items() if run(cursor, "set_retention", {"level": level, "days": days})]
 
 
 def read_kept(database: Database) -> dict[Level, Kept]:
     """What is kept of each level, finest first."""
-    with database.transaction() as cursor:
-        kept = _kept(cursor)
+    kept = {row["level"]: Kept(row["days"] or 0, row["dropped_ms"]) for row in database.query("kept")}
     return {level: kept[level] for level in LEVELS}
 
 
@@ -149,69 +100,78 @@ def windows_kept_from(database: Database, now_ms: int) -> int | None:
     return kept_from(database, now_ms)["windows"]
 
 
-def countable_from(database: Database, now_ms: int) -> tuple[int | None, int | None]:
+def countable_from(database: Database, now_ms: int) -> int | None:
     """From when on events, and samples of counters and timers, can still be counted, ms; None: from any time on.
 
-    What is older would be added to counts that are gone. On plain PostgreSQL events of that age are added to what is
-    archived, unless that is forgotten. Two days are spared, so that a refresh reaches every bucket that they change.
+    What is older would be added to windows that are gone, and the rollups above them are final. Two days are spared, so
+    that no worker that learns late of a drop counts there.
     """
-    with database.transaction() as cursor:
-        extended, kept = has_timescale(cursor), _kept(cursor)
-    windows, events = kept["windows"].whole_from(now_ms), kept["windows" if extended else "1d"].whole_from(now_ms)
-    return (
-        None if events is None else events + 2 * DAY_MS,
-        None if windows is None else windows + 2 * DAY_MS,
-    )
+    windows = windows_kept_from(database, now_ms)
+    return None if windows is None else windows + 2 * DAY_MS
 
 
-def archive(database: Database, now_ms: int) -> int:
-    """On plain PostgreSQL: move what is no longer kept into the archives, a day at a time. Does nothing otherwise.
+def drop_expired(database: Database, now_ms: int) -> int:
+    """Drop what is no longer kept, the finest level first, a day in one transaction; with TimescaleDB all old chunks.
+
+    A level whose rollup lags behind is dropped by a later call, once ``materialize`` has caught up; a level whose
+    retention was set less than ``REGRET_MS`` ago is dropped by a later call, too.
 
     Args:
         database: whose counts.
         now_ms: the wall clock, ms.
 
     Returns:
-        How many days of windows were moved by this call; another worker may be at it.
+        The number of days of counts that this call dropped, over all levels; a chunk counts as all days of its range.
+        0 while another worker is dropping.
     """
     today = datetime.fromtimestamp(now_ms / 1000, tz=UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    moved = 0
-    while True:
-        with database.transaction() as cursor:
-            if has_timescale(cursor) or not run(cursor, "lock_archive")[0]["locked"]:
-                return moved
-            run(cursor, "counting_ourselves")
-            kept = _kept(cursor)
-            for level, queries in AGED:
-                if days := kept[level].days:
-                    _each(cursor, level, queries, today - days * DAY)
-            if not kept["windows"].days:
-                return moved
-            end = today - kept["windows"].days * DAY
-            _each(cursor, "windows", ("forget_metrics",), end)
-            oldest = run(cursor, "oldest_day")[0]["day"]
-            if oldest is None or oldest >= end:
-                return moved
-            for query in ("archive_windows", "archive_durations_windows"):
-                run(cursor, query, {"before": min(oldest + DAY, end)})
-            moved += 1
+    dropped = 0
+    for level in LEVELS:
+        while True:
+            with database.transaction() as cursor:
+                days = _drop(cursor, level, today, now_ms)
+            dropped += days
+            if not days:
+                break
+    return dropped
 
 
-def _each(cursor: Cursor[Row], level: str, queries: Iterable[str], before: datetime) -> None:
-    """Take what starts before a time from a level, and note that it is gone."""
-    for query in queries:
+def _drop(cursor: Cursor[Row], level: Level, today: datetime, now_ms: int) -> int:
+    """Drop the oldest day of a level that is no longer kept, or with TimescaleDB all its chunks that are not.
+
+    Returns:
+        How many days were dropped; 0 where there are none, or another worker drops.
+    """
+    if not run(cursor, "lock_dropping")[0]["locked"]:
+        return 0
+    run(cursor, "counting_ourselves")
+    [keep] = [row for row in run(cursor, "kept") if row["level"] == level]
+    if not keep["days"] or now_ms < keep["set_ms"] + REGRET_MS:
+        return 0
+    end = today - keep["days"] * DAY
+    for row in run(cursor, "rolled_up_through", {"level": level}):
+        if row["through_ms"] is None:
+            return 0
+        end = min(end, datetime.fromtimestamp(row["through_ms"] // DAY_MS * DAY_MS / 1000, tz=UTC))
+    if has_timescale(cursor):
+        return _drop_chunks(cursor, level, end)
+    found = run(cursor, "oldest_counts", {"before": end})[0]
+    oldest = min((at for at in (found[level], found["metrics"] if level == "windows" else None) if at), default=None)
+    if oldest is None:
+        run(cursor, "note_dropped", {"level": level, "before": end})
+        return 0
+    before = min(oldest + DAY, end)
+    for query in (f"drop_{level}", *(["drop_metrics"] if level == "windows" else [])):
         run(cursor, query, {"before": before})
     run(cursor, "note_dropped", {"level": level, "before": before})
+    return 1
 
 
-def _kept(cursor: Cursor[Row]) -> dict[str, Kept]:
-    """Level to what is kept of it."""
-    return {row["level"]: Kept(row["days"] or 0, row["dropped_ms"]) for row in run(cursor, "kept")}
-
-
-def _schedule_dropping(cursor: Cursor[Row], level: Level, days: int) -> None:
-    """Set the extension's job that drops a level."""
-    for relation in (RELATIONS[level], DURATIONS[level], *(METRICS if level == "windows" else ())):
-        run(cursor, "drop_nothing", {"relation": relation})
-        if days:
-            run(cursor, "drop_after", {"relation": relation, "days": days})
+def _drop_chunks(cursor: Cursor[Row], level: Level, end: datetime) -> int:
+    """Drop the chunks of a level that end before a time; returns how many days they span."""
+    relations = [RELATIONS[level], *(["metric_counts"] if level == "windows" else [])]
+    days = run(cursor, "days_of_chunks", {"relations": relations, "before": end})[0]["days"]
+    for relation in relations:
+        run(cursor, "drop_chunks", {"relation": relation, "before": end})
+    run(cursor, "note_dropped", {"level": level, "before": end})
+    return int(days)

@@ -1,7 +1,8 @@
-"""The series that there are: the table that decides which names of events are counted as they are."""
+"""The table of series: it numbers them, and decides which names of events are counted as they are."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.admission import Admitting, FunnelSeries
@@ -10,11 +11,16 @@ from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from psycopg import Cursor
 
     from funnelwatch.schemas.admission import Admission, SeriesLimits
     from funnelwatch.sinks.timescale.database import Database, Row
+
+
+DIMENSIONS = ("os", "browser", "app_version")
+"""The dimensions of a series, in the order of its fields."""
 
 
 class SeriesStore:
@@ -62,13 +68,12 @@ class SeriesStore:
         if not trial.new:
             return found
         if self._keeps:
-            run(cursor, "lock_funnel_series")
+            run(cursor, "lock_series")
             self._catch_up(cursor, funnels)
         admitting = Admitting(self._declared, self._limits, self._known)
         found = {one: admitting(one) for one in wanted}
         if admitting.new and self._keeps:
-            columns = dict(zip(Series._fields, map(list, zip(*admitting.new, strict=True)), strict=True))
-            run(cursor, "new_funnel_series", columns)
+            _store(cursor, admitting.new)
         return found
 
     def _series_of(self, funnel: str) -> Collection[Series]:
@@ -83,6 +88,39 @@ class SeriesStore:
         behind = [one for one in funnels if rows.get(one, 0) > len(self._series_of(one))]
         if behind:
             found: dict[str, list[Series]] = {}
-            for row in run(cursor, "funnel_series_of", {"funnels": behind}):
-                found.setdefault(row["funnel"], []).append(Series(*(row[name] for name in Series._fields)))
+            for row in run(cursor, "series_of", {"funnels": behind}):
+                found.setdefault(row["funnel"], []).append(row_series(row))
             self._known |= {funnel: FunnelSeries.of(series) for funnel, series in found.items()}
+
+
+def series_ids(cursor: Cursor[Row], wanted: AbstractSet[Series]) -> dict[Series, int]:
+    """The number of each series, stored now where it is not; other series of their funnels may be among them."""
+    funnels = sorted({one.funnel for one in wanted})
+    found = _read(cursor, funnels)
+    if wanted and not wanted <= found.keys():
+        run(cursor, "lock_series")
+        found = _read(cursor, funnels)
+        found |= _store(cursor, [one for one in wanted if one not in found])
+    return found
+
+
+def _read(cursor: Cursor[Row], funnels: Sequence[str]) -> dict[Series, int]:
+    return {row_series(row): row["series_id"] for row in run(cursor, "series_of", {"funnels": funnels})}
+
+
+def _store(cursor: Cursor[Row], new: Sequence[Series]) -> dict[Series, int]:
+    columns = {
+        "funnel": [one.funnel for one in new],
+        "step": [one.step for one in new],
+        "dimensions": [json.dumps(_dimensions(one), ensure_ascii=False) for one in new],
+    }
+    return {row_series(row): row["series_id"] for row in run(cursor, "new_series", columns)}
+
+
+def _dimensions(series: Series) -> dict[str, str]:
+    return {name: value for name, value in series._asdict().items() if value and name in DIMENSIONS}
+
+
+def row_series(row: Row) -> Series:
+    """The series of a row with ``funnel``, ``step`` and ``dimensions``."""
+    return Series(row["funnel"], row["step"], *(row["dimensions"].get(name, "") for name in DIMENSIONS))

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Ints
 from funnelwatch.schemas.count_history import History, by_funnel
-from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.times import DAY_MS, HOUR_MS
+from funnelwatch.sinks.timescale.composites import YEAR_2000_MS
 from funnelwatch.sinks.timescale.queries import QUERIES
+from funnelwatch.sinks.timescale.series import row_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from funnelwatch.schemas.arrays import Ints
+    from funnelwatch.schemas.counts import Series
     from funnelwatch.sinks.timescale.database import Database, Row
 
 MANY = 1_000_000
 """So many counts are read at once, about; the database sorts them, and some 100 MB hold them here."""
-YEAR_2000_MS = 946_684_800_000
-"""Where PostgreSQL counts time from."""
 FIELDS = ("impressions", "successes", "cohort_successes")
 
 
@@ -75,10 +74,11 @@ class SeriesCounts:
             rows = cursor.execute(QUERIES["packed_counts"], scope, binary=True).fetchall()
         if not rows:
             return None
+        names = [row_series(row) for row in rows]
         starts = [_unpacked(row, "window_start") // 1000 + YEAR_2000_MS for row in rows]
         # In the order in which they were first counted: so the detector gets to know them in the order it would live.
-        order = sorted(range(len(rows)), key=lambda place: (int(starts[place].min()), *_dimensions(rows[place])))
-        series = [Series(str(scope["funnel"]), *_dimensions(rows[place])) for place in order]
+        order = sorted(range(len(rows)), key=lambda place: (int(starts[place].min()), *names[place]))
+        series = [names[place] for place in order]
         places = np.repeat(np.arange(len(rows)), [len(starts[place]) for place in order])
         tallies = np.stack(
             [np.concatenate([_unpacked(rows[place], name) for place in order]) for name in FIELDS], axis=1
@@ -87,10 +87,6 @@ class SeriesCounts:
             series, np.concatenate([starts[place] for place in order]), places, tallies.astype(np.uint32)
         )
         return chunk
-
-
-def _dimensions(row: Row) -> tuple[str, str, str, str]:
-    return row["step"], row["os"], row["browser"], row["app_version"]
 
 
 def _unpacked(row: Row, name: str) -> Ints:

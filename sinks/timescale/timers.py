@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.sinks.timescale.rates import scope_parameters
+from funnelwatch.sinks.timescale.rates import row_dimensions, scope_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -54,5 +54,5 @@ def timers(
         Sorted by time, step and dimensions; where no time is known, nothing.
     """
     parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms) | {"limit": limit, "level": level}
-    rows = database.query("timers", parameters)
-    return [Timer(**{**row, "start_ms": row["start_ms"] if every_ms else None}) for row in rows]
+    found = [Timer(**row_dimensions(row, every_ms)) for row in database.query("timers", parameters)]
+    return sorted(found, key=lambda one: (one.start_ms or 0, one.step, one.os, one.browser, one.app_version))

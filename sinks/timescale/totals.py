@@ -8,77 +8,68 @@ from the sum of all windows by what was dropped and what was corrected, and neve
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
-from funnelwatch.schemas.histogram import bounds
+from funnelwatch.schemas.histogram import BUCKETS, MIDDLES, buckets_of
+from funnelwatch.sinks.timescale.composites import INT4, INT8, encode, type_number
 from funnelwatch.sinks.timescale.database import Database, Row, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from psycopg import Cursor
 
-    from funnelwatch.schemas.counts import Counts, Durations
+    from funnelwatch.schemas.arrays import Ints
+    from funnelwatch.sinks.timescale.window_rows import WindowRows
 
-SeriesKey = tuple[str, str, str, str]
+EVENTS: Final = 3
+"""The counts of a row that count events: impressions, successes and failures."""
+
+OPTIONAL: Final = (INT8, BUCKETS)
 
 
-def add_totals(cursor: Cursor[Row], counts: Counts, durations: Durations) -> None:
+def add_totals(cursor: Cursor[Row], rows: WindowRows) -> None:
     """Add what a flush counts, within its transaction."""
-    totals: dict[SeriesKey, list[int]] = {}
-    for key, tally in counts.items():
-        if tally[0] or tally[1] or tally[2]:
-            series = key[1], key[2], key[3], key[4]
-            kept = totals.setdefault(series, [0, 0, 0])
-            for place in range(3):
-                kept[place] += tally[place]
-    if totals:
-        run(cursor, "add_totals", _columns(totals, "funnel step os browser impressions successes failures"))
-    took: dict[tuple[str, str, str, int], list[int]] = {}
-    for (_, funnel, step, os, _, _, octave), slots in durations.items():
-        kept = took.setdefault((funnel, step, os, octave), [0, 0])
-        kept[0] += sum(slots)
-        kept[1] += sum(count * _middle_ms(octave, slot) for slot, count in enumerate(slots) if count)
-    if took:
-        run(cursor, "add_duration_totals", _columns(took, "funnel step os octave successes total_ms"))
+    series, places = np.unique(rows.series, return_inverse=True)
+    sums = np.zeros((series.size, EVENTS), np.int64)
+    np.add.at(sums, places, rows.counts[:, :EVENTS])
+    at, slots, numbers = rows.cells
+    took = np.zeros(series.size, np.int64)
+    np.add.at(took, places[at], MIDDLES[slots] * numbers)
+    counted = sums.any(axis=1)
+    kept = np.cumsum(counted) - 1
+    if counted.any():
+        columns = [(INT4, series[counted]), *((INT8, column) for column in sums[counted].T), (INT8, took[counted])]
+        cells = _bucketed(kept[places[at]], slots, numbers)
+        run(cursor, "add_totals", {"rows": encode(type_number(cursor, "series_totals"), columns, OPTIONAL, cells)})
 
 
-def add_metric_totals(
-    cursor: Cursor[Row],
-    samples: Mapping[tuple[int, int], list[int]],
-    durations: Mapping[tuple[int, int, int], list[int]],
-) -> None:
+def add_metric_totals(cursor: Cursor[Row], series: Ints, values: Ints, cells: tuple[Ints, Ints, Ints]) -> None:
     """Add what a flush of counters and timers counts, within its transaction.
 
     Args:
         cursor: of the transaction.
-        samples: window and series to how many samples, and their total.
-        durations: window, series and octave to the slots of the octave.
+        series: of each row.
+        values: number of samples and their total of each row.
+        cells: row, slot and number of timers.
     """
-    totals: dict[tuple[int], list[int]] = {}
-    for (_, series), numbers in samples.items():
-        kept = totals.setdefault((series,), [0, 0])
-        kept[0] += numbers[0]
-        kept[1] += numbers[1]
-    if totals:
-        run(cursor, "add_metric_totals", _columns(totals, "series samples total"))
-    took: dict[tuple[int, int], list[int]] = {}
-    for (_, series, octave), slots in durations.items():
-        took.setdefault((series, octave), [0])[0] += sum(slots)
-    if took:
-        run(cursor, "add_metric_duration_totals", _columns(took, "series octave samples"))
+    numbers, places = np.unique(series, return_inverse=True)
+    sums = np.zeros((numbers.size, 2), np.int64)
+    np.add.at(sums, places, values)
+    if numbers.size:
+        columns = [(INT4, numbers), *((INT8, column) for column in sums.T)]
+        found = _bucketed(places[cells[0]], cells[1], cells[2])
+        number = type_number(cursor, "metric_totals")
+        run(cursor, "add_metric_totals", {"rows": encode(number, columns, OPTIONAL, found)})
 
 
-def _middle_ms(octave: int, slot: int) -> int:
-    """The middle of the whole numbers of a bucket: less than 6.25 % off, whatever is in it."""
-    lower, upper = bounds(octave, slot)
-    return (lower + upper - 1) // 2
-
-
-def _columns(totals: Mapping[tuple[Any, ...], list[int]], names: str) -> dict[str, list[Any]]:
-    rows = ((*key, *numbers) for key, numbers in totals.items())
-    return {name: list(values) for name, values in zip(names.split(), zip(*rows, strict=True), strict=True)}
+def _bucketed(rows: Ints, slots: Ints, numbers: Ints) -> tuple[Ints, Ints, Ints]:
+    """Cells of slots as cells of buckets, each once, sorted."""
+    keys, places = np.unique(rows * BUCKETS + buckets_of(slots), return_inverse=True)
+    sums = np.zeros(keys.size, np.int64)
+    np.add.at(sums, places, numbers)
+    return keys // BUCKETS, keys % BUCKETS, sums
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.counts import CountRow, PartitionCounts
-from funnelwatch.schemas.histogram import SLOTS, buckets
+from funnelwatch.schemas.histogram import SLOTS, slots_of
 from funnelwatch.stream.closing.watermark import partition_watermark
 from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")
 """How far the cohort's column of an outcome is from its own."""
-
-OCTAVES = 64
-"""More than there are octaves of durations."""
 
 
 def watermark_of(validated: ValidatedBatch, disorder_ms: int, now_ms: int) -> int | None:
@@ -81,12 +78,11 @@ def counts_of(events: Events, window_ms: int) -> Counts:
 def durations_of(events: Events, window_ms: int) -> Durations:
     """How many successes of each series and window took how long."""
     timed = np.flatnonzero((events.outcomes == SUCCESS) & (events.durations != NONE))
-    octaves, slots = buckets(events.durations[timed])
-    windows, histograms = events.ts[timed] // window_ms, events.series[timed] * OCTAVES + octaves
+    groups = events.series[timed] * SLOTS + slots_of(events.durations[timed])
     durations: Durations = {}
-    for window, number, row in _added_up(windows, histograms, slots, SLOTS):
-        series, octave = divmod(number, OCTAVES)
-        durations[window * window_ms, *events.names[series], octave] = row
+    for window, group, row in _added_up(events.ts[timed] // window_ms, groups, np.zeros_like(groups), 1):
+        series, slot = divmod(group, SLOTS)
+        durations[window * window_ms, *events.names[series], slot] = row
     return durations
 
 

@@ -17,7 +17,7 @@ import psycopg
 from funnelwatch.producers.kafka.topic_reader import TopicReader
 from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.codec import Undecodable
-from funnelwatch.schemas.histogram import buckets
+from funnelwatch.schemas.histogram import slots_of
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks.errors import ErrorClass, classify
@@ -175,11 +175,11 @@ def _between(validated: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
 
 
 def _places(events: Events, window_ms: int) -> list[Ints]:
-    """The cells that events of one series add to in the database: window, column, cohort's window and bucket."""
+    """The cells that events of one series add to in the database: window, column, cohort's window and slot."""
     timed = (events.outcomes != IMPRESSION) & (events.durations != NONE)
     durations = np.where(timed, events.durations, 0)
-    octaves, slots = buckets(durations)
-    return [events.ts // window_ms, events.outcomes, (events.ts - durations) // window_ms, timed, octaves, slots]
+    cohorts = (events.ts - durations) // window_ms
+    return [events.ts // window_ms, events.outcomes, cohorts, timed, slots_of(durations)]
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

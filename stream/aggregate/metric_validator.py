@@ -13,7 +13,7 @@ import numpy as np
 
 from funnelwatch.schemas.codec import Undecodable
 from funnelwatch.schemas.counts import PartitionCounts
-from funnelwatch.schemas.histogram import SLOTS, buckets
+from funnelwatch.schemas.histogram import slots_of
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.metrics import MetricKind, metric_error
 from funnelwatch.schemas.page import digests_of
@@ -162,12 +162,12 @@ def aggregate_metrics(
         log_time=min(now_ms, int(batch.records.timestamps.max())) if len(batch.records) else None,
     )
     found = PartitionMetrics(place)
-    octaves, slots = buckets(np.array([sample.value for sample in accepted], np.int64))
-    for sample, octave, slot in zip(accepted, octaves.tolist(), slots.tolist(), strict=True):
+    slots = slots_of(np.array([sample.value for sample in accepted], np.int64))
+    for sample, slot in zip(accepted, slots.tolist(), strict=True):
         key = sample.ts - sample.ts % window_ms, numbers[sample.series]
         counted = found.samples.setdefault(key, [0, 0])
         counted[0] += 1
         counted[1] += sample.value
         if sample.series.kind == MetricKind.TIMER:
-            found.durations.setdefault((*key, octave), [0] * SLOTS)[slot] += 1
+            found.durations.setdefault((*key, slot), [0])[0] += 1
     return found

@@ -24,8 +24,7 @@ from funnelwatch.sinks.timescale.keeping import forget_alerts
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.pipeline import PipelineStore
-from funnelwatch.sinks.timescale.refreshing import follow_dropped
-from funnelwatch.sinks.timescale.retention import archive
+from funnelwatch.sinks.timescale.retention import drop_expired
 from funnelwatch.sinks.timescale.series import SeriesStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
 from funnelwatch.sinks.timescale.silences import SilenceStore
@@ -215,7 +214,7 @@ class WorkerComponents:
             fetcher=self.metric_fetcher.running,
             validator=MetricValidator(
                 decode=Decoder("Metric", self.registry),
-                limits=Limits.of(settings, self.horizons.metrics),
+                limits=Limits.of(settings, self.horizons.events),
                 max_value_bytes=settings.max_value_bytes,
             ),
             store=MetricStore(self._database("metrics", resources), settings.duplicate_horizon_s),
@@ -234,17 +233,13 @@ class WorkerComponents:
         )
 
     def _make_maintenance(self, resources: ExitStack) -> Callable[[], None]:
-        """Archives and materializes counts on plain PostgreSQL, and deletes alerts that ended long ago.
-
-        Keeps refreshes within the retention.
-        """
+        """Materializes rollups, drops counts that are no longer kept, and deletes alerts that ended long ago."""
         database = self._database("maintenance", resources)
 
         def once() -> None:
-            follow_dropped(database)
             self.horizons.move(database)
-            archive(database, wall_clock_ms())
             materialize(database, wall_clock_ms(), go_on=lambda: not self.stopping.is_set())
+            drop_expired(database, wall_clock_ms())
             forget_alerts(database, wall_clock_ms(), self.settings.keep_alerts_days, self.settings.max_age_days)
 
         return once

@@ -83,7 +83,7 @@ class Contacts:
             socket.gethostname(),
             os.getpid(),
             assigned=self._assigned(),
-            fault=self._problem(),
+            error=self._problem(),
         )
         servers.answered(DATABASE)
         funnels = self._freshness.funnels()

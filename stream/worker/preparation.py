@@ -28,19 +28,18 @@ class Horizons:
     """Times before which nothing is counted any more, since its counts may be dropped.
 
     Attributes:
-        events: shared with the validator of events.
-        metrics: shared with the validator of counters and timers.
+        events: shared with the validators of events, and of counters and timers.
     """
 
     def __init__(self) -> None:
-        self.events, self.metrics = Horizon(), Horizon()
+        self.events = Horizon()
 
     def move(self, database: Database) -> None:
         """Reject from now on each record that would be added to counts that are dropped."""
-        events_from, metrics_from = countable_from(database, wall_clock_ms())
+        events_from = countable_from(database, wall_clock_ms())
         if events_from is not None and self.events.from_ms is None:
             log.info("retention: events before %s are rejected: their counts may be dropped", iso(events_from))
-        self.events.from_ms, self.metrics.from_ms = events_from, metrics_from
+        self.events.from_ms = events_from
 
 
 def prepare_servers(settings: Settings, funnels: Funnels, horizons: Horizons, stopping: threading.Event) -> None:

@@ -12,16 +12,19 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
+from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.series import series_ids
 from tests.drills.servers import Servers
 from tests.traffic import event, now_ms, prepared, produce
 from tests.worker import Worker
@@ -31,14 +34,9 @@ if TYPE_CHECKING:
 
 QUARTER_MS = 15 * 60_000
 FILL = """
-INSERT INTO window_counts (
-    window_start, funnel, step, os, browser, app_version,
-    impressions, successes, failures, cohort_successes, cohort_failures
-)
-SELECT
-    date_trunc('minute', now()) - w * interval '1 minute', 'sign_up', 'INPUT_NAME', 'iOS', '',
-    'v' || s, 9, 8, 1, 8, 1
-FROM generate_series(1, 1439) AS w, generate_series(1, %s) AS s
+INSERT INTO window_counts
+SELECT date_trunc('minute', now()) - w * interval '1 minute', s.series_id, 9, 8, 1, 8, 1
+FROM generate_series(1, 1439) AS w, unnest(%s::integer[]) AS s (series_id)
 """
 
 
@@ -83,11 +81,13 @@ def main() -> None:
                 redis_url=servers.url("redis"),
             )
         )
-        database = Database(settings.timescale_url)
-        migrate(database, settings.window_ms)
-        database.close()
+        with closing(Database(settings.timescale_url)) as database:
+            migrate(database, settings.window_ms)
+            wanted = {Series("sign_up", "INPUT_NAME", "iOS", "", f"v{number}") for number in range(given.series)}
+            with database.transaction() as cursor:
+                ids = series_ids(cursor, wanted)
         with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
-            session.execute(FILL, [given.series])
+            session.execute(FILL, [list(ids.values())])
             session.execute("VACUUM ANALYZE window_counts")
         for name in ("Redis is empty", "Redis has everything"):
             print(f"a start, {name}:")

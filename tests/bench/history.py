@@ -6,9 +6,11 @@ from contextlib import closing
 from importlib.resources import files
 from typing import TYPE_CHECKING, cast
 
+from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.series import series_ids
 from tests.bench.speed.topic import PLACES, STEPS, versions_for
 
 if TYPE_CHECKING:
@@ -38,18 +40,21 @@ def fill_history(settings: Settings, end_ms: int, days: int, series: int) -> int
     given = {
         "end": end_ms / 1000,
         "days": days,
-        "steps": list(STEPS),
-        "os": [os for os, _ in PLACES],
-        "browsers": [browser for _, browser in PLACES],
-        "versions": versions_for(series),
+    }
+    wanted = {
+        Series("sign_up", step, os, browser, version)
+        for step in STEPS
+        for os, browser in PLACES
+        for version in versions_for(series)
     }
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
         with database.transaction() as cursor:
-            cursor.execute(FILL, given)
+            ids = series_ids(cursor, wanted)
+            cursor.execute(FILL, {**given, "ids": sorted(ids.values())})
             rows = cursor.rowcount
             cursor.execute(DONE, given)
-        refresh(database)
+        materialize(database, end_ms)
         with database.outside_transaction() as cursor:
             cursor.execute("VACUUM ANALYZE window_counts")
             # What the filling has left to write is not to be written while the bench runs.

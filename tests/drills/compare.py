@@ -29,18 +29,23 @@ KEPT_NOTES = 20
 COUNTS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
     impressions, successes, failures, cohort_successes, cohort_failures
-FROM window_counts
+FROM conversion
 """
 DURATIONS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
-    octave, ARRAY[n0, n1, n2, n3, n4, n5, n6, n7]
-FROM window_durations
+    slots
+FROM time_to_convert
 """
 TOTALS = (
     "SELECT sum(accepted)::bigint, sum(rejected)::bigint, sum(duplicates)::bigint FROM stream_progress WHERE topic = %s"
 )
 PROGRESS = "SELECT partition, next_offset FROM stream_progress WHERE topic = %s"
-RUNNING = "SELECT funnel, step, os, browser, impressions, successes, failures FROM running_totals"
+RUNNING = """
+SELECT s.funnel, s.step, coalesce(s.dimensions ->> 'os', ''), coalesce(s.dimensions ->> 'browser', ''),
+    sum(t.impressions)::bigint, sum(t.successes)::bigint, sum(t.failures)::bigint
+FROM series_totals AS t INNER JOIN series AS s ON s.series_id = t.series_id
+GROUP BY 1, 2, 3, 4
+"""
 ALERTS = "SELECT alert_id, sequence, alert, published_at IS NOT NULL FROM alerts ORDER BY place"
 CLOSED = "SELECT funnel, (extract(epoch FROM closed_through) * 1000)::bigint FROM funnel_progress"
 
@@ -130,10 +135,10 @@ class Comparison:
 
     def _durations(self, rows: Iterable[Any]) -> None:
         found: dict[Duration, int] = {}
-        for *key, octave, slots in rows:
+        for *key, slots in rows:
             for slot, number in enumerate(slots):
                 if number:
-                    found[(*key, *bounds(octave, slot))] = number
+                    found[(*key, *bounds(slot))] = number
         expected = self.expected.durations
         for bucket in sorted(expected.keys() | found.keys()):
             if expected[bucket] != found.get(bucket, 0):

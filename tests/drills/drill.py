@@ -64,7 +64,7 @@ SELECT
     + (SELECT count(*) FROM alerts WHERE published_at IS NULL)
     + (SELECT count(*) FROM funnel_progress AS f
         WHERE f.closed_through IS NULL OR f.closed_through <= (
-            SELECT max(w.window_start) FROM window_counts AS w
+            SELECT max(w.window_start) FROM conversion AS w
             WHERE w.funnel = f.funnel AND w.impressions + w.successes + w.failures > 0
         ))
     + (SELECT count(*) FROM funnel_progress AS f
@@ -312,7 +312,7 @@ def _wait_idle(run: Run) -> str:
 COUNTED = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
     impressions, successes, failures, cohort_successes, cohort_failures
-FROM window_counts
+FROM conversion
 """
 
 

@@ -122,17 +122,17 @@ def cells_of(event: Mapping[str, Any], window_ms: int) -> list[tuple[Key, int]]:
 
 
 def durations_of(event: Mapping[str, Any], window_ms: int) -> list[Duration]:
-    """The bucket to which one event adds one; none unless it is a success that knows how long it took.
+    """The slot to which one event adds one; none unless it is a success that knows how long it took.
 
-    Buckets are found by counting up from 0: 16 of 1 ms, then always eight that are twice as wide as the eight before.
+    Slots are found by counting up from 0: 8 of 1 ms, then always four that are twice as wide as the four before.
     """
     took = event["duration_ms"]
     if event["status"] != "SUCCESS" or event["phase"] == "IMPRESSION" or took is None:
         return []
     begin, width = 0, 1
-    while begin + 8 * width <= took:
-        begin += 8 * width
-        width = max(1, begin // 8)
+    while begin + 4 * width <= took:
+        begin += 4 * width
+        width = max(1, begin // 4)
     begin += (took - begin) // width * width
     return [(*_key(event, event["ts"], window_ms), begin, begin + width)]
 

@@ -46,19 +46,16 @@ def tamper(run: Run) -> None:
     """Do behind the pipeline's back what it promises never to do."""
     run.until(lambda: run.watch.seen.lag < 500 and sum(run.watch.seen.progress.values()) > 1_000, 120)
     run.sql(
-        "UPDATE window_counts SET impressions = impressions + 1 WHERE (funnel, window_start, step, os, browser,"
-        " app_version) = (SELECT funnel, window_start, step, os, browser, app_version FROM window_counts"
-        " WHERE impressions > 0 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT 1)"
+        "UPDATE window_counts SET impressions = impressions + 1 WHERE (window_start, series_id) ="
+        " (SELECT window_start, series_id FROM window_counts WHERE impressions > 0 ORDER BY 1, 2 LIMIT 1)"
     )
     run.sql(
-        "UPDATE window_counts SET successes = successes - 1 WHERE (funnel, window_start, step, os, browser,"
-        " app_version) = (SELECT funnel, window_start, step, os, browser, app_version FROM window_counts"
-        " WHERE successes > 0 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT 1)"
+        "UPDATE window_counts SET successes = successes - 1 WHERE (window_start, series_id) ="
+        " (SELECT window_start, series_id FROM window_counts WHERE successes > 0 ORDER BY 1, 2 LIMIT 1)"
     )
     run.sql(
-        "UPDATE window_durations SET n7 = n7 + 1 WHERE (funnel, window_start, step, os, browser, app_version, octave) ="
-        " (SELECT funnel, window_start, step, os, browser, app_version, octave FROM window_durations"
-        " ORDER BY 1, 2, 3, 4, 5, 6, 7 LIMIT 1)"
+        "UPDATE window_counts SET d7 = coalesce(d7, 0) + 1 WHERE (window_start, series_id) ="
+        " (SELECT window_start, series_id FROM window_counts ORDER BY 1, 2 LIMIT 1)"
     )
     run.count("tampered")
 

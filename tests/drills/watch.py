@@ -23,7 +23,7 @@ COMPARE_EVERY_S = 0.5
 
 PROGRESS = "SELECT partition, next_offset FROM stream_progress WHERE topic = %s"
 TOTALS = """
-SELECT step, os, browser, app_version, impressions + successes + failures FROM window_counts
+SELECT step, os, browser, app_version, impressions + successes + failures FROM conversion
 WHERE funnel = %s AND window_start = to_timestamp(%s / 1000.0)
 """
 """Asked in plain SQL, not through the stores that are on trial."""

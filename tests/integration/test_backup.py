@@ -18,11 +18,11 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests.command import succeed_json
-from tests.filling import count_in
-from tests.integration.test_materializing import agree, notes
+from tests.filling import count_in, keep_for
 from tests.integration.test_views import DAY_MS, SMS, rows
+from tests.ledger import agree, begin_anew, notes
 from tests.roles import PASSWORD, with_login
 from tests.stack import drop_database, make_database, wait_until
 from tests.traffic import counted, done, naive_counts, now_ms, prepared, produce, some_events, totals
@@ -73,6 +73,7 @@ def test_a_restored_database_counts_on_exactly(settings: Settings, addresses: li
     after = before.model_copy(update={"timescale_url": addresses[1]})
     with closing(Database(before.timescale_url)) as database:
         migrate(database, before.window_ms)
+        begin_anew(database)
     first, second, third = (some_events(1_000, seed) for seed in range(3))
     produce(before, first)
     with worker(before) as one:
@@ -98,23 +99,28 @@ def test_a_restored_database_counts_on_exactly(settings: Settings, addresses: li
         agree(database)
 
 
-def test_archives_rollups_and_what_is_noted_are_restored(addresses: list[str], tmp_path: Path) -> None:
+def test_rollups_and_what_is_noted_are_restored(addresses: list[str], tmp_path: Path) -> None:
     """Nothing needs to be materialized anew, and nothing that was dropped is forgotten."""
     today = now_ms() - now_ms() % DAY_MS
     with closing(Database(addresses[0])) as source, closing(Database(addresses[1])) as target:
         migrate(source, 60_000)
+        begin_anew(source)
         for days in (2, 40, 80):
-            count_in(source, {(today - days * DAY_MS, SMS, "a", "", ""): (9, 3, 1)})
-        set_retention(source, Retention(30, 60, 0, 0))
-        archive(source, now_ms())
+            key = today - days * DAY_MS, SMS, "a", "", ""
+            count_in(source, {key: (9, 3, 1)}, durations={key: [5, 900, 70_000]})
+        keep_for(source, Retention(30, 60, 0, 0))
         materialize(source, now_ms())
+        drop_expired(source, now_ms())
         count_in(source, {(today - 2 * DAY_MS, SMS, "a", "", ""): (9, 3, 1)})
         copied(addresses[0], addresses[1], tmp_path)
         assert migrate(target, 60_000) == []
         agree(target)
         assert notes(target) == notes(source) != []
-        for table in ("rollup_progress", "retention"):
-            state = f"SELECT * FROM {table} ORDER BY level"
+        for table in ("rollup_progress", "retention", "conversion_1h", "time_to_convert_1d"):
+            state = f"SELECT * FROM {table} ORDER BY 1"
             assert rows(target, state) == rows(source, state)
-        materialize(target, now_ms())
-        agree(target)
+        assert [row["impressions"] for row in rows(target, "SELECT * FROM conversion_1h ORDER BY 1")] == [9, 9, 18]
+        for _ in range(2):
+            materialize(target, now_ms())
+            drop_expired(target, now_ms())
+            agree(target)

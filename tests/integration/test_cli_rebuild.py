@@ -21,10 +21,11 @@ from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests.command import run, succeed, succeed_json
-from tests.filling import MINUTE_MS, count
+from tests.filling import MINUTE_MS, count, keep_for
 from tests.stack import not_on_tansu
 
 if TYPE_CHECKING:
@@ -285,10 +286,11 @@ def test_windows_that_are_not_kept_are_not_counted_again(settings: Settings, aft
     """Their sums are in the rollups still, and would be there twice; also when more is kept afterwards."""
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
-        set_retention(database, Retention(windows=30))
+        keep_for(database, Retention(windows=30))
         if afterwards is not None:
-            archive(database, wall_clock_ms())
-            set_retention(database, afterwards)
+            materialize(database, wall_clock_ms())
+            drop_expired(database, wall_clock_ms())
+            keep_for(database, afterwards)
     result = run(settings, "rebuild", "windows", "--from", "31d", "--to", "now", "--dry-run")
     assert result.exit_code == 1
     assert "are not kept (FUNNELWATCH_KEEP_WINDOWS_DAYS), only their sums: choose a later --from" in result.output

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.cli.doctor_jobs import check_jobs
+from funnelwatch.cli.doctor_jobs import ADVICE, check_jobs
 from funnelwatch.schemas.settings import Settings
-from funnelwatch.sinks.timescale.jobs import REFRESH, RELATIONS, ROLLUPS, Job, JobState, read_jobs
-from funnelwatch.sinks.timescale.refreshing import follow_dropped
-from funnelwatch.sinks.timescale.retention import Retention, set_retention
+from funnelwatch.sinks.timescale.jobs import COMPRESSION, RELATIONS, Job, JobState, read_jobs
 from tests.integration.test_views import rows
 
 if TYPE_CHECKING:
@@ -26,9 +24,7 @@ def jobs(extended: Database) -> Database:
         rows(extended, "SELECT _timescaledb_functions.stop_background_workers()")
     rows(extended, "DELETE FROM _timescaledb_internal.bgw_job_stat_history RETURNING 1")
     rows(extended, "DELETE FROM _timescaledb_internal.bgw_job_stat RETURNING 1")
-    set_retention(extended, Retention())
-    rows(extended, "UPDATE retention SET set_at = now(), dropped_before = NULL RETURNING 1")
-    follow_dropped(extended)
+    rows(extended, "UPDATE schema_migrations SET run_at = now() RETURNING 1")
     return extended
 
 
@@ -39,20 +35,15 @@ def found(database: Database) -> dict[str, Job]:
 
 def later(database: Database) -> None:
     """Days pass."""
-    rows(database, "UPDATE retention SET set_at = now() - INTERVAL '9 days' RETURNING 1")
+    rows(database, "UPDATE schema_migrations SET run_at = now() - INTERVAL '9 days' RETURNING 1")
 
 
-def test_every_job_is_seen_with_what_it_works_on(jobs: Database) -> None:
-    """Those of retention too, once something is to be dropped."""
+def test_every_job_is_seen_with_the_table_that_it_compresses(jobs: Database) -> None:
+    """The extension compresses; workers do everything else."""
     kept = found(jobs)
-    assert {job.relation for job in kept.values()} == set(RELATIONS)
+    assert kept.keys() == {f"compression of {relation}" for relation in RELATIONS}
+    assert {job.kind for job in kept.values()} == {COMPRESSION}
     assert {job.state for job in kept.values()} == {JobState.OK}
-    assert {job.relation for job in kept.values() if job.kind == REFRESH} == set(ROLLUPS)
-    set_retention(jobs, Retention(windows=30))
-    assert found(jobs).keys() - kept.keys() == {
-        f"retention of {relation}"
-        for relation in ("window_counts", "window_durations", "metric_counts", "metric_durations")
-    }
 
 
 def test_jobs_that_never_run_are_told(jobs: Database) -> None:
@@ -67,15 +58,21 @@ def test_jobs_that_never_run_are_told(jobs: Database) -> None:
 
 
 def test_a_job_that_is_off_or_gone_is_told(jobs: Database) -> None:
-    """A worker makes the one that is gone again; the one that is off stays off."""
-    name = "refresh of counts_5m"
-    rows(jobs, "SELECT alter_job(%s, scheduled => false)", found(jobs)[name].job_id)
-    follow_dropped(jobs)
-    assert found(jobs)[name].state is JobState.OFF
-    rows(jobs, "SELECT remove_continuous_aggregate_policy('counts_5m')")
-    assert found(jobs)[name].state is JobState.MISSING
-    follow_dropped(jobs)
-    assert found(jobs)[name].state is JobState.OK
+    """By `doctor` with the statement that mends it."""
+    name = "compression of rollup_5m"
+    for state, statement in (
+        (JobState.OFF, "SELECT alter_job(%s, scheduled => false)"),
+        (JobState.MISSING, "SELECT delete_job(%s)"),
+    ):
+        rows(jobs, statement, found(jobs)[name].job_id)
+        job = found(jobs)[name]
+        assert job.state is state
+        [failed] = [one for one in check_jobs(Settings(timescale_url=jobs.url)) if name in one.message]
+        assert failed.level != "ok"
+        advice = ADVICE[state].format(job_id=job.job_id, relation=job.relation)
+        assert failed.advice == advice
+        rows(jobs, advice[: advice.index(")") + 1])
+        assert found(jobs)[name].state is JobState.OK
 
 
 def test_the_error_of_a_failing_job_is_told(jobs: Database) -> None:

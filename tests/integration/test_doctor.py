@@ -113,7 +113,7 @@ def test_counts_without_a_live_worker_are_a_failure(settings: Settings) -> None:
     assert (no_counts.level, no_counts.message) == ("warning", "no worker has run yet")
     long_ago = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
     count_in(database, {(long_ago, "A", "iOS", "", ""): (10, 9, 1)}, closed_through=long_ago + MINUTE_MS)
-    HeartbeatStore(database).beat("w", settings.events_topic, "host", 7, assigned=4, fault="it is STOPPED")
+    HeartbeatStore(database).beat("w", settings.events_topic, "host", 7, assigned=4, error="it is STOPPED")
     worker, windows = check_pipeline(settings)
     assert (worker.level, worker.message) == ("FAILED", "worker host (7) reports: it is STOPPED")
     assert (windows.level, "Windows are complete only up to 2023-11-14" in windows.message) == ("FAILED", True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,77 +11,58 @@ from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import query_rates
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import Scope
-from funnelwatch.sinks.timescale.refreshing import follow_dropped
 from funnelwatch.sinks.timescale.retention import (
     LEVELS,
     Retention,
-    archive,
     countable_from,
+    drop_expired,
     kept_from,
     read_kept,
-    refresh,
-    set_retention,
     windows_kept_from,
 )
 from funnelwatch.stream.worker.components import WorkerComponents
-from tests.filling import count_in
-from tests.integration.test_rollups import (
-    JOBS,
-    NOW,
-    TODAY,
-    WIDTHS,
-    by_hand,
-    counted,
-    drop_what_is_not_kept,
-    forget_dropped,
-    level_of,
-)
+from tests.filling import count_in, keep_for
+from tests.integration.test_rollups import NOW, TODAY, WIDTHS, by_hand, counted, level_of
 from tests.integration.test_views import DAY_MS, at, rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.ledger import agree, begin_anew, notes
 
 SHORT = Retention(windows=30, five_minutes=60, hours=100, days=0)
 OLD = TODAY - 40 * DAY_MS
 OLDER = TODAY - 80 * DAY_MS
+KEPT_FROM = TODAY - 30 * DAY_MS
 
 
 @pytest.fixture(autouse=True)
-def _as_new(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Nothing was ever dropped, for this test and for the next."""
-    names = [name for name in ("either", "extended", "plain") if name in request.fixturenames]
-    if not names:
-        yield
-        return
-    database: Database = request.getfixturevalue(names[0])
-    forget_dropped(database)
-    yield
-    forget_dropped(database)
-
-
-def run_jobs(database: Database, kind: str) -> None:
-    """Run the extension's own jobs of a kind now, in the order in which they were made."""
-    jobs = rows(database, "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s ORDER BY job_id", kind)
-    assert jobs or kind == "policy_retention"
-    for job in jobs:
-        with database.outside_transaction() as cursor:
-            cursor.execute("CALL run_job(%s)", [job["job_id"]])
-
-
-def refresh_in_every_way(database: Database) -> None:
-    """By the jobs and by the command."""
-    if not archives(database):
-        run_jobs(database, "policy_refresh_continuous_aggregate")
-    refresh(database)
+def _anew(request: pytest.FixtureRequest) -> None:
+    """Nothing is counted and nothing was ever dropped."""
+    if "either" in request.fixturenames:
+        begin_anew(request.getfixturevalue("either"))
 
 
 def durations_of(database: Database, funnel: str, level: str) -> int:
     """How many successes the histograms of a level have."""
-    slots = " + ".join(f"n{slot}" for slot in range(8))
-    found = rows(database, f"SELECT sum({slots})::bigint AS many FROM durations_{level} WHERE funnel = %s", funnel)
-    return int(found[0]["many"] or 0)
+    conversions = f"SELECT sum(conversions)::bigint AS many FROM time_to_convert_{level} WHERE funnel = %s"
+    return int(rows(database, conversions, funnel)[0]["many"] or 0)
+
+
+def dropped(database: Database) -> dict[str, int | None]:
+    """Level to before when it is dropped, ms."""
+    return {level: kept.dropped_ms for level, kept in read_kept(database).items()}
+
+
+def windows(database: Database) -> list[int]:
+    """The windows that are there."""
+    found = rows(database, "SELECT DISTINCT window_start AS start FROM window_counts ORDER BY 1")
+    return [int(row["start"].timestamp() * 1000) for row in found]
+
+
+def edit_by_hand(database: Database) -> None:
+    """Change a count past everything, so that no rollup is trusted that can be made again."""
+    with database.transaction() as cursor:
+        cursor.execute("UPDATE window_counts SET failures = failures")
 
 
 @pytest.mark.parametrize(
@@ -98,209 +78,210 @@ def durations_of(database: Database, funnel: str, level: str) -> int:
 def test_rollups_keep_what_they_outlived_when_more_is_kept_afterwards(
     either: Database, funnel: str, afterwards: list[Retention]
 ) -> None:
-    """A worker without the setting, or with a larger one, changes no number, whoever refreshes."""
+    """A worker without the setting, or with a larger one, changes no number, whatever is materialized again."""
     old, older, recent = counted(OLD), counted(OLDER, number=2), counted(TODAY - 5 * DAY_MS, "Android", 3)
     took = {key: [1_000] for key in (*old, *older, *recent)}
     count_in(either, old | older | recent, funnel=funnel, durations=took)
-    refresh_in_every_way(either)
-    set_retention(either, SHORT)
-    drop_what_is_not_kept(either)
-    drop_what_is_not_kept(either)
-    # Days are made of hours of which those of 80 days ago are dropped as well.
+    materialize(either, NOW)
+    keep_for(either, SHORT)
+    drop_expired(either, NOW)
+    # Days are made of hours, and hours of 5 minutes, of which those of 80 days ago are dropped as well.
     with_everything = {"5m": (old, recent), "1h": (old, older, recent), "1d": (old, older, recent)}
     for retention in afterwards:
-        set_retention(either, retention)
-        follow_dropped(either)
-        refresh_in_every_way(either)
-        for level, parts in with_everything.items():
-            if retention.windows == 20 and level != "1d":
-                continue  # of 5 minutes and hours as old as that, chunks may go or stay
-            found = level_of(either, funnel, level)
-            assert {key: found.get(key) for key in by_hand(*parts, level=level)} == by_hand(*parts, level=level)
-        assert durations_of(either, funnel, "1d") == 3
-    assert sum(tally[0] for tally in level_of(either, funnel, "1d").values()) == 60
+        keep_for(either, retention)
+        for _ in range(2):
+            materialize(either, NOW)
+            drop_expired(either, NOW)
+            agree(either, retention)
+            edit_by_hand(either)
+            agree(either, retention)
+            for level, parts in with_everything.items():
+                if 20 in (afterwards[-1].windows, retention.windows) or afterwards[1:2] == [Retention(20, 20, 20, 0)]:
+                    continue  # 5 minutes and hours as old as that are gone, or wait in a chunk
+                found = level_of(either, funnel, level)
+                assert {key: found.get(key) for key in by_hand(*parts, level=level)} == by_hand(*parts, level=level)
+            assert durations_of(either, funnel, "1d") == 3
+            assert level_of(either, funnel, "1d") == by_hand(old, older, recent, level="1d")
 
 
 @pytest.mark.parametrize("level", ["5m", "1h"])
-def test_hours_and_days_outlive_the_rollup_that_they_are_made_of(extended: Database, funnel: str, level: str) -> None:
+def test_hours_and_days_outlive_the_rollup_that_they_are_made_of(either: Database, funnel: str, level: str) -> None:
     """The same one level up: 5 minutes or hours were kept for less, and then for ever."""
     old = counted(OLD)
-    count_in(extended, old, funnel=funnel)
-    refresh(extended)
-    set_retention(extended, Retention(10, 10, 0 if level == "5m" else 10, 0))
-    run_jobs(extended, "policy_retention")
-    # Chunks of rollups are of ten days, and go when all of them is older: this one is dropped by hand for certain.
-    for what in ("counts", "durations"):
-        rows(extended, f"SELECT drop_chunks('{what}_{level}', older_than => %s)", at(TODAY - 12 * DAY_MS))
-    assert level_of(extended, funnel, level) == {}
-    set_retention(extended, Retention())
-    refresh_in_every_way(extended)
+    count_in(either, old, funnel=funnel)
+    materialize(either, NOW)
+    keep_for(either, Retention(10, 10, 0 if level == "5m" else 10, 0))
+    drop_expired(either, NOW)
+    assert level_of(either, funnel, level) == {}
+    keep_for(either, Retention())
     coarser = ["1h", "1d"] if level == "5m" else ["1d"]
-    for one in coarser:
-        assert level_of(extended, funnel, one) == by_hand(old, level=one)
+    for _ in range(2):
+        for one in coarser:
+            assert level_of(either, funnel, one) == by_hand(old, level=one)
+        edit_by_hand(either)
+        materialize(either, NOW)
 
 
-def test_a_late_event_does_not_make_a_bucket_anew_from_itself(either: Database, funnel: str) -> None:
-    """A window is there again where its like were dropped; the rollups keep the counts of before."""
+def test_a_late_event_does_not_make_a_final_bucket_anew_from_itself(either: Database, funnel: str) -> None:
+    """A window that comes back past the intake notes no final bucket; the rollups keep their counts of before."""
     old = counted(OLD)
     count_in(either, old, funnel=funnel)
-    refresh(either)
-    set_retention(either, SHORT)
-    drop_what_is_not_kept(either)
-    set_retention(either, Retention())
+    materialize(either, NOW)
+    keep_for(either, SHORT)
+    drop_expired(either, NOW)
     count_in(either, dict.fromkeys(old, (1, 1, 0)), funnel=funnel)
-    refresh_in_every_way(either)
-    for level in WIDTHS:
-        [tally] = level_of(either, funnel, level).values()
-        # On plain PostgreSQL it is added to the archive; with TimescaleDB workers reject it (countable_from).
-        assert tally[0] == (11 if archives(either) else 10), level
+    # 5 minutes are still there for hours to be made of.
+    assert notes(either) == [("1d", OLD), ("1h", OLD)]
+    for _ in range(2):
+        for level in WIDTHS:
+            assert level_of(either, funnel, level) == by_hand(old, level=level), level
+        materialize(either, NOW)
+    assert notes(either) == []
 
 
-def archives(database: Database) -> bool:
-    """Whether it is plain PostgreSQL."""
-    return not rows(database, "SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
+@pytest.mark.parametrize("many", [1, 300])
+def test_a_note_of_a_final_bucket_empties_nothing(either: Database, funnel: str, many: int) -> None:
+    """A flush that began before the drop may have noted the bucket: the note is ignored, and removed in time."""
+    old = counted(OLD) | counted(TODAY - 5 * DAY_MS, "Android")
+    count_in(either, old, funnel=funnel)
+    materialize(either, NOW)
+    keep_for(either, Retention(30, 30, 30, 0))
+    drop_expired(either, NOW)
+    with either.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO rollup_invalidations SELECT level, %s::timestamptz - number * width "
+            "FROM rollup_progress, generate_series(0, %s) AS number",
+            [at(OLD), many - 1],
+        )
+    day = by_hand(old, level="1d")
+    for _ in range(2):
+        assert level_of(either, funnel, "1d") == day
+        agree(either)
+        materialize(either, NOW)
+    assert notes(either) == []
+    assert level_of(either, funnel, "1d") == day
 
 
-def test_workers_reject_what_would_be_added_to_dropped_counts(extended: Database) -> None:
-    """From two days after the moment on, so that a refresh reaches every bucket; on the next start and in between."""
-    assert countable_from(extended, NOW) == (None, None)
-    set_retention(extended, SHORT)
-    expected = NOW - 27 * DAY_MS
-    assert countable_from(extended, NOW) == (expected, expected)
-    set_retention(extended, Retention())
-    events_from, metrics_from = countable_from(extended, NOW)
-    assert events_from == metrics_from
-    assert events_from == pytest.approx(expected, abs=DAY_MS / 4)
+def test_a_level_whose_rollup_lags_behind_is_not_dropped(either: Database, funnel: str) -> None:
+    """Neither before anything is materialized, nor from the day on in which a change is not materialized yet."""
+    tallies = counted(OLDER) | counted(OLD) | counted(TODAY - 35 * DAY_MS)
+    count_in(either, tallies, funnel=funnel)
+    keep_for(either, SHORT)
+    drop_expired(either, NOW)
+    assert windows(either) == [OLDER, OLD, TODAY - 35 * DAY_MS]
+    assert set(dropped(either).values()) == {None}
+    materialize(either, NOW)
+    late = counted(OLD + 5 * 3_600_000)
+    count_in(either, late, funnel=funnel)
+    drop_expired(either, NOW)
+    assert windows(either) == [OLD, OLD + 5 * 3_600_000, TODAY - 35 * DAY_MS]
+    assert dropped(either)["windows"] == OLD
+    agree(either)
+    edit_by_hand(either)
+    drop_expired(either, NOW)
+    assert windows(either) == [OLD, OLD + 5 * 3_600_000, TODAY - 35 * DAY_MS]
+    materialize(either, NOW)
+    drop_expired(either, NOW)
+    assert windows(either) == []
+    assert dropped(either)["windows"] == KEPT_FROM
+    agree(either)
+    for level in ("1h", "1d"):
+        assert level_of(either, funnel, level) == by_hand(tallies, late, level=level)
 
 
-def test_on_plain_postgresql_old_events_are_counted_until_days_are_forgotten(plain: Database) -> None:
-    """They are added to the archives; counters and timers have none."""
-    set_retention(plain, SHORT)
-    archive(plain, NOW)
-    set_retention(plain, Retention())
-    events_from, metrics_from = countable_from(plain, NOW)
-    assert (events_from, metrics_from) == (None, TODAY - 28 * DAY_MS)
-    set_retention(plain, Retention(30, 60, 100, 200))
-    archive(plain, NOW)
-    set_retention(plain, Retention())
-    assert countable_from(plain, NOW) == (TODAY - 198 * DAY_MS, TODAY - 28 * DAY_MS)
+def test_a_materialization_that_is_ended_anywhere_loses_nothing(either: Database, funnel: str) -> None:
+    """After each piece everything is dropped that may be."""
+    tallies = {key: tally for days in range(0, 200, 9) for key, tally in counted(TODAY - days * DAY_MS).items()}
+    count_in(either, tallies, funnel=funnel)
+    keep_for(either, Retention(10, 20, 30, 0))
+    while materialize(either, NOW, lambda: False):
+        drop_expired(either, NOW)
+        agree(either)
+        assert level_of(either, funnel, "1d") == by_hand(tallies, level="1d")
+    drop_expired(either, NOW)
+    assert [dropped(either)[level] for level in LEVELS] == [*(TODAY - days * DAY_MS for days in (10, 20, 30)), None]
+    assert level_of(either, funnel, "1d") == by_hand(tallies, level="1d")
+
+
+def test_workers_reject_what_would_be_added_to_dropped_counts(either: Database, funnel: str) -> None:
+    """From three days before it is dropped on; on the next start and in between."""
+    assert countable_from(either, NOW) is None
+    keep_for(either, SHORT)
+    assert countable_from(either, NOW) == NOW - 27 * DAY_MS
+    count_in(either, counted(OLD), funnel=funnel)
+    materialize(either, NOW)
+    drop_expired(either, NOW)
+    keep_for(either, Retention())
+    assert countable_from(either, NOW) == KEPT_FROM + 2 * DAY_MS
 
 
 def test_what_was_dropped_is_known_whatever_is_kept_now(either: Database, funnel: str) -> None:
     """A question about it is answered by a level that still has it, not by what is left of the windows."""
     count_in(either, counted(OLD), funnel=funnel)
-    refresh(either)
-    set_retention(either, SHORT)
-    drop_what_is_not_kept(either)
+    materialize(either, NOW)
+    keep_for(either, SHORT)
+    drop_expired(either, NOW)
     before = kept_from(either, NOW)
-    set_retention(either, Retention())
+    keep_for(either, Retention())
     after = kept_from(either, NOW)
     assert [after[level] for level in LEVELS] == pytest.approx([before[level] for level in LEVELS], abs=2 * DAY_MS)
-    windows = windows_kept_from(either, NOW)
-    assert windows is not None
-    assert windows > NOW - 31 * DAY_MS
+    assert windows_kept_from(either, NOW) == KEPT_FROM
     question = RateQuery(Scope(funnel), OLD, NOW, NOW, every_ms=DAY_MS)
     assert sum(rate.impressions for rate in query_rates(either, Settings(), question).rates) == 10
 
 
 def test_the_moment_never_moves_back(either: Database) -> None:
     """Neither by a longer time nor by none, in any order."""
+    materialize(either, NOW)
     moments = []
     for retention in (SHORT, Retention(), Retention(200, 200, 200, 0), SHORT, Retention(20, 60, 100, 0), Retention()):
-        set_retention(either, retention)
-        archive(either, NOW)
-        moments.append([read_kept(either)[level].dropped_ms or 0 for level in LEVELS])
+        keep_for(either, retention)
+        drop_expired(either, NOW)
+        moments.append([at_ms or 0 for at_ms in dropped(either).values()])
     assert all(
         earlier <= later for before, after in pairwise(moments) for earlier, later in zip(before, after, strict=True)
     )
-    assert moments[-1][0] > NOW - 22 * DAY_MS
+    assert moments[-1] == [TODAY - 20 * DAY_MS, TODAY - 60 * DAY_MS, TODAY - 100 * DAY_MS, 0]
 
 
-def test_what_no_refresh_has_reached_is_rolled_up_before_it_may_be_dropped(extended: Database, funnel: str) -> None:
-    """Where jobs did not run, or late events came just now, a shorter time loses nothing."""
-    old = counted(OLD)
-    count_in(extended, old, funnel=funnel)
-    set_retention(extended, SHORT)
-    run_jobs(extended, "policy_retention")
-    assert rows(extended, "SELECT 1 FROM window_counts WHERE funnel = %s", funnel) == []
-    for level in WIDTHS:
-        assert level_of(extended, funnel, level) == by_hand(old, level=level)
-
-
-def test_an_edit_by_hand_forgets_nothing_either(extended: Database, funnel: str) -> None:
-    """Whoever changes how long something is kept in SQL, past the settings, destroys no rollup."""
-    old = counted(OLD)
-    count_in(extended, old, funnel=funnel)
-    refresh(extended)
-    set_retention(extended, SHORT)
-    run_jobs(extended, "policy_retention")
-    with extended.transaction() as cursor:
+def test_an_edit_by_hand_forgets_nothing_either(either: Database, funnel: str) -> None:
+    """Changing the retention, or counts, in SQL destroys no rollup: what is final is not made again."""
+    old, recent = counted(OLD), counted(TODAY - 5 * DAY_MS)
+    count_in(either, old | recent, funnel=funnel)
+    materialize(either, NOW)
+    keep_for(either, SHORT)
+    drop_expired(either, NOW)
+    with either.transaction() as cursor:
         cursor.execute("UPDATE retention SET keep = NULL")
-    set_retention(extended, Retention())
-    follow_dropped(extended)
-    refresh_in_every_way(extended)
-    for level in WIDTHS:
-        assert level_of(extended, funnel, level) == by_hand(old, level=level)
-
-
-def starts(database: Database) -> dict[str, str | None]:
-    """Where the refreshes begin."""
-    found = [row for row in rows(database, JOBS) if row["proc_name"] == "policy_refresh_continuous_aggregate"]
-    return {row["relation"]: row["start_offset"] for row in found}
-
-
-def test_refreshes_reach_back_to_the_same_moment_as_days_pass(extended: Database) -> None:
-    """Their offset grows with the days since, up to what is kept now, and their jobs stay what they are."""
-    set_retention(extended, SHORT)
-    set_retention(extended, Retention(windows=60, five_minutes=60, hours=100))
-    assert starts(extended)["counts_5m"] == "28 days"
-    jobs = "SELECT array_agg(job_id ORDER BY job_id) AS ids FROM timescaledb_information.jobs"
-    before = rows(extended, jobs)
-    for passed, expected in ((40, "40 days"), (58, "58 days"), (70, "59 days")):
-        with extended.transaction() as cursor:
-            cursor.execute(
-                "UPDATE retention SET dropped_before = now() - make_interval(days => %s, hours => 1) "
-                "WHERE level = 'windows'",
-                [passed],
-            )
-        follow_dropped(extended)
-        assert starts(extended)["counts_5m"] == starts(extended)["durations_5m"] == expected
-    assert rows(extended, jobs) == before
-    run_jobs(extended, "policy_refresh_continuous_aggregate")
-
-
-def test_nothing_is_refreshed_while_the_moment_lies_ahead(extended: Database, funnel: str) -> None:
-    """A clock that was wrong has dropped more; refreshes come back by themselves when they can."""
-    count_in(extended, counted(OLD), funnel=funnel)
-    with extended.transaction() as cursor:
-        cursor.execute("UPDATE retention SET dropped_before = now() + INTERVAL '3 days' WHERE level = 'windows'")
-    follow_dropped(extended)
-    assert starts(extended).keys() == {"counts_1h", "counts_1d", "durations_1h", "durations_1d"}
-    refresh(extended)
-    with extended.transaction() as cursor:
-        cursor.execute("UPDATE retention SET dropped_before = now() - INTERVAL '3 days' WHERE level = 'windows'")
-    follow_dropped(extended)
-    assert starts(extended)["counts_5m"] == "3 days"
+        cursor.execute("UPDATE window_counts SET impressions = impressions + 5")
+    through = "SELECT materialized_through AS through FROM rollup_progress WHERE level = '5m'"
+    assert rows(either, through) == [{"through": at(KEPT_FROM)}]
+    edited = {key: [tally[0] + 5, *tally[1:]] for key, tally in recent.items()}
+    for _ in range(2):
+        agree(either)
+        for level in WIDTHS:
+            assert level_of(either, funnel, level) == by_hand(old, edited, level=level)
+        materialize(either, NOW)
 
 
 def test_a_worker_rejects_what_another_one_has_dropped(settings: Settings) -> None:
-    """Started without the setting, it learns from the database what is gone; in between it is told every minute."""
+    """Started without the setting, it learns from the database what is gone; in between it asks every minute."""
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
-        set_retention(database, Retention(30, 60, 100, 200))
-        archive(database, NOW)
+        materialize(database, NOW)
+        keep_for(database, Retention(30, 60, 100, 200))
+        drop_expired(database, NOW)
         components = WorkerComponents(settings)
         try:
             components.prepare()
             assert [kept.days for kept in read_kept(database).values()] == [0, 0, 0, 0]
             limits = components.validator.start().limits
             maintain = components.maintenance.start()
-            assert limits.dropped_ms == TODAY - 198 * DAY_MS
-            assert components.horizons.metrics.from_ms == TODAY - 28 * DAY_MS
-            set_retention(database, Retention(30, 60, 90, 100))
-            archive(database, NOW)
+            assert limits.dropped_ms == KEPT_FROM + 2 * DAY_MS
+            keep_for(database, Retention(20, 60, 90, 100))
+            drop_expired(database, NOW)
             maintain()
-            assert limits.dropped_ms == pytest.approx(NOW - 97 * DAY_MS, abs=DAY_MS)
+            assert limits.dropped_ms == pytest.approx(NOW - 17 * DAY_MS, abs=DAY_MS)
         finally:
             components.maintenance.stop()
             components.validator.stop()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.declared import declare
-from funnelwatch.sinks.timescale.retention import refresh
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.wilson import wilson_interval
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, count_metrics
 from tests.grafana import NAMES, View, ask, dashboard, queries
 from tests.integration.test_views import DAY_MS, T, message
 
@@ -34,10 +35,10 @@ HOUR_MS = 60 * MINUTE_MS
 CLOSED = T + 90 * MINUTE_MS
 
 RANGES = {
-    "conversion": (T - HOUR_MS, T + 3 * HOUR_MS, MINUTE_MS),
-    "conversion_5m": (T - DAY_MS, T + DAY_MS, 5 * MINUTE_MS),
-    "conversion_1h": (T - 20 * DAY_MS, T + 3 * DAY_MS, HOUR_MS),
-    "conversion_1d": (T - 100 * DAY_MS, T + 3 * DAY_MS, DAY_MS),
+    "windows": (T - HOUR_MS, T + 3 * HOUR_MS, MINUTE_MS),
+    "5m": (T - DAY_MS, T + DAY_MS, 5 * MINUTE_MS),
+    "1h": (T - 20 * DAY_MS, T + 3 * DAY_MS, HOUR_MS),
+    "1d": (T - 100 * DAY_MS, T + 3 * DAY_MS, DAY_MS),
 }
 """Level to a range for which it is chosen, and the length of its buckets, ms."""
 
@@ -99,15 +100,11 @@ def fill(database: Database) -> None:
         AlertStore(database).save(alert["funnel"], T, {}, [told])
     with database.transaction() as cursor:
         run(cursor, "mark_late", {"funnel": [FUNNEL], "window_ms": [T], "events": [1]})
-    for series, kind in ((1, "COUNTER"), (2, "TIMER")):
-        with database.transaction() as cursor:
-            run(cursor, "new_metric_series", {"name": f"sms_{kind.lower()}", "kind": kind, "dimensions": "{}"})
-            keys = {"window_ms": [T, T + MINUTE_MS], "series": [series] * 2}
-            run(cursor, "upsert_metrics", {**keys, "samples": [3, 2], "total": [30, 12]})
-            if kind == "TIMER":
-                slots = {f"n{slot}": [slot, slot] for slot in range(8)}
-                run(cursor, "upsert_metric_durations", {**keys, "octave": [0, 0], **slots})
-    refresh(database)
+    counter, timer = (MetricSeries.of(f"sms_{kind.lower()}", kind, {}) for kind in ("COUNTER", "TIMER"))
+    for window, increments in ((T, (3, 10, 17)), (T + MINUTE_MS, (5, 7))):
+        count_metrics(database, [(window, counter, value) for value in increments])
+        count_metrics(database, [(window, timer, value) for value in (1, 2, 7, 7, 7)])
+    materialize(database, T + DAY_MS)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +206,7 @@ def counted(rows: list[Row]) -> list[Row]:
     return [row for row in rows if any(value for name, value in row.items() if name not in keys)]
 
 
-@pytest.mark.parametrize("level", ["conversion", "conversion_5m"])
+@pytest.mark.parametrize("level", ["windows", "5m"])
 def test_no_line_is_drawn_across_missing_windows(filled: Database, level: str) -> None:
     """A rate is unknown in the window after the last one; a count is 0 from there to the window before the next."""
     found = rows_of(filled, "funnel", level)
@@ -281,7 +278,7 @@ def test_the_funnel_shows_what_adding_up_by_hand_gives(filled: Database, level: 
             assert (row["rate_low"], row["rate_high"]) == pytest.approx(interval)
 
 
-@pytest.mark.parametrize("level", ["conversion", "conversion_5m", "conversion_1h"])
+@pytest.mark.parametrize("level", ["windows", "5m", "1h"])
 def test_expected_is_the_rate_at_the_same_time_of_the_four_weeks_before(filled: Database, level: str) -> None:
     """The counts of those weeks together, each moved to where it is compared; the fifth week does not count."""
     expected: dict[tuple[datetime, str], list[int]] = {}
@@ -344,8 +341,8 @@ def test_time_to_convert_is_that_of_all_successes_of_a_time_together(filled: Dat
 def test_filters_leave_only_what_is_chosen(filled: Database) -> None:
     """Of several values those, of a dimension that nobody said too, and of all together only what fits all."""
     chosen = {"step": ["cart", "pay"], "os": ["Android", "iOS"], "browser": ["(none)"], "app_version": ["2.0"]}
-    found = rows_of(filled, "funnel", "conversion", **chosen)
-    hand = ByHand("conversion", ("cart", "pay"))
+    found = rows_of(filled, "funnel", "windows", **chosen)
+    hand = ByHand("windows", ("cart", "pay"))
     by = hand.sums(lambda key: (key[1], key[2], key[3], key[4]))
     assert [(row["step"], row["impressions"]) for row in found["Steps A"]] == [
         (step, by[step, "Android", "", "2.0"][0]) for step in ("cart", "pay")
@@ -367,7 +364,7 @@ def test_alerts_about_several_steps_or_all_are_shown_with_each(filled: Database)
 def test_a_name_with_a_quote_is_a_name(filled: Database) -> None:
     """What an app calls itself reaches the database as data."""
     document = dashboard("funnel")
-    view = View(*RANGES["conversion"][:2])
+    view = View(*RANGES["windows"][:2])
     view.choose(filled, document, {"funnel": [ODD]})
     found = {place: ask(filled, view.expand(sql)) for place, sql in queries(document)}
     assert [(row["os"], row["impressions"]) for row in found["By OS A"]] == [(ODD, 5)]
@@ -392,7 +389,7 @@ ALWAYS = {"Newest closed window A", "Records A", "Partitions A", "Firing now A"}
 
 def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None:
     """Newest first, from an hour before the drop to an hour after the end, or to the end of the range."""
-    found = rows_of(filled, "alerts", "conversion")
+    found = rows_of(filled, "alerts", "windows")
     assert [(row["step"], row["os"], row["state"], row["resolved_at"]) for row in found["Alerts A"]] == [
         ("done", "(none)", "firing", None),
         ("pay", "iOS", "resolved", at(T + 2 * MINUTE_MS)),
@@ -404,7 +401,7 @@ def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None
     ]
     assert over["summary"] == "message 0", "the recovery hides the drop"
     assert (over["from_ms"], over["to_ms"]) == (T + MINUTE_MS - HOUR_MS, T + 2 * MINUTE_MS + HOUR_MS)
-    assert (firing["from_ms"], firing["to_ms"]) == (T + 2 * MINUTE_MS - HOUR_MS, RANGES["conversion"][1])
+    assert (firing["from_ms"], firing["to_ms"]) == (T + 2 * MINUTE_MS - HOUR_MS, RANGES["windows"][1])
     assert [row["firing"] for row in found["Firing now A"]] == [1]
     assert [tuple(row.values()) for row in found["Lost A"]] == [("pay", 1, 55.0), ("done", 1, 40.0)]
     assert [(row["alert_id"], row["state"]) for row in found["Messages A"]] == [
@@ -417,11 +414,11 @@ def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None
 @pytest.mark.parametrize("name", ["funnel", "step"])
 def test_alerts_shade_the_time_of_their_drop(filled: Database, name: str) -> None:
     """A region an alert, of the steps that are shown; one that fires goes on to the end of the range."""
-    shown = rows_of(filled, name, "conversion", step=["pay"])["Alerts (annotation)"]
+    shown = rows_of(filled, name, "windows", step=["pay"])["Alerts (annotation)"]
     assert [(row["time"], row["timeend"]) for row in shown] == [(at(T + MINUTE_MS), at(T + 2 * MINUTE_MS))]
     assert shown[0]["text"] == "warning: pay on iOS. message 0"
-    firing = rows_of(filled, name, "conversion", step=["done"])["Alerts (annotation)"]
-    assert [row["timeend"] for row in firing] == [at(RANGES["conversion"][1])]
+    firing = rows_of(filled, name, "windows", step=["done"])["Alerts (annotation)"]
+    assert [row["timeend"] for row in firing] == [at(RANGES["windows"][1])]
 
 
 @pytest.mark.parametrize("level", RANGES)
@@ -440,7 +437,10 @@ def test_the_pipeline_shows_what_was_counted(filled: Database, level: str) -> No
     counters = {row["time"]: row["a second"] for row in found["Counters A"] if row["metric"] == "sms_counter"}
     assert counters == pytest.approx({at(bucket): total / (hand.width / 1000) for bucket, total in sums.items()})
     assert {row["time"]: row["p90"] for row in found["Timers A"]} == {at(bucket): 7.0 for bucket in sums}
-    assert [(row["topic"], row["partition"]) for row in found["Partitions A"]] == [("filled", 0)]
+    assert [(row["topic"], row["partition"]) for row in found["Partitions A"]] == [
+        ("filled", 0),
+        ("filled-metrics", 0),
+    ]
     assert FUNNEL in {row["funnel"] for row in found["Newest closed window A"]}
     assert (at(T), FUNNEL) in {(row["window_start"], row["funnel"]) for row in found["Revised windows A"]}
 
@@ -457,8 +457,8 @@ def test_where_a_level_is_no_longer_kept_the_next_is_shown(filled: Database) -> 
         cursor.execute(
             "UPDATE retention SET dropped_before = now() - INTERVAL '90 days' WHERE level IN ('windows', '5m')"
         )
-    assert view.chosen["level"] == ["conversion_1h"]
+    assert view.chosen["level"] == ["1h"]
     view.choose(filled, document, {})
     with filled.transaction() as cursor:
         cursor.execute("UPDATE retention SET dropped_before = NULL")
-    assert view.chosen["level"] == ["conversion_1h"]
+    assert view.chosen["level"] == ["1h"]

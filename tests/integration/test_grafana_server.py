@@ -257,7 +257,7 @@ def lines(rows: list[Row]) -> dict[tuple[str, int], float]:
 def test_annotations_have_what_grafana_looks_for(served: Grafana, name: str) -> None:
     """Begin and end as times, a text, and tags in one string."""
     document = dashboard(name)
-    view = View(*RANGES["conversion"][:2])
+    view = View(*RANGES["windows"][:2])
     choose(served, view, document, {"funnel": [FUNNEL], "step": ["pay"]}, "funnelwatch")
     [target] = [target for place, target in targets(document) if place == "Alerts (annotation)"]
     assert served.query(view, target).types == {"time": "time", "timeend": "time", "text": "string", "tags": "string"}

@@ -12,15 +12,15 @@ import pytest
 
 from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.sinks.timescale.closing import ClosingStore
-from funnelwatch.sinks.timescale.counts import add_counts
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import MissingRightsError, migrate
 from funnelwatch.sinks.timescale.reader import Reader
-from funnelwatch.sinks.timescale.retention import Retention, archive, refresh, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests import command
 from tests.board_server import BoardServer
 from tests.extension import NoTimescaleError, timescaledb
+from tests.filling import count_in, keep_for
 from tests.roles import Roles, few_rights, with_login
 from tests.stack import docker_is_wanted, wait_until
 from tests.traffic import event, now_ms, prepared, produce, totals
@@ -129,14 +129,13 @@ def _up(url: str) -> float | None:
 
 
 def test_the_owner_of_a_schema_does_all_upkeep(roles: Roles) -> None:
-    """Retention, archives and rollups as well; a second start finds nothing to do."""
+    """Retention and rollups as well; a second start finds nothing to do."""
     with contextlib.closing(Database(roles.owner)) as database:
-        assert "012_reading.sql" in migrate(database, 60_000)
+        assert "002_counts.sql" in migrate(database, 60_000)
         assert migrate(database, 60_000) == []
-        assert set_retention(database, Retention(windows=90)) == ["windows"]
-        archive(database, now_ms())
+        assert keep_for(database, Retention(windows=90)) == ["windows"]
         materialize(database, now_ms())
-        refresh(database)
+        drop_expired(database, now_ms())
 
 
 def test_who_may_make_no_tables_learns_what_an_administrator_runs(database_url: str, roles: Roles) -> None:
@@ -204,7 +203,7 @@ def test_two_schemas_of_one_database_close_windows_beside_each_other(database_ur
 
 
 def test_timescaledb_in_another_schema_is_found(request: pytest.FixtureRequest, funnel: str) -> None:
-    """Hypertables, policies and refreshes work in a schema that the extension is not in, and make nothing elsewhere.
+    """Hypertables, policies and rollups work in a schema that the extension is not in, and make nothing elsewhere.
 
     Everybody is superuser on the TimescaleDB of these tests; what a role may do is tested on PostgreSQL.
     """
@@ -216,14 +215,13 @@ def test_timescaledb_in_another_schema_is_found(request: pytest.FixtureRequest, 
                 cursor.execute('CREATE SCHEMA "Fun nel"')
                 cursor.execute("""SET search_path = "Fun nel" """)
                 run(cursor, "see_extension")
-            assert "002_hypertable.timescale.sql" in migrate(database, 60_000)
+            assert "008_hypertables.timescale.sql" in migrate(database, 60_000)
             window = now_ms() // 60_000 * 60_000 - 3 * 3_600_000
+            count_in(database, {(window, "A", "", "", ""): (5, 4, 1)}, funnel=funnel)
+            keep_for(database, Retention(windows=90))
+            assert materialize(database, now_ms()) > 0
             with database.transaction() as cursor:
-                add_counts(cursor, {(window, funnel, "A", "", "", ""): [5, 4, 1, 4, 1]})
-            set_retention(database, Retention(windows=90))
-            refresh(database)
-            with database.transaction() as cursor:
-                cursor.execute("SELECT sum(impressions)::int AS shown FROM counts_1h WHERE funnel = %s", [funnel])
+                cursor.execute("SELECT sum(impressions)::int AS shown FROM conversion_1h WHERE funnel = %s", [funnel])
                 assert cursor.fetchall() == [{"shown": 5}]
                 cursor.execute("SELECT count(*)::int AS number FROM pg_tables WHERE schemaname = 'public'")
                 assert cursor.fetchall() == [{"number": 0}]

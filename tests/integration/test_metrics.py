@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
 from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,16 @@ from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests.command import run, succeed_json
+from tests.filling import keep_for
 from tests.repeating import repeating
 from tests.stack import wait_until
-from tests.traffic import BORDERS, everything, prepared
+from tests.traffic import everything, prepared, slot_of
 from tests.worker import worker
 
 if TYPE_CHECKING:
@@ -69,34 +70,29 @@ def samples(count: int, begin: int) -> list[dict[str, Any]]:
 
 
 def by_hand(sent: list[dict[str, Any]], window_ms: int) -> tuple[dict[Any, list[int]], Counter[Any]]:
-    """An independent group-by: samples and totals, and the buckets of timers."""
+    """An independent group-by: samples and totals, and the slots of timers."""
     counts: dict[Any, list[int]] = {}
-    buckets: Counter[Any] = Counter()
+    slots: Counter[Any] = Counter()
     for one in sent:
         key = one["ts"] // window_ms * window_ms, one["name"], tuple(sorted(one["dimensions"].items()))
         kept = counts.setdefault(key, [0, 0])
         kept[:] = kept[0] + 1, kept[1] + one["value"]
         if one["kind"] == "TIMER":
-            buckets[(*key, *divmod(bisect_right(BORDERS, one["value"]) - 1, 8))] += 1
-    return counts, buckets
+            slots[(*key, slot_of(one["value"]))] += 1
+    return counts, slots
 
 
 def stored(database: Database) -> tuple[dict[Any, list[int]], Counter[Any]]:
     """The same from the database."""
     connection = database.connection()
-    counts, buckets = {}, Counter[Any]()
+    counts, slots = {}, Counter[Any]()
     for row in connection.execute("SELECT * FROM metrics").fetchall():
         key = int(row["window_start"].timestamp() * 1000), row["name"], tuple(sorted(row["dimensions"].items()))
         counts[key] = [row["samples"], row["total"]]
-    rows = connection.execute(
-        "SELECT d.*, s.name, s.dimensions FROM metric_durations AS d JOIN metric_series AS s USING (series)"
-    )
-    for row in rows.fetchall():
+    for row in connection.execute("SELECT * FROM timers").fetchall():
         key = int(row["window_start"].timestamp() * 1000), row["name"], tuple(sorted(row["dimensions"].items()))
-        for slot in range(8):
-            if row[f"n{slot}"]:
-                buckets[(*key, row["octave"], slot)] = row[f"n{slot}"]
-    return counts, buckets
+        slots.update({(*key, slot): number for slot, number in enumerate(row["slots"]) if number})
+    return counts, slots
 
 
 def dealt_with(database: Database, topic: str) -> tuple[int, int, int]:
@@ -217,19 +213,20 @@ def test_a_counter_that_stops_and_a_timer_that_slows_are_alerts(settings: Settin
 
 
 def test_counters_and_timers_are_kept_as_long_as_windows(quick: Settings, database: Database) -> None:
-    """What is older is deleted by the worker's archiving on plain PostgreSQL; the rest stays."""
+    """What is older is deleted by workers on plain PostgreSQL; the rest stays."""
     now = wall_clock_ms()
     with database.transaction() as cursor:
         cursor.execute("INSERT INTO metric_series (name, kind, dimensions) VALUES ('sms', 'TIMER', '{}')")
         for days in (0, 40):
             cursor.execute(
-                "INSERT INTO metric_counts VALUES (to_timestamp(%s / 1000.0), 1, 1, 5)", [now - days * 86_400_000]
+                "INSERT INTO metric_counts (window_start, series, samples, total, d5) "
+                "VALUES (to_timestamp(%s / 1000.0), 1, 1, 5, 1)",
+                [now - days * 86_400_000],
             )
-            cursor.execute(
-                "INSERT INTO metric_durations VALUES (to_timestamp(%s / 1000.0), 1, 0, 1)", [now - days * 86_400_000]
-            )
-    set_retention(database, Retention(windows=30))
-    archive(database, now)
+    keep_for(database, Retention(windows=30))
+    materialize(database, now)
+    drop_expired(database, now)
     [left] = MetricStore(database).read(0, now + 1)
     assert (left.samples, left.total) == (1, 5)
-    assert database.connection().execute("SELECT count(*) AS n FROM metric_durations").fetchone() == {"n": 1}
+    assert left.quantiles == {0.5: 5, 0.9: 5, 0.99: 5}
+    assert database.connection().execute("SELECT count(*) AS n FROM metric_counts").fetchone() == {"n": 1}

@@ -32,7 +32,7 @@ def test_processes_that_start_at_once_run_each_migration_once(database_url: str)
     assert sorted(map(len, done))[:3] == [0, 0, 0]
     (names,) = filter(None, done)
     assert names == sorted(names)
-    assert names[0] == "001_counts.sql"
+    assert names[0] == "001_progress.sql"
     assert run(0) == []
 
 
@@ -68,5 +68,5 @@ def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         assert session.execute(tables).fetchall() == [("late_windows",)]
         session.execute("DROP TABLE late_windows")
-        assert "001_counts.sql" in migrate(database, 60_000)
+        assert "001_progress.sql" in migrate(database, 60_000)
         database.close()

@@ -187,7 +187,7 @@ def test_a_worker_that_ends_and_one_that_is_frozen_are_told_apart(settings: Sett
 
         def row() -> Any:
             return session.execute(
-                "SELECT pid, fault, ended_at IS NOT NULL, clock_timestamp() - seen_at FROM worker_heartbeats"
+                "SELECT pid, error, ended_at IS NOT NULL, clock_timestamp() - seen_at FROM worker_heartbeats"
             ).fetchone()
 
         wait_until(row, "it has sent a heartbeat")

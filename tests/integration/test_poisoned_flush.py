@@ -12,13 +12,14 @@ from confluent_kafka import Producer
 from psycopg import sql
 
 from funnelwatch.schemas.codec import Encoder
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.migrations import migrate
+from funnelwatch.sinks.timescale.series import series_ids
 from tests.command import run as command
 from tests.command import succeed_json
 from tests.stack import wait_until
@@ -91,10 +92,12 @@ def test_a_row_that_the_database_rejects_is_a_dead_letter_and_a_replay_counts_it
     """A constraint stands for whatever the database rejects: the rest is counted, in events and in metrics."""
     administer(
         quick,
-        "ALTER TABLE window_counts ADD CONSTRAINT bad CHECK (app_version <> 'bad')",
+        "CREATE FUNCTION is_bad(one integer) RETURNS boolean LANGUAGE sql RETURN EXISTS ("
+        "SELECT FROM series WHERE series_id = one AND dimensions ->> 'app_version' = 'bad')",
+        "ALTER TABLE window_counts ADD CONSTRAINT bad CHECK (NOT is_bad(series_id))",
         "ALTER TABLE metric_counts ADD CONSTRAINT bad CHECK (total < 1000)",
         "ALTER TABLE metric_series ADD CONSTRAINT bad CHECK (name <> 'bad_name')",
-        "ALTER TABLE funnel_series ADD CONSTRAINT bad CHECK (browser <> 'bad_name')",
+        "ALTER TABLE series ADD CONSTRAINT bad CHECK (dimensions ->> 'browser' <> 'bad_name')",
         "ALTER TABLE funnel_progress ADD CONSTRAINT bad CHECK (closed_through IS NULL)",
     )
     versions = ["bad" if number % 50 == 7 else "1" for number in range(500)]
@@ -119,7 +122,7 @@ def test_a_row_that_the_database_rejects_is_a_dead_letter_and_a_replay_counts_it
             "ALTER TABLE window_counts DROP CONSTRAINT bad",
             "ALTER TABLE metric_counts DROP CONSTRAINT bad",
             "ALTER TABLE metric_series DROP CONSTRAINT bad",
-            "ALTER TABLE funnel_series DROP CONSTRAINT bad",
+            "ALTER TABLE series DROP CONSTRAINT bad",
             "ALTER TABLE funnel_progress DROP CONSTRAINT bad",
         )
         # Within the duplicate horizon, and by the worker that has seen the ids.
@@ -172,11 +175,12 @@ def test_late_events_of_many_series_of_a_compressed_day_are_counted(extended: Da
     day = (now_ms() - 30 * DAY_MS) // DAY_MS * DAY_MS
     with extended.transaction() as cursor:
         run(cursor, "counting_ourselves")
+        ids = series_ids(cursor, {Series(funnel, "A", f"os {s}", "", "1") for s in range(1, 111)})
         cursor.execute(
-            "INSERT INTO window_counts (window_start, funnel, step, os, browser, app_version, impressions) "
-            "SELECT to_timestamp(%s / 1000.0) + n * interval '1 minute', %s, 'A', 'os ' || s, '', '1', 1 "
-            "FROM generate_series(0, 1000) AS n, generate_series(1, 110) AS s",
-            [day, funnel],
+            "INSERT INTO window_counts "
+            "SELECT to_timestamp(%s / 1000.0) + n * interval '1 minute', s.number, 1, 0, 0, 0, 0 "
+            "FROM generate_series(0, 1000) AS n, unnest(%s::integer[]) AS s (number)",
+            [day, list(ids.values())],
         )
         cursor.execute(
             "SELECT compress_chunk(c) FROM show_chunks('window_counts', newer_than => to_timestamp(%s / 1000.0), "

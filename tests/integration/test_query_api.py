@@ -18,9 +18,10 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.reader import Reader
 from tests.command import succeed_json
-from tests.filling import MINUTE_MS, count
+from tests.filling import MINUTE_MS, count_in
 from tests.stack import drop_database, make_database
 from tests.web import Served, served
 
@@ -85,15 +86,11 @@ def counted(stack: Servers) -> Iterator[Settings]:
     name = f"test_{uuid.uuid4().hex}"
     url = make_database(stack.timescale_url, name, timescaledb=stack.timescaledb)
     settings = Settings(timescale_url=url, redis_url=stack.redis_url, redis_prefix=name)
-    count(settings, tallies, closed_through=T + 2 * MINUTE_MS)
+    took = {(T, SMS, "iOS", "", "1.0"): [0, 0, 0, 7], (T + MINUTE_MS, SMS, "Android", "Chrome", "2.0"): [0, 0, 0, 7]}
     with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+        count_in(database, tallies, closed_through=T + 2 * MINUTE_MS, durations=took)
         AlertStore(database).save("sign_up", T, {}, [ALERT, RESOLVED])
-        with database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO window_durations (window_start, funnel, step, os, browser, app_version, octave, n0, n7)\n"
-                "SELECT to_timestamp(%s / 1000.0), 'sign_up', %s, os, '', '', 0, 3, 1 FROM unnest(%s::text[]) AS o(os)",
-                [T, SMS, ["iOS", "Android"]],
-            )
     yield settings
     drop_database(stack.timescale_url, name)
 
@@ -181,7 +178,7 @@ def test_timers_add_up_over_dimensions(api: Served) -> None:
     table = api.get("/api/v1/timers", {**RANGE, "by": "os", "every": "1m", "format": "csv"})
     assert table.text.splitlines() == [
         "start,step,os,conversions,p50_ms,p90_ms,p99_ms",
-        f"2026-11-18T10:00:00Z,{SMS},Android,4,0.0,7.0,7.0",
+        f"2026-11-18T10:01:00Z,{SMS},Android,4,0.0,7.0,7.0",
         f"2026-11-18T10:00:00Z,{SMS},iOS,4,0.0,7.0,7.0",
     ]
 

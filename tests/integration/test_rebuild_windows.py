@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 
-from funnelwatch.schemas.counts import CountRow
+from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.times import iso
 from funnelwatch.sinks.redis.cache import CountCache, IncompleteError
@@ -22,6 +23,7 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
+from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.stream.closing.windows import Assembler
 from tests.command import run, succeed, succeed_json
 from tests.own import own_database, settings_of
@@ -61,9 +63,17 @@ READ_AGAIN_S = 0.5
 
 OLD_TOTALS = """
 SELECT coalesce(sum(impressions + successes + failures), 0)::bigint AS events, count(*) AS series
-FROM window_counts
+FROM conversion
 WHERE app_version = 'old'
 """
+
+
+def of_series(condition: str) -> str:
+    """The part of a statement that chooses rows of ``window_counts`` by what their series is."""
+    return f"WHERE series_id IN (SELECT series_id FROM series WHERE {condition})"
+
+
+OF_IOS = of_series("dimensions ->> 'os' = 'iOS'")
 
 
 class Repaired:
@@ -93,6 +103,13 @@ class Repaired:
         """How many rows a statement has changed."""
         cursor = self.database.connection().execute(statement)  # type: ignore[call-overload]
         return int(cursor.rowcount)
+
+    def invent(self, series: Series, impressions: int) -> None:
+        """Add a row of a series, in the oldest window."""
+        with self.database.transaction() as cursor:
+            number = series_ids(cursor, {series})[series]
+        values = f"{number}, {impressions}, 0, 0, 0, 0"
+        self.execute(f"INSERT INTO window_counts SELECT min(window_start), {values} FROM window_counts")
 
     def rebuild(self, *more: str) -> Result:
         """The command over everything that the ledger has."""
@@ -194,15 +211,14 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
         120,
         READ_AGAIN_S,
     )
-    deleted = own.execute("DELETE FROM window_counts WHERE app_version = 'old' AND os = 'iOS'")
+    deleted = own.execute(
+        "DELETE FROM window_counts " + of_series("dimensions ->> 'app_version' = 'old' AND dimensions ->> 'os' = 'iOS'")
+    )
     doubled = own.execute(
-        "UPDATE window_counts SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures"
-        " WHERE app_version = 'old' AND step = 'INPUT_NAME'"
+        "UPDATE window_counts SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures "
+        + of_series("dimensions ->> 'app_version' = 'old' AND step = 'INPUT_NAME'")
     )
-    own.execute(
-        "INSERT INTO window_counts (window_start, funnel, step, os, browser, app_version, impressions)"
-        " SELECT min(window_start), 'sign_up', 'INPUT_NAME', 'Plan 9', '', 'old', 7 FROM window_counts"
-    )
+    own.invent(Series("sign_up", "INPUT_NAME", "Plan 9", "", "old"), 7)
     assert min(deleted, doubled) > 10
     before = own.database.connection().execute(OLD_TOTALS).fetchone()
     assert before is not None
@@ -241,7 +257,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
 
 def test_a_dry_run_tells_what_would_change_and_changes_nothing(repaired: Repaired) -> None:
     """The windows, what is counted and what is missing; the counts stay as they are, also where a person says no."""
-    lost = repaired.execute("DELETE FROM window_counts WHERE os = 'iOS'")
+    lost = repaired.execute(f"DELETE FROM window_counts {OF_IOS}")
     damaged = counted(repaired.settings)
     found = succeed_json(repaired.settings, *repaired.arguments("--dry-run"))
     assert (found["changed_series"], found["published_again"], found["dry_run"]) == (lost, 0, True)
@@ -259,7 +275,7 @@ def test_an_interrupt_at_any_moment_leaves_everything_as_it_was(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C before, in the middle and at the end of the one transaction; afterwards the repair still works."""
-    repaired.execute("DELETE FROM window_counts WHERE os = 'iOS'")
+    repaired.execute(f"DELETE FROM window_counts {OF_IOS}")
     damaged = counted(repaired.settings)
     real = repairs.run
     for moment in ("one_snapshot", "one_repair_at_a_time", "remove_empty", "note_repair"):
@@ -282,8 +298,11 @@ def test_durations_that_were_damaged_are_put_right_though_the_counts_are(repaire
     store = CountStore(repaired.database)
     right = naive_durations(repaired.ledger, repaired.settings.window_ms)
     assert store.durations(0, 2**45) == right
-    repaired.execute("DELETE FROM window_durations WHERE os = 'iOS'")
-    repaired.execute("UPDATE window_durations SET n0 = n0 * 2 + 1 WHERE os = 'Android' AND octave > 0")
+    slots = [f"d{slot}" for slot in range(SLOTS)]
+    repaired.execute(f"UPDATE window_counts SET {', '.join(f'{slot} = NULL' for slot in slots)} {OF_IOS}")
+    doubled = of_series("dimensions ->> 'os' = 'Android'")
+    repaired.execute(f"UPDATE window_counts SET {', '.join(f'{slot} = 2 * {slot}' for slot in slots)} {doubled}")
+    repaired.execute(f"UPDATE window_counts SET d7 = coalesce(d7, 0) + 1 {doubled}")
     found = json.loads(repaired.rebuild("--yes", "--json").stdout)
     assert found["changed_durations"] == found["changed_series"] > 0
     assert store.durations(0, 2**45) == right
@@ -292,7 +311,7 @@ def test_durations_that_were_damaged_are_put_right_though_the_counts_are(repaire
 
 def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
     """A correction that was worked out before another was written would be added a second time: it is rejected."""
-    repaired.execute("DELETE FROM window_counts WHERE os = 'iOS'")
+    repaired.execute(f"DELETE FROM window_counts {OF_IOS}")
     store = RepairStore(repaired.database)
     before = store.snapshot(repaired.settings.events_topic, repaired.begin, now_ms())
     assert repaired.rebuild("--yes").exit_code == 0
@@ -304,7 +323,7 @@ def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
         store.correct(repaired.settings.events_topic, (0, 1), now, {key: [-1_000, 0, 0, 0, 0]}, {})
     took = next(iter(now.durations))
     with pytest.raises(repairs.DamagedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), now, {}, {took: [-1_000] * 8})
+        store.correct(repaired.settings.events_topic, (0, 1), now, {}, {took: [-1_000]})
     assert counted(repaired.settings) == repaired.right
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.sinks.timescale.counts import CountStore
+from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.metric_counts import MetricStore
 from funnelwatch.sinks.timescale.repairs import RepairStore
-from funnelwatch.sinks.timescale.retention import Retention, archive, set_retention
+from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from funnelwatch.sinks.timescale.totals import TotalsStore
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import DAY_MS
-from tests.traffic import now_ms
+from tests.traffic import now_ms, slot_of
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
@@ -28,13 +29,18 @@ def totals(database: Database, funnel: str) -> list[tuple[str, int, int, int]]:
     return [(row["os"], row["impressions"], row["successes"], row["failures"]) for row in mine]
 
 
+def buckets(*durations: int) -> list[int]:
+    """How many of these durations are in each bucket: below 128 ms, below 256 ms, and so on."""
+    return [sum(max(0, min(15, one.bit_length() - 7)) == bucket for one in durations) for bucket in range(16)]
+
+
 def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel: str) -> None:
     """Windows and versions are added up; what is dropped or corrected downwards stays counted."""
     today = now_ms() - now_ms() % DAY_MS
     count_in(
         either,
         {
-            (today - 400 * DAY_MS, SMS, "iOS", "", "1"): (10, 5, 1),
+            (today - 40 * DAY_MS, SMS, "iOS", "", "1"): (10, 5, 1),
             (today, SMS, "iOS", "", "2"): (20, 10, 0),
             (today, SMS, "Android", "", "1"): (7, 0, 7, 3, 3),
         },
@@ -43,16 +49,19 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     )
     before = totals(either, funnel)
     assert sorted(before) == [("Android", 7, 0, 7), ("iOS", 30, 15, 1)]
-    set_retention(either, Retention(windows=30, five_minutes=60, hours=90, days=120))
-    archive(either, now_ms())
-    set_retention(either, Retention())
+    keep_for(either, Retention(windows=30))
+    materialize(either, now_ms())
+    drop_expired(either, now_ms())
+    assert list(CountStore(either).read(0, today, funnel)) == []
+    keep_for(either, Retention())
     snapshot = RepairStore(either).snapshot("filled", today, today + DAY_MS)
     key = (today, funnel, SMS, "iOS", "", "2")
     RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})
     assert totals(either, funnel) == before
     took = TotalsStore(either).read(300).durations
-    mine = [(row["os"], row["octave"], row["successes"], row["total_ms"]) for row in took if row["funnel"] == funnel]
-    assert mine == [("Android", 0, 1, 1), ("iOS", 0, 1, 3), ("iOS", 5, 2, 398)]
+    mine = [(row["os"], row["buckets"], row["total_ms"]) for row in took if row["funnel"] == funnel]
+    # 200 ms is in the slot [192, 224), whose middle is 207.
+    assert mine == [("Android", buckets(1), 1), ("iOS", buckets(3, 200, 200), 3 + 2 * 207)]
 
 
 def test_a_flush_that_is_repeated_is_in_the_totals_once(either: Database, funnel: str) -> None:
@@ -92,13 +101,13 @@ def test_counters_and_timers_are_in_the_totals_once(either: Database, funnel: st
     batch = PartitionMetrics(
         PartitionCounts(partition=0, start_offset=0, next_offset=5, counts={}),
         {(0, counter): [2, 7], (MINUTE_MS, counter): [1, 1], (MINUTE_MS, timer): [2, 1_300]},
-        {(MINUTE_MS, timer, 6): [0, 1, 0, 0, 0, 0, 0, 1]},
+        {(MINUTE_MS, timer, slot_of(500)): [1], (MINUTE_MS, timer, slot_of(800)): [1]},
     )
     for _ in range(2):
         store.flush(topic, "id", [batch])
-    either.query("forget_metrics", {"before": datetime.now(UTC)})
+    either.query("drop_metrics", {"before": datetime.now(UTC)})
     rows = [row for row in TotalsStore(either).read(300).metrics if row["series"] in numbers]
-    assert [(row["kind"], row["samples"], row["total"], row["octaves"], row["dimensions"]) for row in rows] == [
-        ("COUNTER", 3, 8, {}, {"os": "iOS"}),
-        ("TIMER", 2, 1_300, {"6": 2}, {"os": "iOS"}),
+    assert [(row["kind"], row["samples"], row["total"], row["buckets"], row["dimensions"]) for row in rows] == [
+        ("COUNTER", 3, 8, buckets(), {"os": "iOS"}),
+        ("TIMER", 2, 1_300, buckets(500, 800), {"os": "iOS"}),
     ]

@@ -37,9 +37,9 @@ def filled(database: Database) -> None:
     for minute in range(HOURS * 60):
         for place, key in enumerate(SEVERAL):
             if minute // 60 % 7 != 5 and rng.random() < 0.8 and (place < 3 or minute > 100):
-                shown = int(rng.integers(1, 5_000_000_000))
+                shown = int(rng.integers(1, 2**31))
                 made = shown // 2
-                tallies[BEGIN + minute * MINUTE_MS, *key] = (shown % 4_000_000_000, made % 4_000_000_000, 0, minute, 1)
+                tallies[BEGIN + minute * MINUTE_MS, *key] = (shown, made, 0, minute, 1)
     count_in(database, tallies, closed_through=BEGIN + HOURS * 60 * MINUTE_MS)
     count_in(database, {(BEGIN, "A", "iOS", "Safari", "1"): (7, 7, 0)}, funnel="other")
 

@@ -26,8 +26,8 @@ COUNTS = ("impressions", "successes", "failures", "cohort_successes", "cohort_fa
 PHONE, SMS = "INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE"
 READABLE = [
     *("window_counts", "counts_5m", "counts_1h", "counts_1d"),
-    *("window_durations", "durations_5m", "durations_1h", "durations_1d"),
-    *("metric_series", "metric_counts", "metric_durations", "metrics", "timers"),
+    *("series", "series_totals", "metric_totals"),
+    *("metric_series", "metric_counts", "metrics", "timers"),
     *("time_to_convert", "time_to_convert_5m", "time_to_convert_1h", "time_to_convert_1d"),
     *("conversion", "conversion_5m", "conversion_1h", "conversion_1d"),
     *("declared_steps", "funnel_steps", "cohort_conversion", "alert_messages", "alert_history"),

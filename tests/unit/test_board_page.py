@@ -93,7 +93,7 @@ class Database:
         assert name == "read_counts"
         self.asked.append((parameters["from_ms"], parameters["to_ms"]))
         counts = dict.fromkeys(("impressions", "successes", "failures", "cohort_successes", "cohort_failures"), 1)
-        series = {"funnel": "f", "step": "S", "os": "", "browser": "", "app_version": ""}
+        series: dict[str, Any] = {"funnel": "f", "step": "S", "dimensions": {}}
         return [{"window_ms": start, **series, **counts} for start in range(parameters["from_ms"], T + MINUTE, MINUTE)]
 
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
+from funnelwatch.schemas.histogram import BUCKETS
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.exporter.collector import FunnelCollector
 from funnelwatch.sinks.exporter.folding import Folding
@@ -28,9 +29,14 @@ def total(step: str, os: str, *counts: int, funnel: str = "f") -> dict[str, Any]
     return {"funnel": funnel, "step": step, "os": os, "browser": "", **names}
 
 
-def took(os: str, octave: int, successes: int, total_ms: int) -> dict[str, Any]:
+def buckets(counts: dict[int, int]) -> list[int]:
+    """Numbers by bucket, all of them."""
+    return [counts.get(bucket, 0) for bucket in range(BUCKETS)]
+
+
+def took(os: str, counts: dict[int, int], total_ms: int) -> dict[str, Any]:
     """A row of totals of durations."""
-    return {"funnel": "f", "step": "A", "os": os, "octave": octave, "successes": successes, "total_ms": total_ms}
+    return {"funnel": "f", "step": "A", "os": os, "buckets": buckets(counts), "total_ms": total_ms}
 
 
 def latest(step: str | None, impressions: int | None, successes: int | None) -> dict[str, Any]:
@@ -57,15 +63,16 @@ def of(shown: Shown, name: str, **labels: str) -> list[float]:
 
 
 def test_counts_durations_and_rates_are_shown() -> None:
-    """A bucket's border is the largest value of its octave; what is in no bucket's range is in the last."""
-    rows = [took("iOS", 0, 2, 6), took("iOS", 5, 3, 600), took("iOS", 30, 1, 10**9)]
+    """A bucket's border is its largest value; rows with the same labels are added up."""
+    rows = [took("iOS", {0: 2, 1: 3}, 606), took("iOS", {BUCKETS - 1: 1}, 10**9)]
     newest = [latest("A", 200, 150), latest("B", 0, 1)]
     shown = exporting(lambda: Totals([total("A", "iOS", 10, 7, 2)], rows, newest))()
     labels = {"funnel": "f", "step": "A", "os": "iOS", "browser": ""}
     names = ("impressions", "successes", "failures")
     assert [of(shown, f"funnelwatch_funnel_{name}_total", **labels) for name in names] == [[10], [7], [2]]
-    buckets = [of(shown, "funnelwatch_funnel_duration_seconds_bucket", le=le) for le in ("0.127", "0.255", "+Inf")]
-    assert buckets == [[2], [5], [6]]
+    borders = "0.127", "0.255", "2097.15", "+Inf"
+    found = [of(shown, "funnelwatch_funnel_duration_seconds_bucket", le=le) for le in borders]
+    assert found == [[2], [5], [5], [6]]
     assert of(shown, "funnelwatch_funnel_duration_seconds_count") == [6]
     assert of(shown, "funnelwatch_funnel_duration_seconds_sum") == [(10**9 + 606) / 1000]
     assert of(shown, "funnelwatch_funnel_conversion_rate") == [0.75]
@@ -91,7 +98,7 @@ def test_figures_that_are_not_current_are_shown_as_stale_with_the_reason() -> No
     }
     assert of(shown, "funnelwatch_funnel_unevaluated_seconds", funnel="unevaluated") == [150]
     assert (of(shown, "funnelwatch_workers_alive"), of(shown, "funnelwatch_workers_unhealthy")) == ([1], [0])
-    ill = exporting(lambda: Totals(workers=[replace(well, fault="it waits")], funnels=funnels))()
+    ill = exporting(lambda: Totals(workers=[replace(well, error="it waits")], funnels=funnels))()
     assert of(ill, "funnelwatch_workers_unhealthy") == [1]
     assert of(ill, "funnelwatch_funnel_stale", funnel="fresh") == [1]
     nobody = exporting(lambda: Totals(workers=[replace(well, age_s=99)], funnels=funnels))()
@@ -149,11 +156,11 @@ def test_a_flood_of_names_makes_no_flood_of_series() -> None:
     assert folding.folded == 997
 
 
-def metric(series: int, name: str, kind: str, total: int, octaves: dict[str, int], **dimensions: str) -> dict[str, Any]:
+def metric(series: int, name: str, kind: str, total: int, counts: dict[int, int], **dimensions: str) -> dict[str, Any]:
     """A row of totals of a counter or timer."""
-    samples = sum(octaves.values()) or total
+    samples = sum(counts.values()) or total
     return {"series": series, "name": name, "kind": kind, "dimensions": dimensions, "samples": samples, "total": total,
-            "octaves": octaves}  # fmt: skip
+            "buckets": buckets(counts)}  # fmt: skip
 
 
 def test_counters_and_timers_are_shown_under_their_names() -> None:
@@ -161,7 +168,7 @@ def test_counters_and_timers_are_shown_under_their_names() -> None:
     rows = [
         metric(1, "sms_sent", "COUNTER", 5, {}, os="iOS"),
         metric(2, "sms_sent", "COUNTER", 7, {}, os="iOS", provider="x"),
-        metric(3, "sms_delivery", "TIMER", 2_500, {"4": 3, "8": 1}, os="iOS", le="1"),
+        metric(3, "sms_delivery", "TIMER", 2_500, {0: 3, 4: 1}, os="iOS", le="1"),
         metric(4, "sms_sent_total", "COUNTER", 1, {}),
     ]
     shown = exporting(lambda: Totals(metrics=rows))()

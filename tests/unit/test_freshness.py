@@ -30,7 +30,7 @@ STALE_MS = stale_after_ms(Settings())
 def seen(**changes: Any) -> WorkerSeen:
     """A worker that is well, but for the changes."""
     known: dict[str, Any] = {
-        "host": "a", "pid": 7, "version": "1.0", "assigned": 4, "fault": None, "ended": False, "seen_ms": NOW - 2_000,
+        "host": "a", "pid": 7, "version": "1.0", "assigned": 4, "error": None, "ended": False, "seen_ms": NOW - 2_000,
         "age_s": 2.0,
     }  # fmt: skip
     return WorkerSeen(**{**known, **changes})
@@ -86,11 +86,11 @@ OLD = {"closed_through_ms": NOW - 12 * MINUTE, "closed_at_ms": NOW - 12 * MINUTE
             "Windows are complete up to 18:14:00",
         ),
         (
-            funnel(), [seen(fault="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_ERROR,
+            funnel(), [seen(error="waits for PostgreSQL since 40 s (flush): rejected.")], "unknown", Why.WORKER_ERROR,
             "Worker a (7) says: waits for PostgreSQL since 40 s (flush): rejected",
         ),
         (
-            funnel(**OLD), [seen(fault="it is STOPPED")], "stale", Why.NOT_CLOSING,
+            funnel(**OLD), [seen(error="it is STOPPED")], "stale", Why.NOT_CLOSING,
             "No window has closed since 18:03:00 (12 min): these figures are old. Worker a (7) says: it is STOPPED",
         ),
         (
@@ -119,7 +119,7 @@ def test_a_quiet_night_is_fresh() -> None:
 def test_counters_and_timers_alone_are_current_while_workers_live() -> None:
     """They have no windows that close; what a worker says of itself counts."""
     assert by_workers([seen(), silent(3)]).state == "fresh"
-    assert by_workers([seen(fault="it waits")]).state == "unknown"
+    assert by_workers([seen(error="it waits")]).state == "unknown"
 
 
 def test_a_window_is_old_only_after_the_time_that_closing_takes() -> None:
@@ -198,7 +198,7 @@ def test_the_doctor_fails_without_a_worker_and_repeats_what_workers_say() -> Non
     """Dead, frozen, ended, ill, well, and none yet."""
     assert [one.level for one in worker_findings([seen()], counted=True)] == ["ok"]
     assert [one.level for one in worker_findings([seen(), silent(2)], counted=True)] == ["ok", "warning"]
-    (ill,) = worker_findings([seen(fault="counting has waited for 90 s")], counted=True)
+    (ill,) = worker_findings([seen(error="counting has waited for 90 s")], counted=True)
     assert (ill.level, ill.message) == ("FAILED", "worker a (7) reports: counting has waited for 90 s")
     (frozen,) = worker_findings([silent(8)], counted=True)
     assert (frozen.level, frozen.message) == ("FAILED", "no worker is alive: a (7) was last heard of 8 min ago")

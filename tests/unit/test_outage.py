@@ -17,7 +17,6 @@ from funnelwatch.sinks import servers
 from funnelwatch.sinks.errors import BusyError, ErrorClass, classify, is_transient_for_reader
 from funnelwatch.sinks.retry import Backoff, RetryPolicy, StoppedError
 from funnelwatch.sinks.timescale.alerts import OvertakenError
-from funnelwatch.sinks.timescale.refreshing import RefreshBusyError
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,7 +142,6 @@ def test_pauses_double_with_jitter_and_are_at_least_as_long_as_a_server_asks_for
         (redis.DataError("Invalid input of type: 'object'"), ErrorClass.BUG),
         (ConnectionResetError("by peer"), ErrorClass.OUTAGE),
         (BusyError("in use"), ErrorClass.BUSY),
-        (RefreshBusyError("REFRESH", 5.0), ErrorClass.BUSY),
         (OvertakenError("sign_up"), ErrorClass.BUSY),
         (KeyError("a bug of ours"), ErrorClass.BUG),
     ],

@@ -52,20 +52,30 @@ SET
 WHERE p.funnel = %(funnel)s;
 
 -- name: next_window
--- The first window at or after a time that has counts.
-SELECT (extract(epoch FROM min(window_start)) * 1000)::bigint AS window_ms
-FROM window_counts
-WHERE funnel = %(funnel)s AND window_start >= to_timestamp(%(from_ms)s / 1000.0);
+-- The first window at or after a time that has counts; without a look at the counts of other funnels where there is none.
+SELECT (extract(epoch FROM min(c.window_start)) * 1000)::bigint AS window_ms
+FROM funnel_progress AS p
+CROSS JOIN LATERAL (
+    SELECT w.window_start
+    FROM window_counts AS w INNER JOIN series AS s ON s.series_id = w.series_id
+    WHERE
+        s.funnel = p.funnel
+        AND w.window_start >= to_timestamp(%(from_ms)s / 1000.0)
+        AND w.window_start <= p.newest_window
+    ORDER BY w.window_start
+    LIMIT 1
+) AS c
+WHERE p.funnel = %(funnel)s AND p.newest_window >= to_timestamp(%(from_ms)s / 1000.0);
 
 -- name: active_series
 -- The series that had events in [from, to), each with its newest such window.
-SELECT step, os, browser, app_version, (extract(epoch FROM max(window_start)) * 1000)::bigint AS window_ms
-FROM window_counts
-WHERE
-    funnel = %(funnel)s
-    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
-    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-GROUP BY step, os, browser, app_version;
+SELECT s.funnel, s.step, s.dimensions, (extract(epoch FROM c.newest) * 1000)::bigint AS window_ms
+FROM (
+    SELECT series_id, max(window_start) AS newest
+    FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
+    GROUP BY series_id
+) AS c
+INNER JOIN series AS s ON s.series_id = c.series_id;
 
 -- name: claim_late_windows
 -- Give the next revision to closed windows that late events have changed and that have settled, oldest first.

@@ -1,12 +1,12 @@
 -- name: beat
 -- A worker lives.
-INSERT INTO worker_heartbeats (worker, topic, host, pid, version, assigned, fault)
-VALUES (%(worker)s, %(topic)s, %(host)s, %(pid)s, %(version)s, %(assigned)s, %(fault)s)
+INSERT INTO worker_heartbeats (worker, topic, host, pid, version, assigned, error)
+VALUES (%(worker)s, %(topic)s, %(host)s, %(pid)s, %(version)s, %(assigned)s, %(error)s)
 ON CONFLICT (worker) DO UPDATE SET
     seen_at = clock_timestamp(),
     ended_at = NULL,
     assigned = excluded.assigned,
-    fault = excluded.fault;
+    error = excluded.error;
 
 -- name: end_heartbeat
 -- A worker ends on purpose.
@@ -23,7 +23,7 @@ SELECT
     pid,
     version,
     assigned,
-    fault,
+    error,
     ended_at IS NOT NULL AS ended,
     (extract(epoch FROM seen_at) * 1000)::bigint AS seen_ms,
     extract(epoch FROM clock_timestamp() - seen_at)::double precision AS age_s

@@ -1,21 +1,18 @@
 -- name: database_jobs
--- The extension's jobs on our tables and rollups, each with how its runs end; nothing where the tables are made without it.
+-- The extension's jobs on our tables, each with how its runs end; nothing where the tables are made without it.
 SELECT
     j.job_id,
     j.proc_name,
-    coalesce(c.view_name, j.hypertable_name)::text AS relation,
+    j.hypertable_name::text AS relation,
     j.scheduled,
     extract(epoch FROM j.schedule_interval)::double precision AS every_s,
     s.started IS NOT NULL AS ran,
     s.failed,
     s.running,
     extract(epoch FROM now() - s.succeeded)::double precision AS succeeded_ago_s,
-    extract(epoch FROM now() - greatest(k.set_at, j.initial_start))::double precision AS known_s,
+    extract(epoch FROM now() - greatest(m.run_at, j.initial_start))::double precision AS known_s,
     e.err_message AS error
 FROM timescaledb_information.jobs AS j
-LEFT JOIN timescaledb_information.continuous_aggregates AS c ON (j.hypertable_schema, j.hypertable_name) IN (
-    (c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name)
-)
 LEFT JOIN LATERAL (
     SELECT
         max(nullif(r.last_run_started_at, '-infinity')) AS started,
@@ -31,18 +28,12 @@ LEFT JOIN LATERAL (
     ORDER BY f.start_time DESC
     LIMIT 1
 ) AS e ON true
-CROSS JOIN (SELECT max(set_at) AS set_at FROM retention) AS k
+CROSS JOIN (SELECT max(run_at) AS run_at FROM schema_migrations) AS m
 WHERE
     j.proc_name LIKE 'policy\_%%'
-    AND coalesce(c.view_schema, j.hypertable_schema) = current_schema()
-    AND coalesce(c.view_name, j.hypertable_name)::text = ANY(%(relations)s)
+    AND j.hypertable_schema = current_schema()
+    AND j.hypertable_name = ANY(%(relations)s)
 ORDER BY 3, 2;
-
--- name: rolled_up_by_extension
--- A row where rollups are continuous aggregates.
-SELECT 1 AS yes
-FROM timescaledb_information.continuous_aggregates
-WHERE view_schema = current_schema() AND view_name = 'counts_5m';
 
 -- name: worker_processes
 -- How many background processes the server may have, how many of them the extension may take, and for parallel queries.

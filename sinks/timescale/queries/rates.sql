@@ -1,53 +1,43 @@
 -- name: rates
--- Counts of a level in [from, to), added up by the chosen dimensions (the others are empty) and by spans of every_ms.
+-- Counts of a level in [from, to), added up by spans of every_ms (null: one), steps and the dimensions of by.
 SELECT
-    (((extract(epoch FROM window_start) * 1000)::bigint - %(origin_ms)s::bigint) / %(every_ms)s::bigint * %(every_ms)s::bigint
-        + %(origin_ms)s::bigint) AS start_ms,
+    (extract(epoch FROM start) * 1000)::bigint AS start_ms,
     step,
-    CASE WHEN %(by_os)s THEN os ELSE '' END AS os,
-    CASE WHEN %(by_browser)s THEN browser ELSE '' END AS browser,
-    CASE WHEN %(by_app_version)s THEN app_version ELSE '' END AS app_version,
-    sum(impressions)::bigint AS impressions,
-    sum(CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END)::bigint AS successes,
-    sum(CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END)::bigint AS failures
-FROM (
-    SELECT * FROM window_counts WHERE %(level)s::text = 'windows'
-    UNION ALL
-    SELECT * FROM counts_5m WHERE %(level)s::text = '5m'
-    UNION ALL
-    SELECT * FROM counts_1h WHERE %(level)s::text = '1h'
-    UNION ALL
-    SELECT * FROM counts_1d WHERE %(level)s::text = '1d'
-) AS counted
-WHERE
-    funnel = %(funnel)s
-    AND window_start >= to_timestamp(%(from_ms)s / 1000.0)
-    AND window_start < to_timestamp(%(to_ms)s / 1000.0)
-    AND (%(step)s::text IS NULL OR step = %(step)s)
-    AND (%(os)s::text IS NULL OR os = %(os)s)
-    AND (%(browser)s::text IS NULL OR browser = %(browser)s)
-    AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
-GROUP BY 1, 2, 3, 4, 5
-ORDER BY 1, 2, 3, 4, 5
+    dimensions,
+    impressions,
+    CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END AS successes,
+    CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END AS failures
+FROM counts_of(
+    %(level)s, %(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0),
+    %(every_ms)s * interval '1 millisecond', %(chosen)s, %(by)s, to_timestamp(%(origin_ms)s / 1000.0)
+)
 LIMIT %(limit)s;
 
 -- name: known_series
 -- Each funnel's steps and dimensions in the day up to its newest window, when that was, and how far it is complete.
 SELECT
-    p.funnel,
-    array_agg(DISTINCT c.step ORDER BY c.step) AS steps,
-    array_agg(DISTINCT c.os ORDER BY c.os) AS os,
-    array_agg(DISTINCT c.browser ORDER BY c.browser) AS browsers,
-    array_agg(DISTINCT c.app_version ORDER BY c.app_version) AS app_versions,
+    s.funnel,
+    array_agg(DISTINCT s.step ORDER BY s.step) AS steps,
+    array_agg(DISTINCT coalesce(s.dimensions ->> 'os', '')) AS os,
+    array_agg(DISTINCT coalesce(s.dimensions ->> 'browser', '')) AS browsers,
+    array_agg(DISTINCT coalesce(s.dimensions ->> 'app_version', '')) AS app_versions,
     (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
-    (extract(epoch FROM max(c.window_start)) * 1000)::bigint AS newest_ms
-FROM funnel_progress AS p
-CROSS JOIN LATERAL (
-    SELECT max(window_start) AS newest FROM window_counts AS w WHERE w.funnel = p.funnel
-) AS last
-INNER JOIN window_counts AS c ON c.funnel = p.funnel AND c.window_start > last.newest - interval '1 day'
-GROUP BY p.funnel, p.closed_through
-ORDER BY p.funnel;
+    (extract(epoch FROM p.newest_window) * 1000)::bigint AS newest_ms
+FROM (
+    SELECT DISTINCT series_id, window_start
+    FROM counts_1h
+    WHERE window_start = ANY(ARRAY(
+        SELECT DISTINCT date_bin(interval '1 hour', f.newest_window, timestamptz '2000-01-01 00:00:00Z') - h.n * interval '1 hour'
+        FROM funnel_progress AS f CROSS JOIN generate_series(0, 23) AS h (n)
+    ))
+) AS c
+INNER JOIN series AS s ON s.series_id = c.series_id
+INNER JOIN funnel_progress AS p ON
+    p.funnel = s.funnel
+    AND c.window_start > p.newest_window - interval '1 day'
+    AND c.window_start <= p.newest_window
+GROUP BY s.funnel, p.closed_through, p.newest_window
+ORDER BY s.funnel;
 
 -- name: closed_through
 -- How far the windows of one funnel are published; no row or null where none is.

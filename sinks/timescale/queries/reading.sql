@@ -32,14 +32,13 @@ BEGIN
         SELECT c.oid::regclass
         FROM unnest(ARRAY[
             'alert_history', 'alert_messages', 'alert_summaries', 'alerts', 'cohort_conversion', 'conversion',
-            'conversion_1d', 'conversion_1h', 'conversion_5m', 'counts_1d', 'counts_1h', 'counts_5m', 'declared_steps',
-            'deployment', 'detector_progress', 'durations_1d', 'durations_1h', 'durations_5m', 'funnel_progress',
-            'funnel_steps', 'late_windows', 'metric_counts', 'metric_durations', 'metric_series', 'metrics',
-            'notifications', 'notify_routes', 'progress_resets', 'replayed_letters', 'retention',
-            'rollup_invalidations', 'rollup_progress', 'running_durations', 'running_metric_durations',
-            'running_metrics', 'running_totals', 'schema_migrations', 'silences', 'stream_progress',
+            'conversion_1d', 'conversion_1h', 'conversion_5m', 'counted_funnels', 'counts_1d', 'counts_1h', 'counts_5m',
+            'declared_steps', 'deployment', 'detector_progress', 'funnel_progress', 'funnel_steps', 'late_windows',
+            'metric_counts', 'metric_series', 'metric_totals', 'metrics', 'notifications', 'notified_alerts',
+            'notify_routes', 'progress_resets', 'replayed_letters', 'retention', 'rollup_invalidations',
+            'rollup_progress', 'schema_migrations', 'series', 'series_totals', 'silences', 'stream_progress',
             'time_to_convert', 'time_to_convert_1d', 'time_to_convert_1h', 'time_to_convert_5m', 'timers',
-            'notified_alerts', 'window_counts', 'window_durations', 'window_repairs', 'worker_heartbeats', 'worker_heartbeats'
+            'window_counts', 'window_repairs', 'worker_heartbeats'
         ]) AS readable (name)
         INNER JOIN pg_class AS c ON c.relname = readable.name AND c.relnamespace = quote_ident(current_schema())::regnamespace
         WHERE

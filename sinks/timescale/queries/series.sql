@@ -1,26 +1,28 @@
--- name: lock_funnel_series
--- One worker admits new series at a time.
-SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch funnel series', to_regclass('deployment')::oid::bigint));
+-- name: lock_series
+-- One worker adds new series at a time.
+SELECT pg_advisory_xact_lock(hashtextextended('funnelwatch series', to_regclass('deployment')::oid::bigint));
 
 -- name: counted_funnels
 -- Every funnel that has series, and how many.
 SELECT funnel, series FROM counted_funnels;
 
--- name: funnel_series_of
+-- name: series_of
 -- The series of some funnels.
-SELECT funnel, step, os, browser, app_version FROM funnel_series WHERE funnel = ANY(%(funnels)s);
+SELECT series_id, funnel, step, dimensions FROM series WHERE funnel = ANY(%(funnels)s);
 
--- name: new_funnel_series
--- Store series that were admitted.
+-- name: new_series
+-- Store series; their lock must be held.
 WITH added AS (
-    INSERT INTO funnel_series (funnel, step, os, browser, app_version)
-    SELECT d.funnel, d.step, d.os, d.browser, d.app_version
-    FROM unnest(
-        %(funnel)s::text[], %(step)s::text[], %(os)s::text[], %(browser)s::text[], %(app_version)s::text[]
-    ) AS d (funnel, step, os, browser, app_version)
+    INSERT INTO series (funnel, step, dimensions)
+    SELECT d.funnel, d.step, d.dimensions
+    FROM unnest(%(funnel)s::text[], %(step)s::text[], %(dimensions)s::jsonb[])
+    WITH ORDINALITY AS d (funnel, step, dimensions, place)
+    ORDER BY d.place
     ON CONFLICT DO NOTHING
-    RETURNING funnel
+    RETURNING series_id, funnel, step, dimensions
+), counted AS (
+    INSERT INTO counted_funnels AS f (funnel, series)
+    SELECT funnel, count(*) FROM added GROUP BY funnel
+    ON CONFLICT (funnel) DO UPDATE SET series = f.series + excluded.series
 )
-INSERT INTO counted_funnels AS f (funnel, series)
-SELECT funnel, count(*) FROM added GROUP BY funnel
-ON CONFLICT (funnel) DO UPDATE SET series = f.series + excluded.series;
+SELECT series_id, funnel, step, dimensions FROM added;

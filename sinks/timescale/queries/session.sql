@@ -33,4 +33,4 @@ SELECT
     EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS extension,
     EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')
         AND EXISTS (SELECT FROM pg_settings WHERE name LIKE 'timescaledb.%%') AS extension_available,
-    to_regclass('materialized_5m') IS NOT NULL AS plain_tables;
+    EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('window_counts_time')) AS plain_tables;

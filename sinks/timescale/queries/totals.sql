@@ -1,37 +1,49 @@
 -- name: add_totals
--- Add to the totals since the beginning; sorted by key, so that workers cannot deadlock.
-INSERT INTO running_totals AS t (funnel, step, os, browser, impressions, successes, failures)
-SELECT d.funnel, d.step, d.os, d.browser, d.impressions, d.successes, d.failures
-FROM unnest(
-    %(funnel)s::text[], %(step)s::text[], %(os)s::text[], %(browser)s::text[],
-    %(impressions)s::bigint[], %(successes)s::bigint[], %(failures)s::bigint[]
-) AS d (funnel, step, os, browser, impressions, successes, failures)
-ORDER BY d.funnel, d.step, d.os, d.browser
-ON CONFLICT (funnel, step, os, browser) DO UPDATE SET
+-- Add rows to the totals since the beginning; sorted by key, so that workers cannot deadlock.
+INSERT INTO series_totals AS t SELECT * FROM unnest(%(rows)b::series_totals[])
+ON CONFLICT (series_id) DO UPDATE SET
     impressions = t.impressions + excluded.impressions,
     successes = t.successes + excluded.successes,
-    failures = t.failures + excluded.failures;
-
--- name: add_duration_totals
--- Add to the totals of durations since the beginning; sorted likewise.
-INSERT INTO running_durations AS t (funnel, step, os, octave, successes, total_ms)
-SELECT d.funnel, d.step, d.os, d.octave, d.successes, d.total_ms
-FROM unnest(
-    %(funnel)s::text[], %(step)s::text[], %(os)s::text[], %(octave)s::smallint[],
-    %(successes)s::bigint[], %(total_ms)s::bigint[]
-) AS d (funnel, step, os, octave, successes, total_ms)
-ORDER BY d.funnel, d.step, d.os, d.octave
-ON CONFLICT (funnel, step, os, octave) DO UPDATE SET
-    successes = t.successes + excluded.successes,
-    total_ms = t.total_ms + excluded.total_ms;
+    failures = t.failures + excluded.failures,
+    duration_ms = t.duration_ms + excluded.duration_ms,
+    b0 = coalesce(t.b0 + excluded.b0, t.b0, excluded.b0), b1 = coalesce(t.b1 + excluded.b1, t.b1, excluded.b1),
+    b2 = coalesce(t.b2 + excluded.b2, t.b2, excluded.b2), b3 = coalesce(t.b3 + excluded.b3, t.b3, excluded.b3),
+    b4 = coalesce(t.b4 + excluded.b4, t.b4, excluded.b4), b5 = coalesce(t.b5 + excluded.b5, t.b5, excluded.b5),
+    b6 = coalesce(t.b6 + excluded.b6, t.b6, excluded.b6), b7 = coalesce(t.b7 + excluded.b7, t.b7, excluded.b7),
+    b8 = coalesce(t.b8 + excluded.b8, t.b8, excluded.b8), b9 = coalesce(t.b9 + excluded.b9, t.b9, excluded.b9),
+    b10 = coalesce(t.b10 + excluded.b10, t.b10, excluded.b10), b11 = coalesce(t.b11 + excluded.b11, t.b11, excluded.b11),
+    b12 = coalesce(t.b12 + excluded.b12, t.b12, excluded.b12), b13 = coalesce(t.b13 + excluded.b13, t.b13, excluded.b13),
+    b14 = coalesce(t.b14 + excluded.b14, t.b14, excluded.b14), b15 = coalesce(t.b15 + excluded.b15, t.b15, excluded.b15);
 
 -- name: read_totals
--- All totals, in the order in which the series came.
-SELECT funnel, step, os, browser, impressions, successes, failures FROM running_totals ORDER BY place;
+-- Totals of events by what Prometheus tells apart, in the order in which the series came.
+SELECT
+    s.funnel, s.step,
+    coalesce(s.dimensions ->> 'os', '') AS os,
+    coalesce(s.dimensions ->> 'browser', '') AS browser,
+    sum(t.impressions)::bigint AS impressions,
+    sum(t.successes)::bigint AS successes,
+    sum(t.failures)::bigint AS failures
+FROM series_totals AS t INNER JOIN series AS s ON s.series_id = t.series_id
+GROUP BY 1, 2, 3, 4
+ORDER BY min(s.series_id);
 
 -- name: read_duration_totals
--- All totals of durations.
-SELECT funnel, step, os, octave, successes, total_ms FROM running_durations ORDER BY funnel, step, os, octave;
+-- Totals of durations by funnel, step and os, bucket by bucket.
+SELECT
+    s.funnel, s.step,
+    coalesce(s.dimensions ->> 'os', '') AS os,
+    sum(t.duration_ms)::bigint AS total_ms,
+    ARRAY[
+        sum(coalesce(t.b0, 0)), sum(coalesce(t.b1, 0)), sum(coalesce(t.b2, 0)), sum(coalesce(t.b3, 0)), sum(coalesce(t.b4, 0)),
+        sum(coalesce(t.b5, 0)), sum(coalesce(t.b6, 0)), sum(coalesce(t.b7, 0)), sum(coalesce(t.b8, 0)), sum(coalesce(t.b9, 0)),
+        sum(coalesce(t.b10, 0)), sum(coalesce(t.b11, 0)), sum(coalesce(t.b12, 0)), sum(coalesce(t.b13, 0)),
+        sum(coalesce(t.b14, 0)), sum(coalesce(t.b15, 0))
+    ]::bigint[] AS buckets
+FROM series_totals AS t INNER JOIN series AS s ON s.series_id = t.series_id
+GROUP BY 1, 2, 3
+HAVING sum(t.duration_ms) > 0 OR sum(coalesce(t.b0, 0)) > 0
+ORDER BY 1, 2, 3;
 
 -- name: latest_counts
 -- The counts of the newest closed windows of each funnel, and where they end.
@@ -41,7 +53,7 @@ SELECT
     sum(c.impressions)::bigint AS impressions,
     sum(c.successes)::bigint AS successes
 FROM funnel_progress AS p
-LEFT JOIN window_counts AS c ON
+LEFT JOIN conversion AS c ON
     c.funnel = p.funnel
     AND c.window_start >= p.closed_through - %(over_s)s * interval '1 second'
     AND c.window_start < p.closed_through
@@ -50,35 +62,35 @@ GROUP BY p.funnel, p.closed_through, c.step, c.os, c.browser
 ORDER BY p.funnel, c.step, c.os, c.browser;
 
 -- name: add_metric_totals
--- Add to the totals of counters and timers since the beginning; sorted likewise.
-INSERT INTO running_metrics AS t (series, samples, total)
-SELECT d.series, d.samples, d.total
-FROM unnest(%(series)s::integer[], %(samples)s::bigint[], %(total)s::bigint[]) AS d (series, samples, total)
-ORDER BY d.series
-ON CONFLICT (series) DO UPDATE SET samples = t.samples + excluded.samples, total = t.total + excluded.total;
-
--- name: add_metric_duration_totals
--- Add to the totals of timers since the beginning, by octave; sorted likewise.
-INSERT INTO running_metric_durations AS t (series, octave, samples)
-SELECT d.series, d.octave, d.samples
-FROM unnest(%(series)s::integer[], %(octave)s::smallint[], %(samples)s::bigint[]) AS d (series, octave, samples)
-ORDER BY d.series, d.octave
-ON CONFLICT (series, octave) DO UPDATE SET samples = t.samples + excluded.samples;
+-- Add rows to the totals of counters and timers since the beginning; sorted likewise.
+INSERT INTO metric_totals AS t SELECT * FROM unnest(%(rows)b::metric_totals[])
+ON CONFLICT (series) DO UPDATE SET
+    samples = t.samples + excluded.samples,
+    total = t.total + excluded.total,
+    b0 = coalesce(t.b0 + excluded.b0, t.b0, excluded.b0), b1 = coalesce(t.b1 + excluded.b1, t.b1, excluded.b1),
+    b2 = coalesce(t.b2 + excluded.b2, t.b2, excluded.b2), b3 = coalesce(t.b3 + excluded.b3, t.b3, excluded.b3),
+    b4 = coalesce(t.b4 + excluded.b4, t.b4, excluded.b4), b5 = coalesce(t.b5 + excluded.b5, t.b5, excluded.b5),
+    b6 = coalesce(t.b6 + excluded.b6, t.b6, excluded.b6), b7 = coalesce(t.b7 + excluded.b7, t.b7, excluded.b7),
+    b8 = coalesce(t.b8 + excluded.b8, t.b8, excluded.b8), b9 = coalesce(t.b9 + excluded.b9, t.b9, excluded.b9),
+    b10 = coalesce(t.b10 + excluded.b10, t.b10, excluded.b10), b11 = coalesce(t.b11 + excluded.b11, t.b11, excluded.b11),
+    b12 = coalesce(t.b12 + excluded.b12, t.b12, excluded.b12), b13 = coalesce(t.b13 + excluded.b13, t.b13, excluded.b13),
+    b14 = coalesce(t.b14 + excluded.b14, t.b14, excluded.b14), b15 = coalesce(t.b15 + excluded.b15, t.b15, excluded.b15);
 
 -- name: read_metric_totals
--- All totals of counters and timers, in the order in which the series came; of timers with the samples by octave.
+-- All totals of counters and timers, in the order in which the series came; of timers with the samples by bucket.
 SELECT
     t.series, s.name, s.kind, s.dimensions, t.samples, t.total,
-    coalesce(
-        (SELECT jsonb_object_agg(d.octave, d.samples) FROM running_metric_durations AS d WHERE d.series = t.series),
-        '{}'::jsonb
-    ) AS octaves
-FROM running_metrics AS t INNER JOIN metric_series AS s ON s.series = t.series
+    ARRAY[
+        coalesce(t.b0, 0), coalesce(t.b1, 0), coalesce(t.b2, 0), coalesce(t.b3, 0), coalesce(t.b4, 0), coalesce(t.b5, 0),
+        coalesce(t.b6, 0), coalesce(t.b7, 0), coalesce(t.b8, 0), coalesce(t.b9, 0), coalesce(t.b10, 0), coalesce(t.b11, 0),
+        coalesce(t.b12, 0), coalesce(t.b13, 0), coalesce(t.b14, 0), coalesce(t.b15, 0)
+    ]::bigint[] AS buckets
+FROM metric_totals AS t INNER JOIN metric_series AS s ON s.series = t.series
 ORDER BY t.series;
 
 -- name: rates_by_step
 -- The conversion rate of each step over all windows; reads the whole table.
-SELECT step, sum(successes)::double precision / nullif(sum(impressions), 0) AS rate
-FROM window_counts
-GROUP BY step
-ORDER BY step;
+SELECT s.step, sum(c.successes)::double precision / nullif(sum(c.impressions), 0) AS rate
+FROM window_counts AS c INNER JOIN series AS s ON s.series_id = c.series_id
+GROUP BY s.step
+ORDER BY s.step;

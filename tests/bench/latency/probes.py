@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.004
 GIVE_UP_S = 10.0
 PROBE = {"os": "probe", "app_version": "probe"}
 SHOWN = """
-SELECT impressions FROM window_counts
+SELECT impressions FROM conversion
 WHERE funnel = 'sign_up' AND window_start = to_timestamp(%s / 1000.0) AND os = 'probe' AND app_version = 'probe'
 """
 

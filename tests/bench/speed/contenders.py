@@ -248,7 +248,7 @@ def _theirs(settings: Settings) -> dict[Key, int]:
 def _ours(url: str, since_ms: int) -> dict[Key, int]:
     statement = """
         SELECT (extract(epoch FROM window_start) * 1000)::bigint, step, os, browser, app_version, phase, status, n
-        FROM window_counts, LATERAL (VALUES
+        FROM conversion, LATERAL (VALUES
             ('IMPRESSION', '', impressions),
             ('POST_VERIFICATION', 'SUCCESS', successes),
             ('POST_VERIFICATION', 'FAILURE', failures)) AS one (phase, status, n)

@@ -1,0 +1,244 @@
+-- Questions about counts by any dimension. Their functions look for the series first and for counts by series_id then: the
+-- planner cannot guess from conditions on jsonb how many series there are, and would read a range once for each. To compile
+-- such a query takes longer than to run it.
+
+CREATE FUNCTION grouped_series(
+    funnel text, chosen jsonb, by text[], OUT ids integer[], OUT places integer[], OUT steps text[], OUT named jsonb[]
+)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH meant AS (
+        SELECT
+            s.series_id,
+            s.step,
+            (
+                SELECT coalesce(jsonb_object_agg(d.name, s.dimensions -> d.name), '{}')
+                FROM unnest(grouped_series.by) AS d (name)
+                WHERE s.dimensions ? d.name
+            ) AS kept
+        FROM series AS s
+        WHERE
+            s.funnel = grouped_series.funnel
+            AND NOT EXISTS (
+                SELECT FROM jsonb_each(grouped_series.chosen) AS c (name, accepted)
+                WHERE NOT c.accepted ?| CASE c.name
+                    WHEN 'step' THEN ARRAY[s.step]
+                    ELSE ARRAY[coalesce(s.dimensions ->> c.name, ''), coalesce(s.dimensions ->> c.name, '(none)')]
+                END
+            )
+    ),
+
+    placed AS (
+        SELECT series_id, step, kept, dense_rank() OVER (ORDER BY step, kept)::integer AS place FROM meant
+    ),
+
+    groups AS (
+        SELECT DISTINCT place, step, kept FROM placed
+    )
+
+    SELECT
+        (SELECT array_agg(series_id ORDER BY series_id) FROM placed),
+        (SELECT array_agg(place ORDER BY series_id) FROM placed),
+        (SELECT array_agg(step ORDER BY place) FROM groups),
+        (SELECT array_agg(kept ORDER BY place) FROM groups);
+END;
+COMMENT ON FUNCTION grouped_series IS 'The series of a funnel that are chosen (ids), each with the place of its group in steps and named: its step, and those of its dimensions that by names. chosen is an object: a dimension, or step, to the array of the values that are accepted; "" or "(none)" accepts series without a value.';
+
+CREATE FUNCTION windows_of(funnel text, since timestamptz, until timestamptz)
+RETURNS TABLE (
+    window_start timestamptz, series_id integer,
+    impressions integer, successes integer, failures integer, cohort_successes integer, cohort_failures integer
+)
+LANGUAGE plpgsql STABLE ROWS 10000 SET plan_cache_mode = force_custom_plan SET jit = off SET work_mem = '64MB' AS $$
+#variable_conflict use_column
+DECLARE
+    ids integer[] := ARRAY(SELECT s.series_id FROM series AS s WHERE s.funnel = windows_of.funnel);
+BEGIN
+    RETURN QUERY
+    SELECT c.window_start, c.series_id, c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures
+    FROM window_counts AS c
+    WHERE
+        c.window_start >= windows_of.since AND c.window_start < windows_of.until
+        AND (windows_of.funnel IS NULL OR c.series_id = ANY(ids));
+END
+$$;
+COMMENT ON FUNCTION windows_of IS 'Counts of the windows of a funnel that start in [since, until); null: of every funnel.';
+
+CREATE FUNCTION counts_of(
+    level text, funnel text, since timestamptz, until timestamptz, every interval DEFAULT NULL,
+    chosen jsonb DEFAULT '{}', by text[] DEFAULT '{}', origin timestamptz DEFAULT '2000-01-01 00:00:00Z'
+)
+RETURNS TABLE (
+    start timestamptz, step text, dimensions jsonb,
+    impressions bigint, successes bigint, failures bigint, cohort_successes bigint, cohort_failures bigint
+)
+LANGUAGE plpgsql STABLE ROWS 1000 SET plan_cache_mode = force_custom_plan SET jit = off SET work_mem = '64MB' AS $$
+#variable_conflict use_column
+DECLARE
+    ids integer[];
+    places integer[];
+    steps text[];
+    named jsonb[];
+BEGIN
+    SELECT g.* INTO ids, places, steps, named FROM grouped_series(counts_of.funnel, counts_of.chosen, counts_of.by) AS g;
+    RETURN QUERY
+    SELECT
+        t.start, steps[t.place], named[t.place],
+        t.impressions, t.successes, t.failures, t.cohort_successes, t.cohort_failures
+    FROM (
+        SELECT
+            CASE
+                WHEN counts_of.every IS NULL THEN counts_of.since
+                ELSE date_bin(counts_of.every, c.window_start, counts_of.origin)
+            END AS start,
+            s.place,
+            sum(c.impressions)::bigint AS impressions,
+            sum(c.successes)::bigint AS successes,
+            sum(c.failures)::bigint AS failures,
+            sum(c.cohort_successes)::bigint AS cohort_successes,
+            sum(c.cohort_failures)::bigint AS cohort_failures
+        FROM (
+            SELECT
+                window_start, series_id, impressions::bigint, successes::bigint, failures::bigint,
+                cohort_successes::bigint, cohort_failures::bigint
+            FROM window_counts
+            WHERE counts_of.level = 'windows'
+            UNION ALL
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_5m
+            WHERE counts_of.level = '5m'
+            UNION ALL
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_1h
+            WHERE counts_of.level = '1h'
+            UNION ALL
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_1d
+            WHERE counts_of.level = '1d'
+        ) AS c
+        INNER JOIN unnest(ids, places) AS s (series_id, place) ON s.series_id = c.series_id
+        WHERE
+            c.window_start >= counts_of.since AND c.window_start < counts_of.until
+            AND c.series_id = ANY(ids)
+        GROUP BY 1, 2
+    ) AS t
+    ORDER BY t.start, t.place;
+END
+$$;
+COMMENT ON FUNCTION counts_of IS 'Counts of a funnel in [since, until), from the windows or a rollup (level: windows, 5m, 1h or 1d), added up by spans of every (null: one span) that begin at origin and multiples from there, by step, and by the dimensions named in by. chosen: see grouped_series.';
+
+CREATE FUNCTION durations_of(
+    level text, funnel text, since timestamptz, until timestamptz, every interval DEFAULT NULL,
+    chosen jsonb DEFAULT '{}', by text[] DEFAULT '{}', origin timestamptz DEFAULT '2000-01-01 00:00:00Z'
+)
+RETURNS TABLE (start timestamptz, step text, dimensions jsonb, slots bigint[])
+LANGUAGE plpgsql STABLE ROWS 1000 SET plan_cache_mode = force_custom_plan SET jit = off SET work_mem = '64MB' AS $$
+#variable_conflict use_column
+DECLARE
+    ids integer[];
+    places integer[];
+    steps text[];
+    named jsonb[];
+BEGIN
+    SELECT g.* INTO ids, places, steps, named FROM grouped_series(durations_of.funnel, durations_of.chosen, durations_of.by) AS g;
+    RETURN QUERY
+    SELECT t.start, steps[t.place], named[t.place], t.slots
+    FROM (
+        SELECT
+            CASE
+                WHEN durations_of.every IS NULL THEN durations_of.since
+                ELSE date_bin(durations_of.every, c.window_start, durations_of.origin)
+            END AS start,
+            s.place,
+            ARRAY[
+                sum(c.d0), sum(c.d1), sum(c.d2), sum(c.d3), sum(c.d4), sum(c.d5), sum(c.d6), sum(c.d7), sum(c.d8), sum(c.d9),
+                sum(c.d10), sum(c.d11), sum(c.d12), sum(c.d13), sum(c.d14), sum(c.d15), sum(c.d16), sum(c.d17), sum(c.d18),
+                sum(c.d19), sum(c.d20), sum(c.d21), sum(c.d22), sum(c.d23), sum(c.d24), sum(c.d25), sum(c.d26), sum(c.d27),
+                sum(c.d28), sum(c.d29), sum(c.d30), sum(c.d31), sum(c.d32), sum(c.d33), sum(c.d34), sum(c.d35), sum(c.d36),
+                sum(c.d37), sum(c.d38), sum(c.d39), sum(c.d40), sum(c.d41), sum(c.d42), sum(c.d43), sum(c.d44), sum(c.d45),
+                sum(c.d46), sum(c.d47), sum(c.d48), sum(c.d49), sum(c.d50), sum(c.d51), sum(c.d52), sum(c.d53), sum(c.d54),
+                sum(c.d55), sum(c.d56), sum(c.d57), sum(c.d58), sum(c.d59), sum(c.d60), sum(c.d61), sum(c.d62), sum(c.d63),
+                sum(c.d64), sum(c.d65), sum(c.d66), sum(c.d67), sum(c.d68), sum(c.d69), sum(c.d70), sum(c.d71), sum(c.d72),
+                sum(c.d73), sum(c.d74), sum(c.d75), sum(c.d76), sum(c.d77), sum(c.d78), sum(c.d79), sum(c.d80), sum(c.d81),
+                sum(c.d82), sum(c.d83), sum(c.d84), sum(c.d85), sum(c.d86), sum(c.d87), sum(c.d88), sum(c.d89), sum(c.d90),
+                sum(c.d91), sum(c.d92), sum(c.d93), sum(c.d94), sum(c.d95), sum(c.d96), sum(c.d97), sum(c.d98), sum(c.d99),
+                sum(c.d100), sum(c.d101), sum(c.d102), sum(c.d103), sum(c.d104), sum(c.d105), sum(c.d106), sum(c.d107),
+                sum(c.d108), sum(c.d109), sum(c.d110), sum(c.d111), sum(c.d112), sum(c.d113), sum(c.d114), sum(c.d115),
+                sum(c.d116), sum(c.d117), sum(c.d118), sum(c.d119)
+            ]::bigint[] AS slots
+        FROM (
+            SELECT
+                window_start, series_id,
+                d0::bigint, d1::bigint, d2::bigint, d3::bigint, d4::bigint, d5::bigint, d6::bigint, d7::bigint, d8::bigint,
+                d9::bigint, d10::bigint, d11::bigint, d12::bigint, d13::bigint, d14::bigint, d15::bigint, d16::bigint,
+                d17::bigint, d18::bigint, d19::bigint, d20::bigint, d21::bigint, d22::bigint, d23::bigint, d24::bigint,
+                d25::bigint, d26::bigint, d27::bigint, d28::bigint, d29::bigint, d30::bigint, d31::bigint, d32::bigint,
+                d33::bigint, d34::bigint, d35::bigint, d36::bigint, d37::bigint, d38::bigint, d39::bigint, d40::bigint,
+                d41::bigint, d42::bigint, d43::bigint, d44::bigint, d45::bigint, d46::bigint, d47::bigint, d48::bigint,
+                d49::bigint, d50::bigint, d51::bigint, d52::bigint, d53::bigint, d54::bigint, d55::bigint, d56::bigint,
+                d57::bigint, d58::bigint, d59::bigint, d60::bigint, d61::bigint, d62::bigint, d63::bigint, d64::bigint,
+                d65::bigint, d66::bigint, d67::bigint, d68::bigint, d69::bigint, d70::bigint, d71::bigint, d72::bigint,
+                d73::bigint, d74::bigint, d75::bigint, d76::bigint, d77::bigint, d78::bigint, d79::bigint, d80::bigint,
+                d81::bigint, d82::bigint, d83::bigint, d84::bigint, d85::bigint, d86::bigint, d87::bigint, d88::bigint,
+                d89::bigint, d90::bigint, d91::bigint, d92::bigint, d93::bigint, d94::bigint, d95::bigint, d96::bigint,
+                d97::bigint, d98::bigint, d99::bigint, d100::bigint, d101::bigint, d102::bigint, d103::bigint, d104::bigint,
+                d105::bigint, d106::bigint, d107::bigint, d108::bigint, d109::bigint, d110::bigint, d111::bigint, d112::bigint,
+                d113::bigint, d114::bigint, d115::bigint, d116::bigint, d117::bigint, d118::bigint, d119::bigint
+            FROM window_counts
+            WHERE durations_of.level = 'windows'
+            UNION ALL
+            SELECT
+                window_start, series_id,
+                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15, d16, d17, d18, d19, d20, d21, d22, d23,
+                d24, d25, d26, d27, d28, d29, d30, d31, d32, d33, d34, d35, d36, d37, d38, d39, d40, d41, d42, d43, d44, d45,
+                d46, d47, d48, d49, d50, d51, d52, d53, d54, d55, d56, d57, d58, d59, d60, d61, d62, d63, d64, d65, d66, d67,
+                d68, d69, d70, d71, d72, d73, d74, d75, d76, d77, d78, d79, d80, d81, d82, d83, d84, d85, d86, d87, d88, d89,
+                d90, d91, d92, d93, d94, d95, d96, d97, d98, d99, d100, d101, d102, d103, d104, d105, d106, d107, d108, d109,
+                d110, d111, d112, d113, d114, d115, d116, d117, d118, d119
+            FROM counts_5m
+            WHERE durations_of.level = '5m'
+            UNION ALL
+            SELECT
+                window_start, series_id,
+                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15, d16, d17, d18, d19, d20, d21, d22, d23,
+                d24, d25, d26, d27, d28, d29, d30, d31, d32, d33, d34, d35, d36, d37, d38, d39, d40, d41, d42, d43, d44, d45,
+                d46, d47, d48, d49, d50, d51, d52, d53, d54, d55, d56, d57, d58, d59, d60, d61, d62, d63, d64, d65, d66, d67,
+                d68, d69, d70, d71, d72, d73, d74, d75, d76, d77, d78, d79, d80, d81, d82, d83, d84, d85, d86, d87, d88, d89,
+                d90, d91, d92, d93, d94, d95, d96, d97, d98, d99, d100, d101, d102, d103, d104, d105, d106, d107, d108, d109,
+                d110, d111, d112, d113, d114, d115, d116, d117, d118, d119
+            FROM counts_1h
+            WHERE durations_of.level = '1h'
+            UNION ALL
+            SELECT
+                window_start, series_id,
+                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15, d16, d17, d18, d19, d20, d21, d22, d23,
+                d24, d25, d26, d27, d28, d29, d30, d31, d32, d33, d34, d35, d36, d37, d38, d39, d40, d41, d42, d43, d44, d45,
+                d46, d47, d48, d49, d50, d51, d52, d53, d54, d55, d56, d57, d58, d59, d60, d61, d62, d63, d64, d65, d66, d67,
+                d68, d69, d70, d71, d72, d73, d74, d75, d76, d77, d78, d79, d80, d81, d82, d83, d84, d85, d86, d87, d88, d89,
+                d90, d91, d92, d93, d94, d95, d96, d97, d98, d99, d100, d101, d102, d103, d104, d105, d106, d107, d108, d109,
+                d110, d111, d112, d113, d114, d115, d116, d117, d118, d119
+            FROM counts_1d
+            WHERE durations_of.level = '1d'
+        ) AS c
+        INNER JOIN unnest(ids, places) AS s (series_id, place) ON s.series_id = c.series_id
+        WHERE
+            c.window_start >= durations_of.since AND c.window_start < durations_of.until
+            AND c.series_id = ANY(ids)
+        GROUP BY 1, 2
+    ) AS t
+    WHERE EXISTS (SELECT FROM unnest(t.slots) AS slot (n) WHERE n > 0)
+    ORDER BY t.start, t.place;
+END
+$$;
+COMMENT ON FUNCTION durations_of IS 'Histograms of the time to convert, added up as counts_of adds up counts; slots are those of duration_quantile. Without a known time there is no row.';
+
+-- Names are looked up here, whoever calls, and in temporary tables last.
+DO $$
+DECLARE
+    made text;
+BEGIN
+    FOREACH made IN ARRAY ARRAY['windows_of', 'counts_of', 'durations_of'] LOOP
+        EXECUTE format('ALTER FUNCTION %I SET search_path = %I, pg_temp', made, current_schema());
+    END LOOP;
+END
+$$;
