@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.installed
 # What funnelwatch is measured against, in an environment of its own.
 PEERS := .venv-peers
 ARGS ?=
+# The thousands of processes of the tests would each compile the same sources.
+unexport PYTHONDONTWRITEBYTECODE
 # Half of a test's time is waiting for servers: four processes on two processors, a test file in one of them.
 PARALLEL ?= --numprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from funnelwatch.deploy.embedded import ports
+from funnelwatch.deploy.embedded.apache_kafka import JVM_OPTIONS
 from funnelwatch.deploy.embedded.stack import Kafka, Stack
 from funnelwatch.schemas import redaction
 from funnelwatch.schemas.settings import PREFIX, Settings, load_settings
@@ -21,7 +23,7 @@ from tests.own import own_database, settings_of
 from tests.stack import Servers, plan, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
@@ -79,6 +81,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_")]:
         del os.environ[name]
 
+    # Brokers of tests live for seconds: compiling their hottest code a second time takes half of their CPU time.
+    os.environ.setdefault(JVM_OPTIONS, "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -91,6 +96,17 @@ def pytest_configure(config: pytest.Config) -> None:
     # Of several processes each has ports of its own: one that is free may be bound by another before a program starts.
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports.RANGE = ports.RANGE[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage: hardly an object of the modules and tests ever goes."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -43,6 +43,8 @@ def settings_of(stack: Servers, database_url: str, folder: Path) -> Settings:
         dead_letters_topic=f"{unique}.dead_letters",
         consumer_group=unique,
         session_timeout_s=6.0,
+        # A worker copies the horizon to Redis when it begins; a day of windows of a second takes it seconds.
+        cache_horizon_s=3_600.0,
         # A machine that runs many tests at once is slow to answer the first request.
         producer_unreachable_wait_s=20.0,
         web_port=0,

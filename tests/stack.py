@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "funnelwatch-tests-"
 CONTAINER_TIMEOUT_S = 120.0
+LONGEST_PAUSE_S = 0.25
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 TIMESCALE_IMAGE = "timescale/timescaledb:2.24.0-pg17"
 REDIS_IMAGE = "redis:8.2-alpine"
@@ -241,16 +242,17 @@ def _with_database(url: str, name: str) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 90.0, every_s: float = 0.05) -> None:
-    """Wait until the condition holds.
+    """Wait until the condition holds, looking less often the longer it takes: a look costs a connection.
 
     Raises:
         TimeoutError: it did not within ``timeout_s``; names ``what`` was waited for.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout_s:
             raise TimeoutError(f"after {timeout_s} s still not: {what}")
-        time.sleep(every_s)
+        time.sleep(max(every_s, min(LONGEST_PAUSE_S, waited / 10)))
 
 
 def passable(path: Path) -> None:

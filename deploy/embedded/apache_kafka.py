@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import shlex
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ rootLogger.appenderRef.out.ref = out
 """
 
 FORMAT_TIMEOUT_S = 60.0
+JVM_OPTIONS = "KAFKA_JVM_PERFORMANCE_OPTS"
+"""Environment variable with options for the broker's Java, by the name that Kafka's own scripts read."""
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
@@ -171,6 +174,7 @@ class ApacheKafka(Server):
                 self.java,
                 "-Xms128m",
                 "-Xmx1G",
+                *shlex.split(self.context.environ.get(JVM_OPTIONS, "")),
                 "-XX:-UsePerfData",
                 "-Djava.awt.headless=true",
                 f"-Djava.io.tmpdir={self.folder / 'tmp'}",

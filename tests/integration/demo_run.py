@@ -46,7 +46,9 @@ class Run:
 
     def wait_for(self, text: str, timeout_s: float) -> None:
         """Wait until it says this; fail at once if it ends instead."""
-        wait_until(lambda: self.said(text) or self.process.poll() is not None, f"the demo says {text!r}", timeout_s)
+        # A look goes through all processes of the machine.
+        ended = self.process.poll
+        wait_until(lambda: self.said(text) or ended() is not None, f"the demo says {text!r}", timeout_s, 0.2)
         assert self.said(text), self.err.read_text(errors="replace")
 
     def left_over(self) -> list[str]:

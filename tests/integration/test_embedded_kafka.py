@@ -14,7 +14,7 @@ from funnelwatch.deploy.embedded import apache_kafka, kafka_jars
 from funnelwatch.deploy.embedded.errors import PortTakenError, StackError, UnusableError
 from funnelwatch.deploy.embedded.java import find_java
 from funnelwatch.deploy.embedded.kafka_client import admin, brokers
-from funnelwatch.deploy.embedded.ports import HOST
+from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.deploy.embedded.server import Context, failure
 from tests.stack import apache_is_wanted
 
@@ -121,6 +121,16 @@ def produce_old_event(config: dict[str, str]) -> None:
     producer.produce("old", b"old", timestamp=1_795_363_661_000 - TEN_YEARS_MS, on_delivery=delivered)
     assert producer.flush(60) == 0
     assert errors == [None]
+
+
+def test_java_gets_the_options_of_kafkas_own_variable(tmp_path: Path) -> None:
+    """As Kafka's own scripts read it; a smaller heap or another collector needs no setting of ours."""
+    context = make_context(tmp_path, {apache_kafka.JVM_OPTIONS: "-Xmx256m '-Dname=two words'"})
+    server = apache_kafka.ApacheKafka(context, tmp_path / "java", tmp_path, "a test")
+    server.folder.mkdir(parents=True)
+    args = server.command(free_port()).args
+    assert args.index("-Xmx1G") < args.index("-Xmx256m"), "Java takes the last of two values"
+    assert "-Dname=two words" in args
 
 
 def test_what_kafka_says_about_a_taken_port_is_understood(tmp_path: Path) -> None:
