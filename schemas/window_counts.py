@@ -139,7 +139,7 @@ class WindowCounts:
 
     @classmethod
     def of(cls, counts: Counts, durations: Durations | None = None) -> WindowCounts:
-        """Counts by name, and durations by name, each of a key that has counts or none."""
+        """The columns of counts and durations that are given by name; the key of a duration may have no counts."""
         durations = durations or {}
         keys = list(dict.fromkeys([*counts, *(key[:-1] for key in durations)]))
         numbers: dict[Series, int] = {}

@@ -250,7 +250,7 @@ def _parts(totals: WindowCounts, oldest: int) -> Iterator[_Part]:
         return
     windows, of = totals.windows[order], places[order]
     begins = np.flatnonzero(np.diff(windows, prepend=windows[0] - 1) | np.diff(of, prepend=of[0])).tolist()
-    values = totals.counts[order].astype(">u4")
+    values = totals.counts[order].astype(">i4")
     series = totals.series[order].tolist()
     for begin, end in pairwise([*begins, order.size]):
         for first in range(begin, end, SERIES_AT_ONCE):

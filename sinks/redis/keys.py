@@ -29,7 +29,7 @@ from funnelwatch.schemas.counts import CountRow, Series
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PACKED: Final = struct.Struct(f">{len(CountRow._fields)}I")
+PACKED: Final = struct.Struct(f">{len(CountRow._fields)}i")
 
 
 class Mark(NamedTuple):

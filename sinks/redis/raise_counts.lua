@@ -39,9 +39,9 @@ for i = 5, #KEYS do
             local new = string.sub(totals, (first + number - 1) * 20 + 1, (first + number) * 20)
             local old = present[number]
             if old and old ~= new then
-                local a, b, c, d, e = struct.unpack('>I4I4I4I4I4', old)
-                local f, g, h, j, k = struct.unpack('>I4I4I4I4I4', new)
-                new = struct.pack('>I4I4I4I4I4',
+                local a, b, c, d, e = struct.unpack('>i4i4i4i4i4', old)
+                local f, g, h, j, k = struct.unpack('>i4i4i4i4i4', new)
+                new = struct.pack('>i4i4i4i4i4',
                     math.max(a, f), math.max(b, g), math.max(c, h), math.max(d, j), math.max(e, k))
             end
             if old ~= new then

@@ -15,9 +15,8 @@ import psycopg
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import Flushed, MisplacedError, Progress, TopicRecreatedError
 from funnelwatch.sinks.failpoints import failpoint
-from funnelwatch.sinks.timescale.arrays import integers
 from funnelwatch.sinks.timescale.database import Database, Row, run
-from funnelwatch.sinks.timescale.series import SeriesIds, row_series
+from funnelwatch.sinks.timescale.series import StoredIds, row_series
 from funnelwatch.sinks.timescale.totals import add_totals
 from funnelwatch.sinks.timescale.window_rows import add_counts, count_row, row_duration
 
@@ -43,7 +42,7 @@ class CountStore:
     def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
         self._database = database
         self._horizon_s = duplicate_horizon_s
-        self._ids = SeriesIds(database)
+        self._ids = StoredIds(database)
 
     def flush(
         self, topic: str, topic_id: str, batches: Sequence[PartitionCounts], *, rehearsal: bool = False
@@ -247,7 +246,7 @@ def note_invalidated(cursor: Cursor[Row], windows: Collection[int]) -> None:
     The closer must be held off (``hold_closer_off``), so that nobody materializes what this does not know of.
     """
     if windows:
-        run(cursor, "note_invalidated", {"window_ms": integers(windows)})
+        run(cursor, "note_invalidated", {"window_ms": list(windows)})
 
 
 def merged(parts: Iterable[dict[K, list[int]]]) -> dict[K, list[int]]:

@@ -16,7 +16,6 @@ from funnelwatch.sinks.base import Flushed
 from funnelwatch.sinks.timescale.composites import INT4, INT8, TIME, encode, type_number
 from funnelwatch.sinks.timescale.counts import lock_batches, merged, move_on
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.sinks.timescale.rates import WHOLE_RANGE_MS
 from funnelwatch.sinks.timescale.totals import add_metric_totals
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.metric_counts import Admission, PartitionMetrics
     from funnelwatch.sinks.timescale.database import Row
+
+WHOLE_RANGE_MS = 2**53
+"""A span into which every range fits once, so that nothing is cut."""
 
 
 @dataclass(frozen=True, slots=True)

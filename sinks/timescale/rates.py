@@ -29,12 +29,9 @@ Dimension = Literal["os", "browser", "app_version"]
 Level = Literal["windows", "5m", "1h", "1d"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
-WHOLE_RANGE_MS = 2**53
-"""A span into which every range fits once, so that nothing is cut."""
 
-
-TEXT = partial(json.dumps, ensure_ascii=False)
-"""JSON that still fails where a text is not Unicode, as a parameter of its own would."""
+AS_JSON = partial(json.dumps, ensure_ascii=False)
+"""Rejects a text that is not Unicode, as the driver does for a parameter of its own; escaped, it would pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +167,7 @@ def scope_parameters(
     chosen = {name: [value] for name, value in asdict(scope).items() if name != "funnel" and value is not None}
     return {
         "funnel": scope.funnel,
-        "chosen": Jsonb(chosen, dumps=TEXT),
+        "chosen": Jsonb(chosen, dumps=AS_JSON),
         "by": list(by),
         "from_ms": from_ms,
         "to_ms": to_ms,

@@ -11,7 +11,7 @@ from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.counts import hold_closer_off, mark_late, note_invalidated
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.sinks.timescale.series import SeriesIds
+from funnelwatch.sinks.timescale.series import StoredIds
 from funnelwatch.sinks.timescale.window_rows import add_counts, count_row, row_duration, row_key, row_keys
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class RepairStore:
             DamagedMeanwhileError: a count would fall below zero.
             psycopg.OperationalError: an outage; a new snapshot shows whether the correction was written.
         """
-        ids = SeriesIds(self._database)
+        ids = StoredIds(self._database)
         rows = ids.numbered(WindowCounts.of(changes, durations))
         with self._database.transaction() as cursor:
             run(cursor, "one_repair_at_a_time")

@@ -101,8 +101,8 @@ class SeriesStore:
             self._known |= {funnel: FunnelSeries.of(series) for funnel, series in found.items()}
 
 
-class SeriesIds:
-    """The numbers that the database gives to series, kept; for one thread.
+class StoredIds:
+    """Gives series the ids that the database has for them, and keeps the ids; for one thread.
 
     Args:
         database: where the series are.

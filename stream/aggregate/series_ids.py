@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.arrays import Ints
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.page import joined
 from funnelwatch.stream.intake.hash_table import HashTable

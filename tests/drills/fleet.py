@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 END_S = 60.0
 PR_SET_PDEATHSIG = 1
+LAST_LINES = 8
+"""Lines of the log of a worker that ended by itself; its folder is removed with the servers."""
+
 PAUSE_S = 0.3
 """A worker that has died is started again after this, as its supervisor would, s."""
 
@@ -103,7 +106,9 @@ class Fleet:
         worker.exits.append(code)
         # One that is asked to leave before it has set up its handlers ends by the signal itself.
         if code != -signal.SIGKILL and not (worker.leaving and code in (0, -signal.SIGTERM)):
-            self.unexpected.append(f"worker {worker.number} ended by itself with exit code {code}")
+            log = (self.folder / f"worker-{worker.number}.log").read_text(errors="replace").splitlines()
+            last = " / ".join(log[-LAST_LINES:])
+            self.unexpected.append(f"worker {worker.number} ended by itself with exit code {code}: {last}")
         worker.process, worker.start_at = None, now + PAUSE_S
 
     def running(self) -> list[Worker]:

@@ -21,7 +21,7 @@ from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import has_timescale
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.retention import Retention, countable_from, drop_expired
-from funnelwatch.sinks.timescale.series import SeriesIds
+from funnelwatch.sinks.timescale.series import StoredIds
 from funnelwatch.sinks.timescale.window_rows import add_counts
 from tests.extension import SharedSession
 from tests.filling import MINUTE_MS, count_in, keep_for
@@ -268,7 +268,7 @@ def test_a_flush_that_is_under_way_is_waited_for_before_more_is_materialized(ses
     thread = threading.Thread(target=other)
     waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'other' AND wait_event = 'advisory'"
     with closing(Database(sessions.url)) as watching:
-        added = SeriesIds(sessions).numbered(WindowCounts.of(*counted(funnel, TODAY - 4 * DAY_MS, 5)))
+        added = StoredIds(sessions).numbered(WindowCounts.of(*counted(funnel, TODAY - 4 * DAY_MS, 5)))
         with sessions.transaction() as cursor:
             run(cursor, "hold_closer_off")
             add_counts(cursor, added)

@@ -98,23 +98,13 @@ BEGIN
             sum(c.cohort_successes)::bigint AS cohort_successes,
             sum(c.cohort_failures)::bigint AS cohort_failures
         FROM (
-            SELECT
-                window_start, series_id, impressions::bigint, successes::bigint, failures::bigint,
-                cohort_successes::bigint, cohort_failures::bigint
-            FROM window_counts
-            WHERE counts_of.level = 'windows'
+            SELECT * FROM window_counts WHERE counts_of.level = 'windows'
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
-            FROM counts_5m
-            WHERE counts_of.level = '5m'
+            SELECT * FROM counts_5m WHERE counts_of.level = '5m'
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
-            FROM counts_1h
-            WHERE counts_of.level = '1h'
+            SELECT * FROM counts_1h WHERE counts_of.level = '1h'
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
-            FROM counts_1d
-            WHERE counts_of.level = '1d'
+            SELECT * FROM counts_1d WHERE counts_of.level = '1d'
         ) AS c
         INNER JOIN unnest(ids, places) AS s (series_id, place) ON s.series_id = c.series_id
         WHERE
@@ -167,58 +157,13 @@ BEGIN
                 sum(c.d116), sum(c.d117), sum(c.d118), sum(c.d119)
             ]::bigint[] AS slots
         FROM (
-            SELECT
-                window_start, series_id,
-                d0::bigint, d1::bigint, d2::bigint, d3::bigint, d4::bigint, d5::bigint, d6::bigint, d7::bigint, d8::bigint,
-                d9::bigint, d10::bigint, d11::bigint, d12::bigint, d13::bigint, d14::bigint, d15::bigint, d16::bigint,
-                d17::bigint, d18::bigint, d19::bigint, d20::bigint, d21::bigint, d22::bigint, d23::bigint, d24::bigint,
-                d25::bigint, d26::bigint, d27::bigint, d28::bigint, d29::bigint, d30::bigint, d31::bigint, d32::bigint,
-                d33::bigint, d34::bigint, d35::bigint, d36::bigint, d37::bigint, d38::bigint, d39::bigint, d40::bigint,
-                d41::bigint, d42::bigint, d43::bigint, d44::bigint, d45::bigint, d46::bigint, d47::bigint, d48::bigint,
-                d49::bigint, d50::bigint, d51::bigint, d52::bigint, d53::bigint, d54::bigint, d55::bigint, d56::bigint,
-                d57::bigint, d58::bigint, d59::bigint, d60::bigint, d61::bigint, d62::bigint, d63::bigint, d64::bigint,
-                d65::bigint, d66::bigint, d67::bigint, d68::bigint, d69::bigint, d70::bigint, d71::bigint, d72::bigint,
-                d73::bigint, d74::bigint, d75::bigint, d76::bigint, d77::bigint, d78::bigint, d79::bigint, d80::bigint,
-                d81::bigint, d82::bigint, d83::bigint, d84::bigint, d85::bigint, d86::bigint, d87::bigint, d88::bigint,
-                d89::bigint, d90::bigint, d91::bigint, d92::bigint, d93::bigint, d94::bigint, d95::bigint, d96::bigint,
-                d97::bigint, d98::bigint, d99::bigint, d100::bigint, d101::bigint, d102::bigint, d103::bigint, d104::bigint,
-                d105::bigint, d106::bigint, d107::bigint, d108::bigint, d109::bigint, d110::bigint, d111::bigint, d112::bigint,
-                d113::bigint, d114::bigint, d115::bigint, d116::bigint, d117::bigint, d118::bigint, d119::bigint
-            FROM window_counts
-            WHERE durations_of.level = 'windows'
+            SELECT * FROM window_counts WHERE durations_of.level = 'windows'
             UNION ALL
-            SELECT
-                window_start, series_id,
-                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15, d16, d17, d18, d19, d20, d21, d22, d23,
-                d24, d25, d26, d27, d28, d29, d30, d31, d32, d33, d34, d35, d36, d37, d38, d39, d40, d41, d42, d43, d44, d45,
-                d46, d47, d48, d49, d50, d51, d52, d53, d54, d55, d56, d57, d58, d59, d60, d61, d62, d63, d64, d65, d66, d67,
-                d68, d69, d70, d71, d72, d73, d74, d75, d76, d77, d78, d79, d80, d81, d82, d83, d84, d85, d86, d87, d88, d89,
-                d90, d91, d92, d93, d94, d95, d96, d97, d98, d99, d100, d101, d102, d103, d104, d105, d106, d107, d108, d109,
-                d110, d111, d112, d113, d114, d115, d116, d117, d118, d119
-            FROM counts_5m
-            WHERE durations_of.level = '5m'
+            SELECT * FROM counts_5m WHERE durations_of.level = '5m'
             UNION ALL
-            SELECT
-                window_start, series_id,
-                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15, d16, d17, d18, d19, d20, d21, d22, d23,
-                d24, d25, d26, d27, d28, d29, d30, d31, d32, d33, d34, d35, d36, d37, d38, d39, d40, d41, d42, d43, d44, d45,
-                d46, d47, d48, d49, d50, d51, d52, d53, d54, d55, d56, d57, d58, d59, d60, d61, d62, d63, d64, d65, d66, d67,
-                d68, d69, d70, d71, d72, d73, d74, d75, d76, d77, d78, d79, d80, d81, d82, d83, d84, d85, d86, d87, d88, d89,
-                d90, d91, d92, d93, d94, d95, d96, d97, d98, d99, d100, d101, d102, d103, d104, d105, d106, d107, d108, d109,
-                d110, d111, d112, d113, d114, d115, d116, d117, d118, d119
-            FROM counts_1h
-            WHERE durations_of.level = '1h'
+            SELECT * FROM counts_1h WHERE durations_of.level = '1h'
             UNION ALL
-            SELECT
-                window_start, series_id,
-                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15, d16, d17, d18, d19, d20, d21, d22, d23,
-                d24, d25, d26, d27, d28, d29, d30, d31, d32, d33, d34, d35, d36, d37, d38, d39, d40, d41, d42, d43, d44, d45,
-                d46, d47, d48, d49, d50, d51, d52, d53, d54, d55, d56, d57, d58, d59, d60, d61, d62, d63, d64, d65, d66, d67,
-                d68, d69, d70, d71, d72, d73, d74, d75, d76, d77, d78, d79, d80, d81, d82, d83, d84, d85, d86, d87, d88, d89,
-                d90, d91, d92, d93, d94, d95, d96, d97, d98, d99, d100, d101, d102, d103, d104, d105, d106, d107, d108, d109,
-                d110, d111, d112, d113, d114, d115, d116, d117, d118, d119
-            FROM counts_1d
-            WHERE durations_of.level = '1d'
+            SELECT * FROM counts_1d WHERE durations_of.level = '1d'
         ) AS c
         INNER JOIN unnest(ids, places) AS s (series_id, place) ON s.series_id = c.series_id
         WHERE

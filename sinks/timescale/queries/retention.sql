@@ -78,7 +78,3 @@ SELECT
     date_trunc('day', (SELECT min(window_start) FROM rollup_5m WHERE window_start < %(before)s), 'UTC') AS "5m",
     date_trunc('day', (SELECT min(window_start) FROM rollup_1h WHERE window_start < %(before)s), 'UTC') AS "1h",
     date_trunc('day', (SELECT min(window_start) FROM rollup_1d WHERE window_start < %(before)s), 'UTC') AS "1d";
-
--- name: database_clock
--- The time of the database, ms.
-SELECT (extract(epoch FROM now()) * 1000)::bigint AS now_ms;
