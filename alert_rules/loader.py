@@ -16,10 +16,9 @@ from funnelwatch.schemas.file_errors import NOT_BLANK, FilePart
 from funnelwatch.schemas.yaml_files import Document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    Declared = Mapping[str, Sequence[str]]
-    """Funnels and their steps."""
+    from funnelwatch.schemas.funnels import Funnels
 
 SHIPPED = Path(__file__).parent
 """The folder of the rules that come with funnelwatch."""
@@ -44,7 +43,7 @@ class RuleFile(FilePart):
     groups: list[Group] = Field(min_length=1, description="a list such as [{name: sign_up, rules: [...]}]")
 
 
-def load_rules(path: Path | None = None, declared: Declared | None = None) -> Rules:
+def load_rules(path: Path | None = None, declared: Funnels | None = None) -> Rules:
     """The rules of a file, or of every ``*.yml`` and ``*.yaml`` of a folder; none: the shipped rules.
 
     With the ``declared`` funnels, a step that a rule names must be one of theirs: a misspelt one would never fire.
@@ -71,7 +70,7 @@ def rule_files(path: Path) -> list[Path]:
 
 
 def parse_rules(
-    text: str, name: str = "rules", others: Sequence[NamedRule] = (), declared: Declared | None = None
+    text: str, name: str = "rules", others: Sequence[NamedRule] = (), declared: Funnels | None = None
 ) -> list[NamedRule]:
     """The rules of one file's text; ``name`` stands for the file in messages, ``others`` are those of other files.
 
@@ -81,7 +80,7 @@ def parse_rules(
     return _rules(Document.parse(text, name, RuleFileError), others, declared or {})
 
 
-def _rules(document: Document, others: Sequence[NamedRule], declared: Declared) -> list[NamedRule]:
+def _rules(document: Document, others: Sequence[NamedRule], declared: Funnels) -> list[NamedRule]:
     rules: list[NamedRule] = []
     names: set[str] = set()
     for number, group in enumerate(document.validated(RuleFile).groups):
@@ -101,12 +100,12 @@ def _rules(document: Document, others: Sequence[NamedRule], declared: Declared) 
     return rules
 
 
-def _unknown_step(rule: NamedRule, declared: Declared) -> tuple[str, str] | None:
+def _unknown_step(rule: NamedRule, declared: Funnels) -> tuple[str, str] | None:
     """A step of the rule that its funnel has not, and the right one."""
     if not isinstance(rule, Rule) or not declared or (rule.funnel != "*" and rule.funnel not in declared):
         return None
     funnels = [rule.funnel] if rule.funnel in declared else list(declared)
-    known = list(dict.fromkeys(step for funnel in funnels for step in declared[funnel]))
+    known = list(dict.fromkeys(step for funnel in funnels for step in declared[funnel].steps))
     step = next((step for step in rule.steps if step not in known), None)
     if step is None:
         return None

@@ -1,8 +1,9 @@
 """Admission of series: names come from outside, and invented names must not slow the declared funnels down.
 
 Events beyond a limit do not vanish. A value of os, browser or app version is folded into ``(other)``, so that funnel
-and step still count. An undeclared funnel, or a step of one, is rejected with its reason in the dead letters. The table
-of series decides, so all workers and every replay agree, and an admitted series stays admitted. Pure.
+and step still count. A dimension that a declared funnel does not have is left out. An undeclared funnel, or a step of
+one, is rejected with its reason in the dead letters. The table of series decides, so all workers and every replay
+agree, and an admitted series stays admitted. Pure.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
 
+    from funnelwatch.schemas.counts import Series
+    from funnelwatch.schemas.funnels import DeclaredFunnels, Funnels
     from funnelwatch.schemas.settings import Settings
 
     Admission = Series | RejectedError
@@ -27,7 +29,7 @@ FOLDED = ("os", "browser", "app_version")
 
 @dataclass(frozen=True, slots=True)
 class SeriesLimits:
-    """The largest number of each kind of name.
+    """The largest number of each kind of name, where the declaration of a funnel does not say otherwise.
 
     Attributes:
         funnels: undeclared funnels.
@@ -44,10 +46,11 @@ class SeriesLimits:
     undeclared_series: int = 1_000
 
     @classmethod
-    def of(cls, settings: Settings) -> SeriesLimits:
-        """The limits of the settings."""
+    def of(cls, settings: Settings, funnels: DeclaredFunnels) -> SeriesLimits:
+        """The limits of the settings, and of the funnels file where it has any."""
+        others = funnels.undeclared_funnels
         return cls(
-            settings.undeclared_max_funnels,
+            settings.undeclared_max_funnels if others is None else others,
             settings.undeclared_max_steps,
             settings.funnel_max_values,
             settings.funnel_max_series,
@@ -95,7 +98,7 @@ class Admitting:
         new: admitted series that are not stored yet.
     """
 
-    declared: Container[str]
+    declared: Funnels
     limits: SeriesLimits
     known: dict[str, FunnelSeries]
     new: list[Series] = field(default_factory=list)
@@ -103,7 +106,11 @@ class Admitting:
     def __call__(self, wanted: Series) -> Admission:
         """The series itself, the series that it is folded into, or the reason of its rejection."""
         limits = self.limits
-        is_declared = wanted.funnel in self.declared
+        declared = self.declared.get(wanted.funnel)
+        is_declared = declared is not None
+        dimensions = FOLDED if declared is None else declared.dimensions
+        # Also where older series have the dimension: the declaration of today decides.
+        wanted = wanted._replace(**{name: "" for name in FOLDED if name not in dimensions})
         funnel = self.known.get(wanted.funnel)
         if funnel is None:
             others = sum(1 for name in self.known if name not in self.declared)
@@ -111,7 +118,7 @@ class Admitting:
                 return RejectedError(
                     RejectionReason.TOO_MANY_FUNNELS,
                     f"the funnel {wanted.funnel} is not declared, and there are {others} such funnels already, as many "
-                    "as FUNNELWATCH_UNDECLARED_MAX_FUNNELS allows",
+                    "as FUNNELWATCH_UNDECLARED_MAX_FUNNELS, or undeclared_funnels in the funnels file, allows",
                 )
             funnel = FunnelSeries()
         if wanted in funnel.series:
@@ -123,10 +130,9 @@ class Admitting:
                 "FUNNELWATCH_UNDECLARED_MAX_STEPS allows",
             )
         folded = self._folded(wanted, funnel)
-        if folded not in funnel.series and len(funnel.series) >= (
-            limits.series if is_declared else limits.undeclared_series
-        ):
-            folded = Series(wanted.funnel, wanted.step, OTHER, OTHER, OTHER)
+        most = limits.undeclared_series if declared is None else declared.max_series or limits.series
+        if folded not in funnel.series and len(funnel.series) >= most:
+            folded = wanted._replace(**{name: OTHER for name in FOLDED if name in dimensions})
         if folded not in funnel.series:
             self.known[wanted.funnel] = funnel
             funnel.add(folded)
@@ -135,9 +141,11 @@ class Admitting:
 
     def _folded(self, wanted: Series, funnel: FunnelSeries) -> Series:
         """The series, with ``(other)`` for new values beyond the limit; an empty value needs no room."""
+        declared = self.declared.get(wanted.funnel)
+        most = {} if declared is None else declared.values
         beyond = {}
         for name, values in funnel.values.items():
             value = getattr(wanted, name)
-            if value and value not in values and len(values - {"", OTHER}) >= self.limits.values:
+            if value and value not in values and len(values - {"", OTHER}) >= most.get(name, self.limits.values):
                 beyond[name] = OTHER
         return wanted._replace(**beyond)

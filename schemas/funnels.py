@@ -1,77 +1,119 @@
-"""Declared funnels: their steps, in order.
+"""Declared funnels: their steps in order, the dimensions that they count by, and their limits.
 
 An event of a declared funnel with a step that the funnel does not have is rejected; an undeclared funnel takes any
-step. The file is YAML::
+step. The file is YAML. A funnel is a list of its steps, or a map::
 
     funnels:
       sign_up: [INPUT_PHONE_NUMBER, VERIFY_SMS_CODE, INPUT_NAME, INPUT_PASSWORD]
+      checkout:
+        steps: [CART, SHIPPING, PAYMENT]
+        dimensions: [os, app_version, country]
+        values: {country: 250}
+        max_series: 20000
+        session_window: 2h
+        timezone: Europe/Berlin
+    undeclared: accept
+    undeclared_funnels: 20
+
+The file wins over the settings ``FUNNELWATCH_UNDECLARED_FUNNELS`` and ``FUNNELWATCH_UNDECLARED_MAX_FUNNELS`` where it
+has the field: collectors, workers and repairs must decide the same, and all of them read this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import AfterValidator, Field
-
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.schemas.errors import FileError
-from funnelwatch.schemas.file_errors import FilePart
-from funnelwatch.schemas.plain_values import Text, once
-from funnelwatch.schemas.yaml_files import Document
+from funnelwatch.schemas.times import HOUR_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SIGN_UP = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 
-Funnels = Mapping[str, tuple[str, ...]]
 
-BUILT_IN: Funnels = {"sign_up": SIGN_UP}
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """One declared funnel.
+
+    Attributes:
+        steps: the names of its steps, in order.
+        dimensions: the fields of events, or keys of their contexts, that it counts by.
+        values: dimension to the largest number of its values; ``FUNNELWATCH_FUNNEL_MAX_VALUES`` for the others.
+        max_series: the largest number of its series; None: ``FUNNELWATCH_FUNNEL_MAX_SERIES``.
+        session_window_ms: a session that entered the funnel counts for later steps within this time, ms.
+        timezone: the IANA name of the zone in which its days begin.
+    """
+
+    steps: tuple[str, ...]
+    dimensions: tuple[str, ...] = DIMENSION_FIELDS
+    values: Mapping[str, int] = field(default_factory=dict)
+    max_series: int | None = None
+    session_window_ms: int = HOUR_MS
+    timezone: str = "UTC"
+
+
+Funnels = Mapping[str, Funnel]
+"""Declared funnels by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredFunnels(Funnels):
+    """The content of a funnels file: the funnels by name, and its policy for other funnels.
+
+    Attributes:
+        by_name: the funnels.
+        undeclared: whether events of other funnels are counted; None: ``FUNNELWATCH_UNDECLARED_FUNNELS``.
+        undeclared_funnels: how many other funnels there may be; None: ``FUNNELWATCH_UNDECLARED_MAX_FUNNELS``.
+    """
+
+    by_name: Mapping[str, Funnel]
+    undeclared: Literal["accept", "reject"] | None = None
+    undeclared_funnels: int | None = None
+
+    def __getitem__(self, name: str) -> Funnel:
+        """The funnel of that name."""
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order of the file."""
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        """The number of funnels."""
+        return len(self.by_name)
+
+
+BUILT_IN = DeclaredFunnels({"sign_up": Funnel(SIGN_UP)})
 
 
 class FunnelsFileError(FileError):
     """The funnels file is rejected."""
 
 
-def _name(name: str) -> str:
-    if name == "*":
-        raise ValueError("* means every funnel")
-    return name
-
-
-def _step(step: str) -> str:
-    if step in {"*", "all"}:
-        raise ValueError(f"{step} means every step")
-    return step
-
-
-Step = Annotated[Text, AfterValidator(_step), Field(description="a name such as VERIFY_SMS_CODE, in quotes if numeric")]
-
-
-class FunnelsFile(FilePart):
-    """The funnels file."""
-
-    funnels: dict[
-        Annotated[Text, AfterValidator(_name), Field(description="a name such as sign_up")],
-        Annotated[
-            tuple[Step, ...],
-            AfterValidator(once),
-            Field(min_length=1, description="a list of different names, in order, such as [STEP, STEP]"),
-        ],
-    ] = Field(min_length=1, description="a map of names to steps such as {sign_up: [STEP, STEP]}")
-
-
-def load_funnels(path: Path | None) -> Funnels:
-    """The declared funnels, name to ordered steps.
+def load_funnels(path: Path | None) -> DeclaredFunnels:
+    """The declared funnels of a file; the built-in ``sign_up`` without one.
 
     Raises:
         FunnelsFileError: the file is missing, is not YAML, or is not of the form above.
     """
     if path is None:
         return BUILT_IN
-    document = Document.read(path, FunnelsFileError)
-    funnels = document.validated(FunnelsFile).funnels
-    for name in document.at(["funnels"]):
-        if not isinstance(name, str):
-            raise document.rejected(["funnels", str(name)], "the name is not a text", "a name, in quotes")
-    return funnels
+    from funnelwatch.schemas.funnels_file import read_funnels  # noqa: PLC0415 - clients without a file need no YAML
+
+    return read_funnels(path)
+
+
+def not_counted_yet(funnels: Funnels) -> list[str]:
+    """Which declared dimensions events are not counted by yet, one sentence for each funnel that has any."""
+    found = []
+    for name, funnel in funnels.items():
+        if missing := [one for one in funnel.dimensions if one not in DIMENSION_FIELDS]:
+            found.append(
+                f"funnels.{name}.dimensions: {', '.join(missing)}: not counted yet: this version counts by "
+                f"{', '.join(DIMENSION_FIELDS)}; events count without the others"
+            )
+    return found

@@ -123,7 +123,9 @@ class Settings(BaseSettings):
         1_000, ge=1, description="Combinations of dimensions of one of them; others count under (other)."
     )
     funnel_max_values: int = Field(
-        500, ge=1, description="Values of os, browser and app_version each, by funnel; others count under (other)."
+        500,
+        ge=1,
+        description="Values of each dimension of a funnel that does not limit them; others count under (other).",
     )
     funnel_max_series: int = Field(
         10_000, ge=1, description="Combinations of dimensions of a declared funnel; others count under (other)."

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from funnelwatch.schemas.counts import Series
-    from funnelwatch.schemas.funnels import Funnels
+    from funnelwatch.schemas.funnels import DeclaredFunnels, Funnels
     from funnelwatch.schemas.settings import Settings
 
 MAX_LENGTH = 100
@@ -92,13 +92,14 @@ class Limits:
     accepts_undeclared: bool = True
 
     @classmethod
-    def of(cls, settings: Settings, horizon: Horizon | None = None) -> Limits:
-        """The rules of the settings."""
+    def of(cls, settings: Settings, horizon: Horizon | None = None, funnels: DeclaredFunnels | None = None) -> Limits:
+        """The rules of the settings, and of the funnels file where it has any."""
+        policy = (funnels.undeclared if funnels else None) or settings.undeclared_funnels
         return cls(
             int(settings.max_future_s * 1000),
             int(settings.max_age_days * DAY_MS),
             horizon or Horizon(),
-            settings.undeclared_funnels == "accept",
+            policy == "accept",
         )
 
     def oldest_ms(self, now_ms: int) -> int:
@@ -161,16 +162,17 @@ def _check_dimensions(event: Mapping[str, Any], funnels: Funnels, limits: Limits
             )
         if "\0" in value:
             raise RejectedError(RejectionReason.BAD_CHARACTER, f"{name} has a NUL character")
-    steps = funnels.get(event["funnel"])
-    if steps is None and not limits.accepts_undeclared:
+    funnel = funnels.get(event["funnel"])
+    if funnel is None and not limits.accepts_undeclared:
         raise RejectedError(
             RejectionReason.UNDECLARED_FUNNEL,
-            f"the funnel {event['funnel']} is not declared, and FUNNELWATCH_UNDECLARED_FUNNELS is reject",
+            f"the funnel {event['funnel']} is not declared, and FUNNELWATCH_UNDECLARED_FUNNELS, or undeclared in the "
+            "funnels file, is reject",
         )
-    if steps is not None and event["step"] not in steps:
+    if funnel is not None and event["step"] not in funnel.steps:
         raise RejectedError(
             RejectionReason.UNKNOWN_STEP,
-            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(steps)}",
+            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(funnel.steps)}",
         )
 
 

@@ -143,16 +143,20 @@ class Document:
         raise self.error("\n".join(self._sentence([*loc, *one.loc], one.what, one.right) for one in left))
 
     def _sentence(self, loc: Sequence[str | int], what: str, right: str) -> str:
+        loc = self._written(loc)
         where = f"{self.name}:{self.line(loc)}" if self.has_lines else self.name
         remedy = f"; right would be {right}" if right and "right would be" not in what else ""
-        return f"{where}: {place_of(self._written(loc)) or 'file'}: {what}{remedy}"
+        return f"{where}: {place_of(loc) or 'file'}: {what}{remedy}"
 
     def _written(self, loc: Sequence[str | int]) -> list[str | int]:
-        """A place as far as the file has it: a text that stands for a list of one has no ``[0]``."""
+        """A place as far as the file has it.
+
+        A text that stands for a list of one has no ``[0]``, and a list that stands for a map has no field.
+        """
         place: list[str | int] = []
         here = self.content
         for part in loc:
-            if isinstance(part, int) and not isinstance(here, list):
+            if isinstance(part, int) != isinstance(here, list):
                 continue
             key = _key(here, part)
             here = None if key is None else here[key]

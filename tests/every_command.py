@@ -64,8 +64,11 @@ def value(path: tuple[str, ...], argument: click.Argument, folder: Path) -> str:
     if isinstance(argument.type, click.Choice):
         return str(argument.type.choices[0])
     if isinstance(argument.type, click.Path):
-        return str(folder / {"bridge": "bridge.yml", "notify": "notify.yml"}.get(path[0], "file.jsonl"))
-    return {"route": "hook", "position": "0:0"}.get(str(argument.name), "1")
+        return str(
+            folder
+            / {"bridge": "bridge.yml", "notify": "notify.yml", "funnels": "funnels.yml"}.get(path[0], "file.jsonl")
+        )
+    return {"route": "hook", "position": "0:0", "funnel": "sign_up"}.get(str(argument.name), "1")
 
 
 def start(args: list[str], environ: dict[str, str], out: Path) -> int:

@@ -83,6 +83,7 @@ COMMANDS = {
         "Print counters and timers beside the funnel: one of them, or all.",
     ),
     "alerts": Entry("alerts:alerts", "worker", "Show alerts, oldest first; times are UTC."),
+    "funnels": Entry("funnels:funnels", "worker", "Check and show the declared funnels: steps, dimensions, limits."),
     "rules": Entry(
         "rules:rules", "worker", "Check and test alert rules, backtest them on history, and show the rules in use."
     ),

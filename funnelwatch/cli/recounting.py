@@ -122,7 +122,7 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
     }
     rejected |= {place[1:] for place in ReplayStore(database).replayed() if place[0] == settings.events_topic}
     funnels = load_funnels(settings.funnels_path)
-    series = SeriesStore(database, funnels, SeriesLimits.of(settings), keeps=False)
+    series = SeriesStore(database, funnels, SeriesLimits.of(settings, funnels), keeps=False)
     validator = replace(validator_of(settings, funnels), admit=series.admit)
     counting = Recount(validator, rejected, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
     topic = settings.events_topic

@@ -85,7 +85,7 @@ def query_rates(database: Database, settings: Settings, query: RateQuery) -> Rat
         limit=MOST_ROWS + 1,
         level=meant.level,
     )
-    declared = load_funnels(settings.funnels_path).get(scope.funnel, ())
+    declared = steps_of(settings, scope.funnel)
     starts = range(meant.start, meant.end, every) if every else None
     wanted = declared if scope.step is None and not query.by else ()
     rows = in_order(found, declared, wanted, starts)
@@ -113,10 +113,20 @@ def query_timers(database: Database, settings: Settings, query: RateQuery) -> tu
     )
     if len(found) > MOST_ROWS:
         raise BadQueryError("every" if query.every_ms else "by", TOO_LONG)
-    declared = load_funnels(settings.funnels_path).get(query.scope.funnel, ())
+    declared = steps_of(settings, query.scope.funnel)
     place = {step: number for number, step in enumerate(declared)}
     found.sort(key=lambda one: (place.get(one.step, len(place)), one.step, one.os, one.browser, one.app_version))
     return meant, found
+
+
+def steps_of(settings: Settings, funnel: str) -> tuple[str, ...]:
+    """The declared steps of a funnel, in order; none where it is not declared.
+
+    Raises:
+        funnelwatch.schemas.funnels.FunnelsFileError: the file of declared funnels cannot be used.
+    """
+    found = load_funnels(settings.funnels_path).get(funnel)
+    return found.steps if found else ()
 
 
 def meant_range(database: Database, settings: Settings, query: RateQuery) -> Range:

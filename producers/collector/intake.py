@@ -22,7 +22,7 @@ from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReaso
 from funnelwatch.schemas.whole import whole, whole_event, whole_metric
 
 if TYPE_CHECKING:
-    from funnelwatch.schemas.funnels import Funnels
+    from funnelwatch.schemas.funnels import DeclaredFunnels
     from funnelwatch.schemas.settings import Settings
 
 RIGHT = (
@@ -94,9 +94,9 @@ class Checks:
         funnels: the declared ones.
     """
 
-    def __init__(self, settings: Settings, funnels: Funnels) -> None:
+    def __init__(self, settings: Settings, funnels: DeclaredFunnels) -> None:
         self._funnels = funnels
-        self._limits = Limits.of(settings)
+        self._limits = Limits.of(settings, funnels=funnels)
 
     def complete(self, given: Any, user_agent: str, skew_ms: int, now_ms: int) -> dict[str, Any] | Invalid:
         """The complete event: given fields, and defaults from the clock, a random id and the User-Agent.

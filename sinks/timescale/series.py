@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.admission import Admission, SeriesLimits
     from funnelwatch.schemas.arrays import Ints
+    from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.schemas.window_counts import Names
     from funnelwatch.sinks.timescale.database import Database, Row
 
@@ -37,13 +38,11 @@ class SeriesStore:
     Args:
         database: over a connection of its own.
         declared: the declared funnels.
-        limits: how many names there may be.
+        limits: how many names there may be where a declaration does not say otherwise.
         keeps: whether what is admitted is stored; without it this only tells what workers would do.
     """
 
-    def __init__(
-        self, database: Database, declared: Collection[str], limits: SeriesLimits, *, keeps: bool = True
-    ) -> None:
+    def __init__(self, database: Database, declared: Funnels, limits: SeriesLimits, *, keeps: bool = True) -> None:
         self._database = database
         self._declared = declared
         self._limits = limits

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from funnelwatch.schemas.funnels import Funnels
+    from funnelwatch.schemas.funnels import DeclaredFunnels
     from funnelwatch.schemas.settings import Settings
 
 LATEST_MS = 253_402_300_800_000
@@ -103,13 +103,13 @@ def unique(letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
         yield letter
 
 
-def validator_of(settings: Settings, funnels: Funnels) -> EventValidator:
+def validator_of(settings: Settings, funnels: DeclaredFunnels) -> EventValidator:
     """The validator of a worker with these settings."""
     registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
     return EventValidator(
         decode=Decoder("FunnelEvent", registry),
         funnels=funnels,
-        limits=Limits.of(settings),
+        limits=Limits.of(settings, funnels=funnels),
         max_value_bytes=settings.max_value_bytes,
     )
 

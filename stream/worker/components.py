@@ -160,11 +160,11 @@ class WorkerComponents:
 
     def _make_validator(self, resources: ExitStack) -> EventValidator:
         settings = self.settings
-        store = SeriesStore(self._database("series", resources), self.funnels, SeriesLimits.of(settings))
+        store = SeriesStore(self._database("series", resources), self.funnels, SeriesLimits.of(settings, self.funnels))
         return EventValidator(
             decode=Decoder("FunnelEvent", self.registry),
             funnels=self.funnels,
-            limits=Limits.of(settings, self.horizons.events),
+            limits=Limits.of(settings, self.horizons.events, self.funnels),
             max_value_bytes=settings.max_value_bytes,
             admit=partial(admitted_apart, store.admit),
         )

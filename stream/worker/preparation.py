@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.funnels import not_counted_yet
 from funnelwatch.schemas.times import iso
 from funnelwatch.schemas.validation import Horizon
 from funnelwatch.sinks.retry import RetryPolicy
@@ -49,6 +50,8 @@ def prepare_servers(settings: Settings, funnels: Funnels, horizons: Horizons, st
         StoppedError: the worker is stopping.
         funnelwatch.sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
     """
+    for sentence in not_counted_yet(funnels):
+        log.warning(sentence)
     retry = RetryPolicy(stopping)
     retry("Kafka: topics", lambda: ensure_topics(settings))
     database = Database(settings.timescale_url, application="funnelwatch migrations")
@@ -60,7 +63,7 @@ def prepare_servers(settings: Settings, funnels: Funnels, horizons: Horizons, st
 
 def _prepare_database(database: Database, settings: Settings, funnels: Funnels, horizons: Horizons) -> None:
     migrate(database, settings.window_ms)
-    declare(database, funnels)
+    declare(database, {name: funnel.steps for name, funnel in funnels.items()})
     kept = Retention(settings.keep_windows_days, settings.keep_5m_days, settings.keep_1h_days, settings.keep_1d_days)
     for level in set_retention(database, kept):
         log.info("retention: %s are kept for another time from now on: %s", level, kept)

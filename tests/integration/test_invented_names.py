@@ -10,6 +10,7 @@ import pytest
 from funnelwatch.alert_rules.loader import LiveRules
 from funnelwatch.schemas.admission import OTHER, SeriesLimits
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.validation import Limits, RejectedError
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
-DECLARED = {"sign_up": STEPS}
+DECLARED = {"sign_up": Funnel(STEPS)}
 LIMITS = SeriesLimits()
 
 

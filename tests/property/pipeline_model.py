@@ -17,6 +17,7 @@ from confluent_kafka import Message
 
 from funnelwatch.schemas.codec import Reason, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.schemas.window_counts import WindowCounts
@@ -432,7 +433,7 @@ class Scenario:
         intake = fetcher.Fetcher(SETTINGS, lambda: "t", store, stopping)
         rewind: Callable[[PartitionAssignment], None] = intake.rewind
         validator = validation.Validation(
-            validator=EventValidator(self.decode, {"sign_up": STEPS}, Limits(300_000, 86_400_000), 1_000),
+            validator=EventValidator(self.decode, {"sign_up": Funnel(STEPS)}, Limits(300_000, 86_400_000), 1_000),
             dead_letters=self.letters,  # type: ignore[arg-type]
             stopping=stopping,
             keep_alive=intake.keep_alive,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from funnelwatch.schemas.bulk import NONE, BulkDecoder
 from funnelwatch.schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
 from funnelwatch.schemas.files import SCHEMAS, plain
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.registry import UnknownSchemaId
 from funnelwatch.schemas.validation import Horizon, Limits
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch
@@ -25,7 +26,7 @@ from tests.traffic import event
 
 NOW = 1_700_000_000_000
 NEW_ID, OLD_ID, STRANGE_ID = 1, 300, 70_000
-FUNNELS = {"sign_up": ("INPUT_PHONE_NUMBER", "INPUT_NAME")}
+FUNNELS = {"sign_up": Funnel(("INPUT_PHONE_NUMBER", "INPUT_NAME"))}
 LIMITS = Limits(300_000, 10**10)
 SHORT = Limits(300_000, 10**10, Horizon(NOW - 300_000))
 """Counts of five minutes ago are dropped already."""
@@ -93,7 +94,7 @@ events = st.builds(
 plain_events = st.builds(
     event,
     event_id=st.uuids().map(str),
-    step=st.sampled_from(FUNNELS["sign_up"]),
+    step=st.sampled_from(FUNNELS["sign_up"].steps),
     os=st.sampled_from(["iOS", "Android"]),
     phase=st.sampled_from(["IMPRESSION", "POST_VERIFICATION"]),
     status=st.sampled_from(["SUCCESS", "FAILURE"]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from funnelwatch.schemas.codec import Reason, Undecodable
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Counts, Durations, Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.times import last_closed, window_start
 from funnelwatch.schemas.validation import Limits
@@ -70,7 +71,9 @@ class Wire:
 
     def validator(self) -> EventValidator:
         """A validator of these events, who knows the built-in funnel."""
-        return EventValidator(self.decode, {"sign_up": ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")}, LIMITS, 1_000_000)
+        return EventValidator(
+            self.decode, {"sign_up": Funnel(("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE"))}, LIMITS, 1_000_000
+        )
 
     def records(self, first: int = 0, until: int | None = None) -> list[Record]:
         """The records at ``[first, until)``, written one a second."""

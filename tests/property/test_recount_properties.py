@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import counts_of
 from funnelwatch.stream.aggregate.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
@@ -29,7 +30,7 @@ class Log:
 
     def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
         self.wire = Wire(sent)
-        self.then = EventValidator(self.wire.decode, {"sign_up": steps}, LIMITS, 1_000_000)
+        self.then = EventValidator(self.wire.decode, {"sign_up": Funnel(steps)}, LIMITS, 1_000_000)
         validated = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
         self.rejected = {(0, one.record.offset, one.record.timestamp) for one in validated.rejected}
         self.accepted = set(validated.accepted.offsets.tolist())
@@ -87,7 +88,7 @@ def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
 def test_what_was_rejected_stays_rejected_though_it_would_be_accepted_now(sent: list[Any], cut: list[int]) -> None:
     """A step that is declared since does not count again what stands among the dead letters, replayed or not."""
     log = Log(sent)
-    declared = EventValidator(log.wire.decode, {"sign_up": (*STEPS_THEN, "NO_SUCH_STEP")}, LIMITS, 1_000_000)
+    declared = EventValidator(log.wire.decode, {"sign_up": Funnel((*STEPS_THEN, "NO_SUCH_STEP"))}, LIMITS, 1_000_000)
     counting = log.recount(len(sent), cut, declared)
     assert counting.counts == log.counted(0, len(sent))
     assert not counting.disputed
@@ -97,7 +98,7 @@ def test_what_was_rejected_stays_rejected_though_it_would_be_accepted_now(sent: 
 def test_what_was_counted_and_would_be_rejected_now_is_told(sent: list[Any]) -> None:
     """A step that is no longer declared makes the recount worthless exactly where such a record was counted."""
     log = Log(sent)
-    narrowed = EventValidator(log.wire.decode, {"sign_up": STEPS_THEN[:1]}, LIMITS, 1_000_000)
+    narrowed = EventValidator(log.wire.decode, {"sign_up": Funnel(STEPS_THEN[:1])}, LIMITS, 1_000_000)
     lost = [offset for offset in range(len(sent)) if (0, offset, NOW - 100_000 + offset) not in log.rejected]
     expected = sum(sent[offset]["step"] == STEPS_THEN[1] for offset in lost)
     assert log.recount(len(sent), [], narrowed).disputed.total() == expected

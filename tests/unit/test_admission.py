@@ -8,6 +8,7 @@ from funnelwatch.producers.collector.intake import Checks, Invalid
 from funnelwatch.schemas.admission import OTHER, Admitting, SeriesLimits
 from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.funnels import DeclaredFunnels, Funnel
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits, RejectedError, RejectionReason
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
@@ -15,7 +16,7 @@ from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import event, now_ms
 
-DECLARED = {"sign_up": ("A", "B")}
+DECLARED = DeclaredFunnels({"sign_up": Funnel(("A", "B"))})
 LIMITS = SeriesLimits(funnels=3, steps=4, values=5, series=12, undeclared_series=6)
 
 
@@ -93,7 +94,7 @@ def test_an_undeclared_funnel_cannot_use_up_the_series_of_a_declared_one(admit: 
 
 def test_a_validator_counts_folded_events_and_sends_rejected_ones_to_the_dead_letters() -> None:
     """In bulk and one by one: no event vanishes, each is counted under what it was admitted as or has a reason."""
-    admitting = Admitting({"sign_up": DECLARED}, LIMITS, {})
+    admitting = Admitting(DECLARED, LIMITS, {})
     validator = EventValidator(
         Decoder("FunnelEvent"),
         {},
@@ -138,3 +139,33 @@ def test_the_collector_answers_at_once_that_a_funnel_is_not_declared() -> None:
     assert isinstance(found, Invalid)
     assert (found.field, "is not declared" in found.message) == ("funnel", True)
     assert isinstance(checks.complete({**given, "funnel": "sign_up"}, "", 0, now_ms()), dict)
+
+
+def test_limits_of_a_funnel_win_over_those_of_the_settings() -> None:
+    """One dimension has its own limit, the other the settings'; the funnel has its own limit on series."""
+    funnels = {"sign_up": Funnel(("A",), values={"os": 2}, max_series=4)}
+    admit = Admitting(funnels, LIMITS, {})
+    systems = [admit(series(os=f"o{number}")) for number in range(5)]
+    assert [one.os for one in systems if isinstance(one, Series)] == ["o0", "o1", OTHER, OTHER, OTHER]
+    assert admit(series(os="o0", version="2")) == series(os="o0", version="2")
+    assert admit(series(os="o1", version="2")) == Series("sign_up", "A", OTHER, OTHER, OTHER), "there are four"
+
+
+def test_a_dimension_that_is_not_declared_is_left_out() -> None:
+    """Any number of browsers is one series, and a browser is not folded either where there is no more room."""
+    admit = Admitting({"sign_up": Funnel(("A",), dimensions=("os",), max_series=1)}, LIMITS, {})
+    found = {admit(series(browser=f"b{number}", version=f"v{number}")) for number in range(100)}
+    assert found == {Series("sign_up", "A", "iOS", "", "")}
+    assert admit(series(os="Android", browser="b")) == Series("sign_up", "A", OTHER, "", "")
+
+
+def test_the_funnels_file_wins_over_the_settings_about_undeclared_funnels() -> None:
+    """Where the file has no word about them the settings decide."""
+    settings = Settings(undeclared_funnels="accept", undeclared_max_funnels=7)
+    rejecting = DeclaredFunnels(DECLARED, undeclared="reject")
+    assert (Limits.of(settings, funnels=DECLARED).accepts_undeclared, SeriesLimits.of(settings, DECLARED).funnels) == (
+        True,
+        7,
+    )
+    assert not Limits.of(settings, funnels=rejecting).accepts_undeclared
+    assert SeriesLimits.of(settings, DeclaredFunnels(DECLARED, undeclared_funnels=0)).funnels == 0

@@ -13,6 +13,7 @@ from funnelwatch.alert_rules.labels import render
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules, parse_rules
 from funnelwatch.alert_rules.model import ChangeRule, DropRule, ThresholdRule, parse_duration
 from funnelwatch.cli.rules import rules as command
+from funnelwatch.schemas.funnels import Funnel
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rules"
 MESSAGES = {
@@ -180,7 +181,7 @@ def test_a_good_file_makes_the_rules_it_says() -> None:
     assert (c.offset_ms, c.basis, c.covers("ANY")) == (86_400_000, "cohort", True)
 
 
-STEPS = {"sign_up": ("INPUT_NAME", "VERIFY_SMS_CODE"), "shop": ("CART", "PAY")}
+STEPS = {"sign_up": Funnel(("INPUT_NAME", "VERIFY_SMS_CODE")), "shop": Funnel(("CART", "PAY"))}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.schemas.validation import Horizon, Limits, RejectedError, RejectionReason, check, check_time
 from funnelwatch.stream.intake.validator import EventValidator
@@ -13,7 +14,7 @@ from tests.traffic import event
 
 NOW = 1_700_000_000_000
 LIMITS = Limits(max_future_ms=1_000, max_age_ms=DAY_MS)
-FUNNELS = {"sign_up": ("INPUT_NAME", "INPUT_PASSWORD")}
+FUNNELS = {"sign_up": Funnel(("INPUT_NAME", "INPUT_PASSWORD"))}
 
 
 def good(**changes: Any) -> dict[str, Any]:

@@ -45,9 +45,10 @@ class FunnelsResult(Result):
 def funnels(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
     """The funnels, their steps in order, and the values of each dimension. In CSV lists are JSON."""
     declared = load_funnels(request.app.state.settings.funnels_path)
+    steps = {name: funnel.steps for name, funnel in declared.items()}
     found: list[Known] = request.app.state.pool.run(lambda database: RateStore(database).known())
     there = {one.funnel: one for one in found}
-    rows = [_row(name, declared.get(name), there.get(name)) for name in sorted({*declared, *there})]
+    rows = [_row(name, steps.get(name), there.get(name)) for name in sorted({*declared, *there})]
     return respond(
         request,
         parameters,
