@@ -214,6 +214,8 @@ class Scenario:
                 chance = (rate + 0.015 * (os == "Desktop")) * (1 - sum(lost))
                 won = int(self._random.binomial(shown, chance))
                 failed = int(self._random.binomial(shown - won, 0.6))
-                tallies[Series(FUNNEL, step, os, browser, version)] = CountRow(shown, won, failed, won, failed)
+                tallies[Series.of(FUNNEL, step, os=os, browser=browser, app_version=version)] = CountRow(
+                    shown, won, failed, won, failed
+                )
                 shown = won
         return tallies

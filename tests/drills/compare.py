@@ -290,7 +290,8 @@ def in_redis(settings: Settings) -> dict[Key, list[int]]:
         for name in cache.client.scan_iter(counts_pattern(settings.redis_prefix), count=1000):
             _, _, funnel, window = name.decode().rsplit(":", 3)
             for series, tally in cache.read(funnel, int(window)).items():
-                found[int(window), *series] = list(tally)
+                names = (series.value(name) for name in ("os", "browser", "app_version"))
+                found[int(window), funnel, series.step, *names] = list(tally)
         return found
     finally:
         cache.close()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NOW = 1_700_000_100_000
 W0 = 1_700_000_040_000
-A = Series("f", "A", "iOS", "", "1")
+A = Series.of("f", "A", os="iOS", app_version="1")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
         return real(keys=keys, args=args)
 
     monkeypatch.setattr(copy, "_raise", counted)
-    totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(2_500)}
+    totals = {(W0, Series.of("f", f"S{number}", os="iOS", app_version="1")): [1, 2, 3, 4, 5] for number in range(2_500)}
     copy.write(WindowCounts.of(totals), NOW)
     assert max(sizes) <= at_once + 3 + 3
     found = copy.read("f", W0)
@@ -105,7 +105,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
 @pytest.mark.parametrize("text", ["", "a:b", '["x"]', "日本語", "\\", "*"])
 def test_odd_names_do_not_mix_up_series(copy: CountCache, text: str) -> None:
     """Colons, brackets and stars in names come back as they went."""
-    odd = Series(text or "f", text, text, text, text)
+    odd = Series.of(text or "f", text, os=text, browser=text, app_version=text)
     copy.write(WindowCounts.of({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}), NOW)
     assert copy.read(odd.funnel, W0)[odd] == CountRow(1)
     assert copy.read_many("f", [W0])[W0][A] == CountRow(2)
@@ -276,7 +276,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     """A worker that died between database and Redis: the next one copies the recent windows when it is assigned."""
     counting.feed()
     other = CountStore(counting.store._database)
-    series = Series("sign_up", "INPUT_NAME", "iOS", "", "1")
+    series = Series.of("sign_up", "INPUT_NAME", os="iOS", app_version="1")
     window = now_ms() // 60_000 * 60_000
     from funnelwatch.schemas.counts import PartitionCounts
 
@@ -308,5 +308,5 @@ def test_any_text_of_a_dimension_comes_back_from_both_stores_as_it_was(counting:
     counting.sent += [event(browser=browser, ts=now_ms() // 60_000 * 60_000) for browser in odd]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(len(odd))]
     counting.count(PolledBatch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
-    assert sorted(series.browser for _, series in counting.in_database()) == sorted(odd)
+    assert sorted(series.value("browser") for _, series in counting.in_database()) == sorted(odd)
     assert counting.in_redis() == counting.in_database()

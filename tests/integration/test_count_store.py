@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
+from funnelwatch.schemas.counts import CountKey, CountRow, Counts, PartitionCounts, Series
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import MisplacedError, TopicRecreatedError
@@ -32,9 +32,9 @@ MINUTE = 60_000
 W0 = 1_700_000_040_000
 
 
-def key(window: int = W0, step: str = "A", os: str = "iOS", funnel: str = "f") -> tuple[int, str, str, str, str, str]:
+def key(window: int = W0, step: str = "A", os: str = "iOS", funnel: str = "f") -> CountKey:
     """The key of a count."""
-    return window, funnel, step, os, "", "1"
+    return window, Series.of(funnel, step, os=os, app_version="1")
 
 
 def batch(start: int, end: int, counts: Counts, partition: int = 0, watermark: int | None = None) -> PartitionCounts:
@@ -207,7 +207,7 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
         closed.result(90)
         assert after.result(90).late == 1
         asked.close()
-    assert closing.read("f", W0, W0 + MINUTE)[W0][Series("f", "A", "iOS", "", "1")].impressions == 3
+    assert closing.read("f", W0, W0 + MINUTE)[W0][Series.of("f", "A", os="iOS", app_version="1")].impressions == 3
 
 
 def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
@@ -255,10 +255,12 @@ def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
 )
 def test_any_text_in_a_dimension_is_kept_as_it_is(started: CountStore, text: str) -> None:
     """Quotes, backslashes, placeholders and odd characters are data."""
-    odd = (W0, text, text, text, text, text)
+    odd = (W0, Series.of(text, text, os=text, browser=text, app_version=text))
     started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {odd: [1, 0, 0, 0, 0]})])
     assert rows(started) == {odd: [1, 0, 0, 0, 0]}
-    assert list(started.read(0, 2**45, text)) == [(W0, Series(text, text, text, text, text), CountRow(1))]
+    assert list(started.read(0, 2**45, text)) == [
+        (W0, Series.of(text, text, os=text, browser=text, app_version=text), CountRow(1))
+    ]
 
 
 def test_the_longest_dimensions_that_are_let_in_fit_into_the_index(started: CountStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -56,7 +56,7 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     assert list(CountStore(either).read(0, today, funnel)) == []
     keep_for(either, Retention())
     snapshot = RepairStore(either).snapshot("filled", today, today + DAY_MS)
-    key = (today, funnel, SMS, "iOS", "", "2")
+    key = (today, Series.of(funnel, SMS, os="iOS", app_version="2"))
     RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})
     assert totals(either, funnel) == before
     took = TotalsStore(either).read(300).durations
@@ -69,7 +69,7 @@ def test_a_flush_that_is_repeated_is_in_the_totals_once(either: Database, funnel
     """As in the counts: it is the same transaction."""
     store = CountStore(either)
     store.start(funnel, "id", {0: 0})
-    counts = {(MINUTE_MS, funnel, SMS, "iOS", "", ""): [3, 2, 1, 2, 1]}
+    counts = {(MINUTE_MS, Series.of(funnel, SMS, os="iOS")): [3, 2, 1, 2, 1]}
     batch = PartitionCounts(partition=0, start_offset=0, next_offset=6, counts=WindowCounts.of(counts), accepted=6)
     for _ in range(2):
         store.flush(funnel, "id", [batch])

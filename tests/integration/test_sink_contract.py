@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
 
 TOPIC, ID = "events", "id-1"
-A, B = (START, "f", "A", "iOS", "", "1"), (START, "f", "B", "iOS", "", "1")
+A, B = (START, Series.of("f", "A", os="iOS", app_version="1")), (START, Series.of("f", "B", os="iOS", app_version="1"))
 
 
 def batch(start: int, end: int, counts: Counts, partition: int = 0) -> PartitionCounts:
@@ -223,7 +223,7 @@ def cached(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Redis
         one.close()
 
 
-SERIES_A, SERIES_B = Series(*A[1:]), Series(*B[1:])
+SERIES_A, SERIES_B = A[1], B[1]
 
 
 def test_totals_are_raised_and_never_lowered(cached: RedisTotals | MemoryTotals) -> None:
