@@ -53,6 +53,11 @@ class ImpressionsRule(InstrumentRule):
 
     _ordered = field_validator("by")(ordered_levels)
 
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of all levels."""
+        return frozenset(name for level in self.by for name in level)
+
 
 class DeadLettersRule(PipelineRule):
     """The share of rejected records is far above the usual one."""

@@ -11,11 +11,11 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from funnelwatch.alert_rules.labels import checked_annotations, checked_labels
+from funnelwatch.alert_rules.labels import check_placeholders, checked_annotations, checked_labels
 from funnelwatch.schemas.dimensions import check_dimension_name, in_order
 from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.plain_values import Number, Text, Whole, once
@@ -147,6 +147,24 @@ class NamedRule(FilePart):
         return alert
 
     @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions in ``by``, which are fields of its alerts."""
+        return frozenset()
+
+    @model_validator(mode="after")
+    def _of_its_own_dimensions(self) -> Self:
+        for name in self.labels:
+            if name in self.dimensions:
+                raise ValueError(f"labels: {name} is a dimension of by, and the alert sets it itself")
+        for field, texts in (("labels", self.labels), ("annotations", self.annotations)):
+            for name, text in texts.items():
+                try:
+                    check_placeholders(text, self.dimensions)
+                except ValueError as error:
+                    raise ValueError(f"{field}: {name}: {error}") from None
+        return self
+
+    @property
     def version(self) -> str:
         """Digest of the rule as it stands, defaults filled in: the same text of rule has the same version."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -167,6 +185,11 @@ class BaseRule(NamedRule):
     min_impressions: Whole = Field(8, ge=1, description="a whole number from 1, such as 8")
 
     _ordered = field_validator("by")(ordered_levels)
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of all levels."""
+        return frozenset(name for level in self.by for name in level)
 
     def covers(self, step: str) -> bool:
         """Whether the rule covers this step."""
