@@ -102,7 +102,7 @@ class Scenario:
     def count(self, windows: dict[int, dict[Series, CountRow]], rejected: int = 0) -> None:
         """Add counts to windows: to the database, and the totals to Redis where the copy is there."""
         counts: Counts = {
-            (start, *series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
+            (start, series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
         }
         at = self._store.start(self.settings.events_topic, "id", {0: 0})[0].next_offset
         events = sum(tally.events for tallies in windows.values() for tally in tallies.values())

@@ -280,7 +280,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     window = now_ms() // 60_000 * 60_000
     from funnelwatch.schemas.counts import PartitionCounts
 
-    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, *series): [1, 0, 0, 0, 0]}), accepted=1)
+    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, series): [1, 0, 0, 0, 0]}), accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
     counting.assigned = PartitionAssignment(0, "id", 4, 4, SeenIds(600_000))

@@ -74,7 +74,7 @@ def test_the_cache_survives_a_rebuild_while_counts_are_written(settings: Setting
     window = fill(settings)
     cache.rebuild([], window)
     done = threading.Event()
-    totals = {(window, *SERIES): [4, 3, 1, 3, 1]}
+    totals = {(window, SERIES): [4, 3, 1, 3, 1]}
 
     def write() -> None:
         with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as writer:

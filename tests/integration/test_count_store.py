@@ -47,7 +47,7 @@ def batch(start: int, end: int, counts: Counts, partition: int = 0, watermark: i
 
 def rows(store: CountStore) -> Counts:
     """Everything that is counted."""
-    return {(window, *series): list(tally) for window, series, tally in store.read(0, 2**45)}
+    return {(window, series): list(tally) for window, series, tally in store.read(0, 2**45)}
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def in_redis(settings: Settings) -> dict[Any, list[int]]:
     shown: dict[Any, list[int]] = {}
     with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
         for window in {key[0] for key in counted(settings)}:
-            shown |= {(window, *series): list(tally) for series, tally in cache.read("sign_up", window).items()}
+            shown |= {(window, series): list(tally) for series, tally in cache.read("sign_up", window).items()}
     return shown
 
 
@@ -179,7 +179,7 @@ def published(settings: Settings) -> dict[Any, tuple[int, list[int]]]:
         if window.window_start not in last or window.revision >= last[window.window_start].revision:
             last[window.window_start] = window
     return {
-        (start, *series): (window.revision, list(tally))
+        (start, series): (window.revision, list(tally))
         for start, window in last.items()
         for series, tally in window.series.items()
         if tally != CountRow()
@@ -207,7 +207,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
             number += 1
 
     wait_until(
-        lambda: (own.begin, "sign_up") in {key[:2] for key in published(settings)},
+        lambda: (own.begin, "sign_up") in {(key[0], key[1].funnel) for key in published(settings)},
         "windows are closed",
         120,
         READ_AGAIN_S,

@@ -46,7 +46,7 @@ class PostgresCounts:
     def counts(self) -> Counts:
         """Everything that is counted."""
         rows = CountStore(self._connect()).read(0, 2**45)
-        return {(window, *series): list(tally) for window, series, tally in rows}
+        return {(window, series): list(tally) for window, series, tally in rows}
 
     def flush_cut_before_commit(self, batches: list[PartitionCounts]) -> None:
         """Flush over a session that the server ends before the commit."""
