@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from funnelwatch.schemas.counts import CountKey, CountRow, Counts, PartitionCounts, Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.validation import MAX_DIMENSIONS_BYTES, Limits, RejectedError, check_series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import MisplacedError, TopicRecreatedError
 from funnelwatch.sinks.retry import RetryPolicy
@@ -264,10 +266,18 @@ def test_any_text_in_a_dimension_is_kept_as_it_is(started: CountStore, text: str
 
 
 def test_the_longest_dimensions_that_are_let_in_fit_into_the_index(started: CountStore) -> None:
-    """Five dimensions of 100 characters, four bytes each and not compressible, are counted."""
-    texts = ["".join(chr(0x1F300 + (seed * 37 + at * at * 11) % 700) for at in range(100)) for seed in range(5)]
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, *texts): [1, 0, 0, 0, 0]})])  # type: ignore[dict-item]
-    assert rows(started) == {(W0, *texts): [1, 0, 0, 0, 0]}
+    """Names of 100 characters, four bytes each and not compressible, and as many dimensions as fit, are counted."""
+    texts = ["".join(chr(0x1F300 + (seed * 37 + at * at * 11) % 700) for at in range(100)) for seed in range(6)]
+    dimensions = dict(zip("abcd", texts[2:], strict=True))
+    dimensions["d"] = dimensions["d"][:99]
+    longest = Series.of(*texts[:2], **dimensions)
+    assert sum(len(part.encode()) for pair in longest.dimensions for part in pair) == MAX_DIMENSIONS_BYTES
+    check_series(longest, {texts[0]: Funnel((texts[1],), tuple("abcd"))}, Limits(0, 0))
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, longest): [1, 0, 0, 0, 0]})])
+    assert rows(started) == {(W0, longest): [1, 0, 0, 0, 0]}
+    narrow = Series.of(*texts[:2], **{f"n{at}": "x" * 78 for at in range(20)})
+    with pytest.raises(RejectedError, match="the dimensions have 1610 bytes together, more than 1600"):
+        check_series(narrow, {texts[0]: Funnel((texts[1],), tuple(f"n{at}" for at in range(20)))}, Limits(0, 0))
 
 
 def test_idle_is_forgotten_with_a_later_watermark_with_a_new_assignment_and_when_nobody_says_it(

@@ -242,7 +242,11 @@ def test_a_repeated_write_changes_nothing(cached: RedisTotals | MemoryTotals) ->
 
 def test_windows_and_funnels_do_not_mix(cached: RedisTotals | MemoryTotals) -> None:
     """A read has the series of its window and funnel only; a window without counts is empty."""
-    totals = {A: [1, 0, 0, 0, 0], (START + 60_000, *A[1:]): [2, 0, 0, 0, 0], (START, "g", *A[2:]): [3, 0, 0, 0, 0]}
+    totals = {
+        A: [1, 0, 0, 0, 0],
+        (START + 60_000, A[1]): [2, 0, 0, 0, 0],
+        (START, A[1]._replace(funnel="g")): [3, 0, 0, 0, 0],
+    }
     cached.sink.write(WindowCounts.of(totals), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(1)}
     assert cached.sink.read("g", START) == {SERIES_A._replace(funnel="g"): CountRow(3)}
