@@ -2,7 +2,7 @@
 
 An alert and an incident *belong together* when their series are compatible and the alert was raised in time:
 
-- Series are compatible when funnel, step, os, browser and app version differ nowhere where both name one. An incident
+- Series are compatible when funnel, step and dimensions differ nowhere where both name one. An incident
   that names no step is about all steps; an alert on a whole step is about each os of it, and one on an os about the
   step.
 - An alert was raised *in time* when the window in which it was raised ends after the incident's start and starts
