@@ -21,7 +21,7 @@ has the field: collectors, workers and repairs must decide the same, and all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -105,6 +105,22 @@ def load_funnels(path: Path | None) -> DeclaredFunnels:
     from funnelwatch.schemas.funnels_file import read_funnels  # noqa: PLC0415 - clients without a file need no YAML
 
     return read_funnels(path)
+
+
+def dimensions_of(funnel: str, declared: Funnels, stored: Iterable[str] = ()) -> tuple[str, ...]:
+    """The dimensions that counts of a funnel can be asked by.
+
+    Args:
+        funnel: its name.
+        declared: the declared funnels; the funnel need not be among them.
+        stored: the dimensions of its stored series, such as ``RateStore.stored_dimensions``: an older declaration may
+            have had others.
+
+    Returns:
+        The declared ones in their order, then the others by name.
+    """
+    own = declared[funnel].dimensions if funnel in declared else DIMENSION_FIELDS
+    return (*own, *sorted(set(stored).difference(own)))
 
 
 def not_counted_yet(funnels: Funnels) -> list[str]:

@@ -22,7 +22,8 @@ def test_every_path_and_parameter_is_documented() -> None:
     documented = {
         name for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
     }
-    assert documented == {one["name"] for path in PATHS.values() for one in path["get"]["parameters"]}
+    parameters = [one for path in PATHS.values() for one in path["get"]["parameters"]]
+    assert documented == {one["name"] for one in parameters if one["schema"].get("type") != "object"}
 
 
 def test_every_answer_is_documented() -> None:

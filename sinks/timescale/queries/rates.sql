@@ -14,30 +14,55 @@ FROM counts_of(
 LIMIT %(limit)s;
 
 -- name: known_series
--- Each funnel's steps and dimensions in the day up to its newest window, when that was, and how far it is complete.
+-- Each funnel's steps and values of dimensions in the day up to its newest window, when that was, and how far it is complete.
+WITH day AS MATERIALIZED (
+    SELECT DISTINCT p.funnel, p.closed_through, p.newest_window, s.step, s.dimensions
+    FROM (
+        SELECT DISTINCT series_id, window_start
+        FROM counts_1h
+        WHERE window_start = ANY(ARRAY(
+            SELECT DISTINCT date_bin(interval '1 hour', f.newest_window, timestamptz '2000-01-01 00:00:00Z') - h.n * interval '1 hour'
+            FROM funnel_progress AS f CROSS JOIN generate_series(0, 23) AS h (n)
+        ))
+    ) AS c
+    INNER JOIN series AS s ON s.series_id = c.series_id
+    INNER JOIN funnel_progress AS p ON
+        p.funnel = s.funnel
+        AND c.window_start > p.newest_window - interval '1 day'
+        AND c.window_start <= p.newest_window
+),
+
+stored AS (
+    SELECT DISTINCT s.funnel, d.name
+    FROM series AS s CROSS JOIN LATERAL jsonb_object_keys(s.dimensions) AS d (name)
+),
+
+named AS (
+    SELECT stored.funnel, stored.name, array_agg(DISTINCT coalesce(day.dimensions ->> stored.name, '')) AS found
+    FROM stored INNER JOIN day ON day.funnel = stored.funnel
+    GROUP BY stored.funnel, stored.name
+)
+
 SELECT
-    s.funnel,
-    array_agg(DISTINCT s.step ORDER BY s.step) AS steps,
-    array_agg(DISTINCT coalesce(s.dimensions ->> 'os', '')) AS os,
-    array_agg(DISTINCT coalesce(s.dimensions ->> 'browser', '')) AS browsers,
-    array_agg(DISTINCT coalesce(s.dimensions ->> 'app_version', '')) AS app_versions,
-    (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
-    (extract(epoch FROM p.newest_window) * 1000)::bigint AS newest_ms
-FROM (
-    SELECT DISTINCT series_id, window_start
-    FROM counts_1h
-    WHERE window_start = ANY(ARRAY(
-        SELECT DISTINCT date_bin(interval '1 hour', f.newest_window, timestamptz '2000-01-01 00:00:00Z') - h.n * interval '1 hour'
-        FROM funnel_progress AS f CROSS JOIN generate_series(0, 23) AS h (n)
-    ))
-) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
-INNER JOIN funnel_progress AS p ON
-    p.funnel = s.funnel
-    AND c.window_start > p.newest_window - interval '1 day'
-    AND c.window_start <= p.newest_window
-GROUP BY s.funnel, p.closed_through, p.newest_window
-ORDER BY s.funnel;
+    day.funnel,
+    array_agg(DISTINCT day.step ORDER BY day.step) AS steps,
+    (
+        SELECT coalesce(jsonb_object_agg(named.name, named.found), '{}')
+        FROM named
+        WHERE named.funnel = day.funnel
+    ) AS dimensions,
+    (extract(epoch FROM day.closed_through) * 1000)::bigint AS closed_through_ms,
+    (extract(epoch FROM day.newest_window) * 1000)::bigint AS newest_ms
+FROM day
+GROUP BY day.funnel, day.closed_through, day.newest_window
+ORDER BY day.funnel;
+
+-- name: stored_dimensions
+-- The dimensions that series of a funnel have.
+SELECT DISTINCT d.name
+FROM series AS s CROSS JOIN LATERAL jsonb_object_keys(s.dimensions) AS d (name)
+WHERE s.funnel = %(funnel)s
+ORDER BY d.name;
 
 -- name: closed_through
 -- How far the windows of one funnel are published; no row or null where none is.
