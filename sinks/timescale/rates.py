@@ -53,10 +53,12 @@ class Scope:
         Args:
             funnel: its name.
             filters: a dimension, or ``step``, to the accepted values.
-            values: further filters, each a name to its only value; None: any value.
+            values: further accepted values, by the same names; None: none.
         """
         accepted = {name: tuple(dict.fromkeys(several)) for name, several in (filters or {}).items()}
-        accepted |= {name: (value,) for name, value in values.items() if value is not None}
+        for name, value in values.items():
+            if value is not None and value not in accepted.get(name, ()):
+                accepted[name] = (*accepted.get(name, ()), value)
         object.__setattr__(self, "funnel", funnel)
         object.__setattr__(self, "filters", accepted)
 
