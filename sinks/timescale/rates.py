@@ -163,7 +163,7 @@ class RateStore:
             Known(
                 row["funnel"],
                 tuple(row["steps"]),
-                {name: tuple(sorted(values)) for name, values in row["dimensions"].items()},
+                {name: tuple(sorted(set(values))) for name, values in row["dimensions"].items()},
                 row["newest_ms"],
                 row["closed_through_ms"],
             )

@@ -21,7 +21,7 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from funnelwatch.sinks.timescale.rates import RateStore, Scope
+from funnelwatch.sinks.timescale.rates import Known, RateStore, Scope
 from tests.any_dimension import Counted, grouped, insert_counts
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS
@@ -289,3 +289,20 @@ def test_a_query_with_an_unknown_dimension_is_rejected_on_both_databases(
     question = RateQuery(Scope(FUNNEL), T, T + RANGE_MS, T + RANGE_MS, ("os",))
     with pytest.raises(UnknownDimensionError, match="right would be country, plan, device, rate, since"):
         query_rates(either_counted, Settings(funnels_path=funnels_path), question)
+
+
+def test_values_are_those_of_the_day_up_to_the_newest_window(either: Database, funnel: str) -> None:
+    """Each funnel has a day of its own; a dimension of older series has no value in it."""
+    day = 24 * 60 * MINUTE_MS
+    rows = [
+        Counted(T - day, "OLD", {"country": "FR", "old": "x"}, 1),
+        Counted(T - day + 60 * MINUTE_MS, "B", {"country": "DE", "plan": "free"}, 1),
+        Counted(T, "A", {"country": "AT"}, 1),
+    ]
+    insert_counts(either, funnel, rows)
+    insert_counts(either, f"{funnel}_older", [Counted(T - 9 * day, "C", {"country": "IT"}, 1)], T)
+    known = {one.funnel: one for one in RateStore(either).known()}
+    assert known[funnel] == Known(
+        funnel, ("A", "B"), {"country": ("AT", "DE"), "old": ("",), "plan": ("", "free")}, T, None
+    )
+    assert known[f"{funnel}_older"] == Known(f"{funnel}_older", ("C",), {"country": ("IT",)}, T - 9 * day, T)

@@ -15,47 +15,54 @@ LIMIT %(limit)s;
 
 -- name: known_series
 -- Each funnel's steps and values of dimensions in the day up to its newest window, when that was, and how far it is complete.
-WITH day AS MATERIALIZED (
-    SELECT DISTINCT p.funnel, p.closed_through, p.newest_window, s.step, s.dimensions
-    FROM (
-        SELECT DISTINCT series_id, window_start
-        FROM counts_1h
-        WHERE window_start = ANY(ARRAY(
-            SELECT DISTINCT date_bin(interval '1 hour', f.newest_window, timestamptz '2000-01-01 00:00:00Z') - h.n * interval '1 hour'
-            FROM funnel_progress AS f CROSS JOIN generate_series(0, 23) AS h (n)
-        ))
-    ) AS c
-    INNER JOIN series AS s ON s.series_id = c.series_id
-    INNER JOIN funnel_progress AS p ON
-        p.funnel = s.funnel
-        AND c.window_start > p.newest_window - interval '1 day'
-        AND c.window_start <= p.newest_window
+WITH seen AS MATERIALIZED (
+    SELECT series_id, max(window_start) AS newest
+    FROM counts_1h
+    WHERE window_start = ANY(ARRAY(
+        SELECT DISTINCT date_bin(interval '1 hour', f.newest_window, timestamptz '2000-01-01 00:00:00Z') - h.n * interval '1 hour'
+        FROM funnel_progress AS f CROSS JOIN generate_series(0, 23) AS h (n)
+    ))
+    GROUP BY series_id
 ),
 
-stored AS (
-    SELECT DISTINCT s.funnel, d.name
-    FROM series AS s CROSS JOIN LATERAL jsonb_object_keys(s.dimensions) AS d (name)
+stored AS MATERIALIZED (
+    SELECT s.funnel, s.step, s.dimensions, coalesce(seen.newest > p.newest_window - interval '1 day', false) AS recent
+    FROM series AS s
+    INNER JOIN funnel_progress AS p ON p.funnel = s.funnel
+    LEFT JOIN seen ON seen.series_id = s.series_id
+),
+
+recent AS (
+    SELECT funnel, count(*) AS series, array_agg(DISTINCT step ORDER BY step) AS steps
+    FROM stored
+    WHERE recent
+    GROUP BY funnel
+),
+
+valued AS (
+    SELECT s.funnel, d.key AS name, d.value, count(*) FILTER (WHERE s.recent) AS series
+    FROM stored AS s CROSS JOIN LATERAL jsonb_each_text(s.dimensions) AS d
+    GROUP BY s.funnel, d.key, d.value
 ),
 
 named AS (
-    SELECT stored.funnel, stored.name, array_agg(DISTINCT coalesce(day.dimensions ->> stored.name, '')) AS found
-    FROM stored INNER JOIN day ON day.funnel = stored.funnel
-    GROUP BY stored.funnel, stored.name
+    SELECT
+        v.funnel,
+        v.name,
+        coalesce(array_agg(v.value) FILTER (WHERE v.series > 0), '{}')
+        || CASE WHEN sum(v.series) < r.series THEN ARRAY[''] ELSE '{}' END AS found
+    FROM valued AS v INNER JOIN recent AS r ON r.funnel = v.funnel
+    GROUP BY v.funnel, v.name, r.series
 )
 
 SELECT
-    day.funnel,
-    array_agg(DISTINCT day.step ORDER BY day.step) AS steps,
-    (
-        SELECT coalesce(jsonb_object_agg(named.name, named.found), '{}')
-        FROM named
-        WHERE named.funnel = day.funnel
-    ) AS dimensions,
-    (extract(epoch FROM day.closed_through) * 1000)::bigint AS closed_through_ms,
-    (extract(epoch FROM day.newest_window) * 1000)::bigint AS newest_ms
-FROM day
-GROUP BY day.funnel, day.closed_through, day.newest_window
-ORDER BY day.funnel;
+    r.funnel,
+    r.steps,
+    (SELECT coalesce(jsonb_object_agg(n.name, n.found), '{}') FROM named AS n WHERE n.funnel = r.funnel) AS dimensions,
+    (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
+    (extract(epoch FROM p.newest_window) * 1000)::bigint AS newest_ms
+FROM recent AS r INNER JOIN funnel_progress AS p ON p.funnel = r.funnel
+ORDER BY r.funnel;
 
 -- name: stored_dimensions
 -- The dimensions that series of a funnel have.
