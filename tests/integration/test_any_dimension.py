@@ -7,7 +7,7 @@ import io
 import json
 import random
 import uuid
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,6 +211,29 @@ def test_both_databases_count_as_a_group_by_in_python_does(
     _, times = query_timers(either_counted, settings, question)
     groups = grouped(WITHIN, by, filters, length)
     assert sum(one.conversions for one in times) == sum(len(row.durations) for rows in groups.values() for row in rows)
+
+
+@contextmanager
+def shared_session(database: Database) -> Iterator[None]:
+    """Undoes the restrictions of the API: in WebAssembly its connections share one session with the test's."""
+    with database.outside_transaction() as cursor:
+        before = cursor.execute("SELECT current_setting('search_path') AS path").fetchall()[0]
+    yield
+    with database.outside_transaction() as cursor:
+        for restricted in ("ROLE", "default_transaction_read_only", "statement_timeout"):
+            cursor.execute(f"RESET {restricted}")
+        cursor.execute("SELECT set_config('search_path', %(path)s, false)", before)
+
+
+def test_command_line_and_api_answer_alike_on_both_databases(either_counted: Database, funnels_path: Path) -> None:
+    """The same numbers as the group-by, by all five dimensions."""
+    settings = Settings(timescale_url=either_counted.url, funnels_path=funnels_path)
+    query = ([*VALUES], {"plan": ["", "paid"]}, False, False)
+    told = succeed_json(settings, "rate", *typed(*query))
+    assert of_rows(told["rows"], query[0], every=False) == by_hand(*query)
+    with shared_session(either_counted), served(settings) as api:
+        reply = api.get("/api/v1/rates", asked(*query))
+    assert (reply.status, reply.json["rows"]) == (200, told["rows"])
 
 
 @pytest.fixture(scope="module")
