@@ -95,6 +95,11 @@ def parse_every_ms(text: str | None) -> int | None:
         raise BadQueryError("every", str(error)) from error
 
 
+def split_names(texts: Iterable[str]) -> list[str]:
+    """The names in texts like ``os,country``."""
+    return [name.strip() for text in texts for name in text.split(",")]
+
+
 def parse_by(texts: Iterable[str]) -> tuple[str, ...]:
     """The parameter ``by``: the dimensions to group by, from ``os`` or ``os,country``, each once.
 
@@ -103,7 +108,7 @@ def parse_by(texts: Iterable[str]) -> tuple[str, ...]:
     Raises:
         BadQueryError: a name is invalid, or there are more than ``MOST_BY``.
     """
-    names = dict.fromkeys(_dimension("by", name.strip()) for text in texts for name in text.split(","))
+    names = dict.fromkeys(_dimension("by", name) for name in split_names(texts))
     names.pop(STEP, None)
     if len(names) > MOST_BY:
         raise BadQueryError("by", f"{len(names)} dimensions; group by at most {MOST_BY}")
