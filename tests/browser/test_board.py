@@ -194,6 +194,27 @@ def test_filters_choose_what_is_counted_and_stand_in_the_address(
     shows(page, scenario.rates())
 
 
+def test_dimensions_of_a_funnel_s_own_are_filters(watched: Watched, scenario: Scenario) -> None:
+    """They come with the funnel that has them, choose what is counted, and go with it."""
+    page, through = watched.page, scenario.closed_through()
+    shares = {"DE": 100, "AT": 50, "": 30}
+    shown = {Series.of("shop", "CART", country=country): CountRow(n, n // 2) for country, n in shares.items()}
+    scenario.count({through - at * MINUTE_MS: shown for at in (1, 2, 3)})
+    scenario.close_windows(through, "shop")
+    expect(page.get_by_label("Funnel", exact=True).locator("option", has_text="shop")).to_have_count(1)
+    page.get_by_label("Funnel", exact=True).select_option("=shop")
+    country = page.get_by_label("Country", exact=True)
+    expect(country.locator("option")).to_have_text(["All", "(none)", "AT", "DE"])
+    expect(page.get_by_label("Browser", exact=True)).to_have_count(0)
+    whole = step(page, "CART").locator(".shown").inner_text()
+    country.select_option("=DE")
+    expect(step(page, "CART").locator(".shown")).not_to_have_text(whole)
+    assert page.url.endswith("?funnel=shop&country=DE")
+    page.get_by_label("Funnel", exact=True).select_option("=sign_up")
+    expect(page.get_by_label("Country", exact=True)).to_have_count(0)
+    expect(page.get_by_label("Browser", exact=True)).to_have_count(1)
+
+
 def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, scenario: Scenario) -> None:
     """Funnel, step and os that are markup stand on the page as text, everywhere that they are shown."""
     page, through = watched.page, scenario.closed_through()

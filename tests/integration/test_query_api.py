@@ -201,6 +201,8 @@ def test_timers_add_up_over_dimensions(api: Served) -> None:
         ({"state": "firing", "step": "INPUT_NAME", "os": "iOS", "severity": "critical"}, [0]),
         ({"step": PHONE}, []),
         ({"os": "Android"}, []),
+        ({"where": "os=iOS"}, [1, 0]),
+        ({"where": "provider=x"}, []),
         ({"funnel": "checkout"}, []),
         ({"since": clock(T + 2 * MINUTE_MS)}, [1]),
         ({"until": clock(T + 2 * MINUTE_MS)}, [0]),
@@ -220,6 +222,15 @@ def test_alerts_are_limited_and_say_whether_there_are_more(api: Served) -> None:
     [row] = csv.DictReader(io.StringIO(api.get("/api/v1/alerts", {"limit": 1, "format": "csv"}).text))
     assert json.loads(row["dimensions"]) == {"os": "iOS"}
     assert api.get("/api/v1/alerts", {"limit": 1_001}).status == 422
+
+
+def test_alerts_reject_a_parameter_that_is_no_dimension_of_a_declared_funnel(api: Served) -> None:
+    """A misspelt parameter must not look like a dimension that no alert is about."""
+    reply = api.get("/api/v1/alerts", {"servity": "critical"})
+    assert reply.status == 422
+    assert "neither a parameter" in reply.text
+    assert "os, browser, app_version" in reply.text
+    assert "os has two values" in api.get("/api/v1/alerts", {"os": "iOS", "where": "os=Android"}).text
 
 
 def test_funnels_say_what_there_is_to_ask_for(api: Served) -> None:

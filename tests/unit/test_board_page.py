@@ -67,7 +67,13 @@ def test_the_charts_are_those_that_their_author_publishes() -> None:
     assert hashlib.sha256(charts_path().read_bytes()).hexdigest() == UPLOT_1_6_31
 
 
-@pytest.mark.parametrize(("asked", "said"), [({"since": "2h"}, "one of 15m"), ({"step": "X"}, "no such filter")])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"since": "2h"}, "one of 15m"),
+        ({"step": "X"}, "there are funnel, since and dimensions: step: is a field of an event"),
+    ],
+)
 def test_a_stream_that_cannot_be_is_rejected_with_what_would_be_right(
     board: Served, asked: dict[str, str], said: str
 ) -> None:

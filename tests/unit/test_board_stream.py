@@ -109,15 +109,15 @@ def test_there_is_room_for_many_pages_but_not_for_any_number(hub: Hub) -> None:
     """More pages, or more different views, than there may be are rejected, and told why."""
     with ExitStack() as pages:
         for number in range(MOST_QUERIES):
-            pages.enter_context(hub.watch(BoardQuery(os=str(number))))
-        hub.admit(BoardQuery(os="0"))
+            pages.enter_context(hub.watch(BoardQuery(filters=(("os", str(number)),))))
+        hub.admit(BoardQuery(filters=(("os", "0"),)))
         with pytest.raises(FullError, match="different views"):
-            hub.admit(BoardQuery(os="another"))
+            hub.admit(BoardQuery(filters=(("os", "another"),)))
         for _ in range(MOST_CLIENTS - MOST_QUERIES):
-            pages.enter_context(hub.watch(BoardQuery(os="0")))
+            pages.enter_context(hub.watch(BoardQuery(filters=(("os", "0"),))))
         with pytest.raises(FullError, match="pages are open"):
-            hub.admit(BoardQuery(os="0"))
-    hub.admit(BoardQuery(os="another"))
+            hub.admit(BoardQuery(filters=(("os", "0"),)))
+    hub.admit(BoardQuery(filters=(("os", "another"),)))
 
 
 def run(stream: EventStream, send: Callable[[Any], Any], leave: anyio.Event | None = None) -> None:

@@ -40,9 +40,7 @@ def alert(**fields: Any) -> dict[str, Any]:
         "basis": "window",
         "step": SMS,
         "steps": [],
-        "os": "iOS",
-        "browser": "",
-        "app_version": "",
+        "dimensions": {"os": "iOS"},
         "where_dimension": "",
         "where_value": "",
         "where_share": 0.0,
@@ -137,7 +135,11 @@ def test_now_adds_up_closed_windows_and_keeps_what_is_still_counting_apart() -> 
 def test_filters_leave_out_what_they_do_not_name() -> None:
     """One os, and one that nobody said, which is empty and not "all"."""
     counts = cache((T - MINUTE, PHONE, "iOS", 100, 90), (T - MINUTE, PHONE, "", 50, 40))
-    seen = {os: now_message(BoardQuery(os=os), record(), counts)["steps"][0]["impressions"] for os in (None, "iOS", "")}
+    chosen = {None: (), "iOS": (("os", "iOS"),), "": (("os", ""),)}
+    seen = {
+        os: now_message(BoardQuery(filters=filters), record(), counts)["steps"][0]["impressions"]
+        for os, filters in chosen.items()
+    }
     assert seen == {None: 150, "iOS": 100, "": 50}
 
 
@@ -154,12 +156,12 @@ def test_a_step_that_nobody_declared_comes_after_those_that_are() -> None:
         ({}, BoardQuery(), SMS, None, True),
         ({}, BoardQuery(), SMS, "Android", False),
         ({}, BoardQuery(), PHONE, "iOS", False),
-        ({}, BoardQuery(os="Android"), SMS, None, False),
+        ({}, BoardQuery(filters=(("os", "Android"),)), SMS, None, False),
         ({"steps": [PHONE, SMS]}, BoardQuery(), PHONE, "iOS", True),
         ({"step": "*"}, BoardQuery(), PHONE, "iOS", True),
-        ({"os": ""}, BoardQuery(), SMS, "iOS", False),
-        ({"os": "", "where_dimension": "os", "where_value": "iOS"}, BoardQuery(), SMS, "iOS", True),
-        ({"os": ""}, BoardQuery(os="Android"), SMS, None, True),
+        ({"dimensions": {}}, BoardQuery(), SMS, "iOS", False),
+        ({"dimensions": {}, "where_dimension": "os", "where_value": "iOS"}, BoardQuery(), SMS, "iOS", True),
+        ({"dimensions": {}}, BoardQuery(filters=(("os", "Android"),)), SMS, None, True),
     ],
 )
 def test_an_alert_marks_the_step_and_the_os_that_it_is_about(
@@ -252,7 +254,7 @@ def test_an_alert_is_told_with_its_where() -> None:
     ("given", "message"),
     [
         ({"since": "2h"}, "one of 15m, 1h, 6h, 24h"),
-        ({"step": "X"}, "no such filter"),
+        ({"step": "X"}, "there are funnel, since and dimensions"),
         ({"os": "x" * 501}, "at most 500 characters"),
         ({"os": "a\0b"}, "no zero byte"),
     ],

@@ -6,18 +6,22 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from funnelwatch.query.alerts import with_iso_times
+from funnelwatch.query.parameters import BadQueryError, parse_where
 from funnelwatch.query.results import as_csv
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, in_order
+from funnelwatch.schemas.funnels import Funnels, context_keys, load_funnels
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.web.api.parameters import (
+    ANY_DIMENSION,
     MOMENT,
     Name,
     Parameters,
     Result,
+    Where,
     moment_field,
     once,
     optional_moment_ms,
@@ -31,16 +35,17 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["alerts"], dependencies=[Depends(once)])
 
 MOST_ALERTS = 1_000
+MOST_FILTERS = 10
 
 
 class AlertParameters(Parameters):
-    """Which messages of alerts."""
+    """Which messages of alerts. A further parameter is a dimension of a declared funnel with its value."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Name] = Field(init=False)
 
     funnel: Name | None = Field(None, description="One funnel, and alerts about all of them; none: any.")
     step: Name | None = Field(None, description="One step; alerts that have reached it too.")
-    os: Name | None = Field(None, description="Alerts about one operating system.")
-    browser: Name | None = Field(None, description="Alerts about one browser.")
-    app_version: Name | None = Field(None, description="Alerts about one version of the app.")
     rule: Name | None = Field(None, description="One rule.")
     severity: Name | None = Field(None, description="One severity.")
     state: Literal["firing", "resolved"] | None = Field(None, description="Only messages with this state.")
@@ -48,6 +53,30 @@ class AlertParameters(Parameters):
     since: str | None = moment_field(None, f"Alerts whose last window ends at this time or later: {MOMENT}.")
     until: str | None = moment_field(None, "And before this; as since.")
     limit: int = Field(100, ge=1, le=MOST_ALERTS, description="The newest so many.")
+    where: list[Where] = Field(
+        [],
+        max_length=MOST_FILTERS,
+        description="Alerts about this value of a dimension, such as `os=iOS`, also of a counter or timer. Repeatable.",
+        examples=[["os=iOS"]],
+    )
+
+    def dimensions(self, declared: Funnels) -> dict[str, str]:
+        """The values of dimensions that the parameters name.
+
+        Raises:
+            BadQueryError: a name is neither a parameter nor a dimension, or has two values.
+        """
+        known = in_order((*DIMENSION_FIELDS, *context_keys(declared)))
+        chosen = dict(self.__pydantic_extra__)
+        for name in chosen:
+            if name not in known:
+                there = ", ".join(type(self).model_fields)
+                message = f"neither a parameter ({there}) nor a dimension of a declared funnel ({', '.join(known)})"
+                raise BadQueryError(name, message)
+        for name, value in parse_where(self.where).items():
+            if chosen.setdefault(name, value) != value:
+                raise BadQueryError("where", f"{name} has two values; right would be one")
+        return chosen
 
 
 class AlertSeries(BaseModel):
@@ -98,7 +127,13 @@ class AlertsResult(Result):
     more: bool = Field(description="Whether there are older ones beyond the limit; ask with an earlier until.")
 
 
-@router.get("/alerts", summary="Alerts", response_model=AlertsResult, responses=two_forms("messages"))
+@router.get(
+    "/alerts",
+    summary="Alerts",
+    response_model=AlertsResult,
+    responses=two_forms("messages"),
+    openapi_extra=ANY_DIMENSION,
+)
 def alerts(request: Request, parameters: Annotated[AlertParameters, Query()]) -> Response:
     """Messages of alerts, newest first, as they were published; the fields are those of `schemas/alert.avsc`.
 
@@ -106,7 +141,7 @@ def alerts(request: Request, parameters: Annotated[AlertParameters, Query()]) ->
     """
     now = wall_clock_ms()
     wanted = parameters.model_dump(include={"funnel", "step", "rule", "severity", "state"})
-    dimensions = parameters.model_dump(include=set(DIMENSION_FIELDS), exclude_none=True)
+    dimensions = parameters.dimensions(load_funnels(request.app.state.settings.funnels_path))
     since = optional_moment_ms("since", parameters.since, now)
     until = optional_moment_ms("until", parameters.until, now)
     found: list[dict[str, Any]] = request.app.state.pool.run(

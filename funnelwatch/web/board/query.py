@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.schemas.dimensions import check_dimension_name
 from funnelwatch.schemas.times import parse_span_ms
 from funnelwatch.sinks.timescale.rates import Scope
 
@@ -21,15 +22,25 @@ MOST_POINTS = 130
 LONGEST_VALUE = 500
 
 
+MOST_FILTERS = 10
+FUNNEL, SINCE = "sign_up", "1h"
+NO_DIMENSIONS = frozenset({"funnel", "since"})
+"""Parameters that are no dimensions."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoardQuery:
-    """The counts that a page shows, and how far back; None: every value of a dimension; empty: events without one."""
+    """The counts that a page shows, and how far back.
 
-    funnel: str = "sign_up"
-    os: str | None = None
-    browser: str | None = None
-    app_version: str | None = None
-    since: str = "1h"
+    Attributes:
+        funnel: the funnel.
+        filters: name and value of each chosen dimension, sorted; an empty value chooses events without one.
+        since: a key of ``RANGES``.
+    """
+
+    funnel: str = FUNNEL
+    filters: tuple[tuple[str, str], ...] = ()
+    since: str = SINCE
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> BoardQuery:
@@ -38,13 +49,18 @@ class BoardQuery:
         Raises:
             BadQueryError: a parameter is invalid.
         """
-        unknown = sorted(set(given) - {"funnel", "os", "browser", "app_version", "since"})
-        if unknown:
-            raise BadQueryError(unknown[0], "no such filter: there are funnel, os, browser, app_version and since")
         for name, value in given.items():
             if len(value) > LONGEST_VALUE or "\0" in value:
-                raise BadQueryError(name, f"at most {LONGEST_VALUE} characters, and no zero byte")
-        query = cls(**given)
+                raise BadQueryError(name[:LONGEST_VALUE], f"at most {LONGEST_VALUE} characters, and no zero byte")
+        chosen = {name: value for name, value in given.items() if name not in NO_DIMENSIONS}
+        for name in sorted(chosen):
+            try:
+                check_dimension_name(name)
+            except ValueError as error:
+                raise BadQueryError(name[:LONGEST_VALUE], f"there are funnel, since and dimensions: {error}") from None
+        if len(chosen) > MOST_FILTERS:
+            raise BadQueryError(max(chosen), f"at most {MOST_FILTERS} dimensions can be chosen")
+        query = cls(given.get("funnel", FUNNEL), tuple(sorted(chosen.items())), given.get("since", SINCE))
         if query.since not in RANGES:
             raise BadQueryError("since", f"one of {', '.join(RANGES)}")
         return query
@@ -52,7 +68,7 @@ class BoardQuery:
     @property
     def scope(self) -> Scope:
         """The events to count."""
-        return Scope(self.funnel, os=self.os, browser=self.browser, app_version=self.app_version)
+        return Scope(self.funnel, {name: (value,) for name, value in self.filters})
 
     @property
     def range_ms(self) -> int:
@@ -65,8 +81,4 @@ class BoardQuery:
 
     def has(self, series: Series) -> bool:
         """Whether the filters select a series."""
-        return (
-            (self.os is None or series.value("os") == self.os)
-            and (self.browser is None or series.value("browser") == self.browser)
-            and (self.app_version is None or series.value("app_version") == self.app_version)
-        )
+        return all(series.value(name) == value for name, value in self.filters)

@@ -11,10 +11,12 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.counts import CountRow
+from funnelwatch.schemas.dimensions import in_order as in_order_of_display
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from funnelwatch.web.board.cache import of_now
+from funnelwatch.web.board.query import NO_DIMENSIONS
 from funnelwatch.web.board.rate_state import TOO_FEW, rate_state
-from funnelwatch.web.board.windows import CHOICES, Windows, together
+from funnelwatch.web.board.windows import Windows, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -171,25 +173,21 @@ def touches(alert: Row, query: BoardQuery, step: str, os: str | None = None) -> 
     """
     if step != alert["step"] and step not in alert["steps"] and alert["step"] != "*":
         return False
-    for name in CHOICES:
-        asked = getattr(query, name)
-        if asked is not None and alert[name] and asked != alert[name]:
-            return False
+    scope = alert["dimensions"]
+    if any(scope.get(name, asked) != asked for name, asked in query.filters):
+        return False
     if os is None:
         return True
-    return os == (alert["os"] or (alert["where_value"] if alert["where_dimension"] == "os" else None))
+    return os == (scope.get("os") or (alert["where_value"] if alert["where_dimension"] == "os" else None))
 
 
 def _choices(query: BoardQuery, windows: Iterable[Window]) -> dict[str, list[str]]:
     """The choices of each filter: the values of the newest windows, and the chosen one."""
-    found: dict[str, set[str]] = {name: set() for name in CHOICES}
+    found: dict[str, set[str]] = {name: {value} for name, value in query.filters}
     for window in windows:
-        for name in CHOICES:
-            found[name] |= window.values[name]
-    for name in CHOICES:
-        if (chosen := getattr(query, name)) is not None:
-            found[name].add(chosen)
-    return {name: sorted(values) for name, values in found.items()}
+        for name, values in window.values.items():
+            found.setdefault(name, set()).update(values)
+    return {name: sorted(found[name]) for name in in_order_of_display(found) if name not in NO_DIMENSIONS}
 
 
 def _newest(history: History, closed: int) -> dict[Place, Ordinary | None]:
@@ -252,7 +250,7 @@ def _alert(row: Row) -> Message:
         "basis": row["basis"],
         "step": row["step"],
         "steps": row["steps"],
-        "scope": {name: row[name] for name in CHOICES if row[name]},
+        "scope": {name: row["dimensions"][name] for name in in_order_of_display(row["dimensions"])},
         "where": {"dimension": row["where_dimension"], "value": row["where_value"], "share": row["where_share"]}
         if row["where_dimension"]
         else None,

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from funnelwatch.web.board.expected import Place
     from funnelwatch.web.board.query import BoardQuery
 
-CHOICES = ("os", "browser", "app_version")
-
 
 class Window(NamedTuple):
     """The counts of one window that a page shows.
@@ -24,7 +22,7 @@ class Window(NamedTuple):
     Attributes:
         tallies: as they were read.
         sums: counts of the query's series, by step and os; os None: all.
-        values: the values of each dimension, whatever the query.
+        values: the values of each dimension that any series has, whatever the query; "" where one has none.
     """
 
     tallies: Mapping[Series, CountRow]
@@ -60,7 +58,8 @@ class Windows:
             for series, tally in counted
             for place in ((series.step, None), (series.step, series.value("os")))
         )
-        return Window(tallies, sums, {name: {series.value(name) for series in tallies} for name in CHOICES})
+        names = {name for series in tallies for name, _ in series.dimensions}
+        return Window(tallies, sums, {name: {series.value(name) for series in tallies} for name in names})
 
 
 def together(counts: Iterable[tuple[Place, CountRow]]) -> dict[Place, CountRow]:

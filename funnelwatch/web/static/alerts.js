@@ -1,13 +1,12 @@
 // The alerts as they come: what, where, since when, how bad.
 
 import { el, keyed, say } from "./dom.js";
-import { count, lasting, moment, named, percent } from "./format.js";
+import { count, lasting, moment, named, percent, titled } from "./format.js";
 import { ofConversion } from "./states.js";
 
 const WORDS = { firing: ["▼", "Firing"], resolved: ["✓", "Resolved"] };
-const DIMENSIONS = { os: "OS", browser: "browser", app_version: "app version" };
 
-/** What an alert is about: its step, and its os, browser or app version. */
+/** What an alert is about: its step, and the values of its dimensions. */
 export function about(alert) {
   const step = alert.step === "*" ? "all steps" : alert.steps.length > 1 ? alert.steps.map(named).join(", ") : named(alert.step);
   const scope = Object.values(alert.scope).map(named).join(", ");
@@ -18,7 +17,7 @@ export function about(alert) {
 export function whereOf(alert) {
   if (!alert.where) return "";
   const { dimension, value, share } = alert.where;
-  return `${percent(share, 0)} of the loss is on ${DIMENSIONS[dimension] ?? dimension} ${named(value)}`;
+  return `${percent(share, 0)} of the loss is on ${titled(dimension, false)} ${named(value)}`;
 }
 
 function make() {

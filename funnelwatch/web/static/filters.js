@@ -1,19 +1,19 @@
 // The filters: shown by selects, kept in the address, so that a view can be sent to somebody.
 
 import { el } from "./dom.js";
-import { named } from "./format.js";
+import { named, titled } from "./format.js";
 
-const CHOSEN = ["funnel", "os", "browser", "app_version"];
-const ALL = { os: "All", browser: "All", app_version: "All" };
 const DEFAULTS = { funnel: "sign_up", since: "1h" };
 const RANGES = ["15m", "1h", "6h", "24h"];
+const DIMENSION = /^[a-z][a-z0-9_]{0,62}$/;
+const NO_DIMENSIONS = ["funnel", "since", "step"];
 
 export class Filters {
   /** `changed()` is called when somebody chooses. */
   constructor(form, changed) {
     this.form = form;
-    this.read();
     this.known = {};
+    this.read();
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", (event) => {
       const { name, value } = event.target;
@@ -40,15 +40,23 @@ export class Filters {
   set(name, value) {
     if (value == null) this.asked.delete(name);
     else this.asked.set(name, value);
+    // Another funnel has other dimensions.
+    if (name === "funnel") for (const one of this.dimensions()) this.asked.delete(one);
     const query = this.asked.toString();
     history.pushState(null, "", query ? `?${query}` : location.pathname);
     this.show();
   }
 
+  /** The dimensions that can be chosen, and those that are. */
+  dimensions() {
+    const names = [...Object.keys(this.known), ...this.asked.keys()];
+    return [...new Set(names)].filter((name) => DIMENSION.test(name) && !NO_DIMENSIONS.includes(name));
+  }
+
   /** The address of the stream for what is chosen. */
   stream() {
     const query = new URLSearchParams();
-    for (const name of [...CHOSEN, "since"]) {
+    for (const name of ["funnel", ...this.dimensions(), "since"]) {
       if (this.asked.has(name)) query.set(name, this.asked.get(name));
     }
     return `/live?${query}`;
@@ -61,21 +69,37 @@ export class Filters {
   }
 
   show() {
-    for (const name of CHOSEN) {
-      const select = this.form.elements[name];
-      const value = this.get(name);
-      const values = [...new Set([...(this.known[name] ?? []), ...(value == null ? [] : [value])])].sort();
-      const offered = JSON.stringify(values);
-      if (select.offered !== offered) {
-        select.offered = offered;
-        select.replaceChildren(
-          ...(ALL[name] ? [el("option", { value: "" }, ALL[name])] : []),
-          ...values.map((one) => el("option", { value: `=${one}` }, named(one))),
-        );
-      }
-      select.value = value == null ? "" : `=${value}`;
-      select.parentElement.dataset.chosen = String(Boolean(ALL[name]) && value != null);
+    const names = this.dimensions();
+    for (const select of this.form.querySelectorAll("select[data-dimension]")) {
+      if (!names.includes(select.name)) select.parentElement.remove();
     }
-    this.form.elements.since.value = this.get("since");
+    let before = this.form.elements.namedItem("funnel").parentElement;
+    for (const name of names) {
+      const known = this.form.querySelector(`select[data-dimension="${name}"]`)?.parentElement;
+      const node = known ?? el("span", { class: "filter" }, el("label", { for: `filter-${name}` }, titled(name)), " ",
+        el("select", { id: `filter-${name}`, name, "data-dimension": name }));
+      // To move a select would close it under somebody's hand.
+      if (before.nextElementSibling !== node) before.after(node);
+      before = node;
+    }
+    for (const name of ["funnel", ...names]) this.#fill(name);
+    this.form.querySelector("#filter-since").value = this.get("since");
+  }
+
+  #fill(name) {
+    const select = this.form.querySelector(`#filter-${name}`);
+    const isDimension = name !== "funnel";
+    const value = this.get(name);
+    const values = [...new Set([...(this.known[name] ?? []), ...(value == null ? [] : [value])])].sort();
+    const offered = JSON.stringify(values);
+    if (select.offered !== offered) {
+      select.offered = offered;
+      select.replaceChildren(
+        ...(isDimension ? [el("option", { value: "" }, "All")] : []),
+        ...values.map((one) => el("option", { value: `=${one}` }, named(one))),
+      );
+    }
+    select.value = value == null ? "" : `=${value}`;
+    select.parentElement.dataset.chosen = String(isDimension && value != null);
   }
 }

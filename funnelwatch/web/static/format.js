@@ -44,3 +44,11 @@ export function lasting(ms) {
   }
   return parts.slice(0, 2).join(" ") || "0 s";
 }
+
+const TITLES = { os: "OS", app_version: "App version" };
+
+/** The name of a dimension for people: "App version"; in the middle of a sentence "app version". */
+export function titled(name, first = true) {
+  const words = TITLES[name] ?? name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
+  return first || name === "os" ? words : words.charAt(0).toLowerCase() + words.slice(1);
+}
