@@ -116,7 +116,7 @@ class Demo:
         self._finish()
 
     def _start(self) -> None:
-        self._now("Starting Kafka, PostgreSQL and Redis …")
+        self._now("Starting the servers: Kafka, PostgreSQL, Redis …")
         stack = Stack(self._data_dir, self._kafka)
         stack.down(purge=True)
         self._cleanup.callback(self._remove, stack)
@@ -263,7 +263,7 @@ class Demo:
             "kafka": services["kafka"].program,
             "database": services["postgres"].program,
             "timescaledb": bool(self.stack and self.stack.timescaledb),
-            "redis": services["redis"].program,
+            "redis": services["redis"].program if services["redis"].is_used else None,
             "events_produced": produced,
             "events_counted": counted,
             "dead_letters": dead_letters,

@@ -21,6 +21,7 @@ from funnelwatch.demo.watch import Seen
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.producers.kafka.topics import KafkaUnreachable
 from funnelwatch.schemas.settings import load_settings
+from funnelwatch.sinks.redis.client import NO_REDIS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +134,7 @@ def save(screen: RenderableType, picture: Path) -> None:
 
 def _summary(result: dict[str, Any]) -> str:
     lines = [
-        f"{result['kafka']}, {result['database']}, {result['redis']}",
+        f"{result['kafka']}, {result['database']}, {result['redis'] or NO_REDIS}",
         "{events_produced:,} events produced = {events_counted:,} counted + {dead_letters} dead letters".format(
             **result
         ),

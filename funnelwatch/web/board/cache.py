@@ -1,4 +1,7 @@
-"""The newest windows of the funnels that are watched: from Redis, and from the database where Redis has them not."""
+"""The newest windows of the funnels that are watched: from Redis, or from the database.
+
+The database is read where Redis does not have them, and always where no Redis is configured.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from funnelwatch.schemas.times import MINUTE_MS
-from funnelwatch.sinks.redis.cache import REDIS_ERRORS, CountCache
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS
 from funnelwatch.sinks.redis.client import explain
+from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.sinks.timescale.counts import CountStore
 
 if TYPE_CHECKING:
@@ -39,12 +43,14 @@ class CachedWindows:
 
     Attributes:
         windows: start (ms) to tallies; those that have none are there, empty.
-        from_database: Redis did not have them.
-        error: why not; None if it is merely that they are older than what it keeps.
+        from_database: Redis did not have them, or none is configured.
+        uses_redis: a Redis is configured.
+        error: why not; None if it is merely that they are older than what it keeps, or that none is configured.
     """
 
     windows: Windows
     from_database: bool = False
+    uses_redis: bool = True
     error: str | None = None
 
 
@@ -57,9 +63,7 @@ class CacheReader:
         database: Callable[[], AbstractContextManager[Database]],
         now_ms: Callable[[], int],
     ) -> None:
-        self._copy = CountCache(
-            settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic
-        )
+        self._copy = count_cache(settings)
         self._database = database
         self._now_ms = now_ms
         self._kept: dict[tuple[str, int], tuple[float, Mapping[Series, CountRow]]] = {}
@@ -71,23 +75,33 @@ class CacheReader:
         Raises:
             psycopg.Error: Redis does not have them, and the database does not answer.
         """
-        starts = wanted(closed_through, window_ms, self._now_ms())
+        starts, settled = wanted(closed_through, window_ms, self._now_ms()), closed_through - window_ms
         problem: str | None = None
-        if starts[0] >= self._copy.oldest(self._now_ms()):
+        if self._copy is not None and starts[0] >= self._copy.oldest(self._now_ms()):
             try:
                 if self._copy.is_whole(starts[0]):
-                    return CachedWindows(self._from_redis(funnel, starts, closed_through - window_ms))
+                    return CachedWindows(self._windows(funnel, starts, settled, self._copy.read_many))
                 problem = "Redis is not complete; a worker that counts fills it again"
             except REDIS_ERRORS as error:
                 self._copy.close()
                 problem = f"Redis cannot be used: {explain(error)}"
-        return self._from_database(funnel, starts, problem)
+        read_at, kept = self._instead.get(funnel, (-WITHOUT_REDIS_S, CachedWindows({})))
+        if time.monotonic() - read_at < WITHOUT_REDIS_S:
+            return kept
+        windows = self._windows(funnel, starts, settled, self._from_database)
+        found = CachedWindows(windows, from_database=True, uses_redis=self._copy is not None, error=problem)
+        self._instead[funnel] = time.monotonic(), found
+        return found
 
     def close(self) -> None:
         """Let the connections go."""
-        self._copy.close()
+        if self._copy is not None:
+            self._copy.close()
 
-    def _from_redis(self, funnel: str, starts: list[int], settled: int) -> Windows:
+    def _windows(
+        self, funnel: str, starts: list[int], settled: int, read: Callable[[str, list[int]], Windows]
+    ) -> Windows:
+        """The windows; those that start before ``settled`` are read again only now and then."""
         now = time.monotonic()
         self._kept = {key: kept for key, kept in self._kept.items() if key[0] != funnel or key[1] in starts}
         stale = [
@@ -95,21 +109,17 @@ class CacheReader:
             for start in starts
             if start >= settled or now - self._kept.get((funnel, start), (-SETTLED_S, {}))[0] >= SETTLED_S
         ]
-        for start, tallies in self._copy.read_many(funnel, stale).items():
+        for start, tallies in read(funnel, stale).items():
             self._kept[funnel, start] = now, tallies
         return {start: self._kept[funnel, start][1] for start in starts}
 
-    def _from_database(self, funnel: str, starts: list[int], problem: str | None) -> CachedWindows:
-        read_at, kept = self._instead.get(funnel, (-WITHOUT_REDIS_S, CachedWindows({})))
-        if time.monotonic() - read_at < WITHOUT_REDIS_S:
-            return kept
+    def _from_database(self, funnel: str, starts: list[int]) -> Windows:
         windows: dict[int, dict[Series, CountRow]] = {start: {} for start in starts}
         with self._database() as database:
             for start, series, tally in CountStore(database).read(starts[0], starts[-1] + 1, funnel):
-                windows[start][series] = tally
-        found = CachedWindows(windows, from_database=True, error=problem)
-        self._instead[funnel] = time.monotonic(), found
-        return found
+                if start in windows:
+                    windows[start][series] = tally
+        return windows
 
 
 def wanted(closed_through: int, window_ms: int, now_ms: int) -> list[int]:
