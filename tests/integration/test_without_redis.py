@@ -128,6 +128,41 @@ def check_board(api: Served, begin: int) -> None:
     assert any(step["impressions"] for step in now["steps"])
 
 
+def test_a_board_sees_that_workers_do_not_write_to_its_redis(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker counts without Redis, and the board has one that was complete before: it reads the database."""
+    monkeypatch.setattr("funnelwatch.web.board.cache.BEHIND_S", 2.0)
+    quick = {**QUICK, "redis_url": revealed(settings.redis_url)}
+    both = prepared(settings.model_copy(update=quick))
+    begin = (now_ms() - RANGE_MS) // MINUTE_MS * MINUTE_MS
+    events = some_events(EVENTS, begin=begin, spread_ms=RANGE_MS - 60_000)
+    newest = some_events(300, seed=1, begin=begin + RANGE_MS - 60_000, spread_ms=30_000)
+    with worker(both) as one, served(both) as api:
+        one.wait_assigned()
+        produce(both, events)
+        wait_until(lambda: done(both, len(events)) or not one.running, "all are counted", 120)
+        wait_until(lambda: newest_page(api)["source"] == "redis", "Redis is complete")
+        assert one.stop() == 0, one.text()
+        with worker(both, redis_url="") as other:
+            produce(both, newest)
+            wait_until(lambda: done(both, len(events) + len(newest)) or not other.running, "all are counted", 120)
+            wait_until(lambda: newest_page(api)["source"] == "database", "the board sees that Redis is behind")
+            error = "Redis is behind the database: a worker does not reach it, or has no FUNNELWATCH_REDIS_URL"
+            health = next(page for name, page in pages(api) if name == "health" and page["errors"])
+            assert health["errors"] == [{"server": "Redis", "error": error}]
+            assert error in health["freshness"]["message"] or health["freshness"]["state"] == "stale"
+            assert other.stop() == 0, other.text()
+        with worker(both) as again:
+            again.wait_assigned()
+            wait_until(lambda: newest_page(api)["source"] == "redis", "a worker with Redis makes it complete", 120)
+
+
+def newest_page(api: Served) -> Any:
+    """The first "now" that a page of the board would be sent."""
+    return next(page for name, page in pages(api) if name == "now" and page["source"])
+
+
 def test_the_demo_reads_its_rates_from_the_database(without: Settings) -> None:
     """The same counts as an independent group-by of the windows that it shows."""
     begin = (now_ms() - RANGE_MS) // MINUTE_MS * MINUTE_MS

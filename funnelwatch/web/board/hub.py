@@ -193,7 +193,7 @@ class Hub:
         for funnel in {query.funnel for query in self._queries()}:
             closed = record.closed_through.get(funnel)
             if closed is not None:
-                found[funnel] = self._cache.read(funnel, closed, record.window_ms)
+                found[funnel] = self._cache.read(funnel, closed, record.window_ms, record.progress.next_offsets)
         return found
 
     def _json(self, part: str, query: BoardQuery, version: Any, make: Callable[[], Any]) -> str:
