@@ -117,7 +117,7 @@ class Demo:
         self._finish()
 
     def _start(self) -> None:
-        self._now("Starting the servers: Kafka, PostgreSQL, Redis …")
+        self._now("Starting Kafka and the stores …")
         stack = Stack(self._data_dir, self._kafka)
         stack.down(purge=True)
         self._cleanup.callback(self._remove, stack)
