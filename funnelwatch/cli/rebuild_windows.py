@@ -170,7 +170,7 @@ def _repair_cache(settings: Settings, database: Database, found: Repair) -> int 
     Returns:
         The number of windows; None: no Redis is configured.
     """
-    affected = sorted({(key[1], key[0]) for key in (*found.snapshot.counts, *found.counting.counts)})
+    affected = sorted({(series.funnel, window) for window, series in (*found.snapshot.counts, *found.counting.counts)})
     store = CountStore(database)
     configured = count_cache(settings)
     if configured is None:

@@ -81,7 +81,7 @@ def test_a_worker_without_redis_counts_closes_and_evaluates_and_all_readers_agre
         assert told == typed
         hand = naive_counts(events, without.window_ms)
         steps = {row["step"]: row["impressions"] for row in told if row["impressions"]}
-        assert steps == {step: sum(n[0] for key, n in hand.items() if step in key) for step in steps}
+        assert steps == {step: sum(n[0] for key, n in hand.items() if key[1].step == step) for step in steps}
         assert sum(steps.values()) == sum(n[0] for n in hand.values())
         check_heartbeat(without)
         assert one.stop() == 0, one.text()
