@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PREFIX = "FUNNELWATCH_"
 
+SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
+
 ENCODE = "in names and passwords percent-encode @ / : ? # % and spaces"
 
 
@@ -37,7 +39,9 @@ def _read_database(address: str) -> None:
 
 
 def _read_redis(address: str) -> None:
-    """Check that Redis's client can parse an address; raises as above."""
+    """Check that Redis's client can parse an address; raises as above. Those of Sentinels the first use parses."""
+    if address.startswith(SENTINEL_SCHEMES):
+        return
     try:
         from redis.connection import parse_url  # noqa: PLC0415 - likewise
     except ImportError:

@@ -88,7 +88,8 @@ class Settings(BaseSettings):
         description="TimescaleDB or PostgreSQL 15 or later.",
     )
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, for the cache of recent windows."
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis, for the cache of recent windows; empty: none, and readers read the database.",
     )
     redis_prefix: str = Field("fw", description="First part of every Redis key.")
 

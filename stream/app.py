@@ -60,6 +60,9 @@ threads = Threads()
 app = make_app(settings, credentials, components, threads)
 health = components.status.health
 ages.lag = components.lag
+if not settings.redis_url:
+    metrics.leave_redis_out()
+    ages.leave_out(REDIS)
 ages.standstill_s = lambda: health.standstill.longest_at(time.monotonic())
 
 batches = BatchChannel(app, maxsize=BATCHES_IN_THE_CHANNEL)
@@ -115,7 +118,7 @@ class Intake(Service):
 
 @app.agent(batches, name="aggregate")
 async def aggregate(stream: Any) -> None:
-    """Count all batches that wait: one transaction, then Redis, then the offsets."""
+    """Count all batches that wait: one transaction, then Redis if one is configured, then the offsets."""
     async for first in stream:
         waiting = await backlog(stream, first)
         health.begin("counting")
@@ -135,10 +138,12 @@ async def aggregate(stream: Any) -> None:
 
 @app.service
 class Cache(Service):
-    """Makes the cache in Redis complete, step by step, and rests where nothing is missing."""
+    """Makes the cache in Redis complete, step by step, and rests where nothing is missing; without Redis it ends."""
 
     @Service.task
     async def _steps(self) -> None:
+        if components.cache_rebuild is None:
+            return
         woken = components.cache_debt.woken
         while not self.should_stop:
             woken.clear()
@@ -266,7 +271,8 @@ class Contact(Service):
         contacts = components.contacts.running
         self.add_future(self._regularly("kafka", KAFKA, contacts.ask_kafka))
         self.add_future(self._regularly("database", DATABASE, contacts.ask_database))
-        self.add_future(self._regularly("redis", REDIS, contacts.ask_redis))
+        if settings.redis_url:
+            self.add_future(self._regularly("redis", REDIS, contacts.ask_redis))
 
     async def _regularly(self, thread: str, server: str, ask: Callable[[], None]) -> None:
         while not self.should_stop:

@@ -12,6 +12,7 @@ import numpy as np
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.cache import CountCache
+from funnelwatch.sinks.redis.state import MoveMark
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.closing import ClosingStore
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -72,7 +73,9 @@ class Scenario:
         """Ids of the alerts that there have been."""
         self._random = np.random.default_rng(seed)
         self._database = Database(settings.timescale_url, application="board scenario")
-        self._copy = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
+        self._copy = CountCache(
+            settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic
+        )
         migrate(self._database, settings.window_ms)
         declare(self._database, {FUNNEL: tuple(RATES)})
         self._store = CountStore(self._database)
@@ -97,14 +100,14 @@ class Scenario:
         }
         self.count(windows)
         self.close_windows(last)
-        self._copy.rebuild(self._rows(begin), self.now)
+        self._copy.rebuild(self._rows(begin), self.now, self._places)
 
     def count(self, windows: dict[int, dict[Series, CountRow]], rejected: int = 0) -> None:
         """Add counts to windows: to the database, and the totals to Redis where the copy is there."""
         counts: Counts = {
             (start, series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
         }
-        at = self._store.start(self.settings.events_topic, "id", {0: 0})[0].next_offset
+        [(_, _, at)] = self._places()
         events = sum(tally.events for tallies in windows.values() for tally in tallies.values())
         batch = PartitionCounts(
             0,
@@ -117,7 +120,7 @@ class Scenario:
         )
         flushed = self._store.flush(self.settings.events_topic, "id", [batch])
         if self._copy.is_whole():
-            self._copy.write(flushed.totals, self.now)
+            self._copy.write(flushed.totals, self.now, [MoveMark(0, "id", at, batch.next_offset, owes=False)])
 
     def go_on(self, troubles: tuple[Trouble, ...] = ()) -> None:
         """One window later: the open one is counted whole and closed."""
@@ -155,7 +158,10 @@ class Scenario:
 
     def fill_redis(self) -> None:
         """Redis has it again."""
-        self._copy.rebuild(self._rows(self.now - 65 * MINUTE_MS), self.now)
+        self._copy.rebuild(self._rows(self.now - 65 * MINUTE_MS), self.now, self._places)
+
+    def _places(self) -> list[tuple[int, str, int]]:
+        return [(0, "id", self._store.start(self.settings.events_topic, "id", {0: 0})[0].next_offset)]
 
     def rates(self, **scope: str) -> dict[str, tuple[int, int]]:
         """Impressions and successes of each step in the newest two minutes of closed windows, from the database."""

@@ -1,4 +1,7 @@
-"""Servers that the environment names: they are used as they are, never started or ended."""
+"""Servers that the environment names: they are used as they are, never started or ended.
+
+It may also say that there is no Redis, by an empty ``FUNNELWATCH_REDIS_URL``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.deploy.embedded.probe import probe
-from funnelwatch.deploy.embedded.state import VARIABLES, ServiceState, StackState
+from funnelwatch.deploy.embedded.state import EXTERNAL, NONE, VARIABLES, ServiceState, StackState
 from funnelwatch.schemas.kafka_config import KafkaConfigError, parse, properties
 from funnelwatch.schemas.settings import PREFIX
 
@@ -14,16 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROBE_S = 10.0
+OPTIONAL = frozenset({"redis"})
 
 
 def named(environ: Mapping[str, str], recorded: StackState) -> dict[str, str]:
     """Address by service, of those that the environment names.
 
-    The stack's own addresses do not count: a shell that ran ``eval "$(funnelwatch up --env)"`` names them too.
+    The stack's own addresses do not count: a shell that ran ``eval "$(funnelwatch up --env)"`` names them too. The
+    address of a Redis that is not to be is empty.
     """
     own = {name: service.url for name, service in recorded.services.items() if not service.external}
-    addresses = {service: environ.get(variable, "") for service, variable in VARIABLES.items()}
-    return {service: url for service, url in addresses.items() if url and url != own.get(service)}
+    found = {service: environ[variable] for service, variable in VARIABLES.items() if variable in environ}
+    return {service: url for service, url in found.items() if url != own.get(service) and (url or service in OPTIONAL)}
 
 
 def kafka_config(environ: Mapping[str, str]) -> dict[str, str]:
@@ -45,6 +50,8 @@ def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
         StackError: one does not.
     """
     for service, url in addresses.items():
+        if not url:
+            continue
         wrong = probe(service, url, config, PROBE_S)
         if wrong is not None:
             where = state(service, url).shown_url
@@ -56,4 +63,6 @@ def check(addresses: Mapping[str, str], config: Mapping[str, str]) -> None:
 
 def state(service: str, url: str) -> ServiceState:
     """How a named server is recorded."""
-    return ServiceState(service, "external", f"{VARIABLES[service]} names it", url)
+    if not url:
+        return ServiceState(service, NONE, f"{VARIABLES[service]} is empty", url)
+    return ServiceState(service, EXTERNAL, f"{VARIABLES[service]} names it", url)

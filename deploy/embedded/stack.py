@@ -41,7 +41,8 @@ class ServiceStatus:
     """One service now."""
 
     service: str
-    up: bool
+    up: bool | None
+    """None: the server is optional, and none is configured."""
     error: str
     """Why it is not up; empty when it is."""
     state: ServiceState | None
@@ -84,7 +85,7 @@ class Stack:
             named = external.named(self.environ, state)
             external.check(named, external.kafka_config(self.environ))
             state.kafka = self.kafka or state.kafka
-            self._end_unusable(state, set(named), report)
+            self._end_unusable(state, named, report)
             for service, url in named.items():
                 state.services[service] = external.state(service, url)
             missing = [service for service in SERVICES if not self._kept(state, service)]
@@ -127,6 +128,8 @@ class Stack:
     def _status(self, service: str, state: ServiceState | None, config: Mapping[str, str]) -> ServiceStatus:
         if state is None:
             return ServiceStatus(service, False, "not started", None)
+        if not state.is_used:
+            return ServiceStatus(service, None, "", state)
         if not state.external and not process.alive(state.pid, state.created):
             return ServiceStatus(service, False, "ended by itself" if state.pid else "stopped", state)
         wrong = probe(service, state.url, config if state.external else state.config, PROBE_S)
@@ -136,7 +139,7 @@ class Stack:
         recorded = state.services.get(service)
         return recorded is not None and (recorded.external or recorded.pid is not None)
 
-    def _end_unusable(self, state: StackState, named: set[str], report: Callable[[str], None]) -> None:
+    def _end_unusable(self, state: StackState, named: Mapping[str, str], report: Callable[[str], None]) -> None:
         """End what runs but does not answer, is no longer wanted or is not recorded; forget what does not run."""
         for service, recorded in state.services.items():
             running = process.alive(recorded.pid, recorded.created)
@@ -150,7 +153,7 @@ class Stack:
                 )
             wrong: str | None = None
             if service in named:
-                wrong = "another server is named"
+                wrong = "another server is named" if named[service] else "no such server is configured"
             elif recorded.is_open and not recorded.program.startswith("tansu"):
                 wrong = "it was started without a password"
             else:

@@ -24,6 +24,8 @@ VARIABLES = {
     "redis": f"{PREFIX}REDIS_URL",
 }
 """The environment variable that names each service's address."""
+EXTERNAL, NONE = "external", "none"
+"""Programs of a service that the stack does not start: the environment names a server, or an empty address."""
 KAFKA_CONFIG = f"{PREFIX}KAFKA_CONFIG"
 
 
@@ -33,7 +35,7 @@ class ServiceState:
 
     service: str
     program: str
-    """Name and version, as "apache-kafka 4.1.0"; "external" for a server that the stack did not start."""
+    """Name and version, as "apache-kafka 4.1.0"; ``EXTERNAL`` or ``NONE`` where the stack did not start it."""
     why: str
     url: str
     port: int | None = None
@@ -68,8 +70,13 @@ class ServiceState:
 
     @property
     def external(self) -> bool:
-        """Whether the server was named by the environment, so that the stack neither starts nor ends it."""
-        return self.program == "external"
+        """Whether the environment names the server, or says that there is none: the stack starts and ends nothing."""
+        return self.program in {EXTERNAL, NONE}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is such a server."""
+        return self.program != NONE
 
 
 @dataclass

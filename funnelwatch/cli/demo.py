@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from funnelwatch.cli.dimension import dimension_option
+
 
 @click.command()
 @click.option(
@@ -26,6 +28,7 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object to stdout.")
 @click.option("--window", "window_s", type=click.IntRange(10, 300), help="Length of a window, s.")
+@dimension_option
 @click.option("--keep", is_flag=True, help="Keep data and logs in the data folder at the end.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Save the screen as SVG at the alert.")
 def demo(**options: Any) -> None:
@@ -40,6 +43,7 @@ def demo(**options: Any) -> None:
     Examples:
       funnelwatch demo
       funnelwatch demo --exit-when-done --json
+      funnelwatch demo --dimension country=DE:0.5,AT:0.3,CH:0.2 --dimension plan=free,paid
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)

@@ -172,7 +172,9 @@ def check_programs(environ: Mapping[str, str], data_dir: Path) -> Iterator[Findi
 
 
 def _line(finding: Finding) -> str:
-    colour = {"ok": "green", "warning": "yellow", "unknown": "magenta", "FAILED": "red"}[finding.level]
+    colour = {"ok": "green", "unused": "bright_black", "warning": "yellow", "unknown": "magenta", "FAILED": "red"}[
+        finding.level
+    ]
     advice = f" {finding.advice}" if finding.advice else ""
     end = "." if finding.advice and finding.message[-1] not in ".?!" else ""
     return f"{click.style(f'{finding.level:<8}', fg=colour)}{finding.name:<16}{finding.message}{end}{advice}"

@@ -16,8 +16,9 @@ from funnelwatch.schemas.codec import Registry, RegistryUnavailable
 from funnelwatch.schemas.kafka_config import KafkaConfigError
 from funnelwatch.schemas.redaction import error_text, redacted, revealed, shown, shown_brokers
 from funnelwatch.schemas.settings import PREFIX
-from funnelwatch.sinks.redis.cache import REDIS_ERRORS, CountCache
-from funnelwatch.sinks.redis.client import explain, server_of
+from funnelwatch.sinks.redis.cache import REDIS_ERRORS
+from funnelwatch.sinks.redis.client import NO_REDIS, explain, server_of
+from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.stream.worker.broker_credentials import connection_error
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ NOT_YET = {
 """Errors with which a cluster answers requests about groups in its first seconds."""
 OLDEST_DATABASE = 150_000
 
-Level = Literal["ok", "warning", "unknown", "FAILED"]
+Level = Literal["ok", "unused", "warning", "unknown", "FAILED"]
+"""``unused``: the server is optional, and none is configured."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def check_worker_connection(settings: Settings) -> Finding:
 def check_registry(settings: Settings) -> Iterator[Finding]:
     """The schema registry answers, where one is set."""
     if not settings.schema_registry_url:
-        yield Finding("schema registry", "ok", "none is set: events carry the fingerprint of their schema")
+        yield Finding("schema registry", "unused", "none is configured: events carry the fingerprint of their schema")
         return
     try:
         Registry(settings.schema_registry_url, timeout_s=TIMEOUT_S).ping()
@@ -133,9 +135,14 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def check_redis(settings: Settings) -> Iterator[Finding]:
-    """Redis can be used, for a single server, a cluster or by Sentinels, and does not throw windows away."""
-    where = shown(settings.redis_url)
-    cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
+    """Redis can be used, for a single server, a cluster or by Sentinels, and does not throw windows away.
+
+    It is optional: where none is configured, the finding has a level of its own.
+    """
+    where, cache = shown(settings.redis_url), count_cache(settings)
+    if cache is None:
+        yield Finding("redis", "unused", f"{NO_REDIS}: readers read the database")
+        return
     try:
         cache.probe()
         server = server_of(cache.client)

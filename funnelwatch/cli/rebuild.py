@@ -15,7 +15,8 @@ from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.redaction import shown
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.schemas.times import HOUR_MS
-from funnelwatch.sinks.redis.cache import CountCache
+from funnelwatch.sinks.redis.client import NO_REDIS
+from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -62,7 +63,10 @@ def redis_copy(to_json: bool) -> None:
       funnelwatch rebuild redis --json
     """
     settings = load_settings()
-    with opened(settings) as database, closing(_cache()) as cache:
+    configured = count_cache(settings)
+    if configured is None:
+        raise click.UsageError(f"{NO_REDIS}, so there is no cache to rebuild: FUNNELWATCH_REDIS_URL is empty")
+    with opened(settings) as database, closing(configured) as cache:
         store = CountStore(database)
         # The database is asked first: without it there would be nothing to put in the copy's place.
         store.read(0, 0)
@@ -118,8 +122,3 @@ def _recent_rows(store: CountStore, oldest: int) -> Iterator[tuple[int, Series, 
 def _places(database: Database, settings: Settings) -> list[tuple[int, str, int]]:
     counted = CacheSource(database).counted(settings.events_topic)
     return [(partition, place.topic_id, place.offset) for partition, place in counted.items()]
-
-
-def _cache() -> CountCache:
-    settings = load_settings()
-    return CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)

@@ -22,7 +22,8 @@ from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso
-from funnelwatch.sinks.redis.cache import CountCache
+from funnelwatch.sinks.redis.client import NO_REDIS
+from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.migrations import migrate
@@ -100,7 +101,7 @@ def windows(*, since: str, until: str, dry_run: bool, yes: bool, to_json: bool) 
                 click.confirm(f"Correct {found.series:,} series of windows?", abort=True, err=True)
             _check_retention(database, range_ms[0])  # counting and asking may have taken hours
             written = _write(database, settings, found)
-        cache = 0 if dry_run else _repair_cache(settings, database, found)
+        cache: int | None = 0 if dry_run else _repair_cache(settings, database, found)
     if to_json:
         click.echo(json.dumps(_as_json(found, written=written, cache=cache, dry_run=dry_run), indent=2))
     elif not dry_run:
@@ -163,11 +164,18 @@ def _write(database: Database, settings: Settings, found: Repair) -> int:
         ) from error
 
 
-def _repair_cache(settings: Settings, database: Database, found: Repair) -> int:
-    """Correct the recent windows in Redis, changed or not: an earlier run may have ended before this step."""
+def _repair_cache(settings: Settings, database: Database, found: Repair) -> int | None:
+    """Correct the recent windows in Redis, changed or not: an earlier run may have ended before this step.
+
+    Returns:
+        The number of windows; None: no Redis is configured.
+    """
     affected = sorted({(series.funnel, window) for window, series in (*found.snapshot.counts, *found.counting.counts)})
     store = CountStore(database)
-    with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
+    configured = count_cache(settings)
+    if configured is None:
+        return None
+    with closing(configured) as cache:
         try:
             return cache.repair(affected, store.read, wall_clock_ms())
         except (redis.RedisError, IncompleteError, KeyboardInterrupt) as error:
@@ -213,7 +221,7 @@ def _show(found: Repair) -> None:
         click.echo(f"and {len(changes) - SHOWN:,} more windows; --json lists all", err=True)
 
 
-def _as_json(found: Repair, *, written: int, cache: int, dry_run: bool) -> dict[str, Any]:
+def _as_json(found: Repair, *, written: int, cache: int | None, dry_run: bool) -> dict[str, Any]:
     changes, before = by_window(found.changes), by_window(found.snapshot.counts)
     return {
         "from": iso(found.range_ms[0]),
@@ -237,10 +245,8 @@ def _as_json(found: Repair, *, written: int, cache: int, dry_run: bool) -> dict[
     }
 
 
-def _outcome(found: Repair, written: int, cache: int) -> str:
+def _outcome(found: Repair, written: int, cache: int | None) -> str:
+    copied = NO_REDIS if cache is None else f"{cache:,} recent windows of Redis made equal"
     if not found.series:
-        return f"the counts are right; {cache:,} recent windows of Redis made equal to them"
-    return (
-        f"{found.series:,} series of windows corrected; {written:,} closed windows will be published again; "
-        f"{cache:,} recent windows of Redis made equal"
-    )
+        return f"the counts are right; {copied}{'' if cache is None else ' to them'}"
+    return f"{found.series:,} series of windows corrected; {written:,} closed windows will be published again; {copied}"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from funnelwatch.cli.dimension import dimension_option
 from funnelwatch.cli.producing import INTERRUPTED, clear_errors, make_topics, progress_line
 from funnelwatch.producers.files.bulk import produce_events
 from funnelwatch.producers.simulate.pacing import paced
-from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, Dimension, Incident
+from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, Incident
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.dimensions import DIMENSION_NAME
@@ -22,6 +23,8 @@ from funnelwatch.schemas.times import iso, parse_span_ms, parse_time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from funnelwatch.producers.simulate.profile import Dimension
 
 FOR_EVER_MS = 2**53
 INCIDENT_KEYS = ("step", "loss", "start", "for")
@@ -40,15 +43,10 @@ INCIDENT_KEYS = ("step", "loss", "start", "for")
     "incidents",
     multiple=True,
     metavar="K=V,...",
-    help="Lose successes: step=, loss= (0 to 1), os= or another dimension, start= (default now), for= (10m).",
+    help="Lose successes: step=, loss= (0 to 1), os= or another dimension, start= (default now), for= (10m); "
+    "repeatable.",
 )
-@click.option(
-    "--dimension",
-    "dimensions",
-    multiple=True,
-    metavar="NAME=V:SHARE,...",
-    help="A further dimension of every session, such as country=DE:0.6,US:0.4.",
-)
+@dimension_option
 @click.option("--disorder", default="0s", show_default=True, metavar="SPAN", help="Events arrive up to this late.")
 @click.option("--dry-run", is_flag=True, help="Print the events as JSON Lines instead of producing them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
@@ -61,20 +59,21 @@ def simulate(
     speed: float | None,
     seed: int,
     incidents: tuple[str, ...],
-    dimensions: tuple[str, ...],
+    dimensions: tuple[Dimension, ...],
     disorder: str,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Produce the events of a simulated sign-up funnel: seasons, platforms, retries, incidents; seeded.
 
-    Missing topics are made. Ctrl-C ends a live run; what was taken is delivered first.
+    Missing topics are made. Ctrl-C ends a live run; what was taken is delivered first. Further dimensions are in the
+    contexts of the events: workers count by those that the funnels file (FUNNELWATCH_FUNNELS_PATH) declares.
 
     \b
     Examples:
       funnelwatch simulate --from -8d --rate 10
       funnelwatch simulate --live --rate 600 --incident step=VERIFY_SMS_CODE,os=iOS,loss=0.4,start=+2m,for=10m
-      funnelwatch simulate --dimension country=DE:0.6,US:0.4 --incident step=INPUT_NAME,country=US
+      funnelwatch simulate --dimension country=DE:0.5,AT,CH --incident step=INPUT_NAME,country=DE
       funnelwatch simulate --from 2026-11-01 --to 2026-11-02 --dry-run > events.jsonl
     """  # noqa: D301 - click's mark is the character, not a backslash
     now = wall_clock_ms()
@@ -86,7 +85,7 @@ def simulate(
         if not 0 <= first < last:
             raise click.UsageError(f"--from {iso(first)} is not before the end")
         simulator = Simulator(
-            replace(SIGN_UP_PROFILE, dimensions=tuple(parse_dimension(text) for text in dimensions)),
+            replace(SIGN_UP_PROFILE, dimensions=dimensions),
             seed=seed,
             rate=rate,
             incidents=[parse_incident(text, now) for text in incidents],
@@ -102,20 +101,6 @@ def simulate(
             click.echo(json.dumps(event))
         return
     _produce(events, first, last, live=live, as_json=as_json)
-
-
-def parse_dimension(text: str) -> Dimension:
-    """A dimension from ``country=DE:0.6,US:0.4``.
-
-    Raises:
-        ValueError: it is none; the message says what would be right.
-    """
-    name, _, values = text.partition("=")
-    pairs = [pair.rpartition(":") for pair in values.split(",")]
-    try:
-        return Dimension(name.strip(), tuple((value.strip(), float(share)) for value, _, share in pairs))
-    except ValueError as error:
-        raise ValueError(f"--dimension: {text!r}: {error}; right would be like country=DE:0.6,US:0.4") from None
 
 
 def parse_incident(text: str, now: int) -> Incident:

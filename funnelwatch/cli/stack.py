@@ -18,6 +18,7 @@ from funnelwatch.deploy.embedded.stack import Kafka, ServiceStatus, Stack
 from funnelwatch.deploy.embedded.state import SERVICES
 from funnelwatch.schemas.redaction import redacted
 from funnelwatch.schemas.settings import PREFIX, Settings, load_settings
+from funnelwatch.sinks.redis.client import NO_REDIS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,6 +46,7 @@ def up(kafka: str | None, as_env: bool) -> None:
 
     Data and logs are in the data folder (FUNNELWATCH_DATA_DIR, .funnelwatch by default). A server that is named by
     FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS, FUNNELWATCH_TIMESCALE_URL or FUNNELWATCH_REDIS_URL is used instead of one.
+    Redis is optional: with an empty FUNNELWATCH_REDIS_URL none is started, and readers read the database.
 
     Each server has a random password, in files that only this user may read (stack.json and passwords/ in the data
     folder). Commands find them there: in other folders too, once --env has named the data folder to the shell.
@@ -70,7 +72,8 @@ def up(kafka: str | None, as_env: bool) -> None:
         click.echo(f"export {PREFIX}DATA_DIR={shlex.quote(str(stack.data_dir))}")
         return
     for service in SERVICES:
-        click.echo(f"{service:<9} {state.services[service].shown_url}")
+        one = state.services[service]
+        click.echo(f"{service:<9} {one.shown_url if one.is_used else NO_REDIS}")
     for one in state.services.values():
         if one.is_open and not one.external:
             tell(f"{one.program} {tansu.OPEN}; Apache Kafka, with Java 17 and Maven, asks for one")
@@ -101,14 +104,15 @@ def status(as_json: bool) -> None:
         services = Stack(settings.data_dir).status()
     except StackError as error:
         raise click.ClickException(str(error)) from error
+    is_down = any(one.up is False for one in services)
     if as_json:
         click.echo(json.dumps({one.service: _as_json(one) for one in services}, indent=2))
     else:
         for one in services:
             click.echo(_as_text(one))
-        if all(one.up for one in services):
+        if not is_down:
             click.echo(f"{'pipeline':<9} {importlib.import_module('funnelwatch.cli.current').pipeline_line(settings)}")
-    if not all(one.up for one in services):
+    if is_down:
         if not as_json:
             tell("Start missing servers with `funnelwatch up`.")
         sys.exit(SOMETHING_IS_DOWN)
@@ -140,6 +144,8 @@ def _as_json(one: ServiceStatus) -> dict[str, Any]:
 
 
 def _as_text(one: ServiceStatus) -> str:
+    if one.up is None:
+        return f"{one.service:<9} {NO_REDIS}{f': {one.state.why}' if one.state else ''}"
     lines = [f"{one.service:<9} {'up' if one.up else 'DOWN: ' + redacted(one.error)}"]
     if one.state is not None:
         process = f", process {one.state.pid}" if one.up and one.state.pid else ""

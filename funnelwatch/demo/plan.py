@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, Profile
 
 STEP = "VERIFY_SMS_CODE"
 OS = "iOS"
@@ -23,6 +26,7 @@ class Plan:
         resolve_s: how long the recovery may take to be noticed.
         garbage: records that are no events, mixed in.
         seed: of the traffic.
+        profile: the funnel and its people.
     """
 
     history_days: float = 8.0
@@ -35,6 +39,13 @@ class Plan:
     resolve_s: float = 420.0
     garbage: int = 12
     seed: int = 7
+    profile: Profile = SIGN_UP_PROFILE
+
+    @property
+    def funnels(self) -> str:
+        """The content of a funnels file that declares the funnel with its further dimensions."""
+        declared = {"steps": [step.name for step in self.profile.steps], "dimensions": [*self.profile.values]}
+        return json.dumps({"funnels": {self.profile.funnel: declared}}, indent=2)
 
     @property
     def environment(self) -> dict[str, str]:

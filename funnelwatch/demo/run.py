@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from funnelwatch.deploy.embedded.state import StackState
     from funnelwatch.producers.simulate.profile import Incident
 
+FUNNELS_FILE = "funnels.yml"
 READ_EVERY_S = 0.5
 CATCH_UP_S = 600.0
 FINISH_S = 300.0
@@ -116,12 +117,16 @@ class Demo:
         self._finish()
 
     def _start(self) -> None:
-        self._now("Starting Kafka, PostgreSQL and Redis …")
+        self._now("Starting Kafka and the stores …")
         stack = Stack(self._data_dir, self._kafka)
         stack.down(purge=True)
         self._cleanup.callback(self._remove, stack)
         self.stack = stack.up(self._say)
         environment = self._plan.environment | self.stack.env
+        if self._plan.profile.dimensions:
+            funnels = self._data_dir / FUNNELS_FILE
+            funnels.write_text(self._plan.funnels)
+            environment["FUNNELWATCH_FUNNELS_PATH"] = str(funnels)
         settings = Settings(
             data_dir=self._data_dir,
             **{name.removeprefix("FUNNELWATCH_").lower(): value for name, value in environment.items()},  # type: ignore[arg-type]
@@ -263,7 +268,7 @@ class Demo:
             "kafka": services["kafka"].program,
             "database": services["postgres"].program,
             "timescaledb": bool(self.stack and self.stack.timescaledb),
-            "redis": services["redis"].program,
+            "redis": services["redis"].program if services["redis"].is_used else None,
             "events_produced": produced,
             "events_counted": counted,
             "dead_letters": dead_letters,
@@ -292,6 +297,7 @@ class Demo:
         stack.down(purge=not self.keep)
         if not self.keep:
             shutil.rmtree(self._data_dir / "prometheus", ignore_errors=True)
+            (self._data_dir / FUNNELS_FILE).unlink(missing_ok=True)
             for folder in (self._data_dir, self._data_dir.parent):
                 with suppress(OSError):  # the folder holds other files
                     folder.rmdir()

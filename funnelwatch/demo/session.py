@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -20,7 +21,9 @@ from funnelwatch.demo.traffic import TrafficError
 from funnelwatch.demo.watch import Seen
 from funnelwatch.deploy.embedded.errors import StackError
 from funnelwatch.producers.kafka.topics import KafkaUnreachable
+from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE
 from funnelwatch.schemas.settings import load_settings
+from funnelwatch.sinks.redis.client import NO_REDIS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from funnelwatch.deploy.embedded.stack import Kafka
+    from funnelwatch.producers.simulate.profile import Dimension
 
 INTERRUPTED = 130
 FRAMES_PER_SECOND = 4
@@ -41,6 +45,7 @@ def run_session(
     exit_when_done: bool,
     as_json: bool,
     window_s: int | None,
+    dimensions: tuple[Dimension, ...],
     keep: bool,
     picture: Path | None,
 ) -> int:
@@ -53,13 +58,15 @@ def run_session(
         exit_when_done: end after the recovery, not at Ctrl-C.
         as_json: print the result as JSON to stdout.
         window_s: length of a window, s; None: the plan's.
+        dimensions: further dimensions of the traffic.
         keep: keep data and logs.
         picture: file for an SVG of the screen at the alert.
 
     Raises:
+        click.UsageError: two dimensions have the same name.
         click.ClickException: the demo fails; the message names the kept logs.
     """
-    plan = Plan(window_s=window_s) if window_s else Plan()
+    plan = _plan(window_s, dimensions)
     console = Console(stderr=True)
     data_dir = (load_settings().data_dir / "demo").absolute()
 
@@ -122,6 +129,14 @@ def run_session(
     return 0 if result["ok"] else 1
 
 
+def _plan(window_s: int | None, dimensions: tuple[Dimension, ...]) -> Plan:
+    try:
+        plan = Plan(profile=replace(SIGN_UP_PROFILE, dimensions=dimensions))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return replace(plan, window_s=window_s) if window_s else plan
+
+
 def save(screen: RenderableType, picture: Path) -> None:
     """Save the screen as an SVG."""
     recorder = Console(record=True, width=112, file=io.StringIO())
@@ -133,7 +148,7 @@ def save(screen: RenderableType, picture: Path) -> None:
 
 def _summary(result: dict[str, Any]) -> str:
     lines = [
-        f"{result['kafka']}, {result['database']}, {result['redis']}",
+        f"{result['kafka']}, {result['database']}, {result['redis'] or NO_REDIS}",
         "{events_produced:,} events produced = {events_counted:,} counted + {dead_letters} dead letters".format(
             **result
         ),

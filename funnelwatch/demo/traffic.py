@@ -79,7 +79,7 @@ class Traffic:
     def _run(self) -> None:
         try:
             plan = self._plan
-            history = Simulator(seed=plan.seed, rate=plan.history_rate)
+            history = Simulator(plan.profile, seed=plan.seed, rate=plan.history_rate)
             begin = self.start_ms - int(plan.history_days * DAY_MS)
             self._produce(history.events(begin, self.start_ms), self._set_history)
             self.history_done.set()
@@ -116,14 +116,14 @@ class Traffic:
         """
         plan = self._plan
         self.live_since_ms = time.time_ns() // 1_000_000
-        calm = Simulator(seed=plan.seed + 1, rate=plan.live_rate)
+        calm = Simulator(plan.profile, seed=plan.seed + 1, rate=plan.live_rate)
         for event in _in_real_time(calm, self.live_since_ms):
             if self._incident and event["ts"] >= self._incident.start_ms:
                 break
             yield event
         assert self._incident is not None
         # The same seed: up to the incident it is the same traffic, so one goes over into the other.
-        troubled = Simulator(seed=plan.seed + 1, rate=plan.live_rate, incidents=[self._incident])
+        troubled = Simulator(plan.profile, seed=plan.seed + 1, rate=plan.live_rate, incidents=[self._incident])
         yield from _in_real_time(troubled, self._incident.start_ms)
 
     def _produce_garbage(self) -> None:

@@ -1,4 +1,4 @@
-"""Observes the pipeline from outside: counts and lag, rates from Redis, alerts from their topic."""
+"""Observes the pipeline from outside: counts and lag, rates from Redis or the database, alerts from their topic."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from confluent_kafka import Consumer, TopicPartition
 from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder, Undecodable
 from funnelwatch.schemas.funnels import SIGN_UP
-from funnelwatch.sinks.redis.cache import CountCache
+from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from funnelwatch.schemas.counts import CountRow, Series
     from funnelwatch.schemas.settings import Settings
 
 FUNNEL = "sign_up"
@@ -72,7 +73,7 @@ class Watch:
         self._settings = settings
         self._database = Database(settings.timescale_url, application="funnelwatch demo")
         self._counts = CountStore(self._database)
-        self._cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)
+        self._cache = count_cache(settings)
         self._stop = threading.Event()
         self._subscriber = threading.Thread(target=self._subscribe, name="alerts", daemon=True)
         self.seen = Seen()
@@ -86,7 +87,8 @@ class Watch:
         self._stop.set()
         if self._subscriber.is_alive():
             self._subscriber.join(10)
-        self._cache.close()
+        if self._cache is not None:
+            self._cache.close()
         self._database.close()
 
     def read(self) -> Seen:
@@ -104,10 +106,19 @@ class Watch:
         windows = mature_windows(seen.closed_through, self._settings.window_ms)
         seen.rates = _by_step_and_os(
             (series.step, series.value("os"), tally.impressions, tally.cohort_successes)
-            for tallies in self._cache.read_many(FUNNEL, windows).values()
-            for series, tally in tallies.items()
+            for series, tally in self._tallies(windows)
         )
         return seen
+
+    def _tallies(self, windows: list[int]) -> Iterator[tuple[Series, CountRow]]:
+        if not windows:
+            return
+        if self._cache is not None:
+            for tallies in self._cache.read_many(FUNNEL, windows).values():
+                yield from tallies.items()
+            return
+        for _, series, tally in self._counts.read(min(windows), max(windows) + 1, FUNNEL):
+            yield series, tally
 
     def counted(self) -> int:
         """How many events are in the windows of the database, by adding them all up."""

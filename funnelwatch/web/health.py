@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.schemas.redaction import error_clause
 from funnelwatch.sinks.errors import BusyError
-from funnelwatch.sinks.redis.client import connect, explain
+from funnelwatch.sinks.redis.client import NO_REDIS, connect, explain
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,7 +88,10 @@ async def healthz() -> PlainTextResponse:
 
 @router.get("/readyz")
 def readyz(request: Request) -> JSONResponse:
-    """Readiness: 503 without the database. Without Redis queries work, and the board reads the database."""
+    """Readiness: 503 without the database. Without Redis queries work, and the board reads the database.
+
+    Redis is "ok", an error, or not configured.
+    """
     state: dict[str, Any] = {"database": _database_error(request), "redis": _redis_error(request)}
     return JSONResponse(
         {name: error or "ok" for name, error in state.items()}, status_code=503 if state["database"] else 200
@@ -110,6 +113,8 @@ def _database_error(request: Request) -> str | None:
 
 
 def _redis_error(request: Request) -> str | None:
+    if not request.app.state.settings.redis_url:
+        return NO_REDIS
     try:
         with connect(request.app.state.settings.redis_url, timeout_s=2, connect_timeout_s=2) as client:
             client.ping()

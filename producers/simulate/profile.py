@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from funnelwatch.schemas.dimensions import check_dimension_name
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, check_dimension_name
 
 DAY_MIN = 1440
 WEEK_MIN = 7 * DAY_MIN
@@ -70,9 +70,36 @@ class Dimension:
             ValueError: the message names what is wrong.
         """
         check_dimension_name(self.name)
+        if self.name in DIMENSION_FIELDS:
+            raise ValueError(f"{self.name}: is a field of every event already; right would be another name")
+        names = [value for value, _ in self.values]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{self.name}: the value {min(twice)!r} is there twice")
         shares = [share for _, share in self.values]
         if not shares or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise ValueError(f"{self.name}: the shares {shares} are not from 0 to 1 with the sum 1")
+
+    @classmethod
+    def parse(cls, text: str) -> Dimension:
+        """A dimension from ``country=DE:0.5,AT,CH``; values without a share divide the rest equally.
+
+        Raises:
+            ValueError: it is none; the message says what would be right.
+        """
+        name, equals, values = text.partition("=")
+        try:
+            return cls(name.strip(), _parse_values(values) if equals else ())
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {error}; right would be like country=DE:0.5,AT:0.3,CH:0.2") from None
+
+
+def _parse_values(text: str) -> tuple[tuple[str, float], ...]:
+    parts = [one.rpartition(":") for one in text.split(",")]
+    values = [(value if colon else last).strip() for value, colon, last in parts]
+    shares = [float(last) if colon else None for _, colon, last in parts]
+    given = [share for share in shares if share is not None]
+    rest = round((1 - sum(given)) / max(1, len(shares) - len(given)), 12)
+    return tuple((value, rest if share is None else share) for value, share in zip(values, shares, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +126,26 @@ class Profile:
     daily: float = 0.6
     peak_hour: float = 19.0
     weekdays: tuple[float, ...] = (0.95, 0.95, 0.97, 1.0, 1.05, 1.08, 1.0)
+
+    def __post_init__(self) -> None:
+        """Reject dimensions of the same name.
+
+        Raises:
+            ValueError: the message names it.
+        """
+        names = [dimension.name for dimension in self.dimensions]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{min(twice)}: the dimension is there twice; right would be all its values in one")
+
+    @property
+    def values(self) -> dict[str, set[str]]:
+        """The values of every dimension, by its name."""
+        return {
+            "os": {platform.os for platform in self.platforms},
+            "browser": {platform.browser for platform in self.platforms},
+            "app_version": {version for platform in self.platforms for version, _ in platform.app_versions},
+            **{dimension.name: {value for value, _ in dimension.values} for dimension in self.dimensions},
+        }
 
     def season(self, minute: int) -> float:
         """Traffic of a minute since the epoch, relative to the average."""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE
-from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.schemas.times import MINUTE_MS
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Simulator:
         disorder_ms: events arrive up to this much after their ts, each by its own delay; 0: in the order of ts.
 
     Raises:
-        ValueError: rate or disorder is invalid, or an incident names a step or dimension that is not there.
+        ValueError: rate or disorder is invalid, or an incident names a step, dimension or value that is not there.
     """
 
     def __init__(
@@ -74,9 +73,13 @@ class Simulator:
         for incident in incidents:
             if incident.step not in names:
                 raise ValueError(f"step: {incident.step!r} is not one of {', '.join(names)}")
-            dimensions = (*DIMENSION_FIELDS, *(dimension.name for dimension in profile.dimensions))
-            if unknown := incident.where.keys() - set(dimensions):
-                raise ValueError(f"{min(unknown)}: is not a dimension; right would be one of {', '.join(dimensions)}")
+            for name, value in incident.where.items():
+                if name not in profile.values:
+                    right = ", ".join(profile.values)
+                    raise ValueError(f"{name}: is not a dimension; right would be one of {right}")
+                if value not in profile.values[name]:
+                    right = ", ".join(sorted(profile.values[name]))
+                    raise ValueError(f"{name}: no session has {value!r}; right would be one of {right}")
         if not 0 < rate <= MAX_RATE or disorder_ms < 0 or seed < 0:
             raise ValueError(f"rate must be above 0 and at most {MAX_RATE:,}, disorder_ms and seed not below 0")
         self.profile = profile
@@ -197,12 +200,12 @@ class Simulator:
     def _draw_dimensions(self, block: int, count: int) -> dict[str, Texts]:
         """The further dimensions of the sessions of a block; drawn apart, so that all else stays as without them."""
         rng = np.random.default_rng([self.seed, block, 2])
-        return {
-            dimension.name: np.array([value for value, _ in dimension.values], dtype=object)[
-                rng.choice(len(dimension.values), count, p=[share for _, share in dimension.values])
-            ]
-            for dimension in self.profile.dimensions
-        }
+        drawn = {}
+        for dimension in self.profile.dimensions:
+            values = np.array([value for value, _ in dimension.values], dtype=object)
+            shares = np.array([share for _, share in dimension.values])
+            drawn[dimension.name] = values[rng.choice(len(values), count, p=shares / shares.sum())]
+        return drawn
 
     def _records(
         self,

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Client = redis.Redis
     """A cluster's client is taken for one: the commands that are used here are the same."""
 
+NO_REDIS = "no Redis is configured"
+"""The state of Redis where ``FUNNELWATCH_REDIS_URL`` is empty: neither healthy nor broken, but not used."""
+
 SENTINEL_PORT = 26_379
 SENTINEL_FORM = "redis+sentinel://HOST:26379,HOST:26379/NAME, where NAME is the primary's name in the Sentinels"
 

@@ -1,7 +1,6 @@
 """The aggregate agent's work on validated batches: flush, copy to Redis, commit.
 
-A Redis that is away delays nothing: ``cache_debt`` notes the windows that it lacks, and the thread of ``cache_rebuild``
-writes them later.
+A Redis that is away delays nothing, see ``cache_writing``. Without Redis there is no copy, and nothing else differs.
 
 The order matters. Dead letters are acknowledged before a fetch comes here, and so before the flush moves the progress
 on: no rejected record is passed over. The flush is committed before Redis sees its totals, so that Redis never shows
@@ -23,11 +22,9 @@ import psycopg
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.failpoints import failpoint
-from funnelwatch.sinks.redis.cache import REDIS_ERRORS
-from funnelwatch.sinks.redis.client import explain
-from funnelwatch.sinks.redis.state import IncompleteError, RepairedError
 from funnelwatch.sinks.retry import RetryPolicy
 from funnelwatch.stream.aggregate.aggregation import aggregate, watermark_of
+from funnelwatch.stream.aggregate.cache_writing import CacheWriter
 from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blame
 from funnelwatch.stream.aggregate.isolation import RejectedByDatabase, detail_of, halves, reject
 from funnelwatch.stream.intake.batches import ValidatedBatch, joined
@@ -58,7 +55,7 @@ class Aggregator:
     Args:
         settings: topics, window, disorder.
         store: the counts of record.
-        cache: the copy in Redis, over a connection of its own.
+        cache: the copy in Redis, over a connection of its own; None: no Redis is configured.
         debt: takes what Redis lacks.
         rewind: called with the assignment of a partition that must be read anew from where it is counted up to.
         commit: called with what was counted: partition to next offset.
@@ -72,7 +69,7 @@ class Aggregator:
         *,
         settings: Settings,
         store: CountStore,
-        cache: CountCache,
+        cache: CountCache | None,
         debt: CacheDebt,
         rewind: Callable[[PartitionAssignment], None],
         commit: Callable[[dict[int, int]], None],
@@ -83,8 +80,7 @@ class Aggregator:
         self._isolation = isolation
         self._settings = settings
         self._store = store
-        self._cache = cache
-        self._debt = debt
+        self._copies = None if cache is None else CacheWriter(cache, debt, now_ms)
         self._rewind = rewind
         self._commit = commit
         self._wait_for = RetryPolicy(stopping)
@@ -98,9 +94,8 @@ class Aggregator:
             StoppedError: the worker stops first; the next worker of their partitions reads them again.
         """
         now_ms = self._now_ms()
-        if any(poll.newly_assigned for poll in polls):
-            # Who had the partition may have ended between the database and Redis.
-            self._debt.woken.set()
+        if self._copies is not None and any(poll.newly_assigned for poll in polls):
+            self._copies.check_soon()
         for group in flush_groups(polls):
             self._flush([(assigned, joined(batches)) for assigned, batches in group], now_ms)
         for poll in polls:
@@ -196,10 +191,8 @@ class Aggregator:
         failpoint("committed")
         self._account(placed)
         counts = [one for _, one in placed.batches]
-        if self._copy(counts, placed.topic_id, placed.flushed, now_ms):
-            metrics.observe_delays(metrics.EVENT_TO_REDIS, oldest, self._now_ms())
-        else:
-            self._debt.delay(oldest)
+        if self._copies is not None:
+            self._copies.write(counts, placed.topic_id, placed.flushed, oldest, now_ms)
         failpoint("copied")
         # Last, since nothing depends on it: the database's progress decides where a partition starts.
         self._commit({one.partition: one.next_offset for one in counts})
@@ -219,53 +212,3 @@ class Aggregator:
         metrics.ACCEPTED.inc(accepted)
         metrics.LATE.inc(placed.flushed.late)
         metrics.FLUSH_EVENTS.observe(accepted)
-
-    def _copy(self, batches: Sequence[PartitionCounts], topic_id: str, flushed: Flushed, now_ms: int) -> bool:
-        """Write a flush to Redis, or leave it to be copied; whether Redis has it now."""
-        skipped = [batch for batch in batches if batch.partition in flushed.skipped]
-        if skipped:
-            # By whom they were counted is not known: perhaps by a flush of ours whose answer was lost, and then its
-            # totals have not been copied.
-            self._owe(skipped, topic_id, now_ms)
-        written = [batch for batch in batches if batch.partition not in flushed.skipped]
-        # While Redis is away no flush waits for its timeout: the rebuild asks it, on a thread of its own.
-        if not self._debt.connected:
-            self._owe(written, topic_id, now_ms)
-            return False
-        marks = self._debt.marks(written, topic_id)
-        try:
-            if not self._cache.write(flushed.totals, now_ms, marks):
-                log.warning("Redis: lacks counts from before; they will be copied")
-                self._debt.owe_everything()
-            self._debt.wrote(marks)
-        except RepairedError:
-            self._owe(written, topic_id, now_ms)
-            self._learn_repairs()
-        except IncompleteError:
-            log.warning("Redis: has lost its data; it will be copied")
-            self._disconnect(written, topic_id, now_ms)
-        except REDIS_ERRORS as error:
-            log.debug("Redis: not written: %s", explain(error))
-            metrics.RETRIES.labels("Redis").inc()
-            self._disconnect(written, topic_id, now_ms)
-        else:
-            return not skipped
-        return False
-
-    def _owe(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
-        oldest = self._cache.oldest(now_ms)
-        found = [(batch.counts, batch.counts.windows >= oldest) for batch in batches]
-        windows = {key for counts, recent in found for key in counts.by_window(counts.events, recent)}
-        self._debt.owe(windows, self._debt.marks(batches, topic_id))
-
-    def _learn_repairs(self) -> None:
-        try:
-            self._cache.learn_repairs()
-        except REDIS_ERRORS:
-            self._debt.connected = False
-
-    def _disconnect(self, batches: Sequence[PartitionCounts], topic_id: str, now_ms: int) -> None:
-        """Write nothing more until the rebuild has an answer from Redis."""
-        self._owe(batches, topic_id, now_ms)
-        self._debt.connected = False
-        self._cache.close()

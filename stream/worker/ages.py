@@ -60,6 +60,7 @@ class Ages(Collector):
         self._wall = wall
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._reachable = dict(REACHABLE)
         self._successes: dict[str, float] = {}
         self._watermark_ms: int | None = None
         self._closed_through_ms: int | None = None
@@ -70,6 +71,10 @@ class Ages(Collector):
         self.lag: Callable[[], Mapping[int, int]] = dict
         """Gives unread records by partition. It is not asked while Kafka is unreachable."""
         self.standstill_s: Callable[[], float] = lambda: NAN
+
+    def leave_out(self, server: str) -> None:
+        """No such server is configured: it is neither reachable nor unreachable."""
+        self._reachable.pop(server, None)
 
     def succeeded(self, what: str) -> None:
         """Note that a step of the pipeline ("fetch", "flush", "close", "evaluate") has just done something."""
@@ -118,7 +123,7 @@ class Ages(Collector):
             if unevaluated_ms is None
             else max(0.0, wall - unevaluated_ms / 1000),
             "funnelwatch_standstill_seconds": self.standstill_s(),
-            **{name: float(self._servers.reachable(server)) for server, name in REACHABLE.items()},
+            **{name: float(self._servers.reachable(server)) for server, name in self._reachable.items()},
         }
         for name, value in values.items():
             family = self._family(name)
@@ -133,7 +138,7 @@ class Ages(Collector):
                 lag.add_metric([str(partition)], unread)
         yield lag
         contact = self._family("funnelwatch_last_contact_age_seconds")
-        for server in REACHABLE:
+        for server in self._reachable:
             contact.add_metric([server], self._servers.silent_s(server))
         yield contact
         done = self._family("funnelwatch_last_success_age_seconds")
@@ -157,7 +162,7 @@ TEXTS = {
     "while Kafka does not answer.",
     "funnelwatch_kafka_reachable": "1 if Kafka answered within 20 s, else 0.",
     "funnelwatch_database_reachable": "1 if the database answered within 20 s, else 0.",
-    "funnelwatch_redis_reachable": "1 if Redis answered within 20 s, else 0.",
+    "funnelwatch_redis_reachable": "1 if Redis answered within 20 s, else 0; absent if none is configured.",
     "funnelwatch_lag_records": "Records that are not fetched yet, by partition; absent while Kafka is unreachable.",
     "funnelwatch_last_contact_age_seconds": "Time since a server answered last, s; NaN before the first answer.",
     "funnelwatch_last_success_age_seconds": "Time since this worker last fetched records, flushed counts, ran a "

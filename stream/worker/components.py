@@ -12,7 +12,7 @@ from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.codec import Decoder, Registry
 from funnelwatch.schemas.funnels import load_funnels
 from funnelwatch.schemas.validation import Limits
-from funnelwatch.sinks.redis.cache import CountCache
+from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.cache import CacheSource
 from funnelwatch.sinks.timescale.closing import ClosingStore
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.redis.cache import CountCache
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ class WorkerComponents:
     Attributes:
         stopping: set when the worker stops; each wait for a server ends then.
         status: the condition of the worker, for people and probes.
+        cache_rebuild: fills the cache; None: no Redis is configured.
         all: the components that are started and stopped, in the order of their start.
 
     Raises:
@@ -92,7 +94,7 @@ class WorkerComponents:
         self.validator = self._add("validator", "intake", self._make_validator)
         self.validation = self._add("validation", "intake", self._make_validation, "the dead letters")
         self.aggregator = self._add("aggregator", "count", self._make_aggregator)
-        self.cache_rebuild = self._add("cache_rebuild", "cache", self._make_cache_rebuild)
+        self.cache_rebuild = self._add_cache_rebuild()
         self.metric_fetcher = self._add(
             "metric_fetcher", "metrics", self._make_metric_fetcher, "the counters and timers"
         )
@@ -109,6 +111,12 @@ class WorkerComponents:
         component = Component(name, thread, make, kafka_client=kafka_client)
         self.all.append(component)
         return component
+
+    def _add_cache_rebuild(self) -> Component[CacheRebuild] | None:
+        cache = count_cache(self.settings)
+        if cache is None:
+            return None
+        return self._add("cache_rebuild", "cache", partial(self._make_cache_rebuild, cache))
 
     def prepare(self) -> None:
         """Make topics and tables where they are missing; see ``prepare_servers``."""
@@ -128,12 +136,6 @@ class WorkerComponents:
         database = Database(url, application=application, idle_session_s=idle_session_s)
         resources.callback(database.close)
         return database
-
-    def _cache(self, resources: ExitStack) -> CountCache:
-        settings = self.settings
-        cache = CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic)
-        resources.callback(cache.close)
-        return cache
 
     def _make_kafka(self, _: ExitStack) -> KafkaAdmin:
         return KafkaAdmin(self.settings)
@@ -179,10 +181,12 @@ class WorkerComponents:
 
     def _make_aggregator(self, resources: ExitStack) -> Aggregator:
         settings, fetcher = self.settings, self.fetcher.running
+        if cache := count_cache(settings):
+            resources.callback(cache.close)
         return Aggregator(
             settings=settings,
             store=CountStore(self._database("aggregate", resources), settings.duplicate_horizon_s),
-            cache=self._cache(resources),
+            cache=cache,
             debt=self.cache_debt,
             rewind=fetcher.rewind,
             commit=fetcher.commit,
@@ -190,12 +194,13 @@ class WorkerComponents:
             isolation=Isolation(settings, partial(DeadLetters, settings), Decoder("FunnelEvent", self.registry)),
         )
 
-    def _make_cache_rebuild(self, resources: ExitStack) -> CacheRebuild:
+    def _make_cache_rebuild(self, cache: CountCache, resources: ExitStack) -> CacheRebuild:
+        resources.callback(cache.close)
         return CacheRebuild(
             settings=self.settings,
             # Closing the connection lets its lock go, so that another worker goes on with the copy.
             source=CacheSource(self._database("cache", resources, IDLE_SESSION_S)),
-            cache=self._cache(resources),
+            cache=cache,
             debt=self.cache_debt,
             assigned=self.fetcher.running.assignments,
         )

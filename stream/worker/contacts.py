@@ -92,7 +92,7 @@ class Contacts:
         ages.funnels(min(closed, default=None), min(unevaluated, default=None))
 
     def ask_redis(self) -> None:
-        """Note it if Redis answers.
+        """Note it if Redis answers; not to be called where none is configured.
 
         Raises:
             redis.RedisError: it does not.

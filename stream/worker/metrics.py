@@ -114,7 +114,20 @@ RULES_ERROR = Gauge(
     "1 while the rule files cannot be used and earlier rules go on, else 0.",
     registry=REGISTRY,
 )
+REDIS_CONFIGURED = Gauge(
+    "funnelwatch_redis_configured",
+    "1 if FUNNELWATCH_REDIS_URL names a Redis, else 0: then no other metric of Redis is there.",
+    registry=REGISTRY,
+)
 REBUILD_PROGRESS.set(float("nan"))
+REDIS_CONFIGURED.set(1)
+
+
+def leave_redis_out() -> None:
+    """No Redis is configured: its metrics would read as if it were healthy."""
+    REDIS_CONFIGURED.set(0)
+    for one in (EVENT_TO_REDIS, REBUILD_PROGRESS, REDIS_ERROR, CACHE_INCOMPLETE, CACHE_COPIED):
+        REGISTRY.unregister(one)
 
 
 def observe_delays(histogram: Histogram, oldest: Iterable[int | None], now_ms: int) -> None:

@@ -33,7 +33,7 @@ class WorkerStatus:
         rules: alert rules; an edit that cannot be used is reported.
         fetcher: the consumer of the events.
         metric_fetcher: the consumer of counters and timers.
-        cache_rebuild: knows whether Redis can be used.
+        cache_rebuild: knows whether Redis can be used; None: no Redis is configured.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WorkerStatus:
         rules: LiveRules,
         fetcher: Component[Fetcher],
         metric_fetcher: Component[Fetcher],
-        cache_rebuild: Component[CacheRebuild],
+        cache_rebuild: Component[CacheRebuild] | None,
     ) -> None:
         self.health = Health(STUCK_AFTER_S, EXIT_AFTER_S, READY_AFTER_S)
         self.dead_client = DeadClient(DEAD_AFTER_S)
@@ -69,7 +69,7 @@ class WorkerStatus:
     def _page(self, problem: str | None) -> dict[str, Any]:
         # A broken edit of the rules takes no worker out of service: the rules before it go on.
         # Neither does Redis: counting goes on without it.
-        cache_rebuild = self._cache_rebuild.if_running
+        cache_rebuild = self._cache_rebuild.if_running if self._cache_rebuild else None
         redis_error = cache_rebuild.error if cache_rebuild else None
         waiting = servers.waiting()
         return {
@@ -77,6 +77,7 @@ class WorkerStatus:
             "error": _redacted(problem),
             "waiting": waiting,
             "rules_error": _redacted(self._rules.error),
+            "redis_configured": self._cache_rebuild is not None,
             "redis_error": _redacted(redis_error),
         }
 

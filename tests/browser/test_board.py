@@ -266,6 +266,22 @@ def test_without_redis_the_numbers_come_from_the_database_and_it_says_so(page: P
     expect(page.locator("#warnings li")).to_have_count(0)
 
 
+def test_a_board_that_has_no_redis_shows_the_same_and_warns_of_nothing(browser: Browser, scenario: Scenario) -> None:
+    """None is configured: the same rates from the database, which is as it should be."""
+    server = BoardServer(scenario.settings.model_copy(update={"redis_url": ""}))
+    server.start()
+    page = browser.new_page(base_url=server.url)
+    page.goto("/")
+    ready(page)
+    source = page.locator(".stat").filter(has_text="Numbers from")
+    expect(source).to_contain_text("no Redis is configured")
+    expect(source).to_have_attribute("data-state", "ok")
+    shows(page, scenario.rates())
+    expect(page.locator("#warnings")).not_to_contain_text("Redis")
+    page.close()
+    assert server.stop() == 0
+
+
 def test_a_keyboard_reaches_everything(page: Page) -> None:
     """Skip link, a step opened with Enter, the time line read with arrow keys; what has the focus shows it."""
     page.keyboard.press("Tab")

@@ -8,11 +8,13 @@ import json
 import signal
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from funnelwatch.producers.kafka.topics import ensure_topics
+from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, Dimension, Incident
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.program import PROGRAM
 from tests.ecom import ecom_counts, ecom_path
@@ -184,6 +186,23 @@ def test_simulated_history_arrives(settings: Settings) -> None:
     assert "made the topics" in err
     assert json.loads(out)["produced"] == len(simulated())
     assert by_id(read_events(settings, len(simulated()))) == by_id(simulated())
+
+
+def test_simulated_dimensions_arrive_in_the_contexts_and_an_incident_can_be_of_one_value(settings: Settings) -> None:
+    """What the options say is what the simulator makes of them, through Avro and Kafka."""
+    span = ("--from", "2026-01-05", "--to", "2026-01-05T00:02:00", "--rate", "60", "--json")
+    more = ("--dimension", "country=DE:0.5,AT,CH", "--dimension", "plan=free,paid")
+    incident = "step=INPUT_PHONE_NUMBER,country=DE,loss=1,start=2026-01-05"
+    run(settings, "simulate", *span, *more, "--incident", incident)
+    dimensions = (Dimension("country", (("DE", 0.5), ("AT", 0.25), ("CH", 0.25))), Dimension.parse("plan=free,paid"))
+    trouble = Incident(T0, T0 + 600_000, "INPUT_PHONE_NUMBER", 1.0, {"country": "DE"})
+    profile = replace(SIGN_UP_PROFILE, dimensions=dimensions)
+    made = list(Simulator(profile, rate=60, incidents=[trouble]).events(T0, T0 + 120_000))
+    found = read_events(settings, len(made))
+    assert by_id(found) == by_id(made)
+    assert {event["contexts"]["plan"] for event in found} == {"free", "paid"}
+    passed = [one for one in found if (one["step"], one["status"]) == ("INPUT_PHONE_NUMBER", "SUCCESS")]
+    assert {one["contexts"]["country"] for one in passed} == {"AT", "CH"}
 
 
 def test_live_traffic_flows_until_ctrl_c_and_what_was_taken_is_delivered(settings: Settings) -> None:

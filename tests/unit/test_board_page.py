@@ -111,8 +111,25 @@ def test_while_redis_does_not_answer_the_database_does_but_not_every_second() ->
     assert found.from_database
     assert (found.error or "").startswith("Redis cannot be used")
     assert sorted(found.windows) == [T + at * MINUTE for at in range(-15, 1)]
-    assert reader.read("f", T, MINUTE) is found
+    assert (found.uses_redis, reader.read("f", T, MINUTE) is found) == (True, True)
     assert database.asked == [(T - 15 * MINUTE, T + 1)]
+    reader.close()
+
+
+def test_without_redis_the_database_is_read_every_five_seconds_and_settled_windows_every_fifteen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No error; what has settled is not read with every round; a window that was read once more shows its new count."""
+    database, clock = Database(), [100.0]
+    monkeypatch.setattr("funnelwatch.web.board.cache.time.monotonic", lambda: clock[0])
+    reader = CacheReader(Settings(redis_url=""), database.lend, lambda: T + 30_000)
+    found = reader.read("f", T, MINUTE)
+    assert (found.from_database, found.uses_redis, found.error) == (True, False, None)
+    for at in (101.0, 104.9, 105.0, 110.0, 114.9, 115.1):
+        clock[0] = at
+        assert sorted(reader.read("f", T, MINUTE).windows) == [T + at * MINUTE for at in range(-15, 1)]
+    whole, newest = (T - 15 * MINUTE, T + 1), (T - MINUTE, T + 1)
+    assert database.asked == [whole, newest, newest, whole]
     reader.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -210,3 +211,18 @@ def test_a_time_line_that_takes_too_long_does_not_keep_the_rest_from_the_page() 
         assert record.histories == {}
         assert record.slow == {BoardQuery()}
     assert database.canceled == 1
+
+
+@pytest.mark.parametrize(("redis_url", "blamed"), [("redis://127.0.0.1:1/0", "Redis"), ("", "TimescaleDB")])
+def test_newest_windows_that_cannot_be_read_are_told_of_the_server_that_has_them(
+    away: Away, redis_url: str, blamed: str
+) -> None:
+    """Where no Redis is configured, nothing is said of it."""
+    hub = Hub(Settings(redis_url=redis_url, kafka_bootstrap_servers="127.0.0.1:1"), away.database)
+    hub.cache.error = "too slow"
+    health = json.loads(hub.messages(BoardQuery("sign_up"))["health"])
+    assert health["errors"] == [{"server": blamed, "error": "too slow"}]
+    hub.cache.error, hub.cache.answered_ms = None, 1
+    [silent] = json.loads(hub.messages(BoardQuery("sign_up", os="iOS"))["health"])["errors"]
+    assert (silent["server"], silent["error"].startswith("no answer for")) == (blamed, True)
+    hub.stop()

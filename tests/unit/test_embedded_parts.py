@@ -157,7 +157,7 @@ def test_a_state_of_a_later_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_named_address_counts_unless_it_is_the_stacks_own() -> None:
-    """What `up --env` exported does not make a server external; an empty variable names nothing."""
+    """What `up --env` exported does not make a server external; an empty variable names nothing, but of Redis none."""
     state = StackState({"redis": running("redis", "redis://own")})
     environ = {
         "FUNNELWATCH_REDIS_URL": "redis://own",
@@ -165,6 +165,7 @@ def test_a_named_address_counts_unless_it_is_the_stacks_own() -> None:
         "FUNNELWATCH_KAFKA_BOOTSTRAP_SERVERS": "",
     }
     assert external.named(environ, state) == {"postgres": "postgresql://theirs"}
+    assert external.named({"FUNNELWATCH_REDIS_URL": "", "FUNNELWATCH_TIMESCALE_URL": ""}, state) == {"redis": ""}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "7"])

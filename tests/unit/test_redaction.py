@@ -221,6 +221,13 @@ def test_the_secrets_of_settings_cannot_be_printed() -> None:
     assert settings.environment()["FUNNELWATCH_REDIS_URL"] == f"redis://:{SECRET}@other/0"
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"])
+def test_every_kind_of_redis_can_be_named(scheme: str) -> None:
+    """As docs/running.md lists them; the secret of each is known."""
+    settings = Settings(redis_url=f"{scheme}://:{SECRET}@one:26379/main/0")
+    assert SECRET not in repr(settings)
+
+
 @pytest.mark.parametrize("address", SPELLINGS.values(), ids=SPELLINGS.keys())
 @pytest.mark.parametrize("name", ["timescale_url", "redis_url", "schema_registry_url"])
 def test_an_address_that_cannot_be_read_is_told_without_it(name: str, address: str) -> None:

@@ -13,9 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.cli.simulate import parse_dimension
 from funnelwatch.producers.simulate.pacing import paced
-from funnelwatch.producers.simulate.profile import SIGN_UP_PROFILE, WEEK_MIN, Incident, Platform, Profile, StepProfile
+from funnelwatch.producers.simulate.profile import (
+    SIGN_UP_PROFILE,
+    WEEK_MIN,
+    Dimension,
+    Incident,
+    Platform,
+    Profile,
+    StepProfile,
+)
 from funnelwatch.producers.simulate.simulator import Simulator
 from funnelwatch.schemas.codec import Decoder, Encoder
 from funnelwatch.schemas.events import event_error
@@ -151,7 +158,7 @@ def test_an_incident_that_cannot_be_is_rejected(changes: dict[str, Any], message
 
 def test_further_dimensions_have_their_shares_and_change_nothing_else() -> None:
     """Each session has one value of each; an incident may concern one of them only."""
-    dimensions = (parse_dimension("country=DE:0.6,US:0.4"), parse_dimension("plan=a:1"))
+    dimensions = (Dimension.parse("country=DE:0.6,US:0.4"), Dimension.parse("plan=a"))
     profile = replace(SIGN_UP_PROFILE, dimensions=dimensions)
     incident = Incident(T0, T0 + HOUR, "VERIFY_SMS_CODE", 1.0, {"country": "US", "os": "iOS"})
     events = list(Simulator(profile, rate=300, incidents=[incident]).events(T0, T0 + HOUR))
@@ -178,24 +185,76 @@ def test_further_dimensions_have_their_shares_and_change_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("country", "the shares|could not convert"),
+        ("country", "country: the shares"),
+        ("country=DE:much", "could not convert string to float"),
+        ("country=DE:0.7,AT:0.7,CH", "country: the shares .* are not from 0 to 1 with the sum 1"),
+        ("country=DE:0.7,DE", "country: the value 'DE' is there twice"),
+        ("os=iOS", "os: is a field of every event already"),
         ("country=DE:0.6,US:0.5", "country: the shares .* are not from 0 to 1 with the sum 1"),
         ("country=DE:-1,US:2", "country: the shares"),
-        ("country=DE", "could not convert string to float"),
         ("Country=DE:1", "Country: is not the name of a dimension"),
         ("step=A:1", "step: is a field of an event, not a dimension"),
     ],
 )
 def test_a_dimension_that_cannot_be_is_rejected(text: str, message: str) -> None:
     """The message says what would be right."""
-    with pytest.raises(ValueError, match=f"^--dimension: '{text}': ({message}).*; right would be like country="):
-        parse_dimension(text)
+    with pytest.raises(ValueError, match=f"^'{text}': {message}.*; right would be like country="):
+        Dimension.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [
+        ("country=DE:0.5,AT:0.3,CH:0.2", {"DE": 0.5, "AT": 0.3, "CH": 0.2}),
+        ("country=DE, AT, CH, LI", {"DE": 0.25, "AT": 0.25, "CH": 0.25, "LI": 0.25}),
+        ("country=DE:0.5,AT,CH", {"DE": 0.5, "AT": 0.25, "CH": 0.25}),
+        ("plan=a:b:0.5,a:c:0.5", {"a:b": 0.5, "a:c": 0.5}),
+    ],
+)
+def test_values_without_a_share_divide_the_rest(text: str, shares: dict[str, float]) -> None:
+    """Equally; a value may have a colon of its own where it has a share."""
+    assert dict(Dimension.parse(text).values) == pytest.approx(shares)
+
+
+def test_the_same_seed_gives_the_same_dimensions_wherever_a_run_is_cut() -> None:
+    """A second dimension, or shares that are rounded, change nothing of the first."""
+    thirds = Dimension.parse("country=DE:0.3333333,AT:0.3333333,CH:0.3333333")
+    one, two = (
+        replace(SIGN_UP_PROFILE, dimensions=many) for many in ((thirds,), (thirds, Dimension.parse("plan=a,b")))
+    )
+    whole, cut = list(Simulator(one).events(T0, T0 + HOUR)), T0 + HOUR // 3
+    assert whole == [event for span in ((T0, cut), (cut, T0 + HOUR)) for event in Simulator(one).events(*span)]
+    countries = [event["contexts"]["country"] for event in Simulator(two).events(T0, T0 + HOUR)]
+    assert countries == [event["contexts"]["country"] for event in whole]
+    assert set(countries) == {"DE", "AT", "CH"}
+    other = [event["contexts"]["country"] for event in Simulator(one, seed=2).events(T0, T0 + HOUR)]
+    assert other[:100] != countries[:100]
+
+
+def test_a_dimension_that_is_there_twice_is_rejected() -> None:
+    """One would hide the other."""
+    with pytest.raises(ValueError, match="country: the dimension is there twice"):
+        replace(SIGN_UP_PROFILE, dimensions=(Dimension.parse("country=DE"), Dimension.parse("country=AT")))
 
 
 def test_an_incident_of_a_dimension_that_is_not_there_is_rejected() -> None:
     """A typing mistake must not make a quiet incident."""
     with pytest.raises(ValueError, match="country: is not a dimension; right would be one of os, browser"):
         Simulator(incidents=[Incident(0, 1, "INPUT_NAME", 0.4, {"country": "DE"})])
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"os": "ios"}, "os: no session has 'ios'; right would be one of Android, Desktop, iOS"),
+        ({"country": "US"}, "country: no session has 'US'; right would be one of AT, DE"),
+    ],
+)
+def test_an_incident_of_a_value_that_nobody_has_is_rejected(where: dict[str, str], message: str) -> None:
+    """A typing mistake must not make a quiet incident."""
+    profile = replace(SIGN_UP_PROFILE, dimensions=(Dimension.parse("country=DE,AT"),))
+    with pytest.raises(ValueError, match=message):
+        Simulator(profile, incidents=[Incident(0, 1, "INPUT_NAME", 0.4, where)])
 
 
 def test_an_incident_at_a_step_that_is_not_there_is_rejected() -> None:

@@ -129,9 +129,11 @@ class Hub:
         """The parts of the page by name, JSON; made once for all who ask the same."""
         record, cache = self.record.answer, self.cache.answer.get(query.funnel)
         errors = {"TimescaleDB": self.record.error, "Redis": cache.error if cache else None, "Kafka": self.ends.error}
-        if not cache and self.cache.error:
-            errors["Redis"] = self.cache.error
-        for name, source in (("TimescaleDB", self.record), ("Redis", self.cache), ("Kafka", self.ends)):
+        # Where no Redis is configured, the newest windows come from the database alone.
+        newest = "Redis" if self._settings.redis_url else "TimescaleDB"
+        if not cache:
+            errors[newest] = errors[newest] or self.cache.error
+        for name, source in (("TimescaleDB", self.record), (newest, self.cache), ("Kafka", self.ends)):
             errors[name] = errors[name] or source.silence(wall_clock_ms(), SILENT_MS)
         if query in record.slow and not self.record.error:
             errors["TimescaleDB"] = "the time line takes too long; choose a shorter one."
@@ -191,7 +193,7 @@ class Hub:
         for funnel in {query.funnel for query in self._queries()}:
             closed = record.closed_through.get(funnel)
             if closed is not None:
-                found[funnel] = self._cache.read(funnel, closed, record.window_ms)
+                found[funnel] = self._cache.read(funnel, closed, record.window_ms, record.progress.next_offsets)
         return found
 
     def _json(self, part: str, query: BoardQuery, version: Any, make: Callable[[], Any]) -> str:

@@ -51,6 +51,7 @@ def now_message(
         "window_ms": record.window_ms,
         "closed_through": closed,
         "source": None if cache is None else "database" if cache.from_database else "redis",
+        "uses_redis": cache is None or cache.uses_redis,
         "choices": {"funnel": sorted(record.closed_through), **_choices(query, by_window.values())},
         "steps": [],
     }

@@ -37,8 +37,9 @@ export function items(health, now, nowMs) {
       more: health.rejected === 0 ? "nothing was rejected" : "see funnelwatch dead-letters list",
     },
     {
-      name: "Numbers from", state: now?.source == null ? "none" : now.source === "redis" ? "ok" : "warn",
-      value: { redis: "Redis", database: "TimescaleDB" }[now?.source] ?? "nowhere yet", more: now?.source === "database" ? "Redis does not have them" : "the cache",
+      name: "Numbers from", state: now?.source == null ? "none" : now.source === "redis" || !now.uses_redis ? "ok" : "warn",
+      value: { redis: "Redis", database: "TimescaleDB" }[now?.source] ?? "nowhere yet",
+      more: now?.source !== "database" ? "the cache" : now.uses_redis ? "Redis does not have them" : "no Redis is configured",
     },
   ];
 }
