@@ -244,9 +244,9 @@ SELECT
     summary,
     silenced_by AS silence,
     funnel,
-    CASE WHEN os = '' THEN 'All' ELSE os END AS of_os,
-    CASE WHEN browser = '' THEN 'All' ELSE browser END AS of_browser,
-    CASE WHEN app_version = '' THEN 'All' ELSE app_version END AS of_app_version,
+    CASE WHEN os <> '' AND os @offered THEN os ELSE 'All' END AS of_os,
+    CASE WHEN browser <> '' AND browser @offered THEN browser ELSE 'All' END AS of_browser,
+    CASE WHEN app_version <> '' AND app_version @offered THEN app_version ELSE 'All' END AS of_app_version,
     (extract(epoch FROM started_at - INTERVAL '1 hour') * 1000)::bigint AS from_ms,
     (extract(epoch FROM coalesce(resolved_at + INTERVAL '1 hour', $__timeTo()::timestamptz)) * 1000)::bigint AS to_ms
 FROM alert_history

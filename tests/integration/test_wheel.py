@@ -311,7 +311,7 @@ def test_a_command_without_its_extra_says_what_to_install(client: Path, tmp_path
         assert [line for line in done.stderr.splitlines() if "Loading" not in line] == [done.stderr.splitlines()[-1]]
 
 
-@pytest.mark.parametrize("extra", ["collector", "worker", "board", "embedded"])
+@pytest.mark.parametrize("extra", ["collector", "worker", "board", "embedded", "grafana"])
 def test_an_extra_holds_all_that_its_commands_import(extra: str) -> None:
     """A Python that has the packages of one extra only runs every command that names it."""
     program = BLOCKED.format(extra=extra, commands=[name for name, entry in COMMANDS.items() if entry.extra == extra])
