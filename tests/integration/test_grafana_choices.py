@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from funnelwatch.sinks.timescale.alerts import AlertStore
 from tests.grafana import ALL, View, answers
 from tests.grafana_shop import (
     COTE,
@@ -26,6 +27,7 @@ from tests.grafana_shop import (
     with_interval,
 )
 from tests.integration.test_grafana import RANGES
+from tests.integration.test_views import T, message
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
@@ -112,3 +114,12 @@ def test_what_grafana_would_take_for_a_macro_is_counted_and_not_offered(filled: 
     with filled.transaction() as cursor:
         cursor.execute("DELETE FROM funnel_progress WHERE funnel = %s", [MACRO])
     assert MACRO not in view.options["funnel"]
+
+
+def test_no_link_of_an_alert_chooses_what_reads_like_a_macro(filled: Database) -> None:
+    """A link's value is not held against the options; such an alert leads to all values."""
+    alert = message(FUNNEL, "macro", 0, step=STEPS[0], dimensions={"os": MACRO, "browser": COTE}, started_at=T)
+    AlertStore(filled).save(FUNNEL, T, {}, [alert])
+    view = look(filled, "alerts", "windows", {})
+    [row] = answers(filled, view, document("alerts"))["Alerts A"]
+    assert (row["os"], row["of_os"], row["of_browser"], row["of_app_version"]) == (MACRO, "All", COTE, "All")
