@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from funnelwatch.alert_rules.loader import RuleFileError
-from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Severity
+from funnelwatch.alert_rules.model import Duration, Severity  # noqa: TC001 - pydantic looks at them
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, check_dimension_name
 from funnelwatch.schemas.file_errors import NOT_BLANK, FilePart
 from funnelwatch.schemas.plain_values import Number, Text, Whole, some
 from funnelwatch.schemas.yaml_files import Document
@@ -100,13 +101,40 @@ class HistoryPart(FilePart):
         return self
 
 
-class SeriesPart(FilePart):
-    """One input series."""
+def further(given: dict[str, str]) -> dict[str, str]:
+    """Values of dimensions that have no field of their own.
+
+    Raises:
+        ValueError: a name is not that of such a dimension.
+    """
+    for name in given:
+        if check_dimension_name(name) in DIMENSION_FIELDS:
+            raise ValueError(f"{name}: has a field of its own; right would be {name}, beside step")
+    return given
+
+
+Further = Annotated[dict[str, Given], AfterValidator(further)]
+FURTHER = "a map of further dimensions such as {country: DE}"
+
+
+class NamedPart(FilePart):
+    """The names of a series."""
 
     step: Step
     os: Given = Field("", description="an os")
     browser: Given = Field("", description="a browser")
     app_version: Given = Field("", description="an app version")
+    dimensions: Further = Field({}, description=FURTHER)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The value of each dimension."""
+        return {**{name: getattr(self, name) for name in DIMENSION_FIELDS}, **self.dimensions}
+
+
+class SeriesPart(NamedPart):
+    """One input series."""
+
     impressions: Values = Field((), description=VALUES)
     successes: Values | None = Field(None, description=VALUES)
     rate: Values | None = Field(None, description=f"{VALUES} from 0 to 1; or successes")
@@ -130,14 +158,10 @@ class SeriesPart(FilePart):
         return self
 
 
-class EventPart(FilePart):
+class EventPart(NamedPart):
     """Identical raw events."""
 
     at: Duration = Field(ge=0, description="a duration since the first window, such as 90s")
-    step: Step
-    os: Given = Field("", description="an os")
-    browser: Given = Field("", description="a browser")
-    app_version: Given = Field("", description="an app version")
     phase: Literal["IMPRESSION", "POST_VERIFICATION"] = Field(description="IMPRESSION or POST_VERIFICATION")
     status: Literal["SUCCESS", "FAILURE"] | None = Field(None, description="SUCCESS or FAILURE, of a POST_VERIFICATION")
     duration: Duration = Field(0, ge=0, description="a duration since the impression, such as 20s")
@@ -160,6 +184,7 @@ class AlertPart(FilePart):
     os: Given | None = Field(None, description="an os")
     browser: Given | None = Field(None, description="a browser")
     app_version: Given | None = Field(None, description="an app version")
+    dimensions: Further = Field({}, description=FURTHER)
     state: Literal["pending", "firing", "resolved", "no_data"] = Field(
         "firing", description="pending, firing, resolved or no_data"
     )
@@ -168,9 +193,10 @@ class AlertPart(FilePart):
     labels: Annotated[dict[str, str], AfterValidator(some)] | None = Field(None, description="a map of names to texts")
 
     @property
-    def dimensions(self) -> dict[str, str]:
-        """The values that it names."""
-        return {name: getattr(self, name) for name in DIMENSIONS if getattr(self, name) is not None}
+    def values(self) -> dict[str, str]:
+        """The value of each dimension that it names."""
+        own = {name: getattr(self, name) for name in DIMENSION_FIELDS if getattr(self, name) is not None}
+        return {**own, **self.dimensions}
 
 
 class ExpectPart(FilePart):
@@ -183,7 +209,7 @@ class ExpectPart(FilePart):
 
     @model_validator(mode="after")
     def _each_once(self) -> ExpectPart:
-        about = [(one.alert, one.step, one.dimensions) for one in self.alerts]
+        about = [(one.alert, one.step, one.values) for one in self.alerts]
         repeated = next((alert for number, alert in enumerate(about) if alert in about[:number]), None)
         if repeated is not None:
             raise ValueError(f"alerts: {repeated[0]} of {repeated[1]} appears twice for the same series")
@@ -275,9 +301,9 @@ def _unequal(test: CasePart, loc: list[str | int]) -> Iterator[tuple[list[str | 
     windows = max((len(one.impressions) for one in test.series), default=0)
     seen = []
     for place, one in enumerate(test.series):
-        about = (one.step, one.os, one.browser, one.app_version)
+        about = (one.step, one.values)
         if about in seen:
-            yield [*loc, "series", place], "appears twice", "one series for each step, os, browser and app version"
+            yield [*loc, "series", place], "appears twice", "one series for each step and dimensions"
         seen.append(about)
         if one.impressions and len(one.impressions) != windows:
             what = f"has {len(one.impressions)} values where another series of the test has {windows}"

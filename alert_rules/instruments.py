@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from funnelwatch.alert_rules.model import DIMENSIONS, Duration, Level, NamedRule, ordered_levels, parse_levels
+from funnelwatch.alert_rules.model import LEVELS, Duration, Level, NamedRule, ordered_levels, parse_levels
 from funnelwatch.schemas.plain_values import Number, Whole  # noqa: TC001 - pydantic looks at it
 
 if TYPE_CHECKING:
@@ -46,14 +46,17 @@ class ImpressionsRule(InstrumentRule):
     """Every step of a funnel has far fewer impressions than at this time of earlier weeks, and than just before."""
 
     signal: Literal["impressions"] = Field(description=SIGNALS)
-    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
-        ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
-    )
+    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(((),), description=LEVELS)
     below: Number = Field(0.2, gt=0, lt=1, description="a share of the usual impressions from 0 to 1, such as 0.2")
     over_ms: Duration = Field(600_000, gt=0, alias="over", description="a duration such as 10m")
     min_expected: Whole = Field(300, ge=1, description="the number of usual impressions that it needs, such as 300")
 
     _ordered = field_validator("by")(ordered_levels)
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of all levels."""
+        return frozenset(name for level in self.by for name in level)
 
 
 class DeadLettersRule(PipelineRule):

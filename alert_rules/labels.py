@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from funnelwatch.schemas.texts import legible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names that Prometheus and Alertmanager accept; they turn other characters into underscores."""
@@ -50,7 +50,7 @@ FIELDS = (
 
 FIELD_CHARACTERS = 1_000
 
-PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]*)\s*\}\}")
+PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 
 def checked_labels(labels: dict[str, str]) -> dict[str, str]:
@@ -59,7 +59,7 @@ def checked_labels(labels: dict[str, str]) -> dict[str, str]:
     Raises:
         ValueError: ``NAME: what is wrong``.
     """
-    return _checked(labels, OWN_LABELS, check_template)
+    return _checked(labels, OWN_LABELS, check_braces)
 
 
 def checked_route_labels(labels: dict[str, str]) -> dict[str, str]:
@@ -69,7 +69,7 @@ def checked_route_labels(labels: dict[str, str]) -> dict[str, str]:
 
 def checked_annotations(annotations: dict[str, str]) -> dict[str, str]:
     """The annotations of a rule, if each is valid."""
-    return _checked(annotations, OWN_ANNOTATIONS, check_template)
+    return _checked(annotations, OWN_ANNOTATIONS, check_braces)
 
 
 def _checked(texts: dict[str, str], own: dict[str, str], check: Callable[[str], None]) -> dict[str, str]:
@@ -87,17 +87,26 @@ def _checked(texts: dict[str, str], own: dict[str, str], check: Callable[[str], 
     return texts
 
 
-def check_template(text: str) -> None:
-    """Accept a text whose every placeholder is known.
+def check_placeholders(text: str, dimensions: Iterable[str]) -> None:
+    """Accept a text whose every placeholder is a field of an alert, or one of these dimensions.
 
     Raises:
-        ValueError: a placeholder is unknown, or braces do not close.
+        ValueError: a placeholder is unknown.
     """
+    known = tuple(dict.fromkeys([*FIELDS, *dimensions]))
     for name in PLACEHOLDER.findall(text):
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean {{{{ {near[0]} }}}}?" if near else f"known are {', '.join(FIELDS)}"
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {{{{ {near[0]} }}}}?" if near else f"known are {', '.join(known)}"
             raise ValueError(f"{{{{ {name} }}}} is not a field of an alert; {hint}")
+
+
+def check_braces(text: str) -> None:
+    """Accept a text whose every pair of braces is a placeholder.
+
+    Raises:
+        ValueError: braces do not close, or there is no name in them.
+    """
     rest = PLACEHOLDER.sub("", text)
     if "{{" in rest or "}}" in rest:
         raise ValueError("has braces that are not a placeholder")

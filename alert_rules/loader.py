@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from funnelwatch.alert_rules.instruments import INSTRUMENTS, SIGNALS
+from funnelwatch.alert_rules.instruments import INSTRUMENTS, SIGNALS, ImpressionsRule
 from funnelwatch.alert_rules.metrics import METRIC_KINDS
 from funnelwatch.alert_rules.model import KINDS, NamedRule, Rule, Rules
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, in_order
 from funnelwatch.schemas.errors import FileError
 from funnelwatch.schemas.file_errors import NOT_BLANK, FilePart
+from funnelwatch.schemas.funnels import dimensions_of
 from funnelwatch.schemas.yaml_files import Document
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ def _rules(document: Document, others: Sequence[NamedRule], declared: Funnels) -
                 raise document.rejected([*place, "alert"], what, "a name of its own")
             if unknown := _unknown_step(rule, declared):
                 raise document.rejected([*place, "step"], *unknown)
+            if unknown := _unknown_dimension(rule, declared):
+                raise document.rejected([*place, "by"], *unknown)
             rules.append(rule)
     return rules
 
@@ -113,6 +117,21 @@ def _unknown_step(rule: NamedRule, declared: Funnels) -> tuple[str, str] | None:
     if rule.funnel in declared:
         return f"{step} is not a step of the funnel {rule.funnel}", right
     return f"{step} is not a step of a declared funnel", f"{right}, or a rule with the funnel that has it"
+
+
+def _unknown_dimension(rule: NamedRule, declared: Funnels) -> tuple[str, str] | None:
+    """A dimension of the rule that its funnel, or every funnel, has not, and the right one."""
+    if not isinstance(rule, Rule | ImpressionsRule) or not declared:
+        return None
+    known = set(dimensions_of(declared, rule.funnel))
+    if rule.funnel == "*":
+        known |= set(DIMENSION_FIELDS).union(*(funnel.dimensions for funnel in declared.values()))
+    name = next((name for level in rule.by for name in level if name not in known), None)
+    if name is None:
+        return None
+    right = (difflib.get_close_matches(name, known, n=1) or [f"one of {', '.join(in_order(known))}"])[0]
+    owner = "any funnel" if rule.funnel == "*" else f"the funnel {rule.funnel}"
+    return f"{name} is not a dimension of {owner}", f"{right}, or a declaration of the funnel with it"
 
 
 def _model(written: dict[str, Any], document: Document, loc: list[str | int]) -> type[NamedRule]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from funnelwatch.alert_rules.model import Duration, NamedRule
 from funnelwatch.schemas.metrics import DIMENSION, NAME
@@ -55,12 +55,10 @@ class MetricRule(NamedRule):
             raise ValueError("must be '*': a counter or timer belongs to no funnel; right would be no funnel")
         return funnel
 
-    @model_validator(mode="after")
-    def _labels_of_its_own(self) -> Self:
-        for name in self.labels:
-            if name in self.by:
-                raise ValueError(f"labels: {name} is a dimension of by, and the alert sets it itself")
-        return self
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions in ``by``."""
+        return frozenset(self.by)
 
     @property
     def needed(self) -> int:

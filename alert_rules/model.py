@@ -11,17 +11,15 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from funnelwatch.alert_rules.labels import checked_annotations, checked_labels
+from funnelwatch.alert_rules.labels import check_placeholders, checked_annotations, checked_labels
+from funnelwatch.schemas.dimensions import check_dimension_name, in_order
 from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.plain_values import Number, Text, Whole, once
 from funnelwatch.schemas.times import DAY_MS, HOUR_MS, UNITS_MS, WEEK_MS
-
-DIMENSIONS = ("os", "browser", "app_version")
-"""The dimensions of ``by``, widest first."""
 
 UNITS = {"ms": 1, **UNITS_MS}
 DURATION = re.compile(r"(?=\d)(\d+w)?(\d+d)?(\d+h)?(\d+m(?!s))?(\d+s)?(\d+ms)?", re.ASCII)
@@ -30,6 +28,8 @@ PART = re.compile(r"(\d+)(ms|s|m|h|d|w)", re.ASCII)
 LONGEST_MS = 366 * DAY_MS
 
 Level = tuple[str, ...]
+
+LEVELS = "a list of dimensions such as [os], or of such lists: [[], [os], [country, plan]]"
 
 
 def parse_duration(value: object) -> int:
@@ -98,18 +98,17 @@ Severity = Literal["info", "warning", "critical"]
 
 
 def ordered_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """The levels from wide to narrow, each in the order of `DIMENSIONS`.
+    """The levels from wide to narrow, each in the order of display.
 
     Raises:
-        ValueError: a dimension is unknown, or a dimension or level is repeated.
+        ValueError: a name is not that of a dimension, or a dimension or level is repeated.
     """
     for level in levels:
         for name in level:
-            if name not in DIMENSIONS:
-                raise ValueError(f"{name!r} is not a dimension")
+            check_dimension_name(name)
         if len(set(level)) != len(level):
             raise ValueError(f"a dimension is repeated in {list(level)}")
-    ordered = [tuple(name for name in DIMENSIONS if name in level) for level in levels]
+    ordered = [in_order(level) for level in levels]
     if len(set(ordered)) != len(ordered):
         raise ValueError("a level is repeated")
     return tuple(sorted(ordered, key=len))
@@ -148,6 +147,24 @@ class NamedRule(FilePart):
         return alert
 
     @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions in ``by``, which are fields of its alerts."""
+        return frozenset()
+
+    @model_validator(mode="after")
+    def _of_its_own_dimensions(self) -> Self:
+        for name in self.labels:
+            if name in self.dimensions:
+                raise ValueError(f"labels: {name} is a dimension of by, and the alert sets it itself")
+        for field, texts in (("labels", self.labels), ("annotations", self.annotations)):
+            for name, text in texts.items():
+                try:
+                    check_placeholders(text, self.dimensions)
+                except ValueError as error:
+                    raise ValueError(f"{field}: {name}: {error}") from None
+        return self
+
+    @property
     def version(self) -> str:
         """Digest of the rule as it stands, defaults filled in: the same text of rule has the same version."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -160,9 +177,7 @@ class BaseRule(NamedRule):
     steps: Annotated[tuple[Text, ...], BeforeValidator(parse_steps), AfterValidator(once)] = Field(
         (), alias="step", description="all, the name of a step, or a list of names"
     )
-    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(
-        ((),), description=f"a list of dimensions ({', '.join(DIMENSIONS)}) such as [os], or of such lists: [[], [os]]"
-    )
+    by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(((),), description=LEVELS)
     basis: Literal["window", "cohort"] = Field("window", description="window or cohort")
     maturity_ms: Duration = Field(
         120_000, ge=0, alias="maturity", description="a duration within which nearly every success has come, such as 2m"
@@ -170,6 +185,11 @@ class BaseRule(NamedRule):
     min_impressions: Whole = Field(8, ge=1, description="a whole number from 1, such as 8")
 
     _ordered = field_validator("by")(ordered_levels)
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of all levels."""
+        return frozenset(name for level in self.by for name in level)
 
     def covers(self, step: str) -> bool:
         """Whether the rule covers this step."""

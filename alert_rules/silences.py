@@ -7,8 +7,10 @@ series is no longer covered is published again, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from funnelwatch.schemas.dimensions import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 Series = tuple[str, "Mapping[str, str]"]
 """A step and the values of its dimensions."""
 
-MATCHERS = ("rule", "funnel", "step", "os", "browser", "app_version")
-"""The matchers of a silence, in the order of display."""
+MATCHERS = ("rule", "funnel", "step")
+"""The matchers of a silence beside those of dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,15 @@ class Silence:
     rule: str | None = None
     funnel: str | None = None
     step: str | None = None
-    os: str | None = None
-    browser: str | None = None
-    app_version: str | None = None
+    dimensions: Mapping[str, str] = field(default_factory=dict)
     comment: str = ""
     created_by: str = ""
 
     @property
     def matchers(self) -> dict[str, str]:
-        """The matchers that are set, by name."""
-        return {name: value for name in MATCHERS if (value := getattr(self, name)) is not None}
+        """The matchers that are set, by name, in the order of display."""
+        own = {name: value for name in MATCHERS if (value := getattr(self, name)) is not None}
+        return {**own, **{name: self.dimensions[name] for name in in_order(self.dimensions)}}
 
     def state(self, now: int) -> str:
         """Pending, active or expired."""

@@ -1,9 +1,8 @@
 """Admission of series: names come from outside, and invented names must not slow the declared funnels down.
 
-Events beyond a limit do not vanish. A value of os, browser or app version is folded into ``(other)``, so that funnel
-and step still count. A dimension that a declared funnel does not have is left out. An undeclared funnel, or a step of
-one, is rejected with its reason in the dead letters. The table of series decides, so all workers and every replay
-agree, and an admitted series stays admitted. Pure.
+Events beyond a limit do not vanish. A value of a dimension is folded into ``(other)``, so that funnel and step still
+count. An undeclared funnel, or a step of one, is rejected with its reason in the dead letters. The table of series
+decides, so all workers and every replay agree, and an admitted series stays admitted. Pure.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.funnels import dimensions_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from funnelwatch.schemas.counts import Series
     from funnelwatch.schemas.funnels import DeclaredFunnels, Funnels
     from funnelwatch.schemas.settings import Settings
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     """The series that an event counts for, or the reason of its rejection."""
 
 OTHER = "(other)"
-FOLDED = ("os", "browser", "app_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class FunnelSeries:
 
     series: set[Series] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
-    values: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FOLDED})
+    values: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, series: Iterable[Series]) -> FunnelSeries:
@@ -83,8 +82,8 @@ class FunnelSeries:
         """Add a series."""
         self.series.add(one)
         self.steps.add(one.step)
-        for name, values in self.values.items():
-            values.add(getattr(one, name))
+        for name, value in one.dimensions:
+            self.values.setdefault(name, set()).add(value)
 
 
 @dataclass(slots=True)
@@ -108,9 +107,6 @@ class Admitting:
         limits = self.limits
         declared = self.declared.get(wanted.funnel)
         is_declared = declared is not None
-        dimensions = FOLDED if declared is None else declared.dimensions
-        # Also where older series have the dimension: the declaration of today decides.
-        wanted = wanted._replace(**{name: "" for name in FOLDED if name not in dimensions})
         funnel = self.known.get(wanted.funnel)
         if funnel is None:
             others = sum(1 for name in self.known if name not in self.declared)
@@ -132,7 +128,8 @@ class Admitting:
         folded = self._folded(wanted, funnel)
         most = limits.undeclared_series if declared is None else declared.max_series or limits.series
         if folded not in funnel.series and len(funnel.series) >= most:
-            folded = wanted._replace(**{name: OTHER for name in FOLDED if name in dimensions})
+            names = dimensions_of(self.declared, wanted.funnel)
+            folded = Series.of(wanted.funnel, wanted.step, **dict.fromkeys(names, OTHER))
         if folded not in funnel.series:
             self.known[wanted.funnel] = funnel
             funnel.add(folded)
@@ -140,12 +137,12 @@ class Admitting:
         return folded
 
     def _folded(self, wanted: Series, funnel: FunnelSeries) -> Series:
-        """The series, with ``(other)`` for new values beyond the limit; an empty value needs no room."""
+        """The series, with ``(other)`` for new values beyond the limit."""
         declared = self.declared.get(wanted.funnel)
         most = {} if declared is None else declared.values
-        beyond = {}
-        for name, values in funnel.values.items():
-            value = getattr(wanted, name)
-            if value and value not in values and len(values - {"", OTHER}) >= most.get(name, self.limits.values):
-                beyond[name] = OTHER
-        return wanted._replace(**beyond)
+        folded = {}
+        for name, value in wanted.dimensions:
+            values = funnel.values.get(name, set())
+            is_beyond = value not in values and len(values - {OTHER}) >= most.get(name, self.limits.values)
+            folded[name] = OTHER if is_beyond else value
+        return Series.of(wanted.funnel, wanted.step, **folded)

@@ -83,11 +83,13 @@ class BulkDecoder:
     Args:
         decoder: knows the reader's schema, and whose schema a value's header names.
         hashed: the fields of strings whose hashes are wanted.
+        keys: the keys of maps whose values are wanted, as columns with the names of the keys.
     """
 
-    def __init__(self, decoder: Decoder, hashed: Collection[str]) -> None:
+    def __init__(self, decoder: Decoder, hashed: Collection[str], keys: Sequence[str] = ()) -> None:
         self._decoder = decoder
         self._hashed = hashed
+        self._keys = keys
         self._plans: dict[bytes, Plan | None] = {}
         fields = decoder.reader["fields"]
         self._defaults = "".join(one.get("default", "") for one in fields if one["type"] == "string").encode()
@@ -135,7 +137,7 @@ class BulkDecoder:
                 writer = self._decoder.writer(header)
             except Undecodable:
                 return None  # not remembered: the registry may know it later
-            self._plans[header] = plan_for(writer, self._decoder.reader, self._hashed)
+            self._plans[header] = plan_for(writer, self._decoder.reader, self._hashed, self._keys)
         return self._plans[header]
 
 
@@ -170,13 +172,14 @@ class Plan:
         return columns
 
 
-def plan_for(writer: Any, reader: Mapping[str, Any], hashed: Collection[str]) -> Plan | None:
+def plan_for(writer: Any, reader: Mapping[str, Any], hashed: Collection[str], keys: Sequence[str] = ()) -> Plan | None:
     """How to read a writer's records in bulk; None where that takes more than is known here.
 
     Args:
         writer: its schema.
         reader: ours.
         hashed: the fields of strings whose hashes are wanted.
+        keys: the keys of maps whose values are wanted.
     """
     if not isinstance(writer, dict) or writer.get("type") != "record" or writer["name"] != reader["name"]:
         return None
@@ -186,7 +189,7 @@ def plan_for(writer: Any, reader: Mapping[str, Any], hashed: Collection[str]) ->
     for one in writer["fields"]:
         own = wanted.pop(one["name"], None)
         written = _resolved(one["type"], named)
-        step = _step(one["name"], written, written if own is None else own["type"], hashed)
+        step = _step(one["name"], written, written if own is None else own["type"], hashed, () if own is None else keys)
         if step is None:
             return None
         steps.append(step)
@@ -199,7 +202,9 @@ def plan_for(writer: Any, reader: Mapping[str, Any], hashed: Collection[str]) ->
             absent[name] = default
         elif isinstance(kind, list) and default is None:
             absent[name] = NONE
-        elif not _is_map(kind):
+        elif _is_map(kind):
+            absent |= dict.fromkeys(keys, "")
+        else:
             return None
     return Plan(steps, absent)
 
@@ -211,19 +216,20 @@ def _resolved(kind: Any, named: Mapping[str, Any]) -> Any:
     return named.get(kind, kind) if isinstance(kind, str) else kind
 
 
-def _step(name: str, written: Any, read: Any, hashed: Collection[str]) -> Step | None:
+def _step(name: str, written: Any, read: Any, hashed: Collection[str], keys: Sequence[str]) -> Step | None:
     if written == "string" == read:
         return partial(_text if name in hashed else _unhashed, name)
     if written == "long" == read:
         return partial(_long, name)
     if _is_map(written) and _is_map(read):
-        return _map
+        return partial(_map, {key: key.encode() for key in keys})
     symbols = _symbols(written, read)
     if symbols is not None:
         return partial(_enum, name, symbols)
     if isinstance(written, list) and isinstance(read, list) and len(written) == len(read) == PAIR:
-        inner = _step(name, written[1], read[1], hashed) if written[0] == "null" == read[0] else None
-        if inner is not None and inner is not _map and written[1] != "string":
+        plain = written[0] == "null" == read[0] and written[1] != "string" and not _is_map(written[1])
+        inner = _step(name, written[1], read[1], hashed, ()) if plain else None
+        if inner is not None:
             return partial(_nullable, name, inner)
     return None
 
@@ -261,8 +267,11 @@ def _long(name: str, columns: Columns, at: Ints, good: Flags) -> Ints:
     return ends
 
 
-def _map(columns: Columns, at: Ints, good: Flags) -> Ints:
-    return columns.page.skip_map(at, good)
+def _map(keys: Mapping[str, bytes], columns: Columns, at: Ints, good: Flags) -> Ints:
+    values, ends = columns.page.map(at, good, list(keys.values()))
+    for name, (starts, lengths) in zip(keys, values, strict=True):
+        columns.texts[name] = Text(starts, lengths, columns.page.sums(starts, lengths, good))
+    return ends
 
 
 def _enum(name: str, symbols: Ints, columns: Columns, at: Ints, good: Flags) -> Ints:

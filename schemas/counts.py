@@ -13,13 +13,29 @@ if TYPE_CHECKING:
 
 
 class Series(NamedTuple):
-    """The dimensions by which events are counted."""
+    """The names by which events are counted.
+
+    Attributes:
+        funnel: the funnel.
+        step: the step.
+        dimensions: name and value of each dimension that has a value, sorted by name.
+    """
 
     funnel: str
     step: str
-    os: str
-    browser: str
-    app_version: str
+    dimensions: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, funnel: str, step: str, /, **dimensions: str) -> Series:
+        """The series with these dimensions; an empty value is none."""
+        return cls(funnel, step, tuple(sorted(pair for pair in dimensions.items() if pair[1])))
+
+    def value(self, name: str) -> str:
+        """The value of a dimension; empty where the series has none."""
+        for own, value in self.dimensions:
+            if own == name:
+                return value
+        return ""
 
 
 class CountRow(NamedTuple):
@@ -53,15 +69,15 @@ class ClosedWindow:
     series: dict[Series, CountRow]
 
 
-CountKey = tuple[int, str, str, str, str, str]
-"""window_start and the fields of a Series, flat: the key of the counts of the cache."""
+CountKey = tuple[int, Series]
+"""Start of a window, ms, and a series."""
 
 Counts = dict[CountKey, list[int]]
 """Counts to add, by key; each list has the fields of a CountRow, in order."""
 
 
-DurationKey = tuple[int, str, str, str, str, str, int]
-"""A CountKey and a slot of a histogram (``funnelwatch.schemas.histogram``)."""
+DurationKey = tuple[int, Series, int]
+"""Start of a window, ms, a series, and a slot of a histogram (``funnelwatch.schemas.histogram``)."""
 
 Durations = dict[DurationKey, list[int]]
 """Durations to add, by key; the list has one number, the successes in the slot."""

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from funnelwatch.schemas.files import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 DIMENSION_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 """Fits a column of PostgreSQL (63 bytes), a label of Prometheus and an argument of Python, without quotes."""
 
 DIMENSION_FIELDS: Final = ("os", "browser", "app_version")
 """Dimensions that are fields of an event."""
+
+_PLACES: Final = {name: place for place, name in enumerate(DIMENSION_FIELDS)}
 
 EVENT_FIELDS: Final = frozenset(field["name"] for field in SCHEMAS["FunnelEvent"]["fields"])
 RESERVED: Final = EVENT_FIELDS.difference(DIMENSION_FIELDS)
@@ -33,6 +35,11 @@ def check_dimension_name(name: str) -> str:
     if name in RESERVED:
         raise ValueError(f"{name}: is a field of an event, not a dimension; right would be another name")
     return name
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Different names of dimensions in the order of display: the fields of events first, then by name."""
+    return tuple(sorted(set(names), key=lambda name: (name not in DIMENSION_FIELDS, _PLACES.get(name, 0), name)))
 
 
 def check_dimension(name: str, value: Any) -> str:

@@ -61,7 +61,7 @@ class FunnelEvent:
         duration_ms: ms from the impression to the verification; None for an impression or where unknown.
         funnel: the funnel that the step belongs to.
         event_id: unique; the same id twice is counted once. By default a random UUID.
-        contexts: other values to keep; counts do not depend on them.
+        contexts: further dimensions, by name; those that the funnel declares are counted by.
 
     Raises:
         ValueError: a field is invalid; the message names it.

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.schemas.errors import FileError
 from funnelwatch.schemas.times import HOUR_MS
@@ -107,13 +108,22 @@ def load_funnels(path: Path | None) -> DeclaredFunnels:
     return read_funnels(path)
 
 
-def not_counted_yet(funnels: Funnels) -> list[str]:
-    """Which declared dimensions events are not counted by yet, one sentence for each funnel that has any."""
-    found = []
-    for name, funnel in funnels.items():
-        if missing := [one for one in funnel.dimensions if one not in DIMENSION_FIELDS]:
-            found.append(
-                f"funnels.{name}.dimensions: {', '.join(missing)}: not counted yet: this version counts by "
-                f"{', '.join(DIMENSION_FIELDS)}; events count without the others"
-            )
-    return found
+def dimensions_of(funnels: Funnels, name: str) -> tuple[str, ...]:
+    """The dimensions that a funnel, declared or not, counts by."""
+    declared = funnels.get(name)
+    return DIMENSION_FIELDS if declared is None else declared.dimensions
+
+
+def context_keys(funnels: Funnels) -> tuple[str, ...]:
+    """The keys of contexts that any declared funnel counts by, sorted."""
+    return tuple(sorted({name for funnel in funnels.values() for name in funnel.dimensions} - set(DIMENSION_FIELDS)))
+
+
+def series_of(event: Mapping[str, Any], funnels: Funnels) -> Series:
+    """The series that a decoded event counts for, whatever the limits."""
+    contexts = event["contexts"]
+    values = {
+        name: event[name] if name in DIMENSION_FIELDS else contexts.get(name, "")
+        for name in dimensions_of(funnels, event["funnel"])
+    }
+    return Series.of(event["funnel"], event["step"], **values)

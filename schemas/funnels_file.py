@@ -75,6 +75,12 @@ def _spelled_out(given: Any) -> Any:
     return given
 
 
+MOST_DIMENSIONS = 20
+"""Dimensions of one funnel."""
+
+MOST_DIMENSIONS_OF_ALL = 100
+"""Different dimensions of all funnels: events are grouped by all of them (``funnelwatch.schemas.page.MOST_JOINED``)."""
+
 STEPS = "a list of different names, in order, such as [STEP, STEP]"
 LIMITS = "a whole number from 1, or a map of dimensions to such numbers, such as {app_version: 200}"
 Step = Annotated[Text, AfterValidator(_step), Field(description="a name such as VERIFY_SMS_CODE, in quotes if numeric")]
@@ -86,7 +92,9 @@ class FunnelPart(FilePart):
 
     steps: Annotated[tuple[Step, ...], AfterValidator(once)] = Field(min_length=1, description=STEPS)
     dimensions: Annotated[tuple[Dimension, ...], AfterValidator(once)] = Field(
-        DIMENSION_FIELDS, description="a list of different names such as [os, app_version, country]"
+        DIMENSION_FIELDS,
+        max_length=MOST_DIMENSIONS,
+        description=f"a list of up to {MOST_DIMENSIONS} different names such as [os, app_version, country]",
     )
     values: Annotated[Any, BeforeValidator(_values)] = Field({}, description=LIMITS)
     max_series: Whole | None = Field(None, ge=1, description="a whole number from 1, such as 10000")
@@ -117,6 +125,15 @@ class FunnelsFile(FilePart):
     ] = Field(min_length=1, description="a map of names to steps such as {sign_up: [STEP, STEP]}")
     undeclared: Literal["accept", "reject"] | None = Field(None, description="accept or reject")
     undeclared_funnels: Whole | None = Field(None, ge=0, description="a whole number from 0, such as 20")
+
+    @model_validator(mode="after")
+    def _few_dimensions(self) -> Self:
+        names = {name for funnel in self.funnels.values() for name in funnel.dimensions}
+        if len(names) > MOST_DIMENSIONS_OF_ALL:
+            raise ValueError(
+                f"funnels: have {len(names)} different dimensions; right would be up to {MOST_DIMENSIONS_OF_ALL}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _limit_has_effect(self) -> Self:

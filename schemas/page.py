@@ -29,7 +29,7 @@ MOST_TEXTS = 64
 LONGEST_MAP = 64
 """Maps of more entries are not read here."""
 
-MOST_JOINED = 16
+MOST_JOINED = 128
 """Columns that can be joined into one digest."""
 
 _PAD = bytes(MOST_TEXTS + 16)
@@ -77,7 +77,7 @@ class Page:
         self._words: Words = np.ndarray(len(buffer) - 7, np.dtype("<u8"), buffer, strides=(1,))
 
     def begins_with(self, at: Ints, head: bytes) -> Flags:
-        """Whether the bytes from there on are these, of which there are less than 17."""
+        """Whether the bytes from there on are these, of which there are at most 64."""
         same = np.ones(at.size, np.bool_)
         for begin in range(0, len(head), 8):
             part = head[begin : begin + 8]
@@ -118,24 +118,34 @@ class Page:
         ends = np.minimum(starts + lengths, self._limit)
         return starts, ends - starts, ends
 
-    def skip_map(self, at: Ints, good: Flags) -> Ints:
-        """Where a map of strings ends, each; one that is not written as one block is not good."""
+    def map(self, at: Ints, good: Flags, keys: Sequence[bytes] = ()) -> tuple[list[tuple[Ints, Ints]], Ints]:
+        """The values of some keys of a map of strings, and where it ends; one of several blocks is not good.
+
+        Of each key where the values start, and their bytes: none where the map does not have the key. Where it has a
+        key twice, the last value counts, as fastavro has it.
+        """
+        values = [(np.zeros(at.size, np.int64), np.zeros(at.size, np.int64)) for _ in keys]
         if not self._bytes[at].any():
-            return at + 1
+            return values, at + 1
         left, at = self.long(at, good)
         good &= (left >= 0) & (left <= LONGEST_MAP)
         left[~good] = 0
         full = np.flatnonzero(left)
         while (rows := np.flatnonzero(left)).size:
             inner, fine = at[rows], good[rows]
-            for _ in ("key", "value"):
-                starts, lengths, inner = self.text(inner, fine)
-                self.check(starts, lengths, fine)
+            names, sizes, inner = self.text(inner, fine)
+            self.check(names, sizes, fine)
+            starts, lengths, inner = self.text(inner, fine)
+            self.check(starts, lengths, fine)
+            for key, (its_starts, its_lengths) in zip(keys, values, strict=True):
+                same = np.flatnonzero(sizes == len(key))
+                same = same[self.begins_with(names[same], key)]
+                its_starts[rows[same]], its_lengths[rows[same]] = starts[same], lengths[same]
             at[rows], good[rows] = inner, fine
             left[rows] = np.where(fine, left[rows] - 1, 0)
         good[full] &= self._bytes[at[full]] == 0
         at[full] = np.minimum(at[full] + 1, self._limit)
-        return at
+        return values, at
 
     def sums(self, starts: Ints, lengths: Ints, good: Flags) -> Words:
         """Hashes of strings, unfinished; one that is not UTF-8 is not good.

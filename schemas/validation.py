@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.schemas.funnels import dimensions_of, series_of
 from funnelwatch.schemas.times import DAY_MS
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
 MAX_LENGTH = 100
-"""Characters in a dimension; five of them, at four bytes each, still fit into a row of PostgreSQL's index."""
+"""Characters in the name of a funnel or step, and in the value of a dimension."""
+
+MAX_DIMENSIONS_BYTES = 1_600
+"""Bytes of a series' dimensions, names and values: with funnel and step they fit into a row of PostgreSQL's index."""
 
 MAX_ID_LENGTH = 500
 """Characters in an id."""
@@ -27,8 +31,7 @@ NOTHING_DROPPED_MS = -(2**62)
 """Before every event."""
 
 IDS = ("event_id", "sign_up_session_id")
-NAMES = ("funnel", "step", "os")
-DIMENSIONS = (*NAMES, "browser", "app_version")
+OS = "os"
 
 
 class RejectionReason(StrEnum):
@@ -117,29 +120,44 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
 
     The status of an impression is ignored: some clients send one with every event.
     """
-    _check_names(event)
+    check_series(series_of(event, funnels), funnels, limits)
     _check_ids(event)
-    _check_dimensions(event, funnels, limits)
     if event["phase"] == "POST_VERIFICATION" and event["status"] is None:
         raise RejectedError(RejectionReason.STATUS_MISSING, "a POST_VERIFICATION must say SUCCESS or FAILURE")
     _check_times(event, limits, now_ms)
 
 
-def is_countable(series: Series, funnels: Funnels, limits: Limits) -> bool:
-    """Whether no event of the series would be rejected for its dimensions."""
-    dimensions = series._asdict()
-    try:
-        _check_names(dimensions)
-        _check_dimensions(dimensions, funnels, limits)
-    except RejectedError:
-        return False
-    return True
-
-
-def _check_names(event: Mapping[str, Any]) -> None:
-    for name in NAMES:
-        if not event[name]:
+def check_series(series: Series, funnels: Funnels, limits: Limits) -> None:
+    """Raise ``RejectedError`` if no event of the series can be counted."""
+    if OS in dimensions_of(funnels, series.funnel) and not series.value(OS):
+        raise RejectedError(RejectionReason.EMPTY_FIELD, f"{OS} is empty")
+    for name, value in (("funnel", series.funnel), ("step", series.step), *series.dimensions):
+        if not value:
             raise RejectedError(RejectionReason.EMPTY_FIELD, f"{name} is empty")
+        if len(value) > MAX_LENGTH:
+            raise RejectedError(
+                RejectionReason.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_LENGTH}"
+            )
+        if "\0" in value:
+            raise RejectedError(RejectionReason.BAD_CHARACTER, f"{name} has a NUL character")
+    size = sum(len(part.encode()) for pair in series.dimensions for part in pair)
+    if size > MAX_DIMENSIONS_BYTES:
+        raise RejectedError(
+            RejectionReason.FIELD_TOO_LONG,
+            f"the dimensions have {size} bytes together, more than {MAX_DIMENSIONS_BYTES}",
+        )
+    funnel = funnels.get(series.funnel)
+    if funnel is None and not limits.accepts_undeclared:
+        raise RejectedError(
+            RejectionReason.UNDECLARED_FUNNEL,
+            f"the funnel {series.funnel} is not declared, and FUNNELWATCH_UNDECLARED_FUNNELS, or undeclared in the "
+            "funnels file, is reject",
+        )
+    if funnel is not None and series.step not in funnel.steps:
+        raise RejectedError(
+            RejectionReason.UNKNOWN_STEP,
+            f"funnel {series.funnel} has no step {series.step}; it has {', '.join(funnel.steps)}",
+        )
 
 
 def _check_ids(event: Mapping[str, Any]) -> None:
@@ -151,29 +169,6 @@ def _check_ids(event: Mapping[str, Any]) -> None:
             raise RejectedError(
                 RejectionReason.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}"
             )
-
-
-def _check_dimensions(event: Mapping[str, Any], funnels: Funnels, limits: Limits) -> None:
-    for name in DIMENSIONS:
-        value = event[name]
-        if len(value) > MAX_LENGTH:
-            raise RejectedError(
-                RejectionReason.FIELD_TOO_LONG, f"{name} has {len(value)} characters, more than {MAX_LENGTH}"
-            )
-        if "\0" in value:
-            raise RejectedError(RejectionReason.BAD_CHARACTER, f"{name} has a NUL character")
-    funnel = funnels.get(event["funnel"])
-    if funnel is None and not limits.accepts_undeclared:
-        raise RejectedError(
-            RejectionReason.UNDECLARED_FUNNEL,
-            f"the funnel {event['funnel']} is not declared, and FUNNELWATCH_UNDECLARED_FUNNELS, or undeclared in the "
-            "funnels file, is reject",
-        )
-    if funnel is not None and event["step"] not in funnel.steps:
-        raise RejectedError(
-            RejectionReason.UNKNOWN_STEP,
-            f"funnel {event['funnel']} has no step {event['step']}; it has {', '.join(funnel.steps)}",
-        )
 
 
 def check_time(ts: int, limits: Limits, now_ms: int) -> None:

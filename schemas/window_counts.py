@@ -141,12 +141,12 @@ class WindowCounts:
     def of(cls, counts: Counts, durations: Durations | None = None) -> WindowCounts:
         """The columns of counts and durations that are given by name; the key of a duration may have no counts."""
         durations = durations or {}
-        keys = list(dict.fromkeys([*counts, *(key[:-1] for key in durations)]))
+        keys = list(dict.fromkeys([*counts, *(key[:2] for key in durations)]))
         numbers: dict[Series, int] = {}
-        series = [numbers.setdefault(Series(*key[1:]), len(numbers)) for key in keys]
+        series = [numbers.setdefault(one, len(numbers)) for _, one in keys]
         places = {key: place for place, key in enumerate(keys)}
         zeros = [0] * WIDTH
-        cells = [(places[key[:-1]], key[-1], values[0]) for key, values in durations.items()]
+        cells = [(places[key[:2]], key[2], values[0]) for key, values in durations.items()]
         return cls._sorted(
             list(numbers),
             np.array([key[0] for key in keys], np.int64),
@@ -158,9 +158,9 @@ class WindowCounts:
     def by_name(self) -> Counts:
         """The counts by name."""
         rows = zip(self.windows.tolist(), self.series.tolist(), self.counts.tolist(), strict=True)
-        return {(window, *self.names[number]): counts for window, number, counts in rows}
+        return {(window, self.names[number]): counts for window, number, counts in rows}
 
     def durations(self) -> Durations:
         """The durations by name."""
         windows, series = self.windows.tolist(), self.series.tolist()
-        return {(windows[row], *self.names[series[row]], slot): [number] for row, slot, number in self.cells.tolist()}
+        return {(windows[row], self.names[series[row]], slot): [number] for row, slot, number in self.cells.tolist()}

@@ -102,7 +102,7 @@ class Scenario:
     def count(self, windows: dict[int, dict[Series, CountRow]], rejected: int = 0) -> None:
         """Add counts to windows: to the database, and the totals to Redis where the copy is there."""
         counts: Counts = {
-            (start, *series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
+            (start, series): list(tally) for start, tallies in windows.items() for series, tally in tallies.items()
         }
         at = self._store.start(self.settings.events_topic, "id", {0: 0})[0].next_offset
         events = sum(tally.events for tallies in windows.values() for tally in tallies.values())
@@ -214,6 +214,8 @@ class Scenario:
                 chance = (rate + 0.015 * (os == "Desktop")) * (1 - sum(lost))
                 won = int(self._random.binomial(shown, chance))
                 failed = int(self._random.binomial(shown - won, 0.6))
-                tallies[Series(FUNNEL, step, os, browser, version)] = CountRow(shown, won, failed, won, failed)
+                tallies[Series.of(FUNNEL, step, os=os, browser=browser, app_version=version)] = CountRow(
+                    shown, won, failed, won, failed
+                )
                 shown = won
         return tallies

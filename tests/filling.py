@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.closing import ClosingStore
@@ -40,6 +40,11 @@ def count(
         count_in(database, tallies, funnel=funnel, closed_through=closed_through)
 
 
+def named(funnel: str, step: str, os: str, browser: str, version: str) -> Series:
+    """The series with these names."""
+    return Series.of(funnel, step, os=os, browser=browser, app_version=version)
+
+
 def count_in(
     database: Database,
     tallies: Mapping[tuple[int, str, str, str, str], Sequence[int]],
@@ -61,13 +66,13 @@ def count_in(
     store = CountStore(database)
     start = store.start("filled", "id", {0: 0})[0].next_offset
     counts = {
-        (window, funnel, step, os, browser, version): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
-        for (window, step, os, browser, version), tally in tallies.items()
+        (window, named(funnel, *names)): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
+        for (window, *names), tally in tallies.items()
     }
     took: Durations = {}
-    for (window, *series), values in (durations or {}).items():
+    for (window, *names), values in (durations or {}).items():
         for value in values:
-            took.setdefault((window, funnel, *series, slot_of(value)), [0])[0] += 1  # type: ignore[arg-type]
+            took.setdefault((window, named(funnel, *names), slot_of(value)), [0])[0] += 1
     store.flush("filled", "id", [PartitionCounts(0, start, start + 1, WindowCounts.of(counts, took))])
     if closed_through is not None:
         closer = ClosingStore(database)

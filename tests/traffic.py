@@ -14,18 +14,20 @@ from confluent_kafka.admin import AdminClient
 
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.codec import Decoder, Encoder
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.schemas.settings import Settings
 
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 ENCODE = Encoder("FunnelEvent")
 
-Key = tuple[int, str, str, str, str, str]
+Key = tuple[int, Series]
 
 
 def now_ms() -> int:
@@ -75,19 +77,28 @@ def some_events(
     return made
 
 
-def naive_counts(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[Key, list[int]]:
+def series_by_hand(event: Mapping[str, Any], names: Sequence[str]) -> Series:
+    """The series of an event that counts by these dimensions."""
+    values = {**event["contexts"], **{name: event[name] for name in ("os", "browser", "app_version")}}
+    named = [(name, values[name]) for name in sorted(names) if values.get(name)]
+    return Series(event["funnel"], event["step"], tuple(named))
+
+
+def naive_counts(
+    events: Iterable[Mapping[str, Any]], window_ms: int, names: Sequence[str] = DIMENSION_FIELDS
+) -> dict[Key, list[int]]:
     """An independent group-by: key to impressions, successes, failures and the two cohort counts."""
     counts: Counter[tuple[Key, int]] = Counter()
     for e in events:
-        dimensions = (e["funnel"], e["step"], e["os"], e["browser"], e["app_version"])
-        own = (e["ts"] // window_ms * window_ms, *dimensions)
+        series = series_by_hand(e, names)
+        own = (e["ts"] // window_ms * window_ms, series)
         if e["phase"] == "IMPRESSION":
             counts[own, 0] += 1
             continue
         shown = (e["ts"] - (e["duration_ms"] or 0)) // window_ms * window_ms
         column = 1 if e["status"] == "SUCCESS" else 2
         counts[own, column] += 1
-        counts[(shown, *dimensions), column + 2] += 1
+        counts[(shown, series), column + 2] += 1
     return {key: [counts[key, column] for column in range(5)] for key, _ in counts}
 
 
@@ -100,14 +111,16 @@ def slot_of(duration: int) -> int:
     return bisect_right(BORDERS, duration) - 1
 
 
-def naive_durations(events: Iterable[Mapping[str, Any]], window_ms: int) -> dict[tuple[Any, ...], list[int]]:
+def naive_durations(
+    events: Iterable[Mapping[str, Any]], window_ms: int, names: Sequence[str] = DIMENSION_FIELDS
+) -> dict[tuple[Any, ...], list[int]]:
     """An independent histogram of the durations of successes: key and slot to the number in it."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for e in events:
         if e["phase"] == "IMPRESSION" or e["status"] != "SUCCESS" or e["duration_ms"] is None:
             continue
         window = e["ts"] // window_ms * window_ms
-        key = (window, e["funnel"], e["step"], e["os"], e["browser"], e["app_version"], slot_of(e["duration_ms"]))
+        key = (window, series_by_hand(e, names), slot_of(e["duration_ms"]))
         found.setdefault(key, [0])[0] += 1
     return found
 
@@ -181,7 +194,7 @@ def counted(settings: Settings) -> dict[Key, list[int]]:
     database = Database(settings.timescale_url)
     try:
         rows = CountStore(database).read(-(2**45), 2**45)
-        return {(window, *series): list(tally) for window, series, tally in rows}
+        return {(window, series): list(tally) for window, series, tally in rows}
     finally:
         database.close()
 

@@ -14,8 +14,10 @@ from funnelwatch.alert_rules.model import DropRule
 from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
+from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.clock import wall_clock_ms
 from funnelwatch.schemas.count_history import WindowStartsError, window_length
+from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
@@ -75,14 +77,15 @@ def backtest(
     stderr.
 
     \b
-    Counts   window_start, funnel, step, os, impressions, successes; optional browser, app_version; others are ignored.
+    Counts   window_start, funnel, step, os, impressions, successes; optional browser, app_version and further
+             dimensions of declared funnels; others are ignored.
              A time without a zone is UTC. Rows in any order; several rows of a window and series add up; a missing
              row is a window without impressions.
-    Incidents   start, end; optional funnel, step, os, browser, app_version. What is empty or missing means all.
+    Incidents   start, end; optional funnel, step and dimensions. What is empty or missing means all.
 
     \b
     An alert belongs to an incident when
-      - funnel, step, os, browser, app version differ nowhere where both name one (so an alert on a whole step
+      - funnel, step and dimensions differ nowhere where both name one (so an alert on a whole step
         belongs to an incident on one os of it, and the other way round), and
       - the window in which it was raised ends after the incident's start and starts before its end + --grace.
     It is an echo, neither true nor false, in the 60 windows after that; else it is a false alarm. An incident is
@@ -103,8 +106,9 @@ def backtest(
     settings = load_settings()
     try:
         rules = load_rules(path or settings.rules_path)
-        known = read_incidents(incidents) if incidents else []
-    except (RuleFileError, TableError) as error:
+        declared = load_funnels(settings.funnels_path)
+        known = read_incidents(incidents, declared) if incidents else []
+    except (RuleFileError, FunnelsFileError, TableError) as error:
         raise click.ClickException(str(error)) from error
     now = wall_clock_ms()
     begin = -(2**53) if since is None else moment_ms(since, now)
@@ -116,7 +120,7 @@ def backtest(
                 histories = SeriesCounts(database).read(begin, end, funnel, progress.read)
         else:
             try:
-                histories = read_counts(counts, progress.read)
+                histories = read_counts(counts, declared, SeriesLimits.of(settings, declared), progress.read)
             except TableError as error:
                 raise click.ClickException(str(error)) from error
             histories = [one.between(begin, end) for one in histories if funnel in {None, one.funnel}]
@@ -126,7 +130,14 @@ def backtest(
         scores = {*SCORES, *(rule.score for rule in rules.rules if isinstance(rule, DropRule))}
         progress.start((span[1] - span[0]) // evaluated.window_ms * len(histories))
         run = replay(
-            histories, rules, evaluated.window_ms, span, begin=evaluated.begin, scores=scores, told=progress.advance
+            histories,
+            rules,
+            evaluated.window_ms,
+            span,
+            declared=declared,
+            begin=evaluated.begin,
+            scores=scores,
+            told=progress.advance,
         )
     answer = report(evaluated, run.alerts, run.tried)
     if to_json:
@@ -173,8 +184,8 @@ def plan(
             left_out.append((incident, f"it begins before {clock(begin)}, the end of the warm-up"))
         elif incident.start >= end:
             left_out.append((incident, f"it begins after the counts, which end {clock(end)}"))
-        elif not any(incident.concerns(one) for one in everything):
-            left_out.append((incident, "the counts have no such funnel, step, os, browser and app version"))
+        elif not any(incident.has(one) for one in everything):
+            left_out.append((incident, "the counts have no such funnel, step and dimensions"))
         else:
             counted.append(incident)
     return Evaluated(window_ms, begin, end, series, counted, left_out, grace)

@@ -130,8 +130,12 @@ def _incidents(evaluated: Sequence[Mapping[str, Any]], left_out: Sequence[Mappin
         _table(("Incident from", "to", "Scope", "Delay in windows"), rows, 4)
 
 
+NOT_SCOPE = frozenset({"start", "end", "funnel", "step", "detected", "delay_windows", "alert", "why"})
+"""The keys of an incident that are no dimensions."""
+
+
 def _scope(incident: Mapping[str, Any]) -> tuple[str, str, str]:
-    named = {name: incident[name] for name in ("os", "browser", "app_version") if name in incident}
+    named = {name: value for name, value in incident.items() if name not in NOT_SCOPE}
     scope = {"funnel": incident.get("funnel", "any funnel"), "step": incident.get("step", "every step"), **named}
     return incident["start"], incident["end"], printable(series_name(scope))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels, not_counted_yet
+from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.settings import load_settings
 
 if TYPE_CHECKING:
@@ -35,24 +35,23 @@ def funnels() -> None:
 def check(file: Path | None, to_json: bool) -> None:
     r"""Check a funnels file (FILE; none: the file in use).
 
-    Each error names file, line, field, what is wrong and what would be right. The exit code is 1 if there is an error;
-    a warning names what is valid and has no effect yet.
+    Each error names file, line, field, what is wrong and what would be right. The exit code is 1 if there is an error.
 
     \b
     Example:
       funnelwatch funnels check funnels.yml --json
     """
-    number, errors, warnings = 0, [], []
+    number, errors = 0, []
     try:
         loaded = load_funnels(file or load_settings().funnels_path)
     except FunnelsFileError as error:
         errors = str(error).splitlines()
     else:
-        number, warnings = len(loaded), not_counted_yet(loaded)
+        number = len(loaded)
     if to_json:
-        click.echo(json.dumps({"ok": not errors, "funnels": number, "errors": errors, "warnings": warnings}))
+        click.echo(json.dumps({"ok": not errors, "funnels": number, "errors": errors}))
     else:
-        for line in (*errors, *(f"warning: {one}" for one in warnings)):
+        for line in errors:
             click.echo(line, err=True)
         if not errors:
             click.echo(f"{number} funnel{'' if number == 1 else 's'}, no errors")
@@ -102,8 +101,6 @@ def show(funnel: str, to_json: bool) -> None:
     if funnel not in loaded:
         raise click.ClickException(f"the funnel {funnel} is not declared; declared are {', '.join(loaded)}")
     described = _described(funnel, loaded[funnel], settings)
-    for line in not_counted_yet({funnel: loaded[funnel]}):
-        click.echo(f"warning: {line}", err=True)
     from funnelwatch.cli.funnels_view import draw_funnel, size_of, used  # noqa: PLC0415 - help and check need no database
 
     size: FunnelSize | None = size_of(settings, funnel)

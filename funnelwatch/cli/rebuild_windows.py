@@ -165,7 +165,7 @@ def _write(database: Database, settings: Settings, found: Repair) -> int:
 
 def _repair_cache(settings: Settings, database: Database, found: Repair) -> int:
     """Correct the recent windows in Redis, changed or not: an earlier run may have ended before this step."""
-    affected = sorted({(key[1], key[0]) for key in (*found.snapshot.counts, *found.counting.counts)})
+    affected = sorted({(series.funnel, window) for window, series in (*found.snapshot.counts, *found.counting.counts)})
     store = CountStore(database)
     with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
         try:

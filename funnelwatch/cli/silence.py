@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
-from funnelwatch.alert_rules.silences import MATCHERS, Silence
+from funnelwatch.alert_rules.silences import Silence
 from funnelwatch.cli.errors import Span, opened
 from funnelwatch.format import clock, lasting, printable
+from funnelwatch.query.parameters import parse_where
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.dimensions import check_dimension_name
 from funnelwatch.schemas.settings import Settings, load_settings
 from funnelwatch.schemas.times import iso, parse_time_ms
 from funnelwatch.sinks.timescale.silences import SilenceStore
@@ -28,7 +30,7 @@ def silence() -> None:
 
     \b
     Examples:
-      funnelwatch silence add --step VERIFY_SMS_CODE --os iOS --for 2h --comment "SMS provider works on it"
+      funnelwatch silence add --step VERIFY_SMS_CODE --where os=iOS --for 2h --comment "SMS provider works on it"
       funnelwatch silence list
       funnelwatch silence expire 3
     """
@@ -38,9 +40,12 @@ def silence() -> None:
 @click.option("--rule", help="Name of the rule.")
 @click.option("--funnel", help="Name of the funnel.")
 @click.option("--step", help="Name of the step.")
-@click.option("--os", help="Only alerts about this os; those about all together are not muted.")
-@click.option("--browser", help="Only alerts about this browser.")
-@click.option("--app-version", help="Only alerts about this app version.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only alerts about this value of a dimension, such as os=iOS, not those about all together; repeatable.",
+)
 @click.option("--for", "span_ms", type=Span(), help="How long, such as 30m, 2h or 1d.")
 @click.option("--from", "from_", default="now", show_default=True, help="When it begins, ISO 8601.")
 @click.option("--until", help="When it ends, ISO 8601; instead of --for.")
@@ -48,7 +53,15 @@ def silence() -> None:
 @click.option("--by", help="Author of the silence; by default this user.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def add(
-    *, span_ms: int | None, from_: str, until: str | None, comment: str, by: str | None, as_json: bool, **named: Any
+    *,
+    where: tuple[str, ...],
+    span_ms: int | None,
+    from_: str,
+    until: str | None,
+    comment: str,
+    by: str | None,
+    as_json: bool,
+    **named: Any,
 ) -> None:
     r"""Mute the alerts that everything named here fits; name at least one thing.
 
@@ -57,10 +70,12 @@ def add(
       funnelwatch silence add --rule ConversionDrop --for 2h --comment "load test"
       funnelwatch silence add --funnel sign_up --from 2026-11-28T22:00:00Z --until 2026-11-29T02:00:00Z
     """
-    if not any(named.values()):
-        raise click.UsageError(
-            f"name the alerts to mute: {', '.join('--' + one.replace('_', '-') for one in MATCHERS)}"
-        )
+    if not any(named.values()) and not where:
+        raise click.UsageError("name the alerts to mute: --rule, --funnel, --step or --where NAME=VALUE")
+    try:
+        dimensions = {check_dimension_name(name): value for name, value in parse_where(where).items()}
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--where") from error
     if (span_ms is None) == (until is None):
         raise click.UsageError("name the duration with --for or --until")
     now = wall_clock_ms()
@@ -69,7 +84,7 @@ def add(
     if ends_at <= max(starts_at, now):
         raise click.UsageError(f"it would end at {clock(ends_at)}, before {'it begins' if ends_at > now else 'now'}")
     settings = load_settings()
-    made = Silence(0, starts_at, ends_at, **named, comment=comment, created_by=by or _user())
+    made = Silence(0, starts_at, ends_at, **named, dimensions=dimensions, comment=comment, created_by=by or _user())
     with opened(settings) as database:
         made = replace(made, id=SilenceStore(database).add(made))
     _warn(settings, made)

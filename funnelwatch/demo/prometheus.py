@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from funnelwatch.deploy.embedded.ports import HOST, free_port
 from funnelwatch.schemas.web_client import Unanswered, ask
 from funnelwatch.sinks.errors import is_transient
-from funnelwatch.sinks.exporter.collector import FunnelCollector
+from funnelwatch.sinks.exporter.collector import BY, FunnelCollector
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.totals import TotalsStore
 
@@ -50,7 +50,7 @@ class Prometheus:
         self._database = Database(timescale_url, application="funnelwatch demo")
         self._store = TotalsStore(self._database)
         registry = CollectorRegistry()
-        registry.register(FunnelCollector(lambda: self._store.read(RATE_OVER_S), is_transient, MAX_SERIES))
+        registry.register(FunnelCollector(lambda: self._store.read(RATE_OVER_S, BY), is_transient, MAX_SERIES))
         self._server, self._thread = start_http_server(0, HOST, registry)
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "prometheus.yml"

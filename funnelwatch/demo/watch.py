@@ -103,7 +103,7 @@ class Watch:
         seen.evaluated_through = evaluated[0]["last_window_ms"] if evaluated else None
         windows = mature_windows(seen.closed_through, self._settings.window_ms)
         seen.rates = _by_step_and_os(
-            (series.step, series.os, tally.impressions, tally.cohort_successes)
+            (series.step, series.value("os"), tally.impressions, tally.cohort_successes)
             for tallies in self._cache.read_many(FUNNEL, windows).values()
             for series, tally in tallies.items()
         )
@@ -117,7 +117,7 @@ class Watch:
         """Keep the rates of the whole history as the expected rates."""
         rows = self._counts.read(0, until_ms, FUNNEL)
         self.seen.expected = _by_step_and_os(
-            (series.step, series.os, tally.impressions, tally.cohort_successes) for _, series, tally in rows
+            (series.step, series.value("os"), tally.impressions, tally.cohort_successes) for _, series, tally in rows
         )
 
     def dead_letters(self) -> int:

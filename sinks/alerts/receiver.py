@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
 from funnelwatch.alert_rules.model import Severity  # noqa: TC001 - pydantic looks at it
+from funnelwatch.schemas.dimensions import check_dimension_name
 from funnelwatch.schemas.file_errors import FilePart
 from funnelwatch.schemas.plain_values import Text, a_line, some
 from funnelwatch.schemas.redaction import know, know_address, revealed
@@ -109,6 +110,8 @@ Secret = Annotated[SecretStr, AfterValidator(secret)]
 Key = Annotated[SecretStr, AfterValidator(key)]
 """A key of one line."""
 
+DimensionName = Annotated[str, AfterValidator(check_dimension_name), Field(description="a dimension such as os")]
+
 Names = Annotated[list[Text], *Filter]
 """One name, or a list of them."""
 
@@ -123,7 +126,7 @@ class When(FilePart):
     rule: Names = Field([], description="names of rules")
     funnel: Names = Field([], description="names of funnels")
     step: Names = Field([], description="names of steps; an alert about several steps fits by any of them")
-    dimensions: Annotated[dict[Literal["os", "browser", "app_version"], Names], AfterValidator(some)] = Field(
+    dimensions: Annotated[dict[DimensionName, Names], AfterValidator(some)] = Field(
         {}, description="a map such as {os: [iOS, Android]}"
     )
     state: Annotated[list[Literal["firing", "resolved"]], *Filter] = Field([], description="firing, resolved, or both")

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LABELS = ("funnel", "step", "os", "browser")
+BY = ("os", "browser")
+"""Dimensions that are labels unless others are chosen."""
+
 COUNTERS = {
     "impressions": "Impressions counted since the beginning.",
     "successes": "Successful verifications counted since the beginning.",
@@ -47,6 +49,7 @@ class FunnelCollector(Collector):
         is_unanswered: whether an error of it shows as ``funnelwatch_exporter_up`` 0; any other is raised.
         max_series: most series of counters with names of their own; the others are folded.
         stale_ms: age from which the newest closed window is stale, ms.
+        by: the dimensions that ``read`` has, which are labels; durations have the first one only.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class FunnelCollector(Collector):
         is_unanswered: Callable[[Exception], bool],
         max_series: int,
         stale_ms: int = 180_000,
+        by: Sequence[str] = BY,
     ) -> None:
+        self._names = ("funnel", "step", *by)
         self._read = read
         self._stale_ms = stale_ms
         self._is_unanswered = is_unanswered
@@ -102,18 +107,18 @@ class FunnelCollector(Collector):
     def _counters(self, totals: list[Row]) -> Iterator[Metric]:
         self._folding.take(_labels(row) for row in totals)
         for column, text in COUNTERS.items():
-            family = CounterMetricFamily(f"funnelwatch_funnel_{column}", text, labels=LABELS)
+            family = CounterMetricFamily(f"funnelwatch_funnel_{column}", text, labels=self._names)
             for labels, value in self._added_up(self._folding, ((_labels(row), row[column]) for row in totals)).items():
                 family.add_metric(labels, self._never_less(column, labels, value))
             yield family
 
     def _durations(self, took: list[Row]) -> Metric:
-        names = LABELS[:3]
-        self._took_folding.take(dict.fromkeys(_labels(row, names) for row in took))
+        names = self._names[:3]
+        self._took_folding.take(dict.fromkeys(_labels(row) for row in took))
         counted: dict[Labels, list[float]] = {}
         seconds: dict[Labels, float] = {}
         for row in took:
-            labels = self._took_folding.name(_labels(row, names))
+            labels = self._took_folding.name(_labels(row))
             kept = counted.setdefault(labels, [0.0] * BUCKETS)
             for bucket, successes in enumerate(row["buckets"]):
                 kept[bucket] += successes
@@ -130,7 +135,7 @@ class FunnelCollector(Collector):
         rate = GaugeMetricFamily(
             "funnelwatch_funnel_conversion_rate",
             "Successes by impressions of the newest closed windows.",
-            labels=LABELS,
+            labels=self._names,
         )
         closed = GaugeMetricFamily(
             "funnelwatch_funnel_closed_through_seconds",
@@ -161,8 +166,8 @@ class FunnelCollector(Collector):
         return total
 
 
-def _labels(row: Row, names: tuple[str, ...] = LABELS) -> Labels:
-    return tuple(row[name] for name in names)
+def _labels(row: Row) -> Labels:
+    return (row["funnel"], row["step"], *row["labels"])
 
 
 log = logging.getLogger(__name__)

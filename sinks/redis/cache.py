@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 import redis
 
-from funnelwatch.schemas.counts import CountRow, Counts, Series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.completeness import CacheCompleteness, as_text
 from funnelwatch.sinks.redis.keys import (
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pydantic import SecretStr
+
+    from funnelwatch.schemas.counts import CountRow, Counts, Series
 
     Read = Callable[[int, int, str], Iterable[tuple[int, Series, CountRow]]]
 
@@ -147,7 +148,7 @@ class CountCache(CacheCompleteness):
         copied = 0
         part: Counts = {}
         for window, series, tally in rows:
-            part[window, *series] = list(tally)
+            part[window, series] = list(tally)
             copied += 1
             if len(part) >= SERIES_AT_ONCE:
                 self.write(WindowCounts.of(part), now_ms, epoch=epoch)
@@ -186,7 +187,7 @@ class CountCache(CacheCompleteness):
 
     def _set(self, funnel: str, start: int, totals: Counts, now_ms: int) -> None:
         name = counts_key(self._prefix, funnel, start)
-        right = {field_name(Series(*key[1:])): packed(tally) for key, tally in totals.items()}
+        right = {field_name(series): packed(tally) for (_, series), tally in totals.items()}
         wrong = [field for field in self.client.hkeys(name) if as_text(field) not in right]
         pairs = list(right.items())
         # A window of ordinary size changes in one transaction.
@@ -220,7 +221,7 @@ class CountCache(CacheCompleteness):
 
 
 def _totals(rows: Iterable[tuple[int, Series, CountRow]]) -> Counts:
-    return {(window, *series): list(tally) for window, series, tally in rows}
+    return {(window, series): list(tally) for window, series, tally in rows}
 
 
 def _tallies(funnel: str, fields: Mapping[bytes | str, bytes | str]) -> dict[Series, CountRow]:

@@ -10,7 +10,7 @@
 | ``{PREFIX}:probe`` | hash | empty, expires after a second: a test whether counts can be written |
 | ``{PREFIX}:counts:FUNNEL:WINDOW`` | hash | the counts of one window, WINDOW its start in ms |
 
-A field of the last hash is a series, JSON, so that no value of a dimension can be mistaken for another; its value is
+A field of the last hash is a series in JSON: its step, and its dimensions sorted by name. Its value is
 the packed counts of the series, 4 bytes each, the most significant first, in the order of a ``CountRow``.
 
 The braces are part of the key: Redis Cluster keeps all keys with the same text in braces on one shard, so that one
@@ -104,12 +104,13 @@ def counts_pattern(prefix: str) -> str:
 @lru_cache(maxsize=50_000)
 def field_name(series: Series) -> str:
     """The field of a series in the hashes of its funnel."""
-    return json.dumps([series.step, series.os, series.browser, series.app_version], separators=(",", ":"))
+    return json.dumps([series.step, dict(series.dimensions)], separators=(",", ":"))
 
 
 def parse_field(funnel: str, field: str) -> Series:
     """The series of a field."""
-    return Series(funnel, *json.loads(field))
+    step, dimensions = json.loads(field)
+    return Series(funnel, step, tuple(dimensions.items()))
 
 
 def packed(row: Sequence[int]) -> bytes:

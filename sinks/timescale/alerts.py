@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from psycopg.types.json import Jsonb
+
 from funnelwatch.sinks.errors import BusyError
 from funnelwatch.sinks.timescale.database import Database, run
 
@@ -110,6 +112,7 @@ class AlertStore:
         current: bool = False,
         since_ms: int | None = None,
         until_ms: int | None = None,
+        dimensions: Mapping[str, str] | None = None,
         **wanted: str | None,
     ) -> list[dict[str, Any]]:
         """The newest messages of alerts that match some filters, newest first.
@@ -119,14 +122,16 @@ class AlertStore:
             current: only the last message of each alert.
             since_ms: only those of windows that end at this time or later, ms, UTC.
             until_ms: and before this.
-            wanted: funnel, step (one of several too), os, browser, app_version, rule, severity, state; None: any.
+            dimensions: the values of dimensions that the alert is about; None: any.
+            wanted: funnel, step (one of several too), rule, severity, state; None: any.
         """
-        names = ("funnel", "step", "os", "browser", "app_version", "rule", "severity", "state")
+        names = ("funnel", "step", "rule", "severity", "state")
         parameters = {
             **dict.fromkeys(names),
             **wanted,
             "limit": limit,
             "current": current,
+            "dimensions": Jsonb(dimensions or {}),
             "since_ms": since_ms,
             "until_ms": until_ms,
         }

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database, Row
 
 
-DIMENSIONS = ("os", "browser", "app_version")
-"""The dimensions of a series, in the order of its fields."""
-
 UNKNOWN = -1
 """Stands for a number that is not known yet."""
 
@@ -164,15 +161,11 @@ def _store(cursor: Cursor[Row], new: Sequence[Series]) -> dict[Series, int]:
     columns = {
         "funnel": [one.funnel for one in new],
         "step": [one.step for one in new],
-        "dimensions": [json.dumps(_dimensions(one), ensure_ascii=False) for one in new],
+        "dimensions": [json.dumps(dict(one.dimensions), ensure_ascii=False) for one in new],
     }
     return {row_series(row): row["series_id"] for row in run(cursor, "new_series", columns)}
 
 
-def _dimensions(series: Series) -> dict[str, str]:
-    return {name: value for name, value in series._asdict().items() if value and name in DIMENSIONS}
-
-
 def row_series(row: Row) -> Series:
     """The series of a row with ``funnel``, ``step`` and ``dimensions``."""
-    return Series(row["funnel"], row["step"], *(row["dimensions"].get(name, "") for name in DIMENSIONS))
+    return Series(row["funnel"], row["step"], tuple(sorted(row["dimensions"].items())))

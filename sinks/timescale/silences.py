@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from psycopg.types.json import Jsonb
+
 from funnelwatch.alert_rules.silences import Silence
 from funnelwatch.sinks.timescale.database import Database, run
 
@@ -24,7 +26,7 @@ class SilenceStore:
         Raises:
             psycopg.errors.CheckViolation: it names nothing, or ends before it begins.
         """
-        parameters: Mapping[str, Any] = asdict(silence)
+        parameters: Mapping[str, Any] = {**asdict(silence), "dimensions": Jsonb(silence.dimensions)}
         return int(self._database.query("add_silence", parameters)[0]["id"])
 
     def expire(self, numbers: list[int], now_ms: int) -> list[int]:

@@ -18,6 +18,8 @@ from funnelwatch.sinks.timescale.composites import INT4, INT8, encode, type_numb
 from funnelwatch.sinks.timescale.database import Database, Row, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg import Cursor
 
     from funnelwatch.schemas.arrays import Ints
@@ -100,18 +102,20 @@ class TotalsStore:
         self._database = database
         self._topic = topic
 
-    def read(self, over_s: float) -> Totals:
+    def read(self, over_s: float, by: Sequence[str]) -> Totals:
         """All totals.
 
         Args:
             over_s: how much of the newest closed windows, s.
+            by: the dimensions that counts are told apart by; durations by the first one only.
         """
+        names = {"by": list(by)}
         with self._database.transaction() as cursor:
             run(cursor, "one_snapshot")
             return Totals(
-                run(cursor, "read_totals"),
-                run(cursor, "read_duration_totals"),
-                run(cursor, "latest_counts", {"over_s": over_s}),
+                run(cursor, "read_totals", names),
+                run(cursor, "read_duration_totals", {"by": names["by"][:1]}),
+                run(cursor, "latest_counts", {"over_s": over_s, **names}),
                 run(cursor, "read_metric_totals"),
                 [WorkerSeen(**row) for row in run(cursor, "workers", {"topic": self._topic})],
                 [FunnelSeen(**row) for row in run(cursor, "funnels_freshness")],

@@ -48,7 +48,7 @@ def row_keys(counts: WindowCounts) -> dict[str, list[int]]:
 
 def row_key(row: Row) -> CountKey:
     """The key of a row of counts."""
-    return row["window_ms"], *row_series(row)
+    return row["window_ms"], row_series(row)
 
 
 def count_row(row: Row) -> CountRow:
@@ -58,4 +58,4 @@ def count_row(row: Row) -> CountRow:
 
 def row_duration(row: Row) -> tuple[DurationKey, list[int]]:
     """Key and number of a slot of durations."""
-    return (*row_key(row), row["slot"]), [row["n"]]
+    return (row["window_ms"], row_series(row), row["slot"]), [row["n"]]

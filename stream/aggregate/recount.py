@@ -28,9 +28,9 @@ from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from funnelwatch.schemas.counts import Counts, Durations
+    from funnelwatch.schemas.counts import CountKey, Counts, DurationKey, Durations
 
-K = TypeVar("K", bound="tuple[int | str, ...]")
+K = TypeVar("K", "CountKey", "DurationKey")
 
 
 BEHIND_MS = HOUR_MS
@@ -111,9 +111,7 @@ class Recount:
     def _add(self, total: dict[K, list[int]], found: Mapping[K, list[int]]) -> None:
         """Add what lies in the range."""
         for key, numbers in found.items():
-            window = key[0]
-            assert isinstance(window, int)
-            if self._from_ms <= window < self._to_ms:
+            if self._from_ms <= key[0] < self._to_ms:
                 counted = total.setdefault(key, [0] * len(numbers))
                 for column, number in enumerate(numbers):
                     counted[column] += number
@@ -142,8 +140,8 @@ def correction(recounted: Mapping[K, Sequence[int]], counted: Mapping[K, Sequenc
 def by_window(counts: Counts) -> dict[tuple[str, int], list[int]]:
     """The sums over all series, by funnel and window."""
     totals: dict[tuple[str, int], list[int]] = {}
-    for key, numbers in counts.items():
-        total = totals.setdefault((key[1], key[0]), [0, 0, 0, 0, 0])
+    for (window, series), numbers in counts.items():
+        total = totals.setdefault((series.funnel, window), [0, 0, 0, 0, 0])
         for column, number in enumerate(numbers):
             total[column] += number
     return totals

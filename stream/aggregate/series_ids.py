@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
+from funnelwatch.schemas.funnels import context_keys, dimensions_of
 from funnelwatch.schemas.page import joined
 from funnelwatch.stream.intake.hash_table import HashTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from funnelwatch.schemas.admission import Admission
-    from funnelwatch.schemas.arrays import Ints
+    from funnelwatch.schemas.arrays import Ints, Words
     from funnelwatch.schemas.bulk import Columns
+    from funnelwatch.schemas.funnels import Funnels
 
     Admit = Callable[[Iterable[Series]], Mapping[Series, Admission]]
 
@@ -33,11 +36,14 @@ class SeriesIds:
         names: the series of each number. ``forget`` begins another list and leaves this one as it is.
 
     Args:
-        is_countable: whether the dimensions are acceptable; asked once a series.
+        funnels: the declared funnels.
+        is_countable: whether the names are acceptable; asked once a series.
         admit: what acceptable series count as, or why they are rejected; None: as they are.
     """
 
-    def __init__(self, is_countable: Callable[[Series], bool], admit: Admit | None = None) -> None:
+    def __init__(self, funnels: Funnels, is_countable: Callable[[Series], bool], admit: Admit | None = None) -> None:
+        self._funnels = funnels
+        self._dimensions = (*DIMENSION_FIELDS, *context_keys(funnels))
         self._is_countable = is_countable
         self._admit = admit
         self._start()
@@ -53,16 +59,16 @@ class SeriesIds:
             self._start()
 
     def of_columns(self, columns: Columns) -> Ints:
-        """The number of each record's series; ``UNCOUNTABLE`` where its dimensions are not acceptable."""
+        """The number of each record's series; ``UNCOUNTABLE`` where its names are not acceptable."""
         # By digest, so that the strings of a series are decoded once and not for each of its events.
-        digests = joined(columns.sums(name) for name in Series._fields)
+        digests = joined(self._sums(columns))
         numbers = self._by_digest.get(digests, _UNKNOWN)
         unknown = np.flatnonzero(numbers == _UNKNOWN)
         if unknown.size:
             fresh, first = np.unique(digests[unknown], return_index=True)
             order = np.argsort(first)  # as they came, so that of many new names the first are admitted
             fresh, first = fresh[order], first[order]
-            found = [Series(*(columns.text(name, at) for name in Series._fields)) for at in unknown[first].tolist()]
+            found = [self._read(columns, at) for at in unknown[first].tolist()]
             admitted = self.admitted([one for one in found if self._is_countable(one)])
             counted = [admitted.get(one) for one in found]
             self._by_digest.put(
@@ -70,6 +76,29 @@ class SeriesIds:
             )
             numbers[unknown] = self._by_digest.get(digests[unknown], UNCOUNTABLE)
         return numbers
+
+    def _sums(self, columns: Columns) -> Iterator[Words]:
+        """The sums of the names of each record's series; zeros for a dimension that its funnel does not have."""
+        funnels = columns.sums("funnel")
+        yield from (funnels, columns.sums("step"))
+        if (funnels == funnels[0]).all():
+            first, rows = np.zeros(1, np.int64), np.zeros(funnels.size, np.int64)
+        else:
+            _, first, rows = np.unique(funnels, return_index=True, return_inverse=True)
+        having = [dimensions_of(self._funnels, columns.text("funnel", at)) for at in first.tolist()]
+        for name in self._dimensions:
+            has = [name in names for names in having]
+            if all(has):
+                yield columns.sums(name)
+            elif any(has):
+                yield columns.sums(name) * np.array(has, np.uint64)[rows]
+            else:
+                yield np.zeros(funnels.size, np.uint64)
+
+    def _read(self, columns: Columns, at: int) -> Series:
+        funnel = columns.text("funnel", at)
+        values = {name: columns.text(name, at) for name in dimensions_of(self._funnels, funnel)}
+        return Series.of(funnel, columns.text("step", at), **values)
 
     def admitted(self, found: Sequence[Series]) -> Mapping[Series, Admission]:
         """What series count as, or why they are rejected."""

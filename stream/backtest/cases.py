@@ -9,6 +9,7 @@ import numpy as np
 
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, in_order
 from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.stream.backtest.table import moment
 from funnelwatch.stream.detector.detector import Detector
@@ -52,7 +53,8 @@ def run_case(case: CasePart, rules: Rules, window_ms: int) -> list[Mismatch]:
     parts = {_series(case.funnel, one): one for one in case.series}
     if len(parts) < len(case.series):
         raise ValueError("series: one stands twice")
-    detector = Detector(case.funnel, rules, window_ms)
+    dimensions = in_order([*DIMENSION_FIELDS, *(name for one in (*case.series, *case.events) for name in one.values)])
+    detector = Detector(case.funnel, rules, window_ms, dimensions)
     _learn(detector, case, parts, start)
     tallies = _tallies(case, parts, window_ms)
     series = list(tallies)
@@ -95,11 +97,11 @@ def _compare(
     }
     missing, unexpected = [], []
     for one in expected:
-        state = left.pop((one.alert, one.step, tuple(sorted(one.dimensions.items()))), None)
+        state = left.pop((one.alert, one.step, tuple(sorted(one.values.items()))), None)
         named = {"state": one.state, "severity": one.severity, "reason": one.reason, **(one.labels or {})}
         wanted = {name: value for name, value in named.items() if value is not None}
         if state is None:
-            missing.append(_line(one.alert, one.step, one.dimensions, wanted))
+            missing.append(_line(one.alert, one.step, one.values, wanted))
             continue
         message = messages.get(state.key, {}) if state.state is not State.PENDING else {}
         found = {
@@ -109,9 +111,9 @@ def _compare(
             **message.get("labels", {}),
         }
         if any(found.get(name) != value for name, value in wanted.items()):
-            missing.append(_line(one.alert, one.step, one.dimensions, wanted))
+            missing.append(_line(one.alert, one.step, one.values, wanted))
             shown = {name: found.get(name, "(none)") for name in wanted}
-            unexpected.append(_line(one.alert, one.step, one.dimensions, shown))
+            unexpected.append(_line(one.alert, one.step, one.values, shown))
     for state in left.values():
         if state.state is not State.RESOLVED:
             shown = {"state": str(state.state), "reason": str(state.reason)}
@@ -128,7 +130,7 @@ def _line(alert: str, step: str, dimensions: dict[str, str], rest: dict[str, str
 
 def _series(funnel: str, part: SeriesPart | EventPart) -> Series:
     """The series that a part is about."""
-    return Series(funnel, part.step, part.os, part.browser, part.app_version)
+    return Series.of(funnel, part.step, **part.values)
 
 
 def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], start: int) -> None:

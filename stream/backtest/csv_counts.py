@@ -15,8 +15,11 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.producers.files.csv_records import CsvRecords
+from funnelwatch.schemas.admission import Admitting
 from funnelwatch.schemas.count_history import History, by_funnel
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
+from funnelwatch.schemas.funnels import context_keys, dimensions_of
 from funnelwatch.stream.backtest.table import TableError, header, moment, opened, whole, width
 
 if TYPE_CHECKING:
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from funnelwatch.schemas.admission import SeriesLimits
     from funnelwatch.schemas.arrays import Indexes, Ints, Words
+    from funnelwatch.schemas.funnels import DeclaredFunnels
 
 
 NEEDED = ("window_start", "funnel", "step", "os", "impressions", "successes")
-OPTIONAL = ("browser", "app_version")
+NUMBERS = ("impressions", "successes")
 BLOCK = 8_000_000
 MOST_WORDS = 16
 """A name of more than so many times 8 bytes is read row by row."""
@@ -39,15 +44,22 @@ MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
-def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> list[History]:
+def read_counts(
+    path: Path, declared: DeclaredFunnels, limits: SeriesLimits, told: Callable[[int], None] = lambda rows: None
+) -> list[History]:
     """The histories of the funnels in a file, gzip or not; ``told`` is called with the rows read so far.
+
+    A column whose name is a dimension of the row's funnel is one; values beyond a limit count as ``(other)``, as they
+    do in a worker that sees the series in the order of the file.
 
     Raises:
         TableError: an error, with file, line and field.
     """
     with opened(path) as file:
         first = file.readline()
-        reader = _Reader(path, header(path, first, NEEDED, OPTIONAL), width(first))
+        optional = (*DIMENSION_FIELDS, *context_keys(declared))
+        columns = header(path, first, NEEDED, [name for name in optional if name not in NEEDED])
+        reader = _Reader(path, columns, width(first), Admitting(declared, limits, {}))
         rest = b""
         while True:
             read = file.read(BLOCK)
@@ -72,7 +84,7 @@ def read_counts(path: Path, told: Callable[[int], None] = lambda rows: None) -> 
 class _Reader:
     """The rows read so far."""
 
-    def __init__(self, path: Path, columns: dict[str, int], all_columns: int) -> None:
+    def __init__(self, path: Path, columns: dict[str, int], all_columns: int, admitting: Admitting) -> None:
         self.path = path
         self.all_columns = all_columns
         self.columns = columns
@@ -81,6 +93,7 @@ class _Reader:
         self._line = 1
         self._times = _Lookup()
         self._names = _Lookup()
+        self._admitting = admitting
         self._series: dict[Series, int] = {}
         self._parts: list[tuple[Ints, Indexes, NDArray[np.uint32]]] = []
 
@@ -140,8 +153,11 @@ class _Reader:
 
     def _place(self, values: dict[str, str]) -> int:
         """The place of a series."""
-        series = Series(*(values.get(name, "") for name in Series._fields))
-        return self._series.setdefault(series, len(self._series))
+        names = dimensions_of(self._admitting.declared, values["funnel"])
+        given = {name: values[name] for name in names if name in values}
+        series = Series.of(values["funnel"], values["step"], **given)
+        counted = self._admitting(series)
+        return self._series.setdefault(counted if isinstance(counted, Series) else series, len(self._series))
 
     def _add(self, starts: Ints, places: Indexes, tallies: NDArray[np.uint32]) -> None:
         self._parts.append((starts, places, tallies))
@@ -165,7 +181,7 @@ class _Reader:
             begin = begins if place == 0 else grid[:, place - 1] + 1
             fields[name] = begin, (ends if place == width else grid[:, place]) - begin
         shown, made = _numbers(data, *fields["impressions"]), _numbers(data, *fields["successes"])
-        names = {name: fields[name] for name in Series._fields if name in fields}
+        names = {name: field for name, field in fields.items() if name not in {"window_start", *NUMBERS}}
         wide = max(int(fields[name][1].max()) for name in ("window_start", *names))
         if shown is None or made is None or wide > 8 * MOST_WORDS:
             return False

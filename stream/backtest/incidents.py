@@ -2,7 +2,7 @@
 
 An alert and an incident *belong together* when their series are compatible and the alert was raised in time:
 
-- Series are compatible when funnel, step, os, browser and app version differ nowhere where both name one. An incident
+- Series are compatible when funnel, step and dimensions differ nowhere where both name one. An incident
   that names no step is about all steps; an alert on a whole step is about each os of it, and one on an os about the
   step.
 - An alert was raised *in time* when the window in which it was raised ends after the incident's start and starts
@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from funnelwatch.producers.files.csv_records import CsvRecords
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
+from funnelwatch.schemas.funnels import context_keys
 from funnelwatch.stream.backtest.table import TableError, header, moment, opened, width
 from funnelwatch.stream.detector.scan import LONGEST
 
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from funnelwatch.schemas.counts import Series
+    from funnelwatch.schemas.funnels import Funnels
 
 NEEDED = ("start", "end")
-SCOPE = ("funnel", "step", "os", "browser", "app_version")
+SCOPE = ("funnel", "step", *DIMENSION_FIELDS)
 GRACE_WINDOWS = 5
 ECHO_WINDOWS = LONGEST
 
@@ -45,10 +48,14 @@ class Incident:
     end: int
     scope: Mapping[str, str] = field(default_factory=dict)
 
-    def concerns(self, series: Series | Mapping[str, str]) -> bool:
-        """Whether a series, or the scope of an alert, is compatible."""
-        named = series if not hasattr(series, "_asdict") else series._asdict()
+    def concerns(self, named: Mapping[str, str]) -> bool:
+        """Whether the scope of an alert is compatible."""
         return all(named.get(name, value) == value for name, value in self.scope.items())
+
+    def has(self, series: Series) -> bool:
+        """Whether it concerned a series."""
+        own = {"funnel": series.funnel, "step": series.step}
+        return all((own.get(name) or series.value(name)) == value for name, value in self.scope.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +152,8 @@ def _found(incident: Incident, alerts: Sequence[Raised], window_ms: int, grace: 
     return Found(incident, best is not None, best and best[0], best and best[1])
 
 
-def read_incidents(path: Path) -> list[Incident]:
-    """The incidents of a CSV file with ``start`` and ``end``, and what it has of funnel, step, os and so on.
+def read_incidents(path: Path, declared: Funnels) -> list[Incident]:
+    """The incidents of a CSV file with ``start`` and ``end``, and what it has of funnel, step and dimensions.
 
     An empty field, and ``*`` and ``all``, name nothing.
 
@@ -155,7 +162,8 @@ def read_incidents(path: Path) -> list[Incident]:
     """
     with opened(path) as file:
         first = file.readline()
-        columns = header(path, first, NEEDED, SCOPE)
+        scope = (*SCOPE, *context_keys(declared))
+        columns = header(path, first, NEEDED, scope)
         try:
             text = file.read().decode()
         except UnicodeDecodeError as error:
@@ -187,4 +195,5 @@ def _incident(row: Iterable[str], columns: Mapping[str, int]) -> Incident:
     start, end = times
     if end <= start:
         raise ValueError(f"end: {values['end']} is not after start, {values['start']}; right would be a later time")
-    return Incident(start, end, {name: values[name] for name in SCOPE if values.get(name, "") not in {"", "*", "all"}})
+    named = {name: value for name, value in values.items() if name not in NEEDED and value not in {"", "*", "all"}}
+    return Incident(start, end, named)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from funnelwatch.alert_rules.model import DIMENSIONS, DropRule, Rules
+from funnelwatch.alert_rules.model import DropRule, Rules
+from funnelwatch.schemas.dimensions import in_order
+from funnelwatch.schemas.funnels import dimensions_of
 from funnelwatch.stream.backtest.incidents import Raised
 from funnelwatch.stream.detector.detector import Detector
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.alert_rules.model import Rule
     from funnelwatch.schemas.count_history import History
+    from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.stream.detector.state import Transition
 
 SCORES = (4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
@@ -38,6 +41,7 @@ def replay(
     window_ms: int,
     span: tuple[int, int],
     *,
+    declared: Funnels,
     begin: int,
     scores: Iterable[float] = (),
     told: Callable[[int], None] = lambda windows: None,
@@ -51,7 +55,8 @@ def replay(
     tried = sorted(set(scores)) if any(isinstance(rule, DropRule) for rule in rules.rules) else []
     alerts: list[Raised] = []
     for history in histories:
-        detector = Detector(history.funnel, _with_copies(rules, history.funnel, tried), window_ms)
+        names = dimensions_of(declared, history.funnel)
+        detector = Detector(history.funnel, _with_copies(rules, history.funnel, tried), window_ms, names)
         moves: list[Transition] = []
         moved = history.moved(-phase)
         for block in moved.blocks(window_ms, span[0] - phase, begin - phase):
@@ -118,9 +123,9 @@ def evaluated_series(histories: Iterable[History], rules: Rules) -> dict[tuple[s
     first: dict[tuple[str, ...], int] = {}
     for history in histories:
         own = rules.of_funnel(history.funnel)
-        named = [name for name in DIMENSIONS if any(name in level for rule in own for level in rule.by)]
+        named = in_order(name for rule in own for level in rule.by for name in level)
         for series, began in zip(history.series, history.began().tolist(), strict=True):
             if any(rule.covers(series.step) for rule in own):
-                key = (series.funnel, series.step, *(getattr(series, name) for name in named))
+                key = (series.funnel, series.step, *map(series.value, named))
                 first[key] = min(began, first.get(key, began))
     return first

@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 NOTHING = CountRow()
 
 SERIES_IN_A_PART = 5_000
-"""About 400 kB with names of ordinary length, well below the megabyte that Kafka takes by default."""
+"""About 400 kB with names of ordinary length."""
+
+BYTES_IN_A_PART = 700_000
+"""Well below the megabyte that Kafka takes by default."""
+
+NUMBERS = 40
+"""Bytes of the counts of a series, as varints, and of the lengths of its names, at most."""
 
 
 def parts_of(window: ClosedWindow, most: int = SERIES_IN_A_PART) -> Iterator[dict[str, Any]]:
     """The records (schema ClosedWindow) of one window, at least one, each with at most ``most`` series."""
     series = list(window.series.items())
-    parts = max(1, -(-len(series) // most))
-    for part in range(parts):
+    begins = _begins([_size(one) for one in window.series], most)
+    parts = len(begins)
+    for part, (begin, end) in enumerate(zip(begins, [*begins[1:], len(series)], strict=True)):
         yield {
             "funnel": window.funnel,
             "window_start": window.window_start,
@@ -27,11 +35,38 @@ def parts_of(window: ClosedWindow, most: int = SERIES_IN_A_PART) -> Iterator[dic
             "revision": window.revision,
             "part": part,
             "parts": parts,
-            "series": [
-                {"step": s.step, "os": s.os, "browser": s.browser, "app_version": s.app_version, **row._asdict()}
-                for s, row in series[part * most : (part + 1) * most]
-            ],
+            "series": [{"step": one.step, **_dimensions(one), **row._asdict()} for one, row in series[begin:end]],
         }
+
+
+def _begins(sizes: Sequence[int], most: int) -> list[int]:
+    """The place of the first series of each part."""
+    begins, size = [0], 0
+    for place, one in enumerate(sizes):
+        size += one
+        if place - begins[-1] == most or (size > BYTES_IN_A_PART and place > begins[-1]):
+            begins.append(place)
+            size = one
+    return begins
+
+
+def _size(series: Series) -> int:
+    """The bytes of a series in a part, and somewhat more."""
+    return (
+        NUMBERS + len(series.step.encode()) + sum(len((name + value).encode()) + 2 for name, value in series.dimensions)
+    )
+
+
+def _dimensions(series: Series) -> dict[str, Any]:
+    """The fields of SeriesCounts with the dimensions of a series."""
+    values = dict(series.dimensions)
+    return {**{name: values.pop(name, "") for name in DIMENSION_FIELDS}, "dimensions": values}
+
+
+def _series(funnel: str, counts: Mapping[str, Any]) -> Series:
+    """The series of a SeriesCounts."""
+    values = {name: counts[name] for name in DIMENSION_FIELDS}
+    return Series.of(funnel, counts["step"], **counts["dimensions"], **values)
 
 
 def is_plausible(record: Mapping[str, Any], window_ms: int, latest_ms: int) -> bool:
@@ -71,8 +106,7 @@ class Assembler:
             return None
         self._next_part[funnel] += 1
         for counts in record["series"]:
-            series = Series(funnel, counts["step"], counts["os"], counts["browser"], counts["app_version"])
-            window.series[series] = CountRow(*(counts[name] for name in CountRow._fields))
+            window.series[_series(funnel, counts)] = CountRow(*(counts[name] for name in CountRow._fields))
         if self._next_part[funnel] == record["parts"]:
             return self._begun.pop(funnel)
         return None

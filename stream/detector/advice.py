@@ -48,6 +48,12 @@ def look_first(alert: Mapping[str, Any]) -> str:
             f"What is different on {system}: the newest app release there, and the provider that serves it at {step}. "
             f"{see}app_version`"
         )
+    if narrow:
+        name, value = list(narrow.items())[-1]
+        return (
+            f"What is different where {name} is {value}: a release, a provider or a rule that "
+            f"only it has at {step}. {see}{name}`"
+        )
     if len(alert.get("steps") or []) > 1:
         return f"What do these steps share? The server, its last deploy, its database; then the network. {see}os`"
     return f"The server's side of {step}: its last deploy, its errors, the provider behind it. {see}os`"

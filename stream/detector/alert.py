@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from funnelwatch.alert_rules.labels import render
 from funnelwatch.alert_rules.model import BaseRule, NamedRule
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.stream.detector.state import State
 
 if TYPE_CHECKING:
@@ -78,12 +79,13 @@ def texts(message: dict[str, Any], evaluation: Evaluation) -> dict[str, str]:
     where = f"{message['where_dimension']}={message['where_value']} ({message['where_share']:.0%} of the loss)"
     return {
         **{name: str(value) for name, value in message.items()},
-        **{name: dimensions.get(name, "any") for name in ("os", "browser", "app_version")},
+        **dict.fromkeys(DIMENSION_FIELDS, "any"),
+        **dimensions,
         **{name: f"{message[name]:.1%}" for name in ("rate", "expected_rate", "expected_low", "expected_high")},
         **{name: moment(message[name]) for name in ("started_at", "window_start", "window_end")},
         "scope": ", ".join(f"{name}={value}" for name, value in dimensions.items()) or "all",
         "drop": f"{max(evaluation.drop, 0.0):.1%}",
         "score": f"{message['score']:.1f}",
         "lost_conversions": f"{message['lost_conversions']:.0f}",
-        "where": where if message["where_dimension"] else "no single os, browser or app version",
+        "where": where if message["where_dimension"] else "no single value of a dimension",
     }

@@ -151,7 +151,7 @@ class Counts:
 
     def _column(self, series: Series, level: tuple[str, ...]) -> int:
         """The column of a series at a level, made when it is new."""
-        column = Column(level, series.step, tuple(getattr(series, name) for name in level))
+        column = Column(level, series.step, tuple(map(series.value, level)))
         place = self.columns.setdefault(column, len(self.columns))
         if place >= self.cum.shape[2]:
             self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, max(FIRST_COLUMNS, self.cum.shape[2] // 4))))

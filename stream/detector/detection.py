@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from funnelwatch.alert_rules.instruments import instruments
 from funnelwatch.alert_rules.silences import muted, silence_of
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.funnels import dimensions_of
 from funnelwatch.schemas.texts import legible
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.stream.detector.advice import advised
@@ -25,13 +26,14 @@ from funnelwatch.stream.detector.state import AlertState, Reason, retire
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from funnelwatch.alert_rules.instruments import Instrument
     from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.schemas.codec import Registry
     from funnelwatch.schemas.counts import ClosedWindow
+    from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.alerts import AlertStore
     from funnelwatch.sinks.timescale.series_counts import SeriesCounts
@@ -86,7 +88,7 @@ class Detection:
         alerts: AlertStore,
         silences: SilenceStore,
         registry: Registry | None,
-        declared: Container[str] = (),
+        declared: Funnels,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._settings = settings
@@ -201,14 +203,16 @@ class Detection:
 
     def _begin(self, name: str, first_window: int) -> _Funnel:
         rules, window_ms = self._rules.rules, self._settings.window_ms
-        detector = Detector(name, rules, window_ms)
+        detector = Detector(name, rules, window_ms, dimensions_of(self._declared, name))
         # Read before the states: a save by another worker in between then fails this worker's next save.
         saves = self._alerts.saves(name)
         last = self._alerts.last_window(name)
         states = {state.key: state for state in map(AlertState.from_json, self._alerts.states(name))}
         incidents = Incidents(window_ms, states.values(), self._alerts.last_message)
         funnel = _Funnel(name, detector, incidents, last, saves)
-        retired = incidents.group(retire(states.values(), rules.about(name), self._alerts.last_message))
+        retired = incidents.group(
+            retire(states.values(), rules.about(name), self._alerts.last_message, dimensions_of(self._declared, name))
+        )
         if retired and last is not None:
             self._save_moves(funnel, retired)
             states |= {move.state.key: move.state for move in retired}

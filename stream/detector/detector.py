@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funnelwatch.alert_rules.instruments import ImpressionsRule, instruments
-from funnelwatch.alert_rules.model import DIMENSIONS
 from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, in_order
 from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
 from funnelwatch.stream.detector.counts import Counts
@@ -23,7 +23,7 @@ from funnelwatch.stream.detector.rule_evaluator import RuleEvaluator
 from funnelwatch.stream.detector.scan import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from funnelwatch.alert_rules.instruments import Instrument
     from funnelwatch.alert_rules.model import Rule, Rules
@@ -49,7 +49,9 @@ class Detector:
     rests on, is used by the first one only from the next estimate on (at most two days later), by the second at once.
     """
 
-    def __init__(self, funnel: str, rules: Rules, window_ms: int) -> None:
+    def __init__(
+        self, funnel: str, rules: Rules, window_ms: int, dimensions: Collection[str] = DIMENSION_FIELDS
+    ) -> None:
         self.funnel = funnel
         self.window_ms = window_ms
         self.rules = rules.of_funnel(funnel)
@@ -60,10 +62,12 @@ class Detector:
         """How often each reason was given: one for every evaluated series and window."""
         limit = -(-self.history_ms // window_ms)
         about = [rule for rule in instruments(rules, funnel) if isinstance(rule, ImpressionsRule)]
-        levels = list(dict.fromkeys(level for rule in (*self.rules, *about) for level in rule.by))
+        # A rule for every funnel may name a dimension that this one has not: all its series would be one there.
+        named = dict.fromkeys(level for rule in (*self.rules, *about) for level in rule.by)
+        levels = [level for level in named if set(level) <= set(dimensions)]
         channels = ["impressions", *dict.fromkeys(rule.basis for rule in self.rules)]
         self.counts = Counts(levels, channels, window_ms, limit)
-        finer = list(dict.fromkeys(_finer(levels)))
+        finer = list(dict.fromkeys(_finer(levels, in_order(dimensions))))
         self.drill = Counts(finer, channels, window_ms, limit)
         self._panels: dict[PanelKey, Panel] = {}
         self._evaluators = [
@@ -226,11 +230,6 @@ class Detector:
         return transitions
 
 
-def _finer(levels: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def _finer(levels: Iterable[tuple[str, ...]], dimensions: Iterable[str]) -> list[tuple[str, ...]]:
     """The levels one dimension finer than each of these, for tracing a loss."""
-    return [
-        tuple(part for part in DIMENSIONS if part in level or part == name)
-        for level in levels
-        for name in DIMENSIONS
-        if name not in level
-    ]
+    return [in_order((*level, name)) for level in levels for name in dimensions if name not in level]

@@ -192,7 +192,7 @@ class RuleEvaluator:
         start = self.panel.counts.start_of(head)
         transitions = []
         for state in self._series.orphans():
-            if self._absence.is_gone(state, None, self._funnel(self.rule.by[0]), head):
+            if self._absence.is_gone(state, None, self._funnel(self.panel.counts.levels[0]), head):
                 after = state.but(
                     state=State.RESOLVED,
                     reason=Reason.SERIES_GONE,

@@ -71,7 +71,7 @@ def inhibited(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> 
 
 
 def trace(column: Column, row: int, windows: int, panel: Panel, drill: Counts) -> Where:
-    """The os, browser or app version whose own drop explains most of what ``column`` has lost in the last windows.
+    """The value of a dimension whose own drop explains most of what ``column`` has lost in the last windows.
 
     Those are the windows up to the panel's ``row``, inclusive.
 

@@ -13,7 +13,7 @@ from funnelwatch.alert_rules.metrics import MetricRule
 from funnelwatch.alert_rules.model import BaseRule, NamedRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 
 class State(StrEnum):
@@ -126,7 +126,10 @@ NOTIFIED = {State.FIRING, State.NO_DATA}
 
 
 def retire(
-    states: Iterable[AlertState], rules: Iterable[NamedRule], last_message: Callable[[str], dict[str, Any] | None]
+    states: Iterable[AlertState],
+    rules: Iterable[NamedRule],
+    last_message: Callable[[str], dict[str, Any] | None],
+    dimensions: Collection[str] | None = None,
 ) -> list[Transition]:
     """The transitions of the states that no rule is about any more.
 
@@ -138,6 +141,7 @@ def retire(
         states: of one funnel, as they were saved.
         rules: of every kind that speak about this funnel now.
         last_message: the last message of an alert_id, if there is one.
+        dimensions: of the funnel; None: any.
     """
     by_name = {rule.alert: rule for rule in rules}
     transitions = []
@@ -145,7 +149,7 @@ def retire(
         if state.rule.startswith("@"):  # no alert, but further state of a detector
             continue
         rule = by_name.get(state.rule)
-        if rule is not None and applies_to(rule, state):
+        if rule is not None and applies_to(rule, state, dimensions):
             continue
         if state.state is State.PENDING:
             transitions.append(Transition(state.but(state=State.OK, reason=Reason.RULE_REMOVED, alert_id="")))
@@ -157,12 +161,13 @@ def retire(
     return transitions
 
 
-def applies_to(rule: NamedRule, state: AlertState) -> bool:
+def applies_to(rule: NamedRule, state: AlertState, dimensions: Collection[str] | None = None) -> bool:
     """Whether the rule, as it is now, evaluates the series of this state."""
     if isinstance(rule, BaseRule) and not rule.covers(state.step):
         return False
     if isinstance(rule, BaseRule | ImpressionsRule):
-        return any(set(level) == set(state.dimensions) for level in rule.by)
+        is_known = dimensions is None or set(state.dimensions) <= set(dimensions)
+        return is_known and any(set(level) == set(state.dimensions) for level in rule.by)
     if isinstance(rule, MetricRule):
         return set(rule.by) == set(state.dimensions)
     return True

@@ -12,7 +12,7 @@ only that way is a record ever rejected. So a record that the columns pass over 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,10 @@ import numpy as np
 from funnelwatch.schemas.bulk import NONE, BulkDecoder, Columns
 from funnelwatch.schemas.codec import Decoder, Reason, Undecodable
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
+from funnelwatch.schemas.funnels import context_keys, series_of
 from funnelwatch.schemas.page import digests_of, finish
-from funnelwatch.schemas.validation import MAX_ID_LENGTH, Limits, RejectedError, RejectionReason, check, is_countable
+from funnelwatch.schemas.validation import MAX_ID_LENGTH, Limits, RejectedError, RejectionReason, check, check_series
 from funnelwatch.stream.aggregate.series_ids import SeriesIds
 from funnelwatch.stream.intake.batches import FAILURE, IMPRESSION, SUCCESS, Events, Rejected, ValidatedBatch
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 NEVER_EVENTS = frozenset({Reason.EMPTY, Reason.UNKNOWN_FRAMING, Reason.INVALID_AVRO, Reason.TRAILING_BYTES})
 """Rejected for good: such bytes have no event id that could be taken for counted. Garbage may be much."""
 
-HASHED = frozenset({"event_id", *Series._fields})
+HASHED = frozenset({"event_id", "funnel", "step", *DIMENSION_FIELDS})
 """Fields that identify events; the validator needs their hashes."""
 
 
@@ -104,11 +106,20 @@ class EventValidator:
 
     @cached_property
     def _bulk(self) -> BulkDecoder | None:
-        return BulkDecoder(self.decode, HASHED) if isinstance(self.decode, Decoder) else None
+        return (
+            BulkDecoder(self.decode, HASHED, context_keys(self.funnels)) if isinstance(self.decode, Decoder) else None
+        )
 
     @cached_property
     def _series(self) -> SeriesIds:
-        return SeriesIds(partial(is_countable, funnels=self.funnels, limits=self.limits), self.admit)
+        return SeriesIds(self.funnels, self._is_countable, self.admit)
+
+    def _is_countable(self, series: Series) -> bool:
+        try:
+            check_series(series, self.funnels, self.limits)
+        except RejectedError:
+            return False
+        return True
 
     def _add(self, draft: _Draft, columns: Columns, now_ms: int) -> None:
         """Take the events of which it is plain that ``check`` lets them pass."""
@@ -143,7 +154,7 @@ class EventValidator:
                 rejected.append(Rejected(records[at], str(error.reason), error.detail))
             else:
                 rows.append(at)
-        series = [Series(*(event[name] for name in Series._fields)) for event in events]
+        series = [series_of(event, self.funnels) for event in events]
         admitted = self._series.admitted(list(dict.fromkeys(series)))
         counted = [admitted[one] for one in series]
         for at, one in zip(rows, counted, strict=True):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.funnels import not_counted_yet
 from funnelwatch.schemas.times import iso
 from funnelwatch.schemas.validation import Horizon
 from funnelwatch.sinks.retry import RetryPolicy
@@ -50,8 +49,6 @@ def prepare_servers(settings: Settings, funnels: Funnels, horizons: Horizons, st
         StoppedError: the worker is stopping.
         funnelwatch.sinks.timescale.migrations.WindowLengthError: the database counts in windows of another length.
     """
-    for sentence in not_counted_yet(funnels):
-        log.warning(sentence)
     retry = RetryPolicy(stopping)
     retry("Kafka: topics", lambda: ensure_topics(settings))
     database = Database(settings.timescale_url, application="funnelwatch migrations")

@@ -83,7 +83,9 @@ def main() -> None:
         )
         with closing(Database(settings.timescale_url)) as database:
             migrate(database, settings.window_ms)
-            wanted = {Series("sign_up", "INPUT_NAME", "iOS", "", f"v{number}") for number in range(given.series)}
+            wanted = {
+                Series.of("sign_up", "INPUT_NAME", os="iOS", app_version=f"v{number}") for number in range(given.series)
+            }
             with database.transaction() as cursor:
                 ids = series_ids(cursor, wanted)
         with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:

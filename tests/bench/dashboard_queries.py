@@ -86,7 +86,7 @@ def run(database: Database, versions: int, every: int, tries: int) -> Iterator[s
     migrate(database, WINDOW_MS)
     declare(database, {"sign_up": STEPS})
     wanted = {
-        Series("sign_up", step, f"os {os}", f"browser {browser}", f"5.{version}")
+        Series.of("sign_up", step, os=f"os {os}", browser=f"browser {browser}", app_version=f"5.{version}")
         for step in STEPS
         for os in range(1, 5)
         for browser in range(1, 4)

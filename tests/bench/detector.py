@@ -63,7 +63,10 @@ class Cost:
 def measure(columns: int, days: int = 21, windows: int = 20, seed: int = 1) -> Cost:
     """Evaluate ``windows`` windows after ``days`` days of history, and as many while noise is estimated anew."""
     rng = np.random.default_rng(seed)
-    series = [Series("f", f"S{i % 10}", f"o{i // 10 % 5}", f"b{i // 50 % 10}", f"{i // 500}") for i in range(columns)]
+    series = [
+        Series.of("f", f"S{i % 10}", os=f"o{i // 10 % 5}", browser=f"b{i // 50 % 10}", app_version=f"{i // 500}")
+        for i in range(columns)
+    ]
     detector = Detector("f", Rules(tuple(parse_rules(RULE))), MINUTE)
     pool = _tallies(rng, POOL, columns)
     at = BEGIN + days * DAY * MINUTE

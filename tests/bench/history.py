@@ -42,7 +42,7 @@ def fill_history(settings: Settings, end_ms: int, days: int, series: int) -> int
         "days": days,
     }
     wanted = {
-        Series("sign_up", step, os, browser, version)
+        Series.of("sign_up", step, os=os, browser=browser, app_version=version)
         for step in STEPS
         for os, browser in PLACES
         for version in versions_for(series)

@@ -198,7 +198,7 @@ def test_a_text_from_an_event_is_shown_and_not_obeyed(watched: Watched, scenario
     """Funnel, step and os that are markup stand on the page as text, everywhere that they are shown."""
     page, through = watched.page, scenario.closed_through()
     funnel = "</title><script>alert(3)</script>"
-    shown = Series(funnel, HOSTILE, "<script>alert(2)</script>", HOSTILE, "<b>1</b>")
+    shown = Series.of(funnel, HOSTILE, os="<script>alert(2)</script>", browser=HOSTILE, app_version="<b>1</b>")
     scenario.count({through - at * MINUTE_MS: {shown: CountRow(100, 80)} for at in (1, 2, 3)})
     scenario.close_windows(through, funnel)
     expect(page.get_by_label("Funnel", exact=True).locator("option", has_text=funnel)).to_have_count(1)

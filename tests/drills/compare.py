@@ -15,6 +15,7 @@ from funnelwatch.schemas.histogram import bounds
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.keys import counts_pattern
+from tests.drills.ledger import DIMENSIONS
 from tests.drills.topics import everything
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ KEPT_NOTES = 20
 
 COUNTS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
+    coalesce(dimensions ->> 'country', ''), coalesce(dimensions ->> 'plan', ''),
     impressions, successes, failures, cohort_successes, cohort_failures
 FROM conversion
 """
 DURATIONS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
+    coalesce(dimensions ->> 'country', ''), coalesce(dimensions ->> 'plan', ''),
     slots
 FROM time_to_convert
 """
@@ -103,7 +106,7 @@ class Comparison:
     def run(self) -> Verdict:
         """The verdict."""
         with psycopg.connect(revealed(self._settings.timescale_url), autocommit=True) as session:
-            counted: dict[Key, list[int]] = {tuple(row[:6]): list(row[6:]) for row in session.execute(COUNTS)}
+            counted: dict[Key, list[int]] = {tuple(row[:8]): list(row[8:]) for row in session.execute(COUNTS)}
             self._counts(counted)
             self._durations(session.execute(DURATIONS))
             self._totals(session)
@@ -160,8 +163,8 @@ class Comparison:
     def _running(self, rows: Iterable[Any]) -> None:
         """The totals since the beginning, which Prometheus gets, are those of the ledger, too."""
         wanted: dict[tuple[str, ...], list[int]] = {}
-        for (_, *names, _), tally in self.expected.counts.items():
-            kept = wanted.setdefault(tuple(map(str, names)), [0] * EVENT_COLUMNS)
+        for (_, *names), tally in self.expected.counts.items():
+            kept = wanted.setdefault(tuple(map(str, names[:4])), [0] * EVENT_COLUMNS)
             for column in range(EVENT_COLUMNS):
                 kept[column] += tally[column]
         wanted = {series: tally for series, tally in wanted.items() if any(tally)}
@@ -290,7 +293,8 @@ def in_redis(settings: Settings) -> dict[Key, list[int]]:
         for name in cache.client.scan_iter(counts_pattern(settings.redis_prefix), count=1000):
             _, _, funnel, window = name.decode().rsplit(":", 3)
             for series, tally in cache.read(funnel, int(window)).items():
-                found[int(window), *series] = list(tally)
+                names = map(series.value, DIMENSIONS)
+                found[int(window), funnel, series.step, *names] = list(tally)
         return found
     finally:
         cache.close()
@@ -308,7 +312,7 @@ def last_revisions(
         published += 1
         key = window["funnel"], window["window_start"]
         series: dict[tuple[str, ...], list[int]] = {
-            (one["step"], one["os"], one["browser"], one["app_version"]): [
+            (one["step"], *((one | one["dimensions"]).get(name, "") for name in DIMENSIONS)): [
                 one[name] for name in ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
             ]
             for one in window["series"]

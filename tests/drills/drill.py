@@ -20,8 +20,8 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
-from tests.drills.compare import Comparison, Verdict, in_redis
-from tests.drills.events import MAX_VALUE, Mix, Source
+from tests.drills.compare import COUNTS, Comparison, Verdict, in_redis
+from tests.drills.events import FUNNELS, MAX_VALUE, Mix, Source
 from tests.drills.fleet import Fleet
 from tests.drills.ledger import Ledger
 from tests.drills.traffic import Traffic
@@ -216,6 +216,8 @@ def _prepare(run: Run) -> None:
     rules.mkdir()
     (rules / "drill.yml").write_text(RULES.format(over=2 * plan.window_s))
     registry = drill.registry(run) if drill.registry else ""
+    funnels = folder / "funnels.yml"
+    funnels.write_text(FUNNELS)
     run.settings = Settings(
         **{
             "data_dir": folder,
@@ -227,6 +229,7 @@ def _prepare(run: Run) -> None:
             "redis_prefix": name,
             "consumer_group": name,
             "rules_path": rules,
+            "funnels_path": funnels,
             "max_value_bytes": MAX_VALUE,
             **{f"{topic}_topic": f"{name}.{topic}" for topic in ("events", "windows", "alerts", "dead_letters")},
             **plan.settings(),
@@ -290,7 +293,7 @@ def _wait_idle(run: Run) -> str:
 
     def copied() -> bool:
         try:
-            return in_redis(run.settings) == {tuple(row[:6]): list(row[6:]) for row in run.sql(COUNTED)}
+            return in_redis(run.settings) == {tuple(row[:8]): list(row[8:]) for row in run.sql(COUNTS)}
         except (psycopg.OperationalError, redis.RedisError, KafkaException):
             return False
 
@@ -307,13 +310,6 @@ def _wait_idle(run: Run) -> str:
     run.facts["idle_after_s"] = round(time.monotonic() - began, 1)
     run.say(f"{time.monotonic() - run.began:6.1f} s  idle")
     return ""
-
-
-COUNTED = """
-SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
-    impressions, successes, failures, cohort_successes, cohort_failures
-FROM conversion
-"""
 
 
 def _evaluate(run: Run, verdict: Verdict, idle: str) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.drills.ledger import Entry
+from tests.drills.ledger import DIMENSIONS, Entry
 
 if TYPE_CHECKING:
     import random
@@ -17,6 +17,10 @@ BROWSERS = {"iOS": ("",), "Android": ("",), "Desktop": ("Chrome", "Safari")}
 OTHER_FUNNEL = "checkout"
 OTHER_STEPS = ("CART", "PAY")
 INCIDENT_STEP, INCIDENT_OS = "VERIFY_SMS_CODE", "iOS"
+FUNNELS = f"""
+funnels:
+  sign_up: {{steps: [{", ".join(STEPS)}], dimensions: [{", ".join(DIMENSIONS)}]}}
+"""
 REMEMBERED = 20_000
 LARGE = 30_000
 """Bytes of a value that is too large; ``MAX_VALUE`` is what workers of a drill accept."""
@@ -112,7 +116,7 @@ class Source:
             "status": None,
             "ts": self._time(now_ms),
             "duration_ms": None,
-            "contexts": {"page": self._padding()} if self.mix.padding else {},
+            "contexts": self._contexts(),
         }
         if chance.random() < 0.5:
             trouble = (step, os) == (INCIDENT_STEP, INCIDENT_OS) and 2 * now_ms // (5 * self.window_ms) % 2 == 1
@@ -121,6 +125,16 @@ class Source:
             event["status"] = "SUCCESS" if passed else "FAILURE"
             event["duration_ms"] = chance.choice((None, 0, 300, 2_500, 11_000, chance.randrange(20_000)))
         return event
+
+    def _contexts(self) -> dict[str, str]:
+        """Values of two declared dimensions, some missing, and of what nobody declares."""
+        chance = self.chance
+        contexts = {"page": self._padding()} if self.mix.padding else {}
+        if country := chance.choice(("DE", "AT", "")):
+            contexts["country"] = country
+        if chance.random() < 0.5:
+            contexts |= {"request": f"{chance.getrandbits(32):x}", "plan": "pro"}
+        return contexts
 
     def _padding(self) -> str:
         """Text that compression does not make much smaller."""
@@ -166,6 +180,7 @@ _GARBAGE: list[tuple[str, Any]] = [
     ("EMPTY_FIELD", lambda source, now: source._encoded(now, os="")),
     ("FIELD_TOO_LONG", lambda source, now: source._encoded(now, app_version="9" * 101)),
     ("BAD_CHARACTER", lambda source, now: source._encoded(now, browser="a\0b")),
+    ("FIELD_TOO_LONG", lambda source, now: source._encoded(now, contexts={"plan": "x" * 101})),
     ("UNKNOWN_STEP", lambda source, now: source._encoded(now, step="NO_SUCH_STEP")),
     (
         "STATUS_MISSING",

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError, Message
 
-Key = tuple[int, str, str, str, str, str]
-"""window_start (ms), funnel, step, os, browser, app_version."""
+DIMENSIONS = ("os", "browser", "app_version", "country", "plan")
+
+Key = tuple[int, str, str, str, str, str, str, str]
+"""window_start (ms), funnel, step, and a value for each of ``DIMENSIONS``."""
 
 Place = tuple[int, int]
 """Partition and offset."""
 
-Duration = tuple[int, str, str, str, str, str, int, int]
+Duration = tuple[int, str, str, str, str, str, str, str, int, int]
 """A Key, and a bucket of durations [from, to), ms."""
 
 
@@ -139,4 +141,7 @@ def durations_of(event: Mapping[str, Any], window_ms: int) -> list[Duration]:
 
 def _key(event: Mapping[str, Any], time_ms: int, window_ms: int) -> Key:
     start = time_ms // window_ms * window_ms
-    return start, event["funnel"], event["step"], event["os"], event["browser"], event["app_version"]
+    own = event["funnel"], event["step"], event["os"], event["browser"], event["app_version"]
+    # Undeclared funnels count by the fields of events only.
+    contexts = event["contexts"] if event["funnel"] == "sign_up" else {}
+    return start, *own, contexts.get("country", ""), contexts.get("plan", "")

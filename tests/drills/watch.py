@@ -12,6 +12,7 @@ import redis
 
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.cache import CountCache
+from tests.drills.ledger import DIMENSIONS
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
@@ -23,7 +24,9 @@ COMPARE_EVERY_S = 0.5
 
 PROGRESS = "SELECT partition, next_offset FROM stream_progress WHERE topic = %s"
 TOTALS = """
-SELECT step, os, browser, app_version, impressions + successes + failures FROM conversion
+SELECT step, os, browser, app_version, coalesce(dimensions ->> 'country', ''), coalesce(dimensions ->> 'plan', ''),
+    impressions + successes + failures
+FROM conversion
 WHERE funnel = %s AND window_start = to_timestamp(%s / 1000.0)
 """
 """Asked in plain SQL, not through the stores that are on trial."""
@@ -152,10 +155,10 @@ class Watch:
         for start in (window, window - self._settings.window_ms):
             cache = self._cache.read("sign_up", start)
             found = self._connection().execute(TOTALS, ["sign_up", start]).fetchall()
-            counted = {tuple(row[:4]): row[4] for row in found}
+            counted = {tuple(row[:6]): row[6] for row in found}
             self.seen.compared += 1
             for series, tally in cache.items():
-                in_database = counted.get(tuple(series[1:]), 0)
+                in_database = counted.get((series.step, *map(series.value, DIMENSIONS)), 0)
                 assert isinstance(in_database, int)
                 if tally.events > in_database:
                     self.seen.too_much.append(

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
@@ -81,7 +82,7 @@ def rows_read(node: dict[str, Any]) -> int:
     return int((node["Actual Rows"] + removed) * node["Actual Loops"])
 
 
-ANY = dict.fromkeys(("funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"))
+ANY = {**dict.fromkeys(("funnel", "step", "rule", "severity", "state")), "dimensions": Jsonb({})}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,15 @@ ANY = dict.fromkeys(("funnel", "step", "os", "browser", "app_version", "rule", "
         ("recent_alerts", {"limit": 20, "state": "resolved", "current": True}, 20),
         (
             "asked_alerts",
-            {**ANY, "funnel": "many", "limit": 20, "current": True, "since_ms": None, "until_ms": None},
+            {
+                **ANY,
+                "dimensions": Jsonb({}),
+                "funnel": "many",
+                "limit": 20,
+                "current": True,
+                "since_ms": None,
+                "until_ms": None,
+            },
             20,
         ),
         ("notified_firing", {"route": "many"}, 10),
@@ -242,9 +251,9 @@ def test_what_a_replay_must_know_is_kept_as_long_as_an_event_may_come(either: Da
 def test_a_silence_that_ended_long_ago_is_deleted(either: Database, funnel: str) -> None:
     """The others stay, those that have not begun too."""
     store = SilenceStore(either)
-    names = ("rule", "funnel", "step", "os", "browser", "app_version")
+    names = ("rule", "step")
     for begin, end in ((-90, -80), (-90, -10), (-1, 1), (10, 20)):
-        values = dict.fromkeys(names) | {"funnel": funnel, "comment": "", "created_by": ""}
+        values = dict.fromkeys(names) | {"funnel": funnel, "dimensions": Jsonb({}), "comment": "", "created_by": ""}
         times = {"starts_at": NOW + begin * DAY_MS, "ends_at": NOW + end * DAY_MS}
         with either.transaction() as cursor:
             run(cursor, "add_silence", {**values, **times})

@@ -149,7 +149,7 @@ def test_edited_rules_and_silences_are_followed_by_a_running_worker(settings: Se
         assert (last["steps"], last["state"]) == (sorted(STEPS[:2]), "firing")
         assert last["successes"] <= first["successes"] + 50
 
-        mute = ("silence", "add", "--rule", "Muted", "--os", "iOS", "--for", "1h", "--by", "me")
+        mute = ("silence", "add", "--rule", "Muted", "--where", "os=iOS", "--for", "1h", "--by", "me")
         number = succeed_json(fast, *mute)["id"]
         edit(file, rule("Muted"))
         wait_until(lambda: of_rule("Muted") == begun or not one.running, "both fire, muted or not")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NOW = 1_700_000_100_000
 W0 = 1_700_000_040_000
-A = Series("f", "A", "iOS", "", "1")
+A = Series.of("f", "A", os="iOS", app_version="1")
 
 
 @pytest.fixture
@@ -56,18 +56,18 @@ def copy(settings: Settings) -> Iterator[CountCache]:
 
 def test_a_count_is_raised_and_never_lowered(copy: CountCache) -> None:
     """A replay with smaller totals changes nothing, also where only one of the counts is smaller."""
-    copy.write(WindowCounts.of({(W0, *A): [5, 3, 1, 0, 2]}), NOW)
-    copy.write(WindowCounts.of({(W0, *A): [4, 9, 1, 0, 0]}), NOW)
+    copy.write(WindowCounts.of({(W0, A): [5, 3, 1, 0, 2]}), NOW)
+    copy.write(WindowCounts.of({(W0, A): [4, 9, 1, 0, 0]}), NOW)
     assert copy.read("f", W0) == {A: CountRow(5, 9, 1, 0, 2)}
 
 
 def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: CountCache) -> None:
     """After FLUSHALL of our keys a write is rejected and writes nothing; a rebuild makes it whole."""
-    copy.write(WindowCounts.of({(W0, *A): [5, 0, 0, 0, 0]}), NOW)
+    copy.write(WindowCounts.of({(W0, A): [5, 0, 0, 0, 0]}), NOW)
     copy.clear()
     assert not copy.is_whole()
     with pytest.raises(IncompleteError):
-        copy.write(WindowCounts.of({(W0, *A): [6, 0, 0, 0, 0]}), NOW)
+        copy.write(WindowCounts.of({(W0, A): [6, 0, 0, 0, 0]}), NOW)
     assert copy.read("f", W0) == {}
     assert copy.rebuild([(W0, A, CountRow(6))], NOW) == 1
     assert copy.read("f", W0) == {A: CountRow(6)}
@@ -75,7 +75,7 @@ def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: Count
 
 def test_windows_that_are_old_are_neither_written_nor_kept(copy: CountCache, settings: Settings) -> None:
     """A key lives until its window leaves the horizon; older windows are not written at all."""
-    copy.write(WindowCounts.of({(NOW - 3_700_000, *A): [1, 0, 0, 0, 0], (W0, *A): [1, 0, 0, 0, 0]}), NOW)
+    copy.write(WindowCounts.of({(NOW - 3_700_000, A): [1, 0, 0, 0, 0], (W0, A): [1, 0, 0, 0, 0]}), NOW)
     assert copy.read("f", NOW - 3_700_000) == {}
     client = redis.Redis.from_url(revealed(settings.redis_url))
     left = client.ttl(counts_key(settings.redis_prefix, "f", W0))
@@ -95,7 +95,7 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
         return real(keys=keys, args=args)
 
     monkeypatch.setattr(copy, "_raise", counted)
-    totals = {(W0, "f", f"S{number}", "iOS", "", "1"): [1, 2, 3, 4, 5] for number in range(2_500)}
+    totals = {(W0, Series.of("f", f"S{number}", os="iOS", app_version="1")): [1, 2, 3, 4, 5] for number in range(2_500)}
     copy.write(WindowCounts.of(totals), NOW)
     assert max(sizes) <= at_once + 3 + 3
     found = copy.read("f", W0)
@@ -105,8 +105,8 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
 @pytest.mark.parametrize("text", ["", "a:b", '["x"]', "日本語", "\\", "*"])
 def test_odd_names_do_not_mix_up_series(copy: CountCache, text: str) -> None:
     """Colons, brackets and stars in names come back as they went."""
-    odd = Series(text or "f", text, text, text, text)
-    copy.write(WindowCounts.of({(W0, *odd): [1, 0, 0, 0, 0], (W0, *A): [2, 0, 0, 0, 0]}), NOW)
+    odd = Series.of(text or "f", text, os=text, browser=text, app_version=text)
+    copy.write(WindowCounts.of({(W0, odd): [1, 0, 0, 0, 0], (W0, A): [2, 0, 0, 0, 0]}), NOW)
     assert copy.read(odd.funnel, W0)[odd] == CountRow(1)
     assert copy.read_many("f", [W0])[W0][A] == CountRow(2)
 
@@ -276,11 +276,11 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     """A worker that died between database and Redis: the next one copies the recent windows when it is assigned."""
     counting.feed()
     other = CountStore(counting.store._database)
-    series = Series("sign_up", "INPUT_NAME", "iOS", "", "1")
+    series = Series.of("sign_up", "INPUT_NAME", os="iOS", app_version="1")
     window = now_ms() // 60_000 * 60_000
     from funnelwatch.schemas.counts import PartitionCounts
 
-    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, *series): [1, 0, 0, 0, 0]}), accepted=1)
+    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, series): [1, 0, 0, 0, 0]}), accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
     counting.assigned = PartitionAssignment(0, "id", 4, 4, SeenIds(600_000))
@@ -308,5 +308,5 @@ def test_any_text_of_a_dimension_comes_back_from_both_stores_as_it_was(counting:
     counting.sent += [event(browser=browser, ts=now_ms() // 60_000 * 60_000) for browser in odd]
     records = [Record(at, b"k", str(at).encode(), now_ms()) for at in range(len(odd))]
     counting.count(PolledBatch(batches=[(counting.assigned, RecordBatch(0, 0, len(odd), Records.of(records)))]))
-    assert sorted(series.browser for _, series in counting.in_database()) == sorted(odd)
+    assert sorted(series.value("browser") for _, series in counting.in_database()) == sorted(odd)
     assert counting.in_redis() == counting.in_database()

@@ -28,7 +28,7 @@ def ready(settings: Settings) -> Settings:
 def test_a_silence_is_made_listed_and_ended(ready: Settings) -> None:
     """Its number ends it; it is listed after it has ended, and cannot end twice."""
     made = succeed_json(
-        ready, "silence", "add", "--step", "A", "--os", "iOS", "--for", "2h", "--comment", "why", "--by", "me"
+        ready, "silence", "add", "--step", "A", "--where", "os=iOS", "--for", "2h", "--comment", "why", "--by", "me"
     )
     assert (made["state"], made["matchers"], made["comment"]) == ("active", {"step": "A", "os": "iOS"}, "why")
     later = succeed_json(ready, "silence", "add", "--rule", "ConversionDrop", "--from", "+1h", "--until", "+2h")
@@ -51,12 +51,14 @@ def test_a_silence_is_made_listed_and_ended(ready: Settings) -> None:
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--for", "2h"], "name the alerts to mute: --rule, --funnel, --step, --os, --browser, --app-version"),
-        (["--os", "iOS"], "name the duration with --for or --until"),
-        (["--os", "iOS", "--for", "1h", "--until", "+1h"], "name the duration"),
-        (["--os", "iOS", "--from", "+2h", "--until", "+1h"], "before it begins"),
-        (["--os", "iOS", "--from", "-2h", "--until", "-1h"], "before now"),
-        (["--os", "iOS", "--until", "soon"], "'soon' is no time such as"),
+        (["--for", "2h"], "name the alerts to mute: --rule, --funnel, --step or --where NAME=VALUE"),
+        (["--where", "iOS", "--for", "2h"], "'iOS' is not NAME=VALUE, such as os=iOS"),
+        (["--where", "step=A", "--for", "2h"], "step: is a field of an event, not a dimension"),
+        (["--where", "os=iOS"], "name the duration with --for or --until"),
+        (["--where", "os=iOS", "--for", "1h", "--until", "+1h"], "name the duration"),
+        (["--where", "os=iOS", "--from", "+2h", "--until", "+1h"], "before it begins"),
+        (["--where", "os=iOS", "--from", "-2h", "--until", "-1h"], "before now"),
+        (["--where", "os=iOS", "--until", "soon"], "'soon' is no time such as"),
     ],
 )
 def test_a_silence_that_makes_no_sense_is_a_usage_error(ready: Settings, args: list[str], complaint: str) -> None:

@@ -83,7 +83,7 @@ class Closing:
             (
                 (window.window_start - T0) // MINUTE,
                 window.revision,
-                {series.os: counts.impressions for series, counts in window.series.items()},
+                {series.value("os"): counts.impressions for series, counts in window.series.items()},
             )
             for window in windows
         ]

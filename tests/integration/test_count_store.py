@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
+from funnelwatch.schemas.counts import CountKey, CountRow, Counts, PartitionCounts, Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.redaction import revealed
+from funnelwatch.schemas.validation import MAX_DIMENSIONS_BYTES, Limits, RejectedError, check_series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import MisplacedError, TopicRecreatedError
 from funnelwatch.sinks.retry import RetryPolicy
@@ -32,9 +34,9 @@ MINUTE = 60_000
 W0 = 1_700_000_040_000
 
 
-def key(window: int = W0, step: str = "A", os: str = "iOS", funnel: str = "f") -> tuple[int, str, str, str, str, str]:
+def key(window: int = W0, step: str = "A", os: str = "iOS", funnel: str = "f") -> CountKey:
     """The key of a count."""
-    return window, funnel, step, os, "", "1"
+    return window, Series.of(funnel, step, os=os, app_version="1")
 
 
 def batch(start: int, end: int, counts: Counts, partition: int = 0, watermark: int | None = None) -> PartitionCounts:
@@ -47,7 +49,7 @@ def batch(start: int, end: int, counts: Counts, partition: int = 0, watermark: i
 
 def rows(store: CountStore) -> Counts:
     """Everything that is counted."""
-    return {(window, *series): list(tally) for window, series, tally in store.read(0, 2**45)}
+    return {(window, series): list(tally) for window, series, tally in store.read(0, 2**45)}
 
 
 @pytest.fixture
@@ -207,7 +209,7 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
         closed.result(90)
         assert after.result(90).late == 1
         asked.close()
-    assert closing.read("f", W0, W0 + MINUTE)[W0][Series("f", "A", "iOS", "", "1")].impressions == 3
+    assert closing.read("f", W0, W0 + MINUTE)[W0][Series.of("f", "A", os="iOS", app_version="1")].impressions == 3
 
 
 def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
@@ -255,17 +257,27 @@ def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
 )
 def test_any_text_in_a_dimension_is_kept_as_it_is(started: CountStore, text: str) -> None:
     """Quotes, backslashes, placeholders and odd characters are data."""
-    odd = (W0, text, text, text, text, text)
+    odd = (W0, Series.of(text, text, os=text, browser=text, app_version=text))
     started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {odd: [1, 0, 0, 0, 0]})])
     assert rows(started) == {odd: [1, 0, 0, 0, 0]}
-    assert list(started.read(0, 2**45, text)) == [(W0, Series(text, text, text, text, text), CountRow(1))]
+    assert list(started.read(0, 2**45, text)) == [
+        (W0, Series.of(text, text, os=text, browser=text, app_version=text), CountRow(1))
+    ]
 
 
 def test_the_longest_dimensions_that_are_let_in_fit_into_the_index(started: CountStore) -> None:
-    """Five dimensions of 100 characters, four bytes each and not compressible, are counted."""
-    texts = ["".join(chr(0x1F300 + (seed * 37 + at * at * 11) % 700) for at in range(100)) for seed in range(5)]
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, *texts): [1, 0, 0, 0, 0]})])  # type: ignore[dict-item]
-    assert rows(started) == {(W0, *texts): [1, 0, 0, 0, 0]}
+    """Names of 100 characters, four bytes each and not compressible, and as many dimensions as fit, are counted."""
+    texts = ["".join(chr(0x1F300 + (seed * 37 + at * at * 11) % 700) for at in range(100)) for seed in range(6)]
+    dimensions = dict(zip("abcd", texts[2:], strict=True))
+    dimensions["d"] = dimensions["d"][:99]
+    longest = Series.of(*texts[:2], **dimensions)
+    assert sum(len(part.encode()) for pair in longest.dimensions for part in pair) == MAX_DIMENSIONS_BYTES
+    check_series(longest, {texts[0]: Funnel((texts[1],), tuple("abcd"))}, Limits(0, 0))
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, longest): [1, 0, 0, 0, 0]})])
+    assert rows(started) == {(W0, longest): [1, 0, 0, 0, 0]}
+    narrow = Series.of(*texts[:2], **{f"n{at}": "x" * 78 for at in range(20)})
+    with pytest.raises(RejectedError, match="the dimensions have 1610 bytes together, more than 1600"):
+        check_series(narrow, {texts[0]: Funnel((texts[1],), tuple(f"n{at}" for at in range(20)))}, Limits(0, 0))
 
 
 def test_idle_is_forgotten_with_a_later_watermark_with_a_new_assignment_and_when_nobody_says_it(

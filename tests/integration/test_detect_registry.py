@@ -27,7 +27,7 @@ RULE = (
     "groups: [{name: g, rules: [{alert: Low, kind: threshold, below: 0.6, over: 5s, step: VERIFY_SMS_CODE, "
     "min_impressions: 1}]}]\n"
 )
-SERIES = Series("sign_up", "VERIFY_SMS_CODE", "iOS", "", "1")
+SERIES = Series.of("sign_up", "VERIFY_SMS_CODE", os="iOS", app_version="1")
 WINDOWS = 30
 BAD_FROM = 20
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.histogram import bounds
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.base import MisplacedError
@@ -138,7 +138,7 @@ def test_histograms_outlive_the_windows_that_they_are_made_of(either: Database, 
 def test_a_flush_writes_durations_once_and_with_its_counts_or_not_at_all(either: Database, funnel: str) -> None:
     """The same flush again is skipped whole, and one that overlaps what is counted writes nothing."""
     store = CountStore(either)
-    key = (TODAY, funnel, SMS, "iOS", "", "1.0")
+    key = (TODAY, Series.of(funnel, SMS, os="iOS", app_version="1.0"))
     store.start(funnel, "id", {0: 0})
     batch = PartitionCounts(0, 0, 2, WindowCounts.of({key: [0, 2, 0, 2, 0]}, {(*key, 24): [1], (*key, 3): [1]}))
     for _ in range(2):

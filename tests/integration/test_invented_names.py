@@ -154,8 +154,8 @@ def test_all_workers_and_every_replay_agree_on_what_is_admitted(connect: Callabl
     """Two stores that admit different names in turns give the same answers afterwards, and so does a third."""
     limits = SeriesLimits(funnels=3, values=4, series=20)
     first, second = (SeriesStore(connect(), DECLARED, limits) for _ in range(2))
-    wanted = [Series("sign_up", STEPS[0], "iOS", "", f"v{number}") for number in range(20)]
-    wanted += [Series(f"other {number}", "S", "", "", "") for number in range(20)]
+    wanted = [Series.of("sign_up", STEPS[0], os="iOS", app_version=f"v{number}") for number in range(20)]
+    wanted += [Series.of(f"other {number}", "S") for number in range(20)]
     found = [
         {**first.admit(wanted[at : at + 1]), **second.admit(wanted[-at - 1 : len(wanted) - at])}
         for at in range(len(wanted))
@@ -168,7 +168,7 @@ def test_all_workers_and_every_replay_agree_on_what_is_admitted(connect: Callabl
         again = store.admit(wanted)
         assert {one: str(again[one]) for one in wanted} == told
     kept = [one for one in again.values() if isinstance(one, Series)]
-    versions = {one.app_version for one in kept if one.funnel == "sign_up"}
+    versions = {one.value("app_version") for one in kept if one.funnel == "sign_up"}
     assert OTHER in versions
     assert len(versions) == limits.values + 1
     assert sum(isinstance(one, RejectedError) for one in again.values()) == 20 - limits.funnels
@@ -176,7 +176,7 @@ def test_all_workers_and_every_replay_agree_on_what_is_admitted(connect: Callabl
 
 def test_a_dry_run_admits_nothing(connect: Callable[[], Database]) -> None:
     """A recount tells what workers would do, and takes no room away."""
-    one = Series("sign_up", STEPS[0], "iOS", "", "v")
+    one = Series.of("sign_up", STEPS[0], os="iOS", app_version="v")
     database = connect()
     assert SeriesStore(database, DECLARED, LIMITS, keeps=False).admit([one]) == {one: one}
     assert database.query("counted_funnels") == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -58,7 +58,7 @@ def sessions(either: Database) -> Database:
 
 def counted(funnel: str, window: int, number: int, os: str = "iOS", slot: int = 31) -> tuple[Counts, Durations]:
     """One series in one window."""
-    key = (window, funnel, SMS, os, "", "1.0")
+    key = (window, Series.of(funnel, SMS, os=os, app_version="1.0"))
     return {key: [3 * number, 2 * number, number, number, 0]}, {(*key, slot): [number], (*key, 7): [number]}
 
 

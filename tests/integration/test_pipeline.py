@@ -118,7 +118,7 @@ def in_redis(cache: CountCache, settings: Settings) -> dict[Key, list[int]]:
     """What the cache has of the windows that the database has."""
     shown: dict[Key, list[int]] = {}
     for window in {key[0] for key in counted(settings)}:
-        shown |= {(window, *series): list(tally) for series, tally in cache.read("sign_up", window).items()}
+        shown |= {(window, series): list(tally) for series, tally in cache.read("sign_up", window).items()}
     return shown
 
 

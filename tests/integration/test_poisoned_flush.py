@@ -176,7 +176,7 @@ def test_late_events_of_many_series_of_a_compressed_day_are_counted(extended: Da
     day = (now_ms() - 30 * DAY_MS) // DAY_MS * DAY_MS
     with extended.transaction() as cursor:
         run(cursor, "counting_ourselves")
-        ids = series_ids(cursor, {Series(funnel, "A", f"os {s}", "", "1") for s in range(1, 111)})
+        ids = series_ids(cursor, {Series.of(funnel, "A", os=f"os {s}", app_version="1") for s in range(1, 111)})
         cursor.execute(
             "INSERT INTO window_counts "
             "SELECT to_timestamp(%s / 1000.0) + n * interval '1 minute', s.number, 1, 0, 0, 0, 0 "
@@ -188,7 +188,7 @@ def test_late_events_of_many_series_of_a_compressed_day_are_counted(extended: Da
             "older_than => to_timestamp(%s / 1000.0)) AS c",
             [day - 1, day + DAY_MS + 1],
         )
-    counts = {(day, funnel, "A", f"os {s}", "", "1"): [1, 0, 0, 0, 0] for s in range(1, 111)}
+    counts = {(day, Series.of(funnel, "A", os=f"os {s}", app_version="1")): [1, 0, 0, 0, 0] for s in range(1, 111)}
     store = CountStore(extended)
     store.start(funnel, "id", {0: 0})
     flushed = store.flush(funnel, "id", [PartitionCounts(0, 0, 110, WindowCounts.of(counts), accepted=110)])

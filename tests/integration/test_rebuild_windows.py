@@ -166,7 +166,7 @@ def in_redis(settings: Settings) -> dict[Any, list[int]]:
     shown: dict[Any, list[int]] = {}
     with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as cache:
         for window in {key[0] for key in counted(settings)}:
-            shown |= {(window, *series): list(tally) for series, tally in cache.read("sign_up", window).items()}
+            shown |= {(window, series): list(tally) for series, tally in cache.read("sign_up", window).items()}
     return shown
 
 
@@ -179,7 +179,7 @@ def published(settings: Settings) -> dict[Any, tuple[int, list[int]]]:
         if window.window_start not in last or window.revision >= last[window.window_start].revision:
             last[window.window_start] = window
     return {
-        (start, *series): (window.revision, list(tally))
+        (start, series): (window.revision, list(tally))
         for start, window in last.items()
         for series, tally in window.series.items()
         if tally != CountRow()
@@ -207,7 +207,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
             number += 1
 
     wait_until(
-        lambda: (own.begin, "sign_up") in {key[:2] for key in published(settings)},
+        lambda: (own.begin, "sign_up") in {(key[0], key[1].funnel) for key in published(settings)},
         "windows are closed",
         120,
         READ_AGAIN_S,
@@ -219,7 +219,7 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
         "UPDATE window_counts SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures "
         + of_series("dimensions ->> 'app_version' = 'old' AND step = 'INPUT_NAME'")
     )
-    own.invent(Series("sign_up", "INPUT_NAME", "Plan 9", "", "old"), 7)
+    own.invent(Series.of("sign_up", "INPUT_NAME", os="Plan 9", app_version="old"), 7)
     assert min(deleted, doubled) > 10
     before = own.database.connection().execute(OLD_TOTALS).fetchone()
     assert before is not None
@@ -238,19 +238,19 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
     right = own.right
     assert counted(settings) == right
     assert found["changed_series"] >= deleted + 1
-    old = [numbers for key, numbers in right.items() if key[5] == "old"]
+    old = [numbers for key, numbers in right.items() if key[1].value("app_version") == "old"]
     after = (sum(sum(numbers[:3]) for numbers in old), len(old))
     assert seen == {(before["events"], before["series"]), after}
     wait_until(lambda: in_redis(settings) == right, "the cache equals the database", every_s=READ_AGAIN_S)
 
     def revised() -> bool:
         last = published(settings)
-        return all(last.get(key, (0, []))[1] == right[key] for key in right if key[5] == "old") and not any(
-            key[3] == "Plan 9" for key in last
-        )
+        return all(
+            last.get(key, (0, []))[1] == right[key] for key in right if key[1].value("app_version") == "old"
+        ) and not any(key[1].value("os") == "Plan 9" for key in last)
 
     wait_until(revised, "the closed windows are published again", every_s=READ_AGAIN_S)
-    assert min(published(settings)[key][0] for key in right if key[5] == "old") >= 1
+    assert min(published(settings)[key][0] for key in right if key[1].value("app_version") == "old") >= 1
     again = succeed_json(settings, *own.arguments("--yes"))
     assert (again["changed_series"], again["published_again"]) == (0, 0)
     assert counted(settings) == right

@@ -175,10 +175,12 @@ def test_counts_are_added_in_a_compressed_chunk(extended: Database, funnel: str)
     assert len(compressed) == 1
     count_in(extended, counted(window), funnel=funnel, durations={key: [96] for key in counted(window)})
     store = CountStore(extended)
-    read = {(start, series.os): list(tally) for start, series, tally in store.read(0, 2**45, funnel)}
+    read = {(start, series.value("os")): list(tally) for start, series, tally in store.read(0, 2**45, funnel)}
     assert read == {(window, "iOS"): [20, 14, 4, 12, 6], (window, "Android"): [10, 7, 2, 6, 3]}
     took = store.durations(0, 2**45, funnel)
-    assert {os: sum(number for key, [number] in took.items() if key[3] == os) for os in ("iOS", "Android")} == {
+    assert {
+        os: sum(number for key, [number] in took.items() if key[1].value("os") == os) for os in ("iOS", "Android")
+    } == {
         "iOS": 4,
         "Android": 3,
     }

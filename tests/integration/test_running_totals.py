@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.counts import CountStore
@@ -26,8 +26,8 @@ SMS = "VERIFY_SMS_CODE"
 
 def totals(database: Database, funnel: str) -> list[tuple[str, int, int, int]]:
     """os, impressions, successes and failures of a funnel, in the order in which the series came."""
-    mine = [row for row in TotalsStore(database).read(300).series if row["funnel"] == funnel]
-    return [(row["os"], row["impressions"], row["successes"], row["failures"]) for row in mine]
+    mine = [row for row in TotalsStore(database).read(300, ["os", "country"]).series if row["funnel"] == funnel]
+    return [(row["labels"][0], row["impressions"], row["successes"], row["failures"]) for row in mine]
 
 
 def buckets(*durations: int) -> list[int]:
@@ -56,11 +56,11 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     assert list(CountStore(either).read(0, today, funnel)) == []
     keep_for(either, Retention())
     snapshot = RepairStore(either).snapshot("filled", today, today + DAY_MS)
-    key = (today, funnel, SMS, "iOS", "", "2")
+    key = (today, Series.of(funnel, SMS, os="iOS", app_version="2"))
     RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})
     assert totals(either, funnel) == before
-    took = TotalsStore(either).read(300).durations
-    mine = [(row["os"], row["buckets"], row["total_ms"]) for row in took if row["funnel"] == funnel]
+    took = TotalsStore(either).read(300, ["os", "country"]).durations
+    mine = [(row["labels"][0], row["buckets"], row["total_ms"]) for row in took if row["funnel"] == funnel]
     # 200 ms is in the slot [192, 224), whose middle is 207.
     assert mine == [("Android", buckets(1), 1), ("iOS", buckets(3, 200, 200), 3 + 2 * 207)]
 
@@ -69,7 +69,7 @@ def test_a_flush_that_is_repeated_is_in_the_totals_once(either: Database, funnel
     """As in the counts: it is the same transaction."""
     store = CountStore(either)
     store.start(funnel, "id", {0: 0})
-    counts = {(MINUTE_MS, funnel, SMS, "iOS", "", ""): [3, 2, 1, 2, 1]}
+    counts = {(MINUTE_MS, Series.of(funnel, SMS, os="iOS")): [3, 2, 1, 2, 1]}
     batch = PartitionCounts(partition=0, start_offset=0, next_offset=6, counts=WindowCounts.of(counts), accepted=6)
     for _ in range(2):
         store.flush(funnel, "id", [batch])
@@ -86,7 +86,7 @@ def test_the_newest_closed_windows_make_the_rate(either: Database, funnel: str) 
         (end, SMS, "iOS", "", "2"): (100, 0, 0),
     }
     count_in(either, tallies, funnel=funnel, closed_through=end)
-    latest = TotalsStore(either).read(300).latest
+    latest = TotalsStore(either).read(300, ["os", "country"]).latest
     mine = [(row["step"], row["impressions"], row["successes"]) for row in latest if row["funnel"] == funnel]
     assert mine == [(SMS, 20, 9)]
     assert {row["closed_through_ms"] for row in latest if row["funnel"] == funnel} == {end}
@@ -107,7 +107,7 @@ def test_counters_and_timers_are_in_the_totals_once(either: Database, funnel: st
     for _ in range(2):
         store.flush(topic, "id", [batch])
     either.query("drop_metrics", {"before": datetime.now(UTC)})
-    rows = [row for row in TotalsStore(either).read(300).metrics if row["series"] in numbers]
+    rows = [row for row in TotalsStore(either).read(300, ["os", "country"]).metrics if row["series"] in numbers]
     assert [(row["kind"], row["samples"], row["total"], row["buckets"], row["dimensions"]) for row in rows] == [
         ("COUNTER", 3, 8, buckets(), {"os": "iOS"}),
         ("TIMER", 2, 1_300, buckets(500, 800), {"os": "iOS"}),

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.timescale import series_counts
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
-from tests.filling import MINUTE_MS, count_in
+from tests.filling import MINUTE_MS, count_in, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from funnelwatch.schemas.count_history import History
+    from funnelwatch.schemas.counts import Series
     from funnelwatch.sinks.timescale.database import Database
 
 BEGIN = 1_767_571_200_000
@@ -72,7 +72,7 @@ def test_chunks_hold_what_the_rows_hold(connect: Callable[[], Database], monkeyp
         assert [start for start, _, _ in found] == sorted(start for start, _, _ in found)
         first = list(dict.fromkeys(one for chunk in chunks for one in chunk.series))
         assert first[:3] == list(dict.fromkeys(one for _, one, _ in rows))[:3]
-        assert first[-1] == Series("sign_up", *SEVERAL[3])
+        assert first[-1] == named("sign_up", *SEVERAL[3])
         assert (len(chunks) > 20) == (many == 1)
 
 
@@ -89,4 +89,4 @@ def test_reading_a_funnel_whole_puts_its_chunks_together(
     assert [history.funnel for history in whole] == ["sign_up"]
     assert len(told) > 10
     assert told[-1] == len(whole[0].starts) == len(list(CountStore(database).read(0, 2 * BEGIN, "sign_up")))
-    assert set(whole[0].series) == {Series("sign_up", *key) for key in SEVERAL}
+    assert set(whole[0].series) == {named("sign_up", *key) for key in SEVERAL}

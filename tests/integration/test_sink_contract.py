@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
 
 TOPIC, ID = "events", "id-1"
-A, B = (START, "f", "A", "iOS", "", "1"), (START, "f", "B", "iOS", "", "1")
+A, B = (START, Series.of("f", "A", os="iOS", app_version="1")), (START, Series.of("f", "B", os="iOS", app_version="1"))
 
 
 def batch(start: int, end: int, counts: Counts, partition: int = 0) -> PartitionCounts:
@@ -46,7 +46,7 @@ class PostgresCounts:
     def counts(self) -> Counts:
         """Everything that is counted."""
         rows = CountStore(self._connect()).read(0, 2**45)
-        return {(window, *series): list(tally) for window, series, tally in rows}
+        return {(window, series): list(tally) for window, series, tally in rows}
 
     def flush_cut_before_commit(self, batches: list[PartitionCounts]) -> None:
         """Flush over a session that the server ends before the commit."""
@@ -223,7 +223,7 @@ def cached(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Redis
         one.close()
 
 
-SERIES_A, SERIES_B = Series(*A[1:]), Series(*B[1:])
+SERIES_A, SERIES_B = A[1], B[1]
 
 
 def test_totals_are_raised_and_never_lowered(cached: RedisTotals | MemoryTotals) -> None:
@@ -242,7 +242,11 @@ def test_a_repeated_write_changes_nothing(cached: RedisTotals | MemoryTotals) ->
 
 def test_windows_and_funnels_do_not_mix(cached: RedisTotals | MemoryTotals) -> None:
     """A read has the series of its window and funnel only; a window without counts is empty."""
-    totals = {A: [1, 0, 0, 0, 0], (START + 60_000, *A[1:]): [2, 0, 0, 0, 0], (START, "g", *A[2:]): [3, 0, 0, 0, 0]}
+    totals = {
+        A: [1, 0, 0, 0, 0],
+        (START + 60_000, A[1]): [2, 0, 0, 0, 0],
+        (START, A[1]._replace(funnel="g")): [3, 0, 0, 0, 0],
+    }
     cached.sink.write(WindowCounts.of(totals), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(1)}
     assert cached.sink.read("g", START) == {SERIES_A._replace(funnel="g"): CountRow(3)}

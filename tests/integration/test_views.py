@@ -215,6 +215,7 @@ def test_the_history_has_one_row_an_alert(either: Database, funnel: str) -> None
         "os": "iOS",
         "browser": "",
         "app_version": "",
+        "dimensions": {"os": "iOS"},
         "started_at": at(T - MINUTE_MS),
         "fired_at": at(T + MINUTE_MS),
         "resolved_at": at(T + 3 * MINUTE_MS),

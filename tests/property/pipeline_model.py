@@ -231,7 +231,7 @@ class Source:
             {
                 key: list(tally)
                 for key, tally in self._store.counts.items()
-                if from_ms <= key[0] < to_ms and funnel in (None, key[1])
+                if from_ms <= key[0] < to_ms and funnel in (None, key[1].funnel)
             }
         )
 
@@ -287,7 +287,7 @@ class CachedWindows:
     def read(self, funnel: str, window_ms: int) -> dict[Series, CountRow]:
         """See ``TotalsSink.read``."""
         self._guard()
-        of_window = {Series(*key[1:]): tally for key, tally in self.counts.items() if key[0] == window_ms}
+        of_window = {key[1]: tally for key, tally in self.counts.items() if key[0] == window_ms}
         return {series: CountRow(*tally) for series, tally in of_window.items() if series.funnel == funnel}
 
     def probe(self) -> None:
@@ -484,6 +484,7 @@ def read(value: bytes) -> dict[str, Any]:
         "os": "iOS",
         "browser": "",
         "app_version": "",
+        "contexts": {},
         "phase": "POST_VERIFICATION" if verified else "IMPRESSION",
         "status": verdict if verified else None,
         "ts": int(ts),

@@ -7,14 +7,23 @@ from hypothesis import strategies as st
 
 from funnelwatch.schemas.admission import Admitting, SeriesLimits
 from funnelwatch.schemas.counts import Series
-from funnelwatch.schemas.funnels import Funnel
+from funnelwatch.schemas.funnels import Funnel, dimensions_of
 
 FUNNELS = {
     "wide": Funnel(("A", "B")),
-    "narrow": Funnel(("A", "B"), dimensions=("os",), values={"os": 2}, max_series=3),
+    "narrow": Funnel(("A", "B"), dimensions=("country", "os"), values={"country": 2}, max_series=3),
 }
 NAMES = st.sampled_from(["", "x", "y", "z", "w"])
-SERIES = st.builds(Series, st.sampled_from(["wide", "narrow", "other"]), st.sampled_from("AB"), NAMES, NAMES, NAMES)
+SERIES = st.builds(
+    lambda funnel, step, *values: Series.of(
+        funnel, step, **dict(zip(dimensions_of(FUNNELS, funnel), values, strict=False))
+    ),
+    st.sampled_from(["wide", "narrow", "other"]),
+    st.sampled_from("AB"),
+    NAMES,
+    NAMES,
+    NAMES,
+)
 
 
 @given(st.lists(SERIES, max_size=40), st.randoms(use_true_random=False))

@@ -29,7 +29,7 @@ groups:
   - {alert: Cohort, basis: cohort, maturity: 1h, by: [os], for: 30m, baseline: recent, score: 3}
   - {alert: Low, kind: threshold, below: 0.6, over: 1h, step: A}
 """
-SERIES = [Series("f", step, os, "", "") for step in "AB" for os in ("x", "y", "z")]
+SERIES = [Series.of("f", step, os=os) for step in "AB" for os in ("x", "y", "z")]
 
 
 @dataclass

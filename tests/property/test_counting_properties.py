@@ -279,7 +279,15 @@ def test_a_batch_brings_the_watermark_no_further_than_its_largest_time_and_the_c
 
 
 series = st.builds(
-    Series, st.just("f"), st.sampled_from("ab"), st.sampled_from("cd"), st.just(""), st.sampled_from("12")
+    lambda step, os, country: Series.of("f", step, os=os, country=country),
+    st.sampled_from("ab"),
+    st.sampled_from("cd"),
+    st.sampled_from(["", "1"]),
+)
+named_series = st.builds(
+    lambda step, values: Series.of("f", step, **values),
+    st.text(max_size=3),
+    st.dictionaries(st.sampled_from(["os", "browser", "app_version", "country", "plan"]), st.text(max_size=3)),
 )
 tallies = st.builds(CountRow, *[st.integers(0, 9)] * 5)
 
@@ -302,7 +310,7 @@ def test_a_closed_window_shows_every_series_seen_within_the_horizon(
 
 @settings(max_examples=50)
 @given(
-    st.dictionaries(st.builds(Series, st.just("f"), *[st.text(max_size=3)] * 4), tallies, max_size=12),
+    st.dictionaries(named_series, tallies, max_size=12),
     st.integers(1, 5),
     st.integers(0, 11),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import counts_of
@@ -71,7 +72,7 @@ def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
         if (factor := data.draw(st.integers(0, 2)))
     }
     if data.draw(st.booleans()):
-        damaged[RANGE_MS[0], "sign_up", "NEVER", "iOS", "", "1"] = data.draw(
+        damaged[RANGE_MS[0], Series.of("sign_up", "NEVER", os="iOS", app_version="1")] = data.draw(
             st.just([0] * 5) | st.just([3, 1, 0, 1, 0])
         )
     changes = correction(log.recount(fence, cut).counts, damaged)

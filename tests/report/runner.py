@@ -81,7 +81,10 @@ def run(
 
 def blocks(scenario: Scenario, drawn: Drawn) -> Iterator[tuple[int, Block]]:
     """The counts as the detector takes them in, some windows at a time, with the first window of each block."""
-    series = [Series("f", f"{number:05}", "os", "browser", "version") for number in range(drawn.impressions.shape[1])]
+    series = [
+        Series.of("f", f"{number:05}", os="os", browser="browser", app_version="version")
+        for number in range(drawn.impressions.shape[1])
+    ]
     cuts = sorted({*range(0, scenario.rows, BLOCK_ROWS), scenario.history, scenario.rows})
     for begin, end in pairwise(cuts):
         n, x, cohort = (values[begin:end] for values in (drawn.impressions, drawn.successes, drawn.cohort))

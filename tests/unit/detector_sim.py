@@ -70,7 +70,7 @@ class Sim:
                 lag = rng.exponential(self.lag_s.get(step, self.other_lag_s) * 1000 / self.window_ms, len(born))
                 seen = np.bincount((born + rng.random(len(born)) + lag).astype(int), minlength=count)[:count]
                 browser = {"iOS": "Safari", "Android": "Chrome"}.get(system, "Firefox")
-                counts[Series("sign_up", step, system, browser, "1.0")] = np.stack(
+                counts[Series.of("sign_up", step, os=system, browser=browser, app_version="1.0")] = np.stack(
                     [n, seen, 0 * n, cohort, n - cohort], axis=1
                 )
         for row in range(count):

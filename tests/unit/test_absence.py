@@ -50,9 +50,9 @@ def window(life: Life, number: int) -> ClosedWindow:
     n, x = (200, 160) if minute < 0 else life.broken(minute)
     rest = 200 if minute < 0 else life.rest(minute)
     counts = {
-        Series("f", "A", "Old", "", "2.0"): CountRow(n, x),
-        Series("f", "A", "New", "", "2.1"): CountRow(rest, rest * 8 // 10),
-        Series("f", "B", "New", "", "2.1"): CountRow(rest, rest * 8 // 10),
+        Series.of("f", "A", os="Old", app_version="2.0"): CountRow(n, x),
+        Series.of("f", "A", os="New", app_version="2.1"): CountRow(rest, rest * 8 // 10),
+        Series.of("f", "B", os="New", app_version="2.1"): CountRow(rest, rest * 8 // 10),
     }
     kept = {series: tally for series, tally in counts.items() if any(tally)}
     return ClosedWindow("f", number * W, (number + 1) * W, 0, kept)

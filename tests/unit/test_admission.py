@@ -28,7 +28,7 @@ def admit() -> Admitting:
 
 def series(funnel: str = "sign_up", step: str = "A", os: str = "iOS", browser: str = "", version: str = "1") -> Series:
     """One."""
-    return Series(funnel, step, os, browser, version)
+    return Series.of(funnel, step, os=os, browser=browser, app_version=version)
 
 
 def reason(found: object) -> RejectionReason | None:
@@ -52,11 +52,12 @@ def test_steps_of_an_undeclared_funnel_beyond_the_limit_are_rejected(admit: Admi
     assert admit(series("other", "S1")) == series("other", "S1")
 
 
-@pytest.mark.parametrize("dimension", ["os", "browser", "app_version"])
+@pytest.mark.parametrize("dimension", ["os", "browser", "app_version", "country"])
 def test_values_beyond_the_limit_are_folded_and_the_others_stay_as_they_are(admit: Admitting, dimension: str) -> None:
     """Of 5,000 invented values five have a name, the others count under (other), in the same step."""
-    found = [admit(series()._replace(**{dimension: f"x{number}"})) for number in range(5_000)]
-    values = {getattr(one, dimension) for one in found if isinstance(one, Series)}
+    given = {"os": "iOS", "app_version": "1"}
+    found = [admit(Series.of("sign_up", "A", **given | {dimension: f"x{number}"})) for number in range(5_000)]
+    values = {one.value(dimension) for one in found if isinstance(one, Series)}
     assert len(values - {OTHER}) <= LIMITS.values
     assert OTHER in values
     assert all(isinstance(one, Series) and one.step == "A" for one in found)
@@ -74,7 +75,7 @@ def test_combinations_beyond_the_limit_are_folded_by_step(admit: Admitting) -> N
     """Five systems by five versions are within the values and beyond the series: what is too much keeps its step."""
     found = [admit(series("sign_up", step, f"o{a}", "", f"v{b}")) for step in "AB" for a in range(5) for b in range(5)]
     assert found[:12] == [series("sign_up", "A", f"o{at // 5}", "", f"v{at % 5}") for at in range(12)]
-    assert set(found[12:]) == {Series("sign_up", step, OTHER, OTHER, OTHER) for step in "AB"}
+    assert set(found[12:]) == {Series.of("sign_up", step, os=OTHER, browser=OTHER, app_version=OTHER) for step in "AB"}
 
 
 def test_what_was_admitted_stays_as_it_is_when_there_is_no_room_any_more(admit: Admitting) -> None:
@@ -109,7 +110,7 @@ def test_a_validator_counts_folded_events_and_sends_rejected_ones_to_the_dead_le
     validated = validator(RecordBatch(0, 0, 80, Records.of(records)), SeenIds(600_000), now_ms())
     names = [validated.accepted.names[number] for number in validated.accepted.series.tolist()]
     assert sum(one.funnel == "sign_up" for one in names) == 40
-    assert sum(one.app_version == OTHER for one in names) == 35
+    assert sum(one.value("app_version") == OTHER for one in names) == 35
     assert sum(one.funnel != "sign_up" for one in names) == 3
     assert [one.reason for one in validated.rejected] == ["TOO_MANY_FUNNELS"] * 37
     assert sorted(one.record.offset for one in validated.rejected) == [one.record.offset for one in validated.rejected]
@@ -146,17 +147,18 @@ def test_limits_of_a_funnel_win_over_those_of_the_settings() -> None:
     funnels = {"sign_up": Funnel(("A",), values={"os": 2}, max_series=4)}
     admit = Admitting(funnels, LIMITS, {})
     systems = [admit(series(os=f"o{number}")) for number in range(5)]
-    assert [one.os for one in systems if isinstance(one, Series)] == ["o0", "o1", OTHER, OTHER, OTHER]
+    assert [one.value("os") for one in systems if isinstance(one, Series)] == ["o0", "o1", OTHER, OTHER, OTHER]
     assert admit(series(os="o0", version="2")) == series(os="o0", version="2")
-    assert admit(series(os="o1", version="2")) == Series("sign_up", "A", OTHER, OTHER, OTHER), "there are four"
+    assert admit(series(os="o1", version="2")) == Series.of(
+        "sign_up", "A", os=OTHER, browser=OTHER, app_version=OTHER
+    ), "there are four"
 
 
-def test_a_dimension_that_is_not_declared_is_left_out() -> None:
-    """Any number of browsers is one series, and a browser is not folded either where there is no more room."""
-    admit = Admitting({"sign_up": Funnel(("A",), dimensions=("os",), max_series=1)}, LIMITS, {})
-    found = {admit(series(browser=f"b{number}", version=f"v{number}")) for number in range(100)}
-    assert found == {Series("sign_up", "A", "iOS", "", "")}
-    assert admit(series(os="Android", browser="b")) == Series("sign_up", "A", OTHER, "", "")
+def test_a_funnel_that_is_full_folds_its_own_dimensions() -> None:
+    """Those that it declares, and no others."""
+    admit = Admitting({"sign_up": Funnel(("A",), dimensions=("os", "country"), max_series=1)}, LIMITS, {})
+    assert admit(Series.of("sign_up", "A", os="iOS")) == Series.of("sign_up", "A", os="iOS")
+    assert admit(Series.of("sign_up", "A", os="Android")) == Series.of("sign_up", "A", os=OTHER, country=OTHER)
 
 
 def test_the_funnels_file_wins_over_the_settings_about_undeclared_funnels() -> None:

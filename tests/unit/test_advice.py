@@ -30,6 +30,7 @@ ADVICE: dict[str, tuple[dict[str, Any], str]] = {
         {"dimensions": {"os": "iOS"}, "where_dimension": "app_version", "where_value": "7.2"},
         "What did app version 7.2 change at VERIFY?",
     ),
+    "a dimension of its own": ({"dimensions": {"country": "DE"}}, "What is different where country is DE"),
     "a rule that knows better": ({"annotations": {"look_first": "Call the provider."}}, "Call the provider."),
 }
 

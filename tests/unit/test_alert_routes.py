@@ -50,8 +50,8 @@ ERRORS = {
         "f.yml:6: routes[0].when.severty: is not a known field; right would be severity",
     ),
     "unknown dimension": (
-        "routes:\n  - {name: a, kind: slack, url: https://x, when: {dimensions: {device: x}}}",
-        "f.yml:2: routes[0].when.dimensions.device: must be 'os', 'browser' or 'app_version'",
+        "routes:\n  - {name: a, kind: slack, url: https://x, when: {dimensions: {step: x}}}",
+        "f.yml:2: routes[0].when.dimensions.step: step: is a field of an event, not a dimension",
     ),
     "no address": (
         "routes:\n  - {name: a, kind: webhook, url: ftp://x}",

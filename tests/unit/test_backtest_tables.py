@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.count_history import WindowStartsError, by_funnel, window_length
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.stream.backtest import csv_counts
 from funnelwatch.stream.backtest.csv_counts import read_counts
 from funnelwatch.stream.backtest.incidents import Incident, read_incidents
@@ -36,6 +38,11 @@ def totals(histories: list[History]) -> Counter[tuple[int, Series, int]]:
             for channel in (0, 1):
                 found[start, one.series[place], channel] += tally[channel]
     return +found
+
+
+def read(path: Path) -> list[History]:
+    """The histories of a file, by roomy limits."""
+    return read_counts(path, BUILT_IN, SeriesLimits(1_000, 1_000, 1_000, 1_000, 1_000))
 
 
 def written(tmp_path: Path, text: str | bytes, name: str = "counts.csv") -> Path:
@@ -83,12 +90,12 @@ def test_blocks_of_bytes_are_read_as_the_csv_module_reads_rows(  # noqa: PLR0917
     path.write_bytes(gzip.compress((text.rstrip("\r\n") if trimmed else text).encode("utf-8-sig")))
     wanted: Counter[tuple[int, Series, int]] = Counter()
     for minute, funnel, step, os, shown, made in rows:
-        wanted[NOON + minute * 60_000, Series(funnel, step, os, "", ""), 0] += shown
-        wanted[NOON + minute * 60_000, Series(funnel, step, os, "", ""), 1] += made
+        wanted[NOON + minute * 60_000, Series.of(funnel, step, os=os), 0] += shown
+        wanted[NOON + minute * 60_000, Series.of(funnel, step, os=os), 1] += made
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_counts, "BLOCK", block)
-        found = read_counts(path)
+        found = read(path)
 
     assert totals(found) == +wanted
     assert all((one.starts[1:] >= one.starts[:-1]).all() for one in found)
@@ -98,14 +105,14 @@ def test_an_ordinary_file_is_read_at_once_and_not_row_by_row(tmp_path: Path, mon
     """The fast path takes what people write; its result is that of the careful one."""
     text = HEAD + "\n" + "".join(f"2026-01-01T12:{i:02}:00Z,f,A,{os},{i},{i}\n" for i in range(60) for os in "xy")
     path = written(tmp_path, text)
-    careful = totals(read_counts(written(tmp_path, text.replace("f,A", '"f",A'), "quoted.csv")))
+    careful = totals(read(written(tmp_path, text.replace("f,A", '"f",A'), "quoted.csv")))
 
     def fail(*_: object) -> None:
         raise AssertionError("row by row")
 
     monkeypatch.setattr(csv_counts._Reader, "by_row", fail)
 
-    assert totals(read_counts(path)) == careful
+    assert totals(read(path)) == careful
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_an_ordinary_file_is_read_at_once_and_not_row_by_row(tmp_path: Path, mon
 def test_an_error_is_named_with_file_line_and_field(tmp_path: Path, text: str | bytes, message: str) -> None:
     """What a person who made the file reads."""
     with pytest.raises(TableError) as raised:
-        read_counts(written(tmp_path, text))
+        read(written(tmp_path, text))
 
     assert message in str(raised.value)
 
@@ -151,7 +158,7 @@ def test_an_error_is_named_with_file_line_and_field(tmp_path: Path, text: str | 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Not a traceback."""
     with pytest.raises(TableError, match=r"absent\.csv: cannot be read: No such file"):
-        read_counts(tmp_path / "absent.csv")
+        read(tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,7 @@ def test_incidents_name_what_they_concern_and_no_more(tmp_path: Path) -> None:
         '"2026-01-01 12:00","2026-01-01 12:01",all,A\n'
         "\n"
     )
-    assert read_incidents(written(tmp_path, text)) == [
+    assert read_incidents(written(tmp_path, text), BUILT_IN) == [
         Incident(NOON, NOON + 3_600_000, {"os": "iOS"}),
         Incident(NOON, NOON + 60_000, {"step": "A"}),
     ]
@@ -188,7 +195,7 @@ def test_incidents_name_what_they_concern_and_no_more(tmp_path: Path) -> None:
 def test_an_error_in_incidents_is_named(tmp_path: Path, text: str, message: str) -> None:
     """File, line and field."""
     with pytest.raises(TableError) as raised:
-        read_incidents(written(tmp_path, text))
+        read_incidents(written(tmp_path, text), BUILT_IN)
 
     assert message in str(raised.value)
 
@@ -214,7 +221,7 @@ def test_rows_of_several_funnels_in_any_order_are_told_apart() -> None:
     """Each funnel has its own series, oldest first, and a window without rows counts nothing."""
     import numpy as np
 
-    series = [Series("f", "A", "", "", ""), Series("g", "A", "", "", ""), Series("f", "B", "", "", "")]
+    series = [Series.of("f", "A"), Series.of("g", "A"), Series.of("f", "B")]
     tallies = np.arange(12, dtype=np.uint32).reshape(4, 3)
     found = by_funnel(series, np.array([3000, 1000, 1000, 3000]), np.array([0, 1, 2, 0]), tallies)
 

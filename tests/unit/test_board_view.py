@@ -62,7 +62,7 @@ def cache(*windows: tuple[int, str, str, int, int]) -> CachedWindows:
     """Windows from (start, step, os, impressions, successes)."""
     found: dict[int, dict[Series, CountRow]] = {T + at * MINUTE: {} for at in range(-15, 1)}
     for start, step, os, shown, won in windows:
-        found[start][Series(FUNNEL, step, os, "Safari", "1.0")] = CountRow(shown, won)
+        found[start][Series.of(FUNNEL, step, os=os, browser="Safari", app_version="1.0")] = CountRow(shown, won)
     return CachedWindows(found)
 
 
@@ -212,13 +212,13 @@ def test_what_is_expected_is_what_the_detector_expects() -> None:
             window = {}
             for os in ("iOS", "Android"):
                 shown = int(random.integers(20, 200))
-                window[Series("", SMS, os, "", "")] = CountRow(shown, int(random.binomial(shown, 0.7 + 0.02 * week)))
+                window[Series.of("", SMS, os=os)] = CountRow(shown, int(random.binomial(shown, 0.7 + 0.02 * week)))
             counts.append(Block.of(start, window))
             rows |= {(start, series): tally for series, tally in window.items()}
     right = baseline(counts, "window", np.array([counts.row_of(start) for start in starts]))
     ranges = list(needed(starts, MINUTE))
     rates = [
-        Rate(SMS, os=series.os, impressions=tally.impressions, successes=tally.successes, start_ms=start)
+        Rate(SMS, os=series.value("os"), impressions=tally.impressions, successes=tally.successes, start_ms=start)
         for (start, series), tally in rows.items()
         if any(begin <= start < end for begin, end in ranges)
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.aggregate import cache_check, cache_rebuild
 from tests.property.pipeline_model import SETTINGS, START, Scenario
@@ -36,7 +36,7 @@ def scenario(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
     scenario.store.start("events", "t", {0: 0, 1: 0})
     for at in range(WINDOWS):
         counts: Counts = {
-            (LATEST - at * WINDOW_MS, "sign_up", f"S{number}", "iOS", "", ""): [1, 0, 0, 0, 0]
+            (LATEST - at * WINDOW_MS, Series.of("sign_up", f"S{number}", os="iOS")): [1, 0, 0, 0, 0]
             for number in range(SERIES)
         }
         scenario.store.flush("events", "t", [PartitionCounts(0, at, at + 1, WindowCounts.of(counts), accepted=SERIES)])
@@ -177,7 +177,7 @@ def test_a_gap_that_a_killed_worker_left_is_copied_without_more_events(scenario:
     """It was killed between database and Redis: the mark is behind, and the next worker copies."""
     worker = started(scenario, 0, 1)
     copy_all(scenario, worker)
-    key = (LATEST, "sign_up", "S0", "iOS", "", "")
+    key = (LATEST, Series.of("sign_up", "S0", os="iOS"))
     scenario.store.flush(
         "events", "t", [PartitionCounts(0, WINDOWS, WINDOWS + 1, WindowCounts.of({key: [1, 0, 0, 0, 0]}), accepted=1)]
     )

@@ -42,7 +42,7 @@ MESSAGES = {
     "rules-empty": "1: rules: is empty; right would be a rule file or folder, by its path from this file",
     "series-empty": "3: tests[0].series: is empty, which is not the same as leaving it out; right would be a list of",
     "series-of-unequal-length": "5: tests[0].series[1].impressions: has 5 values where another series of the test ha",
-    "series-twice": "5: tests[0].series[1]: appears twice; right would be one series for each step, os, browser and ",
+    "series-twice": "5: tests[0].series[1]: appears twice; right would be one series for each step and dimensions",
     "series-unknown-field": "4: tests[0].series[0].device: is not a known field; right would be one of step, os, bro",
     "step-empty": "4: tests[0].series[0].step: is empty; right would be the name of a step",
     "step-with-space": "4: tests[0].series[0].step: 'A ' begins or ends with a space, and would match nothing; right",

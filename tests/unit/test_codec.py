@@ -47,6 +47,7 @@ WINDOW: dict[str, Any] = {
             "failures": 1,
             "cohort_successes": 2,
             "cohort_failures": 1,
+            "dimensions": {"country": "DE"},
         }
     ],
 }

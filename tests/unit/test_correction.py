@@ -18,7 +18,7 @@ THRESHOLD = "kind: threshold, below: 0.7, over: 2m"
 
 def window(i: int, made: int, revision: int = 0, shown: int = 200) -> ClosedWindow:
     """One window of one series."""
-    return ClosedWindow("f", i * W, (i + 1) * W, revision, {Series("f", "A", "", "", ""): CountRow(shown, made)})
+    return ClosedWindow("f", i * W, (i + 1) * W, revision, {Series.of("f", "A"): CountRow(shown, made)})
 
 
 def detector(rule: str = DROP) -> Detector:

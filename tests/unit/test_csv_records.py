@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from funnelwatch.producers.files.csv_records import MOST_LINES, CsvRecords
 from funnelwatch.producers.files.importing import Account, events_of
 from funnelwatch.producers.files.own_rows import own_row
+from funnelwatch.schemas.admission import SeriesLimits
+from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.stream.backtest.csv_counts import read_counts
 from funnelwatch.stream.backtest.table import TableError
 
@@ -137,4 +139,4 @@ def test_a_table_of_counts_loses_no_row_to_a_stray_quote(tmp_path: Path) -> None
     path = tmp_path / "counts.csv"
     path.write_text("\n".join([head, *rows]) + "\n")
     with pytest.raises(TableError, match=r"counts\.csv:3: is no line of CSV: a quote opens here"):
-        read_counts(path)
+        read_counts(path, BUILT_IN, SeriesLimits())

@@ -112,9 +112,7 @@ def hourly(values: list[list[tuple[int, int]]]) -> Counts:
     """Counts in hourly windows; one column per list."""
     counts = Counts([("os",)], ["impressions", "window"], HOUR, 4 * WEEK_ROWS)
     for row in range(len(values[0])):
-        tallies = {
-            Series("f", "A", f"os{i}", "", ""): CountRow(one[row][0], one[row][1]) for i, one in enumerate(values)
-        }
+        tallies = {Series.of("f", "A", os=f"os{i}"): CountRow(one[row][0], one[row][1]) for i, one in enumerate(values)}
         counts.append(Block.of(MONDAY + row * HOUR, tallies))
     return counts
 
@@ -165,7 +163,7 @@ def test_the_recent_rate_is_of_the_last_six_hours_and_not_of_the_last_ten_minute
     """An incident that has just begun does not lower what is expected."""
     counts = Counts([()], ["impressions", "window"], 60_000, 1000)
     for row in range(400):
-        counts.append(Block.of(row * 60_000, {Series("f", "A", "iOS", "", ""): CountRow(10, 9 if row < 390 else 0)}))
+        counts.append(Block.of(row * 60_000, {Series.of("f", "A", os="iOS"): CountRow(10, 9 if row < 390 else 0)}))
 
     found = recent(counts, "window", np.array([20, 399]))
 
@@ -184,7 +182,7 @@ def test_counts_of_any_stretch_equal_a_plain_sum(events: list[tuple[int, int, in
     for row, os, shown, made in events:
         if row > newest or 0 <= counts.row_of(row * 1000) < counts.rows:
             plain.setdefault(row, {})[f"os{os}"] = (shown, made)
-            tallies = {Series("f", "A", name, "", ""): CountRow(*two) for name, two in plain[row].items()}
+            tallies = {Series.of("f", "A", os=name): CountRow(*two) for name, two in plain[row].items()}
             (counts.append if row > newest else counts.revise)(Block.of(row * 1000, tallies))
             newest = max(newest, row)
 
@@ -209,7 +207,7 @@ def test_sums_stay_right_when_the_running_total_wraps() -> None:
     """Sums are kept modulo 2**32; a stretch across the wrap is still exact."""
     counts = Counts([()], ["impressions"], 1000, 10)
     for row in range(8):
-        counts.append(Block.of(row * 1000, {Series("f", "A", "", "", ""): CountRow(1_500_000_000 + row)}))
+        counts.append(Block.of(row * 1000, {Series.of("f", "A"): CountRow(1_500_000_000 + row)}))
 
     assert counts.each("impressions", 0, 8, slice(None))[:, 0].tolist() == [1_500_000_000 + row for row in range(8)]
 

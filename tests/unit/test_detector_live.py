@@ -130,11 +130,11 @@ def test_windows_that_come_again_change_nothing() -> None:
 
 def test_a_revision_of_an_older_window_changes_history_only() -> None:
     """Later windows are evaluated by the revised counts, and the revision itself says nothing."""
-    quiet = {Series("f", "A", "iOS", "", ""): CountRow(100, 80)}
+    quiet = {Series.of("f", "A", os="iOS"): CountRow(100, 80)}
     windows = [ClosedWindow("f", i * MINUTE, (i + 1) * MINUTE, 0, quiet) for i in range(60)]
     detector = Detector("f", rules("by: [os]"), MINUTE)
     fed(detector, windows)
-    worse = replace(windows[50], revision=1, series={Series("f", "A", "iOS", "", ""): CountRow(100, 20)})
+    worse = replace(windows[50], revision=1, series={Series.of("f", "A", os="iOS"): CountRow(100, 20)})
 
     assert detector.observe(worse) == []
     assert detector.counts.each("window", 50, 51, slice(None)).tolist() == [[20.0]]
@@ -146,9 +146,7 @@ def test_a_late_revision_of_the_newest_window_is_evaluated() -> None:
     """A drop that only late events show is told at once."""
 
     def window(i: int, made: int, revision: int = 0) -> ClosedWindow:
-        return ClosedWindow(
-            "f", i * MINUTE, (i + 1) * MINUTE, revision, {Series("f", "A", "", "", ""): CountRow(200, made)}
-        )
+        return ClosedWindow("f", i * MINUTE, (i + 1) * MINUTE, revision, {Series.of("f", "A"): CountRow(200, made)})
 
     detector = Detector("f", rules("maturity: 0s"), MINUTE)
     assert fed(detector, [window(i, 160) for i in range(120)]) == []
@@ -161,7 +159,7 @@ def test_a_late_revision_of_the_newest_window_is_evaluated() -> None:
 
 def test_a_gap_of_years_costs_nothing_and_forgets_what_is_too_old() -> None:
     """Windows left out are not looped over."""
-    series = {Series("f", "A", "iOS", "", ""): CountRow(100, 80)}
+    series = {Series.of("f", "A", os="iOS"): CountRow(100, 80)}
     detector = Detector("f", rules("by: [os]"), 1000)
     for start in (0, 1000, 50_000, 500_000_000, 10**12, 10**12 + 1000):
         assert detector.observe(ClosedWindow("f", start, start + 1000, 0, series)) == []
@@ -189,9 +187,9 @@ def test_a_shift_of_traffic_to_a_weaker_os_is_not_taken_for_its_drop() -> None:
     def window(i: int) -> ClosedWindow:
         late = i >= 117
         tallies = {
-            Series("f", "A", "weak", "", ""): CountRow(200, 80) if late else CountRow(100, 40),
-            Series("f", "A", "hit", "", ""): CountRow(200, 60) if late else CountRow(200, 180),
-            Series("f", "A", "fine", "", ""): CountRow(200, 180),
+            Series.of("f", "A", os="weak"): CountRow(200, 80) if late else CountRow(100, 40),
+            Series.of("f", "A", os="hit"): CountRow(200, 60) if late else CountRow(200, 180),
+            Series.of("f", "A", os="fine"): CountRow(200, 180),
         }
         return ClosedWindow("f", i * MINUTE, (i + 1) * MINUTE, 0, tallies)
 
@@ -206,9 +204,7 @@ def test_cohort_rules_evaluate_a_window_when_it_has_matured() -> None:
     """The evaluated window is the maturity behind the newest, so successes still to come are not missed."""
 
     def window(i: int, made: int) -> ClosedWindow:
-        return ClosedWindow(
-            "f", i * MINUTE, (i + 1) * MINUTE, 0, {Series("f", "A", "", "", ""): CountRow(200, 0, 0, made)}
-        )
+        return ClosedWindow("f", i * MINUTE, (i + 1) * MINUTE, 0, {Series.of("f", "A"): CountRow(200, 0, 0, made)})
 
     detector = Detector("f", rules("basis: cohort, maturity: 2m"), MINUTE)
     moves = fed(detector, [window(i, 160 if i < 118 else 20) for i in range(120)])
@@ -232,7 +228,7 @@ def test_simple_kinds_fire_on_their_numbers_only(rule: str, made: int, expected:
     """A fixed threshold and a change against an hour before; a minimum of impressions is part of either."""
     windows = [
         ClosedWindow(
-            "f", i * MINUTE, (i + 1) * MINUTE, 0, {Series("f", "A", "", "", ""): CountRow(200, 160 if i < 80 else made)}
+            "f", i * MINUTE, (i + 1) * MINUTE, 0, {Series.of("f", "A"): CountRow(200, 160 if i < 80 else made)}
         )
         for i in range(90)
     ]

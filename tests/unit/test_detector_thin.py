@@ -24,7 +24,7 @@ def test_thin_windows_tell_both_incidents_of_the_clickstream_and_nothing_else(ho
     counts: dict[int, dict[Series, CountRow]] = {}
     for key, found in ecom_counts(ecom_path(), window_ms).items():
         tally = CountRow(*(found[name] for name in CountRow._fields))
-        counts.setdefault(key.window_start, {})[Series("ecom", key.step, key.os, "", "")] = tally
+        counts.setdefault(key.window_start, {})[Series.of("ecom", key.step, os=key.os)] = tally
     detector = Detector("ecom", load_rules(THIN), window_ms)
     begun = []
     for start in range(min(counts), max(counts) + 1, window_ms):

@@ -26,7 +26,7 @@ Shown = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def total(step: str, os: str, *counts: int, funnel: str = "f") -> dict[str, Any]:
     """A row of totals."""
     names = dict(zip(("impressions", "successes", "failures"), counts, strict=True))
-    return {"funnel": funnel, "step": step, "os": os, "browser": "", **names}
+    return {"funnel": funnel, "step": step, "labels": [os, ""], **names}
 
 
 def buckets(counts: dict[int, int]) -> list[int]:
@@ -36,12 +36,12 @@ def buckets(counts: dict[int, int]) -> list[int]:
 
 def took(os: str, counts: dict[int, int], total_ms: int) -> dict[str, Any]:
     """A row of totals of durations."""
-    return {"funnel": "f", "step": "A", "os": os, "buckets": buckets(counts), "total_ms": total_ms}
+    return {"funnel": "f", "step": "A", "labels": [os], "buckets": buckets(counts), "total_ms": total_ms}
 
 
 def latest(step: str | None, impressions: int | None, successes: int | None) -> dict[str, Any]:
     """A row of the newest counts."""
-    named = {"funnel": "f", "step": step, "os": "iOS" if step else None, "browser": "" if step else None}
+    named = {"funnel": "f", "step": step, "labels": ["iOS", ""] if step else ["", ""]}
     return {**named, "closed_through_ms": 90_000, "impressions": impressions, "successes": successes}
 
 

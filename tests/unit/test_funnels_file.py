@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.funnels import BUILT_IN, Funnel, load_funnels, not_counted_yet
+from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.funnels import Funnel, context_keys, load_funnels, series_of
 from funnelwatch.schemas.settings import Settings
 from tests.command import run, succeed, succeed_json
 
@@ -48,18 +49,20 @@ def test_a_funnel_is_a_list_of_steps_or_a_map_with_limits(tmp_path: Path) -> Non
     assert (found.undeclared, found.undeclared_funnels) == ("accept", 3)
 
 
-def test_a_dimension_that_is_not_counted_yet_is_named(tmp_path: Path) -> None:
-    """The built-in funnel has none."""
-    [sentence] = not_counted_yet(load_funnels(written(tmp_path)))
-    assert sentence.startswith("funnels.long.dimensions: country: not counted yet")
-    assert not_counted_yet(BUILT_IN) == []
+def test_an_event_counts_by_the_fields_and_contexts_that_its_funnel_declares() -> None:
+    """A dimension without a value is absent; what the funnel does not declare is left out, also of another funnel."""
+    funnels = {"a": Funnel(("A",), ("os", "country", "plan")), "none": Funnel(("A",), ())}
+    sent = {"step": "A", "os": "iOS", "browser": "b", "app_version": "1", "contexts": {"country": "DE", "ip": "::1"}}
+    assert series_of({**sent, "funnel": "a"}, funnels) == Series.of("a", "A", os="iOS", country="DE")
+    assert series_of({**sent, "funnel": "none"}, funnels) == Series("none", "A")
+    assert series_of({**sent, "funnel": "b"}, funnels) == Series.of("b", "A", os="iOS", browser="b", app_version="1")
+    assert context_keys(funnels) == ("country", "plan")
 
 
-def test_check_names_errors_and_warnings_and_ends_with_1_only_for_errors(tmp_path: Path) -> None:
-    """A valid file with a dimension that is not counted yet is a warning on stderr."""
+def test_check_names_errors_and_ends_with_1_if_there_are_any(tmp_path: Path) -> None:
+    """A file that is missing is one too."""
     good = run(Settings(), "funnels", "check", str(written(tmp_path)))
     assert (good.exit_code, good.stdout) == (0, "3 funnels, no errors\n")
-    assert "warning: funnels.long.dimensions: country: not counted yet" in good.stderr
     bad = run(Settings(), "funnels", "check", str(written(tmp_path, "funnels: {a: [A, A]}")))
     assert (bad.exit_code, bad.stdout) == (1, "")
     assert "funnels.yml:1: funnels.a: A is repeated" in bad.stderr

@@ -48,7 +48,7 @@ def said(
 
     def tallies(start: int) -> dict[Series, CountRow]:
         return {
-            Series("f", step, system, "", ""): CountRow(round(volume(start, step, system)))
+            Series.of("f", step, os=system): CountRow(round(volume(start, step, system)))
             for step in STEPS
             for system in ("iOS", "Android")
         }

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 MINUTE_MS = 60_000
 T = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
-NAMES = [Series("f", "A", os, "", version) for os in ("iOS", "Android") for version in ("1", "2", "poison")]
-POISON = [at for at, one in enumerate(NAMES) if one.app_version == "poison"]
+NAMES = [
+    Series.of("f", "A", os=os, app_version=version) for os in ("iOS", "Android") for version in ("1", "2", "poison")
+]
+POISON = [at for at, one in enumerate(NAMES) if one.value("app_version") == "poison"]
 
 
 class Database:
@@ -58,7 +60,7 @@ class Database:
             assert batch.start_offset == self.progress[batch.partition]
             self.progress[batch.partition] = batch.next_offset
             for key, numbers in batch.counts.by_name().items():
-                self.counted[key[5]] += sum(numbers[:3])
+                self.counted[key[1].value("app_version")] += sum(numbers[:3])
         return Flushed()
 
     def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
@@ -145,7 +147,7 @@ def count(aggregator: Aggregator, verdicts: list[ValidatedBatch]) -> list[Partit
 
 def poisonous(batches: Sequence[PartitionCounts]) -> Exception | None:
     """Rejects one version."""
-    if any(key[5] == "poison" for batch in batches for key in batch.counts.by_name()):
+    if any(key[1].value("app_version") == "poison" for batch in batches for key in batch.counts.by_name()):
         return psycopg.errors.CheckViolation("poison is not wanted")
     return None
 
@@ -321,7 +323,7 @@ def test_a_series_that_the_database_rejects_is_rejected_and_others_are_admitted(
 
     def admit(wanted: Iterable[Series]) -> dict[Series, Admission]:
         found = list(wanted)
-        if any(one.app_version == "poison" for one in found):
+        if any(one.value("app_version") == "poison" for one in found):
             raise psycopg.errors.CheckViolation("poison is not wanted")
         stored.extend(found)
         return {one: one for one in found}
@@ -338,7 +340,7 @@ def test_a_series_that_the_database_rejects_is_rejected_and_others_are_admitted(
             )
         else:
             assert answer == one
-    assert stored == [one for one in NAMES if one.app_version != "poison"], "in the order in which they came"
+    assert stored == [one for one in NAMES if one.value("app_version") != "poison"], "in the order in which they came"
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.ReadOnlySqlTransaction("away"), psycopg.errors.UndefinedTable("no")])

@@ -131,7 +131,7 @@ def test_every_state_is_left_by_everything_that_a_window_can_show() -> None:
 
 def window(i: int, shown: int, made: int, os: str = "iOS") -> ClosedWindow:
     """One window of one series."""
-    return ClosedWindow("f", i * W, (i + 1) * W, 0, {Series("f", "A", os, "", ""): CountRow(shown, made)})
+    return ClosedWindow("f", i * W, (i + 1) * W, 0, {Series.of("f", "A", os=os): CountRow(shown, made)})
 
 
 USUAL = [window(i, 200, 160) for i in range(120)]

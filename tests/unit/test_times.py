@@ -132,7 +132,7 @@ def test_the_command_line_names_the_cause(command: str) -> None:
 
 def test_a_silence_names_the_cause() -> None:
     """Before it asks a server."""
-    said = CliRunner().invoke(cli, ["silence", "add", "--os", "iOS", "--until", "2026-02-30"])
+    said = CliRunner().invoke(cli, ["silence", "add", "--where", "os=iOS", "--until", "2026-02-30"])
     assert said.exit_code == 2
     assert "day is out of range for month" in " ".join(said.output.split())
 
@@ -140,7 +140,7 @@ def test_a_silence_names_the_cause() -> None:
 @pytest.mark.parametrize("span", ["9999999w", "500000w", "100000000d"])
 def test_a_silence_that_no_calendar_has_an_end_for_is_rejected(span: str) -> None:
     """Before it is kept: it could not be listed."""
-    said = CliRunner().invoke(cli, ["silence", "add", "--os", "iOS", "--for", span])
+    said = CliRunner().invoke(cli, ["silence", "add", "--where", "os=iOS", "--for", span])
     assert said.exit_code == 2
     assert "it would end after the year 9999" in " ".join(said.output.split())
 

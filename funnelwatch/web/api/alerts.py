@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from funnelwatch.query.alerts import with_iso_times
 from funnelwatch.query.results import as_csv
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.web.api.parameters import (
     MOMENT,
@@ -104,14 +105,18 @@ def alerts(request: Request, parameters: Annotated[AlertParameters, Query()]) ->
     In CSV `dimensions`, `labels`, `annotations`, `steps` and `series` are JSON.
     """
     now = wall_clock_ms()
-    wanted = parameters.model_dump(
-        include={"funnel", "step", "os", "browser", "app_version", "rule", "severity", "state"}
-    )
+    wanted = parameters.model_dump(include={"funnel", "step", "rule", "severity", "state"})
+    dimensions = parameters.model_dump(include=set(DIMENSION_FIELDS), exclude_none=True)
     since = optional_moment_ms("since", parameters.since, now)
     until = optional_moment_ms("until", parameters.until, now)
     found: list[dict[str, Any]] = request.app.state.pool.run(
         lambda database: AlertStore(database).asked(
-            parameters.limit + 1, current=parameters.current, since_ms=since, until_ms=until, **wanted
+            parameters.limit + 1,
+            current=parameters.current,
+            since_ms=since,
+            until_ms=until,
+            dimensions=dimensions,
+            **wanted,
         )
     )
     messages = [with_iso_times(alert) for alert in found[: parameters.limit]]

@@ -64,7 +64,7 @@ def blocks(rates: Iterable[Rate], every_ms: int) -> Iterator[Block]:
     """The spans that there are, as runs without a gap, oldest first."""
     by_start: dict[int, dict[Series, Rate]] = defaultdict(dict)
     for rate in rates:
-        by_start[rate.start_ms or 0][Series("", rate.step, rate.os, "", "")] = rate
+        by_start[rate.start_ms or 0][Series.of("", rate.step, os=rate.os)] = rate
     series = sorted({one for found in by_start.values() for one in found})
     runs: list[list[int]] = []
     for start in sorted(by_start):

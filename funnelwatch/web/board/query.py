@@ -66,7 +66,7 @@ class BoardQuery:
     def has(self, series: Series) -> bool:
         """Whether the filters select a series."""
         return (
-            (self.os is None or series.os == self.os)
-            and (self.browser is None or series.browser == self.browser)
-            and (self.app_version is None or series.app_version == self.app_version)
+            (self.os is None or series.value("os") == self.os)
+            and (self.browser is None or series.value("browser") == self.browser)
+            and (self.app_version is None or series.value("app_version") == self.app_version)
         )

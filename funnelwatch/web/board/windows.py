@@ -56,9 +56,11 @@ class Windows:
     def _add_up(self, tallies: Mapping[Series, CountRow]) -> Window:
         counted = [(series, tally) for series, tally in tallies.items() if self._query.has(series)]
         sums = together(
-            (place, tally) for series, tally in counted for place in ((series.step, None), (series.step, series.os))
+            (place, tally)
+            for series, tally in counted
+            for place in ((series.step, None), (series.step, series.value("os")))
         )
-        return Window(tallies, sums, {name: {getattr(series, name) for series in tallies} for name in CHOICES})
+        return Window(tallies, sums, {name: {series.value(name) for series in tallies} for name in CHOICES})
 
 
 def together(counts: Iterable[tuple[Place, CountRow]]) -> dict[Place, CountRow]:

@@ -97,18 +97,16 @@ CREATE TABLE silences (
     rule text,
     funnel text,
     step text,
-    os text,
-    browser text,
-    app_version text,
+    dimensions jsonb NOT NULL DEFAULT '{}',
     starts_at timestamptz NOT NULL,
     ends_at timestamptz NOT NULL,
     comment text NOT NULL DEFAULT '',
     created_by text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK (starts_at <= ends_at),
-    CHECK (num_nonnulls(rule, funnel, step, os, browser, app_version) > 0)
+    CHECK (num_nonnulls(rule, funnel, step) > 0 OR dimensions <> '{}')
 );
-COMMENT ON TABLE silences IS 'Firing alerts within all that is named here are published as silenced_by this silence during [starts_at, ends_at); null is any. Kept after they have ended.';
+COMMENT ON TABLE silences IS 'Firing alerts within all that is named here are published as silenced_by this silence during [starts_at, ends_at); null, and a dimension that is absent, is any. Kept after they have ended.';
 CREATE INDEX silences_ends ON silences (ends_at);
 
 CREATE VIEW alert_messages AS
@@ -124,6 +122,7 @@ SELECT
     coalesce(alert -> 'dimensions' ->> 'os', '') AS os,
     coalesce(alert -> 'dimensions' ->> 'browser', '') AS browser,
     coalesce(alert -> 'dimensions' ->> 'app_version', '') AS app_version,
+    coalesce(alert -> 'dimensions', '{}') AS dimensions,
     alert ->> 'basis' AS basis,
     to_timestamp((alert ->> 'started_at')::bigint / 1000.0) AS started_at,
     to_timestamp((alert ->> 'window_start')::bigint / 1000.0) AS window_start,
@@ -158,6 +157,7 @@ SELECT
     m.os,
     m.browser,
     m.app_version,
+    m.dimensions,
     min(m.started_at) AS started_at,
     min(m.window_end) AS fired_at,
     max(m.window_end) FILTER (WHERE m.state = 'resolved') AS resolved_at,
@@ -177,7 +177,7 @@ SELECT
     ) AS steps,
     (array_agg(m.silenced_by ORDER BY m.sequence DESC))[1] AS silenced_by
 FROM alert_messages AS m
-GROUP BY m.alert_id, m.funnel, m.step, m.os, m.browser, m.app_version;
+GROUP BY m.alert_id, m.funnel, m.step, m.os, m.browser, m.app_version, m.dimensions;
 COMMENT ON VIEW alert_history IS 'One row an alert. started_at is the start of the drop, fired_at the end of the window that made it known; resolved_at is null while it fires. worst_rate is the one farthest below what was expected.';
 
 CREATE FUNCTION concerns(alert_step text, alert_steps text[], VARIADIC wanted text[]) RETURNS boolean

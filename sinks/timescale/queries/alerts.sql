@@ -75,9 +75,7 @@ WHERE
             alert ->> 'step', ARRAY(SELECT jsonb_array_elements_text(coalesce(alert -> 'steps', '[]'))), %(step)s::text
         )
     )
-    AND (%(os)s::text IS NULL OR alert -> 'dimensions' ->> 'os' = %(os)s)
-    AND (%(browser)s::text IS NULL OR alert -> 'dimensions' ->> 'browser' = %(browser)s)
-    AND (%(app_version)s::text IS NULL OR alert -> 'dimensions' ->> 'app_version' = %(app_version)s)
+    AND coalesce(alert -> 'dimensions', '{}') @> %(dimensions)s
     AND (%(rule)s::text IS NULL OR alert ->> 'rule' = %(rule)s)
     AND (%(severity)s::text IS NULL OR alert ->> 'severity' = %(severity)s)
     AND (%(state)s::text IS NULL OR alert ->> 'state' = %(state)s)

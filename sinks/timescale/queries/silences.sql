@@ -1,8 +1,8 @@
 -- name: add_silence
 -- A new silence; its number.
-INSERT INTO silences (rule, funnel, step, os, browser, app_version, starts_at, ends_at, comment, created_by)
+INSERT INTO silences (rule, funnel, step, dimensions, starts_at, ends_at, comment, created_by)
 VALUES (
-    %(rule)s, %(funnel)s, %(step)s, %(os)s, %(browser)s, %(app_version)s,
+    %(rule)s, %(funnel)s, %(step)s, %(dimensions)s,
     to_timestamp(%(starts_at)s / 1000.0), to_timestamp(%(ends_at)s / 1000.0), %(comment)s, %(created_by)s
 )
 RETURNING id;
@@ -19,7 +19,7 @@ RETURNING id;
 -- name: silences
 -- Silences that end after a time, in the order in which they were made.
 SELECT
-    id, rule, funnel, step, os, browser, app_version, comment, created_by,
+    id, rule, funnel, step, dimensions, comment, created_by,
     (extract(epoch FROM starts_at) * 1000)::bigint AS starts_at,
     (extract(epoch FROM ends_at) * 1000)::bigint AS ends_at
 FROM silences

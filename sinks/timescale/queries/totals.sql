@@ -16,23 +16,30 @@ ON CONFLICT (series_id) DO UPDATE SET
     b14 = coalesce(t.b14 + excluded.b14, t.b14, excluded.b14), b15 = coalesce(t.b15 + excluded.b15, t.b15, excluded.b15);
 
 -- name: read_totals
--- Totals of events by what Prometheus tells apart, in the order in which the series came.
+-- Totals of events by some dimensions, in the order in which the series came.
 SELECT
     s.funnel, s.step,
-    coalesce(s.dimensions ->> 'os', '') AS os,
-    coalesce(s.dimensions ->> 'browser', '') AS browser,
+    ARRAY(
+        SELECT coalesce(s.dimensions ->> d.name, '')
+        FROM unnest(%(by)s::text[]) WITH ORDINALITY AS d (name, place)
+        ORDER BY d.place
+    ) AS labels,
     sum(t.impressions)::bigint AS impressions,
     sum(t.successes)::bigint AS successes,
     sum(t.failures)::bigint AS failures
 FROM series_totals AS t INNER JOIN series AS s ON s.series_id = t.series_id
-GROUP BY 1, 2, 3, 4
+GROUP BY 1, 2, 3
 ORDER BY min(s.series_id);
 
 -- name: read_duration_totals
--- Totals of durations by funnel, step and os, bucket by bucket.
+-- Totals of durations by funnel, step and some dimensions, bucket by bucket.
 SELECT
     s.funnel, s.step,
-    coalesce(s.dimensions ->> 'os', '') AS os,
+    ARRAY(
+        SELECT coalesce(s.dimensions ->> d.name, '')
+        FROM unnest(%(by)s::text[]) WITH ORDINALITY AS d (name, place)
+        ORDER BY d.place
+    ) AS labels,
     sum(t.duration_ms)::bigint AS total_ms,
     ARRAY[
         sum(coalesce(t.b0, 0)), sum(coalesce(t.b1, 0)), sum(coalesce(t.b2, 0)), sum(coalesce(t.b3, 0)), sum(coalesce(t.b4, 0)),
@@ -48,7 +55,12 @@ ORDER BY 1, 2, 3;
 -- name: latest_counts
 -- The counts of the newest closed windows of each funnel, and where they end.
 SELECT
-    p.funnel, c.step, c.os, c.browser,
+    p.funnel, c.step,
+    ARRAY(
+        SELECT coalesce(c.dimensions ->> d.name, '')
+        FROM unnest(%(by)s::text[]) WITH ORDINALITY AS d (name, place)
+        ORDER BY d.place
+    ) AS labels,
     (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
     sum(c.impressions)::bigint AS impressions,
     sum(c.successes)::bigint AS successes
@@ -58,8 +70,8 @@ LEFT JOIN conversion AS c ON
     AND c.window_start >= p.closed_through - %(over_s)s * interval '1 second'
     AND c.window_start < p.closed_through
 WHERE p.closed_through IS NOT NULL
-GROUP BY p.funnel, p.closed_through, c.step, c.os, c.browser
-ORDER BY p.funnel, c.step, c.os, c.browser;
+GROUP BY p.funnel, p.closed_through, c.step, labels
+ORDER BY p.funnel, c.step, labels;
 
 -- name: add_metric_totals
 -- Add rows to the totals of counters and timers since the beginning; sorted likewise.

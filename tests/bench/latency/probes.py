@@ -142,7 +142,7 @@ class Probes:
 
 def _in_redis(cache: CountCache, window: int) -> int:
     found = cache.read("sign_up", window)
-    return sum(tally.impressions for series, tally in found.items() if series.os == "probe")
+    return sum(tally.impressions for series, tally in found.items() if series.value("os") == "probe")
 
 
 def _in_database(database: Database, window: int) -> int:
