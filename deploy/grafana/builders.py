@@ -9,7 +9,6 @@ from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from funnelwatch.deploy.grafana import parts, variables
 from funnelwatch.deploy.grafana.statements import variable_of
-from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -131,12 +130,8 @@ def _with_band(queries: list[str]) -> Panel:
 
 
 def at_its_time(dimensions: tuple[str, ...]) -> str:
-    """A link from an alert to its step and dimensions, from an hour before the drop to an hour after it was over.
-
-    Rows of alerts have the dimensions that are fields of events; dashboards have variables for those that are declared.
-    """
-    shared = [one for one in DIMENSION_FIELDS if one in dimensions]
-    of_alert = "".join(f"&var-{variable_of(one)}=${{__data.fields.of_{one}}}" for one in shared)
+    """A link from an alert to its step and dimensions, from an hour before the drop to an hour after it was over."""
+    of_alert = "".join(f"&var-{variable_of(one)}=${{__data.fields.of_{one}}}" for one in dimensions)
     return (
         f"/d/{parts.STEP_UID}?var-funnel=${{__data.fields.funnel}}&var-step=${{__data.fields.step}}{of_alert}"
         "&from=${__data.fields.from_ms}&to=${__data.fields.to_ms}"
@@ -149,7 +144,7 @@ def alerts(sql: Statements) -> Dashboard:
         parts.ALERTS_UID,
         "Alerts",
         "Alerts of the range. A click on a step shows it at the time of its alert.",
-        variables=[variables.level(sql), variables.funnel(sql), variables.steps(sql)],
+        variables=[variables.level(sql), variables.funnel(sql), variables.steps(sql), *variables.filters(sql)],
         refresh="30s",
     ).time("now-7d", "now")
     out_of_sight = [DynamicConfigValue(id_val="custom.hidden", value=True)]
@@ -161,7 +156,7 @@ def alerts(sql: Statements) -> Dashboard:
             height=12,
         )
         .data_links([DashboardLink("Show the step at this time").url(at_its_time(sql.dimensions))])
-        .override_by_regexp("/^(funnel|of_.*|from_ms|to_ms)$/", out_of_sight)
+        .override_by_regexp("/^(funnel|of_.+|from_ms|to_ms)$/", out_of_sight)
     )
     return (
         made.with_panel(

@@ -55,13 +55,28 @@ ARRAY[${@by_variable:sqlstring}]::text[]
 !~ '[$]\w+[(]'
 
 -- name: concerned
--- Alerts about the chosen funnel and steps. concerns says NULL of All, which filters nothing.
+-- Alerts about what is chosen. An alert that tells no values of a dimension apart is about all; concerns says NULL of all steps.
 funnel IN (@funnel, '*')
 AND concerns(
     step, steps, VARIADIC (
-        SELECT array_agg(replace(v.value, '\"', '"')) FROM unnest(ARRAY[${step:sqlstring}]::text[]) AS v (value) WHERE v.value IS NOT NULL
+        SELECT array_agg(replace(v.value, '\"', '"')) FROM unnest(ARRAY[${step:sqlstring}]::text[]) AS v (value)
+        WHERE v.value IS NOT NULL
     )
 ) IS NOT false
+AND NOT EXISTS (
+    SELECT FROM jsonb_each(
+        @chosen
+    ) AS chosen (name, accepted)
+    WHERE chosen.name <> 'step' AND dimensions ->> chosen.name <> '' AND NOT chosen.accepted ? (dimensions ->> chosen.name)
+)
+
+-- name: of_alert
+-- The dimensions of an alert; NULL: it is about all.
+(SELECT string_agg(d.name || ' = ' || d.value, ', ' ORDER BY d.name) FROM jsonb_each_text(dimensions) AS d (name, value))
+
+-- name: link
+-- What a link chooses of a dimension.
+CASE WHEN dimensions ->> '@name' <> '' AND dimensions ->> '@name' @offered THEN dimensions ->> '@name' ELSE 'All' END AS of_@name
 
 -- name: in_range
 -- Alerts of the range of the dashboard.

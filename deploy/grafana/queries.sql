@@ -59,7 +59,7 @@ ORDER BY found.value NULLS LAST;
 SELECT
     started_at AS time,
     coalesce(resolved_at, $__timeTo()::timestamptz) AS timeend,
-    severity || ': ' || CASE WHEN step = '*' THEN 'all steps' ELSE step END || CASE WHEN os = '' THEN '' ELSE ' on ' || os END || '. ' || summary AS text,
+    severity || ': ' || CASE WHEN step = '*' THEN 'all steps' ELSE step END || coalesce(', ' || @of_alert, '') || '. ' || summary AS text,
     concat_ws(',', rule, state, reason) AS tags
 FROM alert_history
 WHERE
@@ -227,7 +227,7 @@ GROUP BY step
 ORDER BY 3 DESC, 1;
 
 -- name: alerts_table
--- The alerts of the range, newest first, each at its worst; of_os to to_ms are what a link shows.
+-- The alerts of the range, newest first, each at its worst; the columns from funnel on are for the link.
 SELECT
     started_at,
     fired_at,
@@ -235,7 +235,7 @@ SELECT
     severity,
     state,
     step,
-    or_none(os) AS os,
+    coalesce(@of_alert, 'all') AS dimensions,
     expected_rate,
     worst_rate,
     lost_conversions,
@@ -244,21 +244,19 @@ SELECT
     summary,
     silenced_by AS silence,
     funnel,
-    CASE WHEN os <> '' AND os @offered THEN os ELSE 'All' END AS of_os,
-    CASE WHEN browser <> '' AND browser @offered THEN browser ELSE 'All' END AS of_browser,
-    CASE WHEN app_version <> '' AND app_version @offered THEN app_version ELSE 'All' END AS of_app_version,
+    @links
     (extract(epoch FROM started_at - INTERVAL '1 hour') * 1000)::bigint AS from_ms,
     (extract(epoch FROM coalesce(resolved_at + INTERVAL '1 hour', $__timeTo()::timestamptz)) * 1000)::bigint AS to_ms
 FROM alert_history
 WHERE
     @concerned
     AND @in_range
-ORDER BY started_at DESC, step, os
+ORDER BY started_at DESC, step, 7
 LIMIT 500;
 
 -- name: alert_messages
 -- What was said in the range, newest first.
-SELECT window_end AS time, state, reason, severity, step, or_none(os) AS os, rate, expected_rate, score, summary, alert_id
+SELECT window_end AS time, state, reason, severity, step, coalesce(@of_alert, 'all') AS dimensions, rate, expected_rate, score, summary, alert_id
 FROM alert_messages
 WHERE
     @concerned

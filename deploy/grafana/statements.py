@@ -52,7 +52,8 @@ class Statements:
             dimension: the dimension whose values the query lists, if it does.
         """
         parts = FRAGMENTS | {
-            "choices": ",\n".join(_choice(one, variable_of(one)) for one in ("step", *self.dimensions)),
+            "choices": ",\n".join(_part("choice", one) for one in ("step", *self.dimensions)),
+            "links": "".join(f"{_part('link', one)},\n" for one in self.dimensions),
             "declared": ", ".join(f"'{one}'" for one in self.dimensions),
             "slots": ", ".join(f"sum(c.d{slot})" for slot in range(SLOTS)),
             "by_variable": by,
@@ -64,8 +65,8 @@ class Statements:
         return _filled(text, parts)
 
 
-def _choice(name: str, variable: str) -> str:
-    return _filled(FRAGMENTS["choice"], {"name": name, "variable": variable})
+def _part(fragment: str, dimension: str) -> str:
+    return _filled(FRAGMENTS[fragment], FRAGMENTS | {"name": dimension, "variable": variable_of(dimension)})
 
 
 def _gap_parts(gaps: re.Match[str], counted: str) -> dict[str, str]:

@@ -356,7 +356,8 @@ def test_filters_leave_only_what_is_chosen(filled: Database) -> None:
 def test_alerts_about_several_steps_or_all_are_shown_with_each(filled: Database) -> None:
     """By the steps that an incident has reached, and what is about every step or every funnel."""
     view = View(LONG_AGO - HOUR_MS, LONG_AGO + HOUR_MS)
-    view.chosen = {"funnel": [FUNNEL], "step": ["cart"]}
+    view.choose(filled, dashboard("alerts"), {"funnel": [FUNNEL]})
+    view.chosen["step"] = ["cart"]
     shown = ask(filled, view.expand(dict(queries(dashboard("alerts")))["Alerts A"]))
     assert [(row["funnel"], row["step"]) for row in shown] == [("*", "*"), (FUNNEL, "done")]
     view.chosen["step"] = ["pay"]
@@ -397,9 +398,9 @@ ALWAYS = {"Newest closed window A", "Records A", "Partitions A", "Firing now A"}
 def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None:
     """Newest first, from an hour before the drop to an hour after the end, or to the end of the range."""
     found = rows_of(filled, "alerts", "windows")
-    assert [(row["step"], row["os"], row["state"], row["resolved_at"]) for row in found["Alerts A"]] == [
-        ("done", "(none)", "firing", None),
-        ("pay", "iOS", "resolved", at(T + 2 * MINUTE_MS)),
+    assert [(row["step"], row["dimensions"], row["state"], row["resolved_at"]) for row in found["Alerts A"]] == [
+        ("done", "all", "firing", None),
+        ("pay", "os = iOS", "resolved", at(T + 2 * MINUTE_MS)),
     ]
     firing, over = found["Alerts A"]
     assert [(row["of_os"], row["of_browser"], row["of_app_version"]) for row in (firing, over)] == [
@@ -423,7 +424,7 @@ def test_alerts_shade_the_time_of_their_drop(filled: Database, name: str) -> Non
     """A region an alert, of the steps that are shown; one that fires goes on to the end of the range."""
     shown = rows_of(filled, name, "windows", step=["pay"])["Alerts (annotation)"]
     assert [(row["time"], row["timeend"]) for row in shown] == [(at(T + MINUTE_MS), at(T + 2 * MINUTE_MS))]
-    assert shown[0]["text"] == "warning: pay on iOS. message 0"
+    assert shown[0]["text"] == "warning: pay, os = iOS. message 0"
     firing = rows_of(filled, name, "windows", step=["done"])["Alerts (annotation)"]
     assert [row["timeend"] for row in firing] == [at(RANGES["windows"][1])]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from funnelwatch.sinks.timescale.alerts import AlertStore
+from tests.filling import MINUTE_MS
 from tests.grafana import ALL, View, answers
 from tests.grafana_shop import (
     COTE,
@@ -26,7 +27,7 @@ from tests.grafana_shop import (
     shown,
     with_interval,
 )
-from tests.integration.test_grafana import RANGES
+from tests.integration.test_grafana import RANGES, at
 from tests.integration.test_views import T, message
 
 if TYPE_CHECKING:
@@ -116,10 +117,55 @@ def test_what_grafana_would_take_for_a_macro_is_counted_and_not_offered(filled: 
     assert MACRO not in view.options["funnel"]
 
 
-def test_no_link_of_an_alert_chooses_what_reads_like_a_macro(filled: Database) -> None:
+ALERTS = {
+    "german": {"country": "DE", "level": "gold"},
+    "quoted": {"country": COTE},
+    "macro": {"country": MACRO},
+    "pro": {"plan": "pro"},
+    "everybody": {},
+}
+
+
+@pytest.fixture
+def alerted(filled: Database) -> Database:
+    """The same with alerts of several dimensions, ten minutes after each other."""
+    for place, (name, dimensions) in enumerate(ALERTS.items()):
+        started = T + place * 10 * MINUTE_MS
+        alert = message(FUNNEL, name, 0, step=STEPS[0], dimensions=dimensions, started_at=started)
+        AlertStore(filled).save(FUNNEL, T, {}, [alert])
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown_of"),
+    [
+        ({}, set(ALERTS)),
+        ({"country": ["DE"]}, {"german", "pro", "everybody"}),
+        ({"country": [COTE, "US"], "plan": ["team"]}, {"quoted", "everybody"}),
+        ({"country": ["DE"], "level": ["none"]}, {"pro", "everybody"}),
+    ],
+)
+def test_alerts_are_those_about_what_is_chosen(alerted: Database, chosen: Chosen, shown_of: set[str]) -> None:
+    """In tables, numbers and shaded times; an alert that is about all values is about those that are chosen."""
+    started = {at(T + place * 10 * MINUTE_MS) for place, name in enumerate(ALERTS) if name in shown_of}
+    found = answers(alerted, look(alerted, "alerts", "windows", chosen), document("alerts"))
+    assert {row["started_at"] for row in found["Alerts A"]} == started
+    assert [row["firing"] for row in found["Firing now A"]] == [len(shown_of)]
+    assert [row["alerts"] for row in found["Lost A"]] == [len(shown_of)]
+    assert {row["alert_id"] for row in found["Messages A"]} == shown_of
+    for name in ("funnel", "step"):
+        view = look(alerted, name, "windows", chosen, step=[STEPS[0]])
+        assert {row["time"] for row in answers(alerted, view, document(name))["Alerts (annotation)"]} == started
+
+
+def test_an_alert_leads_to_its_dimensions_but_to_nothing_that_reads_like_a_macro(alerted: Database) -> None:
     """A link's value is not held against the options; such an alert leads to all values."""
-    alert = message(FUNNEL, "macro", 0, step=STEPS[0], dimensions={"os": MACRO, "browser": COTE}, started_at=T)
-    AlertStore(filled).save(FUNNEL, T, {}, [alert])
-    view = look(filled, "alerts", "windows", {})
-    [row] = answers(filled, view, document("alerts"))["Alerts A"]
-    assert (row["os"], row["of_os"], row["of_browser"], row["of_app_version"]) == (MACRO, "All", COTE, "All")
+    rows = answers(alerted, look(alerted, "alerts", "windows", {}), document("alerts"))["Alerts A"]
+    names = [f"of_{name}" for name in (*DIMENSIONS, "os")]
+    assert [(row["dimensions"], *(row[name] for name in names if row[name] != "All")) for row in reversed(rows)] == [
+        ("country = DE, level = gold", "DE", "gold"),
+        (f"country = {COTE}", COTE),
+        (f"country = {MACRO}",),
+        ("plan = pro", "pro"),
+        ("all",),
+    ]

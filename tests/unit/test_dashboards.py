@@ -91,7 +91,7 @@ def test_what_a_query_names_is_declared_before(document: dict[str, Any]) -> None
         assert named(sql) | named(place) <= known, place
 
 
-@pytest.mark.parametrize("name", ["funnel", "step"])
+@pytest.mark.parametrize("name", ["funnel", "step", "alerts"])
 def test_each_dimension_is_a_filter_of_several_values(name: str) -> None:
     """Of all of them at first, which is one word in SQL; a dimension never takes a variable of the dashboard's own."""
     found = json.loads(documents(OWN)[f"{name}.json"])["templating"]["list"]
@@ -108,7 +108,7 @@ def test_each_dimension_is_a_filter_of_several_values(name: str) -> None:
         variable = by_name[variable_of(dimension)]
         assert (variable["multi"], variable["includeAll"], variable["current"]["value"]) == (True, True, ["$__all"])
         assert f"dimensions ->> '{dimension}'" in variable["query"]
-    assert by_name["by"]["current"]["value"] == ["country", "plan"]
+    assert "by" not in by_name or by_name["by"]["current"]["value"] == ["country", "plan"]
 
 
 @pytest.mark.parametrize("name", ["funnel", "step"])
@@ -152,7 +152,7 @@ def test_no_query_is_unused() -> None:
     possible = {name: {made.of(name, by=by, dimension="os") for by in ("by", "dimension")} for name in QUERIES}
     assert {name for name, texts in possible.items() if not texts & asked} == set()
     texts = " ".join([*QUERIES.values(), *FRAGMENTS.values()])
-    assert set(FRAGMENTS) - set(re.findall(r"@(\w+)", texts)) == {"choice", "with_gaps"}
+    assert set(FRAGMENTS) - set(re.findall(r"@(\w+)", texts)) == {"choice", "link", "with_gaps"}
 
 
 def test_every_data_source_is_provisioned() -> None:
@@ -215,20 +215,20 @@ def test_a_url_cannot_ask_for_another_level_than_the_range_calls_for() -> None:
         assert (level["skipUrlSync"], level["hide"], level["refresh"]) == (True, 2, 2)
 
 
-@pytest.mark.parametrize(
-    ("dimensions", "linked"), [(DIMENSION_FIELDS, set(DIMENSION_FIELDS)), (OWN, {"os"}), (("plan",), set())]
-)
-def test_an_alert_links_to_its_step_at_its_time(dimensions: tuple[str, ...], linked: set[str]) -> None:
-    """The link names a dashboard that is there, variables that it has, and columns that the table has."""
+@pytest.mark.parametrize("dimensions", [DIMENSION_FIELDS, OWN, ()])
+def test_an_alert_links_to_its_step_at_its_time(dimensions: tuple[str, ...]) -> None:
+    """The link names a dashboard that is there, its variables but those for looking, and columns that the table has."""
     made = {name: json.loads(text) for name, text in documents(dimensions).items()}
     url = at_its_time(dimensions)
     path, _, given = url.partition("?")
     step = made["step.json"]
     assert path == f"/d/{step['uid']}"
-    assert set(re.findall(r"var-(\w+)=", given)) == {"funnel", "step"} | linked
-    assert {"funnel", "step"} | linked <= {variable["name"] for variable in step["templating"]["list"]}
+    variables = {variable["name"] for variable in step["templating"]["list"]}
+    assert set(re.findall(r"var-(\w+)=", given)) == variables - {"level", "dimension", "by"}
     columns = set(re.findall(r"__data\.fields\.(\w+)", given))
-    assert all(re.search(rf"\b{column}\b", QUERIES["alerts_table"]) for column in columns)
+    table_sql = Statements(dimensions).of("alerts_table")
+    assert columns == {"funnel", "step", "from_ms", "to_ms"} | {f"of_{one}" for one in dimensions}
+    assert all(re.search(rf"(AS |^    ){column}\b", table_sql, re.MULTILINE) for column in columns)
     [table] = [panel for panel in made["alerts.json"]["panels"] if panel["title"] == "Alerts"]
     assert [link["url"] for link in table["fieldConfig"]["defaults"]["links"]] == [url]
 
