@@ -123,7 +123,7 @@ def _unknown_dimension(rule: NamedRule, declared: Funnels) -> tuple[str, str] | 
     """A dimension of the rule that its funnel, or every funnel, has not, and the right one."""
     if not isinstance(rule, Rule | ImpressionsRule) or not declared:
         return None
-    known = set(dimensions_of(declared, rule.funnel))
+    known = set(dimensions_of(rule.funnel, declared))
     if rule.funnel == "*":
         known |= set(DIMENSION_FIELDS).union(*(funnel.dimensions for funnel in declared.values()))
     name = next((name for level in rule.by for name in level if name not in known), None)

@@ -128,7 +128,7 @@ class Admitting:
         folded = self._folded(wanted, funnel)
         most = limits.undeclared_series if declared is None else declared.max_series or limits.series
         if folded not in funnel.series and len(funnel.series) >= most:
-            names = dimensions_of(self.declared, wanted.funnel)
+            names = dimensions_of(wanted.funnel, self.declared)
             folded = Series.of(wanted.funnel, wanted.step, **dict.fromkeys(names, OTHER))
         if folded not in funnel.series:
             self.known[wanted.funnel] = funnel

@@ -21,7 +21,7 @@ has the field: collectors, workers and repairs must decide the same, and all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,10 +108,20 @@ def load_funnels(path: Path | None) -> DeclaredFunnels:
     return read_funnels(path)
 
 
-def dimensions_of(funnels: Funnels, name: str) -> tuple[str, ...]:
-    """The dimensions that a funnel, declared or not, counts by."""
-    declared = funnels.get(name)
-    return DIMENSION_FIELDS if declared is None else declared.dimensions
+def dimensions_of(funnel: str, declared: Funnels, stored: Iterable[str] = ()) -> tuple[str, ...]:
+    """The dimensions that a funnel, declared or not, counts by.
+
+    Args:
+        funnel: its name.
+        declared: the declared funnels; the funnel need not be among them.
+        stored: further dimensions that its stored series have (``RateStore.stored_dimensions``): an older declaration
+            may have had others.
+
+    Returns:
+        The declared ones in their order, then the others by name.
+    """
+    own = declared[funnel].dimensions if funnel in declared else DIMENSION_FIELDS
+    return (*own, *sorted(set(stored).difference(own)))
 
 
 def context_keys(funnels: Funnels) -> tuple[str, ...]:
@@ -124,6 +134,6 @@ def series_of(event: Mapping[str, Any], funnels: Funnels) -> Series:
     contexts = event["contexts"]
     values = {
         name: event[name] if name in DIMENSION_FIELDS else contexts.get(name, "")
-        for name in dimensions_of(funnels, event["funnel"])
+        for name in dimensions_of(event["funnel"], funnels)
     }
     return Series.of(event["funnel"], event["step"], **values)

@@ -129,7 +129,7 @@ def check(event: Mapping[str, Any], funnels: Funnels, limits: Limits, now_ms: in
 
 def check_series(series: Series, funnels: Funnels, limits: Limits) -> None:
     """Raise ``RejectedError`` if no event of the series can be counted."""
-    if OS in dimensions_of(funnels, series.funnel) and not series.value(OS):
+    if OS in dimensions_of(series.funnel, funnels) and not series.value(OS):
         raise RejectedError(RejectionReason.EMPTY_FIELD, f"{OS} is empty")
     for name, value in (("funnel", series.funnel), ("step", series.step), *series.dimensions):
         if not value:

@@ -35,9 +35,15 @@ def size_of(settings: Settings, funnel: str) -> FunnelSize | None:
     return None
 
 
+def undeclared(funnel: Mapping[str, Any], size: FunnelSize) -> list[str]:
+    """The dimensions that only stored series have: an older declaration had them."""
+    return sorted(size.dimensions.keys() - funnel["dimensions"])
+
+
 def used(funnel: Mapping[str, Any], size: FunnelSize) -> dict[str, Any]:
     """The used part of the limits, as JSON has it."""
-    dimensions = {name: size.dimensions.get(name, ValuesUsed()) for name in funnel["dimensions"]}
+    names = (*funnel["dimensions"], *undeclared(funnel, size))
+    dimensions = {name: size.dimensions.get(name, ValuesUsed()) for name in names}
     return {
         "series": size.series,
         "folded_series": size.folded_series,
@@ -80,6 +86,9 @@ def draw_funnel(funnel: Mapping[str, Any], size: FunnelSize | None) -> None:
         one = None if size is None else size.dimensions.get(name, ValuesUsed())
         values, folded = ("unknown",) * 2 if one is None else (f"{one.values:,}", f"{one.folded_events:,}")
         rows.append((name, values, f"{limit:,}", folded))
+    if size is not None:
+        others = {name: size.dimensions[name] for name in undeclared(funnel, size)}
+        rows += [(name, f"{one.values:,}", "not declared", f"{one.folded_events:,}") for name, one in others.items()]
     _draw(("Dimension", "Values", "Limit", "Events under (other)"), rows)
     if size is not None:
         click.echo(f"folded: {size.folded_series:,} series, {size.folded_events:,} of {size.events:,} events")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--by", multiple=True, metavar="DIMENSION", help="Group by this; repeatable.")
+@click.option("--by", multiple=True, metavar="NAME[,NAME]", help="Group by these dimensions; repeatable.")
 @click.option(
     "--where",
     multiple=True,

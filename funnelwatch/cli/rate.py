@@ -1,9 +1,10 @@
-"""``funnelwatch rate``: how many of those who were shown a step made it, where and when."""
+"""``funnelwatch rate``: conversion rates of steps, by any dimension and by spans of time."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+import re
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from funnelwatch.cli.errors import opened
 from funnelwatch.format import bar, clock, console, lasting, percent, printable
-from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.parameters import BadQueryError, parse_filters
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import NoDataError, query_rates
 from funnelwatch.schemas.clock import wall_clock_ms
@@ -19,35 +20,34 @@ from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from funnelwatch.query.results import RateResult
-    from funnelwatch.sinks.timescale.rates import Basis, Dimension, Known
+    from funnelwatch.sinks.timescale.rates import Basis, Known
 
-HEADINGS = {"os": "OS", "browser": "Browser", "app_version": "App version"}
-
-
-class By(click.Choice[str]):
-    """A dimension, written as an option (app-version) or as a column (app_version)."""
-
-    def __init__(self) -> None:
-        super().__init__(["os", "browser", "app-version"], case_sensitive=False)
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name of the column."""
-        return str(super().convert(value.replace("_", "-"), param, ctx)).replace("-", "_")
+COMMA: Final = re.compile(r"(?<!\\),")
+"""Separates values; a comma within a value has a backslash before it."""
+MOST_SHOWN: Final = 20
+"""A message lists at most this many values of a dimension."""
 
 
 @click.command()
 @click.option("--step", help="One step.  [default: every step, in the funnel's order]")
-@click.option("--os", help="One operating system.")
-@click.option("--browser", help="One browser.")
-@click.option("--app-version", help="One version of the app.")
+@click.option("--os", help="Short for --where os=….")
+@click.option("--browser", help="Short for --where browser=….")
+@click.option("--app-version", help="Short for --where app_version=….")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE[,VALUE]",
+    help="Select values of any dimension, such as country=DE,AT; country= or country=(none) selects events without "
+    r"one. Write a comma within a value as \,. Repeatable.",
+)
 @click.option("--funnel", default="sign_up", show_default=True, help="The funnel.")
 @click.option("--since", default="1h", show_default=True, metavar="TIME", help="90s, 15m, 1h, 7d ago, or ISO 8601.")
 @click.option("--until", default="now", show_default=True, metavar="TIME", help="End, exclusive; as --since.")
 @click.option("--closed", is_flag=True, help="Only windows that are complete.")
-@click.option("--by", multiple=True, type=By(), help="Group by this; repeatable.")
+@click.option("--by", multiple=True, metavar="NAME[,NAME]", help="Group by any dimensions of the funnel; repeatable.")
 @click.option("--every", metavar="SPAN", help="Group by spans of time: 5m, 1h, 1d.")
 @click.option(
     "--basis",
@@ -60,11 +60,8 @@ class By(click.Choice[str]):
 @click.option("--csv", "to_csv", is_flag=True, help="Print comma-separated rows with a header; rates are 0 to 1.")
 def rate(
     *,
-    step: str | None,
-    os: str | None,
-    browser: str | None,
-    app_version: str | None,
     funnel: str,
+    where: tuple[str, ...],
     since: str,
     until: str,
     closed: bool,
@@ -73,16 +70,18 @@ def rate(
     basis: str,
     to_json: bool,
     to_csv: bool,
+    **short: str | None,
 ) -> None:
     r"""Print the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).
 
-    The range is widened to whole windows, or to whole spans of --every. Times are UTC. The exit code is 1 if the range
-    has no counts.
+    The dimensions are those that the funnel declares (`funnelwatch funnels show`) or that its stored counts have. The
+    range is widened to whole windows, or to whole spans of --every. Times are UTC. The exit code is 1 if the range has
+    no counts.
 
     \b
     Examples:
       funnelwatch rate --step VERIFY_SMS_CODE --os iOS --since 1h
-      funnelwatch rate --since 7d --by os --by browser
+      funnelwatch rate --since 7d --by os,app_version --where app_version=2.4.0,2.4.1
       funnelwatch rate --step VERIFY_SMS_CODE --since 2h --every 5m --csv > rates.csv
       funnelwatch rate --step VERIFY_SMS_CODE --since 2026-11-22T10:00:00Z --until 30m --closed --json
     """
@@ -91,11 +90,11 @@ def rate(
     settings = load_settings()
     try:
         query = RateQuery.parse(
-            Scope(funnel, step, os, browser, app_version),
+            Scope(funnel, parse_filters(typed_filters(where)), **short),
             wall_clock_ms(),
             since=since,
             until=until,
-            by=cast("tuple[Dimension, ...]", by),
+            by=map(typed_name, by),
             basis=cast("Basis", basis),
             every=every,
             closed=closed,
@@ -118,43 +117,65 @@ def rate(
         draw(result)
 
 
+def typed_name(text: str) -> str:
+    """The name of a dimension, or several: app-version, as options are written, is app_version."""
+    return text.replace("-", "_").lower()
+
+
+def typed_filters(texts: Sequence[str]) -> Iterator[str]:
+    """One NAME=VALUE for each value of NAME=VALUE,VALUE."""
+    for text in texts:
+        name, equals, values = text.partition("=")
+        for value in COMMA.split(values):
+            yield typed_name(name) + equals + value.replace("\\,", ",")
+
+
 def nothing_found(result: RateResult, known: Sequence[Known]) -> str:
-    """The message for a range without counts: the funnels and steps that have counts."""
-    filters = [f"{name.replace('_', ' ')} {value}" for name, value in result.filters.items()]
-    chosen = ", ".join([f"funnel {result.query.scope.funnel}", *filters])
+    """The message for a range without counts: the funnels, steps and values that have counts."""
+    chosen = ", ".join([f"funnel {result.query.scope.funnel}", *chosen_values(result)])
     message = f"no counts for {chosen} from {clock(result.from_ms)} to {clock(result.to_ms)}"
     if not known:
         return f"{message}; the database has no events yet. `funnelwatch simulate` makes some, a worker counts them"
-    return "\n".join(
-        [
-            f"{message}. There is, in the day up to its newest window:",
-            *(
-                f"  funnel {one.funnel} (newest window {clock(one.newest_ms)}): "
-                f"steps {', '.join(one.steps)}; os {', '.join(one.os)}"
-                for one in known
-            ),
-        ]
-    )
+    return "\n".join([f"{message}. There is, in the day up to its newest window:", *map(described, known)])
+
+
+def described(known: Known) -> str:
+    """The steps and values of a funnel, in a line."""
+    steps = f"steps {', '.join(known.steps)}"
+    values = [f"{name} {some(values)}" for name, values in known.dimensions.items()]
+    return f"  funnel {known.funnel} (newest window {clock(known.newest_ms)}): {'; '.join([steps, *values])}"
+
+
+def chosen_values(result: RateResult) -> list[str]:
+    """The filters of a result, for a person."""
+    return [
+        f"{name.replace('_', ' ')} {' or '.join(map(printable, values))}" for name, values in result.filters.items()
+    ]
+
+
+def some(values: Sequence[str]) -> str:
+    """The first values, and how many more there are."""
+    more = [f"{len(values) - MOST_SHOWN:,} more"] if len(values) > MOST_SHOWN else []
+    return ", ".join([*map(printable, values[:MOST_SHOWN]), *more])
 
 
 def draw(result: RateResult) -> None:
     """Print a table to stdout, with the range above and remarks below."""
     out, query = console(), result.query
-    chosen = [f"{name.replace('_', ' ')} {printable(value)}" for name, value in result.filters.items()]
-    title = ", ".join([printable(query.scope.funnel), *chosen, f"by {query.basis}"])
+    title = ", ".join([printable(query.scope.funnel), *chosen_values(result), f"by {query.basis}"])
     out.print(Text(f"{title}: {clock(result.from_ms)} to {clock(result.to_ms)}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     if query.every_ms:
         table.add_column("From", no_wrap=True)
     table.add_column("Step", no_wrap=True)
     for dimension in query.by:
-        table.add_column(HEADINGS[dimension], no_wrap=True)
+        table.add_column("OS" if dimension == "os" else dimension.replace("_", " ").capitalize(), no_wrap=True)
     for heading in ("Impressions", "Successes", "Failures", "Rate", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for rate in result.rates:
         cells = [] if rate.start_ms is None else [clock(rate.start_ms)]
-        cells += [printable(rate.step), *(printable(getattr(rate, dimension)) for dimension in query.by)]
+        cells += [printable(rate.step), *map(printable, rate.dimensions.values())]
         cells += [f"{count:,}" for count in (rate.impressions, rate.successes, rate.failures)]
         interval = "-" if rate.interval is None else f"{percent(rate.interval[0])} to {percent(rate.interval[1])}"
         cells += [percent(rate.rate), interval]

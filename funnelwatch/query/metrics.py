@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from funnelwatch.format import clock
-from funnelwatch.query.parameters import BadQueryError, parse_every_ms, parse_moment_ms, parse_where
+from funnelwatch.query.parameters import BadQueryError, parse_every_ms, parse_moment_ms, parse_where, split_names
 from funnelwatch.query.rates import MOST_ROWS, TOO_LONG, NoDataError, whole_range
 from funnelwatch.query.results import as_csv
 from funnelwatch.schemas.metrics import MetricKind
@@ -79,7 +79,7 @@ class MetricQuery:
             parse_moment_ms("since", since, now_ms),
             parse_moment_ms("until", until, now_ms),
             now_ms,
-            tuple(dict.fromkeys(by)),
+            tuple(dict.fromkeys(split_names(by))),
             parse_where(where),
             parse_every_ms(every),
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.query.parameters import parse_every_ms, parse_moment_ms
+from funnelwatch.query.parameters import check_filters, parse_by, parse_every_ms, parse_moment_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from funnelwatch.sinks.timescale.rates import Basis, Dimension, Scope
+    from funnelwatch.sinks.timescale.rates import Basis, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class RateQuery:
     since_ms: int
     until_ms: int
     now_ms: int
-    by: tuple[Dimension, ...] = ()
+    by: tuple[str, ...] = ()
     basis: Basis = "window"
     every_ms: int | None = None
     closed: bool = False
@@ -45,7 +45,7 @@ class RateQuery:
         *,
         since: str,
         until: str,
-        by: Iterable[Dimension] = (),
+        by: Iterable[str] = (),
         basis: Basis = "window",
         every: str | None = None,
         closed: bool = False,
@@ -57,20 +57,21 @@ class RateQuery:
             now_ms: the time of the query, ms, UTC.
             since: start, as ``moment_ms``.
             until: end, exclusive, as ``moment_ms``.
-            by: dimensions to group by; a dimension may occur twice.
+            by: dimensions to group by, as ``parse_by``.
             basis: the time that dates a success.
             every: length of each span of time, such as 5m.
             closed: only complete windows.
 
         Raises:
-            BadQueryError: a time or a span is invalid.
+            BadQueryError: a time, a span or a name is invalid, or there are too many dimensions or values.
         """
+        check_filters(scope.filters)
         return cls(
             scope,
             parse_moment_ms("since", since, now_ms),
             parse_moment_ms("until", until, now_ms),
             now_ms,
-            tuple(dict.fromkeys(by)),
+            parse_by(by),
             basis,
             parse_every_ms(every),
             closed,

@@ -10,11 +10,11 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from funnelwatch.format import clock
-from funnelwatch.query.parameters import BadQueryError
+from funnelwatch.query.parameters import STEP, BadQueryError, UnknownDimensionError
 from funnelwatch.query.results import RateResult
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.freshness import stale_after_ms
-from funnelwatch.schemas.funnels import load_funnels
+from funnelwatch.schemas.funnels import dimensions_of, load_funnels
 from funnelwatch.schemas.times import floor_ms
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Level, Rate, RateStore
@@ -68,13 +68,14 @@ def query_rates(database: Database, settings: Settings, query: RateQuery) -> Rat
     """Answer a query about rates from the counts of record.
 
     Raises:
-        BadQueryError: the range or a span is invalid, or the result would be too long.
+        BadQueryError: the range, a span or a dimension is invalid, or the result would be too long.
         NoDataError: the query wants complete windows, and none is complete.
         funnelwatch.schemas.funnels.FunnelsFileError: the file of declared funnels cannot be used.
         psycopg.Error: the database is away.
     """
     scope, every = query.scope, query.every_ms
     meant = meant_range(database, settings, query)
+    check_dimensions(database, settings, query)
     found = RateStore(database).rates(
         scope,
         meant.start,
@@ -87,8 +88,8 @@ def query_rates(database: Database, settings: Settings, query: RateQuery) -> Rat
     )
     declared = steps_of(settings, scope.funnel)
     starts = range(meant.start, meant.end, every) if every else None
-    wanted = declared if scope.step is None and not query.by else ()
-    rows = in_order(found, declared, wanted, starts)
+    wanted = declared if STEP not in scope.filters and not query.by else ()
+    rows = in_order(found, declared, wanted, starts, query.by)
     store = FreshnessStore(database, settings.events_topic)
     fresh = store.of(scope.funnel, stale_after_ms(settings, meant.window_ms))
     return RateResult(query, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
@@ -101,6 +102,7 @@ def query_timers(database: Database, settings: Settings, query: RateQuery) -> tu
         BadQueryError, NoDataError, FunnelsFileError, psycopg.Error: as ``query_rates``.
     """
     meant = meant_range(database, settings, query)
+    check_dimensions(database, settings, query)
     found = timers(
         database,
         query.scope,
@@ -115,7 +117,7 @@ def query_timers(database: Database, settings: Settings, query: RateQuery) -> tu
         raise BadQueryError("every" if query.every_ms else "by", TOO_LONG)
     declared = steps_of(settings, query.scope.funnel)
     place = {step: number for number, step in enumerate(declared)}
-    found.sort(key=lambda one: (place.get(one.step, len(place)), one.step, one.os, one.browser, one.app_version))
+    found.sort(key=lambda one: (place.get(one.step, len(place)), one.step, *one.dimensions.values()))
     return meant, found
 
 
@@ -127,6 +129,24 @@ def steps_of(settings: Settings, funnel: str) -> tuple[str, ...]:
     """
     found = load_funnels(settings.funnels_path).get(funnel)
     return found.steps if found else ()
+
+
+def check_dimensions(database: Database, settings: Settings, query: RateQuery) -> None:
+    """Reject a dimension that the funnel does not have; stored series are read only if it is not declared.
+
+    Raises:
+        UnknownDimensionError: neither the declaration of the funnel nor a stored series has the dimension.
+        FunnelsFileError, psycopg.Error: as ``query_rates``.
+    """
+    funnel, declared = query.scope.funnel, load_funnels(settings.funnels_path)
+    named = [("by", name) for name in query.by]
+    named += [("where", name) for name in query.scope.filters if name != STEP]
+    if {name for _, name in named} <= set(dimensions_of(funnel, declared)):
+        return
+    known = dimensions_of(funnel, declared, RateStore(database).stored_dimensions(funnel))
+    for parameter, name in named:
+        if name not in known:
+            raise UnknownDimensionError(parameter, name, funnel, known)
 
 
 def meant_range(database: Database, settings: Settings, query: RateQuery) -> Range:
@@ -207,9 +227,13 @@ def closed_end(start: int, end: int, closed_through: int | None) -> int:
 
 
 def in_order(
-    found: Iterable[Rate], declared: Sequence[str], wanted: Iterable[str], starts: Sequence[int] | None
+    found: Iterable[Rate],
+    declared: Sequence[str],
+    wanted: Iterable[str],
+    starts: Sequence[int] | None,
+    by: Sequence[str] = (),
 ) -> list[Rate]:
-    """Rates by step in the funnel's order (other steps after them), then by dimensions, then by time.
+    """Rates by step in the funnel's order (other steps after them), then by the values of ``by``, then by time.
 
     What has no counts is filled in with zeros: a step of ``wanted``, and a span of time of a series that is there.
 
@@ -217,16 +241,13 @@ def in_order(
         BadQueryError: these are more than ``MOST_ROWS``.
     """
     place = {step: number for number, step in enumerate(declared)}
-    known = {(rate.step, rate.os, rate.browser, rate.app_version, rate.start_ms): rate for rate in found}
-    series = {(rate.step, rate.os, rate.browser, rate.app_version) for rate in known.values()}
-    series |= {(step, "", "", "") for step in wanted}
-    if len(series) * (1 if starts is None else len(starts)) > MOST_ROWS:
-        raise BadQueryError(
-            "every" if starts else "by",
-            TOO_LONG,
-        )
-    ordered = sorted(series, key=lambda key: (place.get(key[0], len(place)), *key))
+    known = {(rate.step, *rate.dimensions.values(), rate.start_ms): rate for rate in found}
+    groups = {(rate.step, *rate.dimensions.values()) for rate in known.values()}
+    groups |= {(step, *("" for _ in by)) for step in wanted}
+    if len(groups) * (1 if starts is None else len(starts)) > MOST_ROWS:
+        raise BadQueryError("every" if starts else "by", TOO_LONG)
+    ordered = sorted(groups, key=lambda group: (place.get(group[0], len(place)), *group))
     return [
-        known.get((*key, start)) or Rate(key[0], key[1], key[2], key[3], start_ms=start)
-        for key, start in product(ordered, [None] if starts is None else starts)
+        known.get((*group, start)) or Rate(group[0], dict(zip(by, group[1:], strict=True)), start_ms=start)
+        for group, start in product(ordered, [None] if starts is None else starts)
     ]

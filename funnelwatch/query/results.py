@@ -10,21 +10,26 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from funnelwatch.format import clock
-from funnelwatch.sinks.timescale.rates import DIMENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from funnelwatch.query.rate_query import RateQuery
     from funnelwatch.schemas.freshness import Freshness
-    from funnelwatch.sinks.timescale.rates import Dimension, Rate
-
+    from funnelwatch.sinks.timescale.rates import Rate
+    from funnelwatch.sinks.timescale.timers import Timer
 
 FORMULA: Final = re.compile(
     r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*+[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]"
 )
 """The start of a formula, also in full width or behind invisible characters; also separators of cells."""
 NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+
+QUANTILES: Final = ("p50_ms", "p90_ms", "p99_ms")
+FIELDS: Final = frozenset(
+    ("start", "step", "impressions", "successes", "failures", "rate", "low", "high", "conversions", *QUANTILES)
+)
+"""The fields of rows of rates, counts and times to convert, beside dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class RateResult:
         to_ms: end of the range, exclusive.
         window_ms: length of a window.
         closed_through: windows that start before this are complete; None while none is.
-        rates: by step in the funnel's order, then by dimensions, then by time.
+        rates: by step in the funnel's order, then by the values of dimensions, then by time.
         found: whether the range has counts; else ``rates`` are zeros of declared steps, or none.
         freshness: whether windows close and the detector evaluates them; None: not read.
     """
@@ -66,14 +71,13 @@ class RateResult:
         return min(self.to_ms - self.from_ms, max(0, self.to_ms - through))
 
     @property
-    def filters(self) -> dict[str, str]:
-        """The selected step and dimensions."""
-        chosen = {name: getattr(self.query.scope, name) for name in ("step", *DIMENSIONS)}
-        return {name: value for name, value in chosen.items() if value is not None}
+    def filters(self) -> dict[str, list[str]]:
+        """Dimensions, or step, with the selected values."""
+        return {name: list(values) for name, values in self.query.scope.filters.items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each rate; times ISO 8601 UTC, rates 0 to 1 or None."""
-        return [_row(rate, self.query.by) for rate in self.rates]
+        return [_row(rate) for rate in self.rates]
 
     def as_object(self) -> dict[str, Any]:
         """One object for JSON."""
@@ -92,20 +96,37 @@ class RateResult:
 
     def columns(self) -> list[str]:
         """The fields of a row, in order."""
-        start = ["start"] if self.query.every_ms else []
-        return [*start, "step", *self.query.by, "impressions", "successes", "failures", "rate", "low", "high"]
+        counts = ("impressions", "successes", "failures", "rate", "low", "high")
+        return row_fields(self.query, counts)
 
     def as_csv(self) -> str:
         """The rows with a header; empty where there is no rate."""
         return as_csv(self.columns(), self.rows())
 
 
-def _row(rate: Rate, by: Sequence[Dimension]) -> dict[str, Any]:
+def dimension_field(name: str) -> str:
+    """The field of a dimension in rows: its name, behind ``dimensions.`` where another field has that name."""
+    return f"dimensions.{name}" if name in FIELDS else name
+
+
+def row_fields(query: RateQuery, figures: Collection[str]) -> list[str]:
+    """The fields of the rows of a result, in order."""
+    return [*(["start"] if query.every_ms else []), "step", *map(dimension_field, query.by), *figures]
+
+
+def group_fields(one: Rate | Timer) -> dict[str, Any]:
+    """The fields that tell the group of a row: its start, step and dimensions."""
+    return {
+        **({} if one.start_ms is None else {"start": clock(one.start_ms)}),
+        "step": one.step,
+        **{dimension_field(name): value for name, value in one.dimensions.items()},
+    }
+
+
+def _row(rate: Rate) -> dict[str, Any]:
     low, high = rate.interval or (None, None)
     return {
-        **({} if rate.start_ms is None else {"start": clock(rate.start_ms)}),
-        "step": rate.step,
-        **{dimension: getattr(rate, dimension) for dimension in by},
+        **group_fields(rate),
         "impressions": rate.impressions,
         "successes": rate.successes,
         "failures": rate.failures,

@@ -1,4 +1,4 @@
-"""Rates from the counts of record: what the command line, and whoever else answers questions, asks the database.
+"""Reads rates from the counts of record, for the command line, the query API and the board.
 
     rate = successes / impressions
 
@@ -10,9 +10,9 @@ shown the step in the range, how many made it; the newest cohorts still grow.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg.types.json import Jsonb
 
@@ -20,47 +20,69 @@ from funnelwatch.schemas.times import origin_ms
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping
 
     from funnelwatch.sinks.timescale.database import Database, Row
 
 Basis = Literal["window", "cohort"]
-Dimension = Literal["os", "browser", "app_version"]
+Dimension = str
+"""The name of a dimension (``funnelwatch.schemas.dimensions``)."""
 Level = Literal["windows", "5m", "1h", "1d"]
-DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
-
 
 AS_JSON = partial(json.dumps, ensure_ascii=False)
 """Rejects a text that is not Unicode, as the driver does for a parameter of its own; escaped, it would pass."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Scope:
-    """What to count: a funnel, and of it one step, os, browser or app version; None: all of them."""
+    """Selects counts of a funnel.
+
+    Attributes:
+        funnel: its name.
+        filters: a dimension, or ``step``, to the accepted values. "" or "(none)" accepts series without a value.
+    """
 
     funnel: str
-    step: str | None = None
-    os: str | None = None
-    browser: str | None = None
-    app_version: str | None = None
+    filters: Mapping[str, tuple[str, ...]]
+
+    def __init__(
+        self, funnel: str, filters: Mapping[str, Iterable[str]] | None = None, /, **values: str | None
+    ) -> None:
+        """The scope of these filters.
+
+        Args:
+            funnel: its name.
+            filters: a dimension, or ``step``, to the accepted values.
+            values: further accepted values, by the same names; None: none.
+        """
+        accepted = {name: tuple(dict.fromkeys(several)) for name, several in (filters or {}).items()}
+        for name, value in values.items():
+            if value is not None and value not in accepted.get(name, ()):
+                accepted[name] = (*accepted.get(name, ()), value)
+        object.__setattr__(self, "funnel", funnel)
+        object.__setattr__(self, "filters", accepted)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Counts of one step; a dimension that was not asked for is empty.
+    """Counts of one step, and of one group of its series.
 
     Attributes:
+        dimensions: the values of the dimensions to group by, in their order; empty where a series has none.
         start_ms: start of the span of time, ms; None where there is one span only.
     """
 
     step: str
-    os: str = ""
-    browser: str = ""
-    app_version: str = ""
+    dimensions: Mapping[str, str] = field(default_factory=dict)
     impressions: int = 0
     successes: int = 0
     failures: int = 0
     start_ms: int | None = None
+
+    @property
+    def os(self) -> str:
+        """The os; empty where counts are not grouped by it."""
+        return self.dimensions.get("os", "")
 
     @property
     def rate(self) -> float | None:
@@ -77,19 +99,20 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a funnel has in the day up to its newest window.
+    """The series of a funnel in the day up to its newest window.
 
     Attributes:
+        steps: the steps, sorted.
+        dimensions: each dimension that a series of the funnel ever had, to its values in that day, sorted; "" where a
+            series has none.
         newest_ms: start of that window.
         closed_through_ms: windows that start before this are complete; None while none is.
     """
 
     funnel: str
     steps: tuple[str, ...]
-    os: tuple[str, ...]
+    dimensions: Mapping[str, tuple[str, ...]]
     newest_ms: int
-    browsers: tuple[str, ...] = ()
-    app_versions: tuple[str, ...] = ()
     closed_through_ms: int | None = None
 
 
@@ -117,37 +140,39 @@ class RateStore:
             scope: what to count.
             from_ms: start, ms, UTC.
             to_ms: end, exclusive, ms, UTC.
-            by: dimensions to tell apart.
+            by: dimensions to group by.
             basis: what dates a success.
-            every_ms: length of the spans of time to tell apart (``funnelwatch.schemas.times.floor_ms``); a
+            every_ms: length of the spans of time to group by (``funnelwatch.schemas.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
             level: what is added up: windows, or a rollup where they are not kept any more; range and spans are then
                 whole buckets of it.
 
         Returns:
-            Sorted by time, step and dimensions; what has no counts is not there.
+            Sorted by time, step and the values of ``by``; what has no counts is not there.
         """
         parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms)
         parameters |= {"cohort": basis == "cohort", "limit": limit, "level": level}
         rows = self._database.query("rates", parameters)
-        found = [Rate(**row_dimensions(row, every_ms)) for row in rows]
-        return sorted(found, key=lambda one: (one.start_ms or 0, one.step, one.os, one.browser, one.app_version))
+        found = [Rate(**group_of(row, by, every_ms)) for row in rows]
+        return sorted(found, key=lambda one: (one.start_ms or 0, one.step, *one.dimensions.values()))
 
     def known(self) -> list[Known]:
-        """What there is to ask for, by funnel; empty before the first event."""
+        """The funnels that have counts, by name; empty before the first event."""
         return [
             Known(
                 row["funnel"],
                 tuple(row["steps"]),
-                tuple(sorted(row["os"])),
+                {name: tuple(sorted(set(values))) for name, values in row["dimensions"].items()},
                 row["newest_ms"],
-                tuple(sorted(row["browsers"])),
-                tuple(sorted(row["app_versions"])),
                 row["closed_through_ms"],
             )
             for row in self._database.query("known_series")
         ]
+
+    def stored_dimensions(self, funnel: str) -> list[str]:
+        """The dimensions that series of a funnel ever had, by name; reads all series of the funnel."""
+        return [row["name"] for row in self._database.query("stored_dimensions", {"funnel": funnel})]
 
     def closed_through(self, funnel: str) -> int | None:
         """Windows of the funnel that start before this are complete, ms; None while none is."""
@@ -164,10 +189,9 @@ def scope_parameters(
     scope: Scope, from_ms: int, to_ms: int, by: Collection[Dimension], every_ms: int | None
 ) -> dict[str, Any]:
     """The parameters of every query on a scope and a range."""
-    chosen = {name: [value] for name, value in asdict(scope).items() if name != "funnel" and value is not None}
     return {
         "funnel": scope.funnel,
-        "chosen": Jsonb(chosen, dumps=AS_JSON),
+        "chosen": Jsonb(scope.filters, dumps=AS_JSON),
         "by": list(by),
         "from_ms": from_ms,
         "to_ms": to_ms,
@@ -176,8 +200,7 @@ def scope_parameters(
     }
 
 
-def row_dimensions(row: Row, every_ms: int | None) -> dict[str, Any]:
-    """A row with its dimensions beside its other values; its start only where there are spans of time."""
-    dimensions = {name: row["dimensions"].get(name, "") for name in DIMENSIONS}
-    rest = {name: value for name, value in row.items() if name != "dimensions"}
-    return rest | dimensions | {"start_ms": row["start_ms"] if every_ms else None}
+def group_of(row: Row, by: Collection[Dimension], every_ms: int | None) -> dict[str, Any]:
+    """A row with a value for each dimension of ``by``; its start only where there are spans of time."""
+    dimensions = {name: row["dimensions"].get(name, "") for name in by}
+    return row | {"dimensions": dimensions, "start_ms": row["start_ms"] if every_ms else None}

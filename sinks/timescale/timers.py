@@ -1,14 +1,14 @@
-"""How long people took: quantiles of the time from impression to success, where producers measured it."""
+"""Reads quantiles of the time from impression to success, where producers measured it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from funnelwatch.sinks.timescale.rates import row_dimensions, scope_parameters
+from funnelwatch.sinks.timescale.rates import group_of, scope_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from funnelwatch.sinks.timescale.database import Database
     from funnelwatch.sinks.timescale.rates import Dimension, Level, Scope
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """The time to convert of one step; a dimension that was not asked for is empty.
+    """The time to convert of one step, and of one group of its series.
 
     Attributes:
+        dimensions: the values of the dimensions to group by, in their order; empty where a series has none.
         start_ms: start of the span of time, ms; None where there is one span only.
         conversions: successes whose time is known.
         p50_ms: half of them took no longer, ms; less than 12.5 % off (``schemas/histogram.py``).
@@ -27,9 +28,7 @@ class Timer:
     """
 
     step: str
-    os: str
-    browser: str
-    app_version: str
+    dimensions: Mapping[str, str]
     start_ms: int | None
     conversions: int
     p50_ms: float
@@ -51,8 +50,8 @@ def timers(
     """The times of successes in windows that start in ``[from_ms, to_ms)``; as ``RateStore.rates`` has its counts.
 
     Returns:
-        Sorted by time, step and dimensions; where no time is known, nothing.
+        Sorted by time, step and the values of ``by``; where no time is known, nothing.
     """
     parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms) | {"limit": limit, "level": level}
-    found = [Timer(**row_dimensions(row, every_ms)) for row in database.query("timers", parameters)]
-    return sorted(found, key=lambda one: (one.start_ms or 0, one.step, one.os, one.browser, one.app_version))
+    found = [Timer(**group_of(row, by, every_ms)) for row in database.query("timers", parameters)]
+    return sorted(found, key=lambda one: (one.start_ms or 0, one.step, *one.dimensions.values()))

@@ -85,7 +85,7 @@ class SeriesIds:
             first, rows = np.zeros(1, np.int64), np.zeros(funnels.size, np.int64)
         else:
             _, first, rows = np.unique(funnels, return_index=True, return_inverse=True)
-        having = [dimensions_of(self._funnels, columns.text("funnel", at)) for at in first.tolist()]
+        having = [dimensions_of(columns.text("funnel", at), self._funnels) for at in first.tolist()]
         for name in self._dimensions:
             has = [name in names for names in having]
             if all(has):
@@ -97,7 +97,7 @@ class SeriesIds:
 
     def _read(self, columns: Columns, at: int) -> Series:
         funnel = columns.text("funnel", at)
-        values = {name: columns.text(name, at) for name in dimensions_of(self._funnels, funnel)}
+        values = {name: columns.text(name, at) for name in dimensions_of(funnel, self._funnels)}
         return Series.of(funnel, columns.text("step", at), **values)
 
     def admitted(self, found: Sequence[Series]) -> Mapping[Series, Admission]:

@@ -153,7 +153,7 @@ class _Reader:
 
     def _place(self, values: dict[str, str]) -> int:
         """The place of a series."""
-        names = dimensions_of(self._admitting.declared, values["funnel"])
+        names = dimensions_of(values["funnel"], self._admitting.declared)
         given = {name: values[name] for name in names if name in values}
         series = Series.of(values["funnel"], values["step"], **given)
         counted = self._admitting(series)

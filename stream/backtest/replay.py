@@ -55,7 +55,7 @@ def replay(
     tried = sorted(set(scores)) if any(isinstance(rule, DropRule) for rule in rules.rules) else []
     alerts: list[Raised] = []
     for history in histories:
-        names = dimensions_of(declared, history.funnel)
+        names = dimensions_of(history.funnel, declared)
         detector = Detector(history.funnel, _with_copies(rules, history.funnel, tried), window_ms, names)
         moves: list[Transition] = []
         moved = history.moved(-phase)

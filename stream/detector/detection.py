@@ -203,7 +203,7 @@ class Detection:
 
     def _begin(self, name: str, first_window: int) -> _Funnel:
         rules, window_ms = self._rules.rules, self._settings.window_ms
-        detector = Detector(name, rules, window_ms, dimensions_of(self._declared, name))
+        detector = Detector(name, rules, window_ms, dimensions_of(name, self._declared))
         # Read before the states: a save by another worker in between then fails this worker's next save.
         saves = self._alerts.saves(name)
         last = self._alerts.last_window(name)
@@ -211,7 +211,7 @@ class Detection:
         incidents = Incidents(window_ms, states.values(), self._alerts.last_message)
         funnel = _Funnel(name, detector, incidents, last, saves)
         retired = incidents.group(
-            retire(states.values(), rules.about(name), self._alerts.last_message, dimensions_of(self._declared, name))
+            retire(states.values(), rules.about(name), self._alerts.last_message, dimensions_of(name, self._declared))
         )
         if retired and last is not None:
             self._save_moves(funnel, retired)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.migrations import migrate
+from tests.any_dimension import Counted, insert_counts
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count
 
@@ -47,3 +51,16 @@ def test_show_before_any_worker_ran_tells_that_there_are_no_tables(settings: Set
     assert found.exit_code == 0
     assert "has no tables of funnelwatch yet" in found.stderr
     assert "series: unknown" in found.stdout
+
+
+def test_show_lists_dimensions_of_stored_series_that_are_no_longer_declared(settings: Settings) -> None:
+    """Behind the declared ones, without a limit."""
+    with closing(Database(settings.timescale_url)) as database:
+        migrate(database, settings.window_ms)
+        insert_counts(database, "sign_up", [Counted(T, STEP, {"os": "iOS", "plan": "free", "country": "DE"}, 3)])
+    used = succeed_json(settings, "funnels", "show", "sign_up")["used"]["dimensions"]
+    assert list(used) == ["os", "browser", "app_version", "country", "plan"]
+    assert used["country"] == {"values": 1, "folded_events": 0}
+    shown = succeed(settings, "funnels", "show", "sign_up")
+    [line] = [line for line in shown.splitlines() if "country" in line]
+    assert "not declared" in line

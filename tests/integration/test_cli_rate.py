@@ -54,7 +54,7 @@ def test_the_seed_question_is_answered(filled: Settings) -> None:
     assert answer.pop("freshness")["state"] == "stale", "these windows are old"
     assert answer == {
         "funnel": "sign_up",
-        "filters": {"step": SMS, "os": "iOS"},
+        "filters": {"step": [SMS], "os": ["iOS"]},
         "basis": "window",
         "from": "2026-11-18T10:00:00Z",
         "to": "2026-11-18T10:03:00Z",
@@ -159,7 +159,9 @@ def test_where_nothing_is_counted_it_says_what_there_is(filled: Settings) -> Non
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "no counts for funnel sign_up, step VERIFY_SMS_CODE, os ios" in result.stderr
-    assert "steps INPUT_PHONE_NUMBER, VERIFY_SMS_CODE; os Android, iOS" in result.stderr
+    assert "steps INPUT_PHONE_NUMBER, VERIFY_SMS_CODE; " in result.stderr
+    assert "; os Android, iOS" in result.stderr
+    assert "; browser (none), Chrome, Safari" in result.stderr
     other = run(filled, "rate", "--funnel", "checkout", "--json")
     assert (other.exit_code, "funnel sign_up (newest window 2026-11-18T10:03:00Z)" in other.stderr) == (1, True)
 

@@ -108,6 +108,9 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
     for asked, typed in (
         ({"step": SMS, "os": "iOS"}, ["--step", SMS, "--os", "iOS"]),
         ({"by": ["os", "app_version"]}, ["--by", "os", "--by", "app-version"]),
+        ({"by": "os,app_version", "step": [SMS, PHONE]}, ["--by", "OS,app_version", "--where", f"step={SMS},{PHONE}"]),
+        ({"os": ["iOS", "Android"], "browser": ""}, ["--where", "os=iOS,Android", "--where", "browser="]),
+        ({"where": ["os=iOS", "browser=(none)"], "by": "step"}, ["--os", "iOS", "--browser", "(none)", "--by", "step"]),
         ({"step": SMS, "every": "1m", "basis": "cohort"}, ["--step", SMS, "--every", "1m", "--basis", "cohort"]),
         ({"closed": "true"}, ["--closed"]),
     ):
@@ -134,17 +137,24 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ({"every": "0s"}, "every", "multiple of the window"),
         ({"every": f"{'9' * 30}w"}, "every", "longer than any span"),
         ({"every": "1m", "since": "30d"}, "every", "more than 10,000 spans"),
-        ({"by": "colour"}, "by", "'os', 'browser' or 'app_version'"),
+        ({"by": "colour"}, "by", "'colour' is no dimension of sign_up; right would be os, browser, app_version"),
+        ({"by": "Colour"}, "by", "match pattern"),
+        ({"by": "status"}, "by", "is a field of an event, not a dimension"),
+        ({"by": ["a,b,c", "d,e,f"]}, "by", "at most 5"),
+        ({"where": "colour=red"}, "where", "'colour' is no dimension of sign_up"),
+        ({"where": "ts=1"}, "where", "is a field of an event, not a dimension"),
+        ({"os": list(map(str, range(101)))}, "where", "101 values; select at most 100"),
         ({"basis": "luck"}, "basis", "'window' or 'cohort'"),
         ({"os": "a\0b"}, "os", "pattern"),
         ({"os": "a" * 201}, "os", "at most 200"),
-        ({"colour": "red"}, "colour", "no such parameter"),
-        ({"os": ["iOS", "Android"]}, "os", "more than once"),
+        ({"colour": "red"}, "colour", "nor a dimension of sign_up (os, browser, app_version)"),
+        ({"phase": "IMPRESSION"}, "phase", "neither a parameter (format, funnel, step, since, until, by, where, every"),
+        ({"funnel": ["sign_up", "checkout"]}, "funnel", "more than once"),
         ({"format": "xml"}, "format", "'json' or 'csv'"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_would_be_right(
-    api: Served, asked: dict[str, str], parameter: str, message: str
+    api: Served, asked: dict[str, str | list[str]], parameter: str, message: str
 ) -> None:
     """422 with problem details, and the rest of the question does not matter."""
     reply = api.get(RATES, asked)
@@ -219,9 +229,11 @@ def test_funnels_say_what_there_is_to_ask_for(api: Served) -> None:
         "funnel": "sign_up",
         "declared": True,
         "steps": [PHONE, SMS, "INPUT_NAME", "INPUT_PASSWORD"],
-        "os": ["Android", "iOS"],
-        "browsers": ["", "Chrome", "Safari"],
-        "app_versions": ["1.0", "2.0"],
+        "dimensions": {
+            "os": ["Android", "iOS"],
+            "browser": ["", "Chrome", "Safari"],
+            "app_version": ["1.0", "2.0"],
+        },
         "newest_window": "2026-11-18T10:03:00Z",
         "complete_through": "2026-11-18T10:02:00Z",
     }

@@ -160,6 +160,7 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
     """The same object for the same question, as JSON; the same rows as CSV; and all of them where none is named."""
     for name, asked, typed in (
         ("sms_sent", {"by": ["os", "provider"]}, ["--by", "os", "--by", "provider"]),
+        ("sms_sent", {"by": "os,provider"}, ["--by", "os,provider"]),
         ("sms_delivery", {"every": "1m", "by": "os"}, ["--every", "1m", "--by", "os"]),
         ("sms_sent", {"where": ["os=iOS", "provider="]}, ["--where", "os=iOS", "--where", "provider="]),
     ):

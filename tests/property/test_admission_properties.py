@@ -16,7 +16,7 @@ FUNNELS = {
 NAMES = st.sampled_from(["", "x", "y", "z", "w"])
 SERIES = st.builds(
     lambda funnel, step, *values: Series.of(
-        funnel, step, **dict(zip(dimensions_of(FUNNELS, funnel), values, strict=False))
+        funnel, step, **dict(zip(dimensions_of(funnel, FUNNELS), values, strict=False))
     ),
     st.sampled_from(["wide", "narrow", "other"]),
     st.sampled_from("AB"),

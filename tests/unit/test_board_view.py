@@ -181,9 +181,9 @@ def test_the_time_line_marks_what_is_still_counting_and_leaves_thin_spans_withou
     """Nineteen impressions have no rate; spans that end after the newest closed window are partial."""
     starts = (T - 2 * MINUTE, T - MINUTE, T)
     rates = (
-        Rate(SMS, os="iOS", impressions=100, successes=80, start_ms=starts[0]),
-        Rate(SMS, os="Android", impressions=100, successes=60, start_ms=starts[0]),
-        Rate(SMS, os="iOS", impressions=19, successes=19, start_ms=starts[1]),
+        Rate(SMS, {"os": "iOS"}, impressions=100, successes=80, start_ms=starts[0]),
+        Rate(SMS, {"os": "Android"}, impressions=100, successes=60, start_ms=starts[0]),
+        Rate(SMS, {"os": "iOS"}, impressions=19, successes=19, start_ms=starts[1]),
     )
     known = record(
         histories={
@@ -218,7 +218,7 @@ def test_what_is_expected_is_what_the_detector_expects() -> None:
     right = baseline(counts, "window", np.array([counts.row_of(start) for start in starts]))
     ranges = list(needed(starts, MINUTE))
     rates = [
-        Rate(SMS, os=series.value("os"), impressions=tally.impressions, successes=tally.successes, start_ms=start)
+        Rate(SMS, {"os": series.value("os")}, impressions=tally.impressions, successes=tally.successes, start_ms=start)
         for (start, series), tally in rows.items()
         if any(begin <= start < end for begin, end in ranges)
     ]

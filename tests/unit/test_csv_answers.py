@@ -62,7 +62,7 @@ def test_numbers_are_as_they_are() -> None:
 def test_rates_and_counters_are_neutralized() -> None:
     """As the query API and the command line give them."""
     question = RateQuery(Scope("f"), 0, 60_000, 60_000, ("os",))
-    rates = RateResult(question, 0, 60_000, 60_000, None, [Rate("=A", os="@x", impressions=2, successes=1)], True)
+    rates = RateResult(question, 0, 60_000, 60_000, None, [Rate("=A", {"os": "@x"}, 2, 1)], True)
     assert cells(rates.as_csv())[1][:5] == ["'=A", "'@x", "2", "1", "0"]
     asked = MetricQuery("sms", 0, 60_000, 60_000, ("os",))
     total = MetricTotal("sms", "COUNTER", {"os": "=1"}, 1, 3, {}, 0)

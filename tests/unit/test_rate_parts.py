@@ -125,7 +125,12 @@ def test_a_database_that_is_down_is_told_with_what_to_do() -> None:
     ("arguments", "wrong"),
     [
         (["--since", "soon"], "'soon' is neither a span"),
-        (["--by", "colour"], "'colour' is not one of 'os', 'browser', 'app-version'"),
+        (["--by", "9lives"], "9lives: is not the name of a dimension"),
+        (["--by", "status"], "status: is a field of an event, not a dimension"),
+        (["--by", "a,b,c", "--by", "d,e,f"], "6 dimensions; group by at most 5"),
+        (["--where", "country"], "'country' is not NAME=VALUE, such as os=iOS"),
+        (["--where", "phase=IMPRESSION"], "phase: is a field of an event, not a dimension"),
+        (["--where", f"country={','.join(map(str, range(101)))}"], "101 values; select at most 100"),
         (["--every", "often"], "'often' is not a span of time"),
         (["--json", "--csv"], "exclude each other"),
         (["--basis", "luck"], "'luck' is not one of"),

@@ -33,7 +33,11 @@ MetricName = Annotated[
     str,
     Path(max_length=MAX_LENGTH, pattern=f"^{NAME.pattern}$", description="Its name.", examples=["sms_sent"]),
 ]
-DimensionName = Annotated[str, Field(max_length=MAX_LENGTH, pattern=f"^{DIMENSION.pattern}$")]
+By = Annotated[
+    str,
+    Field(max_length=MAX_DIMENSIONS * (MAX_LENGTH + 1), pattern=f"^{DIMENSION.pattern}(,{DIMENSION.pattern})*$"),
+]
+"""Names of dimensions, separated by commas."""
 Where = Annotated[str, Field(max_length=2 * MAX_LENGTH + 1, pattern=rf"^{DIMENSION.pattern}=[^\x00]*$")]
 
 
@@ -42,7 +46,9 @@ class MetricParameters(Parameters):
 
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
-    by: list[DimensionName] = Field([], max_length=MAX_DIMENSIONS, description="Dimensions to group by; repeatable.")
+    by: list[By] = Field(
+        [], max_length=MAX_DIMENSIONS, description="Dimensions to group by: `os,provider`; repeatable."
+    )
     where: list[Where] = Field(
         [],
         max_length=MAX_DIMENSIONS,

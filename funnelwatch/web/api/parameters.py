@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from funnelwatch.producers.http.problem import Problem, invalid
-from funnelwatch.query.parameters import parse_moment_ms
+from funnelwatch.query.parameters import (
+    MOST_BY,
+    MOST_VALUES,
+    STEP,
+    BadQueryError,
+    UnknownDimensionError,
+    parse_filters,
+    parse_moment_ms,
+)
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import MOST_SPANS
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.dimensions import DIMENSION_NAME
 from funnelwatch.schemas.freshness import stale_after_ms
 from funnelwatch.schemas.times import SPAN
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
-from funnelwatch.sinks.timescale.rates import Basis, Dimension, Scope
+from funnelwatch.sinks.timescale.rates import Basis, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from funnelwatch.schemas.freshness import Freshness
+    from funnelwatch.schemas.settings import Settings
+    from funnelwatch.sinks.timescale.database import Database
 
+T = TypeVar("T")
 Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """A name in events: any text that the database can store."""
 
@@ -48,6 +61,8 @@ MOMENT_SCHEMA: dict[str, Any] = {
 
 SEVERAL = {"by", "where"}
 """Repeatable parameters."""
+SINGLE = {"format", "funnel", "since", "until", "every", "closed", "basis"}
+"""Parameters of rates, counts and times that are not repeatable."""
 
 
 def moment_field(default: Any, description: str) -> Any:
@@ -84,6 +99,16 @@ class Result(BaseModel):
     freshness: FreshnessRow
 
 
+class GroupRow(BaseModel):
+    """The group of a row: span of time, step, and dimensions, each in a field of its own."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str] = Field(init=False)
+
+    start: str | None = Field(None, description="Start of the span; with every only.")
+    step: str
+
+
 class Parameters(BaseModel):
     """Parameters of every endpoint; unknown parameters are rejected."""
 
@@ -92,22 +117,59 @@ class Parameters(BaseModel):
     format: Literal["json", "csv"] | None = Field(None, description="Wins over the Accept header.")
 
 
-class ScopeParameters(Parameters):
-    """The events to count."""
+By = Annotated[str, Field(max_length=MOST_BY * 64, pattern=f"^{DIMENSION_NAME.pattern}(,{DIMENSION_NAME.pattern})*$")]
+"""Names of dimensions, separated by commas."""
+Where = Annotated[str, Field(max_length=264, pattern=rf"^{DIMENSION_NAME.pattern}=[^\x00]*$")]
+Values = Annotated[list[Name], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
+"""A parameter that no field names; it may be repeated."""
+
+ANY_DIMENSION: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "dimension",
+            "in": "query",
+            "required": False,
+            "style": "form",
+            "explode": True,
+            "description": "Any dimension of the funnel with the value to select: `os=iOS`; empty (`os=`): series "
+            "without a value. Repeated, any of the values is selected.",
+            "schema": {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{DIMENSION_NAME.pattern}$"},
+                "additionalProperties": {"type": "string", "maxLength": 200, "pattern": r"^[^\x00]*$"},
+            },
+            "example": {"os": "iOS"},
+        }
+    ]
+}
+"""For the OpenAPI description of paths with ``RangeParameters``."""
+
+
+class RangeParameters(Parameters):
+    """The events to count, and the range of time. A further parameter is a dimension with the values to select."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Values] = Field(init=False)
 
     funnel: Name = Field("sign_up", min_length=1, description="The funnel.", examples=["sign_up"])
-    step: Name | None = Field(None, description="One step; none: every step.", examples=["VERIFY_SMS_CODE"])
-    os: Name | None = Field(None, description="One operating system.", examples=["iOS"])
-    browser: Name | None = Field(None, description="One browser.", examples=["Safari"])
-    app_version: Name | None = Field(None, description="One version of the app.", examples=["2.4.1"])
-
-
-class RangeParameters(ScopeParameters):
-    """The events to count, and the range of time."""
-
+    step: list[Name] = Field(
+        [], max_length=MOST_VALUES, description="A step; repeatable; none: every step.", examples=[["VERIFY_SMS_CODE"]]
+    )
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
-    by: list[Dimension] = Field([], max_length=3, description="Group by these; repeatable.")
+    by: list[By] = Field(
+        [],
+        max_length=MOST_BY,
+        description=f"Group by these dimensions of the funnel, at most {MOST_BY}: `os,country`; repeatable.",
+        examples=[["os"]],
+    )
+    where: list[Where] = Field(
+        [],
+        max_length=MOST_VALUES,
+        description="Only series with this value of a dimension, such as `os=iOS`; as the parameter `os`, and for "
+        "dimensions that are called like another parameter. Repeatable.",
+        examples=[["os=iOS"]],
+    )
     every: str | None = every_field()
     closed: bool = Field(False, description="Only windows that are complete.")
 
@@ -115,10 +177,14 @@ class RangeParameters(ScopeParameters):
         """The query that the parameters name.
 
         Raises:
-            BadQueryError: a time or a span is invalid.
+            BadQueryError: a time, a span or a name is invalid, or there are too many dimensions or values.
         """
+        filters = parse_filters(self.where)
+        for name, values in ((STEP, self.step), *self.__pydantic_extra__.items()):
+            if values:
+                filters[name] = [*filters.get(name, ()), *values]
         return RateQuery.parse(
-            Scope(self.funnel, self.step, self.os, self.browser, self.app_version),
+            Scope(self.funnel, filters),
             wall_clock_ms(),
             since=with_plus(self.since),
             until=with_plus(self.until),
@@ -143,15 +209,53 @@ def optional_moment_ms(parameter: str, text: str | None, now: int) -> int | None
     return None if text is None else parse_moment_ms(parameter, with_plus(text), now)
 
 
+def answered(
+    request: Request,
+    parameters: RangeParameters,
+    query: RateQuery,
+    answer: Callable[[Database, Settings, RateQuery], T],
+) -> T:
+    """The result of the query that the parameters name.
+
+    Raises:
+        BadQueryError: the query is invalid; for a parameter that is no dimension of the funnel, the message lists
+            parameters and dimensions.
+        NoDataError, FunnelsFileError, psycopg.Error: as ``query_rates``.
+    """
+    settings = request.app.state.settings
+    try:
+        found: T = request.app.state.pool.run(lambda database: answer(database, settings, query))
+    except UnknownDimensionError as error:
+        if error.dimension not in parameters.__pydantic_extra__:
+            raise
+        there = ", ".join(type(parameters).model_fields)
+        dimensions = ", ".join(error.known) or "none"
+        message = f"neither a parameter ({there}) nor a dimension of {error.funnel} ({dimensions})"
+        raise BadQueryError(error.dimension, message) from error
+    return found
+
+
 def once(request: Request) -> None:
     """Reject a parameter that occurs twice and is not repeatable.
 
     Raises:
         Problem: a parameter occurs twice (422).
     """
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name in names:
-        if name not in SEVERAL and names.count(name) > 1:
+    _reject_repeated(name for name, _ in request.query_params.multi_items() if name not in SEVERAL)
+
+
+def once_unless_filter(request: Request) -> None:
+    """As ``once``, where dimensions and steps are repeatable.
+
+    Raises:
+        Problem: a parameter occurs twice (422).
+    """
+    _reject_repeated(name for name, _ in request.query_params.multi_items() if name in SINGLE)
+
+
+def _reject_repeated(names: Iterable[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise invalid(name, "occurs more than once; send one request for each value, or group with by")
 
 

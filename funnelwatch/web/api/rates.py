@@ -5,17 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from funnelwatch.query.rates import query_rates
-from funnelwatch.query.results import as_csv
+from funnelwatch.query.results import as_csv, row_fields
 from funnelwatch.sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
-from funnelwatch.web.api.parameters import RangeParameters, Result, once, respond, two_forms
+from funnelwatch.web.api.parameters import (
+    ANY_DIMENSION,
+    GroupRow,
+    RangeParameters,
+    Result,
+    answered,
+    once_unless_filter,
+    respond,
+    two_forms,
+)
 
 if TYPE_CHECKING:
     from funnelwatch.query.results import RateResult
 
-router = APIRouter(tags=["rates"], dependencies=[Depends(once)])
+router = APIRouter(tags=["rates"], dependencies=[Depends(once_unless_filter)])
 
 
 class RateParameters(RangeParameters):
@@ -26,14 +35,9 @@ class RateParameters(RangeParameters):
     )
 
 
-class CountRow(BaseModel):
+class CountRow(GroupRow):
     """Counts of one step, and for one group and span of time."""
 
-    start: str | None = Field(None, description="Start of the span; with every only.")
-    step: str
-    os: str | None = Field(None, description="With by=os only.")
-    browser: str | None = Field(None, description="With by=browser only.")
-    app_version: str | None = Field(None, description="With by=app_version only.")
     impressions: int = Field(description="How often the step was shown.")
     successes: int = Field(description="How often its input was accepted.")
     failures: int = Field(description="How often its input was rejected.")
@@ -51,7 +55,7 @@ class Counted(Result):
     """The query of a result."""
 
     funnel: str
-    filters: dict[str, str] = Field(description="The filters beside the funnel.")
+    filters: dict[str, list[str]] = Field(description="Dimensions, or step, with the selected values.")
     basis: Basis
     from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
     to: str = Field(description="Its end, exclusive.")
@@ -63,16 +67,22 @@ class Counted(Result):
 class RatesResult(Counted):
     """Rates, with their query; `funnelwatch rate --json` prints the same."""
 
-    rows: list[RateRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
+    rows: list[RateRow] = Field(description="By step in the funnel's order, then by the values of by, then by time.")
 
 
 class CountsResult(Counted):
     """Counts, with their query."""
 
-    rows: list[CountRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
+    rows: list[CountRow] = Field(description="By step in the funnel's order, then by the values of by, then by time.")
 
 
-@router.get("/rates", summary="Conversion rates", response_model=RatesResult, responses=two_forms("rates"))
+@router.get(
+    "/rates",
+    summary="Conversion rates",
+    response_model=RatesResult,
+    responses=two_forms("rates"),
+    openapi_extra=ANY_DIMENSION,
+)
 def rates(request: Request, parameters: Annotated[RateParameters, Query()]) -> Response:
     """Successes / impressions of each step, with the 95 % interval, and the counts that they are made of.
 
@@ -83,18 +93,20 @@ def rates(request: Request, parameters: Annotated[RateParameters, Query()]) -> R
     return respond(request, parameters, found.as_object(), found.as_csv, "rates")
 
 
-@router.get("/counts", summary="Counts", response_model=CountsResult, responses=two_forms("counts"))
+@router.get(
+    "/counts",
+    summary="Counts",
+    response_model=CountsResult,
+    responses=two_forms("counts"),
+    openapi_extra=ANY_DIMENSION,
+)
 def counts(request: Request, parameters: Annotated[RateParameters, Query()]) -> Response:
     """Impressions, successes and failures of each step; the range as for rates."""
     found = _found(request, parameters)
-    columns = [name for name in found.columns() if name not in {"rate", "low", "high"}]
+    columns = row_fields(found.query, ("impressions", "successes", "failures"))
     rows = [{name: row[name] for name in columns} for row in found.rows()]
     return respond(request, parameters, {**found.as_object(), "rows": rows}, lambda: as_csv(columns, rows), "counts")
 
 
 def _found(request: Request, parameters: RateParameters) -> RateResult:
-    query = parameters.query(parameters.basis)
-    found: RateResult = request.app.state.pool.run(
-        lambda database: query_rates(database, request.app.state.settings, query)
-    )
-    return found
+    return answered(request, parameters, parameters.query(parameters.basis), query_rates)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from funnelwatch.format import clock
 from funnelwatch.query.rates import query_timers
-from funnelwatch.query.results import as_csv
-from funnelwatch.web.api.parameters import RangeParameters, Result, once, respond, two_forms
+from funnelwatch.query.results import QUANTILES, as_csv, group_fields, row_fields
+from funnelwatch.web.api.parameters import (
+    ANY_DIMENSION,
+    GroupRow,
+    RangeParameters,
+    Result,
+    answered,
+    once_unless_filter,
+    respond,
+    two_forms,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from funnelwatch.sinks.timescale.rates import Dimension
-    from funnelwatch.sinks.timescale.timers import Timer
-
-router = APIRouter(tags=["timers"], dependencies=[Depends(once)])
-
-QUANTILES = ("p50_ms", "p90_ms", "p99_ms")
+router = APIRouter(tags=["timers"], dependencies=[Depends(once_unless_filter)])
 
 
-class TimerRow(BaseModel):
+class TimerRow(GroupRow):
     """The time to convert of one step, and for one group and span of time."""
 
-    start: str | None = Field(None, description="Start of the span; with every only.")
-    step: str
-    os: str | None = Field(None, description="With by=os only.")
-    browser: str | None = Field(None, description="With by=browser only.")
-    app_version: str | None = Field(None, description="With by=app_version only.")
     conversions: int = Field(description="Successes whose time is known (`duration_ms` of the event).")
     p50_ms: float = Field(description="Half of them took no longer, ms; less than 12.5 % off.")
     p90_ms: float = Field(description="Nine of ten took no longer.")
@@ -44,10 +40,16 @@ class TimersResult(Result):
     from_: str = Field(alias="from", description="Start of the range, widened to whole windows or spans.")
     to: str = Field(description="Its end, exclusive.")
     complete_through: str | None = Field(description="Windows that start before this are complete; null: none is.")
-    rows: list[TimerRow] = Field(description="By step in the funnel's order, then by dimensions, then by time.")
+    rows: list[TimerRow] = Field(description="By step in the funnel's order, then by the values of by, then by time.")
 
 
-@router.get("/timers", summary="Time to convert", response_model=TimersResult, responses=two_forms("times"))
+@router.get(
+    "/timers",
+    summary="Time to convert",
+    response_model=TimersResult,
+    responses=two_forms("times"),
+    openapi_extra=ANY_DIMENSION,
+)
 def timers(request: Request, parameters: Annotated[RangeParameters, Query()]) -> Response:
     """Quantiles of the time from a step's impression to its success, dated by the success.
 
@@ -55,10 +57,9 @@ def timers(request: Request, parameters: Annotated[RangeParameters, Query()]) ->
     time is known there is no row.
     """
     query = parameters.query()
-    meant, found = request.app.state.pool.run(
-        lambda database: query_timers(database, request.app.state.settings, query)
-    )
-    rows = [_row(timer, query.by) for timer in found]
+    meant, found = answered(request, parameters, query, query_timers)
+    figures = ("conversions", *QUANTILES)
+    rows = [group_fields(timer) | {name: getattr(timer, name) for name in figures} for timer in found]
     content = {
         "funnel": query.scope.funnel,
         "from": clock(meant.start),
@@ -66,13 +67,4 @@ def timers(request: Request, parameters: Annotated[RangeParameters, Query()]) ->
         "complete_through": None if meant.closed_through is None else clock(meant.closed_through),
         "rows": rows,
     }
-    columns = [*(["start"] if query.every_ms else []), "step", *query.by, "conversions", *QUANTILES]
-    return respond(request, parameters, content, lambda: as_csv(columns, rows), "timers")
-
-
-def _row(timer: Timer, by: Sequence[Dimension]) -> dict[str, Any]:
-    return {
-        **({} if timer.start_ms is None else {"start": clock(timer.start_ms)}),
-        "step": timer.step,
-        **{name: getattr(timer, name) for name in (*by, "conversions", *QUANTILES)},
-    }
+    return respond(request, parameters, content, lambda: as_csv(row_fields(query, figures), rows), "timers")

@@ -14,30 +14,62 @@ FROM counts_of(
 LIMIT %(limit)s;
 
 -- name: known_series
--- Each funnel's steps and dimensions in the day up to its newest window, when that was, and how far it is complete.
-SELECT
-    s.funnel,
-    array_agg(DISTINCT s.step ORDER BY s.step) AS steps,
-    array_agg(DISTINCT coalesce(s.dimensions ->> 'os', '')) AS os,
-    array_agg(DISTINCT coalesce(s.dimensions ->> 'browser', '')) AS browsers,
-    array_agg(DISTINCT coalesce(s.dimensions ->> 'app_version', '')) AS app_versions,
-    (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
-    (extract(epoch FROM p.newest_window) * 1000)::bigint AS newest_ms
-FROM (
-    SELECT DISTINCT series_id, window_start
+-- Each funnel's steps and values of dimensions in the day up to its newest window, when that was, and how far it is complete.
+WITH seen AS MATERIALIZED (
+    SELECT series_id, max(window_start) AS newest
     FROM counts_1h
     WHERE window_start = ANY(ARRAY(
         SELECT DISTINCT date_bin(interval '1 hour', f.newest_window, timestamptz '2000-01-01 00:00:00Z') - h.n * interval '1 hour'
         FROM funnel_progress AS f CROSS JOIN generate_series(0, 23) AS h (n)
     ))
-) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id
-INNER JOIN funnel_progress AS p ON
-    p.funnel = s.funnel
-    AND c.window_start > p.newest_window - interval '1 day'
-    AND c.window_start <= p.newest_window
-GROUP BY s.funnel, p.closed_through, p.newest_window
-ORDER BY s.funnel;
+    GROUP BY series_id
+),
+
+stored AS MATERIALIZED (
+    SELECT s.funnel, s.step, s.dimensions, coalesce(seen.newest > p.newest_window - interval '1 day', false) AS recent
+    FROM series AS s
+    INNER JOIN funnel_progress AS p ON p.funnel = s.funnel
+    LEFT JOIN seen ON seen.series_id = s.series_id
+),
+
+recent AS (
+    SELECT funnel, count(*) AS series, array_agg(DISTINCT step ORDER BY step) AS steps
+    FROM stored
+    WHERE recent
+    GROUP BY funnel
+),
+
+valued AS (
+    SELECT s.funnel, d.key AS name, d.value, count(*) FILTER (WHERE s.recent) AS series
+    FROM stored AS s CROSS JOIN LATERAL jsonb_each_text(s.dimensions) AS d
+    GROUP BY s.funnel, d.key, d.value
+),
+
+named AS (
+    SELECT
+        v.funnel,
+        v.name,
+        coalesce(array_agg(v.value) FILTER (WHERE v.series > 0), '{}')
+        || CASE WHEN sum(v.series) < r.series THEN ARRAY[''] ELSE '{}' END AS found
+    FROM valued AS v INNER JOIN recent AS r ON r.funnel = v.funnel
+    GROUP BY v.funnel, v.name, r.series
+)
+
+SELECT
+    r.funnel,
+    r.steps,
+    (SELECT coalesce(jsonb_object_agg(n.name, n.found), '{}') FROM named AS n WHERE n.funnel = r.funnel) AS dimensions,
+    (extract(epoch FROM p.closed_through) * 1000)::bigint AS closed_through_ms,
+    (extract(epoch FROM p.newest_window) * 1000)::bigint AS newest_ms
+FROM recent AS r INNER JOIN funnel_progress AS p ON p.funnel = r.funnel
+ORDER BY r.funnel;
+
+-- name: stored_dimensions
+-- The dimensions that series of a funnel have.
+SELECT DISTINCT d.name
+FROM series AS s CROSS JOIN LATERAL jsonb_object_keys(s.dimensions) AS d (name)
+WHERE s.funnel = %(funnel)s
+ORDER BY d.name;
 
 -- name: closed_through
 -- How far the windows of one funnel are published; no row or null where none is.
