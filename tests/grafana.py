@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards"
 NAMES = ("alerts", "funnel", "pipeline", "step")
+ALL = "$__all"
+"""Grafana's value of a variable of which everything is chosen."""
+LEFT = re.compile(r"\$(\{|\w+\()|\[\[")
+"""What is of Grafana: a variable, or anything that its server takes for a macro."""
 
 
 def dashboard(name: str) -> dict[str, Any]:
@@ -34,13 +38,42 @@ def queries(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{annotation['name']} (annotation)", annotation["target"]["rawSql"]
 
 
+def targets(view: View, document: Mapping[str, Any]) -> Iterator[tuple[str, View, dict[str, Any]]]:
+    """The queries that a page asks the database, with repeated panels repeated.
+
+    Each has the title and ref of where it stands, the view of its panel, and its JSON.
+    """
+    for panel in document["panels"]:
+        for one in view.repeats(panel.get("repeat")):
+            for target in panel["targets"]:
+                if "rawSql" in target:
+                    yield f"{one.title(panel['title'])} {target['refId']}", one, target
+    for annotation in document["annotations"].get("list") or []:
+        yield f"{annotation['name']} (annotation)", view, annotation["target"]
+
+
+def answers(database: Database, view: View, document: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """What each query of a dashboard answers, by where it stands."""
+    return {place: ask(database, one.expand(target["rawSql"])) for place, one, target in targets(view, document)}
+
+
 @dataclass
 class View:
-    """A dashboard as somebody looks at it: a range of time, and what is chosen for each variable."""
+    """A dashboard as somebody looks at it.
+
+    Attributes:
+        from_ms: begin of the range.
+        to_ms: its end.
+        chosen: variable to what is chosen; ``[ALL]``: everything.
+        options: variable to what may be chosen.
+        all_values: variable to the SQL that stands for everything, where it has its own.
+    """
 
     from_ms: int
     to_ms: int
     chosen: dict[str, list[str]] = field(default_factory=dict)
+    options: dict[str, list[str]] = field(default_factory=dict)
+    all_values: dict[str, str] = field(default_factory=dict)
 
     def interpolate(self, sql: str) -> str:
         """What Grafana's page asks its server: the variables are in it, the macros are not."""
@@ -51,7 +84,7 @@ class View:
         """The SQL that Grafana's server sends.
 
         Raises:
-            ValueError: something of Grafana's is left, which the database would be sent.
+            ValueError: something of Grafana's is left, which Grafana would reject or send to the database.
         """
         moments = {"From": moment(self.from_ms), "To": moment(self.to_ms)}
         sql = self.interpolate(sql)
@@ -59,12 +92,27 @@ class View:
             r"\$__timeFilter\(([\w.]+)\)", lambda m: f"{m[1]} BETWEEN {moments['From']} AND {moments['To']}", sql
         )
         sql = re.sub(r"\$__time(From|To)\(\)", lambda m: moments[m[1]], sql)
-        if "$" in sql:
+        if LEFT.search(sql):
             raise ValueError(f"not expanded: {sql}")
         return sql
 
+    def title(self, text: str) -> str:
+        """A title with the variables in it."""
+        return re.sub(r"\$\{(\w+)\}", lambda m: " + ".join(self.chosen[m[1]]), text)
+
+    def repeats(self, variable: str | None) -> list[View]:
+        """The views of a panel that is repeated for a variable: one for each value; without a variable, this view."""
+        if variable is None:
+            return [self]
+        values = self.options[variable] if self.chosen[variable] == [ALL] else self.chosen[variable]
+        return [replace(self, chosen=self.chosen | {variable: [value]}) for value in values or [""]]
+
     def _variable(self, name: str, form: str) -> str:
         values = self.chosen[name]
+        if values == [ALL]:
+            if name in self.all_values:
+                return self.all_values[name]
+            values = self.options[name]
         if form == "raw":
             return ",".join(values)
         return ",".join("'" + value.replace("'", "''").replace('"', '\\"') + "'" for value in values)
@@ -81,7 +129,7 @@ class View:
         document: Mapping[str, Any],
         wanted: Mapping[str, Sequence[str]],
     ) -> None:
-        """Fill the variables in their order, as Grafana does: what is wanted, else All, else the first.
+        """Fill the variables in their order, as Grafana does: what is wanted, else the default, else the first.
 
         Args:
             options: what a variable's query finds.
@@ -91,13 +139,17 @@ class View:
         for variable in document["templating"]["list"]:
             found = options(variable["query"])
             name = variable["name"]
+            self.options[name] = found
+            if "allValue" in variable:
+                self.all_values[name] = variable["allValue"]
             if name in wanted:
                 assert set(wanted[name]) <= set(found), f"{name}: {wanted[name]} is not among {found}"
                 self.chosen[name] = list(wanted[name])
             elif variable["includeAll"]:
-                self.chosen[name] = found
+                self.chosen[name] = [ALL]
             else:
-                self.chosen[name] = found[:1] or [""]
+                default = [value for value in variable.get("current", {}).get("value", []) if value in found]
+                self.chosen[name] = default or found[:1] or ([] if variable["multi"] else [""])
 
 
 def moment(ms: int) -> str:

@@ -1,5 +1,4 @@
-"""Grafana: dashboards as code, which ``python -m funnelwatch.deploy.grafana`` writes as JSON into ``dashboards/``.
+"""Grafana: dashboards as code. ``funnelwatch grafana dashboards`` writes their JSON for the dimensions of a deployment.
 
-Making them needs the development dependencies; Grafana itself needs only the JSON and ``provisioning/``. See
-docs/grafana.md.
+Making them needs the extra ``grafana``; Grafana itself needs only the JSON and ``provisioning/``. See docs/grafana.md.
 """

@@ -1,4 +1,7 @@
-"""Write the dashboards as JSON, and pictures of their layout: ``python -m funnelwatch.deploy.grafana``."""
+"""Write the dashboards of the repository, and pictures of their layout: ``python -m funnelwatch.deploy.grafana``.
+
+``funnelwatch grafana dashboards`` writes those of a deployment.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,11 @@ import json
 import sys
 from pathlib import Path
 
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-
-from funnelwatch.deploy.grafana.builders import alerts, funnel, pipeline, step
+from funnelwatch.deploy.grafana.documents import documents
 from funnelwatch.deploy.grafana.layout import svg
 
 PLACE = Path(__file__).parent / "dashboards"
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-
-
-def documents() -> dict[str, str]:
-    """Name of the file to the JSON of its dashboard."""
-    made = {"funnel": funnel, "step": step, "alerts": alerts, "pipeline": pipeline}
-    return {
-        f"{name}.json": json.dumps(make().build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-        for name, make in made.items()
-    }
 
 
 def pictures() -> dict[str, str]:

@@ -64,7 +64,7 @@ def _panel(panel: Mapping[str, Any]) -> Iterator[str]:
     height = place["h"] * ROW - GAP
     yield f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" fill="{PANEL}" stroke="{EDGE}"/>'
     yield _text(x + 12, y + 22, panel["title"], 13, INK, bold=True)
-    kind = KINDS.get(panel["type"], panel["type"])
+    kind = KINDS.get(panel["type"], panel["type"]) + (f", for each {panel['repeat']}" if "repeat" in panel else "")
     yield _text(x + width - 12, y + 22, kind, 11, MUTED, anchor="end")
     if height >= SMALL:
         yield from _sketch(panel["type"], x + 14, y + 36, width - 28, height - 50)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
@@ -11,10 +10,8 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
-from funnelwatch.sinks.timescale.queries import parse_queries
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 DATABASE: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="funnelwatch")
 METRICS: Final = models.DataSourceRef(type_val="prometheus", uid="funnelwatch-metrics")
@@ -27,15 +24,12 @@ WIDTH: Final = 24
 PERCENT, COUNT, SECONDS, MILLISECONDS = "percentunit", "short", "s", "ms"
 NO_DATA: Final = "no counts in this range"
 
-SQL: Final = parse_queries((files(__package__) / "queries.sql").read_text())
-"""Every query of the dashboards by name; with Grafana's macros and variables in it."""
-
 
 class SqlQuery(Dataquery):
     """A query of the database; the SDK has none for SQL."""
 
-    def __init__(self, name: str, ref: str, form: str) -> None:
-        self.name = name
+    def __init__(self, sql: str, ref: str, form: str) -> None:
+        self.sql = sql
         self.ref = ref
         self.form = form
 
@@ -47,7 +41,7 @@ class SqlQuery(Dataquery):
             "editorMode": "code",
             "format": self.form,
             "rawQuery": True,
-            "rawSql": SQL[self.name],
+            "rawSql": self.sql,
         }
 
 
@@ -65,21 +59,30 @@ class Made(Builder[Dataquery]):
 class SqlAnnotation(models.AnnotationTarget):
     """The query of an annotation, of which the SDK knows only Grafana's own kind."""
 
+    def __init__(self, sql: str) -> None:
+        super().__init__()
+        self.sql = sql
+
     def to_json(self) -> dict[str, object]:
         """As Grafana keeps it."""
-        return SqlQuery("alerts_as_annotations", "Anno", "table").to_json()
+        return SqlQuery(self.sql, "Anno", "table").to_json()
 
 
 class Annotated(Builder[models.AnnotationTarget]):
     """Its builder."""
 
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
     def build(self) -> models.AnnotationTarget:
         """It."""
-        return SqlAnnotation()
+        return SqlAnnotation(self.sql)
 
 
-def begin(uid: str, title: str, text: str, *, variables: Sequence[str], refresh: str = "1m") -> dashboard.Dashboard:
-    """A dashboard with what all have: time range, links to the others, and variables by name, in this order."""
+def begin(
+    uid: str, title: str, text: str, *, variables: Sequence[dashboard.QueryVariable], refresh: str = "1m"
+) -> dashboard.Dashboard:
+    """A dashboard with what all have: time range, links to the others, and variables, in this order."""
     made = (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -97,12 +100,12 @@ def begin(uid: str, title: str, text: str, *, variables: Sequence[str], refresh:
             .keep_time(True)
         )
     )
-    for name in variables:
-        made = made.with_variable(VARIABLES[name]())
+    for variable in variables:
+        made = made.with_variable(variable)
     return made
 
 
-def with_alerts(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def with_alerts(made: dashboard.Dashboard, sql: str) -> dashboard.Dashboard:
     """Shade the time of alerts in every panel."""
     return made.annotation(
         dashboard.AnnotationQuery()
@@ -110,45 +113,9 @@ def with_alerts(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .datasource(DATABASE)
         .enable(True)
         .icon_color("red")
-        .target(Annotated())
+        .target(Annotated(sql))
     )
 
-
-def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    return (
-        dashboard.QueryVariable(name)
-        .label(label)
-        .datasource(DATABASE)
-        .query(cast("Any", SQL[query]))
-        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(models.VariableSort.DISABLED)
-    )
-
-
-def _level() -> dashboard.QueryVariable:
-    """The hidden level, out of the URL: an old one beside a new range would have panels read 130,000 rows."""
-    made = _variable("level", "Level", "level").hide(models.VariableHide.HIDE_VARIABLE)
-    made._internal.skip_url_sync = True  # noqa: SLF001 - the builder has no method for it
-    return made
-
-
-def _several(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    everything = models.VariableOption(selected=True, text=["All"], value=["$__all"])
-    return _variable(name, label, query).multi(True).include_all(True).current(everything)
-
-
-VARIABLES: Final[dict[str, Callable[[], dashboard.QueryVariable]]] = {
-    "level": _level,
-    "funnel": lambda: _variable("funnel", "Funnel", "funnels"),
-    "steps": lambda: _several("step", "Step", "steps"),
-    "step": lambda: _variable("step", "Step", "steps"),
-    "os": lambda: _several("os", "OS", "values_of_os"),
-    "browser": lambda: _several("browser", "Browser", "values_of_browser"),
-    "app_version": lambda: _several("app_version", "App version", "values_of_app_version"),
-}
-"""Variables by name; ``steps`` lets several steps be chosen, ``step`` one. Grafana queries earlier variables first."""
-
-DIMENSIONS: Final = ("os", "browser", "app_version")
 
 P = TypeVar("P", timeseries.Panel, table.Panel, stat.Panel)
 
@@ -159,15 +126,15 @@ def _placed(panel: P, title: str, text: str, *, width: int, height: int) -> P:
 
 
 def _asking(panel: P, queries: Sequence[str], form: str) -> P:
-    for ref, name in zip("ABCDEF", queries, strict=False):
-        panel = panel.with_target(Made(SqlQuery(name, ref, form)))
+    for ref, sql in zip("ABCDEF", queries, strict=False):
+        panel = panel.with_target(Made(SqlQuery(sql, ref, form)))
     return panel.datasource(DATABASE)
 
 
 def lines(
     title: str, text: str, queries: Sequence[str], unit: str, *, width: int = 12, height: int = 9
 ) -> timeseries.Panel:
-    """Lines over time; a rate's axis begins at 0."""
+    """Lines over time of some queries; a rate's axis begins at 0."""
     panel = _asking(_placed(timeseries.Panel(), title, text, width=width, height=height), queries, "time_series")
     return _styled(panel, unit)
 
@@ -240,3 +207,11 @@ def dashed(panel: timeseries.Panel, pattern: str) -> timeseries.Panel:
             models.DynamicConfigValue(id_val="custom.lineWidth", value=1),
         ],
     )
+
+
+R = TypeVar("R", timeseries.Panel, table.Panel)
+
+
+def repeated(panel: R) -> R:
+    """Show the panel once for each dimension of the funnel, three beside each other."""
+    return panel.span(WIDTH).repeat("dimension").repeat_direction("h").max_per_row(3)

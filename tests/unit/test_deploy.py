@@ -72,10 +72,10 @@ def test_every_password_must_be_given_and_none_stands_in_the_file() -> None:
 
 
 def test_what_is_mounted_is_there_and_what_waits_waits_for_health() -> None:
-    """Files of this repository, read only; volumes that are declared; services that are named."""
+    """Files of this repository (by default), read only; volumes that are declared; services that are named."""
     for name, service in SERVICES.items():
         for mount in service.get("volumes", []):
-            source, _, target = mount.partition(":")
+            source, _, target = re.sub(r"\$\{\w+:-(.+?)\}", r"\1", mount).partition(":")
             if source.startswith("./"):
                 assert (DEPLOY / source).exists(), f"{name}: {source}"
                 assert target.endswith(":ro"), f"{name}: {mount}"
