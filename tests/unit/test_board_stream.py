@@ -223,6 +223,6 @@ def test_newest_windows_that_cannot_be_read_are_told_of_the_server_that_has_them
     health = json.loads(hub.messages(BoardQuery("sign_up"))["health"])
     assert health["errors"] == [{"server": blamed, "error": "too slow"}]
     hub.cache.error, hub.cache.answered_ms = None, 1
-    [silent] = json.loads(hub.messages(BoardQuery("sign_up", os="iOS"))["health"])["errors"]
+    [silent] = json.loads(hub.messages(BoardQuery("sign_up", (("os", "iOS"),)))["health"])["errors"]
     assert (silent["server"], silent["error"].startswith("no answer for")) == (blamed, True)
     hub.stop()
