@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BUILDERS: Final = {"funnel": funnel, "step": step, "alerts": alerts, "pipeline": pipeline}
 
 
-def dimensions_of(funnels: Funnels) -> tuple[str, ...]:
+def all_dimensions(funnels: Funnels) -> tuple[str, ...]:
     """The dimensions of some funnels, each once, in the order of their declaration."""
     return tuple(dict.fromkeys(name for funnel in funnels.values() for name in funnel.dimensions))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from funnelwatch.deploy.grafana.documents import dimensions_of, documents
+from funnelwatch.deploy.grafana.documents import all_dimensions, documents
 from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.settings import load_settings
 
@@ -42,7 +42,7 @@ def dashboards(out: Path, file: Path | None) -> None:
       funnelwatch grafana dashboards --out dashboards --funnels funnels.yml
     """
     try:
-        dimensions = dimensions_of(load_funnels(file or load_settings().funnels_path))
+        dimensions = all_dimensions(load_funnels(file or load_settings().funnels_path))
     except FunnelsFileError as error:
         raise click.ClickException(str(error)) from error
     try:

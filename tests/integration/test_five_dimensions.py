@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.deploy.grafana.documents import documents
+from funnelwatch.format import clock
 from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
+from tests.command import succeed_json
+from tests.grafana import View, answers
 from tests.integration.test_agreement import raw_events
 from tests.stack import wait_until
 from tests.traffic import closed_windows, done, event, naive_counts, now_ms, prepared, produce
+from tests.web import served
 from tests.worker import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from funnelwatch.schemas.settings import Settings
@@ -38,8 +43,17 @@ VALUES = {
     "country": ["DE", "AT", ""],
     "experiment": ["a", "b"],
     "plan": ["free", "pro", "☃"],
-    "referrer": ["(none)", "{x}", "1,2"],
+    "referrer": ["none", "{x}", "1,2"],
 }
+
+ASKED: list[tuple[tuple[str, ...], dict[str, str]]] = [
+    ((), {}),
+    (("country",), {}),
+    (("plan", "city"), {"experiment": "a"}),
+    (OWN, {}),
+    (("referrer",), {"country": "", "plan": "☃"}),
+]
+"""What to group by, and what to select."""
 
 Rows = dict[tuple[int, Series], list[int]]
 
@@ -85,7 +99,7 @@ def counted(settings: Settings, tmp_path: Path) -> Iterator[tuple[Settings, int]
 
 
 def published(settings: Settings) -> Rows:
-    """The counts of the newest revision of each closed window."""
+    """Impressions, successes and failures in the newest revision of each closed window."""
     newest: dict[int, int] = defaultdict(int)
     found: dict[tuple[int, int], Rows] = defaultdict(dict)
     for window in closed_windows(settings):
@@ -95,7 +109,7 @@ def published(settings: Settings) -> Rows:
         newest[start] = max(newest[start], revision)
         for one in window["series"]:
             assert (one["os"], one["browser"], one["app_version"]) == ("", "", "")
-            names = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
+            names = ("impressions", "successes", "failures")
             key = start, Series.of("shop", one["step"], **one["dimensions"])
             found[start, revision][key] = [one[name] for name in names]
     return {
@@ -143,5 +157,54 @@ def test_every_output_agrees_with_a_group_by_over_the_raw_topic(counted: tuple[S
     assert len({series for _, series in hand}) > 500
     assert stored(settings) == hand
     assert cached(settings, begin) == hand
-    wait_until(lambda: published(settings) == hand, "every window is closed with its last revision", 60)
-    assert json.dumps(sorted({name for _, series in hand for name, _ in series.dimensions})) == json.dumps(sorted(OWN))
+    # Late successes of a cohort alone make no revision; they are in the next one.
+    counted_events = {key: counts[:3] for key, counts in hand.items() if any(counts[:3])}
+    wait_until(lambda: published(settings) == counted_events, "the last revision of every window is published", 120)
+    check_questions(settings, begin, hand)
+    check_grafana(settings, begin, hand)
+
+
+def grouped(hand: Rows, by: Sequence[str], where: Mapping[str, str]) -> dict[tuple[str, ...], list[int]]:
+    """Impressions, successes and failures by step and some dimensions, of series with some values."""
+    sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for (_, series), counts in hand.items():
+        if all(series.value(name) == value for name, value in where.items()):
+            group = sums[series.step, *map(series.value, by)]
+            group[:] = [a + b for a, b in zip(group, counts, strict=False)]
+    return {group: counts for group, counts in sums.items() if any(counts)}
+
+
+def check_questions(settings: Settings, begin: int, hand: Rows) -> None:
+    """Command line and API, grouped by one and several dimensions, and filtered by another."""
+    since, until = clock(begin), clock(begin + RANGE_MS)
+    with served(settings) as api:
+        for by, where in ASKED:
+            typed = [f"--where={name}={value}" for name, value in where.items()]
+            typed += ["--by", ",".join(by)] if by else []
+            said = succeed_json(settings, "rate", "--funnel", "shop", "--since", since, "--until", until, *typed)
+            asked = {"funnel": "shop", "since": since, "until": until, **({"by": ",".join(by)} if by else {}), **where}
+            told = api.get("/api/v1/rates", asked).json
+            for rows in (said["rows"], told["rows"]):
+                found = {
+                    (row["step"], *(row[name] for name in by)): [
+                        row[name] for name in ("impressions", "successes", "failures")
+                    ]
+                    for row in rows
+                    if row["impressions"] + row["successes"] + row["failures"]
+                }
+                assert found == grouped(hand, by, where)
+
+
+def check_grafana(settings: Settings, begin: int, hand: Rows) -> None:
+    """The panels of the dashboard that is generated for the funnel, as a whole and for one country."""
+    document = json.loads(documents(OWN)["funnel.json"])
+    for chosen in ({}, {"country": ["DE"]}):
+        with closing(Database(settings.timescale_url)) as database:
+            view = View(begin, begin + RANGE_MS - 1)
+            view.choose(database, document, {"funnel": ["shop"], **chosen})
+            panels = answers(database, view, document)
+        where = {name: value for name, [value] in chosen.items()}
+        for name in OWN:
+            found = {(row["step"], row["value"]): row["impressions"] for row in panels[f"By {name} A"]}
+            sums = grouped(hand, [name], where)
+            assert found == {(step, value or "(none)"): counts[0] for (step, value), counts in sums.items()}, name

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from funnelwatch.deploy.grafana.__main__ import DOCS, pictures
 from funnelwatch.deploy.grafana.builders import at_its_time
-from funnelwatch.deploy.grafana.documents import dimensions_of, documents
+from funnelwatch.deploy.grafana.documents import all_dimensions, documents
 from funnelwatch.deploy.grafana.statements import FRAGMENTS, QUERIES, Statements, variable_of
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.schemas.funnels import BUILT_IN, Funnel
@@ -31,7 +31,7 @@ OF_GRAFANA = {"__from", "__to", "__rate_interval"}
 def test_the_files_are_what_the_code_makes() -> None:
     """Whoever changes a dashboard runs ``python -m funnelwatch.deploy.grafana``; the files fit the built-in funnel."""
     assert documents() == {path.name: path.read_text() for path in FOLDER.iterdir()}
-    assert dimensions_of(BUILT_IN) == DIMENSION_FIELDS
+    assert all_dimensions(BUILT_IN) == DIMENSION_FIELDS
 
 
 def test_the_same_code_makes_the_same_files() -> None:
@@ -127,15 +127,15 @@ def test_a_panel_is_repeated_for_each_dimension_of_the_funnel(name: str) -> None
     assert "${dimension}" in panel["title"]
 
 
-def test_dimensions_of_several_funnels_are_joined_in_their_order() -> None:
+def test_all_dimensions_several_funnels_are_joined_in_their_order() -> None:
     """Each stands once, where a funnel declares it first."""
     funnels = {
         "one": Funnel(("a",), ("os", "plan")),
         "two": Funnel(("b",), ("country", "os", "tier")),
         "three": Funnel(("c",), ()),
     }
-    assert dimensions_of(funnels) == ("os", "plan", "country", "tier")
-    assert dimensions_of({"three": funnels["three"]}) == ()
+    assert all_dimensions(funnels) == ("os", "plan", "country", "tier")
+    assert all_dimensions({"three": funnels["three"]}) == ()
     assert set(documents(())) == {f"{name}.json" for name in NAMES}
 
 
