@@ -87,11 +87,25 @@ class Counts:
         self.cum[:, row + 1 : end + 1] += self.cum[:, row, None]
         self.rows = end
 
-    def revise(self, block: Block) -> None:
-        """Replace the counts of one remembered window by these, which are all of them."""
+    def add(self, block: Block) -> None:
+        """Add one remembered window's further counts."""
+        self.shift(block.start, self._sums(block)[:, 0])
+
+    def revise(self, block: Block) -> NDArray[np.uint32]:
+        """Replace the counts of one remembered window by these, which are all of them.
+
+        Returns:
+            The change, as ``shift`` takes it.
+        """
         fresh = self._sums(block)[:, 0]
         row = self.row_of(block.start)
-        change = fresh - (self.cum[:, row + 1] - self.cum[:, row])
+        change: NDArray[np.uint32] = fresh - (self.cum[:, row + 1] - self.cum[:, row])
+        self.shift(block.start, change)
+        return change
+
+    def shift(self, start: int, change: NDArray[np.uint32]) -> None:
+        """Add to the counts of one remembered window; ``change`` has the shape (channels, columns), modulo 2**32."""
+        row = self.row_of(start)
         where = np.flatnonzero(change.any(axis=0))
         if where.size:
             self.cum[:, row + 1 : self.rows + 1, where] += change[:, None, where]

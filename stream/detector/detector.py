@@ -16,6 +16,7 @@ from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, in_order
 from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
 from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.detector.drill import Drill
 from funnelwatch.stream.detector.impressions import ImpressionsEvaluator
 from funnelwatch.stream.detector.instrument import explained, firing
 from funnelwatch.stream.detector.panel import MAX_LAGS, Panel
@@ -68,7 +69,7 @@ class Detector:
         channels = ["impressions", *dict.fromkeys(rule.basis for rule in self.rules)]
         self.counts = Counts(levels, channels, window_ms, limit)
         finer = list(dict.fromkeys(_finer(levels, in_order(dimensions))))
-        self.drill = Counts(finer, channels, window_ms, limit)
+        self.drill = Drill(finer, channels, window_ms, self.history_ms, LONGEST + MAX_LAGS + 2)
         self._panels: dict[PanelKey, Panel] = {}
         self._evaluators = [
             (key, RuleEvaluator(funnel, rule, self._panels[key], self.drill)) for key, rule in self._keys()
@@ -201,9 +202,9 @@ class Detector:
     def _revise(self, block: Block, revision: int) -> None:
         """Take in other counts of a window that is known, if it is still remembered."""
         self._known.update(block.series)
-        for counts in (self.counts, self.drill):
-            if 0 <= counts.row_of(block.start) < counts.rows:
-                counts.revise(block)
+        if 0 <= self.counts.row_of(block.start) < self.counts.rows:
+            self.counts.revise(block)
+        self.drill.revise(block)
         self._see(block.start, revision)
 
     def _see(self, start: int, revision: int) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from funnelwatch.alert_rules.model import Rule
-    from funnelwatch.stream.detector.counts import Column, Counts
+    from funnelwatch.stream.detector.counts import Column
+    from funnelwatch.stream.detector.drill import Drill
     from funnelwatch.stream.detector.panel import Panel, Snapshot
 
     Explained = Callable[[dict[str, str], Evaluation, int], bool]
@@ -36,7 +37,7 @@ MAX_LOSS_WINDOWS = 1440
 class RuleEvaluator:
     """The states of one rule's series."""
 
-    def __init__(self, funnel: str, rule: Rule, panel: Panel, drill: Counts) -> None:
+    def __init__(self, funnel: str, rule: Rule, panel: Panel, drill: Drill) -> None:
         self.funnel = funnel
         self.rule = rule
         self.panel = panel

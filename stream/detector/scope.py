@@ -13,7 +13,8 @@ from funnelwatch.stream.detector.scan import LONGEST, due
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from funnelwatch.stream.detector.counts import Column, Counts
+    from funnelwatch.stream.detector.counts import Column
+    from funnelwatch.stream.detector.drill import Drill
     from funnelwatch.stream.detector.panel import Panel
 
 EXPLAINS = 0.75
@@ -70,7 +71,7 @@ def inhibited(fresh: Mapping[Column, float], active: Mapping[Column, float]) -> 
     return holders
 
 
-def trace(column: Column, row: int, windows: int, panel: Panel, drill: Counts) -> Where:
+def trace(column: Column, row: int, windows: int, panel: Panel, drill: Drill) -> Where:
     """The value of a dimension whose own drop explains most of what ``column`` has lost in the last windows.
 
     Those are the windows up to the panel's ``row``, inclusive.
@@ -79,22 +80,26 @@ def trace(column: Column, row: int, windows: int, panel: Panel, drill: Counts) -
     loses nothing here.
     """
     windows = min(windows, LONGEST)
-    head = drill.row_of(panel.counts.start_of(row))
+    start = panel.counts.start_of(row)
+    head, newest = drill.rows.row_of(start), drill.windows.row_of(start)
     kernel = panel.estimates.kernel[:, [panel.counts.columns[column]]]
-    rate = baseline(drill, panel.basis, np.array([head]), panel.kind)
+    rate = baseline(drill.rows, panel.basis, np.array([head]), panel.kind)
     best, lift = Where(), -1.0
-    for level in drill.levels:
+    for level in drill.windows.levels:
         if len(level) != len(column.level) + 1 or not set(column.level) < set(level):
             continue
         (dimension,) = set(level) - set(column.level)
-        inner = [(one, place) for one, place in drill.columns.items() if one.level == level and within(column, one)]
+        inner = [
+            (one, place) for one, place in drill.windows.columns.items() if one.level == level and within(column, one)
+        ]
         places = np.array([place for _, place in inner if rate.known[0, place]], dtype=np.intp)
         names = [one.dimensions[dimension] for one, place in inner if rate.known[0, place]]
         if len(names) < 2:  # noqa: PLR2004
             continue
-        n = due(drill.each("impressions", head - windows - len(kernel) + 2, head + 1, places), kernel).sum(axis=0)
+        shown = drill.windows.each("impressions", newest - windows - len(kernel) + 2, newest + 1, places)
+        n = due(shown, kernel).sum(axis=0)
         expected = n * rate.rate[0, places]
-        lost = expected - drill.each(panel.basis, head - windows + 1, head + 1, places).sum(axis=0)
+        lost = expected - drill.windows.each(panel.basis, newest - windows + 1, newest + 1, places).sum(axis=0)
         if lost.sum() <= 0 or expected.sum() <= 0:
             continue
         shares, usual = np.clip(lost / lost.sum(), 0.0, 1.0), expected / expected.sum()

@@ -90,7 +90,9 @@ def measure(columns: int, days: int = 21, windows: int = 20, seed: int = 1) -> C
     estimating = [evaluate(again + number * MINUTE) for number in range(1, windows + 1)]
     shown = detector.counts.sums("impressions", np.array([0]), np.array([detector.counts.rows]))
     made = detector.counts.sums("window", np.array([0]), np.array([detector.counts.rows]))
-    used = sum(counts.cum[:, : counts.rows].nbytes for counts in (detector.counts, detector.drill))
+    used = sum(
+        counts.cum[:, : counts.rows].nbytes for counts in (detector.counts, detector.drill.windows, detector.drill.rows)
+    )
     return Cost(
         columns, windows, learned - began, first, float(np.mean(usual)), float(np.mean(estimating)),
         max(usual + estimating), used / 1e6, psutil.Process().memory_info().rss / 1e6, moves,

@@ -1,0 +1,71 @@
+"""Counts one dimension finer than the evaluated levels, from which a loss is traced to a value; in little memory.
+
+The newest windows are kept one by one, because a loss is measured over them. All of them are kept in rows of a quarter
+of an hour, because a baseline pools half an hour or more around one time of the week::
+
+    windows  |....|....|....|....|....|....|....|....|   one by one: the last hours
+    rows     |   15 min    |   15 min    |  the newest   all weeks; the newest row grows with each window
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.times import HOUR_MS, MINUTE_MS
+from funnelwatch.stream.detector.counts import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROW_MS = 15 * MINUTE_MS
+KEPT_MS = 6 * HOUR_MS
+"""Windows are kept one by one for this long, or for ``least`` of them: late events come within it, nearly all."""
+
+
+class Drill:
+    """Counts of the columns of some levels.
+
+    Attributes:
+        windows: the newest windows, one by one.
+        rows: all windows, added up to rows.
+
+    Args:
+        levels: the levels.
+        channels: kinds of counts (``funnelwatch.stream.detector.counts.CHANNELS``).
+        window_ms: length of a window.
+        history_ms: how far back rows are kept.
+        least: at least so many windows are kept one by one.
+    """
+
+    def __init__(
+        self, levels: Iterable[tuple[str, ...]], channels: Iterable[str], window_ms: int, history_ms: int, least: int
+    ) -> None:
+        self._each = max(1, ROW_MS // window_ms)
+        row_ms = self._each * window_ms
+        self.windows = Counts(levels, channels, window_ms, max(least, -(-KEPT_MS // window_ms)))
+        self.rows = Counts(self.windows.levels, self.windows.channels, row_ms, -(-history_ms // row_ms))
+
+    def append(self, block: Block) -> None:
+        """Add the newest windows; windows left out before them count nothing."""
+        self.windows.append(block)
+        row_ms = self.rows.window_ms
+        numbers = (block.start + np.arange(len(block)) * self.windows.window_ms) // row_ms
+        begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+        sums = np.add.reduceat(block.tallies, begins, axis=0, dtype=np.int64)
+        start = int(numbers[0]) * row_ms
+        if self.rows.rows and self.rows.row_of(start) == self.rows.rows - 1:
+            self.rows.add(Block(start, block.series, sums[:1]))
+            start, sums = start + row_ms, sums[1:]
+        if len(sums):
+            self.rows.append(Block(start, block.series, sums))
+
+    def revise(self, block: Block) -> None:
+        """Replace the counts of one window, if it is still kept one by one; older ones stay as they were."""
+        if 0 <= self.windows.row_of(block.start) < self.windows.rows:
+            change = self.windows.revise(block)
+            # Both have the same columns at the same places, since both see the same series in the same order.
+            self.rows.places(block.series)
+            self.rows.shift(block.start, change)
