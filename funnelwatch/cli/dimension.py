@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from funnelwatch.producers.simulate.profile import Dimension
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from funnelwatch.producers.simulate.profile import Dimension
 
 
 class DimensionType(click.ParamType):
@@ -19,8 +19,11 @@ class DimensionType(click.ParamType):
 
     def convert(self, value: str | Dimension, param: click.Parameter | None, ctx: click.Context | None) -> Dimension:
         """The dimension; a usage error if the text is none."""
-        if isinstance(value, Dimension):
+        if not isinstance(value, str):
             return value
+        # The demo's first line must not wait for what this imports.
+        from funnelwatch.producers.simulate.profile import Dimension  # noqa: PLC0415
+
         try:
             return Dimension.parse(value)
         except ValueError as error:
