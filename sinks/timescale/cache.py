@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.window_counts import WindowCounts
-from funnelwatch.sinks.timescale.window_rows import count_row, row_key
+from funnelwatch.sinks.timescale.series import SeriesNames
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
@@ -34,6 +37,7 @@ class CacheSource:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._names = SeriesNames(database)
 
     def counted(self, topic: str) -> dict[int, Place]:
         """How far each partition of a topic is counted."""
@@ -42,8 +46,16 @@ class CacheSource:
 
     def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> WindowCounts:
         """The tallies of windows that start in ``[from_ms, to_ms)``, of one funnel or of all."""
-        rows = self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return WindowCounts.of({row_key(row): list(count_row(row)) for row in rows})
+        rows = self._database.query("counts_by_window", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        if not rows:
+            return WindowCounts()
+        series = [np.array(row["series"], np.int64) for row in rows]
+        names = self._names.known(number for row in rows for number in row["series"])
+        windows = np.repeat([row["window_ms"] for row in rows], [part.size for part in series])
+        counts = [np.array([row[name] for name in CountRow._fields], np.int64).T for row in rows]
+        numbers = np.concatenate(series)
+        order = np.lexsort((numbers, windows))
+        return WindowCounts(names, windows[order], numbers[order], np.concatenate(counts)[order])
 
     def lock(self, prefix: str) -> bool:
         """Become the only worker that copies to this cache; False where another is. Held until ``close``."""

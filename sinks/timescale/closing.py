@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.sinks.timescale.database import Database, run
-from funnelwatch.sinks.timescale.series import row_series
-from funnelwatch.sinks.timescale.window_rows import count_row
+from funnelwatch.sinks.timescale.series import SeriesNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from funnelwatch.schemas.counts import CountRow, Series
+    from funnelwatch.schemas.counts import Series
 
 
 IDLE_VALID_S = 5.0
@@ -58,6 +58,7 @@ class ClosingStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._names = SeriesNames(database)
 
     @contextmanager
     def sole_closer(self, topic: str) -> Iterator[bool]:
@@ -111,15 +112,22 @@ class ClosingStore:
 
     def active_series(self, funnel: str, from_ms: int, to_ms: int) -> dict[Series, int]:
         """The series with events in ``[from_ms, to_ms)``, each with its newest window."""
-        rows = self._database.query("active_series", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
-        return {row_series(row): row["window_ms"] for row in rows}
+        [row] = self._database.query("active_series", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        return dict(zip(self._names.of(row["series"]), row["windows"], strict=True))
 
     def read(self, funnel: str, from_ms: int, to_ms: int) -> dict[int, dict[Series, CountRow]]:
         """The tallies of the windows that start in ``[from_ms, to_ms)``; a window without counts is missing."""
-        windows: dict[int, dict[Series, CountRow]] = {}
-        for row in self._database.query("read_counts", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms}):
-            windows.setdefault(row["window_ms"], {})[row_series(row)] = count_row(row)
-        return windows
+        rows = self._database.query("counts_by_window", {"funnel": funnel, "from_ms": from_ms, "to_ms": to_ms})
+        return {
+            row["window_ms"]: dict(
+                zip(
+                    self._names.of(row["series"]),
+                    map(CountRow._make, zip(*(row[name] for name in CountRow._fields), strict=True)),
+                    strict=True,
+                )
+            )
+            for row in rows
+        }
 
     def claim_late(self, funnel: str, closed_through_ms: int, settle_s: float, limit: int) -> list[LateWindow]:
         """Windows that late events changed and that have settled, each with its next revision, oldest first."""

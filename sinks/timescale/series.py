@@ -13,7 +13,7 @@ from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from psycopg import Cursor
@@ -140,6 +140,32 @@ class StoredIds:
             self._ids |= found
             self._series |= {number: one for one, number in found.items()}
         return [self._ids[one] for one in series]
+
+
+class SeriesNames:
+    """The series of numbers, each read once: names are text, and a window has thousands of them; for one thread.
+
+    Args:
+        database: where the series are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[int, Series] = {}
+
+    def of(self, numbers: Collection[int]) -> Iterator[Series]:
+        """The series, in the order of the numbers."""
+        known = self.known(numbers)
+        return (known[number] for number in numbers)
+
+    def known(self, numbers: Iterable[int]) -> Mapping[int, Series]:
+        """The series of these numbers, and others."""
+        known = self._known
+        missing = [number for number in numbers if number not in known]
+        if missing:
+            found = self._database.query("series_by_number", {"numbers": missing})
+            known |= {row["series_id"]: row_series(row) for row in found}
+        return known
 
 
 def series_ids(cursor: Cursor[Row], wanted: AbstractSet[Series]) -> dict[Series, int]:

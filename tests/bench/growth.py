@@ -198,6 +198,8 @@ def main(events: int, only: tuple[str, ...], history_days: int, quick: bool, jso
         registry = stack.enter_context(fake_registry())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="funnelwatch-bench-")))
         plain = Settings(
+            funnel_max_series=200_000,
+            funnel_max_values=200_000,
             kafka_bootstrap_servers=running.kafka_bootstrap_servers,
             kafka_config=running.kafka_config,
             redis_url=running.redis_url,

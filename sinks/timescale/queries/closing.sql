@@ -68,14 +68,15 @@ CROSS JOIN LATERAL (
 WHERE p.funnel = %(funnel)s AND p.newest_window >= to_timestamp(%(from_ms)s / 1000.0);
 
 -- name: active_series
--- The series that had events in [from, to), each with its newest such window.
-SELECT s.funnel, s.step, s.dimensions, (extract(epoch FROM c.newest) * 1000)::bigint AS window_ms
+-- The numbers of the series that had events in [from, to), each with its newest such window.
+SELECT
+    coalesce(array_agg(series_id), '{}') AS series,
+    coalesce(array_agg((extract(epoch FROM newest) * 1000)::bigint), '{}') AS windows
 FROM (
     SELECT series_id, max(window_start) AS newest
     FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
     GROUP BY series_id
-) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id;
+) AS c;
 
 -- name: claim_late_windows
 -- Give the next revision to closed windows that late events have changed and that have settled, oldest first.

@@ -208,6 +208,20 @@ FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(t
 INNER JOIN series AS s ON s.series_id = c.series_id
 ORDER BY s.funnel, c.window_start, s.step, s.dimensions;
 
+-- name: counts_by_window
+-- Counts of windows in [from, to), of one funnel, or of all: a row for each window, an array for each column.
+SELECT
+    (extract(epoch FROM window_start) * 1000)::bigint AS window_ms,
+    array_agg(series_id) AS series,
+    array_agg(impressions) AS impressions,
+    array_agg(successes) AS successes,
+    array_agg(failures) AS failures,
+    array_agg(cohort_successes) AS cohort_successes,
+    array_agg(cohort_failures) AS cohort_failures
+FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
+GROUP BY window_start
+ORDER BY window_start;
+
 -- name: read_durations
 -- Slots of durations of windows in [from, to) that count something; of one funnel, or of all.
 SELECT

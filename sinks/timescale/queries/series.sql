@@ -10,6 +10,10 @@ SELECT funnel, series FROM counted_funnels;
 -- The series of some funnels.
 SELECT series_id, funnel, step, dimensions FROM series WHERE funnel = ANY(%(funnels)s);
 
+-- name: series_by_number
+-- The series with these numbers.
+SELECT series_id, funnel, step, dimensions FROM series WHERE series_id = ANY(%(numbers)s);
+
 -- name: new_series
 -- Store series; their lock must be held.
 WITH added AS (
