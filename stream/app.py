@@ -22,7 +22,7 @@ from funnelwatch.stream.worker.ages import ages
 from funnelwatch.stream.worker.components import WorkerComponents
 from funnelwatch.stream.worker.contacts import BEAT_EVERY_S
 from funnelwatch.stream.worker.faust_app import make_app, read_settings
-from funnelwatch.stream.worker.threads import Threads, find_stuck, one_round
+from funnelwatch.stream.worker.threads import Threads, find_stuck, one_round, until_stopped
 from funnelwatch.stream.worker.window_evaluation import WindowEvaluation, is_detect_outage
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Intake(Service):
         gc.set_threshold(*COLLECT_AFTER)
 
     @Service.task
+    @until_stopped
     async def _feed(self) -> None:
         fetcher = components.fetcher.running
         handed_over = 0.0
@@ -90,11 +91,7 @@ class Intake(Service):
                 ages.succeeded("fetch")
             metrics.STOPPED.set(len(fetcher.stopped))
             if polled or time.monotonic() - handed_over >= HAND_OVER_EVERY_S:
-                try:
-                    validated = await self._validate(polled)
-                except StoppedError:
-                    return
-                await self._hand_over(validated)
+                await self._hand_over(await self._validate(polled))
                 handed_over = time.monotonic()
 
     async def _validate(self, polled: PolledBatch) -> ValidatedPoll:
@@ -141,6 +138,7 @@ class Cache(Service):
     """Makes the cache in Redis complete, step by step, and rests where nothing is missing; without Redis it ends."""
 
     @Service.task
+    @until_stopped
     async def _steps(self) -> None:
         if components.cache_rebuild is None:
             return
@@ -149,6 +147,8 @@ class Cache(Service):
             woken.clear()
             try:
                 pause = await threads.run("cache", components.cache_rebuild.running.step)
+            except StoppedError:
+                raise
             except Exception:
                 # A bug here must not stop the counting.
                 log.exception("the cache in Redis is not made complete; it is tried again")
@@ -163,12 +163,13 @@ class Metrics(Service):
     """Counts counters and timers, beside the events and without holding them up."""
 
     @Service.task
+    @until_stopped
     async def _rounds(self) -> None:
         while not self.should_stop:
             try:
                 await threads.run("metrics", components.metric_aggregator.running.round)
             except StoppedError:
-                return
+                raise
             except Exception as error:
                 log.exception("counting of metrics failed; the worker stops, and nothing is lost")
                 await self.crash(error)
@@ -180,6 +181,7 @@ class Closing(Service):
     """Closes windows, round by round."""
 
     @Service.task
+    @until_stopped
     async def _rounds(self) -> None:
         await self.sleep(CLOSER_EVERY_S)
         while not self.should_stop:
@@ -194,6 +196,7 @@ class Maintenance(Service):
     """Materializes rollups, drops expired counts and alerts."""
 
     @Service.task
+    @until_stopped
     async def _rounds(self) -> None:
         while not self.should_stop:
             await self.sleep(MAINTENANCE_EVERY_S)
@@ -222,6 +225,7 @@ class Alerting(Service):
     """Does, between windows, what the alerts need that no window brings."""
 
     @Service.task
+    @until_stopped
     async def _rounds(self) -> None:
         while not self.should_stop:
             await self.sleep(ALERTING_EVERY_S)
@@ -253,6 +257,7 @@ class Watchdog(Service):
     """Ends a worker that has unread records and reads none, so that its supervisor starts a fresh one."""
 
     @Service.task
+    @until_stopped
     async def _rounds(self) -> None:
         while not self.should_stop:
             await self.sleep(WATCHDOG_EVERY_S)

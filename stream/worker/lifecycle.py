@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from funnelwatch.schemas.errors import FunnelwatchError
+from funnelwatch.sinks.retry import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ the consumer group."""
 
 
 class NotRunningError(FunnelwatchError):
-    """A component is used before it is started, or after it is stopped: a bug."""
+    """A component is used before it is started, or started twice: a bug."""
 
 
 class Component(Generic[T]):
@@ -50,6 +51,7 @@ class Component(Generic[T]):
         self.kafka_client = kafka_client
         self._make = make
         self._instance: T | None = None
+        self._was_stopped = False
         self._resources = ExitStack()
 
     @property
@@ -57,9 +59,12 @@ class Component(Generic[T]):
         """The component.
 
         Raises:
-            NotRunningError: it is not started, or stopped.
+            StoppedError: it is stopped. Tasks that go on for a moment meet this at every end of a worker.
+            NotRunningError: it is not started.
         """
         if self._instance is None:
+            if self._was_stopped:
+                raise StoppedError(f"the component {self.name!r} is stopped")
             raise NotRunningError(f"the component {self.name!r} is not running")
         return self._instance
 
@@ -78,11 +83,13 @@ class Component(Generic[T]):
             raise NotRunningError(f"the component {self.name!r} is started twice")
         with ExitStack() as resources:
             self._instance = self._make(resources)
+            self._was_stopped = False
             self._resources = resources.pop_all()
         return self._instance
 
     def stop(self) -> None:
         """Close what the component has opened, the newest first; does nothing where it does not run."""
+        self._was_stopped = self._was_stopped or self._instance is not None
         self._instance = None
         self._resources.close()
 

@@ -6,21 +6,25 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from funnelwatch.sinks.errors import ErrorClass, classify
+from funnelwatch.sinks.retry import StoppedError
 from funnelwatch.sinks.servers import servers
 from funnelwatch.stream.worker import metrics
 from funnelwatch.stream.worker.kafka_admin import kafka_answers, silent_clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import faust
     from mode import Service
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.stream.worker.components import WorkerComponents
+
+S = TypeVar("S", bound="Service")
 
 CONTACT_THREADS = ("kafka", "database", "redis")
 """Each server is asked on a thread of its own, so that one that hangs does not hide the others."""
@@ -46,10 +50,16 @@ log = logging.getLogger(__name__)
 async def one_round(
     threads: Threads, service: Service, thread: str, work: Callable[[], object], task: str
 ) -> Exception | None:
-    """Work once; an error that may pass is noted and returned, any other ends the worker."""
+    """Work once; an error that may pass is noted and returned, any other ends the worker.
+
+    Raises:
+        StoppedError: the worker stops.
+    """
     try:
         await threads.run(thread, work)
         servers.done(task)
+    except StoppedError:
+        raise
     except Exception as error:  # noqa: BLE001 - told apart here
         # A fresh worker would meet what the database rejects as well: to end would stop the counting, too.
         if classify(error) is not ErrorClass.BUG:
@@ -58,6 +68,19 @@ async def one_round(
             await service.crash(error)
         return error
     return None
+
+
+def until_stopped(task: Callable[[S], Awaitable[None]]) -> Callable[[S], Awaitable[None]]:
+    """A task of a service that ends where a component is stopped: at the end of a worker that is no error."""
+
+    @wraps(task)
+    async def ended(service: S) -> None:
+        try:
+            await task(service)
+        except StoppedError as error:
+            log.debug("%s ends: %s", type(service).__name__, error)
+
+    return ended
 
 
 async def find_stuck(app: faust.App, settings: Settings, components: WorkerComponents, threads: Threads) -> str | None:

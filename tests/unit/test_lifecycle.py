@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from funnelwatch.stream.worker import lifecycle
 from funnelwatch.stream.worker.lifecycle import Component, Lifecycle, NotRunningError
-from funnelwatch.stream.worker.threads import Threads
+from funnelwatch.stream.worker.threads import Threads, one_round, until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,3 +142,42 @@ def test_a_component_is_not_used_before_its_start_and_not_started_twice(journal:
         first.start()
     first.stop()
     assert journal.lines == ["start first", "stop first"]
+
+
+class Crashed:
+    """Stands for a service; notes whether a task has crashed it."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    async def crash(self, error: BaseException) -> None:
+        """Note the error."""
+        self.errors.append(error)
+
+
+def test_a_task_that_still_runs_when_its_component_is_stopped_ends_without_a_crash(journal: Journal) -> None:
+    """Components stop before the tasks of services do: a round in between is no bug, and a bug still is one."""
+    threads, one = Threads(), journal.component("one", "count")
+    service = Crashed()
+
+    @until_stopped
+    async def task(own: Any) -> None:
+        while True:
+            await one_round(threads, own, "count", one.running.upper, "closing")
+            await threads.run("count", one.stop)
+
+    async def broken_round() -> None:
+        await one_round(threads, cast("Any", service), "count", broken, "closing")
+
+    async def never_started() -> None:
+        two = journal.component("two", "count")
+        await one_round(threads, cast("Any", service), "count", lambda: two.running, "closing")
+
+    one.start()
+    asyncio.run(task(service))
+    assert service.errors == []
+    asyncio.run(broken_round())
+    asyncio.run(never_started())
+    assert [type(error) for error in service.errors] == [RuntimeError, NotRunningError]
+    one.start()
+    assert one.running == "one"
