@@ -53,8 +53,14 @@ class Silence:
 
         A silence for one os does not cover a series of all os together.
         """
-        about = {**series[1], "rule": rule, "funnel": funnel, "step": series[0]}
-        return all(about.get(name) == value for name, value in self.matchers.items())
+        step, dimensions = series
+        # Apart, because a dimension may be called like a matcher: rule.
+        return (
+            self.rule in {None, rule}
+            and self.funnel in {None, funnel}
+            and self.step in {None, step}
+            and all(dimensions.get(name) == value for name, value in self.dimensions.items())
+        )
 
 
 def series_of(alert: Mapping[str, Any]) -> list[Series]:

@@ -11,6 +11,8 @@ from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.stream.detector.state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from funnelwatch.stream.detector.evaluation import Evaluation
     from funnelwatch.stream.detector.scope import Where
     from funnelwatch.stream.detector.state import AlertState
@@ -55,7 +57,7 @@ def alert_message(  # noqa: PLR0917
         "series": [],
         "silenced_by": "",
     }
-    fields = texts(message, evaluation)
+    fields = texts(message, evaluation, rule.dimensions)
     message["labels"] = {name: render(text, fields) for name, text in rule.labels.items()}
     if evaluation.recent_baseline:
         message["labels"].setdefault("baseline", "recent")
@@ -73,14 +75,20 @@ def moment(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def texts(message: dict[str, Any], evaluation: Evaluation) -> dict[str, str]:
-    """The fields that annotations may name, as text (``funnelwatch.alert_rules.templates.FIELDS``)."""
+def texts(message: dict[str, Any], evaluation: Evaluation, named: Iterable[str]) -> dict[str, str]:
+    """The fields that annotations may name, as text (``funnelwatch.alert_rules.labels.FIELDS``).
+
+    Args:
+        message: the message.
+        evaluation: the evaluation that it reports.
+        named: the dimensions of the rule; one that the alert is not about is "any". None replaces another field.
+    """
     dimensions = message["dimensions"]
     where = f"{message['where_dimension']}={message['where_value']} ({message['where_share']:.0%} of the loss)"
     return {
-        **{name: str(value) for name, value in message.items()},
-        **dict.fromkeys(DIMENSION_FIELDS, "any"),
+        **dict.fromkeys([*DIMENSION_FIELDS, *named], "any"),
         **dimensions,
+        **{name: str(value) for name, value in message.items()},
         **{name: f"{message[name]:.1%}" for name in ("rate", "expected_rate", "expected_low", "expected_high")},
         **{name: moment(message[name]) for name in ("started_at", "window_start", "window_end")},
         "scope": ", ".join(f"{name}={value}" for name, value in dimensions.items()) or "all",

@@ -43,8 +43,7 @@ class Drill:
     def __init__(
         self, levels: Iterable[tuple[str, ...]], channels: Iterable[str], window_ms: int, history_ms: int, least: int
     ) -> None:
-        self._each = max(1, ROW_MS // window_ms)
-        row_ms = self._each * window_ms
+        row_ms = max(1, ROW_MS // window_ms) * window_ms
         self.windows = Counts(levels, channels, window_ms, max(least, -(-KEPT_MS // window_ms)))
         self.rows = Counts(self.windows.levels, self.windows.channels, row_ms, -(-history_ms // row_ms))
 
