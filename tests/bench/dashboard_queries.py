@@ -61,7 +61,7 @@ UNSAID = {"level": "windows", "back": "30 days", "every": None, "chosen": {}, "b
 
 
 @click.command()
-@click.option("--url", required=True, help="A server whose user may make databases: postgresql://…/postgres")
+@click.option("--url", help="A server whose user may make databases: postgresql://…/postgres; without: one of our own.")
 @click.option("--rows", default=10_000_000, show_default=True, help="Rows of counts, about.")
 @click.option(
     "--series", default=240, show_default=True, help="Series, about; with many, each has few windows an hour."
