@@ -64,6 +64,66 @@ END
 $$;
 COMMENT ON FUNCTION windows_of IS 'Counts of the windows of a funnel that start in [since, until); null: of every funnel.';
 
+CREATE FUNCTION spans_by_level(
+    level text, since timestamptz, until timestamptz, every interval, origin timestamptz,
+    OUT from_5m timestamptz, OUT to_5m timestamptz, OUT from_1h timestamptz, OUT to_1h timestamptz,
+    OUT from_1d timestamptz, OUT to_1d timestamptz
+)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    levels CONSTANT text[] := ARRAY['windows', '5m', '1h', '1d'];
+    zero CONSTANT timestamptz := '2000-01-01 00:00:00Z';
+    coarser record;
+    first timestamptz := since;
+    last timestamptz := until;
+    begins timestamptz;
+    ends timestamptz;
+BEGIN
+    FOR coarser IN
+        SELECT p.level, p.width, t.through
+        FROM rollup_progress AS p INNER JOIN rollup_trust AS t ON t.level = p.level
+        ORDER BY p.width
+    LOOP
+        IF array_position(levels, coarser.level) > array_position(levels, spans_by_level.level) THEN
+            begins := last;
+            ends := last;
+            IF
+                isfinite(first) AND isfinite(last)
+                AND (
+                    spans_by_level.every IS NULL
+                    OR (
+                        mod(extract(epoch FROM spans_by_level.every), extract(epoch FROM coarser.width)) = 0
+                        AND mod(extract(epoch FROM spans_by_level.origin - zero), extract(epoch FROM coarser.width)) = 0
+                    )
+                )
+            THEN
+                begins := date_bin(coarser.width, first + coarser.width - interval '1 microsecond', zero);
+                ends := least(date_bin(coarser.width, last, zero), coarser.through);
+                IF begins >= ends THEN
+                    begins := last;
+                    ends := last;
+                END IF;
+            END IF;
+            first := begins;
+            last := ends;
+        END IF;
+        CASE coarser.level
+            WHEN '5m' THEN
+                from_5m := first;
+                to_5m := last;
+            WHEN '1h' THEN
+                from_1h := first;
+                to_1h := last;
+            WHEN '1d' THEN
+                from_1d := first;
+                to_1d := last;
+        END CASE;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION spans_by_level IS 'How a range is read with the fewest rows: days in [from_1d, to_1d), hours around them in [from_1h, to_1h), 5 minutes around those in [from_5m, to_5m), and the finest, of level, in the rest of [since, until). Levels are read as far as their buckets lie within the range and a span of every, and are materialized.';
+
 CREATE FUNCTION counts_of(
     level text, funnel text, since timestamptz, until timestamptz, every interval DEFAULT NULL,
     chosen jsonb DEFAULT '{}', by text[] DEFAULT '{}', origin timestamptz DEFAULT '2000-01-01 00:00:00Z'
@@ -79,7 +139,9 @@ DECLARE
     places integer[];
     steps text[];
     named jsonb[];
+    part record;
 BEGIN
+    SELECT p.* INTO part FROM spans_by_level(counts_of.level, counts_of.since, counts_of.until, counts_of.every, counts_of.origin) AS p;
     SELECT g.* INTO ids, places, steps, named FROM grouped_series(counts_of.funnel, counts_of.chosen, counts_of.by) AS g;
     RETURN QUERY
     SELECT
@@ -98,18 +160,41 @@ BEGIN
             sum(c.cohort_successes)::bigint AS cohort_successes,
             sum(c.cohort_failures)::bigint AS cohort_failures
         FROM (
-            SELECT * FROM window_counts WHERE counts_of.level = 'windows'
+            SELECT
+                window_start, series_id, impressions::bigint, successes::bigint, failures::bigint,
+                cohort_successes::bigint, cohort_failures::bigint
+            FROM window_counts
+            WHERE window_start >= counts_of.since AND window_start < part.from_5m AND counts_of.since < part.from_5m
             UNION ALL
-            SELECT * FROM counts_5m WHERE counts_of.level = '5m'
+            SELECT
+                window_start, series_id, impressions::bigint, successes::bigint, failures::bigint,
+                cohort_successes::bigint, cohort_failures::bigint
+            FROM window_counts
+            WHERE window_start >= part.to_5m AND window_start < counts_of.until AND part.to_5m < counts_of.until
             UNION ALL
-            SELECT * FROM counts_1h WHERE counts_of.level = '1h'
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_5m
+            WHERE window_start >= part.from_5m AND window_start < part.from_1h AND part.from_5m < part.from_1h
             UNION ALL
-            SELECT * FROM counts_1d WHERE counts_of.level = '1d'
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_5m
+            WHERE window_start >= part.to_1h AND window_start < part.to_5m AND part.to_1h < part.to_5m
+            UNION ALL
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_1h
+            WHERE window_start >= part.from_1h AND window_start < part.from_1d AND part.from_1h < part.from_1d
+            UNION ALL
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_1h
+            WHERE window_start >= part.to_1d AND window_start < part.to_1h AND part.to_1d < part.to_1h
+            UNION ALL
+            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            FROM counts_1d
+            WHERE window_start >= part.from_1d AND window_start < part.to_1d AND part.from_1d < part.to_1d
         ) AS c
         INNER JOIN unnest(ids, places) AS s (series_id, place) ON s.series_id = c.series_id
         WHERE
-            c.window_start >= counts_of.since AND c.window_start < counts_of.until
-            AND c.series_id = ANY(ids)
+            c.series_id = ANY(ids)
         GROUP BY 1, 2
     ) AS t
     ORDER BY t.start, t.place;
@@ -129,7 +214,9 @@ DECLARE
     places integer[];
     steps text[];
     named jsonb[];
+    part record;
 BEGIN
+    SELECT p.* INTO part FROM spans_by_level(durations_of.level, durations_of.since, durations_of.until, durations_of.every, durations_of.origin) AS p;
     SELECT g.* INTO ids, places, steps, named FROM grouped_series(durations_of.funnel, durations_of.chosen, durations_of.by) AS g;
     RETURN QUERY
     SELECT t.start, steps[t.place], named[t.place], t.slots
@@ -157,18 +244,37 @@ BEGIN
                 sum(c.d116), sum(c.d117), sum(c.d118), sum(c.d119)
             ]::bigint[] AS slots
         FROM (
-            SELECT * FROM window_counts WHERE durations_of.level = 'windows'
+            SELECT *
+            FROM window_counts
+            WHERE window_start >= durations_of.since AND window_start < part.from_5m AND durations_of.since < part.from_5m
             UNION ALL
-            SELECT * FROM counts_5m WHERE durations_of.level = '5m'
+            SELECT *
+            FROM window_counts
+            WHERE window_start >= part.to_5m AND window_start < durations_of.until AND part.to_5m < durations_of.until
             UNION ALL
-            SELECT * FROM counts_1h WHERE durations_of.level = '1h'
+            SELECT *
+            FROM counts_5m
+            WHERE window_start >= part.from_5m AND window_start < part.from_1h AND part.from_5m < part.from_1h
             UNION ALL
-            SELECT * FROM counts_1d WHERE durations_of.level = '1d'
+            SELECT *
+            FROM counts_5m
+            WHERE window_start >= part.to_1h AND window_start < part.to_5m AND part.to_1h < part.to_5m
+            UNION ALL
+            SELECT *
+            FROM counts_1h
+            WHERE window_start >= part.from_1h AND window_start < part.from_1d AND part.from_1h < part.from_1d
+            UNION ALL
+            SELECT *
+            FROM counts_1h
+            WHERE window_start >= part.to_1d AND window_start < part.to_1h AND part.to_1d < part.to_1h
+            UNION ALL
+            SELECT *
+            FROM counts_1d
+            WHERE window_start >= part.from_1d AND window_start < part.to_1d AND part.from_1d < part.to_1d
         ) AS c
         INNER JOIN unnest(ids, places) AS s (series_id, place) ON s.series_id = c.series_id
         WHERE
-            c.window_start >= durations_of.since AND c.window_start < durations_of.until
-            AND c.series_id = ANY(ids)
+            c.series_id = ANY(ids)
         GROUP BY 1, 2
     ) AS t
     WHERE EXISTS (SELECT FROM unnest(t.slots) AS slot (n) WHERE n > 0)
@@ -182,7 +288,7 @@ DO $$
 DECLARE
     made text;
 BEGIN
-    FOREACH made IN ARRAY ARRAY['windows_of', 'counts_of', 'durations_of'] LOOP
+    FOREACH made IN ARRAY ARRAY['windows_of', 'spans_by_level', 'counts_of', 'durations_of'] LOOP
         EXECUTE format('ALTER FUNCTION %I SET search_path = %I, pg_temp', made, current_schema());
     END LOOP;
 END
