@@ -168,7 +168,11 @@ class Counts:
         column = Column(level, series.step, tuple(map(series.value, level)))
         place = self.columns.setdefault(column, len(self.columns))
         if place >= self.cum.shape[2]:
-            self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, max(FIRST_COLUMNS, self.cum.shape[2] // 4))))
+            old, used = self.cum, slice(self.rows + 1)
+            more = max(FIRST_COLUMNS, old.shape[2] // 4)
+            # The system gives out no memory for rows that are not written yet.
+            self.cum = np.zeros((*old.shape[:2], old.shape[2] + more), dtype=np.uint32)
+            self.cum[:, used, : old.shape[2]] = old[:, used]
         return place
 
     def _sums(self, block: Block) -> NDArray[np.uint32]:
