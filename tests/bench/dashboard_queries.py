@@ -1,4 +1,4 @@
-"""How long a dashboard's queries take over many counts: ``python -m tests.bench.dashboard_queries --help``.
+"""How long a dashboard's queries take over many counts: ``make bench-queries``.
 
 It makes a database of its own on a server that it starts or is given, fills it with thirty days of counts a minute,
 brings the rollups up to date, prints the sizes of the tables, asks the questions of a dashboard of all thirty days, and
@@ -7,10 +7,14 @@ drops the database again.
 
 from __future__ import annotations
 
+import platform
+import sys
 import time
 import uuid
 from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +32,7 @@ from funnelwatch.sinks.timescale.rates import RateStore, Scope
 from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.sinks.timescale.timers import timers
 from tests import extension
-from tests.bench.report import machine, write
+from tests.bench.report import command, machine, write
 from tests.stack import drop_database, make_database, servers
 
 if TYPE_CHECKING:
@@ -112,7 +116,14 @@ def main(*, url: str | None, rows: int, series: int, tries: int, timescaledb: bo
         for line in run(database, versions, every, tries, results):
             click.echo(line)
         [(version,)] = ask(database, "SELECT version()")
-    write(json_path, {"machine": machine(), "database": version, "timescaledb": timescaledb, "results": results})
+    report = {
+        "machine": machine(),
+        "command": command("bench-queries", sys.argv[1:]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "database": version.split(" on ")[0],
+        "versions": {"python": platform.python_version(), "funnelwatch": package_version("funnelwatch")},
+    }
+    write(json_path, {**report, "results": results})
 
 
 @contextmanager
