@@ -90,7 +90,7 @@ def test_days_within_a_range_are_read_as_days(either: Database, counted: list[Ta
             statement.replace("%s, %s, ", f"to_timestamp({begin / 1000}), to_timestamp({end / 1000}), ", 1),
             every,
         )
-        return {name: int(value.timestamp() * 1000) for name, value in row.items()}
+        return {name: int(value.timestamp() * 1000) for name, value in row.items() if "again" not in name}
 
     whole = spans(None)
     assert (whole["from_5m"], whole["from_1h"], whole["from_1d"]) == (
