@@ -20,9 +20,8 @@ SELECT series_id, funnel, step, dimensions FROM series WHERE series_id = ANY(%(n
 -- Store series that are not stored yet, and number them in their order; their lock must be held.
 WITH added AS (
     INSERT INTO series (funnel, step, dimensions)
-    SELECT d.funnel, d.step, d.dimensions
-    FROM unnest(%(funnel)s::text[], %(step)s::text[], %(dimensions)s::jsonb[])
-    WITH ORDINALITY AS d (funnel, step, dimensions, place)
+    SELECT d.one ->> 0, d.one ->> 1, (d.one -> 2)::jsonb
+    FROM json_array_elements(%(series)s::json) WITH ORDINALITY AS d (one, place)
     ORDER BY d.place
     RETURNING series_id, funnel
 ), counted AS (
