@@ -119,7 +119,7 @@ class Intake(Service):
 async def aggregate(stream: Any) -> None:
     """Count all batches that wait: one transaction, then Redis if one is configured, then the offsets."""
     async for first in stream:
-        waiting = await backlog(stream, first)
+        waiting = await backlog(stream, first, components.aggregator.running.worthwhile)
         health.begin("counting")
         ages.busy(True)
         try:
