@@ -104,7 +104,7 @@ lock: $(INSTALLED)  ## choose the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade --extra all pyproject.toml --output-file requirements.lock
 	$(COMPILE) --upgrade --extra all --group test --constraint requirements.lock pyproject.toml --output-file requirements-test.lock
 	$(COMPILE) --extra collector --extra worker --extra board --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
-	$(COMPILE) --group build --no-deps --constraint requirements-test.lock pyproject.toml --output-file deploy/build.lock
+	$(COMPILE) --group build --no-deps --constraint requirements-test.lock --output-file deploy/build.lock
 
 $(BIN)/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another from 3.11 on with PYTHON=…" >&2; exit 1; }
