@@ -61,7 +61,10 @@ class SeriesCounts:
         in the order in which they were first counted, those of the stretches before among them: so a detector gets to
         know them in the order it would live.
         """
-        names = {row_series(row): row["series_id"] for row in self._database.query("series_of", {"funnels": [funnel]})}
+        names = {
+            row_series(row): row["series_id"]
+            for row in self._database.query("series_of", {"funnels": [funnel], "newest": [0]})
+        }
         series = sorted(names)
         numbers = np.array([names[one] for one in series], dtype=np.intp)
         by_number = np.argsort(numbers)
