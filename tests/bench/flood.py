@@ -46,7 +46,7 @@ RATE = 500
 LOOK_S = 0.05
 MAX_SERIES = 1_000
 """As many as the exporter shows by default."""
-SLOWER, MORE_MB, MORE_SERIES = 1.0, 100, 10
+SLOWER, MORE_MB, MORE_SERIES = 1.0, 60, 10
 """Tolerated: so many seconds on the median delay, megabytes, and series of the exporter."""
 EVALUATED = """
 SELECT (extract(epoch FROM last_window) * 1000)::bigint AS at FROM detector_progress WHERE funnel = 'sign_up'
