@@ -96,6 +96,7 @@ lock: $(INSTALLED)  ## choose the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade --extra all --group test --constraint requirements.lock pyproject.toml --output-file requirements-test.lock
 	$(COMPILE) --extra collector --extra worker --extra board --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
 	$(COMPILE) --group build --no-deps --constraint requirements-test.lock pyproject.toml --output-file deploy/build.lock
+	$(COMPILE) --group compiler --no-deps --output-file deploy/compiler.lock
 
 $(BIN)/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another from 3.11 on with PYTHON=…" >&2; exit 1; }
@@ -110,9 +111,11 @@ INSTALL = install() { \
 		/^Installing collected/ { print "  unpacking …"; fflush(); next } /^(ERROR|error|    ERROR)/ { print > "/dev/stderr" }'; \
 	if [ -e $(VENV)/.failed ]; then rm -f $(VENV)/.failed; echo "the packages of $$1 could not be installed" >&2; exit 1; fi; }; install
 
-$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
+# The hot path is compiled when it is installed: by the machine's compiler, or by one from PyPI.
+$(RUNTIME): requirements.lock pyproject.toml $(wildcard stream/native/*.[ch]) | $(BIN)/pip
 	@$(INSTALL) requirements.lock
 	@$(INSTALL) deploy/build.lock
+	@if ! { command -v cc || command -v gcc || command -v clang; } >/dev/null; then $(INSTALL) deploy/compiler.lock; fi
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -16,11 +16,11 @@ from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import slots_of
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.metrics import MetricKind, metric_error
-from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.intake.batches import RecordBatch, Rejected
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
+from funnelwatch.stream.native.digests import digests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -82,7 +82,7 @@ class RecordBuffer:
     def records(self) -> Records:
         """All of them."""
         offsets, timestamps = np.concatenate(self._offsets), np.concatenate(self._timestamps)
-        return Records(offsets, self._keys, self._values, timestamps)
+        return Records.of_columns(offsets, self._keys, self._values, timestamps)
 
 
 class PollBuffer:

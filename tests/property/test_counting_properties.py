@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from funnelwatch.schemas.codec import Reason, Undecodable
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Counts, Durations, Series
 from funnelwatch.schemas.funnels import Funnel
-from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.times import last_closed, window_start
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
@@ -23,6 +22,7 @@ from funnelwatch.stream.closing.windows import ActiveSeries, Assembler, parts_of
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch, joined
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.validator import EventValidator
+from funnelwatch.stream.native.digests import digests_of
 from tests.traffic import event, naive_counts, naive_durations
 
 if TYPE_CHECKING:
