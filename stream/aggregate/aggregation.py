@@ -55,15 +55,13 @@ def _past(log_time: int | None, now_ms: int) -> int | None:
 
 def counts_of(events: Events, window_ms: int) -> WindowCounts:
     """The counts of each series and window, verifications by their cohort as well, and the durations of successes."""
-    rows, library = events.rows, native()
+    rows, library = np.ascontiguousarray(events.rows), native()
     if not rows.size:
         return WindowCounts(events.names)
-    # Window and series in one number; the cohort of a verification is before its ts.
-    earliest = rows["ts"] - np.maximum(rows["duration"], 0)
-    first, spread = int(earliest.min()) // window_ms, int(rows["series"].max()) + 1
-    found = library.fw_counts_of(rows.size, rows.ctypes.data, window_ms, first, spread)
+    found = library.fw_counts_of(rows.size, rows.ctypes.data, window_ms)
     enough_memory(found)
     try:
+        first, spread = found.contents.first, found.contents.spread
         keys, counts, cell_keys, times = found.contents.columns()
         # Rows and cells are few by now: sorting them costs next to nothing.
         order = np.argsort(keys)

@@ -18,7 +18,8 @@ import numpy as np
 from funnelwatch.stream.native.library import enough_memory, native
 
 if TYPE_CHECKING:
-    from funnelwatch.schemas.arrays import Flags, Ints, Words
+    from funnelwatch.schemas.arrays import Flags, Words
+    from funnelwatch.stream.intake.batches import Rows
 
 
 class SeenIds:
@@ -49,23 +50,22 @@ class SeenIds:
         """Forget ids whose events could not be counted, so that a replay of them counts. From any thread."""
         self._to_forget.put(digests)
 
-    def are_new(self, digests: Words, log_times: Ints) -> Flags:
-        """Remember ids, one after the other; False for each that is a duplicate within the horizon before it.
+    def are_new(self, rows: Rows, now_ms: int) -> Flags:
+        """Remember the ids of records, one after the other; False for each that is a duplicate within the horizon.
 
         Args:
-            digests: of the ids, as ``digests_of`` makes them.
-            log_times: Kafka's timestamp of each one's record, ms.
+            rows: the records (``ROW``); their ids and Kafka timestamps count.
+            now_ms: a timestamp ahead of the clock counts as now: it must not end a generation early.
         """
         library = native()
         while not self._to_forget.empty():
             forgotten = self._to_forget.get()
             library.fw_seen_forget(self._handle, forgotten.size, forgotten.ctypes.data)
-        new = np.ones(digests.size, np.bool_)
+        new = np.ones(rows.size, np.bool_)
         if self.horizon_ms:
-            ids, times = np.ascontiguousarray(digests), np.ascontiguousarray(log_times)
-            enough_memory(
-                library.fw_seen_are_new(self._handle, ids.size, ids.ctypes.data, times.ctypes.data, new.ctypes.data)
-            )
+            rows = np.ascontiguousarray(rows)
+            found = library.fw_seen_are_new(self._handle, rows.size, rows.ctypes.data, now_ms, new.ctypes.data)
+            enough_memory(found >= 0)
         return new
 
     def __len__(self) -> int:

@@ -33,6 +33,7 @@ from funnelwatch.stream.intake.batches import (
 )
 from funnelwatch.stream.native.digests import digests_of
 from funnelwatch.stream.native.event_decoder import EventDecoder
+from funnelwatch.stream.native.library import survey
 from funnelwatch.stream.native.series_numbers import PROVISIONAL, UNCOUNTABLE
 
 if TYPE_CHECKING:
@@ -90,21 +91,25 @@ class EventValidator:
         # so that the batch can be validated again.
         records = self.decoder(batch.records, now_ms)
         assert records.numbers is not None
-        self._settle_series(records, records.numbers)
-        rejected = self._validate_alone(records, records.numbers, now_ms)
-        events = Events(records.numbers.names, records.rows).where(records.rows["outcome"] >= 0)
-        # A timestamp ahead of the clock must not end the generation of ids early for all other events.
-        new = seen.are_new(events.rows["id"], np.minimum(events.rows["log_time"], now_ms))
-        times = records.timestamps
+        found = survey(records.rows)
+        if found.provisional:
+            self._settle_series(records, records.numbers)
+        rejected: list[Rejected] = []
+        rows = records.rows
+        if found.doubtful or found.provisional:
+            rejected = self._validate_alone(records, records.numbers, now_ms)
+            rows = rows[rows["outcome"] >= 0]
+        new = seen.are_new(rows, now_ms)
+        events = Events(records.numbers.names, rows)
         return ValidatedBatch(
             batch.partition,
             batch.start_offset,
             batch.next_offset,
-            int(times.max()) if times.size else None,
+            found.latest if len(records) else None,
             events.where(new),
             rejected,
             events.offsets[~new],
-            int(times.min()) if times.size else None,
+            found.earliest if len(records) else None,
         )
 
     @cached_property
@@ -116,8 +121,6 @@ class EventValidator:
         """Decide about the series that are new, in the order in which they came; once a series, not once an event."""
         series = records.rows["series"]
         provisional = np.flatnonzero(series <= PROVISIONAL)
-        if not provisional.size:
-            return
         series[provisional] = numbers.settle(series[provisional])
         provisional = provisional[series[provisional] <= PROVISIONAL]
         fresh, first = np.unique(series[provisional], return_index=True)

@@ -16,6 +16,7 @@ struct counts {
     int64_t *numbers;   /* WIDTH for each row */
     int64_t *cell_keys; /* row * SLOTS + slot */
     int64_t *times;     /* successes of each cell */
+    int64_t first, spread; /* the first window, and more than the largest number of a series */
     struct table by_row, by_cell;
 };
 
@@ -69,13 +70,21 @@ static int64_t slot_of_duration(int64_t duration) {
     return (shift << 2) + (duration >> shift);
 }
 
-struct counts *fw_counts_of(int64_t count, const struct row *events, int64_t window_ms, int64_t first, int64_t spread) {
+struct counts *fw_counts_of(int64_t count, const struct row *events, int64_t window_ms) {
     struct counts *counts = calloc(1, sizeof *counts);
     if (!counts || !grow(&counts->by_row, &counts->row_keys, &counts->numbers, WIDTH) ||
         !grow(&counts->by_cell, &counts->cell_keys, &counts->times, 1)) {
         fw_counts_free(counts);
         return NULL;
     }
+    int64_t earliest = INT64_MAX, spread = 0;
+    for (const struct row *event = events; event < events + count; event++) {
+        int64_t moment = event->ts - (event->duration > 0 ? event->duration : 0);
+        if (moment < earliest) earliest = moment;
+        if (event->series >= spread) spread = event->series + 1;
+    }
+    int64_t first = counts->first = window_of(earliest, window_ms);
+    counts->spread = spread;
     int64_t begin = 0, end = 0, window = 0; /* of the last window: events of one window come together */
     for (const struct row *event = events; event < events + count; event++) {
         int64_t outcome = event->outcome, duration = event->duration;

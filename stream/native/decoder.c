@@ -122,6 +122,19 @@ int number_of(struct series *series, uint64_t digest, int32_t *number) {
     return 1;
 }
 
+/* What there is among rows; and the earliest and the latest Kafka timestamp, where there are any. */
+void fw_survey(int64_t count, const struct row *rows, struct survey *survey) {
+    struct survey found = {0, 0, 0, INT64_MAX, INT64_MIN};
+    for (const struct row *row = rows; row < rows + count; row++) {
+        found.unplanned += row->outcome == UNPLANNED;
+        found.doubtful += row->outcome < 0;
+        found.provisional += row->series <= PROVISIONAL;
+        if (row->log_time < found.earliest) found.earliest = row->log_time;
+        if (row->log_time > found.latest) found.latest = row->log_time;
+    }
+    *survey = found;
+}
+
 /* Decode rows whose records have bytes and that are of one outcome, in place; the other driver is in take.c. */
 int fw_decode(struct decoder *decoder, struct series *series, const struct limits *limits, int64_t count,
               struct row *rows, const uint8_t *bytes, int64_t outcome) {

@@ -24,6 +24,11 @@ struct row {
     int32_t key_size, value_size; /* -1: null */
 };
 
+/* How many rows there are of some kinds, so that Python looks for none in vain; ms. */
+struct survey {
+    int64_t unplanned, doubtful, provisional, earliest, latest;
+};
+
 /* schemas/validation.py: what an event's times and its record's size must be within. */
 struct limits {
     int64_t oldest_ms, newest_ms, dropped_ms, longest_ms, most_bytes;

@@ -25,7 +25,7 @@ from funnelwatch.schemas.funnels import context_keys
 from funnelwatch.schemas.validation import MAX_ID_LENGTH
 from funnelwatch.stream.intake.batches import DOUBTFUL, UNPLANNED
 from funnelwatch.stream.native.digests import digests_of
-from funnelwatch.stream.native.library import enough_memory, native
+from funnelwatch.stream.native.library import enough_memory, native, survey
 from funnelwatch.stream.native.plans import MOST_DIMENSIONS, plan_for
 from funnelwatch.stream.native.series_numbers import SeriesNumbers
 
@@ -91,7 +91,7 @@ class EventDecoder:
         """
         if records.numbers is None:
             records = replace(records, rows=records.rows.copy(), numbers=self.numbers())
-        if self._planner is None:
+        if self._planner is None or not survey(records.rows).unplanned:
             return records
         outcomes = records.rows["outcome"]
         for _ in range(WRITERS_AT_ONCE):

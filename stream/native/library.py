@@ -35,7 +35,11 @@ ROW = np.dtype(
 """``struct row`` of event.h."""
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from funnelwatch.schemas.arrays import Ints
+
+    Rows = NDArray[np.void]
 
 KEYS = 256 + 130 + 2
 """Numbers in ``struct keys`` of digest.h."""
@@ -54,6 +58,8 @@ class Counts(ctypes.Structure):
         ("numbers", ctypes.POINTER(ctypes.c_int64)),
         ("cell_keys", ctypes.POINTER(ctypes.c_int64)),
         ("times", ctypes.POINTER(ctypes.c_int64)),
+        ("first", ctypes.c_int64),
+        ("spread", ctypes.c_int64),
     ]
 
     def columns(self) -> tuple[Ints, Ints, Ints, Ints]:
@@ -65,6 +71,27 @@ class Counts(ctypes.Structure):
             array(self.cell_keys, (cells,)),
             array(self.times, (cells,)),
         )
+
+
+class Survey(ctypes.Structure):
+    """``struct survey`` of event.h: what there is among rows.
+
+    Attributes:
+        unplanned: records whose headers have no plan.
+        doubtful: records that are not plainly events, those among them.
+        provisional: events of series that are not decided about.
+        earliest: of Kafka's timestamps, ms; anything where there are no rows.
+        latest: likewise.
+    """
+
+    unplanned: int
+    doubtful: int
+    provisional: int
+    earliest: int
+    latest: int
+    _fields_: ClassVar = [
+        (name, ctypes.c_int64) for name in ("unplanned", "doubtful", "provisional", "earliest", "latest")
+    ]
 
 
 _ANY, _INT, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
@@ -89,14 +116,16 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fw_poll_assign": (ctypes.c_int, [_ANY, ctypes.c_int32, _INT]),
     "fw_poll_clear": (None, [_ANY]),
     "fw_poll_add": (ctypes.c_int, [_ANY, ctypes.c_int32, _INT, _INT, ctypes.c_char_p, _INT, ctypes.c_char_p, _INT]),
+    "fw_free": (None, [_ANY]),
+    "fw_survey": (None, [_INT, _ANY, ctypes.POINTER(Survey)]),
     "fw_take": (_INT, [_ANY, _ANY, _ANY, _ANY, _ANY, _INT]),
     "fw_seen_new": (_ANY, [_INT, _INT]),
     "fw_seen_free": (None, [_ANY]),
-    "fw_seen_are_new": (ctypes.c_int, [_ANY, _INT, _ANY, _ANY, _ANY]),
+    "fw_seen_are_new": (_INT, [_ANY, _INT, _ANY, _INT, _ANY]),
     "fw_seen_forget": (None, [_ANY, _INT, _ANY]),
     "fw_seen_size": (_INT, [_ANY]),
     "fw_seen_shortened": (_INT, [_ANY]),
-    "fw_counts_of": (ctypes.POINTER(Counts), [_INT, _ANY, _INT, _INT, _INT]),
+    "fw_counts_of": (ctypes.POINTER(Counts), [_INT, _ANY, _INT]),
     "fw_counts_free": (None, [ctypes.POINTER(Counts)]),
 }
 
@@ -135,3 +164,10 @@ def enough_memory(done: object) -> None:
     """Raise if a function of the library says that it has none."""
     if not done:
         raise MemoryError
+
+
+def survey(rows: Rows) -> Survey:
+    """What there is among rows."""
+    found = Survey()
+    native().fw_survey(rows.size, rows.ctypes.data, found)
+    return found

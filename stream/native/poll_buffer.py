@@ -101,10 +101,15 @@ class PollBuffer:
 
     def drain(self, partition: int) -> Records:
         """The records of a partition, which then has none."""
-        found = self._partition(partition)
-        rows = np.frombuffer(ctypes.string_at(found.rows, found.count * ROW.itemsize), ROW).copy()
+        found, library = self._partition(partition), native()
         content = ctypes.string_at(found.content, found.size) if found.size else b""
-        native().fw_poll_clear(ctypes.addressof(found))
+        rows = np.empty(0, ROW)
+        if found.count:
+            taken = (ctypes.c_char * (found.count * ROW.itemsize)).from_address(found.rows)
+            weakref.finalize(taken, library.fw_free, found.rows)
+            rows = np.frombuffer(taken, ROW)
+        library.fw_free(found.content)
+        library.fw_poll_clear(ctypes.addressof(found))
         return Records(rows, content, self.numbers)
 
     def add(

@@ -1,7 +1,7 @@
 /* The event ids of one partition within the duplicate horizon; stream/intake/duplicates.py says what is promised. */
 #include <stdlib.h>
 
-#include "digest.h"
+#include "event.h"
 #include "table.h"
 
 #define NEVER (-(INT64_C(1) << 62))
@@ -52,33 +52,43 @@ static int begin(struct seen *seen, int64_t log_time) {
     return 1;
 }
 
-/* Remember ids one after the other; false for each that is a duplicate. Returns 0 where there is no memory. */
-int fw_seen_are_new(struct seen *seen, int64_t count, const uint64_t *ids, const int64_t *log_times, uint8_t *are_new) {
+/* Remember an id; whether it is new, -1 where there is no memory. There must be room in the young generation. */
+static int is_new(struct seen *seen, uint64_t id, int64_t log_time) {
+    if (!begin(seen, log_time)) return -1;
+    struct slot *young = slot_of(&seen->young, id);
+    int64_t last = young->digest ? young->number : NEVER;
+    if (last == NEVER) {
+        /* An id that is seen again moves to the young generation, so the old one never has a later time. */
+        const struct slot *old = slot_of(&seen->old, id);
+        if (old->digest) last = old->number;
+    }
+    int64_t latest = last > log_time ? last : log_time;
+    if (young->digest)
+        young->number = latest;
+    else
+        fill(&seen->young, young, id, latest);
+    return log_time - last > seen->horizon_ms;
+}
+
+/* Remember the ids of rows one after the other; false for each that is a duplicate. A timestamp ahead of the clock counts
+ * as now: it must not end the generation early for all other events. Returns how many are new, -1 without memory. */
+int64_t fw_seen_are_new(struct seen *seen, int64_t count, const struct row *rows, int64_t now_ms, uint8_t *are_new) {
+    int64_t found = 0;
     for (int64_t first = 0; first < count; first += AHEAD) {
         int64_t until = first + AHEAD < count ? first + AHEAD : count;
-        if (!reserve(&seen->young, AHEAD)) return 0;
+        if (!reserve(&seen->young, AHEAD)) return -1;
         for (int64_t at = first; at < until; at++) {
-            prefetch(&seen->young, ids[at]);
-            prefetch(&seen->old, ids[at]);
+            prefetch(&seen->young, rows[at].id);
+            prefetch(&seen->old, rows[at].id);
         }
         for (int64_t at = first; at < until; at++) {
-            if (!begin(seen, log_times[at])) return 0;
-            struct slot *young = slot_of(&seen->young, ids[at]);
-            int64_t last = young->digest ? young->number : NEVER;
-            if (last == NEVER) {
-                /* An id that is seen again moves to the young generation, so the old one never has a later time. */
-                const struct slot *old = slot_of(&seen->old, ids[at]);
-                if (old->digest) last = old->number;
-            }
-            are_new[at] = log_times[at] - last > seen->horizon_ms;
-            int64_t latest = last > log_times[at] ? last : log_times[at];
-            if (young->digest)
-                young->number = latest;
-            else
-                fill(&seen->young, young, ids[at], latest);
+            int new = is_new(seen, rows[at].id, rows[at].log_time < now_ms ? rows[at].log_time : now_ms);
+            if (new < 0) return -1;
+            are_new[at] = (uint8_t)new;
+            found += new;
         }
     }
-    return 1;
+    return found;
 }
 
 /* Forget ids whose events could not be counted. */

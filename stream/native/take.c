@@ -9,7 +9,7 @@
 
 #define AT_ONCE 4096 /* messages of one call: enough to make the call cheap, few enough for the processor's cache */
 #define AHEAD 4      /* messages whose bytes are fetched from memory while another is decoded */
-#define KEPT_ROOM ((size_t)4 << 20) /* room for bytes that a partition keeps from one poll to the next */
+#define ROOM 256     /* for rows, at first */
 
 /* rd_kafka_message_t of rdkafka.h, the same in all of librdkafka 1 and 2 */
 struct message {
@@ -38,7 +38,7 @@ struct partition {
     int64_t count, size;
     struct row *rows;
     uint8_t *content; /* keys and values of records that are not plainly events of known series */
-    int64_t row_room, content_room;
+    int64_t row_room, content_room, wanted_room;
 };
 
 /* An error of a partition, or its end. */
@@ -130,24 +130,24 @@ int fw_poll_assign(struct poll *poll, int32_t number, int64_t position) {
         poll->partitions = partitions;
         poll->partition_room = room;
     }
-    poll->partitions[poll->partition_count++] = (struct partition){.number = number, .position = position};
+    poll->partitions[poll->partition_count++] = (struct partition){.number = number, .position = position, .wanted_room = ROOM};
     return 1;
 }
 
-/* Python has the records of a partition: begin the next poll. */
+/* Python has the records of a partition, and frees them when it has done with them: begin the next poll. */
 void fw_poll_clear(struct partition *partition) {
-    partition->count = partition->size = 0;
-    if ((size_t)partition->content_room > KEPT_ROOM) {
-        free(partition->content);
-        partition->content = NULL;
-        partition->content_room = 0;
-    }
+    partition->rows = NULL;
+    partition->content = NULL;
+    partition->wanted_room = partition->count + partition->count / 8 + ROOM; /* as many will come again */
+    partition->count = partition->size = partition->row_room = partition->content_room = 0;
 }
+
+void fw_free(void *rows) { free(rows); }
 
 /* Room for one more row, and for its bytes. */
 static int make_room(struct partition *partition, int64_t bytes) {
     if (partition->count == partition->row_room) {
-        int64_t room = partition->row_room * 2 + 256;
+        int64_t room = partition->row_room ? partition->row_room * 2 : partition->wanted_room;
         struct row *rows = realloc(partition->rows, (size_t)room * sizeof *rows);
         if (!rows) return 0;
         partition->rows = rows;

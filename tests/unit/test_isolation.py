@@ -23,6 +23,7 @@ from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, al
 from funnelwatch.stream.intake.batches import IMPRESSION, NONE, SUCCESS, Events, Record, Rejected, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
+from tests.traffic import seen_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -179,7 +180,7 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
     aggregator, letters = scenario(database)
     seen = SeenIds(600_000)
     ids = np.array([hash_of(offset) for offset in range(20)], np.uint64)
-    assert seen.are_new(ids, np.full(20, T)).all()
+    assert seen.are_new(seen_at(ids, [T] * 20), T).all()
     verdict = validated(0, events(20, 5, 3))
     aggregator(
         [
@@ -188,9 +189,9 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
             )
         ]
     )
-    again = seen.are_new(ids, np.full(20, T + 1))
+    again = seen.are_new(seen_at(ids, [T + 1] * 20), T + 1)
     assert np.flatnonzero(again).tolist() == sorted(offset for _, offset, _ in letters.sent)
-    assert not seen.are_new(ids, np.full(20, T + 2)).any()
+    assert not seen.are_new(seen_at(ids, [T + 2] * 20), T + 2).any()
 
 
 def hash_of(offset: int) -> int:
