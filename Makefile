@@ -22,7 +22,7 @@ PYTEST = $(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
 report = $(if $(COVERAGE),$(BIN)/coverage combine --quiet && \
 	$(BIN)/coverage report --skip-covered --skip-empty --precision=1 $(if $(ARGS),--fail-under=0,$(1)))
 
-.PHONY: help demo test coverage drill drill-short bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test coverage drill drill-short fuzz-decode bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -42,6 +42,9 @@ drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 15
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)
+
+fuzz-decode: $(INSTALLED)  ## decode random bytes below sanitizers, 1 min (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 detection-report: $(INSTALLED)  ## measure the detector on simulated scenarios, write docs/detection.md (ARGS="--quick")
 	@$(BIN)/python -m tests.report $(ARGS)

@@ -69,8 +69,9 @@ def compile_library(path: Path, *flags: str) -> None:
     # Processes that use the library keep the file that they have: it is replaced, not overwritten.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
+        # The further flags come last, so that they win.
         subprocess.run(  # noqa: S603 - the compiler, with our own arguments
-            [*compiler(), *FLAGS, *flags, define, *sources, "-o", str(made)], check=True
+            [*compiler(), *FLAGS, define, *flags, *sources, "-o", str(made)], check=True
         )
         made.replace(path)
 
