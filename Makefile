@@ -98,7 +98,7 @@ lock: $(INSTALLED)  ## choose the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade --extra all pyproject.toml --output-file requirements.lock
 	$(COMPILE) --upgrade --extra all --group test --constraint requirements.lock pyproject.toml --output-file requirements-test.lock
 	$(COMPILE) --extra collector --extra worker --extra board --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
-	$(COMPILE) --group build --no-deps --constraint requirements-test.lock pyproject.toml --output-file deploy/build.lock
+	$(COMPILE) --group build --no-deps --constraint requirements-test.lock --output-file deploy/build.lock
 	$(COMPILE) --group compiler --no-deps --output-file deploy/compiler.lock
 
 $(BIN)/pip:

@@ -8,15 +8,13 @@ decides, so all workers and every replay agree, and an admitted series stays adm
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.funnels import dimensions_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from funnelwatch.schemas.funnels import DeclaredFunnels, Funnels
     from funnelwatch.schemas.settings import Settings
 
@@ -65,25 +63,14 @@ class FunnelSeries:
     steps: set[str] = field(default_factory=set)
     values: dict[str, set[str]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, series: Iterable[Series]) -> FunnelSeries:
-        """The series."""
-        found = cls()
-        for one in series:
-            found.add(one)
-        return found
-
-    def copy(self) -> FunnelSeries:
-        """A copy that can grow."""
-        values = {name: set(values) for name, values in self.values.items()}
-        return FunnelSeries(set(self.series), set(self.steps), values)
-
-    def add(self, one: Series) -> None:
-        """Add a series."""
-        self.series.add(one)
-        self.steps.add(one.step)
-        for name, value in one.dimensions:
-            self.values.setdefault(name, set()).add(value)
+    def add(self, one: Series) -> list[tuple[set[Any], Any]]:
+        """Add a series; the sets that have grown, each with what it has more."""
+        places: list[tuple[set[Any], Any]] = [(self.series, one), (self.steps, one.step)]
+        places += [(self.values.setdefault(name, set()), value) for name, value in one.dimensions]
+        grown = [(names, name) for names, name in places if name not in names]
+        for names, name in grown:
+            names.add(name)
+        return grown
 
 
 @dataclass(slots=True)
@@ -101,6 +88,16 @@ class Admitting:
     limits: SeriesLimits
     known: dict[str, FunnelSeries]
     new: list[Series] = field(default_factory=list)
+    _grown: list[tuple[set[Any], Any]] = field(default_factory=list)
+    _begun: list[str] = field(default_factory=list)
+
+    def undo(self) -> None:
+        """Take back what was admitted; for one who learns that it knew too little."""
+        for names, name in self._grown:
+            names.discard(name)
+        for funnel in self._begun:
+            del self.known[funnel]
+        self.new, self._grown, self._begun = [], [], []
 
     def __call__(self, wanted: Series) -> Admission:
         """The series itself, the series that it is folded into, or the reason of its rejection."""
@@ -131,8 +128,10 @@ class Admitting:
             names = dimensions_of(wanted.funnel, self.declared)
             folded = Series.of(wanted.funnel, wanted.step, **dict.fromkeys(names, OTHER))
         if folded not in funnel.series:
-            self.known[wanted.funnel] = funnel
-            funnel.add(folded)
+            if wanted.funnel not in self.known:
+                self.known[wanted.funnel] = funnel
+                self._begun.append(wanted.funnel)
+            self._grown += funnel.add(folded)
             self.new.append(folded)
         return folded
 
@@ -143,6 +142,6 @@ class Admitting:
         folded = {}
         for name, value in wanted.dimensions:
             values = funnel.values.get(name, set())
-            is_beyond = value not in values and len(values - {OTHER}) >= most.get(name, self.limits.values)
+            is_beyond = value not in values and len(values) - (OTHER in values) >= most.get(name, self.limits.values)
             folded[name] = OTHER if is_beyond else value
         return Series.of(wanted.funnel, wanted.step, **folded)

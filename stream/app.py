@@ -22,6 +22,7 @@ from funnelwatch.stream.worker.ages import ages
 from funnelwatch.stream.worker.components import WorkerComponents
 from funnelwatch.stream.worker.contacts import BEAT_EVERY_S
 from funnelwatch.stream.worker.faust_app import make_app, read_settings
+from funnelwatch.stream.worker.memory import return_freed_memory
 from funnelwatch.stream.worker.threads import Threads, find_stuck, one_round, until_stopped
 from funnelwatch.stream.worker.window_evaluation import WindowEvaluation, is_detect_outage
 
@@ -53,6 +54,7 @@ HAND_OVER_EVERY_S = 1.0
 
 WATCHDOG_EVERY_S = 5.0
 
+return_freed_memory()
 redacted_output.install()
 settings, credentials = read_settings()
 components = WorkerComponents(settings)
@@ -117,7 +119,7 @@ class Intake(Service):
 async def aggregate(stream: Any) -> None:
     """Count all batches that wait: one transaction, then Redis if one is configured, then the offsets."""
     async for first in stream:
-        waiting = await backlog(stream, first)
+        waiting = await backlog(stream, first, components.aggregator.running.worthwhile)
         health.begin("counting")
         ages.busy(True)
         try:

@@ -14,7 +14,6 @@ from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from psycopg import Cursor
 
@@ -27,6 +26,39 @@ if TYPE_CHECKING:
 
 UNKNOWN = -1
 """Stands for a number that is not known yet."""
+
+
+class SeriesTable:
+    """The series of some funnels as the database has them, each read once; for one thread.
+
+    Series are added under a lock that is held to the end of the transaction, so of a funnel the largest number that is
+    known says what is not.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[str, int] = {}
+
+    def unread(self, cursor: Cursor[Row], funnels: Iterable[str]) -> dict[Series, int]:
+        """The series of these funnels that were not read before, and their numbers."""
+        newest = {funnel: self._newest.get(funnel, 0) for funnel in funnels}
+        rows = run(cursor, "series_of", {"funnels": list(newest), "newest": list(newest.values())})
+        found = {row_series(row): row["series_id"] for row in rows}
+        self._note(found)
+        return found
+
+    def store(self, cursor: Cursor[Row], new: Sequence[Series]) -> dict[Series, int]:
+        """Store series that the database does not have; their lock must be held, and everything read."""
+        # As one value: psycopg makes arrays of texts in Python, for twice what the database needs to store them.
+        series = json.dumps([(one.funnel, one.step, dict(one.dimensions)) for one in new], ensure_ascii=False)
+        rows = run(cursor, "new_series", {"series": series})
+        found = {one: row["series_id"] for one, row in zip(new, rows, strict=True)}
+        self._note(found)
+        return found
+
+    def _note(self, found: Mapping[Series, int]) -> None:
+        for one, number in found.items():
+            if number > self._newest.get(one.funnel, 0):
+                self._newest[one.funnel] = number
 
 
 class SeriesStore:
@@ -44,7 +76,11 @@ class SeriesStore:
         self._declared = declared
         self._limits = limits
         self._keeps = keeps
+        self._forget()
+
+    def _forget(self) -> None:
         self._known: dict[str, FunnelSeries] = {}
+        self._table = SeriesTable()
 
     def admit(self, wanted: Iterable[Series]) -> Mapping[Series, Admission]:
         """What each series counts as, or why it is rejected.
@@ -59,42 +95,40 @@ class SeriesStore:
                 return self._admit(cursor, list(dict.fromkeys(wanted)))
         except BaseException:
             # Whether it is stored is not known.
-            self._known.clear()
+            self._forget()
             raise
 
     def _admit(self, cursor: Cursor[Row], wanted: Sequence[Series]) -> Mapping[Series, Admission]:
         funnels = sorted({one.funnel for one in wanted})
         # What is known, and most of a flood, needs no lock: what is full stays full.
         self._catch_up(cursor, funnels)
-        copies = {one: self._known[one].copy() for one in funnels if one in self._known}
-        trial = Admitting(self._declared, self._limits, {**self._known, **copies})
-        found = {one: trial(one) for one in wanted}
-        if not trial.new:
-            return found
-        if self._keeps:
-            run(cursor, "lock_series")
-            self._catch_up(cursor, funnels)
         admitting = Admitting(self._declared, self._limits, self._known)
         found = {one: admitting(one) for one in wanted}
-        if admitting.new and self._keeps:
-            _store(cursor, admitting.new)
+        if not admitting.new or not self._keeps:
+            return found
+        run(cursor, "lock_series")
+        new = admitting.new
+        admitting.undo()
+        if self._catch_up(cursor, funnels):
+            found = {one: admitting(one) for one in wanted}
+        else:  # nobody else has stored anything meanwhile, so the same are admitted
+            for one in new:
+                admitting(one)
+        if admitting.new:
+            self._table.store(cursor, admitting.new)
         return found
 
-    def _series_of(self, funnel: str) -> Collection[Series]:
-        known = self._known.get(funnel)
-        return known.series if known else ()
-
-    def _catch_up(self, cursor: Cursor[Row], funnels: Iterable[str]) -> None:
-        """Know what other workers have stored meanwhile: every funnel, and the series of these."""
+    def _catch_up(self, cursor: Cursor[Row], funnels: Iterable[str]) -> bool:
+        """Know what other workers have stored meanwhile: every funnel, and the series of these; whether it was any."""
         rows = {row["funnel"]: row["series"] for row in run(cursor, "counted_funnels")}
-        for funnel in rows.keys() - self._known.keys():
+        unknown = rows.keys() - self._known.keys()
+        for funnel in unknown:
             self._known[funnel] = FunnelSeries()
-        behind = [one for one in funnels if rows.get(one, 0) > len(self._series_of(one))]
+        behind = [one for one in funnels if one in rows and rows[one] > len(self._known[one].series)]
         if behind:
-            found: dict[str, list[Series]] = {}
-            for row in run(cursor, "series_of", {"funnels": behind}):
-                found.setdefault(row["funnel"], []).append(row_series(row))
-            self._known |= {funnel: FunnelSeries.of(series) for funnel, series in found.items()}
+            for series in self._table.unread(cursor, behind):
+                self._known[series.funnel].add(series)
+        return bool(unknown or behind)
 
 
 class StoredIds:
@@ -106,6 +140,7 @@ class StoredIds:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._table = SeriesTable()
         self._ids: dict[Series, int] = {}
         self._series: dict[int, Series] = {}
         self._names: Names | None = None
@@ -133,10 +168,15 @@ class StoredIds:
         return counts.numbered(self._series, self._numbers)
 
     def _of(self, series: list[Series]) -> list[int]:
-        wanted = set(series)
-        if not wanted <= self._ids.keys():
-            with self._database.transaction() as cursor:
-                found = series_ids(cursor, wanted)
+        missing = [one for one in series if one not in self._ids]
+        if missing:
+            try:
+                with self._database.transaction() as cursor:
+                    found = _numbered(cursor, self._table, missing, self._ids)
+            except BaseException:
+                # Whether they are stored is not known.
+                self._table, self._ids = SeriesTable(), {}
+                raise
             self._ids |= found
             self._series |= {number: one for one, number in found.items()}
         return [self._ids[one] for one in series]
@@ -168,28 +208,24 @@ class SeriesNames:
         return known
 
 
-def series_ids(cursor: Cursor[Row], wanted: AbstractSet[Series]) -> dict[Series, int]:
+def series_ids(cursor: Cursor[Row], wanted: Collection[Series]) -> dict[Series, int]:
     """The number of each series, stored now where it is not; other series of their funnels may be among them."""
+    return _numbered(cursor, SeriesTable(), wanted, {})
+
+
+def _numbered(
+    cursor: Cursor[Row], table: SeriesTable, wanted: Collection[Series], known: Mapping[Series, int]
+) -> dict[Series, int]:
+    """The numbers of series that are not known, and of others that the table has read on the way."""
     funnels = sorted({one.funnel for one in wanted})
-    found = _read(cursor, funnels)
-    if wanted and not wanted <= found.keys():
+    found = table.unread(cursor, funnels)
+    if any(one not in found and one not in known for one in wanted):
         run(cursor, "lock_series")
-        found = _read(cursor, funnels)
-        found |= _store(cursor, [one for one in wanted if one not in found])
+        found |= table.unread(cursor, funnels)
+        new = [one for one in dict.fromkeys(wanted) if one not in found and one not in known]
+        if new:
+            found |= table.store(cursor, new)
     return found
-
-
-def _read(cursor: Cursor[Row], funnels: Sequence[str]) -> dict[Series, int]:
-    return {row_series(row): row["series_id"] for row in run(cursor, "series_of", {"funnels": funnels})}
-
-
-def _store(cursor: Cursor[Row], new: Sequence[Series]) -> dict[Series, int]:
-    columns = {
-        "funnel": [one.funnel for one in new],
-        "step": [one.step for one in new],
-        "dimensions": [json.dumps(dict(one.dimensions), ensure_ascii=False) for one in new],
-    }
-    return {row_series(row): row["series_id"] for row in run(cursor, "new_series", columns)}
 
 
 def row_series(row: Row) -> Series:

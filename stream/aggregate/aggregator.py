@@ -48,6 +48,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EVENTS_A_ROW = 8
+"""Of a backlog, a flush takes so many events for each row that it writes, about."""
+
+MOST_EVENTS = 1_000_000
+"""Events of one flush, unless more wait; 50 MB."""
+
 
 class Aggregator:
     """Counts validated polls, on one thread.
@@ -86,6 +92,12 @@ class Aggregator:
         self._wait_for = RetryPolicy(stopping)
         self._now_ms = now_ms
         self.counted = 0
+        self._rows = 0
+
+    @property
+    def worthwhile(self) -> int:
+        """How many events of a backlog the next flush should take: it costs by its rows, not by its events."""
+        return min(EVENTS_A_ROW * self._rows, MOST_EVENTS)
 
     def __call__(self, polls: Sequence[ValidatedPoll]) -> None:
         """Count polls in their order, all that can be in one flush, waiting out whatever outage there is.
@@ -199,6 +211,7 @@ class Aggregator:
         failpoint("offsets_committed")
 
     def _account(self, placed: Placed[ValidatedBatch, PartitionCounts]) -> None:
+        self._rows = sum(len(counts.counts) for _, counts in placed.batches)
         accepted = 0
         for batch, counts in placed.batches:
             if counts.partition in placed.flushed.skipped:

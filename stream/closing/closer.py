@@ -66,7 +66,7 @@ class Closer:
         self._declared = declared
         self._store = store
         self._partitions = partitions
-        self._encode = Encoder("ClosedWindow", registry)
+        self._encode = Encoder("ClosedWindow", registry, is_strict=False)
         self._stopping = stopping
         self._now_ms = now_ms
         self._horizon_ms = int(settings.active_horizon_s * 1000)

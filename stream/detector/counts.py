@@ -126,6 +126,7 @@ class Counts:
                 self._map.append([self._column(one, level) for level in self.levels])
             ids.append(number)
         if len(self._map) != len(self._places):
+            self._widen()
             self._places = np.array(self._map, dtype=np.intp).reshape(len(self._map), len(self.levels))
         places = self._places[ids]
         self._last = (series, places)
@@ -166,10 +167,16 @@ class Counts:
     def _column(self, series: Series, level: tuple[str, ...]) -> int:
         """The column of a series at a level, made when it is new."""
         column = Column(level, series.step, tuple(map(series.value, level)))
-        place = self.columns.setdefault(column, len(self.columns))
-        if place >= self.cum.shape[2]:
-            self.cum = np.pad(self.cum, ((0, 0), (0, 0), (0, max(FIRST_COLUMNS, self.cum.shape[2] // 4))))
-        return place
+        return self.columns.setdefault(column, len(self.columns))
+
+    def _widen(self) -> None:
+        """Make room for all columns, and some more."""
+        channels, rows, width = self.cum.shape
+        if len(self.columns) > width:
+            old = self.cum
+            self.cum = np.zeros((channels, rows, max(len(self.columns), width + width // 4)), dtype=np.uint32)
+            # Only what is remembered: the system gives out no memory for rows that are not written yet.
+            self.cum[:, : self.rows + 1, :width] = old[:, : self.rows + 1]
 
     def _sums(self, block: Block) -> NDArray[np.uint32]:
         """The counts by channel, window and column."""

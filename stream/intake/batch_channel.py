@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from funnelwatch.stream.intake.polled_batch import ValidatedPoll
 
 WAITED_FOR = 4
-"""How many fetches of a backlog are counted in one flush; more if they are there already."""
+"""How many fetches of a backlog are counted in one flush at least; more if they are there already."""
 
 
 class BatchChannel(faust.Channel[Any]):
@@ -29,15 +29,18 @@ class BatchChannel(faust.Channel[Any]):
         return self._queue
 
 
-async def backlog(stream: Any, first: ValidatedPoll) -> list[ValidatedPoll]:
+async def backlog(stream: Any, first: ValidatedPoll, events: int = 0) -> list[ValidatedPoll]:
     """A fetch and what waits behind it; where fetches are full, and so more is soon to come, a few of them.
 
     Args:
         stream: an agent's; its channel has a queue of its own, which is not that of the channel it was made of.
         first: what the stream gave.
+        events: of a backlog, at least so many.
     """
     # A full batch means that the next one is nearly there: one larger flush costs less than two.
     queue, found = stream.channel.queue, [first]
-    while queue.qsize() or (found[-1].is_full and len(found) < WAITED_FOR):
+    held = first.events
+    while queue.qsize() or (found[-1].is_full and (len(found) < WAITED_FOR or held < events)):
         found.append(await queue.get())
+        held += found[-1].events
     return found

@@ -128,6 +128,11 @@ class ValidatedPoll:
     is_full: bool
     taken_s: float
 
+    @property
+    def events(self) -> int:
+        """How many events are accepted."""
+        return sum(batch.accepted.offsets.size for _, batch in self.batches)
+
 
 def flush_groups(polls: Sequence[ValidatedPoll]) -> Iterator[list[tuple[PartitionAssignment, list[ValidatedBatch]]]]:
     """Polls in a row, cut into groups that can be flushed at once: of each partition one assignment and its batches."""

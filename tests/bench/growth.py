@@ -125,6 +125,7 @@ class Bench:
             # None: the backlog was too small for the second worker to have a part in it.
             "per_second": round(measured / took.seconds) if measured else None,
             "cpu_us": round(took.cpu_s / measured * 1e6, 2) if measured else None,
+            "database_us": round(took.database_s / measured * 1e6, 2) if measured and took.database_s else None,
             "memory_mb": round(took.memory_mb),
         }
 
@@ -164,12 +165,13 @@ def shares(results: list[dict[str, Any]]) -> list[float | None]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The figures for a person."""
-    lines = [f"{'':<38}{'events':>12}{'events/s':>12}{'of first':>10}{'CPU µs':>8}{'MB':>6}"]
+    lines = [f"{'':<38}{'events':>12}{'events/s':>12}{'of first':>10}{'CPU µs':>8}{'database':>10}{'MB':>6}"]
     for one, of_first in zip(results, shares(results), strict=True):
         told = f"{one['per_second']:,}" if one["per_second"] else "too few"
         share = f"{of_first:.2f}" if of_first else ""
         lines.append(
-            f"{one['case']:<38}{one['events']:>12,}{told:>12}{share:>10}{one['cpu_us'] or '':>8}{one['memory_mb']:>6}"
+            f"{one['case']:<38}{one['events']:>12,}{told:>12}{share:>10}{one['cpu_us'] or '':>8}"
+            f"{one.get('database_us') or '':>10}{one['memory_mb']:>6}"
         )
     return "\n".join(lines)
 

@@ -15,19 +15,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+class Fetch(ValidatedPoll):
+    """A fetch of which only the number of events matters."""
+
+    events = 100
+
+
 def fetch(*, is_full: bool) -> ValidatedPoll:
     """Some fetch."""
-    return ValidatedPoll([], [], newly_assigned=False, is_full=is_full, taken_s=0.0)
+    return Fetch([], [], newly_assigned=False, is_full=is_full, taken_s=0.0)
 
 
-def taken(waiting: Sequence[ValidatedPoll], coming: Sequence[ValidatedPoll] = ()) -> list[list[ValidatedPoll]]:
+def taken(
+    waiting: Sequence[ValidatedPoll], coming: Sequence[ValidatedPoll] = (), events: int = 0
+) -> list[list[ValidatedPoll]]:
     """What an agent takes, time after time, of what waits at first and what comes one by one as soon as it waits."""
     found: list[list[ValidatedPoll]] = []
 
     async def agent(stream: Any) -> None:
         # What an agent iterates over; to iterate over the stream itself would make a consumer of Kafka.
         async for first in stream.channel:
-            found.append(await backlog(stream, first))  # noqa: PERF401 - seen from outside while it goes on
+            found.append(await backlog(stream, first, events))  # noqa: PERF401 - seen from outside while it goes on
 
     async def run() -> None:
         channel = BatchChannel(faust.App("test", store="memory://"), maxsize=8)
@@ -69,3 +77,9 @@ def test_what_is_full_without_end_is_counted_by_the_few() -> None:
     """Memory and delay stay bounded."""
     coming = [fetch(is_full=True) for _ in range(2 * WAITED_FOR)]
     assert taken([], coming) == [coming[:WAITED_FOR], coming[WAITED_FOR:]]
+
+
+def test_a_backlog_is_counted_by_as_many_events_as_are_worth_a_flush() -> None:
+    """Where a flush writes many rows it takes more fetches; the end of the backlog ends it all the same."""
+    coming = [fetch(is_full=one != 11) for one in range(12)]
+    assert taken([], coming, events=750) == [coming[:8], coming[8:]]

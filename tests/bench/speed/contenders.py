@@ -55,6 +55,7 @@ class Took:
         memory_mb: the most that its process had resident; of several processes, the largest.
         found: the counts in the database; None where it writes none.
         before: events that were counted before the time began.
+        database_s: processor time of the database's server meanwhile, s; None where it was not measured.
     """
 
     seconds: float
@@ -62,6 +63,7 @@ class Took:
     memory_mb: float
     found: dict[Key, int] | None
     before: int = 0
+    database_s: float | None = None
 
 
 @dataclass
@@ -105,6 +107,7 @@ def ours(race: Race, workers: int = 1, **settings: object) -> Took:
             wait_until(lambda: all(GIVEN.search(one.text()) for one in running), "each worker has partitions", 60)
         before = counted() if workers > 1 else 0
         began, usages = time.monotonic(), [Usage(worker.pid) for worker in running]
+        database_s = server_s(database)
         while True:
             for usage in usages:
                 usage.look()
@@ -123,6 +126,7 @@ def ours(race: Race, workers: int = 1, **settings: object) -> Took:
             max(usage.memory_mb for usage in usages),
             _ours(revealed(own.timescale_url), race.since_ms),
             before,
+            server_s(database) - database_s,
         )
     finally:
         for worker in running:
@@ -223,6 +227,23 @@ class Usage:
                 self.memory_mb = max(self.memory_mb, self._process.memory_info().rss / 1e6)
         except psutil.Error:
             pass  # it has ended; what was seen before stands
+
+
+def server_s(database: Database) -> float:
+    """Processor time that a database's server on this machine has used with all its backends, ended ones too, s."""
+    with database.outside_transaction() as cursor:
+        [row] = cursor.execute("SELECT pg_backend_pid() AS pid").fetchall()
+    postmaster = psutil.Process(row["pid"]).parent()
+    assert postmaster is not None
+    own = postmaster.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for backend in postmaster.children():
+        try:
+            times = backend.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return float(total)
 
 
 def _said(log: Path) -> dict[str, float]:
