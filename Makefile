@@ -22,7 +22,7 @@ PYTEST = $(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
 report = $(if $(COVERAGE),$(BIN)/coverage combine --quiet && \
 	$(BIN)/coverage report --skip-covered --skip-empty --precision=1 $(if $(ARGS),--fail-under=0,$(1)))
 
-.PHONY: help demo test coverage drill drill-short bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-detector-start bench-flood bench-queries bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test coverage drill drill-short fuzz-decode bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-detector-start bench-flood bench-queries bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -42,6 +42,9 @@ drill: $(INSTALLED)  ## prove exactly-once under every fault, at full length, 15
 
 drill-short: $(INSTALLED)  ## every drill in its short form, and a drill that must fail
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/drills $(ARGS)
+
+fuzz-decode: $(INSTALLED)  ## decode random bytes below sanitizers, 1 min (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 detection-report: $(INSTALLED)  ## measure the detector on simulated scenarios, write docs/detection.md (ARGS="--quick")
 	@$(BIN)/python -m tests.report $(ARGS)
@@ -105,6 +108,7 @@ lock: $(INSTALLED)  ## choose the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade --extra all --group test --constraint requirements.lock pyproject.toml --output-file requirements-test.lock
 	$(COMPILE) --extra collector --extra worker --extra board --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
 	$(COMPILE) --group build --no-deps --constraint requirements-test.lock --output-file deploy/build.lock
+	$(COMPILE) --group compiler --no-deps --output-file deploy/compiler.lock
 
 $(BIN)/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3.11 python3.11-venv, or name another from 3.11 on with PYTHON=…" >&2; exit 1; }
@@ -119,9 +123,11 @@ INSTALL = install() { \
 		/^Installing collected/ { print "  unpacking …"; fflush(); next } /^(ERROR|error|    ERROR)/ { print > "/dev/stderr" }'; \
 	if [ -e $(VENV)/.failed ]; then rm -f $(VENV)/.failed; echo "the packages of $$1 could not be installed" >&2; exit 1; fi; }; install
 
-$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
+# The hot path is compiled when it is installed: by the machine's compiler, or by one from PyPI.
+$(RUNTIME): requirements.lock pyproject.toml $(wildcard stream/native/*.[ch]) | $(BIN)/pip
 	@$(INSTALL) requirements.lock
 	@$(INSTALL) deploy/build.lock
+	@if ! { command -v cc || command -v gcc || command -v clang; } >/dev/null; then $(INSTALL) deploy/compiler.lock; fi
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 

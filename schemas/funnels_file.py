@@ -79,7 +79,7 @@ MOST_DIMENSIONS = 20
 """Dimensions of one funnel."""
 
 MOST_DIMENSIONS_OF_ALL = 100
-"""Different dimensions of all funnels: events are grouped by all of them (``funnelwatch.schemas.page.MOST_JOINED``)."""
+"""Different dimensions of all funnels: the decoder reads them all (``MOST_DIMENSIONS`` in stream/native)."""
 
 STEPS = "a list of different names, in order, such as [STEP, STEP]"
 LIMITS = "a whole number from 1, or a map of dimensions to such numbers, such as {app_version: 200}"

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -18,10 +19,14 @@ from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.stream.native.library import ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
+    from funnelwatch.schemas.arrays import Words
     from funnelwatch.schemas.settings import Settings
 
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
@@ -217,3 +222,10 @@ def done(settings: Settings, records: int) -> bool:
 def admin(settings: Settings) -> AdminClient:
     """Kafka's administration."""
     return AdminClient(settings.kafka())
+
+
+def seen_at(digests: Words, times: Sequence[int]) -> NDArray[np.void]:
+    """Rows of records with these ids, at these times of Kafka."""
+    rows = np.zeros(digests.size, ROW)
+    rows["id"], rows["log_time"] = digests, times
+    return rows

@@ -6,19 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.bulk import NONE
-from funnelwatch.schemas.counts import CountRow, PartitionCounts
-from funnelwatch.schemas.histogram import SLOTS, slots_of
-from funnelwatch.schemas.window_counts import WIDTH, WindowCounts
+from funnelwatch.schemas.counts import PartitionCounts
+from funnelwatch.schemas.histogram import SLOTS
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.closing.watermark import partition_watermark
-from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
+from funnelwatch.stream.native.library import enough_memory, native
 
 if TYPE_CHECKING:
     from funnelwatch.stream.intake.batches import Events, ValidatedBatch
-
-COHORT = CountRow._fields.index("cohort_successes") - CountRow._fields.index("successes")
-"""How far the cohort's column of an outcome is from its own."""
 
 
 def watermark_of(validated: ValidatedBatch, disorder_ms: int, now_ms: int) -> int | None:
@@ -59,22 +55,21 @@ def _past(log_time: int | None, now_ms: int) -> int | None:
 
 def counts_of(events: Events, window_ms: int) -> WindowCounts:
     """The counts of each series and window, verifications by their cohort as well, and the durations of successes."""
-    if not events.ts.size:
+    rows, library = np.ascontiguousarray(events.rows), native()
+    if not rows.size:
         return WindowCounts(events.names)
-    verified = np.flatnonzero(events.outcomes != IMPRESSION)
-    durations = events.durations[verified]
-    shown = events.ts[verified] - np.where(durations == NONE, 0, durations)
-    windows = np.concatenate((events.ts, shown)) // window_ms
-    columns = np.concatenate((events.outcomes, events.outcomes[verified] + COHORT))
-    # Window, series and column in one number, so that one sort of integers groups all three.
-    first, spread = int(windows.min()), int(events.series.max()) + 1
-    groups = (windows - first) * spread + np.concatenate((events.series, events.series[verified]))
-    numbers, found = np.unique(groups * WIDTH + columns, return_counts=True)
-    # The numbers are sorted by now and as few as the rows, so the second grouping costs next to nothing.
-    keys, rows = np.unique(numbers // WIDTH, return_inverse=True)
-    counts = np.zeros((keys.size, WIDTH), np.int64)
-    counts[rows, numbers % WIDTH] = found
-    timed = np.flatnonzero((events.outcomes == SUCCESS) & (events.durations != NONE))
-    slots, times = np.unique(groups[timed] * SLOTS + slots_of(events.durations[timed]), return_counts=True)
-    cells = np.stack([np.searchsorted(keys, slots // SLOTS), slots % SLOTS, times], axis=1)
+    found = library.fw_counts_of(rows.size, rows.ctypes.data, window_ms)
+    enough_memory(found)
+    try:
+        first, spread = found.contents.first, found.contents.spread
+        keys, counts, cell_keys, times = found.contents.columns()
+        # Rows and cells are few by now: sorting them costs next to nothing.
+        order = np.argsort(keys)
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        cells = np.stack([place[cell_keys // SLOTS], cell_keys % SLOTS, times], axis=1)
+        cells = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
+        keys, counts = keys[order], counts[order]
+    finally:
+        library.fw_counts_free(found)
     return WindowCounts(events.names, (keys // spread + first) * window_ms, keys % spread, counts, cells)

@@ -15,13 +15,12 @@ import numpy as np
 import psycopg
 
 from funnelwatch.producers.kafka.topic_reader import TopicReader
-from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.codec import Undecodable
 from funnelwatch.schemas.histogram import slots_of
-from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks.errors import ErrorClass, classify
-from funnelwatch.stream.intake.batches import IMPRESSION, Record, Rejected, ValidatedBatch
+from funnelwatch.stream.intake.batches import IMPRESSION, NONE, Record, Rejected, ValidatedBatch
+from funnelwatch.stream.native.digests import digests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Flags, Ints
     from funnelwatch.schemas.counts import Series
     from funnelwatch.schemas.settings import Settings
-    from funnelwatch.stream.aggregate.series_ids import Admit
     from funnelwatch.stream.intake.batches import Events
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
+    from funnelwatch.stream.intake.validator import Admit
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from funnelwatch.schemas.clock import wall_clock_ms
-from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks.errors import ErrorClass, classify, is_transient
 from funnelwatch.sinks.retry import RetryPolicy
@@ -21,6 +20,7 @@ from funnelwatch.stream.aggregate.flushing import flush_until_placed, is_to_blam
 from funnelwatch.stream.aggregate.isolation import detail_of
 from funnelwatch.stream.aggregate.metric_validator import aggregate_metrics, settled
 from funnelwatch.stream.intake.batches import Rejected
+from funnelwatch.stream.native.digests import digests_of
 from funnelwatch.stream.worker import metrics
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import slots_of
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.metrics import MetricKind, metric_error
-from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.validation import RejectedError, RejectionReason, check_time
 from funnelwatch.schemas.window_counts import WindowCounts
-from funnelwatch.stream.intake.batches import RecordBatch, Rejected
+from funnelwatch.stream.intake.batches import RecordBatch, Records, Rejected
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
+from funnelwatch.stream.native.digests import digests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,9 +131,9 @@ def settled(
             validated.rejected.append(Rejected(record, str(why.reason), why.detail))
         else:
             good.append((record, series, metric))
-    digests = digests_of([metric["event_id"] for _, _, metric in good])
-    times = np.array([min(record.timestamp, now_ms) for record, _, _ in good], np.int64)
-    for (record, series, metric), new in zip(good, seen.are_new(digests, times).tolist(), strict=True):
+    rows = Records.of([record for record, _, _ in good]).rows
+    rows["id"] = digests_of([metric["event_id"] for _, _, metric in good])
+    for (record, series, metric), new in zip(good, seen.are_new(rows, now_ms).tolist(), strict=True):
         if new:
             validated.accepted.append(Sample(record.offset, series, metric["value"], metric["ts"]))
         else:

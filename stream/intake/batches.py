@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.stream.native.library import ROW
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from funnelwatch.schemas.arrays import Flags, Ints
     from funnelwatch.schemas.counts import Series
+    from funnelwatch.stream.native.series_numbers import SeriesNumbers
+
+    Rows = NDArray[np.void]
 
 IMPRESSION, SUCCESS, FAILURE = range(3)
 """The outcome of an event; the latter two are one more than the schema's indexes of the symbols of ``status``."""
+
+DOUBTFUL, UNPLANNED = -1, -2
+"""In the place of an outcome: the record is validated by itself; likewise, unless a plan is made for its header."""
+
+NONE = int(np.iinfo(np.int64).min)
+"""The duration of an event that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,44 +42,75 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Records in order of their offsets, by column."""
+    """Records in order of their offsets, as the decoder in C has them.
 
-    offsets: Ints
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    timestamps: Ints
+    Attributes:
+        rows: one for each record (``ROW``).
+        content: keys and values of those records that are not plainly events of known series.
+        numbers: the series that the rows have numbers of; None: nothing is decoded yet.
+    """
+
+    rows: Rows
+    content: bytes = b""
+    numbers: SeriesNumbers | None = None
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
         """Records that are there one by one."""
-        return cls(
-            np.array([one.offset for one in records], np.int64),
-            [one.key for one in records],
-            [one.value for one in records],
-            np.array([one.timestamp for one in records], np.int64),
-        )
+        keys, values = [one.key for one in records], [one.value for one in records]
+        offsets, timestamps = [one.offset for one in records], [one.timestamp for one in records]
+        return cls.of_columns(np.array(offsets, np.int64), keys, values, np.array(timestamps, np.int64))
+
+    @classmethod
+    def of_columns(
+        cls, offsets: Ints, keys: Sequence[bytes | None], values: Sequence[bytes | None], timestamps: Ints
+    ) -> Records:
+        """Records that are there column by column."""
+        rows = np.zeros(len(values), ROW)
+        rows["outcome"], rows["series"], rows["offset"], rows["log_time"] = UNPLANNED, -1, offsets, timestamps
+        rows["key_size"] = [-1 if one is None else len(one) for one in keys]
+        rows["value_size"] = [-1 if one is None else len(one) for one in values]
+        sizes = np.maximum(rows["key_size"], 0) + np.maximum(rows["value_size"], 0).astype(np.int64)
+        rows["bytes_at"] = np.cumsum(sizes) - sizes
+        return cls(rows, b"".join([part or b"" for pair in zip(keys, values, strict=True) for part in pair]))
+
+    @property
+    def offsets(self) -> Ints:
+        """Where each is."""
+        found: Ints = self.rows["offset"]
+        return found
+
+    @property
+    def timestamps(self) -> Ints:
+        """Kafka's timestamp of each, ms."""
+        found: Ints = self.rows["log_time"]
+        return found
 
     def __len__(self) -> int:
         """How many they are."""
-        return len(self.values)
+        return len(self.rows)
 
     def __getitem__(self, at: int) -> Record:
-        """One of them."""
-        return Record(int(self.offsets[at]), self.keys[at], self.values[at], int(self.timestamps[at]))
+        """One of them; its bytes must be kept."""
+        row = self.rows[at]
+        start, key, value = int(row["bytes_at"]), int(row["key_size"]), int(row["value_size"])
+        assert start >= 0, "the bytes of an accepted event are gone"
+        between = start + max(0, key)
+        return Record(
+            int(row["offset"]),
+            self.content[start:between] if key >= 0 else None,
+            self.content[between : between + value] if value >= 0 else None,
+            int(row["log_time"]),
+        )
 
     def without(self, offsets: Iterable[int]) -> Records:
         """All but those with these offsets."""
-        kept = np.flatnonzero(~np.isin(self.offsets, np.fromiter(offsets, np.int64))).tolist()
-        keys, values = [self.keys[at] for at in kept], [self.values[at] for at in kept]
-        return Records(self.offsets[kept], keys, values, self.timestamps[kept])
+        return replace(self, rows=self.rows[~np.isin(self.offsets, np.fromiter(offsets, np.int64))])
 
     def split(self, offset: int) -> tuple[Records, Records]:
         """The records before an offset, and the others."""
         at = int(np.searchsorted(self.offsets, offset))
-        return (
-            Records(self.offsets[:at], self.keys[:at], self.values[:at], self.timestamps[:at]),
-            Records(self.offsets[at:], self.keys[at:], self.values[at:], self.timestamps[at:]),
-        )
+        return replace(self, rows=self.rows[:at]), replace(self, rows=self.rows[at:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,41 +140,67 @@ class Rejected:
         return Rejected(replace(self.record, key=None, value=None), self.reason, "")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Events:
-    """Good events, by column.
+    """Good events.
 
     Attributes:
-        offsets: where each is.
-        series: numbers that ``names`` has the series of.
-        outcomes: ``IMPRESSION``, ``SUCCESS`` or ``FAILURE``.
-        ts: when each happened, ms.
-        durations: from the impression, ms; ``NONE`` where that is not known.
+        names: the series of each number.
+        rows: one for each event (``ROW``).
     """
 
     names: Sequence[Series]
-    offsets: Ints
-    series: Ints
-    outcomes: Ints
-    ts: Ints
-    durations: Ints
+    rows: Rows
+
+    @classmethod
+    def of(cls, names: Sequence[Series], **columns: Iterable[int]) -> Events:
+        """Events from columns of their rows."""
+        rows = np.zeros(max(map(len, columns.values()), default=0), ROW)  # type: ignore[arg-type]
+        for name, column in columns.items():
+            rows[name] = column
+        return cls(names, rows)
+
+    @property
+    def offsets(self) -> Ints:
+        """Where each is."""
+        return self._column("offset")
+
+    @property
+    def series(self) -> Ints:
+        """Numbers that ``names`` has the series of."""
+        return self._column("series")
+
+    @property
+    def outcomes(self) -> Ints:
+        """``IMPRESSION``, ``SUCCESS`` or ``FAILURE``."""
+        return self._column("outcome")
+
+    @property
+    def ts(self) -> Ints:
+        """When each happened, ms."""
+        return self._column("ts")
+
+    @property
+    def durations(self) -> Ints:
+        """From the impression, ms; ``NONE`` where that is not known."""
+        return self._column("duration")
+
+    def _column(self, name: str) -> Ints:
+        found: Ints = self.rows[name]
+        return found
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.rows)
 
     @classmethod
     def joined(cls, parts: Sequence[Events]) -> Events:
         """Several, one after the other, that have the same names."""
-        columns = ("offsets", "series", "outcomes", "ts", "durations")
-        return cls(parts[0].names, *(np.concatenate([getattr(one, name) for one in parts]) for name in columns))
+        return cls(parts[0].names, np.concatenate([one.rows for one in parts]))
 
     def where(self, kept: Flags) -> Events:
         """Some of them."""
-        return Events(
-            self.names,
-            self.offsets[kept],
-            self.series[kept],
-            self.outcomes[kept],
-            self.ts[kept],
-            self.durations[kept],
-        )
+        return self if kept.all() else Events(self.names, self.rows[kept])
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 The database's progress decides where a partition starts, not Kafka's committed offset. Before that offset the duplicate
 horizon is read once more, to know its ids again; those records are not counted.
 
-Everything here runs on one thread, the callbacks of a rebalance included, which librdkafka calls from within
-``consume``.
+Everything here runs on one thread, the callbacks of a rebalance included, which librdkafka calls from within ``poll``.
+The records do not come from ``poll``: C takes them from a queue of ours (``funnelwatch.stream.native.poll_buffer``).
 """
 
 from __future__ import annotations
@@ -12,32 +12,35 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
 from funnelwatch.stream.intake.offsets import CommittedOffsets, StartOffsets, lag_of, out_of_range, places_of
-from funnelwatch.stream.intake.record_buffer import NO_RECORD, PollBuffer, rows_of
+from funnelwatch.stream.intake.polled_batch import polled_batch
+from funnelwatch.stream.native.poll_buffer import PartitionQueue, PollBuffer
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, PolledBatch
+    from funnelwatch.stream.native.event_decoder import EventDecoder
 
 log = logging.getLogger(__name__)
 kafka_log = logging.getLogger("funnelwatch.stream.librdkafka")
 """The log of this client is shown; the others are silent, since all would log the same."""
 
-CONSUME_AT_ONCE = 2_000
-"""Messages asked for in one call: enough to make the call cheap, few enough not to wait for."""
+LONGEST_TAKE_S = 0.05
+"""The group's callbacks wait at most this long, s."""
 
 MAX_POLL_BYTES = 32_000_000
 """A batch ends when its values have this many bytes, so that large values cannot fill the memory."""
@@ -55,6 +58,7 @@ class Fetcher:
         store: where the progress is.
         stopping: set when the worker stops.
         role: what the topic holds, "events" or "metrics"; its readers are a group of their own.
+        decoder: decodes records as they come; None: they come as bytes.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class Fetcher:
         topic_id: Callable[[], str],
         store: CountStore,
         stopping: threading.Event,
+        *,
         role: Literal["events", "metrics"] = "events",
+        decoder: EventDecoder | None = None,
     ) -> None:
         self._settings = settings
         self._topic = settings.events_topic if role == "events" else settings.metrics_topic
@@ -72,15 +78,14 @@ class Fetcher:
         self._check_stopped_s = 0.0
         self._newly_assigned = False
         self._rewinds: SimpleQueue[PartitionAssignment] = SimpleQueue()
-        self._buffer = PollBuffer()
+        self._buffer = PollBuffer(decoder)
         self._held = False
         self._joined = False
         self._committed = CommittedOffsets()
         self.changed_s: float | None = None
-        self._consumer = Consumer(
-            consumer_properties(settings, role, self._on_commit),
-            logger=kafka_log,
-        )
+        properties = consumer_properties(settings, role, self._on_commit)
+        self._queue = PartitionQueue(partial(Consumer, logger=kafka_log), properties)
+        self._consumer = self._queue.consumer
         self._starts = StartOffsets(settings, self._topic, topic_id, store, self._consumer)
 
     @property
@@ -110,15 +115,14 @@ class Fetcher:
         self._rewind()
         self._start_mended()
         self.commit(self._committed.due(self._assigned, time.monotonic()))
+        self._buffer.begin()
         settings = self._settings
         deadline = time.monotonic() + settings.flush_interval_s
-        while not (
-            is_full := self._buffer.records >= settings.flush_max_events or self._buffer.bytes >= MAX_POLL_BYTES
-        ):
+        while not (is_full := self._buffer.records >= settings.flush_max_events or self._buffer.size >= MAX_POLL_BYTES):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            self._take(self._consumer.consume(CONSUME_AT_ONCE, min(left, 0.05)))
+            self._take(min(left, LONGEST_TAKE_S))
         return self._polled(is_full)
 
     def _join(self) -> None:
@@ -129,28 +133,43 @@ class Fetcher:
             )
             self._joined = True
 
-    def _take(self, messages: Sequence[Message]) -> None:
-        """Sort messages by the assignment that they belong to, before the next call may change the assignment."""
-        for partition, row in rows_of(messages):
-            if partition == NO_RECORD:
-                for message in row:
-                    self._on_error(message, cast("KafkaError", message.error()))
-            elif partition in self._assigned:
-                self._buffer.add(self._assigned[partition], row)
+    def _take(self, timeout_s: float) -> None:
+        """Serve the group's callbacks, then take the records of the partitions that are assigned now."""
+        message = self._consumer.poll(0)
+        if message is not None:
+            # Records go to our queue, so that this is an error: of the group, or of the client.
+            error = message.error() or KafkaError(KafkaError._BAD_MSG)  # noqa: SLF001
+            self._on_error(message.partition(), error, message.offset() or 0)
+        self._queue.forward(self._topic, self._assigned)
+        self._queue.take(self._buffer, timeout_s)
+        self._note_taken()
+
+    def _note_taken(self) -> None:
+        """Note how far the partitions are taken, and what came beside records."""
+        for assigned in self._assigned.values():
+            position = self._buffer.position(assigned.partition)
+            if position > assigned.position:
+                assigned.position, assigned.at_end = position, False
+        for partition, error, offset in self._buffer.errors():
+            self._on_error(partition, error, offset)
 
     def _polled(self, is_full: bool) -> PolledBatch:
         """The records that were taken, of the partitions that are assigned now."""
-        polled = self._buffer.drain(self._assigned.values(), newly_assigned=self._newly_assigned, is_full=is_full)
+        polled = polled_batch(
+            self._assigned.values(), self._buffer.drain, newly_assigned=self._newly_assigned, is_full=is_full
+        )
+        self._buffer.end()
         self._newly_assigned = False
         return polled
 
-    def _on_error(self, message: Message, error: KafkaError) -> None:
-        partition = message.partition()
+    def _on_error(self, partition: int | None, error: KafkaError, offset: int) -> None:
+        assigned = None if partition is None else self._assigned.get(partition)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - it has no other name
-            if partition in self._assigned:
-                self._at_end(self._assigned[partition], message)
+            # Records that came after the end are known already.
+            if assigned is not None and offset >= assigned.position:
+                self._at_end(assigned, offset)
         elif error.code() in OUT_OF_RANGE and partition is not None:
-            if partition in self._assigned:
+            if assigned is not None:
                 self._stop_partition(partition, out_of_range(self._topic, partition))
         elif error.retriable() or error.code() in WAITED_OUT:
             kafka_log.warning("Kafka: waiting: %s", error.str())
@@ -158,25 +177,23 @@ class Fetcher:
             raise KafkaException(error)
 
     @staticmethod
-    def _at_end(assigned: PartitionAssignment, message: Message) -> None:
+    def _at_end(assigned: PartitionAssignment, end: int) -> None:
         """Move on to the end of the log: behind the last record there may be offsets that no record has.
 
         A transaction ends with a marker, and records of an aborted one are never delivered. The event's offset is the
         one that librdkafka fetches next; that the last record is counted is no sign that nothing is unread.
         """
-        assigned.at_end = True
-        end = message.offset()
-        if end is not None and end > assigned.position:
-            assigned.position = end
+        assigned.at_end, assigned.position = True, end
 
     def _stop_partition(self, partition: int, why: str) -> None:
         self._starts.stop(partition, why)
-        self._assigned.pop(partition, None)
+        self._unassign(partition)
         self._consumer.pause([TopicPartition(self._topic, partition)])
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
         starts = self._start(numbers)
+        self._queue.forward(self._topic, {*self._assigned, *numbers})
         consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
         # librdkafka remembers that a partition was paused, also when it is given away and comes back: one that was lost
         # during a hold would stand still for ever.
@@ -192,12 +209,18 @@ class Fetcher:
         # A worker that is stopping fetches nothing any more; its partitions go back when the consumer closes.
         with contextlib.suppress(StoppedError):
             started = RetryPolicy(self._stopping)("starting partitions", lambda: self._starts.start(numbers))
-            self._assigned |= {assigned.partition: assigned for assigned in started}
+            for assigned in started:
+                self._assigned[assigned.partition] = assigned
+                self._buffer.assign(assigned.partition, assigned.position)
             # Their last worker may have died between the database's commit and Kafka's.
             self._committed.want({one.partition: one.counted_from for one in started if one.counted_from > 0})
             self._newly_assigned = self._newly_assigned or bool(started)
             return {assigned.partition: assigned.position for assigned in started}
         return {}
+
+    def _unassign(self, partition: int) -> None:
+        self._assigned.pop(partition, None)
+        self._buffer.drop(partition)
 
     def _start_mended(self) -> None:
         """Start stopped partitions whose progress a person has corrected; checked every few seconds."""
@@ -221,7 +244,7 @@ class Fetcher:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Records of them that are fetched and not yet flushed may be flushed still: the database decides who was first.
         for partition in partitions:
-            self._assigned.pop(partition.partition, None)
+            self._unassign(partition.partition)
             self._starts.stopped.pop(partition.partition, None)
         self.changed_s = time.monotonic()
         log.info("revoked: partitions %s of %s", [partition.partition for partition in partitions], self._topic)
@@ -240,7 +263,7 @@ class Fetcher:
             if self._assigned.get(partition) is not assigned:
                 continue
             log.warning("partition %s: reading anew from where it is counted up to", partition)
-            del self._assigned[partition]
+            self._unassign(partition)
             starts = self._start([partition])
             if partition in starts:
                 self._consumer.seek(TopicPartition(self._topic, partition, starts[partition]))
@@ -255,7 +278,7 @@ class Fetcher:
         for assigned in self._assigned.values():
             assigned.at_end = False  # not known while nothing is fetched; Kafka reports the end again after the hold
         # Records that were on their way, or of a partition that this very call assigns, are kept for the next fetch.
-        self._take(self._consumer.consume(CONSUME_AT_ONCE, 0))
+        self._take(0)
 
     def _resume(self) -> None:
         """Go on fetching after ``keep_alive``."""
@@ -309,4 +332,4 @@ class Fetcher:
 
     def close(self) -> None:
         """Leave the group."""
-        self._consumer.close()
+        self._queue.close()

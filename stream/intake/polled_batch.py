@@ -6,10 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from funnelwatch.stream.intake.batches import RecordBatch
 
-    from funnelwatch.stream.intake.batches import RecordBatch, ValidatedBatch
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from funnelwatch.stream.intake.batches import Records, ValidatedBatch
     from funnelwatch.stream.intake.duplicates import SeenIds
 
 
@@ -69,6 +71,43 @@ class PolledBatch:
     def __bool__(self) -> bool:
         """Whether there is anything to do at once."""
         return bool(self.batches or self.warm_up or self.newly_assigned)
+
+
+def polled_batch(
+    assignments: Iterable[PartitionAssignment],
+    drain: Callable[[int], Records],
+    *,
+    newly_assigned: bool,
+    is_full: bool,
+) -> PolledBatch:
+    """The records of partitions as batches that each start where the one before it ended.
+
+    Args:
+        assignments: the partitions that are assigned now.
+        drain: the records of a partition that were taken.
+        newly_assigned: whether a partition was assigned since the last poll.
+        is_full: whether the poll ended because it is large.
+    """
+    assignments = list(assignments)
+    polled = PolledBatch(newly_assigned=newly_assigned, is_full=is_full)
+    for assigned in assignments:
+        known, fresh = drain(assigned.partition).split(assigned.counted_from)
+        if len(known):
+            # Ids of records that were rejected are not known: their events did not count, and a replay must.
+            batch = RecordBatch(
+                assigned.partition,
+                int(known.offsets[0]),
+                int(known.offsets[-1]) + 1,
+                known.without(assigned.rejected) if assigned.rejected else known,
+            )
+            polled.warm_up.append((assigned, batch))
+        # Without records too: then transaction markers, or what compaction has removed, end the partition.
+        if assigned.position > assigned.handed_over:
+            end = assigned.position
+            polled.batches.append((assigned, RecordBatch(assigned.partition, assigned.handed_over, end, fresh)))
+            assigned.handed_over = end
+    polled.at_end = [assigned for assigned in assignments if assigned.at_end]
+    return polled
 
 
 @dataclass(slots=True)

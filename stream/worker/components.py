@@ -90,8 +90,8 @@ class WorkerComponents:
         # worker for ended while it still counts; consumers start before whatever asks them for their partitions.
         self.kafka = self._add("kafka", "kafka", self._make_kafka)
         self.contacts = self._add("contacts", "database", self._make_contacts)
-        self.fetcher = self._add("fetcher", "intake", self._make_fetcher, "the events")
         self.validator = self._add("validator", "intake", self._make_validator)
+        self.fetcher = self._add("fetcher", "intake", self._make_fetcher, "the events")
         self.validation = self._add("validation", "intake", self._make_validation, "the dead letters")
         self.aggregator = self._add("aggregator", "count", self._make_aggregator)
         self.cache_rebuild = self._add_cache_rebuild()
@@ -156,7 +156,7 @@ class WorkerComponents:
     def _make_fetcher(self, resources: ExitStack) -> Fetcher:
         topic_id = partial(self.kafka.running.topic_id, self.settings.events_topic)
         store = CountStore(self._database("intake", resources))
-        fetcher = Fetcher(self.settings, topic_id, store, self.stopping)
+        fetcher = Fetcher(self.settings, topic_id, store, self.stopping, decoder=self.validator.running.decoder)
         resources.callback(fetcher.close)
         return fetcher
 
@@ -208,7 +208,7 @@ class WorkerComponents:
     def _make_metric_fetcher(self, resources: ExitStack) -> Fetcher:
         topic_id = partial(self.kafka.running.topic_id, self.settings.metrics_topic)
         store = CountStore(self._database("metrics intake", resources))
-        fetcher = Fetcher(self.settings, topic_id, store, self.stopping, "metrics")
+        fetcher = Fetcher(self.settings, topic_id, store, self.stopping, role="metrics")
         resources.callback(fetcher.close)
         return fetcher
 

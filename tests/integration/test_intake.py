@@ -6,10 +6,11 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.window_counts import WindowCounts
+from funnelwatch.stream.intake.batches import Record
 from funnelwatch.stream.intake.fetcher import Fetcher
 from tests.repeating import repeating
 from tests.stack import not_on_tansu, wait_until
@@ -97,31 +98,33 @@ def test_the_end_of_a_partition_is_known_also_where_records_came_in_the_same_fet
     taking.until_at_end([0, 1])
 
 
-def message(offset: int | None, partition: int = 0) -> Message:
-    """A message of librdkafka: a record, or the end of a partition."""
-    error = KafkaError(KafkaError._PARTITION_EOF) if offset is None else None
-    at = -1 if offset is None else offset
-    return Message(partition=partition, offset=at, error=error, key=b"k", value=b"v", timestamp=(1, 5))
-
-
 def test_what_was_on_its_way_when_a_partition_was_set_back_is_not_taken_twice(taking: Taking) -> None:
     """Records before the position are dropped, and so is what belongs to an assignment that is gone."""
     fetcher = taking.fetcher
     assigned = fetcher._assigned[0]
 
-    def take(*messages: Message) -> None:
-        fetcher._take(messages)
+    def take(*offsets: int) -> None:
+        for offset in offsets:
+            fetcher._buffer.add(0, offset, 5, b"k", b"v")
+        fetcher._note_taken()
 
-    take(message(0), message(1), message(None))
+    def end(offset: int) -> None:
+        fetcher._on_error(0, KafkaError(KafkaError._PARTITION_EOF), offset)
+
+    take(0, 1)
+    end(2)
     assert assigned.at_end
-    take(message(0), message(1), message(2))
+    take(0, 1, 2)
+    assert not assigned.at_end
+    end(2)
     assert not assigned.at_end
     (batch,) = [batch for _, batch in fetcher._polled(is_full=False).batches]
     assert (batch.start_offset, batch.next_offset) == (0, 3)
-    assert [record.offset for record in batch.records] == [0, 1, 2]
-    take(message(3))
+    assert list(batch.records) == [Record(offset, b"k", b"v", 5) for offset in range(3)]
+    take(3)
     fetcher._on_revoke(fetcher._consumer, [TopicPartition(taking.settings.events_topic, 0)])
-    take(message(4), message(None))
+    take(4)
+    end(5)
     assert fetcher._polled(is_full=False).batches == []
 
 

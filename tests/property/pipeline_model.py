@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.redis.state import MoveMark
     from funnelwatch.stream.intake.batches import Rejected
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
+    from funnelwatch.stream.native.poll_buffer import PollBuffer
 
 HORIZON_S = 100.0
 TOPIC = "events"
@@ -47,7 +48,7 @@ SETTINGS = Settings(
     events_topic=TOPIC,
     duplicate_horizon_s=HORIZON_S,
     window_s=10,
-    flush_interval_s=3.0,  # of the model's clock, which a call of consume moves on by one
+    flush_interval_s=3.0,  # of the model's clock, which a call of poll moves on by one
     flush_max_events=7,
 )
 START = 1_700_000_000_000
@@ -73,7 +74,7 @@ class Broker:
 
 
 class Consumer:
-    """librdkafka's consumer, as far as the intake uses it; a rebalance is served within ``consume``."""
+    """librdkafka's consumer, as far as the intake uses it; a rebalance is served within ``poll``."""
 
     broker: Broker
     clock: Clock
@@ -88,8 +89,8 @@ class Consumer:
         """Remember the callbacks."""
         self._on_assign, self._on_revoke = on_assign, on_revoke
 
-    def consume(self, count: int, timeout: float) -> list[Message]:
-        """Up to three messages a call, in turns of the partitions."""
+    def poll(self, timeout: float) -> None:
+        """Serve a rebalance."""
         self.clock.now += 1
         if self.to_revoke:
             gone, self.to_revoke = self.to_revoke, []
@@ -99,6 +100,9 @@ class Consumer:
         if self.to_assign:
             come, self.to_assign = self.to_assign, []
             self._on_assign(self, [SimpleNamespace(partition=number) for number in come])
+
+    def records(self) -> list[Message]:
+        """Up to two records of each partition, which come to a queue."""
         found: list[Message] = []
         for number, position in self.positions.items():
             if number in self.paused:
@@ -144,6 +148,24 @@ class Consumer:
 
     def commit(self, offsets: Any, asynchronous: bool) -> None:
         """For lag tools only."""
+
+
+class Queue:
+    """The queue to which the records of partitions go."""
+
+    def __init__(self, make: Callable[[Any], Consumer], properties: Any) -> None:
+        self.consumer = make(properties)
+
+    def forward(self, topic: str, partitions: Any) -> None:
+        """They always come here."""
+
+    def take(self, buffer: PollBuffer, timeout_s: float) -> None:
+        """What has come."""
+        for message in self.consumer.records():
+            partition, offset, timestamp = message.partition(), message.offset(), message.timestamp()[1]
+            assert partition is not None
+            assert offset is not None
+            buffer.add(partition, offset, timestamp, b"k", message.value())
 
 
 class Clock:
@@ -417,14 +439,20 @@ class Scenario:
         self.letters = Letters()
         self.registry_fails_at = 0
         self.at_point: Callable[[str], None] = lambda _: None
-        self._kept = (fetcher.Consumer, fetcher.time, validation.failpoint, aggregator.failpoint)
+        self._kept = (
+            fetcher.Consumer,
+            fetcher.PartitionQueue,
+            fetcher.time,
+            validation.failpoint,
+            aggregator.failpoint,
+        )
         Consumer.broker, Consumer.clock = self.broker, self.clock
-        fetcher.Consumer, fetcher.time = Consumer, self.clock  # type: ignore[misc, assignment]
+        fetcher.Consumer, fetcher.PartitionQueue, fetcher.time = Consumer, Queue, self.clock  # type: ignore[misc, assignment]
         validation.failpoint = aggregator.failpoint = lambda name: self.at_point(name)  # noqa: PLW0108 - at_point is changed later
 
     def close(self) -> None:
         """Give the modules back what is theirs."""
-        fetcher.Consumer, fetcher.time, validation.failpoint, aggregator.failpoint = self._kept  # type: ignore[misc]
+        fetcher.Consumer, fetcher.PartitionQueue, fetcher.time, validation.failpoint, aggregator.failpoint = self._kept  # type: ignore[misc]
 
     def worker(self) -> Worker:
         """A worker that has just started."""

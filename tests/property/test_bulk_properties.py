@@ -7,21 +7,21 @@ import struct
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 from fastavro import schemaless_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.schemas.bulk import NONE, BulkDecoder
 from funnelwatch.schemas.codec import CONFLUENT, Decoder, Encoder, Undecodable
 from funnelwatch.schemas.files import SCHEMAS, plain
-from funnelwatch.schemas.funnels import Funnel
+from funnelwatch.schemas.funnels import Funnel, series_of
 from funnelwatch.schemas.registry import UnknownSchemaId
-from funnelwatch.schemas.validation import Horizon, Limits
-from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch
+from funnelwatch.schemas.validation import MAX_ID_LENGTH, Horizon, Limits
+from funnelwatch.stream.intake.batches import NONE, Record, RecordBatch, Records, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
-from funnelwatch.stream.intake.hash_table import HashTable
-from funnelwatch.stream.intake.validator import HASHED, EventValidator
+from funnelwatch.stream.intake.validator import EventValidator
+from funnelwatch.stream.native.digests import digests_of
+from funnelwatch.stream.native.event_decoder import EventDecoder
+from funnelwatch.stream.native.series_numbers import PROVISIONAL
 from tests.traffic import event
 
 NOW = 1_700_000_000_000
@@ -168,24 +168,54 @@ def test_bulk_and_one_by_one_agree_about_every_record(values: list[bytes | None]
     assert bulk.duplicates.tolist() == alone.duplicates.tolist()
 
 
+def decoded(values: list[bytes]) -> Any:
+    """The rows of values, as the decoder in C makes them; whatever the time of an event."""
+    decoder = EventDecoder(DECODER, FUNNELS, Limits(2**60, 2**60), 100_000)
+    return decoder(Records.of([Record(at, None, value, NOW) for at, value in enumerate(values)]), NOW).rows
+
+
 @given(st.lists(st.tuples(plain_events, st.sampled_from([0, NEW_ID, OLD_ID])), max_size=25))
 def test_events_as_producers_write_them_are_decoded_in_bulk(sent: list[tuple[dict[str, Any], int]]) -> None:
-    """Each has its row, whichever of two framings and two versions, with what fastavro reads of it."""
+    """Each is plain, whichever of two framings and two versions, with what fastavro reads of it."""
     written = [SINGLE_OBJECT(one) if not schema_id else confluent(one, schema_id) for one, schema_id in sent]
-    rows: list[int] = []
-    for columns in BulkDecoder(DECODER, HASHED, KEYS)(written):
-        rows += columns.rows.tolist()
-        for at, row in enumerate(columns.rows.tolist()):
-            expected = DECODER(written[row])
-            for name in columns.texts.keys() & expected.keys():
-                assert columns.text(name, at) == expected[name]
-            for key in KEYS:
-                assert columns.text(key, at) == expected["contexts"].get(key, "")
-            number = int(columns.numbers["duration_ms"][at])
-            assert (None if number == NONE else number) == expected["duration_ms"]
-            assert columns.numbers["ts"][at] == expected["ts"]
-            assert columns.sizes[at] == len(written[row])
-    assert sorted(rows) == list(range(len(sent)))
+    rows = decoded(written)
+    expected = [DECODER(one) for one in written]
+    verdicts = [None if one["phase"] == "IMPRESSION" else one["status"] for one in expected]
+    assert rows["outcome"].tolist() == [(None, "SUCCESS", "FAILURE").index(one) for one in verdicts]
+    assert rows["ts"].tolist() == [one["ts"] for one in expected]
+    durations = [NONE if one["duration_ms"] is None else one["duration_ms"] for one in expected]
+    assert rows["duration"].tolist() == durations
+    assert rows["id"].tolist() == digests_of([one["event_id"] for one in expected]).tolist()
+    assert rows["session"].tolist() == digests_of([one["sign_up_session_id"] for one in expected]).tolist()
+    counted = [series_of(one, FUNNELS) for one in expected]
+    assert len(set(zip(rows["series"].tolist(), counted, strict=True))) == len(set(counted))
+    assert (rows["series"] <= PROVISIONAL).all()
+
+
+@given(plain_events, st.sampled_from(["event_id", "sign_up_session_id"]), st.integers(0, 2_050), st.sampled_from("aü"))
+def test_an_id_of_any_length_is_decoded_in_bulk_or_left(one: dict[str, Any], name: str, size: int, of: str) -> None:
+    """Up to as many bytes as an id may have characters it is plain, with the digest that every other path gives it."""
+    [row] = decoded([SINGLE_OBJECT(one | {name: of * size})])
+    assert (row["outcome"] >= 0) == (0 < len((of * size).encode()) <= MAX_ID_LENGTH)
+    if row["outcome"] >= 0:
+        assert [row["id" if name == "event_id" else "session"]] == digests_of([of * size]).tolist()
+
+
+@given(st.binary(max_size=40) | st.text(max_size=12).map(str.encode), st.integers(0, 30))
+def test_a_text_is_decoded_in_bulk_exactly_where_it_is_utf8(more: bytes, before: int) -> None:
+    """Overlong forms, surrogates, numbers of no character and characters that are cut off are left to fastavro."""
+    raw, mark, length = b"x" * before + more, "MARK" * 12, BytesIO()
+    schemaless_writer(length, "long", len(raw))
+    value = SINGLE_OBJECT(event(event_id="e", browser=mark))
+    value = value.replace(bytes([len(mark) * 2]) + mark.encode(), length.getvalue() + raw)
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        is_utf8 = False
+    else:
+        is_utf8 = True
+    [row] = decoded([value])
+    assert (row["outcome"] >= 0) == is_utf8
 
 
 pairs = st.lists(st.tuples(st.sampled_from(["a", *KEYS]), st.sampled_from(["", "v", "w" * 70])), max_size=6)
@@ -211,13 +241,15 @@ def with_blocks(one: dict[str, Any], blocks: list[list[tuple[str, str]]], *, siz
 def test_contexts_of_any_blocks_give_the_values_that_fastavro_gives(
     one: dict[str, Any], blocks: list[list[tuple[str, str]]], sized: bool
 ) -> None:
-    """Of a key that occurs twice the last value counts; an unusual form is left to fastavro."""
+    """Of a key that occurs twice the last value counts, in whichever block."""
     value = with_blocks(one, blocks, sized=sized)
-    assert DECODER(value)["contexts"] == dict(pair for block in blocks for pair in block)
+    merged = dict(pair for block in blocks for pair in block)
+    assert DECODER(value)["contexts"] == merged
     assert validated([value], in_bulk=True)[1] == validated([value], in_bulk=False)[1]
-    if not sized and sum(map(bool, blocks)) <= 1:
-        [columns] = BulkDecoder(DECODER, HASHED, KEYS)([value])
-        assert [columns.text(key, 0) for key in KEYS] == [DECODER(value)["contexts"].get(key, "") for key in KEYS]
+    in_one = SINGLE_OBJECT({**one, "contexts": merged})
+    rows = decoded([value, in_one])
+    assert (rows["outcome"] >= 0).all()
+    assert rows["series"][0] == rows["series"][1]
 
 
 @given(good, st.integers(1, 400))
@@ -227,30 +259,4 @@ def test_a_value_that_is_cut_short_has_no_row(value: bytes, cut: int) -> None:
     try:
         DECODER(short)
     except Undecodable:
-        for columns in BulkDecoder(DECODER, HASHED, KEYS)([short, value]):
-            assert 0 not in columns.rows
-
-
-@given(st.lists(st.dictionaries(st.integers(0, 2**64 - 1), st.integers(), max_size=40), max_size=8), st.integers(0, 60))
-def test_a_hash_table_holds_what_a_dict_holds(parts: list[dict[int, int]], shift: int) -> None:
-    """Whatever the digests: equal in their low bits, overwritten, never put."""
-    table, expected = HashTable(), dict[int, int]()
-    for part in parts:
-        digests = [max(1, digest << shift & 2**64 - 1) for digest in part]
-        fresh = {digest: value % 2**62 for digest, value in zip(digests, part.values(), strict=True)}
-        table.put(np.array(list(fresh), np.uint64), np.array(list(fresh.values()), np.int64))
-        expected |= fresh
-    asked = [*expected, 1, 2, 2**63]
-    assert table.get(np.array(asked, np.uint64), -1).tolist() == [expected.get(one, -1) for one in asked]
-    assert len(table) == len(expected)
-
-
-def test_a_hash_table_grows() -> None:
-    """It stays right at sizes where slots are contended for."""
-    chance = np.random.default_rng(5)
-    digests = np.unique(chance.integers(1, 2**63, 100_000, dtype=np.uint64))
-    table = HashTable()
-    for part in np.array_split(digests, 7):
-        table.put(part, part.astype(np.int64))
-    assert len(table) == len(digests)
-    assert (table.get(digests, -1) == digests.astype(np.int64)).all()
+        assert decoded([short, value])["outcome"][0] < 0

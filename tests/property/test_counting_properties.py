@@ -5,14 +5,12 @@ from __future__ import annotations
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funnelwatch.schemas.codec import Reason, Undecodable
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Counts, Durations, Series
 from funnelwatch.schemas.funnels import Funnel
-from funnelwatch.schemas.page import digests_of
 from funnelwatch.schemas.times import last_closed, window_start
 from funnelwatch.schemas.validation import Limits
 from funnelwatch.sinks.timescale.closing import PartitionWatermark
@@ -23,7 +21,8 @@ from funnelwatch.stream.closing.windows import ActiveSeries, Assembler, parts_of
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records, ValidatedBatch, joined
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.validator import EventValidator
-from tests.traffic import event, naive_counts, naive_durations
+from funnelwatch.stream.native.digests import digests_of
+from tests.traffic import event, naive_counts, naive_durations, seen_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,7 +189,8 @@ def are_new(seen: SeenIds, sightings: list[tuple[int, int]], cuts: list[int]) ->
     found: list[bool] = []
     for first, until in pairwise(sorted({0, len(sightings), *(cut for cut in cuts if cut < len(sightings))})):
         ids, times = zip(*sightings[first:until], strict=True)
-        found += seen.are_new(digests_of([str(one) for one in ids]), np.array(times)).tolist()
+        rows = seen_at(digests_of([str(one) for one in ids]), times)
+        found += seen.are_new(rows, 2**60).tolist()
     return found
 
 
@@ -226,10 +226,10 @@ def test_remembered_ids_stay_within_their_bound(ids: list[str], limit: int) -> N
     """At most two generations of ids are held, and an id that is remembered is never taken for new."""
     seen = SeenIds(1_000, limit)
     for number, event_id in enumerate(ids):
-        digest, time = digests_of([event_id]), np.array([number])
-        seen.are_new(digest, time)
+        rows = seen_at(digests_of([event_id]), [number])
+        seen.are_new(rows, number)
         assert len(seen) <= 2 * limit
-        assert not seen.are_new(digest, time).any()
+        assert not seen.are_new(rows, number).any()
 
 
 @given(st.integers(-(2**62), 2**62), st.integers(1, 10**9))

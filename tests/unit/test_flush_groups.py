@@ -19,7 +19,7 @@ def assigned(partition: int) -> PartitionAssignment:
 
 def fetch(*of: PartitionAssignment, start: int, names: list[object] = NAMES) -> ValidatedPoll:
     """A fetch with ten records of each of these partitions."""
-    events = Events(names, NONE, NONE, NONE, NONE, NONE)  # type: ignore[arg-type]
+    events = Events.of(names)
     batches = [(one, ValidatedBatch(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
     return ValidatedPoll(batches, [], newly_assigned=False, is_full=False, taken_s=0.0)
 

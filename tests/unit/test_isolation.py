@@ -11,7 +11,6 @@ import numpy as np
 import psycopg
 import pytest
 
-from funnelwatch.schemas.bulk import NONE
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import RejectedError, RejectionReason
@@ -21,9 +20,10 @@ from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.aggregate.aggregator import Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, alike, halves
-from funnelwatch.stream.intake.batches import IMPRESSION, SUCCESS, Events, Record, Rejected, ValidatedBatch
+from funnelwatch.stream.intake.batches import IMPRESSION, NONE, SUCCESS, Events, Record, Rejected, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
+from tests.traffic import seen_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -103,13 +103,12 @@ def events(count: int, seed: int, poison: int) -> Events:
     chance = random.Random(seed)
     good = [at for at in range(len(NAMES)) if at not in POISON]
     verdicts = [chance.choice([IMPRESSION, SUCCESS]) for _ in range(count)]
-    return Events(
+    return Events.of(
         NAMES,
-        np.arange(count),
-        np.array([chance.choice(POISON if chance.randrange(poison) == 0 else good) for _ in range(count)]),
-        np.array(verdicts),
-        np.array([T + chance.randrange(3 * MINUTE_MS) for _ in range(count)]),
-        np.array([chance.choice([NONE, 500, 70_000]) if one == SUCCESS else NONE for one in verdicts]),
+        offset=np.arange(count),
+        series=[chance.choice(POISON if chance.randrange(poison) == 0 else good) for _ in range(count)],
+        outcome=verdicts,
+        ts=[T + chance.randrange(3 * MINUTE_MS) for _ in range(count)],
     )
 
 
@@ -181,7 +180,7 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
     aggregator, letters = scenario(database)
     seen = SeenIds(600_000)
     ids = np.array([hash_of(offset) for offset in range(20)], np.uint64)
-    assert seen.are_new(ids, np.full(20, T)).all()
+    assert seen.are_new(seen_at(ids, [T] * 20), T).all()
     verdict = validated(0, events(20, 5, 3))
     aggregator(
         [
@@ -190,14 +189,14 @@ def test_the_ids_of_rejected_events_are_forgotten() -> None:
             )
         ]
     )
-    again = seen.are_new(ids, np.full(20, T + 1))
+    again = seen.are_new(seen_at(ids, [T + 1] * 20), T + 1)
     assert np.flatnonzero(again).tolist() == sorted(offset for _, offset, _ in letters.sent)
-    assert not seen.are_new(ids, np.full(20, T + 2)).any()
+    assert not seen.are_new(seen_at(ids, [T + 2] * 20), T + 2).any()
 
 
 def hash_of(offset: int) -> int:
     """The digest of an id, as validation makes it."""
-    from funnelwatch.schemas.page import digests_of
+    from funnelwatch.stream.native.digests import digests_of
 
     return int(digests_of([str(offset)])[0])
 
@@ -246,7 +245,7 @@ def test_events_are_alike_that_add_to_the_same_columns_of_the_same_rows() -> Non
     ts = [T + 1, T + 2, T + MINUTE_MS, T + 3, T + 3, T + 3, T + 3]
     verdicts = [IMPRESSION, IMPRESSION, IMPRESSION, SUCCESS, SUCCESS, SUCCESS, SUCCESS]
     durations = [NONE, NONE, NONE, NONE, 500, 501, 70_000]
-    some = Events(NAMES, np.arange(7), np.zeros(7, np.int64), np.array(verdicts), np.array(ts), np.array(durations))
+    some = Events.of(NAMES, offset=range(7), outcome=verdicts, ts=ts, duration=durations)
 
     def like(at: int) -> list[int]:
         return np.flatnonzero(alike(some, some.where(some.offsets == at), MINUTE_MS)).tolist()

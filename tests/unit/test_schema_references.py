@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
-from funnelwatch.schemas.bulk import BulkDecoder
 from funnelwatch.schemas.codec import Decoder, Encoder, Reason, RegistryUnavailable, Undecodable
 from funnelwatch.schemas.files import HERE
 from funnelwatch.schemas.registry import MAX_REFERENCES, Registry
+from funnelwatch.schemas.validation import Limits
+from funnelwatch.stream.intake.batches import DOUBTFUL, SUCCESS, Record, Records
+from funnelwatch.stream.native.event_decoder import EventDecoder
 from tests.fake_registry import FakeRegistry, fake_registry
 from tests.traffic import event
 
@@ -56,6 +57,12 @@ def split(server: FakeRegistry) -> None:
     server.versions["team/x.Unused", "1"] = refers
 
 
+def decoded(decode: Decoder, *values: bytes) -> Any:
+    """The rows that the decoder in C makes of values."""
+    records = Records.of([Record(at, None, value, 0) for at, value in enumerate(values)])
+    return EventDecoder(decode, {}, Limits(2**60, 2**60), 10_000)(records, EVENT["ts"]).rows
+
+
 def test_an_event_of_a_schema_with_references_is_read(server: FakeRegistry) -> None:
     """Each referenced schema is fetched once, also a deleted version; one by one and in bulk the event is the same."""
     split(server)
@@ -64,10 +71,9 @@ def test_an_event_of_a_schema_with_references_is_read(server: FakeRegistry) -> N
         assert decode(VALUE) == EVENT
     assert len(server.asked) == 4
     assert all(path.endswith("?deleted=true") for path in server.asked[1:])
-    (columns,) = BulkDecoder(decode, ("event_id",))([VALUE, VALUE])
-    assert columns.rows.tolist() == [0, 1]
-    assert columns.text("step", 0) == EVENT["step"]
-    assert np.all(columns.numbers["ts"] == EVENT["ts"])
+    rows = decoded(decode, VALUE, VALUE)
+    assert rows["outcome"].tolist() == [SUCCESS, SUCCESS]
+    assert rows["ts"].tolist() == [EVENT["ts"]] * 2
 
 
 def test_a_schema_that_is_only_a_reference_or_a_union_of_them_is_read(server: FakeRegistry) -> None:
@@ -84,7 +90,7 @@ def test_a_schema_that_is_only_a_reference_or_a_union_of_them_is_read(server: Fa
     with pytest.raises(Undecodable) as caught:
         decode(b"\x00\x00\x00\x00\x05\x02")
     assert caught.value.reason is Reason.INCOMPATIBLE_SCHEMA
-    assert list(BulkDecoder(decode, ("event_id",))([b"\x00\x00\x00\x00\x05\x00" + BODY])) == []
+    assert decoded(decode, b"\x00\x00\x00\x00\x05\x00" + BODY)["outcome"].tolist() == [DOUBTFUL]
 
 
 def test_a_reference_that_cannot_be_looked_up_now_is_an_outage(server: FakeRegistry) -> None:
