@@ -89,6 +89,7 @@ class PartitionCounts:
 
     ``log_time`` is the largest Kafka timestamp among them, ``watermark`` the event time before which no more
     events of the partition are expected; None where no record has one.
+    ``undeclared`` is how many of the rejected records are of funnels that nobody has declared.
     ``rejected_offsets`` are those of rejected records whose event ids do not count as seen when the duplicate horizon
     is read again; they are at most as young as ``rejected_log_time``, by default ``log_time``.
     """
@@ -102,5 +103,6 @@ class PartitionCounts:
     duplicates: int = 0
     watermark: int | None = None
     log_time: int | None = None
+    undeclared: int = 0
     rejected_offsets: list[int] = field(default_factory=list)
     rejected_log_time: int | None = None

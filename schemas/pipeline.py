@@ -18,6 +18,8 @@ class PartitionSnapshot:
     rejected: int
     idle: bool
     """Whether its worker reports that it has read the partition to its end."""
+    undeclared: int = 0
+    """How many of the rejected records are of funnels that nobody has declared."""
 
 
 @dataclass(frozen=True, slots=True)

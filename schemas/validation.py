@@ -59,6 +59,12 @@ class RejectionReason(StrEnum):
     NOT_STORED = "NOT_STORED"
 
 
+OF_UNDECLARED = frozenset(
+    {RejectionReason.UNDECLARED_FUNNEL, RejectionReason.TOO_MANY_FUNNELS, RejectionReason.TOO_MANY_STEPS}
+)
+"""Reasons that only events of undeclared funnels are rejected for."""
+
+
 class RejectedError(FunnelwatchError, ValueError):
     """A record is not counted."""
 

@@ -189,6 +189,7 @@ def move_on(cursor: Cursor[Row], topic: str, batch: PartitionCounts, horizon_s: 
             "watermark_ms": batch.watermark,
             "accepted": batch.accepted,
             "rejected": batch.rejected,
+            "undeclared": batch.undeclared,
             "duplicates": batch.duplicates,
         },
     )

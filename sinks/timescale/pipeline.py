@@ -31,6 +31,8 @@ class PipelineStore:
         """What is known of each partition that was ever assigned."""
         rows = self._database.query("pipeline_look", {"topic": topic, "idle_valid_s": IDLE_VALID_S})
         return {
-            row["partition"]: PartitionSnapshot(row["next_offset"], row["counted"], row["rejected"], bool(row["idle"]))
+            row["partition"]: PartitionSnapshot(
+                row["next_offset"], row["counted"], row["rejected"], bool(row["idle"]), row["undeclared"]
+            )
             for row in rows
         }

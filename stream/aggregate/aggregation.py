@@ -8,6 +8,7 @@ import numpy as np
 
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS
+from funnelwatch.schemas.validation import OF_UNDECLARED
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.closing.watermark import partition_watermark
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
@@ -39,6 +40,7 @@ def aggregate(
         counts=counts_of(events, window_ms),
         accepted=events.ts.size,
         rejected=len(rejected),
+        undeclared=sum(one.reason in OF_UNDECLARED for one in rejected),
         duplicates=int(np.count_nonzero(validated.duplicates >= start)),
         watermark=watermark_of(validated, disorder_ms, now_ms),
         rejected_offsets=[one.record.offset for one in rejected if one.reason not in NEVER_EVENTS],

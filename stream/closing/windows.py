@@ -133,11 +133,11 @@ class ActiveSeries:
         gone = [series for series, last in self._last_seen.items() if last < oldest]
         for series in gone:
             del self._last_seen[series]
-        if not self._last_seen:
-            return None
         # Sorting thousands of names takes as long as publishing them, and most windows have the same names.
         if gone or len(self._sorted) != len(self._last_seen):
             self._sorted = sorted(self._last_seen)
+        if not self._sorted:
+            return None
         shown = {series: rows.get(series, NOTHING) for series in self._sorted}
         return ClosedWindow(funnel, window_start, window_start + window_ms, revision, shown)
 

@@ -38,7 +38,7 @@ LEVEL = 0.5
 
 
 Sample = list[Any]
-"""Time, rejected in all, counted and rejected by partition."""
+"""Time, rejected in all, counted and rejected by partition, rejected of undeclared funnels."""
 
 
 class PipelineEvaluator:
@@ -120,8 +120,9 @@ class PipelineEvaluator:
         longest = max((rule.over_ms for rule in self.rules), default=0)
         oldest = snapshot.now - max((STEADY + 1) * longest, REFERENCE_MS + longest) - 2 * NEAR_MS
         counted = {str(number): one.counted + one.rejected for number, one in snapshot.partitions.items()}
-        rejected = sum(one.rejected for one in snapshot.partitions.values())
-        self._samples = [*(one for one in self._samples if one[0] >= oldest), [snapshot.now, rejected, counted]]
+        rejected, undeclared = _rejections(snapshot)
+        sample = [snapshot.now, rejected, counted, undeclared]
+        self._samples = [*(one for one in self._samples if one[0] >= oldest), sample]
         return Transition(AlertState(SAMPLES, EVERY_FUNNEL, "*", {}, payload={"samples": self._samples}))
 
     def _at(self, time: int) -> Sample | None:
@@ -154,7 +155,9 @@ class PipelineEvaluator:
                 "`funnelwatch dead-letters list --since 30m` says why: which app or producer was released? What was "
                 "rejected is kept; `funnelwatch dead-letters replay` counts it once the cause is fixed."
             ),
-            facts={"rejected": float(rejected)},
+            # What is rejected of funnels that nobody declared explains no loss of a declared one: else whoever floods
+            # the topic with invented names would mute the alerts of all others.
+            facts={"rejected": float(rejected - (_rejections(snapshot)[1] - begin[3]))},
         )
 
     def _silent(self, rule: SilentRule, snapshot: PipelineSnapshot, number: int) -> Finding | None:
@@ -225,9 +228,15 @@ class PipelineEvaluator:
 
 def _since(begin: Sample, snapshot: PipelineSnapshot) -> tuple[int, int]:
     """Records and rejected records since a sample."""
-    rejected = sum(one.rejected for one in snapshot.partitions.values())
+    rejected, _ = _rejections(snapshot)
     records = sum(one.counted + one.rejected for one in snapshot.partitions.values())
     return records - sum(begin[2].values()), rejected - begin[1]
+
+
+def _rejections(snapshot: PipelineSnapshot) -> tuple[int, int]:
+    """Records that were ever rejected, and how many of them are of undeclared funnels."""
+    partitions = snapshot.partitions.values()
+    return sum(one.rejected for one in partitions), sum(one.undeclared for one in partitions)
 
 
 def _shrank(sample: Sample, snapshot: PipelineSnapshot) -> list[bool]:

@@ -26,11 +26,12 @@ T = 1_700_000_000_000 // MINUTE * MINUTE
 
 @dataclass
 class Flow:
-    """What a partition gets every ten seconds, from a time on: records, rejected records, whether it is idle."""
+    """A partition gets these every ten seconds: records, rejected ones, those of undeclared funnels; or it is idle."""
 
     records: float = 100.0
     rejected: float = 0.0
     idle: bool = False
+    undeclared: float = 0.0
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Scenario:
     watch: PipelineEvaluator = field(default_factory=lambda: PipelineEvaluator(RULES, []))
     counted: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
     rejected: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
+    undeclared: dict[int, float] = field(default_factory=lambda: dict.fromkeys(range(4), 0.0))
     now: int = T
     kept: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -53,9 +55,14 @@ class Scenario:
                 one = flow(number)
                 self.counted[number] += one.records - one.rejected
                 self.rejected[number] += one.rejected
+                self.undeclared[number] += one.undeclared
                 both = round(self.counted[number]) + round(self.rejected[number])
                 partitions[number] = PartitionSnapshot(
-                    both, round(self.counted[number]), round(self.rejected[number]), one.idle
+                    both,
+                    round(self.counted[number]),
+                    round(self.rejected[number]),
+                    one.idle,
+                    round(self.undeclared[number]),
                 )
             if looks:
                 self._look(PipelineSnapshot(self.now, partitions, 4))
@@ -102,6 +109,15 @@ def test_a_rise_of_dead_letters_is_said_and_resolved() -> None:
     assert scenario.said == ["DEAD_LETTERS_RISE"]
     scenario.go(30, garbage).restart().go(30, usual)
     assert scenario.said == ["DEAD_LETTERS_RISE", "WORSENED", "RECOVERED"]
+
+
+@pytest.mark.parametrize(("undeclared", "explains"), [(0.0, True), (19.0, False)])
+def test_a_flood_of_invented_funnels_mutes_no_alert(undeclared: float, explains: bool) -> None:
+    """It is announced as ever; but what it lost cannot be what a declared funnel lost."""
+    scenario = Scenario().go(80, usual).go(4, lambda number: Flow(100.0, 20.0, idle=True, undeclared=undeclared))
+    assert scenario.said == ["DEAD_LETTERS_RISE"]
+    states = [AlertState.from_json(text) for text in scenario.kept.values()]
+    assert explained(firing(RULES, states), {}, sight(250), scenario.now) is explains
 
 
 def test_a_partition_that_falls_silent_is_named() -> None:

@@ -19,11 +19,13 @@ CREATE TABLE stream_progress (
     idle boolean NOT NULL DEFAULT false,
     accepted bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
+    undeclared bigint NOT NULL DEFAULT 0,
     duplicates bigint NOT NULL DEFAULT 0,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)
 );
 COMMENT ON TABLE stream_progress IS 'How far a partition is counted; moved on in the transaction that counts. log_time is the largest Kafka timestamp seen, watermark the event time before which nothing more is expected.';
+COMMENT ON COLUMN stream_progress.undeclared IS 'How many of the rejected records are of funnels that nobody has declared.';
 COMMENT ON COLUMN stream_progress.holds IS 'What the records of the topic are: events of funnels, or samples of counters and timers.';
 
 CREATE TABLE rejected_offsets (

@@ -19,6 +19,7 @@ SET
     ),
     accepted = accepted + %(accepted)s,
     rejected = rejected + %(rejected)s,
+    undeclared = undeclared + %(undeclared)s,
     duplicates = duplicates + %(duplicates)s,
     updated_at = clock_timestamp()
 WHERE topic = %(topic)s AND partition = %(partition)s;

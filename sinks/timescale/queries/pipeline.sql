@@ -5,6 +5,7 @@ SELECT
     next_offset,
     accepted + duplicates AS counted,
     rejected,
+    undeclared,
     idle AND updated_at > clock_timestamp() - %(idle_valid_s)s * interval '1 second' AS idle
 FROM stream_progress
 WHERE topic = %(topic)s
