@@ -24,7 +24,7 @@ from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
 from funnelwatch.stream.intake.offsets import CommittedOffsets, StartOffsets, lag_of, out_of_range, places_of
 from funnelwatch.stream.intake.polled_batch import polled_batch
-from funnelwatch.stream.native.poll_buffer import PartitionQueue, PollBuffer
+from funnelwatch.stream.native.poll_buffer import AT_ONCE, PartitionQueue, PollBuffer
 
 if TYPE_CHECKING:
     import threading
@@ -41,6 +41,9 @@ kafka_log = logging.getLogger("funnelwatch.stream.librdkafka")
 
 LONGEST_TAKE_S = 0.05
 """The group's callbacks wait at most this long, s."""
+
+IDLE_TAKE_S = 0.5
+"""Likewise where all is read to its end. The first record ends it."""
 
 MAX_POLL_BYTES = 32_000_000
 """A batch ends when its values have this many bytes, so that large values cannot fill the memory."""
@@ -117,6 +120,10 @@ class Fetcher:
         self.commit(self._committed.due(self._assigned, time.monotonic()))
         self._buffer.begin()
         settings = self._settings
+        if self._is_idle():
+            self._take(IDLE_TAKE_S, most=1)
+            if self._is_idle():
+                return self._polled(is_full=False)
         deadline = time.monotonic() + settings.flush_interval_s
         while not (is_full := self._buffer.records >= settings.flush_max_events or self._buffer.size >= MAX_POLL_BYTES):
             left = deadline - time.monotonic()
@@ -133,7 +140,13 @@ class Fetcher:
             )
             self._joined = True
 
-    def _take(self, timeout_s: float) -> None:
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to do but to wait for the next record."""
+        assigned = self._assigned.values()
+        busy = self._buffer.records or self._newly_assigned or self._starts.stopped
+        return bool(assigned) and not busy and all(one.at_end for one in assigned)
+
+    def _take(self, timeout_s: float, most: int = AT_ONCE) -> None:
         """Serve the group's callbacks, then take the records of the partitions that are assigned now."""
         message = self._consumer.poll(0)
         if message is not None:
@@ -141,7 +154,7 @@ class Fetcher:
             error = message.error() or KafkaError(KafkaError._BAD_MSG)  # noqa: SLF001
             self._on_error(message.partition(), error, message.offset() or 0)
         self._queue.forward(self._topic, self._assigned)
-        self._queue.take(self._buffer, timeout_s)
+        self._queue.take(self._buffer, timeout_s, most)
         self._note_taken()
 
     def _note_taken(self) -> None:
