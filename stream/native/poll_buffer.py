@@ -176,6 +176,7 @@ class PartitionQueue:
         for name, number in wanted:
             if (name, number) not in self._sources:
                 found = self._kafka.rd_kafka_queue_get_partition(self._client, name.encode(), number)
+                enough_memory(found)
                 self._sources[name, number] = found
             self._kafka.rd_kafka_queue_forward(self._sources[name, number], self._queue)
 
