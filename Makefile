@@ -22,7 +22,7 @@ PYTEST = $(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
 report = $(if $(COVERAGE),$(BIN)/coverage combine --quiet && \
 	$(BIN)/coverage report --skip-covered --skip-empty --precision=1 $(if $(ARGS),--fail-under=0,$(1)))
 
-.PHONY: help demo test coverage drill drill-short fuzz-decode bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test coverage drill drill-short fuzz-decode bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-detector-start bench-flood bench-queries bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -77,6 +77,15 @@ bench-page: $(INSTALLED)  ## write docs/benchmarks.md from what was measured las
 
 bench-detector: $(INSTALLED)  ## what evaluating costs: time a window and an estimate, memory (ARGS="100 1000")
 	$(BIN)/python -m tests.bench.detector $(ARGS)
+
+bench-detector-start: $(INSTALLED)  ## a detector of 10,000 series with three weeks of history until its first window, 6 min
+	@$(BIN)/python -m tests.bench.detector_start --json docs/benchmarks/detector_start.json $(ARGS)
+
+bench-flood: $(INSTALLED)  ## a declared funnel under floods of invented names: delay, memory, series, 6 min (ARGS="--seconds 20")
+	@$(BIN)/python -m tests.bench.flood --json docs/benchmarks/flood.json $(ARGS)
+
+bench-queries: $(INSTALLED)  ## what a dashboard asks over 30 days of 10,000 series, 10 min (ARGS="--timescaledb --rows 400000")
+	@$(BIN)/python -m tests.bench.dashboard_queries --rows 4000000 --series 10000 --json docs/benchmarks/queries.json $(ARGS)
 
 bench-backtest: $(INSTALLED)  ## what a backtest costs: a year of 24 series in windows of a minute (ARGS="90")
 	$(BIN)/python -m tests.bench.backtest $(ARGS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.count_block import Block
+from funnelwatch.schemas.count_block import FIELDS, Block
 from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.errors import FunnelwatchError
 from funnelwatch.schemas.times import DAY_MS
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Series
 
 
-CELLS = 262_144
-"""Approximate number of cells (windows x series) of a block."""
+WINDOWS = 1440
+"""The most windows of a block."""
+PLACES = [CountRow._fields.index(name) for name in ("impressions", "successes", "cohort_successes")]
+"""The fields that a history has."""
 LONGEST_WINDOW_MS = DAY_MS
 
 
@@ -44,18 +46,14 @@ class History:
 
     def blocks(self, window_ms: int, begin: int, end: int) -> Iterator[Block]:
         """All windows that start in [begin, end), empty ones included; ``begin`` is a window's start."""
-        step = max(1, CELLS // max(1, len(self.series))) * window_ms
-        for start in range(begin, end, step):
-            stop = min(start + step, end)
+        for start in range(begin, end, WINDOWS * window_ms):
+            stop = min(start + WINDOWS * window_ms, end)
             low, high = np.searchsorted(self.starts, [start, stop]).tolist()
-            rows = -(-(stop - start) // window_ms)
-            cells = (self.starts[low:high] - start) // window_ms * len(self.series) + self.places[low:high]
-            shape = (rows, len(self.series))
-            tallies = np.zeros((*shape, len(CountRow._fields)), dtype=np.int64)
-            for field, channel in ((0, 0), (1, 1), (3, 2)):
-                sums = np.bincount(cells, self.tallies[low:high, channel], minlength=rows * len(self.series))
-                tallies[:, :, field] = sums.reshape(shape)
-            yield Block(start, self.series, tallies)
+            rows = (self.starts[low:high] - start) // window_ms
+            tallies = np.zeros((high - low, FIELDS), dtype=np.uint32)
+            tallies[:, PLACES] = self.tallies[low:high]
+            length = -(-(stop - start) // window_ms)
+            yield Block(start, self.series, rows, self.places[low:high], tallies, length)
 
     def every_block(self, window_ms: int) -> Iterator[Block]:
         """All windows from the first that has counts to the last."""

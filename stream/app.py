@@ -42,8 +42,8 @@ RETRY_REJECTED_S = 10.0
 ALERTING_EVERY_S = 2.0
 """How often the detect thread does what no window brings: edited rules, ended silences, the pipeline as a whole."""
 MAINTENANCE_EVERY_S = 60.0
-BATCHES_IN_THE_CHANNEL = 8
-"""How many validated batches may wait to be counted; with more the intake holds, so memory stays bounded. They have 50
+BATCHES_IN_THE_CHANNEL = 4
+"""How many validated batches may wait to be counted; with more the intake holds, so memory stays bounded. They have 64
 bytes an event, a tenth of a record."""
 
 COLLECT_AFTER = (200_000, 20, 20)

@@ -13,6 +13,7 @@ import psycopg
 from funnelwatch.cli.errors import Span, clear_errors
 from funnelwatch.schemas.dimensions import check_dimension_name
 from funnelwatch.schemas.freshness import stale_after_ms
+from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.process_metrics import process_registry
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.errors import is_transient_for_reader
@@ -53,6 +54,10 @@ def exporter(port: int | None, max_series: int, over_ms: int, by: str) -> None:
     """
     names = _dimensions(by)
     settings = load_settings()
+    try:
+        declared = load_funnels(settings.funnels_path)
+    except FunnelsFileError as error:
+        raise click.ClickException(str(error)) from error
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     database = Reader(settings.timescale_url, application="funnelwatch exporter", statement_s=STATEMENT_S)
     with clear_errors(settings):
@@ -73,6 +78,7 @@ def exporter(port: int | None, max_series: int, over_ms: int, by: str) -> None:
             max_series,
             stale_after_ms(settings),
             names,
+            declared=declared,
         )
     )
     wanted = settings.exporter_port if port is None else port

@@ -21,7 +21,7 @@ from funnelwatch.sinks.exporter.folding import Folding, Labels
 from funnelwatch.sinks.timescale.jobs import count_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -50,6 +50,7 @@ class FunnelCollector(Collector):
         max_series: most series of counters with names of their own; the others are folded.
         stale_ms: age from which the newest closed window is stale, ms.
         by: the dimensions that ``read`` has, which are labels; durations have the first one only.
+        declared: the declared funnels, which may have all names (``Folding``); None: no difference is made.
     """
 
     def __init__(
@@ -59,13 +60,15 @@ class FunnelCollector(Collector):
         max_series: int,
         stale_ms: int = 180_000,
         by: Sequence[str] = BY,
+        *,
+        declared: Container[str] | None = None,
     ) -> None:
         self._names = ("funnel", "step", *by)
         self._read = read
         self._stale_ms = stale_ms
         self._is_unanswered = is_unanswered
-        self._folding = Folding(max_series, kept=2)
-        self._took_folding = Folding(max_series, kept=2)
+        self._folding = Folding(max_series, 2, declared)
+        self._took_folding = Folding(max_series, 2, declared)
         self._metric_folding = Folding(max_series, kept=1)
         self._shown: dict[tuple[str, Labels], float] = {}
         self._lock = threading.Lock()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 Labels = tuple[str, ...]
 
@@ -23,11 +23,15 @@ class Folding:
     Args:
         limit: most series with names of their own.
         kept: how many of the first labels a folded series keeps, where series that came before have them as well.
+        declared: first labels that may have all names; the others may have half of them, so that invented funnels
+            leave room for series of declared ones. None: all may.
     """
 
-    def __init__(self, limit: int, kept: int) -> None:
+    def __init__(self, limit: int, kept: int, declared: Container[str] | None = None) -> None:
         self.limit = limit
         self._kept = kept
+        self._declared = declared
+        self._others = 0
         self._own: set[Labels] = set()
         self._folded: set[Labels] = set()
         self._known: set[Labels] = set()
@@ -42,8 +46,10 @@ class Folding:
         for labels in series:
             if labels in self._own or labels in self._folded:
                 continue
-            if len(self._own) < self.limit:
+            is_other = self._declared is not None and labels[0] not in self._declared
+            if len(self._own) < self.limit and not (is_other and self._others >= self.limit // 2):
                 self._own.add(labels)
+                self._others += is_other
                 self._known.update(labels[:kept] for kept in range(1, self._kept + 1))
             else:
                 self._folded.add(labels)

@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 EVENTS_A_ROW = 8
 """Of a backlog, a flush takes so many events for each row that it writes, about."""
 
-MOST_EVENTS = 1_000_000
-"""Events of one flush, unless more wait; 50 MB."""
+MOST_EVENTS = 400_000
+"""Events of one flush, unless more wait; 50 MB with what joining them takes."""
 
 
 MARK_AGAIN_S = 3.0

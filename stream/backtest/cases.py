@@ -65,7 +65,7 @@ def run_case(case: CasePart, rules: Rules, window_ms: int) -> list[Mismatch]:
         end = expected.at // window_ms
         if end > done and series:
             counts = np.stack([tallies[one][done:end] for one in series], axis=1)
-            block = Block(start + done * window_ms, series, counts)
+            block = Block.dense(start + done * window_ms, series, counts)
             _take(detector.observe_block(block), states, messages)
             done = end
         mismatch = _compare(expected.alerts, states.values(), messages, rules)
@@ -146,7 +146,7 @@ def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], 
         begin = start - own * detector.window_ms
         shown, made = _history(history, begin + detector.window_ms * np.arange(own), place)
         counts[rows - own :, place] = np.stack([shown, made, shown - made, made, shown - made], axis=1)
-    detector.learn(Block(start - rows * detector.window_ms, list(known), counts))
+    detector.learn(Block.dense(start - rows * detector.window_ms, list(known), counts))
 
 
 def _history(history: HistoryPart, starts: Ints, place: int) -> tuple[Ints, Ints]:

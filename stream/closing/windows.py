@@ -121,6 +121,7 @@ class ActiveSeries:
     def __init__(self, horizon_ms: int, last_seen: Mapping[Series, int]) -> None:
         self._horizon_ms = horizon_ms
         self._last_seen = dict(last_seen)
+        self._sorted: list[Series] = []
 
     def close(
         self, funnel: str, window_start: int, window_ms: int, revision: int, rows: Mapping[Series, CountRow]
@@ -134,7 +135,10 @@ class ActiveSeries:
             del self._last_seen[series]
         if not self._last_seen:
             return None
-        shown = {series: rows.get(series, NOTHING) for series in sorted(self._last_seen)}
+        # Sorting thousands of names takes as long as publishing them, and most windows have the same names.
+        if gone or len(self._sorted) != len(self._last_seen):
+            self._sorted = sorted(self._last_seen)
+        shown = {series: rows.get(series, NOTHING) for series in self._sorted}
         return ClosedWindow(funnel, window_start, window_start + window_ms, revision, shown)
 
     def __len__(self) -> int:

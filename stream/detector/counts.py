@@ -181,13 +181,15 @@ class Counts:
     def _sums(self, block: Block) -> NDArray[np.uint32]:
         """The counts by channel, window and column."""
         places = self.places(block.series)
-        shape = (len(block), self.cum.shape[2])
-        sums = np.zeros((len(self.channels), *shape), dtype=np.uint32)
-        cells = (np.arange(len(block))[:, None] * shape[1] + places.ravel()).ravel()
-        for channel, field in enumerate(self._fields):
-            values = np.repeat(block.tallies[:, :, field], places.shape[1], axis=1).astype(np.float64)
-            sums[channel] = np.bincount(cells, values.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
-        return sums
+        width = self.cum.shape[2]
+        sums = np.zeros((len(self.channels), len(block) * width), dtype=np.uint32)
+        for level in range(len(self.levels)):
+            cells = block.rows * width + places[block.places, level]
+            for channel, field in enumerate(self._fields):
+                added = np.bincount(cells, block.tallies[:, field], minlength=sums.shape[1])
+                # Through 64 bits: a sum beyond 32 wraps, as all sums here do.
+                sums[channel] += added.astype(np.int64).astype(np.uint32)
+        return sums.reshape(len(self.channels), len(block), width)
 
     def _make_room(self, row: int, fresh: int) -> int:
         """Let ``fresh`` rows be stored from ``row`` on; how many rows were forgotten at the front for it."""

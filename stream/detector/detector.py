@@ -154,9 +154,22 @@ class Detector:
             ValueError: they are not newer.
         """
         self._follow(block)
-        for part in self._parts(block, LEARNED_CELLS):
+        began = block.began()
+        fresh = [place for place, one in enumerate(block.series) if one not in self._known]
+        counted = sorted((int(began[place]), place) for place in fresh if began[place] < len(block))
+        new = [block.series[place] for _, place in counted]
+        # Columns are made in the order in which they would be live.
+        self._known.update(new)
+        self.counts.places(new)
+        self.drill.know(new)
+        wanted = np.ones(len(block.series), dtype=bool)
+        wanted[fresh] = began[fresh] < len(block)
+        block = block.only(wanted)
+        limit = max(1, LEARNED_CELLS // max(1, len(self.counts.columns)))
+        for begin in range(0, len(block), limit):
+            part = block.part(begin, min(begin + limit, len(block)), self.window_ms)
             self.counts.append(part)
-            self.drill.append(part)
+            self.drill.learn(part)
 
     def _follow(self, block: Block) -> None:
         """Move on to the end of a block."""
@@ -173,22 +186,20 @@ class Detector:
             transitions += self._evaluate(self.counts.rows - len(part), revision)
         return transitions
 
-    def _parts(self, block: Block, cells: int = CELLS) -> Iterator[Block]:
-        """The block in parts of about so many cells, one at least; each series that is new begins at the start of one.
+    def _parts(self, block: Block) -> Iterator[Block]:
+        """The block in parts of some windows, one at least; each series that is new begins at the start of one.
 
         A series begins with the first window in which it counts anything.
         """
         began = np.zeros(len(block.series), dtype=np.intp)
         fresh = [place for place, one in enumerate(block.series) if one not in self._known]
         if fresh:
-            counted = block.tallies[:, fresh].any(axis=2)
-            began[fresh] = np.where(counted.any(axis=0), counted.argmax(axis=0), len(block))
-        limit = max(1, cells // max(1, len(self.counts.columns), len(block.series)))
+            began[fresh] = block.began()[fresh]
+        limit = max(1, CELLS // max(1, len(self.counts.columns), len(block.series)))
         cuts = sorted({0, *range(0, len(block), limit), *began.tolist(), len(block)})
         for begin, end in pairwise(cuts):
-            places = np.flatnonzero(began <= begin)
             self._known.update(block.series[place] for place in fresh if began[place] == begin)
-            yield block.part(begin, end, self.window_ms, None if places.size == len(began) else places.tolist())
+            yield block.part(begin, end, self.window_ms).only(began <= begin)
 
     def _keys(self) -> Iterator[tuple[PanelKey, Rule]]:
         """The rules, each with the key of its panel, which is made here; rules that read the same share one."""

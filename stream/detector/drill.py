@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.times import HOUR_MS, MINUTE_MS
 from funnelwatch.stream.detector.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from funnelwatch.schemas.counts import Series
 
 ROW_MS = 15 * MINUTE_MS
 KEPT_MS = 6 * HOUR_MS
@@ -49,17 +49,33 @@ class Drill:
 
     def append(self, block: Block) -> None:
         """Add the newest windows; windows left out before them count nothing."""
+        self.know(block.series)
         self.windows.append(block)
-        row_ms = self.rows.window_ms
-        numbers = (block.start + np.arange(len(block)) * self.windows.window_ms) // row_ms
-        begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
-        sums = np.add.reduceat(block.tallies, begins, axis=0, dtype=np.int64)
-        start = int(numbers[0]) * row_ms
+        self._append_rows(block)
+
+    def learn(self, block: Block) -> None:
+        """Add the newest windows as ``append`` does, where no loss in any of them but the last is traced."""
+        self.know(block.series)
+        first = max(0, len(block) - self.windows.limit)
+        self.windows.append(block.part(first, len(block), self.windows.window_ms))
+        self._append_rows(block)
+
+    def _append_rows(self, block: Block) -> None:
+        window_ms, row_ms = self.windows.window_ms, self.rows.window_ms
+        first = block.start // row_ms
+        start, length = first * row_ms, (block.start + (len(block) - 1) * window_ms) // row_ms - first + 1
+        rows = (block.start + block.rows * window_ms) // row_ms - first
+        whole = Block(start, block.series, rows, block.places, block.tallies, length)
         if self.rows.rows and self.rows.row_of(start) == self.rows.rows - 1:
-            self.rows.add(Block(start, block.series, sums[:1]))
-            start, sums = start + row_ms, sums[1:]
-        if len(sums):
-            self.rows.append(Block(start, block.series, sums))
+            self.rows.add(whole.part(0, 1, row_ms))
+            whole = whole.part(1, length, row_ms)
+        if len(whole):
+            self.rows.append(whole)
+
+    def know(self, series: Sequence[Series]) -> None:
+        """Have columns for these series, made in this order where they are new."""
+        self.windows.places(series)
+        self.rows.places(series)
 
     def revise(self, block: Block) -> None:
         """Replace the counts of one window, if it is still kept one by one; older ones stay as they were."""

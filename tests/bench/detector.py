@@ -19,7 +19,7 @@ import psutil
 from funnelwatch.alert_rules.loader import parse_rules
 from funnelwatch.alert_rules.model import Rules
 from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.count_history import CELLS
+from funnelwatch.schemas.count_history import WINDOWS
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.panel import REGULARLY, SPREAD, YOUNG
@@ -109,10 +109,10 @@ def _learn(
     detector: Detector, series: list[Series], pool: np.ndarray, span: tuple[int, int], rng: np.random.Generator
 ) -> None:
     """History in [begin, end), in blocks as a worker reads them."""
-    rows = max(1, CELLS // len(series))
+    rows = max(1, min(WINDOWS, 262_144 // len(series)))
     for start in range(span[0], span[1], rows * MINUTE):
         some = min(rows, (span[1] - start) // MINUTE)
-        detector.learn(Block(start, series, pool[rng.integers(POOL, size=some)]))
+        detector.learn(Block.dense(start, series, pool[rng.integers(POOL, size=some)]))
 
 
 def _tallies(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.bench import goals
+from tests.bench import goals, limits
 from tests.bench.growth import shares
 from tests.bench.latency.__main__ import SEEN_IN
 from tests.bench.latency.delays import KEPT
@@ -116,6 +116,11 @@ def circumstances(found: dict[str, Any]) -> str:
     return f"{measured}{'; '.join(told)}; {versions}."
 
 
+def with_circumstances(render: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+    """A section whose figures stand below what they were measured on."""
+    return lambda found: f"{circumstances(found)}\n\n{render(found)}"
+
+
 SPEED = """\
 `make bench`: one topic on Kafka, the same work for each, one after the other: counts a minute, step, os, browser, app
 version, phase and status in PostgreSQL, compared with what must come of the events before a time counts. A tenth of the
@@ -163,6 +168,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], str], ...] = (
     ("stages", "Where an event's time goes", stages, STAGES),
     ("latency", "How soon an event can be seen", latency, LATENCY),
     ("growth", "What grows with what", growth, GROWTH),
+    ("flood", "Floods of invented names", with_circumstances(limits.flood), limits.FLOOD),
+    ("detector_start", "Until a detector evaluates", with_circumstances(limits.start), limits.START),
+    ("queries", "Queries over thirty days", with_circumstances(limits.queries), limits.QUERIES),
     ("producer", "What emitting costs an app", producer, PRODUCER),
 )
 

@@ -115,7 +115,7 @@ def test_windows_one_by_one_and_in_blocks_of_any_size_say_the_same(story: Story,
         if row not in skipped:
             for at in range(row, end):
                 singly += one.observe(window(BEGIN + at * WINDOW, tallies[at]))
-            together += many.observe_block(Block(BEGIN + row * WINDOW, SERIES, tallies[row:end]))
+            together += many.observe_block(Block.dense(BEGIN + row * WINDOW, SERIES, tallies[row:end]))
             revise(end - 1)
         row = end
 
@@ -131,7 +131,7 @@ def test_windows_one_by_one_and_in_blocks_of_any_size_say_the_same(story: Story,
 def test_the_stories_have_alerts_that_begin_and_end() -> None:
     """The property above is about something: each kind of rule has fired and resolved."""
     story = Story(3, 2.5, 400, (100, 30, 0.5), 0, [], [])
-    moves = fresh().observe_block(Block(BEGIN, SERIES, story.tallies()))
+    moves = fresh().observe_block(Block.dense(BEGIN, SERIES, story.tallies()))
 
     said = {(move.alert["rule"], move.alert["state"]) for move in moves if move.alert}
     assert said == {(rule, state) for rule in ("Drop", "Cohort", "Low") for state in ("firing", "resolved")}

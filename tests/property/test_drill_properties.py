@@ -29,7 +29,7 @@ windows = st.lists(st.tuples(st.integers(1, 4), counts), min_size=1, max_size=60
 def block(start: int, tallies: dict[Series, int]) -> Block:
     """One window; every second impression succeeds."""
     values = np.array([[[n, n // 2, 0, n // 2, 0] for n in tallies.values()]], np.int64).reshape(1, -1, 5)
-    return Block(start, list(tallies), values)
+    return Block.dense(start, list(tallies), values)
 
 
 def by_hand(found: dict[int, dict[Series, int]], span_ms: int) -> dict[tuple[Column, int], int]:
@@ -80,7 +80,7 @@ def test_a_block_of_many_windows_gives_the_same_as_its_windows_one_by_one() -> N
     chance = np.random.default_rng(4)
     tallies = chance.integers(0, 9, (100, len(SERIES), 5))
     together, apart = (Drill(LEVELS, ["impressions"], MINUTE_MS, 10**9, 300) for _ in range(2))
-    whole = Block(FIRST, SERIES, tallies)
+    whole = Block.dense(FIRST, SERIES, tallies)
     for begin, end in ((0, 3), (3, 41), (41, 100)):
         together.append(whole.part(begin, end, MINUTE_MS))
     for at in range(100):

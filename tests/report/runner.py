@@ -89,4 +89,4 @@ def blocks(scenario: Scenario, drawn: Drawn) -> Iterator[tuple[int, Block]]:
     for begin, end in pairwise(cuts):
         n, x, cohort = (values[begin:end] for values in (drawn.impressions, drawn.successes, drawn.cohort))
         tallies = np.stack([n, x, np.zeros_like(n), cohort, n - cohort], axis=2)
-        yield begin, Block(MONDAY + begin * scenario.window_ms, series, tallies)
+        yield begin, Block.dense(MONDAY + begin * scenario.window_ms, series, tallies)

@@ -35,7 +35,7 @@ def history() -> Counts:
     made = rng.binomial(shown, rng.beta(0.8 * (1 / rho - 1), 0.2 * (1 / rho - 1), shown.shape))
     series = [Series.of("f", "AB"[i % 2], os=f"{i}") for i in range(COLUMNS)]
     counts = Counts([("os",)], ["impressions", "window"], WINDOW, 30 * DAY)
-    counts.append(Block(BEGIN, series, np.stack([shown, made, shown - made, made, shown - made], axis=2)))
+    counts.append(Block.dense(BEGIN, series, np.stack([shown, made, shown - made, made, shown - made], axis=2)))
     return counts
 
 

@@ -156,6 +156,17 @@ def test_a_flood_of_names_makes_no_flood_of_series() -> None:
     assert folding.folded == 997
 
 
+def test_invented_funnels_leave_names_for_the_series_of_declared_ones() -> None:
+    """Half of the names is all that funnels nobody declared can have, however many come first."""
+    folding = Folding(10, 2, {"sign_up"})
+    folding.take([(f"invented {n}", "A", "iOS") for n in range(1_000)])
+    assert folding.name(("invented 4", "A", "iOS")) == ("invented 4", "A", "iOS")
+    assert folding.name(("invented 5", "A", "iOS")) == ("(other)", "(other)", "(other)")
+    later = [("sign_up", "A", f"os {n}") for n in range(8)]
+    folding.take(later)
+    assert [folding.name(labels) for labels in later[:6]] == [*later[:5], ("sign_up", "A", "(other)")]
+
+
 def metric(series: int, name: str, kind: str, total: int, counts: dict[int, int], **dimensions: str) -> dict[str, Any]:
     """A row of totals of a counter or timer."""
     samples = sum(counts.values()) or total

@@ -80,4 +80,4 @@ def blocks(rates: Iterable[Rate], every_ms: int) -> Iterator[Block]:
                 if one in by_start[start]:
                     tallies[at, place, impressions] = by_start[start][one].impressions
                     tallies[at, place, successes] = by_start[start][one].successes
-        yield Block(run[0], series, tallies)
+        yield Block.dense(run[0], series, tallies)

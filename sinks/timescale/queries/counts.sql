@@ -247,21 +247,33 @@ WHERE
 ORDER BY s.funnel, c.window_start, s.step, s.dimensions, d.place;
 
 -- name: packed_counts
--- Counts of each series of a funnel in [from, to), packed: bytes with 8 of them to a number, the most significant first.
--- Window starts are microseconds since 2000-01-01; element i of each pack is of the same window, in no order.
+-- Counts of some series in [from, to), packed: bytes, the most significant first, 8 to a start and 4 to any other number.
+-- Window starts are microseconds since 2000-01-01; element i of each pack is of the same window and series, in no order.
 SELECT
-    s.funnel, s.step, s.dimensions, c.window_start, c.impressions, c.successes, c.cohort_successes
-FROM (
-    SELECT
-        series_id,
-        string_agg(timestamptz_send(window_start), ''::bytea) AS window_start,
-        string_agg(int8send(impressions), ''::bytea) AS impressions,
-        string_agg(int8send(successes), ''::bytea) AS successes,
-        string_agg(int8send(cohort_successes), ''::bytea) AS cohort_successes
-    FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
-    GROUP BY series_id
-) AS c
-INNER JOIN series AS s ON s.series_id = c.series_id;
+    string_agg(timestamptz_send(c.window_start), ''::bytea) AS window_start,
+    string_agg(int4send(c.series_id), ''::bytea) AS series_id,
+    string_agg(int4send(c.impressions), ''::bytea) AS impressions,
+    string_agg(int4send(c.successes), ''::bytea) AS successes,
+    string_agg(int4send(c.cohort_successes), ''::bytea) AS cohort_successes
+FROM window_counts AS c
+WHERE
+    c.window_start >= to_timestamp(%(from_ms)s / 1000.0) AND c.window_start < to_timestamp(%(to_ms)s / 1000.0)
+    AND c.series_id = ANY(%(numbers)s::integer[]);
+
+-- name: first_day_counted
+-- The start of the first day in which some series count anything at from or later, as far as days are materialized; else where they end.
+SELECT
+    (extract(epoch FROM least(
+        (
+            SELECT min(d.window_start)
+            FROM rollup_1d AS d
+            WHERE
+                d.series_id = ANY(%(numbers)s::integer[])
+                AND d.window_start >= date_bin('1 day', to_timestamp(%(from_ms)s / 1000.0), '2000-01-01 00:00:00Z')
+        ),
+        (SELECT greatest(t.through, timestamptz '1970-01-01 00:00:00Z') FROM rollup_trust AS t WHERE t.level = '1d'),
+        (SELECT min(c.window_start) FROM rollup_changes AS c WHERE c.level = '1d')
+    )) * 1000)::bigint AS first_ms;
 
 -- name: dealt_with
 -- What has become of the records of a topic, by the progress of its partitions.
