@@ -21,14 +21,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import RetryPolicy, StoppedError
+from funnelwatch.stream.intake.client import IntakeClient
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
-from funnelwatch.stream.intake.offsets import CommittedOffsets, StartOffsets, lag_of, out_of_range, places_of
+from funnelwatch.stream.intake.offsets import StartOffsets, out_of_range
 from funnelwatch.stream.intake.polled_batch import polled_batch
 from funnelwatch.stream.native.poll_buffer import AT_ONCE, PartitionQueue, PollBuffer
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
@@ -52,7 +53,7 @@ CHECK_STOPPED_S = 5.0
 """A stopped partition is checked this often: a person may have corrected its progress, s."""
 
 
-class Fetcher:
+class Fetcher(IntakeClient):
     """A consumer of the events topic, or of that of the metrics. For one thread.
 
     Args:
@@ -74,31 +75,20 @@ class Fetcher:
         role: Literal["events", "metrics"] = "events",
         decoder: EventDecoder | None = None,
     ) -> None:
+        super().__init__(settings.events_topic if role == "events" else settings.metrics_topic)
         self._settings = settings
-        self._topic = settings.events_topic if role == "events" else settings.metrics_topic
         self._stopping = stopping
-        self._assigned: dict[int, PartitionAssignment] = {}
         self._check_stopped_s = 0.0
         self._newly_assigned = False
         self._rewinds: SimpleQueue[PartitionAssignment] = SimpleQueue()
         self._buffer = PollBuffer(decoder)
         self._held = False
         self._joined = False
-        self._committed = CommittedOffsets()
         self.changed_s: float | None = None
         properties = consumer_properties(settings, role, self._on_commit)
         self._queue = PartitionQueue(partial(Consumer, logger=kafka_log), properties)
         self._consumer = self._queue.consumer
         self._starts = StartOffsets(settings, self._topic, topic_id, store, self._consumer)
-
-    @property
-    def assigned(self) -> list[int]:
-        """The partitions that this worker has now."""
-        return sorted(self._assigned)
-
-    def assignments(self) -> dict[int, PartitionAssignment]:
-        """The partitions that this worker has now, each with its assignment. From any thread."""
-        return dict(self._assigned)
 
     @property
     def stopped(self) -> dict[int, str]:
@@ -298,50 +288,6 @@ class Fetcher:
         if self._held:
             self._consumer.resume([tp for tp in self._consumer.assignment() if tp.partition in self._assigned])
             self._held = False
-
-    def commit(self, next_offsets: dict[int, int]) -> None:
-        """Commit to Kafka how far partitions are counted, until it confirms it. From any thread.
-
-        It is for lag tools and ``funnelwatch doctor``; nothing here depends on it.
-        """
-        if not next_offsets:
-            return
-        self._committed.want(next_offsets, time.monotonic())
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except (KafkaException, RuntimeError) as error:  # RuntimeError: the consumer is closed
-            log.debug("offsets were not committed: %s", error)
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        if error is None:
-            self._committed.confirm({one.partition: one.offset for one in partitions if one.error is None})
-
-    def places(self, topic: str, positions: Mapping[int, int] | None = None) -> dict[tuple[str, int], tuple[int, int]]:
-        """Position and end of partitions, by topic and partition: as the broker answers now. From any thread.
-
-        Args:
-            topic: any topic.
-            positions: partition to position, as another consumer reads it; None: the partitions of this consumer.
-
-        Raises:
-            KafkaException: Kafka does not answer.
-        """
-        if positions is None:
-            positions = {assigned.partition: assigned.position for assigned in list(self._assigned.values())}
-        return places_of(self._consumer, topic, positions)
-
-    def ask_kafka(self, timeout_s: float) -> None:
-        """Return if Kafka answers this client. From any thread.
-
-        Raises:
-            KafkaException: it does not.
-        """
-        self._consumer.list_topics(self._topic, timeout=timeout_s)
-
-    def lag(self) -> dict[int, int]:
-        """Unread records of each assigned partition, as of the last fetch. From any thread."""
-        return lag_of(self._consumer, self._topic, list(self._assigned.values()))
 
     def close(self) -> None:
         """Leave the group."""
