@@ -23,6 +23,7 @@ from funnelwatch.stream.worker.components import WorkerComponents
 from funnelwatch.stream.worker.contacts import BEAT_EVERY_S
 from funnelwatch.stream.worker.faust_app import make_app, read_settings
 from funnelwatch.stream.worker.memory import return_freed_memory
+from funnelwatch.stream.worker.pace import Pace
 from funnelwatch.stream.worker.threads import Threads, find_stuck, one_round, until_stopped
 from funnelwatch.stream.worker.window_evaluation import WindowEvaluation, is_detect_outage
 
@@ -185,12 +186,13 @@ class Closing(Service):
     @Service.task
     @until_stopped
     async def _rounds(self) -> None:
+        pace = Pace.of(settings, components.counted, CLOSER_EVERY_S)
         await self.sleep(CLOSER_EVERY_S)
         while not self.should_stop:
             error = await one_round(threads, self, "close", components.closer.running.round, "closing")
             if error is not None and not is_transient(error):
                 await self.sleep(RETRY_REJECTED_S)
-            await self.sleep(CLOSER_EVERY_S)
+            await self.sleep(pace.pause_s())
 
 
 @app.service
@@ -229,8 +231,9 @@ class Alerting(Service):
     @Service.task
     @until_stopped
     async def _rounds(self) -> None:
+        pace = Pace.of(settings, components.counted, ALERTING_EVERY_S)
         while not self.should_stop:
-            await self.sleep(ALERTING_EVERY_S)
+            await self.sleep(pace.pause_s())
             try:
                 await threads.run("detect", self._between_windows)
                 servers.done("alerting")

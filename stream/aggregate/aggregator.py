@@ -55,6 +55,10 @@ MOST_EVENTS = 400_000
 """Events of one flush, unless more wait; 50 MB with what joining them takes."""
 
 
+MARK_AGAIN_S = 3.0
+"""That partitions are idle is noted again after this; it holds for ``IDLE_VALID_S``, s."""
+
+
 class Aggregator:
     """Counts validated polls, on one thread.
 
@@ -91,6 +95,7 @@ class Aggregator:
         self._commit = commit
         self._wait_for = RetryPolicy(stopping)
         self._now_ms = now_ms
+        self._marked: tuple[list[int], float] = [], float("-inf")
         self.counted = 0
         self._rows = 0
 
@@ -114,7 +119,10 @@ class Aggregator:
             for assigned, batch in poll.batches:
                 self._move(assigned, batch, poll.taken_s, now_ms)
         idle = self._idle(polls[-1])
-        if idle:
+        if any(poll.batches for poll in polls):
+            self._marked = [], float("-inf")
+        if idle and (idle != self._marked[0] or polls[-1].taken_s - self._marked[1] >= MARK_AGAIN_S):
+            self._marked = idle, polls[-1].taken_s
             mark = partial(self._store.mark_idle, self._settings.events_topic, idle)
             self._wait_for("PostgreSQL: idle partitions", mark)
 

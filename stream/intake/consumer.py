@@ -48,6 +48,9 @@ def consumer_properties(
             "auto.offset.reset": "error",
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": max(100, session_ms // 5),
+            # Kafka answers as soon as there is a record; until then one request waits for so long. A partition that is
+            # assigned meanwhile waits with it, and counters are in less of a hurry than events.
+            "fetch.wait.max.ms": 1_000 if role == "events" else 3_000,
             # By default a full queue makes the fetcher rest for a second; measured, that costs a factor of 5.
             "fetch.queue.backoff.ms": 2,
             "queued.max.messages.kbytes": 65_536,

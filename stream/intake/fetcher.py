@@ -21,14 +21,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import RetryPolicy, StoppedError
+from funnelwatch.stream.intake.client import IntakeClient
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
-from funnelwatch.stream.intake.offsets import CommittedOffsets, StartOffsets, lag_of, out_of_range, places_of
+from funnelwatch.stream.intake.offsets import StartOffsets, out_of_range
 from funnelwatch.stream.intake.polled_batch import polled_batch
-from funnelwatch.stream.native.poll_buffer import PartitionQueue, PollBuffer
+from funnelwatch.stream.native.poll_buffer import AT_ONCE, PartitionQueue, PollBuffer
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
@@ -42,6 +43,9 @@ kafka_log = logging.getLogger("funnelwatch.stream.librdkafka")
 LONGEST_TAKE_S = 0.05
 """The group's callbacks wait at most this long, s."""
 
+IDLE_TAKE_S = 0.5
+"""Likewise where all is read to its end. The first record ends it."""
+
 MAX_POLL_BYTES = 32_000_000
 """A batch ends when its values have this many bytes, so that large values cannot fill the memory."""
 
@@ -49,7 +53,7 @@ CHECK_STOPPED_S = 5.0
 """A stopped partition is checked this often: a person may have corrected its progress, s."""
 
 
-class Fetcher:
+class Fetcher(IntakeClient):
     """A consumer of the events topic, or of that of the metrics. For one thread.
 
     Args:
@@ -71,31 +75,20 @@ class Fetcher:
         role: Literal["events", "metrics"] = "events",
         decoder: EventDecoder | None = None,
     ) -> None:
+        super().__init__(settings.events_topic if role == "events" else settings.metrics_topic)
         self._settings = settings
-        self._topic = settings.events_topic if role == "events" else settings.metrics_topic
         self._stopping = stopping
-        self._assigned: dict[int, PartitionAssignment] = {}
         self._check_stopped_s = 0.0
         self._newly_assigned = False
         self._rewinds: SimpleQueue[PartitionAssignment] = SimpleQueue()
         self._buffer = PollBuffer(decoder)
         self._held = False
         self._joined = False
-        self._committed = CommittedOffsets()
         self.changed_s: float | None = None
         properties = consumer_properties(settings, role, self._on_commit)
         self._queue = PartitionQueue(partial(Consumer, logger=kafka_log), properties)
         self._consumer = self._queue.consumer
         self._starts = StartOffsets(settings, self._topic, topic_id, store, self._consumer)
-
-    @property
-    def assigned(self) -> list[int]:
-        """The partitions that this worker has now."""
-        return sorted(self._assigned)
-
-    def assignments(self) -> dict[int, PartitionAssignment]:
-        """The partitions that this worker has now, each with its assignment. From any thread."""
-        return dict(self._assigned)
 
     @property
     def stopped(self) -> dict[int, str]:
@@ -117,6 +110,10 @@ class Fetcher:
         self.commit(self._committed.due(self._assigned, time.monotonic()))
         self._buffer.begin()
         settings = self._settings
+        if self._is_idle():
+            self._take(IDLE_TAKE_S, most=1)
+            if self._is_idle():
+                return self._polled(is_full=False)
         deadline = time.monotonic() + settings.flush_interval_s
         while not (is_full := self._buffer.records >= settings.flush_max_events or self._buffer.size >= MAX_POLL_BYTES):
             left = deadline - time.monotonic()
@@ -133,7 +130,13 @@ class Fetcher:
             )
             self._joined = True
 
-    def _take(self, timeout_s: float) -> None:
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to do but to wait for the next record."""
+        assigned = self._assigned.values()
+        busy = self._buffer.records or self._newly_assigned or self._starts.stopped
+        return bool(assigned) and not busy and all(one.at_end for one in assigned)
+
+    def _take(self, timeout_s: float, most: int = AT_ONCE) -> None:
         """Serve the group's callbacks, then take the records of the partitions that are assigned now."""
         message = self._consumer.poll(0)
         if message is not None:
@@ -141,7 +144,7 @@ class Fetcher:
             error = message.error() or KafkaError(KafkaError._BAD_MSG)  # noqa: SLF001
             self._on_error(message.partition(), error, message.offset() or 0)
         self._queue.forward(self._topic, self._assigned)
-        self._queue.take(self._buffer, timeout_s)
+        self._queue.take(self._buffer, timeout_s, most)
         self._note_taken()
 
     def _note_taken(self) -> None:
@@ -285,50 +288,6 @@ class Fetcher:
         if self._held:
             self._consumer.resume([tp for tp in self._consumer.assignment() if tp.partition in self._assigned])
             self._held = False
-
-    def commit(self, next_offsets: dict[int, int]) -> None:
-        """Commit to Kafka how far partitions are counted, until it confirms it. From any thread.
-
-        It is for lag tools and ``funnelwatch doctor``; nothing here depends on it.
-        """
-        if not next_offsets:
-            return
-        self._committed.want(next_offsets, time.monotonic())
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except (KafkaException, RuntimeError) as error:  # RuntimeError: the consumer is closed
-            log.debug("offsets were not committed: %s", error)
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        if error is None:
-            self._committed.confirm({one.partition: one.offset for one in partitions if one.error is None})
-
-    def places(self, topic: str, positions: Mapping[int, int] | None = None) -> dict[tuple[str, int], tuple[int, int]]:
-        """Position and end of partitions, by topic and partition: as the broker answers now. From any thread.
-
-        Args:
-            topic: any topic.
-            positions: partition to position, as another consumer reads it; None: the partitions of this consumer.
-
-        Raises:
-            KafkaException: Kafka does not answer.
-        """
-        if positions is None:
-            positions = {assigned.partition: assigned.position for assigned in list(self._assigned.values())}
-        return places_of(self._consumer, topic, positions)
-
-    def ask_kafka(self, timeout_s: float) -> None:
-        """Return if Kafka answers this client. From any thread.
-
-        Raises:
-            KafkaException: it does not.
-        """
-        self._consumer.list_topics(self._topic, timeout=timeout_s)
-
-    def lag(self) -> dict[int, int]:
-        """Unread records of each assigned partition, as of the last fetch. From any thread."""
-        return lag_of(self._consumer, self._topic, list(self._assigned.values()))
 
     def close(self) -> None:
         """Leave the group."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.timescale.progress import Standing, stand
@@ -152,11 +152,13 @@ def places_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> d
     Raises:
         KafkaException: Kafka does not answer.
     """
-    found = {}
-    for partition, position in positions.items():
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_TIMEOUT_S)
-        found[topic, partition] = position, end
-    return found
+    # One request for all of them; a time of -1 asks for the end.
+    wanted = [TopicPartition(topic, partition, OFFSET_END) for partition in positions]
+    ends = consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S) if wanted else []
+    for end in ends:
+        if end.error is not None:
+            raise KafkaException(end.error)
+    return {(topic, end.partition): (positions[end.partition], end.offset) for end in ends}
 
 
 def lag_of(consumer: Consumer, topic: str, assignments: Iterable[PartitionAssignment]) -> dict[int, int]:

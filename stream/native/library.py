@@ -118,7 +118,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fw_poll_add": (ctypes.c_int, [_ANY, ctypes.c_int32, _INT, _INT, ctypes.c_char_p, _INT, ctypes.c_char_p, _INT]),
     "fw_free": (None, [_ANY]),
     "fw_survey": (None, [_INT, _ANY, ctypes.POINTER(Survey)]),
-    "fw_take": (_INT, [_ANY, _ANY, _ANY, _ANY, _ANY, _INT]),
+    "fw_take": (_INT, [_ANY, _ANY, _ANY, _ANY, _ANY, _INT, _INT]),
     "fw_seen_new": (_ANY, [_INT, _INT]),
     "fw_seen_free": (None, [_ANY]),
     "fw_seen_are_new": (_INT, [_ANY, _INT, _ANY, _INT, _ANY]),

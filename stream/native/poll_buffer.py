@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PLUGINS = "plugin.library.paths"
 """Property of librdkafka: the libraries that it tells of a new client."""
 
+AT_ONCE = 4096
+"""Messages of one call; as in take.c."""
+
 SUPPORTED = (2, 3)
 """Versions of librdkafka, ``[from, to)``, whose ``rd_kafka_message_t`` take.c knows."""
 
@@ -173,11 +176,18 @@ class PartitionQueue:
         for name, number in wanted:
             if (name, number) not in self._sources:
                 found = self._kafka.rd_kafka_queue_get_partition(self._client, name.encode(), number)
+                enough_memory(found)
                 self._sources[name, number] = found
             self._kafka.rd_kafka_queue_forward(self._sources[name, number], self._queue)
 
-    def take(self, buffer: PollBuffer, timeout_s: float) -> None:
-        """Take into a buffer what comes within the time; then it has the errors of this call."""
+    def take(self, buffer: PollBuffer, timeout_s: float, most: int = AT_ONCE) -> None:
+        """Take what comes within the time into a buffer; then it has the errors of this call.
+
+        Args:
+            buffer: takes the records.
+            timeout_s: waits no longer than this, s.
+            most: returns as soon as so many messages have come.
+        """
         decoder, numbers = buffer.decoder, buffer.numbers
         limits = decoder.limits_at(wall_clock_ms()) if decoder else np.zeros(0)
         taken = native().fw_take(
@@ -187,6 +197,7 @@ class PartitionQueue:
             limits.ctypes.data,
             self._queue,
             int(timeout_s * 1000),
+            most,
         )
         enough_memory(taken >= 0)
 

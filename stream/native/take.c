@@ -197,10 +197,11 @@ int fw_poll_add(struct poll *poll, int32_t number, int64_t offset, int64_t log_t
     return !partition || add(poll, partition, NULL, NULL, NULL, &message, log_time);
 }
 
-/* Take what the queue has within the time. How many messages came; -1 where there is no memory. */
+/* Take up to so many messages, for which it waits no longer than the time. How many came; -1 where there is no memory. */
 int64_t fw_take(struct poll *poll, struct decoder *decoder, struct series *series, const struct limits *limits,
-                void *queue, int64_t timeout_ms) {
-    int64_t count = kafka.consume_batch(queue, (int)timeout_ms, poll->messages, AT_ONCE);
+                void *queue, int64_t timeout_ms, int64_t most) {
+    if (most > AT_ONCE) most = AT_ONCE;
+    int64_t count = kafka.consume_batch(queue, (int)timeout_ms, poll->messages, (size_t)most);
     struct partition *partition = NULL;
     int is_whole = 1;
     poll->error_count = 0;

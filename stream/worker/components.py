@@ -127,6 +127,11 @@ class WorkerComponents:
         fetcher = self.fetcher.if_running
         return fetcher.lag() if fetcher else {}
 
+    def counted(self) -> int:
+        """The events that were counted so far. From any thread."""
+        aggregator = self.aggregator.if_running
+        return aggregator.counted if aggregator else 0
+
     def _assigned(self) -> int:
         fetcher = self.fetcher.if_running
         return len(fetcher.assigned) if fetcher else 0

@@ -80,8 +80,16 @@ def why(figures: Mapping[str, Figures]) -> str:
 def _bare(stages: Figures) -> str:
     cpu = _cpu_us(stages)
     ours = sum(one["cpu_us"] for one in stages["results"] if one["thread"] != "librdkafka")
-    left = cpu["consume"] / 0.45 - cpu["consume"]
     us = {name: f"{spent:.2f}" for name, spent in cpu.items()}
+    if "take" in cpu:
+        return f"""
+- *The bare loop*: an event takes {ours:.2f} µs on Python's threads (next section): {us["take"]} to take it from
+librdkafka's queue, decoded and checked, where `Consumer.consume` alone, which makes a Python object of each message,
+takes {stages["consume_us"]:.2f}; new series and doubtful records {us["validate"]}, duplicates {us["duplicates"]},
+adding up {us["aggregate"]}, the databases {cpu["flush"] + cpu["copy"]:.2f}. Nearly all of it is C without the
+interpreter's lock, so that intake and counting run at once; librdkafka has {us["librdkafka"]} on threads of its own.
+Where Kafka and the databases are on the same processors, these are what is shared."""
+    left = cpu["consume"] / 0.45 - cpu["consume"]
     return f"""
 - *The bare loop, and Faust's `take`*: of the {ours:.2f} µs that an event takes on Python's threads (next section) the
 bare loop has the first, {us["consume"]} for `Consumer.consume`, which makes a Python object of each message. 0.45 of

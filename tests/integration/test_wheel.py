@@ -257,6 +257,16 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
     assert "funnelwatch/py.typed" in names
 
 
+def test_the_wheel_has_the_compiled_hot_path_for_any_python_of_the_platform(wheel: Path) -> None:
+    """One wheel serves every version of Python; its sources are in it, against which the library is checked."""
+    python, abi, platform = wheel.stem.split("-")[2:]
+    assert (python, abi) == ("py3", "none")
+    assert platform != "any"
+    with zipfile.ZipFile(wheel) as opened:
+        names = {name.rpartition("/")[2] for name in opened.namelist() if "/stream/native/" in name}
+    assert {"native.bin", "wire.c", "event.h"} <= names
+
+
 def test_the_client_needs_few_packages(client: Path) -> None:
     """No Faust, no database, no web server: what an app installs is what emitting needs."""
     done = subprocess.run(

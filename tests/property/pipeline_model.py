@@ -159,7 +159,7 @@ class Queue:
     def forward(self, topic: str, partitions: Any) -> None:
         """They always come here."""
 
-    def take(self, buffer: PollBuffer, timeout_s: float) -> None:
+    def take(self, buffer: PollBuffer, timeout_s: float, most: int) -> None:
         """What has come."""
         for message in self.consumer.records():
             partition, offset, timestamp = message.partition(), message.offset(), message.timestamp()[1]
