@@ -22,7 +22,7 @@ PYTEST = $(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest
 report = $(if $(COVERAGE),$(BIN)/coverage combine --quiet && \
 	$(BIN)/coverage report --skip-covered --skip-empty --precision=1 $(if $(ARGS),--fail-under=0,$(1)))
 
-.PHONY: help demo test coverage drill drill-short fuzz-decode bench bench-latency bench-growth bench-producer bench-stages bench-page bench-detector bench-detector-start bench-flood bench-queries bench-backtest detection-report check format lock unit integration clean
+.PHONY: help demo test coverage drill drill-short fuzz-decode bench bench-latency bench-growth bench-idle bench-producer bench-stages bench-page bench-detector bench-detector-start bench-flood bench-queries bench-backtest detection-report check format lock unit integration clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -64,6 +64,9 @@ bench-latency: $(INSTALLED)  ## how soon events are seen and alerts are out, at 
 
 bench-growth: $(INSTALLED)  ## throughput and memory against series, backlog, workers, history, 10 min (ARGS="--only series")
 	@$(BIN)/python -m tests.bench.growth --json docs/benchmarks/growth.json $(ARGS)
+
+bench-idle: $(INSTALLED)  ## what a worker costs where no events come, 3 min
+	@$(BIN)/python -m tests.bench.idle --json docs/benchmarks/idle.json $(ARGS)
 
 bench-producer: $(INSTALLED)  ## what emitting costs an app, with Kafka there and away, 1 min
 	@$(BIN)/python -m tests.bench.producer --json docs/benchmarks/producer.json $(ARGS)

@@ -1,6 +1,6 @@
 /* One record from bytes to a row.
  *
- * An event as a producer without a schema registry writes it, 56 bytes:
+ * An event as a producer without a schema registry writes it, 54 bytes:
  *
  *     c3 01                      single-object encoding,
  *     xx xx xx xx xx xx xx xx    fingerprint of the writer's schema: the first ten bytes choose the plan
@@ -13,7 +13,7 @@
  *     02 31                      app_version "1"
  *     02                         phase: symbol 1 (zigzag 2), POST_VERIFICATION
  *     02 00                      status: branch 1 of [null, Status], then symbol 0, SUCCESS
- *     80 d0 95 ff f9 62          ts 1700000000000: varint, seven bits a byte, the lowest first
+ *     80 a0 ab fe f9 62          ts 1700000000000: varint, seven bits a byte, the lowest first
  *     02 d0 0f                   duration_ms: branch 1 of [null, long], then 1000 (zigzag 2000)
  *     02 08 70 6c 61 6e 02 78 00 contexts {"plan": "x"}: a block of 1 entry, "plan", "x"; a block of 0 entries ends it
  *

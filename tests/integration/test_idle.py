@@ -101,7 +101,7 @@ def _summary(text: bytes) -> str:
 def test_an_idle_intake_asks_kafka_seldom(
     settings: Settings, store: CountStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kafka answers a fetch when a record comes; until then one request waits. 10 ms each were 90 a second."""
+    """Kafka answers a fetch when a record comes; until then one request waits. 500 ms each were two a second."""
     requests: list[int] = []
 
     def note(text: str) -> None:
@@ -117,7 +117,7 @@ def test_an_idle_intake_asks_kafka_seldom(
         before, begun = len(requests), time.monotonic()
         wait_until(lambda: fetcher.fetch() is not None and len(requests) >= before + 8, "four seconds pass")
         rate = (requests[-1] - requests[before]) / (time.monotonic() - begun)
-        assert 0 < rate < 30, "requests a second"
+        assert 0 < rate < 3, "requests a second"
     finally:
         fetcher.close()
 
