@@ -16,7 +16,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from funnelwatch.sinks.errors import is_transient
 from funnelwatch.sinks.failpoints import failpoint
@@ -137,15 +137,24 @@ class Fetcher(IntakeClient):
         return bool(assigned) and not busy and all(one.at_end for one in assigned)
 
     def _take(self, timeout_s: float, most: int = AT_ONCE) -> None:
-        """Serve the group's callbacks, then take the records of the partitions that are assigned now."""
-        message = self._consumer.poll(0)
-        if message is not None:
-            # Records go to our queue, so that this is an error: of the group, or of the client.
-            error = message.error() or KafkaError(KafkaError._BAD_MSG)  # noqa: SLF001
-            self._on_error(message.partition(), error, message.offset() or 0)
+        """Take the records of the partitions that are assigned now, then serve the group's callbacks."""
         self._queue.forward(self._topic, self._assigned)
         self._queue.take(self._buffer, timeout_s, most)
         self._note_taken()
+        # Last, so that a record which came past our queue is noticed before those behind it are handed over.
+        while (message := self._consumer.poll(0)) is not None:
+            error = message.error()
+            if error is None:
+                self._on_stray(message)
+            else:  # of the group, or of the client
+                self._on_error(message.partition(), error, message.offset() or 0)
+
+    def _on_stray(self, message: Message) -> None:
+        """Read a partition anew of which a record has come past our queue, before it was forwarded to it."""
+        partition = message.partition()
+        if partition in self._assigned:
+            self.rewind(self._assigned[partition])
+            self._rewind()
 
     def _note_taken(self) -> None:
         """Note how far the partitions are taken, and what came beside records."""
@@ -196,6 +205,7 @@ class Fetcher(IntakeClient):
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
         starts = self._start(numbers)
+        # Before the first record can come; see ``PartitionQueue.forward``.
         self._queue.forward(self._topic, {*self._assigned, *numbers})
         consumer.incremental_assign([TopicPartition(self._topic, number, starts.get(number, 0)) for number in numbers])
         # librdkafka remembers that a partition was paused, also when it is given away and comes back: one that was lost

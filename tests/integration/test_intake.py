@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -164,6 +166,25 @@ def test_a_rewind_reads_again_from_where_the_partition_is_counted_up_to(taking: 
     taking.fetcher.rewind(before)
     taking.take()
     assert taking.fetcher._assigned[0] is again
+
+
+def test_records_that_come_past_the_queue_are_read_again_before_those_behind_them(taking: Taking) -> None:
+    """Librdkafka may end the forwarding of a partition by itself: nothing is passed over."""
+    produce(taking.settings, some(10), partition=0)
+    taking.until(0, 10)
+    before = taking.fetcher._assigned[0]
+    queue = taking.fetcher._queue
+    find = queue._kafka.rd_kafka_queue_get_consumer
+    find.argtypes, find.restype = [ctypes.c_void_p], ctypes.c_void_p
+    past = find(queue._client)
+    queue._kafka.rd_kafka_queue_forward(queue._sources[taking.settings.events_topic, 0], past)
+    produce(taking.settings, some(20), partition=0)
+    time.sleep(1)
+    # The next take forwards to our queue again; what has come by now is in the consumer's.
+    produce(taking.settings, some(20), partition=0)
+    wait_until(lambda: taking.take() is not None and taking.fetcher._assigned[0] is not before, "it is read anew")
+    wait_until(lambda: taking.take() is not None and taking.offsets[0][-1] == 49, "all records")
+    assert taking.offsets[0][taking.offsets[0].index(10) :] == list(range(10, 50))
 
 
 def test_a_start_reads_the_duplicate_horizon_before_what_is_counted(
