@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 IDLE_VALID_S = 5.0
-"""A partition stays idle for this long after its worker has reported it, s; the worker reports it every second.
+"""A partition stays idle for this long after its worker has reported it, s; the worker reports it more often.
 
 If that worker is gone, its unread records are unknown, and the partition holds windows open until a worker reads it.
 """
