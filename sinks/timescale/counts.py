@@ -124,7 +124,7 @@ class CountStore:
         return {row["partition"]: (row["topic_id"], row["next_offset"]) for row in rows}
 
     def mark_idle(self, topic: str, partitions: Sequence[int]) -> None:
-        """Partitions have nothing unread: they do not hold the watermark back. To be said again within ``IDLE_VALID_S``."""
+        """Let partitions that have nothing unread not hold the watermark back, for ``IDLE_VALID_S``."""
         self._database.query("mark_idle", {"topic": topic, "partitions": list(partitions)})
 
     def read(self, from_ms: int, to_ms: int, funnel: str | None = None) -> Iterator[tuple[int, Series, CountRow]]:
