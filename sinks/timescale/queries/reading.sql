@@ -35,8 +35,8 @@ BEGIN
             'conversion_1d', 'conversion_1h', 'conversion_5m', 'counted_funnels', 'counts_1d', 'counts_1h', 'counts_5m',
             'declared_steps', 'deployment', 'detector_progress', 'funnel_progress', 'funnel_steps', 'late_windows',
             'metric_counts', 'metric_series', 'metric_totals', 'metrics', 'notifications', 'notified_alerts',
-            'notify_routes', 'progress_resets', 'replayed_letters', 'retention', 'rollup_invalidations',
-            'rollup_progress', 'schema_migrations', 'series', 'series_totals', 'silences', 'stream_progress',
+            'notify_routes', 'progress_resets', 'replayed_letters', 'retention', 'rollup_1d', 'rollup_1h', 'rollup_5m',
+            'rollup_changes', 'rollup_invalidations', 'rollup_progress', 'rollup_trust', 'schema_migrations', 'series', 'series_totals', 'silences', 'stream_progress',
             'time_to_convert', 'time_to_convert_1d', 'time_to_convert_1h', 'time_to_convert_5m', 'timers',
             'window_counts', 'window_repairs', 'worker_heartbeats'
         ]) AS readable (name)
