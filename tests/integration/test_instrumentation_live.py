@@ -79,7 +79,7 @@ def looked(database: Database, settings: Settings, ago: dict[int, Callable[[int,
     """
     now, partitions = now_ms(), counted(database, settings)
     samples = [
-        [now - age, 0, {str(number): had(number, one.counted) for number, one in partitions.items()}]
+        [now - age, 0, {str(number): had(number, one.counted) for number, one in partitions.items()}, 0]
         for age, had in sorted(ago.items(), reverse=True)
     ]
     state = AlertState(SAMPLES, EVERY_FUNNEL, "*", {}, payload={"samples": samples})
