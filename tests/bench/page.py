@@ -81,13 +81,13 @@ def stages(found: dict[str, Any]) -> str:
 def growth(found: dict[str, Any]) -> str:
     """Throughput and memory."""
     lines = [
-        "| backlog | events | events/s | of the first | CPU µs an event | memory, MB |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| backlog | events | events/s | of the first | CPU µs an event | database CPU µs | memory, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for one, of_first in zip(found["results"], shares(found["results"]), strict=True):
         rate = one["per_second"]
         share = f"{of_first:.2f}" if of_first else ""
-        cells = (f"{rate:,}", share, f"{one['cpu_us']}") if rate else ("", "", "")
+        cells = (f"{rate:,}", share, f"{one['cpu_us']}", f"{one.get('database_us') or ''}") if rate else ("",) * 4
         what = one["case"] + (f" ({one['history_rows']:,} rows)" if one["history_rows"] else "")
         lines.append(f"| {what} | {one['events']:,} | {' | '.join(cells)} | {one['memory_mb']} |")
     return f"{circumstances(found)}\n\n" + "\n".join(lines)
