@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
 
 RESTS = 1 / 6
-"""Where no events come, rounds are this part of a window apart."""
+"""Where no events come, rounds are this part of a window apart, and at most ``SLOWEST_S``."""
+
+SLOWEST_S = 10.0
+"""However long a window is: the monitor of the pipeline must look at least every 30 s to see what stands still."""
 
 
 class Pace:
@@ -44,10 +47,11 @@ class Pace:
     def of(cls, settings: Settings, counted: Callable[[], int], quick_s: float) -> Pace:
         """The pace of rounds that bring what events have changed: the windows of the last events are closed quickly.
 
-        Of several workers those that have events are quick, for all of them.
+        Of several workers those that have events are quick, for all of them. Heartbeats keep their interval.
         """
+        slow_s = min(settings.window_s * RESTS, SLOWEST_S, settings.watchdog_every_s or SLOWEST_S)
         quiet_after_s = settings.window_s + settings.idle_timeout_s + settings.allowed_disorder_s
-        return cls(counted, quick_s, max(quick_s, settings.window_s * RESTS), quiet_after_s)
+        return cls(counted, quick_s, max(quick_s, slow_s), quiet_after_s)
 
     def pause_s(self) -> float:
         """How long to wait now, s."""
