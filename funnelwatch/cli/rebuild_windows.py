@@ -186,7 +186,7 @@ def _repair_cache(settings: Settings, database: Database, found: Repair) -> int 
 
 
 def _sums(counts: Mapping[tuple[str, int], list[int]], window: tuple[str, int]) -> list[int]:
-    return counts.get(window, [0, 0, 0, 0, 0])
+    return counts.get(window, [0] * len(CountRow._fields))
 
 
 def _show(found: Repair) -> None:

@@ -141,7 +141,7 @@ def by_window(counts: Counts) -> dict[tuple[str, int], list[int]]:
     """The sums over all series, by funnel and window."""
     totals: dict[tuple[str, int], list[int]] = {}
     for (window, series), numbers in counts.items():
-        total = totals.setdefault((series.funnel, window), [0, 0, 0, 0, 0])
+        total = totals.setdefault((series.funnel, window), [0] * len(numbers))
         for column, number in enumerate(numbers):
             total[column] += number
     return totals
