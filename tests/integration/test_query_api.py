@@ -113,6 +113,7 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ({"where": ["os=iOS", "browser=(none)"], "by": "step"}, ["--os", "iOS", "--browser", "(none)", "--by", "step"]),
         ({"step": SMS, "every": "1m", "basis": "cohort"}, ["--step", SMS, "--every", "1m", "--basis", "cohort"]),
         ({"closed": "true"}, ["--closed"]),
+        ({"step": SMS, "basis": "session", "by": "os"}, ["--step", SMS, "--basis", "session", "--by", "os"]),
     ):
         reply = api.get(RATES, {**RANGE, **asked})
         assert reply.status == 200, reply.text
@@ -123,7 +124,8 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ):
             assert table.headers["content-type"].startswith("text/csv")
             rows = list(csv.DictReader(io.StringIO(table.text)))
-            assert [row["impressions"] for row in rows] == [str(row["impressions"]) for row in reply.json["rows"]]
+            many = "sessions" if asked.get("basis") == "session" else "impressions"
+            assert [row[many] for row in rows] == [str(row[many]) for row in reply.json["rows"]]
 
 
 @pytest.mark.parametrize(
