@@ -181,7 +181,9 @@ class Settings(BaseSettings):
     )
 
     # How it runs
-    flush_interval_s: float = Field(0.25, gt=0, description="At most this long from the fetch to the flush, s.")
+    flush_interval_s: float = Field(
+        0.25, gt=0, description="Events are collected twice as long as the last flush took, and at most this long, s."
+    )
     flush_max_events: int = Field(
         100_000, ge=1, description="At most this many events in one fetch; fetches that wait are flushed together."
     )

@@ -13,6 +13,7 @@ joined has most of them in common. So flushes are small when little comes, and g
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,11 @@ EVENTS_A_ROW = 8
 MOST_EVENTS = 400_000
 """Events of one flush, unless more wait; 50 MB with what joining them takes."""
 
+REST = 2
+"""Events are collected this many times as long as their flush takes: a worker flushes a third of the time at most."""
+
+QUICKEST_S = 0.02
+"""They are collected at least this long, s."""
 
 MARK_AGAIN_S = 3.0
 """That partitions are idle is noted again after this; it holds for ``IDLE_VALID_S``, s."""
@@ -98,11 +104,17 @@ class Aggregator:
         self._marked: tuple[list[int], float] = [], float("-inf")
         self.counted = 0
         self._rows = 0
+        self._took_s = 0.0
 
     @property
     def worthwhile(self) -> int:
         """How many events of a backlog the next flush should take: it costs by its rows, not by its events."""
         return min(EVENTS_A_ROW * self._rows, MOST_EVENTS)
+
+    @property
+    def interval_s(self) -> float:
+        """How long to collect events for the next flush: the less it costs, the sooner they are counted, s."""
+        return min(max(REST * self._took_s, QUICKEST_S), self._settings.flush_interval_s)
 
     def __call__(self, polls: Sequence[ValidatedPoll]) -> None:
         """Count polls in their order, all that can be in one flush, waiting out whatever outage there is.
@@ -110,7 +122,7 @@ class Aggregator:
         Raises:
             StoppedError: the worker stops first; the next worker of their partitions reads them again.
         """
-        now_ms = self._now_ms()
+        now_ms, began_s = self._now_ms(), time.monotonic()
         if self._copies is not None and any(poll.newly_assigned for poll in polls):
             self._copies.check_soon()
         for group in flush_groups(polls):
@@ -121,6 +133,7 @@ class Aggregator:
         idle = self._idle(polls[-1])
         if any(poll.batches for poll in polls):
             self._marked = [], float("-inf")
+            self._took_s = time.monotonic() - began_s
         if idle and (idle != self._marked[0] or polls[-1].taken_s - self._marked[1] >= MARK_AGAIN_S):
             self._marked = idle, polls[-1].taken_s
             mark = partial(self._store.mark_idle, self._settings.events_topic, idle)

@@ -63,6 +63,7 @@ class Fetcher(IntakeClient):
         stopping: set when the worker stops.
         role: what the topic holds, "events" or "metrics"; its readers are a group of their own.
         decoder: decodes records as they come; None: they come as bytes.
+        interval_s: how long a fetch collects records, s; None: for the flush interval of the settings.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class Fetcher(IntakeClient):
         *,
         role: Literal["events", "metrics"] = "events",
         decoder: EventDecoder | None = None,
+        interval_s: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(settings.events_topic if role == "events" else settings.metrics_topic)
         self._settings = settings
+        self._interval_s = interval_s or (lambda: settings.flush_interval_s)
         self._stopping = stopping
         self._check_stopped_s = 0.0
         self._newly_assigned = False
@@ -96,7 +99,7 @@ class Fetcher(IntakeClient):
         return dict(self._starts.stopped)
 
     def fetch(self) -> PolledBatch:
-        """The records that come within the flush interval; sooner if they are many.
+        """The records that come within the interval; sooner if they are many.
 
         It is full if it did not take all of the interval.
 
@@ -114,7 +117,7 @@ class Fetcher(IntakeClient):
             self._take(IDLE_TAKE_S, most=1)
             if self._is_idle():
                 return self._polled(is_full=False)
-        deadline = time.monotonic() + settings.flush_interval_s
+        deadline = time.monotonic() + self._interval_s()
         while not (is_full := self._buffer.records >= settings.flush_max_events or self._buffer.size >= MAX_POLL_BYTES):
             left = deadline - time.monotonic()
             if left <= 0:

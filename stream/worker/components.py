@@ -161,7 +161,14 @@ class WorkerComponents:
     def _make_fetcher(self, resources: ExitStack) -> Fetcher:
         topic_id = partial(self.kafka.running.topic_id, self.settings.events_topic)
         store = CountStore(self._database("intake", resources))
-        fetcher = Fetcher(self.settings, topic_id, store, self.stopping, decoder=self.validator.running.decoder)
+        fetcher = Fetcher(
+            self.settings,
+            topic_id,
+            store,
+            self.stopping,
+            decoder=self.validator.running.decoder,
+            interval_s=lambda: self.aggregator.running.interval_s,
+        )
         resources.callback(fetcher.close)
         return fetcher
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from funnelwatch.schemas.validation import RejectedError, RejectionReason
 from funnelwatch.sinks import retry
 from funnelwatch.sinks.base import Flushed, MisplacedError
 from funnelwatch.stream.aggregate.aggregation import aggregate
-from funnelwatch.stream.aggregate.aggregator import Aggregator
+from funnelwatch.stream.aggregate.aggregator import QUICKEST_S, Aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, alike, halves
 from funnelwatch.stream.intake.batches import IMPRESSION, NONE, SUCCESS, Events, Record, Rejected, ValidatedBatch
@@ -149,6 +150,17 @@ def poisonous(batches: Sequence[PartitionCounts]) -> Exception | None:
     if any(key[1].value("app_version") == "poison" for batch in batches for key in batch.counts.by_name()):
         return psycopg.errors.CheckViolation("poison is not wanted")
     return None
+
+
+@pytest.mark.parametrize(
+    ("took_s", "shortest", "longest"), [(0.0, QUICKEST_S, 0.1), (0.06, 0.12, 0.24), (0.2, 0.25, 0.25)]
+)
+def test_events_are_collected_twice_as_long_as_a_flush_takes(took_s: float, shortest: float, longest: float) -> None:
+    """A cheap flush is soon followed by the next; an expensive one, or one that must wait, is not."""
+    aggregator, _ = scenario(Database(lambda _: time.sleep(took_s)))
+    assert aggregator.interval_s == QUICKEST_S
+    count(aggregator, [validated(0, events(10, 1, 400))])
+    assert shortest <= aggregator.interval_s <= longest
 
 
 @pytest.mark.parametrize("poison", [1, 3, 400])
