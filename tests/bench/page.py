@@ -128,9 +128,8 @@ events has single-object framing, the others Confluent's. Ours is the worker as 
 durations, totals, watermarks, closing, detection. The others only count, those that are slow a part of the events. Each
 is one process with its sink as its own guide recommends, and librdkafka tuned alike where there is one; the programs
 are in `tests/bench/contenders/`. Kafka Streams has one thread and Flink one slot, with the helpers of their JVM beside
-it; Flink takes a checkpoint every second. The sinks of Flink and Pathway do not tell a program when they have
-committed: the time of these two, as ours, ends when the database shows all events. CPU is that of the process alone,
-from its first record on."""
+it; Flink takes a checkpoint every second. The sinks of Flink and Pathway report no commits: their time, as
+ours, ends when the database shows all events. CPU is that of the process alone, from its first record on."""
 
 STAGES = """\
 `make bench-stages`: what a worker does, one thing after the other on one thread, by processor time of that thread. In a

@@ -22,7 +22,7 @@ given = task()
 
 @pw.udf(deterministic=True, max_batch_size=1024)
 def counted(values: list[bytes]) -> list[tuple[int, str, str, str, str, str, str]]:
-    """What events are counted by."""
+    """Key of each event."""
     begin()
     return [key(decode(value)) for value in values]
 

@@ -155,8 +155,8 @@ def program(command: Sequence[str], *, writes: bool = True, says_end: bool = Tru
     Args:
         command: how it is started.
         writes: whether it writes counts.
-        says_end: whether it prints ``END``. If its sink does not tell it when counts are committed, its time ends when
-            the table has all events.
+        says_end: whether it prints ``END``. A sink may report no commits: the time then ends when the table shows all
+            events.
     """
 
     def run(race: Race) -> Took:

@@ -56,7 +56,7 @@ def flink_sql() -> Callable[[Race], Took]:
 
 
 def java_versions() -> dict[str, str]:
-    """What of each is compared."""
+    """Version of each framework, by its name."""
     found = {}
     for name, artifact in (("streams", "kafka-streams"), ("flink", "flink-clients")):
         pom = (PROGRAMS / name / "pom.xml").read_text()
@@ -65,7 +65,7 @@ def java_versions() -> dict[str, str]:
 
 
 def _given(own: Settings) -> list[str]:
-    """What every one of them is given first."""
+    """Arguments that every program takes first."""
     database = urlsplit(revealed(own.timescale_url))
     return [
         own.kafka_bootstrap_servers,

@@ -1,4 +1,4 @@
-"""What processes used: processor time and memory."""
+"""Processor time and memory of processes."""
 
 from __future__ import annotations
 

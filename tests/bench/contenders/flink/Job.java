@@ -5,6 +5,7 @@ import java.util.stream.Stream;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
+import org.apache.flink.table.api.TableResult;
 
 /**
  * Flink SQL: runs the statements of job.sql on a cluster inside this process, with one slot.
@@ -19,6 +20,8 @@ public class Job {
     private static final Map<String, String> SETTINGS = Map.of(
             "execution.target", "local",
             "parallelism.default", "1",
+            // An error ends the process; by default Flink would try again for ever.
+            "restart-strategy.type", "disable",
             "pipeline.object-reuse", "true",
             "execution.checkpointing.interval", "1 s",
             "table.exec.mini-batch.enabled", "true",
@@ -56,9 +59,11 @@ public class Job {
             String value = one.getKey().equals("login") ? one.getValue() : one.getValue().replace("'", "''");
             sql = sql.replace("${" + one.getKey() + "}", value);
         }
+        TableResult last = null;
         for (String statement : sql.split(";\\n")) {
-            tables.executeSql(statement.strip());
+            last = tables.executeSql(statement.strip());
         }
+        last.await();
     }
 
     /** Table options by which the consumer logs in, where Kafka wants that. The connector has Kafka's classes renamed. */

@@ -1,3 +1,4 @@
+-- Source: events of the topic, decoded from both framings by EventFormat.
 CREATE TABLE events (
     step STRING, os STRING, browser STRING, app_version STRING, phase STRING, status STRING, ts BIGINT
 ) WITH (
@@ -12,6 +13,7 @@ CREATE TABLE events (
     ${login}
 );
 
+-- Sink: upserts by primary key, at least every 100 ms and with each checkpoint.
 CREATE TABLE counts (
     window_ms BIGINT, step STRING, os STRING, browser STRING, app_version STRING, phase STRING, status STRING, n BIGINT,
     PRIMARY KEY (window_ms, step, os, browser, app_version, phase, status) NOT ENFORCED
@@ -25,6 +27,7 @@ CREATE TABLE counts (
     'sink.buffer-flush.interval' = '100 ms'
 );
 
+-- Counts a minute; each mini-batch sends the counts that it changed.
 INSERT INTO counts
 SELECT ts - MOD(ts, 60000), step, os, browser, app_version, phase, COALESCE(status, ''), COUNT(*)
 FROM events
