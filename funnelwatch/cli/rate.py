@@ -198,8 +198,10 @@ def remarks(result: RateResult) -> list[str]:
     lines = [f"! {result.old}."] if result.old else []
     lines.append(completeness(result.window_ms, result.closed_through, result.open_ms))
     if result.query.basis == "session":
-        if result.open:
-            lines.append(f"* {result.open:,} of these sessions are younger than the session window: they may go on.")
+        if result.has_open:
+            lines.append(
+                "* Some of these sessions are younger than the session window and may still complete the step."
+            )
     elif result.query.basis == "cohort":
         lines.append("By cohorts: the newest people shown a step may not have finished it yet.")
     elif any(rate.successes > rate.impressions for rate in result.rates):

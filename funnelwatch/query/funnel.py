@@ -24,8 +24,13 @@ from funnelwatch.query.rates import (
     open_from,
 )
 from funnelwatch.query.results import as_csv, dimension_field, old_of, open_part
-from funnelwatch.sinks.timescale.rates import RateStore
-from funnelwatch.sinks.timescale.session_counts import Reached, declared_order, reached, session_maturity
+from funnelwatch.sinks.timescale.session_counts import (
+    Reached,
+    declared_names,
+    declared_order,
+    reached,
+    session_maturity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +165,7 @@ def query_funnel(database: Database, settings: Settings, query: RateQuery) -> Fu
         )
     steps = declared_order(database, scope.funnel)
     if not steps:
-        raise NoDataError(without_order(scope.funnel, database))
+        raise NoDataError(without_order(database, scope.funnel))
     meant = meant_range(database, settings, query)
     check_dimensions(database, settings, query)
     maturity = session_maturity(database, scope.funnel)
@@ -183,14 +188,14 @@ def query_funnel(database: Database, settings: Settings, query: RateQuery) -> Fu
     )
 
 
-def without_order(funnel: str, database: Database) -> str:
+def without_order(database: Database, funnel: str) -> str:
     """Why a funnel that is not declared cannot be shown, and what to do."""
-    counted = [one.funnel for one in RateStore(database).known()]
-    if funnel in counted:
+    declared, counted = declared_names(database, funnel)
+    if counted:
         return (
             f"the funnel {funnel} is not declared, so its steps have no order; declare it in the funnels file "
             "(docs/producing.md), or ask for the rate of each step by sessions"
         )
-    more = f" and {len(counted) - MOST_NAMED:,} more" if len(counted) > MOST_NAMED else ""
-    there = f"there is {', '.join(counted[:MOST_NAMED])}{more}" if counted else "the database has no events yet"
+    more = f" and {len(declared) - MOST_NAMED:,} more" if len(declared) > MOST_NAMED else ""
+    there = f"declared are {', '.join(declared[:MOST_NAMED])}{more}" if declared else "no worker has declared any yet"
     return f"no funnel is called {funnel}; {there}"

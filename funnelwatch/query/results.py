@@ -69,9 +69,9 @@ class RateResult:
         return old_of(self.freshness, self.closed_through, self.query)
 
     @property
-    def open(self) -> int:
-        """By sessions, how many of them are younger than the session window."""
-        return sum(rate.open for rate in self.rates)
+    def has_open(self) -> bool:
+        """Whether any of the sessions is younger than the session window, by sessions."""
+        return any(rate.open for rate in self.rates)
 
     @property
     def open_ms(self) -> int:

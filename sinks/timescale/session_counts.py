@@ -77,6 +77,12 @@ def declared_order(database: Database, funnel: str) -> tuple[str, ...]:
     return tuple(row["step"] for row in database.query("declared_order", {"funnel": funnel}))
 
 
+def declared_names(database: Database, funnel: str) -> tuple[list[str], bool]:
+    """Every declared funnel, by name, and whether ``funnel`` has counts, declared or not."""
+    [row] = database.query("declared_names", {"funnel": funnel})
+    return row["declared"], row["counted"]
+
+
 def session_maturity(database: Database, funnel: str) -> SessionMaturity:
     """The session window of a funnel, declared or not, and how far it has passed."""
     return SessionMaturity(**database.query("session_maturity", {"funnel": funnel})[0])

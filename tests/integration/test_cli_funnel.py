@@ -126,7 +126,7 @@ def test_csv_has_a_row_for_each_step_of_each_group(filled: Settings) -> None:
     ("arguments", "code", "message"),
     [
         (("undeclared",), 1, "the funnel undeclared is not declared, so its steps have no order"),
-        (("unheard",), 1, "no funnel is called unheard; there is checkout, undeclared"),
+        (("unheard",), 1, "no funnel is called unheard; declared are checkout, quiet"),
         (("quiet",), 1, "no session of funnel quiet entered from"),
         (("checkout", "--where", "os=Plan 9", *RANGE), 1, "no session of funnel checkout, os Plan 9 entered from"),
         (("checkout", "--where", "step=A"), 2, "--where: a funnel has all of its steps"),
@@ -174,7 +174,7 @@ def test_the_rate_by_sessions_counts_each_session_once(filled: Settings) -> None
     table = succeed(filled, "rate", "--funnel", "checkout", "--basis", "session", *RANGE, "--by", "os", "--csv")
     assert table.splitlines()[0] == "step,os,sessions,session_successes,open,rate,low,high"
     text = succeed(filled, "rate", "--funnel", "checkout", "--basis", "session", *RANGE)
-    assert "* 45 of these sessions are younger than the session window: they may go on." in text
+    assert "* Some of these sessions are younger than the session window and may still complete the step." in text
     assert "195*" in text
     undeclared = succeed_json(filled, "rate", "--funnel", "undeclared", "--basis", "session", *RANGE)
     assert [(row["sessions"], row["open"]) for row in undeclared["rows"]] == [(7, 7)], "no window of it is closed"

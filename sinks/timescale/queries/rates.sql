@@ -27,6 +27,12 @@ LIMIT %(limit)s;
 -- The steps of a declared funnel, in order, as the workers know them.
 SELECT step FROM declared_steps WHERE funnel = %(funnel)s ORDER BY position;
 
+-- name: declared_names
+-- Every declared funnel, and whether one funnel has counts, declared or not.
+SELECT
+    (SELECT coalesce(array_agg(funnel ORDER BY funnel), '{}') FROM declared_funnels) AS declared,
+    EXISTS (SELECT FROM counted_funnels WHERE funnel = %(funnel)s) AS counted;
+
 -- name: session_maturity
 -- The session window of a funnel, and up to where sessions have had all of it; null: nowhere yet.
 SELECT
