@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from funnelwatch.schemas.counts import Series
@@ -150,6 +150,12 @@ def test_sessions_add_what_the_definitions_say_however_the_log_is_cut(sent: list
 
 
 @given(logs(disorder=False) | logs(disorder=False, gaps=(20, 60, 99, 100), sessions=1))
+@example(
+    [
+        Sent(T + after, 0, Series.of("f", step), IMPRESSION, T)
+        for after, step in ((0, "A"), (60, "A"), (120, "A"), (140, "B"))
+    ]
+)
 @settings(max_examples=150)
 def test_a_reader_that_begins_two_session_windows_earlier_adds_the_same(sent: list[Sent]) -> None:
     """A new owner of a partition goes on exactly where the last one ended, wherever that is."""
