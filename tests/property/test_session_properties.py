@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import example, given, settings
@@ -79,42 +80,54 @@ class Person:
     reached: list[str] = field(default_factory=list)
     completed: set[str] = field(default_factory=set)
 
+    def add(self, column: str, step: str, adds: Counter[tuple[str, int, Series]]) -> None:
+        """Count one in the row of the step's first impression, or of the entry."""
+        if column in ("reached", "completed"):
+            assert self.entry is not None
+            entered, at = self.entry
+            adds[column, at, Series(entered.funnel, step, entered.dimensions)] += 1
+        else:
+            series, at = self.shown[step]
+            adds[column, at, series] += 1
+
+    def see(self, one: Sent, steps: tuple[str, ...]) -> Counter[tuple[str, int, Series]]:
+        """What an event adds."""
+        adds: Counter[tuple[str, int, Series]] = Counter()
+        step = one.series.step
+        if one.outcome == IMPRESSION:
+            if step not in self.shown:
+                self.shown[step] = one.series, one.ts
+                self.add("sessions", step, adds)
+            if step == steps[0] and self.entry is None:
+                self.entry = one.series, one.ts
+            if self.entry and [*self.reached, step] == list(steps[: len(self.reached) + 1]):
+                self.reached.append(step)
+                self.add("reached", step, adds)
+        if one.outcome == SUCCESS:
+            self.done.add(step)
+        for column, seen, counted in (
+            ("session_successes", self.shown, self.counted),
+            ("completed", self.reached, self.completed),
+        ):
+            if step in seen and step in self.done and step not in counted:
+                counted.add(step)
+                self.add(column, step, adds)
+        return adds
+
 
 def expected(sent: list[Sent]) -> list[Counter[tuple[str, int, Series]]]:
     """Column, moment and series of what each event adds."""
     people: dict[tuple[str, int], Person] = {}
     found: list[Counter[tuple[str, int, Series]]] = []
     for one in sent:
-        adds: Counter[tuple[str, int, Series]] = Counter()
-        found.append(adds)
         funnel = FUNNELS[one.series.funnel]
-        key, t, step = (one.series.funnel, one.session), one.log_time, one.series.step
-        person = people.get(key)
-        if person is None or t - person.last >= funnel.session_window_ms:
-            person = people[key] = Person(t, t)
+        key, t = (one.series.funnel, one.session), one.log_time
+        if key not in people or t - people[key].last >= funnel.session_window_ms:
+            people[key] = Person(t, t)
+        person = people[key]
         person.last = max(person.last, t)
-        if t - person.start >= funnel.session_window_ms:
-            continue
-        if one.outcome == IMPRESSION:
-            if step not in person.shown:
-                person.shown[step] = one.series, one.ts
-                adds["sessions", one.ts, one.series] += 1
-            if step == funnel.steps[0] and person.entry is None:
-                person.entry = one.series, one.ts
-            if person.entry and len(person.reached) < len(funnel.steps) and step == funnel.steps[len(person.reached)]:
-                person.reached.append(step)
-                entered, at = person.entry
-                adds["reached", at, Series(entered.funnel, step, entered.dimensions)] += 1
-        if one.outcome == SUCCESS:
-            person.done.add(step)
-        if step in person.shown and step in person.done and step not in person.counted:
-            person.counted.add(step)
-            series, at = person.shown[step]
-            adds["session_successes", at, series] += 1
-        if step in person.reached and step in person.done and step not in person.completed:
-            person.completed.add(step)
-            entered, at = person.entry
-            adds["completed", at, Series(entered.funnel, step, entered.dimensions)] += 1
+        is_counted = t - person.start < funnel.session_window_ms
+        found.append(person.see(one, funnel.steps) if is_counted else Counter())
     return found
 
 
@@ -144,7 +157,7 @@ def test_sessions_add_what_the_definitions_say_however_the_log_is_cut(sent: list
     """Each event adds the same, in one batch or in many."""
     reader, found = Reader(), {}
     borders = [0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]
-    for begin, end in zip(borders, borders[1:], strict=False):
+    for begin, end in pairwise(borders):
         found |= reader(sent[begin:end], begin)
     assert list(found.values()) == expected(sent)
 
@@ -169,7 +182,7 @@ def test_a_reader_that_begins_two_session_windows_earlier_adds_the_same(sent: li
 
 @given(logs())
 def test_no_rate_is_above_one(sent: list[Sent]) -> None:
-    """Of a series and a moment there are at most as many successes as sessions; no step is reached by more than before."""
+    """Successes are at most as many as sessions, and no step is reached by more than the one before."""
     total: Counter[tuple[str, int, Series]] = Counter()
     for one in Reader()(sent).values():
         total += one
