@@ -40,6 +40,7 @@ from tests.traffic import (
     now_ms,
     prepared,
     produce,
+    row_of,
     some_events,
 )
 from tests.worker import Worker, worker
@@ -216,7 +217,8 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
         "DELETE FROM window_counts " + of_series("dimensions ->> 'app_version' = 'old' AND dimensions ->> 'os' = 'iOS'")
     )
     doubled = own.execute(
-        "UPDATE window_counts SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures "
+        "UPDATE window_counts "
+        "SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures, reached = reached + 1 "
         + of_series("dimensions ->> 'app_version' = 'old' AND step = 'INPUT_NAME'")
     )
     own.invent(Series.of("sign_up", "INPUT_NAME", os="Plan 9", app_version="old"), 7)
@@ -318,10 +320,12 @@ def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
     assert repaired.rebuild("--yes").exit_code == 0
     key = next(iter(before.counts))
     with pytest.raises(repairs.RepairedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), before, {key: [1, 0, 0, 0, 0]}, {})
+        store.correct(repaired.settings.events_topic, (0, 1), before, {key: row_of(1)}, {})
     now = store.snapshot(repaired.settings.events_topic, repaired.begin, now_ms())
     with pytest.raises(repairs.DamagedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), now, {key: [-1_000, 0, 0, 0, 0]}, {})
+        store.correct(repaired.settings.events_topic, (0, 1), now, {key: row_of(-1_000)}, {})
+    with pytest.raises(repairs.DamagedMeanwhileError):
+        store.correct(repaired.settings.events_topic, (0, 1), now, {key: row_of(0, 0, 0, 0, 0, 0, 0, 0, -1_000)}, {})
     took = next(iter(now.durations))
     with pytest.raises(repairs.DamagedMeanwhileError):
         store.correct(repaired.settings.events_topic, (0, 1), now, {}, {took: [-1_000]})

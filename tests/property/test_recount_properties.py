@@ -17,6 +17,7 @@ from funnelwatch.stream.intake.batches import RecordBatch, Records
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.counts import Counts, Durations
@@ -73,7 +74,7 @@ def test_a_correction_mends_any_damage_and_keeps_what_was_counted_meanwhile(
     }
     if data.draw(st.booleans()):
         damaged[RANGE_MS[0], Series.of("sign_up", "NEVER", os="iOS", app_version="1")] = data.draw(
-            st.just([0] * 5) | st.just([3, 1, 0, 1, 0])
+            st.just(row_of()) | st.just(row_of(3, 1, 0, 1))
         )
     changes = correction(log.recount(fence, cut).counts, damaged)
     meanwhile = log.counted(fence, len(sent))
