@@ -9,7 +9,7 @@ import numpy as np
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.validation import OF_UNDECLARED
-from funnelwatch.schemas.window_counts import WIDTH, WindowCounts
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.closing.watermark import partition_watermark
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
 from funnelwatch.stream.native.library import enough_memory, native
@@ -79,9 +79,7 @@ def counts_of(events: Events, credited: Credits, window_ms: int) -> WindowCounts
         place[order] = np.arange(order.size)
         cells = np.stack([place[cell_keys // SLOTS], cell_keys % SLOTS, times], axis=1)
         cells = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
-        keys = keys[order]
-        # The loop counts events only.
-        counts = np.pad(counts[order], ((0, 0), (0, WIDTH - counts.shape[1])))
+        keys, counts = keys[order], counts[order]
     finally:
         library.fw_counts_free(found)
     return WindowCounts(events.names, (keys // spread + first) * window_ms, keys % spread, counts, cells)
