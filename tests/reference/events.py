@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
@@ -88,8 +88,7 @@ def records_of(kafka: Mapping[str, Any], topic: str) -> list[Record]:
             for message in consumer.consume(AT_ONCE, WAIT_S):
                 error = message.error()
                 if error is None:
-                    log_time = min(message.timestamp()[1], time.time_ns() // 1_000_000)
-                    found.append(Record(message.partition(), message.offset(), log_time, message.value() or b""))
+                    found.append(_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
                 elif not error.retriable():
@@ -97,6 +96,14 @@ def records_of(kafka: Mapping[str, Any], topic: str) -> list[Record]:
     finally:
         consumer.close()
     return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+def _record(message: Message) -> Record:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    log_time = min(message.timestamp()[1], time.time_ns() // 1_000_000)
+    return Record(partition, offset, log_time, message.value() or b"")
 
 
 class Avro:
