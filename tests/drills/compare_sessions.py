@@ -40,7 +40,7 @@ def compare_sessions(settings: Settings, plan: Plan, ledger: Ledger, verdict: Ve
         settings: of the workers.
         plan: how long a session is.
         ledger: where the records stand that must be rejected.
-        verdict: gets one thing wrong for each key that differs, and what was compared.
+        verdict: of the comparison of events; gets one thing wrong for each key that differs, and what was compared.
     """
     funnels = {"sign_up": Funnel(STEPS, DIMENSIONS, plan.session_window_ms)}
     rejected = {entry.place for entry in ledger.entries if entry.event is None and entry.place is not None}
@@ -50,6 +50,8 @@ def compare_sessions(settings: Settings, plan: Plan, ledger: Ledger, verdict: Ve
         rejected,
         round(plan.duplicate_horizon_s * 1000),
     )
+    if len(events) != verdict.facts["events"]:
+        verdict.wrongly(f"the reference reads {len(events)} events, the ledger has {verdict.facts['events']}")
     with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
         found = found_in(session.execute(SESSIONS))
     note_differences(count_sessions(events, funnels, plan.window_ms), found, verdict)
