@@ -21,9 +21,11 @@ from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from tests.drills.compare import COUNTS, Comparison, Verdict, in_redis
-from tests.drills.events import FUNNELS, MAX_VALUE, Mix, Source
+from tests.drills.compare_sessions import compare_sessions
+from tests.drills.events import FUNNELS, MAX_VALUE, STEPS, Mix, Source
 from tests.drills.fleet import Fleet
 from tests.drills.ledger import Ledger
+from tests.drills.people import People
 from tests.drills.traffic import Traffic
 from tests.drills.watch import Watch
 
@@ -200,8 +202,8 @@ def run_drill(
         stalled = run.watch.seen.longest_stall_s
         run.fleet.stop()
         run.watch.stop()
-        comparison = Comparison(run.settings, run.ledger, _registry(run))
-        verdict = comparison.run()
+        verdict = Comparison(run.settings, run.ledger, _registry(run)).run()
+        compare_sessions(run.settings, run.plan, run.ledger, verdict)
     _evaluate(run, verdict, idle)
     return _result(run, verdict, stalled)
 
@@ -217,7 +219,7 @@ def _prepare(run: Run) -> None:
     (rules / "drill.yml").write_text(RULES.format(over=2 * plan.window_s))
     registry = drill.registry(run) if drill.registry else ""
     funnels = folder / "funnels.yml"
-    funnels.write_text(FUNNELS)
+    funnels.write_text(FUNNELS.format(session_window_s=plan.session_window_s))
     run.settings = Settings(
         **{
             "data_dir": folder,
@@ -242,21 +244,22 @@ def _prepare(run: Run) -> None:
     database.close()
     run.fleet = Fleet(run.settings, plan.workers, folder)
     run.cleanup.callback(run.fleet.end)
-    source = Source(
-        run.chance,
+    # The traffic has a generator of its own: what is produced does not depend on when faults happen.
+    chance = random.Random(f"traffic {drill.name} {plan.seed}")
+    run.source = Source(
+        chance,
         Encoder("FunnelEvent", _registry(run)),
         drill.mix,
         window_ms=plan.window_ms,
+        people=People(chance, plan.people, len(STEPS)),
+        repeat_within_ms=plan.repeat_within_ms,
     )
-    run.source = source
-    # The traffic has a generator of its own: what is produced does not depend on when faults happen.
-    source.chance = random.Random(f"traffic {drill.name} {plan.seed}")
     expected_s = (run.faults + 1) * drill.every_s * plan.pace
     run.fleet.start()
     run.watch = Watch(run.settings, run.ledger, run.fleet)
     run.cleanup.callback(run.watch.stop)
     run.traffic = Traffic(
-        run.settings, source, run.ledger, events=plan.events, expected_s=expected_s, faults=run.faults
+        run.settings, run.source, run.ledger, events=plan.events, expected_s=expected_s, faults=run.faults
     )
     run.cleanup.callback(run.traffic.stop)
     started = run.until(
