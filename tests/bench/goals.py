@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 LATENCY_RATE = 20_000
 MOST_MB = 400
-PEERS = {"Faust, table": 150.0, "Faust, take": 150.0, "Kafka Streams": 4.0, "Bytewax": 20.0, "Quix Streams": 20.0}
+PEERS = {
+    "Faust, table": 150.0,
+    "Faust, take": 150.0,
+    "Kafka Streams": 4.0,
+    "Flink SQL": 4.0,
+    "Pathway": 4.0,
+    "Bytewax": 20.0,
+    "Quix Streams": 20.0,
+}
 """Times as fast as each."""
 SHARES = (("10,000 series", "100", 0.8), ("100,000 series", "100", 0.4), ("1,000 windows", "5", 0.7))
 """A case of the growth, what the first case has instead, and the share of its speed that is aimed at."""

@@ -127,8 +127,9 @@ version, phase and status in PostgreSQL, compared with what must come of the eve
 events has single-object framing, the others Confluent's. Ours is the worker as it is run: duplicates removed, Redis,
 durations, totals, watermarks, closing, detection. The others only count, those that are slow a part of the events. Each
 is one process with its sink as its own guide recommends, and librdkafka tuned alike where there is one; the programs
-are in `tests/bench/contenders/`. Kafka Streams has one thread, and its JVM's helpers beside it. CPU is that of the
-process alone, from its first record on."""
+are in `tests/bench/contenders/`. Kafka Streams has one thread and Flink one slot, with the helpers of their JVM beside
+it; Flink takes a checkpoint every second. The sinks of Flink and Pathway report no commits: their time, as
+ours, ends when the database shows all events. CPU is that of the process alone, from its first record on."""
 
 STAGES = """\
 `make bench-stages`: what a worker does, one thing after the other on one thread, by processor time of that thread. In a

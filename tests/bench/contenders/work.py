@@ -1,7 +1,8 @@
 """What every contender has to do, and how it says when: for programs of the bench, in whichever environment.
 
 A contender reads ``BENCH`` (JSON) from its environment, prints ``BEGIN`` and the time when it has its first record, and
-``END`` and the time when all are counted and the counts are committed to PostgreSQL. It is then checked, and only then
+``END`` and the time when all are counted and the counts are committed to PostgreSQL. A contender whose sink does not
+report commits prints no ``END``: the bench queries the table instead. The bench then compares the counts, and only then
 do the times count.
 """
 

@@ -25,7 +25,7 @@ from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.settings import Settings
 from tests.bench.report import circumstances, write
 from tests.bench.speed.contenders import ContenderError, Race, Took, ours, python
-from tests.bench.speed.java import kafka_streams
+from tests.bench.speed.java import flink_sql, java_versions, kafka_streams
 from tests.bench.speed.topic import event_bytes, fill
 from tests.fake_registry import fake_registry
 from tests.stack import Servers, drop_database, make_database, servers
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 # Not resolved: the interpreter of a virtual environment is a link, and knows by its place that it is one.
-PEERS = Path(os.environ.get("BENCH_PEERS", ".venv-peers")).absolute() / "bin" / "python"
+PEERS = Path(os.environ.get("BENCH_PEERS", ".venv-peers")).absolute()
 SHARE = 0.05
 """Of the events, for those that are too slow for all of them."""
 
@@ -57,16 +57,30 @@ def contenders(peers: Path) -> dict[str, tuple[Run, bool]]:
         "Faust, table": (python("faust_table", sys.executable, *FAUST), False),
         "Faust, take": (python("faust_take", sys.executable, *FAUST), False),
     }
-    if peers.exists():
-        found["Quix Streams"] = python("quix", str(peers)), False
-        found["Bytewax"] = python("bytewax_flow", str(peers)), False
-    else:
-        click.echo(f"NOT MEASURED: Quix Streams and Bytewax: {peers} is missing (make bench makes it)", err=True)
-    try:
-        found["Kafka Streams"] = kafka_streams(), True
-    except RuntimeError as error:
-        click.echo(f"NOT MEASURED: Kafka Streams: {error}", err=True)
+    others: dict[str, tuple[Callable[[], Run], bool]] = {
+        "Quix Streams": (lambda: python("quix", _interpreter(peers)), False),
+        "Bytewax": (lambda: python("bytewax_flow", _interpreter(peers)), False),
+        "Pathway": (lambda: python("pathway_flow", _interpreter(peers / "pathway"), says_end=False), False),
+        "Kafka Streams": (kafka_streams, True),
+        "Flink SQL": (flink_sql, True),
+    }
+    for name, (prepare, whole) in others.items():
+        try:
+            found[name] = prepare(), whole
+        except RuntimeError as error:
+            click.echo(f"NOT MEASURED: {name}: {error}", err=True)
     return found
+
+
+def _interpreter(environment: Path) -> str:
+    """Python of a contender's environment.
+
+    Raises:
+        RuntimeError: the environment is missing.
+    """
+    if not (found := environment / "bin" / "python").exists():
+        raise RuntimeError(f"{environment} is missing (make bench makes it, where the platform has wheels)")
+    return str(found)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -193,9 +207,11 @@ def versions() -> dict[str, str]:
     """Of what is compared."""
     found = {"python": platform.python_version(), "funnelwatch": version("funnelwatch")}
     found |= {name: version(name) for name in ("faust-streaming", "confluent-kafka", "fastavro", "numpy")}
-    locked = (Path(__file__).parents[1] / "peers.lock").read_text().splitlines()
+    folder = Path(__file__).parents[1]
+    locked = [line for name in ("peers", "pathway") for line in (folder / f"{name}.lock").read_text().splitlines()]
     pairs = (line.split()[0].partition("==") for line in locked if "==" in line)
-    return found | {name: number for name, _, number in pairs if name in ("quixstreams", "bytewax")}
+    found |= {name: number for name, _, number in pairs if name in ("quixstreams", "bytewax", "pathway")}
+    return found | java_versions()
 
 
 def table(report: dict[str, Any]) -> str:

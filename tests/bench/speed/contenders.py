@@ -8,17 +8,18 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import psutil
 import psycopg
 
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.timescale.database import Database
 from tests.bench.contenders.work import Key, Task
+from tests.bench.speed.usage import Usage, server_s
 from tests.stack import wait_until
 from tests.worker import Worker
 
@@ -148,102 +149,68 @@ def logins(settings: Settings) -> dict[str, str]:
     return found
 
 
-def program(command: Sequence[str], *, writes: bool = True) -> Callable[[Race], Took]:
-    """A program that keeps the contract of ``tests.bench.contenders.work``."""
+def program(command: Sequence[str], *, writes: bool = True, says_end: bool = True) -> Callable[[Race], Took]:
+    """A program that keeps the contract of ``tests.bench.contenders.work``.
+
+    Args:
+        command: how it is started.
+        writes: whether it writes counts.
+        says_end: whether it prints ``END``. A sink may report no commits: the time then ends when the table shows all
+            events.
+    """
 
     def run(race: Race) -> Took:
         own = race.settings
-        if writes:
-            with psycopg.connect(revealed(own.timescale_url)) as connection:
-                connection.execute(TABLE)
+        url = revealed(own.timescale_url)
         task = Task(
             own.kafka_bootstrap_servers,
             own.revealed_kafka_config,
             own.events_topic,
             own.topic_partitions,
             own.consumer_group,
-            revealed(own.timescale_url),
+            url,
             race.events,
             str(race.folder),
         )
         log = race.folder / "log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                command,
-                cwd=PROGRAMS,
-                env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS), **logins(own)},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        usage, deadline = Usage(process.pid), time.monotonic() + race.timeout_s
-        try:
-            while "END" not in (said := _said(log)):
+        with closing(psycopg.connect(url, autocommit=True)) as database:
+            if writes:
+                database.execute(TABLE)
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    command,
+                    cwd=PROGRAMS,
+                    env=os.environ | {"BENCH": json.dumps(asdict(task)), "PYTHONPATH": str(PROGRAMS), **logins(own)},
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            usage, deadline = Usage(process.pid), time.monotonic() + race.timeout_s
+            try:
+                while "END" not in (said := _said(log)):
+                    usage.look()
+                    if "BEGIN" not in said:
+                        usage.begin()
+                    elif not says_end and _written(database) >= race.events:
+                        said["END"] = time.time()
+                        break
+                    if process.poll() not in (None, 0) or time.monotonic() > deadline:
+                        raise ContenderError(f"{' '.join(command)} did not come to its end:\n{log.read_text()[-3000:]}")
+                    time.sleep(0.05 if says_end else 0.02)
                 usage.look()
-                if "BEGIN" not in said:
-                    usage.begin()
-                if process.poll() not in (None, 0) or time.monotonic() > deadline:
-                    raise ContenderError(f"{' '.join(command)} did not come to its end:\n{log.read_text()[-3000:]}")
-                time.sleep(0.05)
-            usage.look()
-        finally:
-            _end(process)
-        return Took(said["END"] - said["BEGIN"], usage.cpu_s, usage.memory_mb, _theirs(own) if writes else None)
+            finally:
+                _end(process)
+            seconds = said["END"] - said["BEGIN"]
+            return Took(seconds, usage.cpu_s, usage.memory_mb, _theirs(database) if writes else None)
 
     return run
 
 
-def python(name: str, interpreter: str = sys.executable, *more: str, writes: bool = True) -> Callable[[Race], Took]:
+def python(
+    name: str, interpreter: str = sys.executable, *more: str, writes: bool = True, says_end: bool = True
+) -> Callable[[Race], Took]:
     """One of the programs beside ``work``."""
-    return program([interpreter, str(PROGRAMS / f"{name}.py"), *more], writes=writes)
-
-
-class Usage:
-    """What a process used since it began; to be looked at until it ends."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self._before = 0.0
-        self._cpu_s = 0.0
-        self.memory_mb = 0.0
-        self.look()
-        self.begin()
-
-    def begin(self) -> None:
-        """What was used so far does not count."""
-        self._before = self._cpu_s
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time since it began, s."""
-        return self._cpu_s - self._before
-
-    def look(self) -> None:
-        """Look once."""
-        try:
-            with self._process.oneshot():
-                times = self._process.cpu_times()
-                self._cpu_s = times.user + times.system
-                self.memory_mb = max(self.memory_mb, self._process.memory_info().rss / 1e6)
-        except psutil.Error:
-            pass  # it has ended; what was seen before stands
-
-
-def server_s(database: Database) -> float:
-    """Processor time that a database's server on this machine has used with all its backends, ended ones too, s."""
-    with database.outside_transaction() as cursor:
-        [row] = cursor.execute("SELECT pg_backend_pid() AS pid").fetchall()
-    postmaster = psutil.Process(row["pid"]).parent()
-    assert postmaster is not None
-    own = postmaster.cpu_times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for backend in postmaster.children():
-        try:
-            times = backend.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return float(total)
+    return program([interpreter, str(PROGRAMS / f"{name}.py"), *more], writes=writes, says_end=says_end)
 
 
 def _said(log: Path) -> dict[str, float]:
@@ -260,9 +227,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _theirs(settings: Settings) -> dict[Key, int]:
-    with psycopg.connect(revealed(settings.timescale_url)) as connection:
-        rows = connection.execute("SELECT * FROM counts").fetchall()
+def _written(database: psycopg.Connection) -> int:
+    [row] = database.execute("SELECT coalesce(sum(n), 0)::bigint FROM counts").fetchall()
+    return int(row[0])
+
+
+def _theirs(database: psycopg.Connection) -> dict[Key, int]:
+    rows = database.execute("SELECT * FROM counts").fetchall()
     return {(row[0], row[1], row[2], row[3], row[4], row[5], row[6]): row[7] for row in rows}
 
 
