@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from funnelwatch.schemas.redaction import revealed
-from tests.drills.events import STEPS
-from tests.drills.ledger import DIMENSIONS
 from tests.reference.events import Avro, accepted_events, records_of
-from tests.reference.sessions import COLUMNS, Funnel, count_sessions, sessions_of
+from tests.reference.sessions import COLUMNS, UNDECLARED, count_sessions, sessions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,9 +17,8 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.settings import Settings
     from tests.drills.compare import Verdict
     from tests.drills.ledger import Ledger
-    from tests.drills.plan import Plan
     from tests.reference.events import Event
-    from tests.reference.sessions import Counts, Key, Session
+    from tests.reference.sessions import Counts, Funnel, Key, Session
 
 NONE: Counts = (0, 0, 0, 0)
 
@@ -33,28 +30,27 @@ WHERE (counts.sessions, counts.session_successes, counts.reached, counts.complet
 """
 
 
-def compare_sessions(settings: Settings, plan: Plan, ledger: Ledger, verdict: Verdict) -> None:
+def compare_sessions(settings: Settings, funnels: Mapping[str, Funnel], ledger: Ledger, verdict: Verdict) -> None:
     """Note in the verdict every key whose session columns differ; the pipeline must be idle.
 
     Args:
         settings: of the workers.
-        plan: how long a session is.
+        funnels: those that they have declared.
         ledger: where the records stand that must be rejected.
         verdict: of the comparison of events; gets one thing wrong for each key that differs, and what was compared.
     """
-    funnels = {"sign_up": Funnel(STEPS, DIMENSIONS, plan.session_window_ms)}
     rejected = {entry.place for entry in ledger.entries if entry.event is None and entry.place is not None}
     events = accepted_events(
         records_of(settings.kafka("consumer"), settings.events_topic),
         Avro(revealed(settings.schema_registry_url)),
         rejected,
-        round(plan.duplicate_horizon_s * 1000),
+        round(settings.duplicate_horizon_s * 1000),
     )
     if len(events) != verdict.facts["events"]:
         verdict.wrongly(f"the reference reads {len(events)} events, the ledger has {verdict.facts['events']}")
     with psycopg.connect(revealed(settings.timescale_url), autocommit=True) as session:
         found = found_in(session.execute(SESSIONS))
-    note_differences(count_sessions(events, funnels, plan.window_ms), found, verdict)
+    note_differences(count_sessions(events, funnels, settings.window_ms), found, verdict)
     verdict.facts.update(variety(sessions_of(events, funnels), funnels))
 
 
@@ -83,7 +79,7 @@ def variety(sessions: Iterable[Session], funnels: Mapping[str, Funnel]) -> Count
     seen: set[tuple[str, str]] = set()
     found = Counter[str]()
     for session in sessions:
-        funnel = funnels.get(session.funnel, Funnel())
+        funnel = funnels.get(session.funnel, UNDECLARED)
         found["sessions_of_returned_ids"] += (session.funnel, session.session_id) in seen
         seen.add((session.funnel, session.session_id))
         in_time = [event for event in session.events if event.log_time - session.start < funnel.session_window_ms]

@@ -22,8 +22,9 @@ from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from tests.drills.compare import COUNTS, Comparison, Verdict, in_redis
 from tests.drills.compare_sessions import compare_sessions
-from tests.drills.events import FUNNELS, MAX_VALUE, STEPS, Mix, Source
+from tests.drills.events import MAX_VALUE, STEPS, Mix, Source
 from tests.drills.fleet import Fleet
+from tests.drills.funnels import declared_funnels, funnels_file
 from tests.drills.ledger import Ledger
 from tests.drills.people import People
 from tests.drills.traffic import Traffic
@@ -96,6 +97,7 @@ class Drill:
         mix: what the records are like.
         settings: of the workers, where they differ.
         registry: starts a schema registry; its address.
+        all_declared: whether the other funnel is declared as well, and events of undeclared ones are rejected.
         may_exit: whether a worker may end by itself, to be started again by its supervisor.
     """
 
@@ -108,6 +110,7 @@ class Drill:
     mix: Mix = field(default_factory=Mix)
     settings: Mapping[str, Any] = field(default_factory=dict)
     registry: Callable[[Run], str] | None = None
+    all_declared: bool = False
     may_exit: bool = False
 
 
@@ -203,7 +206,8 @@ def run_drill(
         run.fleet.stop()
         run.watch.stop()
         verdict = Comparison(run.settings, run.ledger, _registry(run)).run()
-        compare_sessions(run.settings, run.plan, run.ledger, verdict)
+        funnels = declared_funnels(run.plan.session_window_ms, all_declared=drill.all_declared)
+        compare_sessions(run.settings, funnels, run.ledger, verdict)
     _evaluate(run, verdict, idle)
     return _result(run, verdict, stalled)
 
@@ -219,7 +223,7 @@ def _prepare(run: Run) -> None:
     (rules / "drill.yml").write_text(RULES.format(over=2 * plan.window_s))
     registry = drill.registry(run) if drill.registry else ""
     funnels = folder / "funnels.yml"
-    funnels.write_text(FUNNELS.format(session_window_s=plan.session_window_s))
+    funnels.write_text(funnels_file(plan.session_window_ms, all_declared=drill.all_declared))
     run.settings = Settings(
         **{
             "data_dir": folder,

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.drills.ledger import DIMENSIONS, Entry
+from tests.drills.ledger import Entry
 
 if TYPE_CHECKING:
     import random
@@ -18,14 +18,7 @@ STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD"
 OTHER_FUNNEL = "checkout"
 OTHER_STEPS = ("CART", "PAY")
 INCIDENT_STEP, INCIDENT_OS = "VERIFY_SMS_CODE", "iOS"
-FUNNELS = f"""
-funnels:
-  sign_up:
-    steps: [{", ".join(STEPS)}]
-    dimensions: [{", ".join(DIMENSIONS)}]
-    session_window: {{session_window_s:g}}s
-"""
-"""Of the workers of a drill."""
+OTHER_DIMENSIONS = ("os", "browser", "app_version")
 REMEMBERED = 20_000
 LARGE = 30_000
 """Bytes of a value that is too large; ``MAX_VALUE`` is what workers of a drill accept."""

@@ -7,11 +7,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reference.events import Event
+from tests.reference.events import Event, without_duplicates
 from tests.reference.sessions import Funnel, count_sessions
 
 STEPS = ("A", "B", "C")
 W = 100
+HORIZON = 40
 FUNNELS = {"declared": Funnel(STEPS, ("os",), W)}
 WINDOW = 70
 OUTCOMES = [("IMPRESSION", None), ("POST_VERIFICATION", "SUCCESS"), ("POST_VERIFICATION", "FAILURE")]
@@ -71,19 +72,25 @@ def test_sessions_do_not_depend_on_each_other(log: list[Event]) -> None:
     assert count_sessions(apart, FUNNELS, WINDOW) == expected
 
 
-@given(logs_of_one, st.integers(0, 19))
-def test_who_reads_two_windows_back_counts_the_rest_as_who_reads_all(log: list[Event], place: int) -> None:
-    """Cells that events from a place on add are the same, although the beginning of some sessions was not read."""
+@given(logs_of_one, st.lists(st.integers(1, 3), min_size=20, max_size=20), st.integers(0, 19))
+def test_who_reads_two_windows_and_the_horizon_back_counts_the_rest_as_who_reads_all(
+    log: list[Event], repeats: list[int], place: int
+) -> None:
+    """Cells that events from a place on add are the same, although the begin of sessions and first ids are not read."""
     place %= len(log)
-    kept = [event for event in log if event.log_time >= log[place].log_time - 2 * W]
+    log = [
+        replace(event, event_id=log[max(0, event.offset - back + 1)].event_id)
+        for event, back in zip(log, repeats, strict=False)
+    ]
+    kept = [event for event in log if event.log_time >= log[place].log_time - 2 * W - HORIZON]
 
-    def added(events: list[Event]) -> dict[object, tuple[int, ...]]:
-        """The counts of these events less those of the events before the place."""
-        all_of_them = count_sessions(events, FUNNELS, WINDOW)
+    def added(records: list[Event]) -> dict[object, tuple[int, ...]]:
+        """The counts of these records less those of the records before the place."""
+        events = list(without_duplicates(records, HORIZON))
         before = count_sessions([event for event in events if event.offset < place], FUNNELS, WINDOW)
         rows = {
             key: tuple(a - b for a, b in zip(counts, before.get(key, (0,) * 4), strict=True))
-            for key, counts in all_of_them.items()
+            for key, counts in count_sessions(events, FUNNELS, WINDOW).items()
         }
         return {key: row for key, row in rows.items() if any(row)}
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.schemas.funnels import load_funnels
 from tests.drills.compare import Verdict
 from tests.drills.compare_sessions import found_in, note_differences, variety
 from tests.drills.events import STEPS, Mix, Source
-from tests.drills.ledger import DIMENSIONS
+from tests.drills.funnels import declared_funnels, funnels_file
 from tests.drills.people import People
 from tests.drills.plan import Plan, short
 from tests.reference.events import Event, without_duplicates
 from tests.reference.sessions import COLUMNS, Counts, Funnel, Key, count_sessions, sessions_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IOS = (("country", "DE"), ("os", "iOS"))
 EXPECTED: dict[Key, Counts] = {
@@ -97,7 +101,7 @@ def test_the_traffic_has_all_that_makes_sessions_hard_to_count(plan: Plan, per_s
     # Every repetition comes within the horizon: the ledger, which knows no times, takes it for a duplicate.
     assert len({event.event_id for event in records}) == len(events) < 0.97 * len(records)
 
-    funnels = {"sign_up": Funnel(STEPS, DIMENSIONS, plan.session_window_ms)}
+    funnels = declared_funnels(plan.session_window_ms, all_declared=False)
     found = variety(sessions_of(events, funnels), funnels)
     assert min(found.values()) >= 5, found
     completed = dict.fromkeys(STEPS, 0)
@@ -108,3 +112,17 @@ def test_the_traffic_has_all_that_makes_sessions_hard_to_count(plan: Plan, per_s
         else:
             undeclared += counts[COLUMNS.index("session_successes")]
     assert min(*completed.values(), undeclared) > 0, (completed, undeclared)
+
+
+@pytest.mark.parametrize("all_declared", [False, True])
+def test_workers_and_reference_have_the_same_funnels(all_declared: bool, tmp_path: Path) -> None:
+    """The file that a drill writes is accepted and says what the reference counts by."""
+    path = tmp_path / "funnels.yml"
+    path.write_text(funnels_file(2_500, all_declared=all_declared))
+    loaded = load_funnels(path)
+    expected = declared_funnels(2_500, all_declared=all_declared)
+    assert {
+        name: Funnel(one.steps, one.dimensions, one.session_window_ms) for name, one in loaded.by_name.items()
+    } == expected
+    assert loaded.undeclared == ("reject" if all_declared else "accept")
+    assert len(expected) == 1 + all_declared
