@@ -166,10 +166,11 @@ def accepted_events(
         duplicate_horizon_ms: an id repeated within this, by Kafka's timestamps, is a duplicate; 0: no id is.
     """
     kept = [record for record in records if (record.partition, record.offset) not in rejected]
-    return list(without_duplicates(map(_event, kept, map(decode, (one.value for one in kept))), duplicate_horizon_ms))
+    return list(without_duplicates(map(event_of, kept, map(decode, (one.value for one in kept))), duplicate_horizon_ms))
 
 
-def _event(record: Record, fields: Mapping[str, Any]) -> Event:
+def event_of(record: Record, fields: Mapping[str, Any]) -> Event:
+    """The event of a record with these fields."""
     return Event(
         record.partition,
         record.offset,
