@@ -150,7 +150,7 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ({"os": "a\0b"}, "os", "pattern"),
         ({"os": "a" * 201}, "os", "at most 200"),
         ({"colour": "red"}, "colour", "nor a dimension of sign_up (os, browser, app_version)"),
-        ({"phase": "IMPRESSION"}, "phase", "neither a parameter (format, funnel, since, until, by, where, closed, step"),
+        ({"phase": "IMPRESSION"}, "phase", "neither a parameter (format, funnel, since, until, by, where, closed"),
         ({"funnel": ["sign_up", "checkout"]}, "funnel", "more than once"),
         ({"format": "xml"}, "format", "'json' or 'csv'"),
     ],
