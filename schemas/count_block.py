@@ -52,8 +52,15 @@ class Block:
 
     @classmethod
     def dense(cls, start: int, series: Sequence[Series], tallies: NDArray[np.integer]) -> Block:
-        """Windows of which each has a record of each series; ``tallies``: (windows, series, fields of a CountRow)."""
+        """Windows of which each has a record of each series.
+
+        Args:
+            start: start of the first window, ms.
+            series: each series once.
+            tallies: (windows, series, fields of a CountRow); the last fields, where they are left out, are zero.
+        """
         length = len(tallies)
+        tallies = np.pad(tallies, ((0, 0), (0, 0), (0, FIELDS - tallies.shape[2])))
         rows, places = np.repeat(np.arange(length), len(series)), np.tile(np.arange(len(series)), length)
         return cls(start, series, rows, places, tallies.reshape(-1, FIELDS), length)
 

@@ -44,6 +44,10 @@ class CountRow(NamedTuple):
     ``successes`` and ``failures`` are dated by their own ts (window basis); ``cohort_successes`` and
     ``cohort_failures`` are the same verifications dated back to their impression, ``ts - duration_ms`` (cohort
     basis; a verification without ``duration_ms`` is dated by its ts).
+
+    The others count sessions, each once. ``sessions`` saw the step and ``session_successes`` of them completed it, both
+    dated by the session's first impression of the step. ``reached`` came to the step of a declared funnel in order and
+    ``completed`` of them completed it, both dated by the session's entry into the funnel, with the dimensions at entry.
     """
 
     impressions: int = 0
@@ -51,6 +55,10 @@ class CountRow(NamedTuple):
     failures: int = 0
     cohort_successes: int = 0
     cohort_failures: int = 0
+    sessions: int = 0
+    session_successes: int = 0
+    reached: int = 0
+    completed: int = 0
 
     @property
     def events(self) -> int:

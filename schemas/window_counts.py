@@ -38,7 +38,7 @@ class WindowCounts:
         names: the series of each number.
         windows: start of each row's window, ms.
         series: the number of each row's series.
-        counts: (rows, 5), a column for each field of a ``CountRow``.
+        counts: (rows, 9), a column for each field of a ``CountRow``.
         cells: (cells, 3): row, slot (``funnelwatch.schemas.histogram``) and number of successes of each duration that
             occurs; sorted by row and slot.
     """

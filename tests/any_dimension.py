@@ -19,7 +19,8 @@ INSERT = """
 WITH given AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
         step text, dimensions jsonb, window_ms bigint, impressions integer, successes integer, failures integer,
-        cohort_successes integer, cohort_failures integer, slots integer[]
+        cohort_successes integer, cohort_failures integer, sessions integer, session_successes integer,
+        reached integer, completed integer, slots integer[]
     )
 ), made AS (
     INSERT INTO series (funnel, step, dimensions)
@@ -35,10 +36,11 @@ WITH given AS (
 )
 INSERT INTO window_counts (
     window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
-    d0, d1, d2, d3, d4, d5, d6, d7
+    sessions, session_successes, reached, completed, d0, d1, d2, d3, d4, d5, d6, d7
 )
 SELECT
     to_timestamp(window_ms / 1000.0), series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+    sessions, session_successes, reached, completed,
     slots[1], slots[2], slots[3], slots[4], slots[5], slots[6], slots[7], slots[8]
 FROM given INNER JOIN made USING (step, dimensions)
 """
@@ -56,6 +58,10 @@ class Counted:
     failures: int = 0
     cohort_successes: int = 0
     cohort_failures: int = 0
+    sessions: int = 0
+    session_successes: int = 0
+    reached: int = 0
+    completed: int = 0
     durations: Sequence[int] = field(default=())
     """How long successes took, ms, each below ``EXACT``."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funnelwatch.schemas.counts import CountRow, Counts, PartitionCounts, Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.redis.state import MoveMark
@@ -77,7 +78,7 @@ class Scenario:
             settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic
         )
         migrate(self._database, settings.window_ms)
-        declare(self._database, {FUNNEL: tuple(RATES)})
+        declare(self._database, {FUNNEL: Funnel(tuple(RATES))})
         self._store = CountStore(self._database)
         self._store.start(settings.events_topic, "id", {0: 0})
 

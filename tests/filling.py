@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from funnelwatch.schemas.counts import PartitionCounts, Series
+from funnelwatch.schemas.counts import CountRow, PartitionCounts, Series
 from funnelwatch.schemas.metric_counts import MetricSeries, PartitionMetrics
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.sinks.timescale.closing import ClosingStore
@@ -58,7 +58,7 @@ def count_in(
     Args:
         database: has the tables.
         tallies: (window start in ms, step, os, browser, app version) to impressions, successes, failures, and, if they
-            differ, successes and failures of the cohort.
+            differ, successes and failures of the cohort; then the counts of sessions.
         funnel: the funnel.
         closed_through: windows that start before this are closed, ms.
         durations: by the same keys, how long successes took, ms.
@@ -66,7 +66,7 @@ def count_in(
     store = CountStore(database)
     start = store.start("filled", "id", {0: 0})[0].next_offset
     counts = {
-        (window, named(funnel, *names)): [*tally, *(tally[1:3] if len(tally) == 3 else [])]
+        (window, named(funnel, *names)): list(CountRow(*tally, *(tally[1:3] if len(tally) == 3 else ())))
         for (window, *names), tally in tallies.items()
     }
     took: Durations = {}

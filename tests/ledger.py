@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.times import DAY_MS, HOUR_MS
 from funnelwatch.sinks.timescale.retention import Retention, set_retention
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database, Row
 
 WIDTHS_MS: Final = {"windows": 1, "5m": 300_000, "1h": HOUR_MS, "1d": DAY_MS}
-COUNTS: Final = ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
+COUNTS: Final = CountRow._fields
 NUMBERS: Final = (*COUNTS, "slots")
 VIEWS: Final = {"windows": "window_counts", "5m": "counts_5m", "1h": "counts_1h", "1d": "counts_1d"}
 
 KEEP = """
 CREATE TABLE ledger (
     window_start timestamptz, series_id integer, impressions bigint, successes bigint, failures bigint,
-    cohort_successes bigint, cohort_failures bigint, slots bigint
+    cohort_successes bigint, cohort_failures bigint, sessions bigint, session_successes bigint, reached bigint,
+    completed bigint, slots bigint
 );
 CREATE FUNCTION keep_ledger() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -85,7 +87,7 @@ def disagreement(level: str) -> str:
         f"SELECT {columns}, sum(side) AS surplus FROM ("
         f"SELECT window_start, series_id, {', '.join(COUNTS)}, {_slots()} AS slots, 1 AS side FROM {VIEWS[level]} "
         f"UNION ALL SELECT *, -1 FROM (SELECT {keys}, {sums} FROM ledger GROUP BY 1, 2) AS by_hand) AS sides "
-        f"WHERE ({', '.join(NUMBERS)}) <> (0, 0, 0, 0, 0, 0) AND window_start >= coalesce("
+        f"WHERE ({', '.join(NUMBERS)}) <> ({', '.join('0' for _ in NUMBERS)}) AND window_start >= coalesce("
         f"(SELECT dropped_before FROM retention WHERE level = '{level}'), '-infinity') "
         f"GROUP BY {columns} HAVING sum(side) <> 0"
     )

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.codec import Decoder, Encoder
-from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
@@ -82,6 +82,11 @@ def some_events(
     return made
 
 
+def row_of(*counts: int) -> list[int]:
+    """The counts of a row, in the order of a ``CountRow``; those that are not given are zero."""
+    return list(CountRow(*counts))
+
+
 def series_by_hand(event: Mapping[str, Any], names: Sequence[str]) -> Series:
     """The series of an event that counts by these dimensions."""
     values = {**event["contexts"], **{name: event[name] for name in ("os", "browser", "app_version")}}
@@ -104,7 +109,7 @@ def naive_counts(
         column = 1 if e["status"] == "SUCCESS" else 2
         counts[own, column] += 1
         counts[(shown, series), column + 2] += 1
-    return {key: [counts[key, column] for column in range(5)] for key, _ in counts}
+    return {key: row_of(*(counts[key, column] for column in range(5))) for key, _ in counts}
 
 
 BORDERS = [*range(8), *(2**power * quarter // 4 for power in range(3, 31) for quarter in range(4, 8))]

@@ -77,6 +77,11 @@ COMMANDS = {
         "worker",
         "Print the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).",
     ),
+    "funnel": Entry(
+        "funnel:funnel",
+        "worker",
+        "Print how far the sessions came that entered a funnel, step by step in order.",
+    ),
     "metrics": Entry(
         "metrics:metrics",
         "worker",

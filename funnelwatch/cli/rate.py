@@ -20,7 +20,7 @@ from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from funnelwatch.query.results import RateResult
     from funnelwatch.sinks.timescale.rates import Basis, Known
@@ -51,10 +51,11 @@ MOST_SHOWN: Final = 20
 @click.option("--every", metavar="SPAN", help="Group by spans of time: 5m, 1h, 1d.")
 @click.option(
     "--basis",
-    type=click.Choice(["window", "cohort"]),
+    type=click.Choice(["window", "cohort", "session"]),
     default="window",
     show_default=True,
-    help="The time that dates a success: its own, or that of the impression it answers.",
+    help="The time that dates a success: its own, or that of the impression it answers. session: count sessions, each "
+    "once, at their first impression of the step.",
 )
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object; rates are 0 to 1.")
 @click.option("--csv", "to_csv", is_flag=True, help="Print comma-separated rows with a header; rates are 0 to 1.")
@@ -74,6 +75,7 @@ def rate(
 ) -> None:
     r"""Print the conversion rate of steps: successes / impressions, with its 95 % interval (Wilson).
 
+    With --basis session it is the share of the sessions that saw the step and completed it, each counted once.
     The dimensions are those that the funnel declares (`funnelwatch funnels show`) or that its stored counts have. The
     range is widened to whole windows, or to whole spans of --every. Times are UTC. The exit code is 1 if the range has
     no counts.
@@ -83,6 +85,7 @@ def rate(
       funnelwatch rate --step VERIFY_SMS_CODE --os iOS --since 1h
       funnelwatch rate --since 7d --by os,app_version --where app_version=2.4.0,2.4.1
       funnelwatch rate --step VERIFY_SMS_CODE --since 2h --every 5m --csv > rates.csv
+      funnelwatch rate --basis session --since 24h --by os
       funnelwatch rate --step VERIFY_SMS_CODE --since 2026-11-22T10:00:00Z --until 30m --closed --json
     """
     if to_json and to_csv:
@@ -132,7 +135,7 @@ def typed_filters(texts: Sequence[str]) -> Iterator[str]:
 
 def nothing_found(result: RateResult, known: Sequence[Known]) -> str:
     """The message for a range without counts: the funnels, steps and values that have counts."""
-    chosen = ", ".join([f"funnel {result.query.scope.funnel}", *chosen_values(result)])
+    chosen = ", ".join([f"funnel {result.query.scope.funnel}", *chosen_values(result.filters)])
     message = f"no counts for {chosen} from {clock(result.from_ms)} to {clock(result.to_ms)}"
     if not known:
         return f"{message}; the database has no events yet. `funnelwatch simulate` makes some, a worker counts them"
@@ -146,11 +149,14 @@ def described(known: Known) -> str:
     return f"  funnel {known.funnel} (newest window {clock(known.newest_ms)}): {'; '.join([steps, *values])}"
 
 
-def chosen_values(result: RateResult) -> list[str]:
+def chosen_values(filters: Mapping[str, Sequence[str]]) -> list[str]:
     """The filters of a result, for a person."""
-    return [
-        f"{name.replace('_', ' ')} {' or '.join(map(printable, values))}" for name, values in result.filters.items()
-    ]
+    return [f"{name.replace('_', ' ')} {' or '.join(map(printable, values))}" for name, values in filters.items()]
+
+
+def heading(dimension: str) -> str:
+    """The heading of the column of a dimension."""
+    return "OS" if dimension == "os" else dimension.replace("_", " ").capitalize()
 
 
 def some(values: Sequence[str]) -> str:
@@ -162,21 +168,23 @@ def some(values: Sequence[str]) -> str:
 def draw(result: RateResult) -> None:
     """Print a table to stdout, with the range above and remarks below."""
     out, query = console(), result.query
-    title = ", ".join([printable(query.scope.funnel), *chosen_values(result), f"by {query.basis}"])
+    title = ", ".join([printable(query.scope.funnel), *chosen_values(result.filters), f"by {query.basis}"])
     out.print(Text(f"{title}: {clock(result.from_ms)} to {clock(result.to_ms)}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     if query.every_ms:
         table.add_column("From", no_wrap=True)
     table.add_column("Step", no_wrap=True)
     for dimension in query.by:
-        table.add_column("OS" if dimension == "os" else dimension.replace("_", " ").capitalize(), no_wrap=True)
-    for heading in ("Impressions", "Successes", "Failures", "Rate", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading(dimension), no_wrap=True)
+    counts = ("Sessions", "Successes") if query.basis == "session" else ("Impressions", "Successes", "Failures")
+    for figure in (*counts, "Rate", "95 % interval"):
+        table.add_column(figure, justify="right", no_wrap=True)
     table.add_column("")
     for rate in result.rates:
         cells = [] if rate.start_ms is None else [clock(rate.start_ms)]
         cells += [printable(rate.step), *map(printable, rate.dimensions.values())]
-        cells += [f"{count:,}" for count in (rate.impressions, rate.successes, rate.failures)]
+        cells += [f"{rate.impressions:,}{'*' if rate.open else ''}", f"{rate.successes:,}"]
+        cells += [] if query.basis == "session" else [f"{rate.failures:,}"]
         interval = "-" if rate.interval is None else f"{percent(rate.interval[0])} to {percent(rate.interval[1])}"
         cells += [percent(rate.rate), interval]
         table.add_row(*(Text(cell) for cell in cells), Text(bar(rate.rate), style="green"))
@@ -186,19 +194,26 @@ def draw(result: RateResult) -> None:
 
 
 def remarks(result: RateResult) -> list[str]:
-    """Remarks on the figures: stale, incomplete, or counted by cohort."""
+    """Remarks on the figures: stale, incomplete, or counted by cohort or session."""
     lines = [f"! {result.old}."] if result.old else []
-    if result.closed_through is None:
-        lines.append("No window of this funnel is complete yet: these counts still grow.")
-    elif result.open_ms:
-        lines.append(
-            f"Windows of {lasting(result.window_ms)} are complete up to {clock(result.closed_through)}; the last "
-            f"{lasting(result.open_ms)} of this range still grow (--closed leaves them out)."
-        )
-    else:
-        lines.append(f"All windows of {lasting(result.window_ms)} in this range are complete.")
-    if result.query.basis == "cohort":
+    lines.append(completeness(result.window_ms, result.closed_through, result.open_ms))
+    if result.query.basis == "session":
+        if result.open:
+            lines.append(f"* {result.open:,} of these sessions are younger than the session window: they may go on.")
+    elif result.query.basis == "cohort":
         lines.append("By cohorts: the newest people shown a step may not have finished it yet.")
     elif any(rate.successes > rate.impressions for rate in result.rates):
         lines.append("More successes than impressions: some result impressions before the range; see --basis cohort.")
     return lines
+
+
+def completeness(window_ms: int, closed_through: int | None, open_ms: int) -> str:
+    """A remark on how far the windows of a range are complete; ``open_ms`` of it are not."""
+    if closed_through is None:
+        return "No window of this funnel is complete yet: these counts still grow."
+    if open_ms:
+        return (
+            f"Windows of {lasting(window_ms)} are complete up to {clock(closed_through)}; the last {lasting(open_ms)} "
+            "of this range still grow (--closed leaves them out)."
+        )
+    return f"All windows of {lasting(window_ms)} in this range are complete."

@@ -5,7 +5,7 @@ The range of a query is widened to whole windows, or to whole spans of ``every``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -19,14 +19,17 @@ from funnelwatch.schemas.times import floor_ms
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Level, Rate, RateStore
 from funnelwatch.sinks.timescale.retention import kept_from
+from funnelwatch.sinks.timescale.session_counts import session_maturity
 from funnelwatch.sinks.timescale.timers import timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from funnelwatch.query.rate_query import RateQuery
+    from funnelwatch.schemas.freshness import Freshness
     from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.database import Database
+    from funnelwatch.sinks.timescale.session_counts import SessionMaturity
     from funnelwatch.sinks.timescale.timers import Timer
 
 MOST_SPANS = 10_000
@@ -76,23 +79,53 @@ def query_rates(database: Database, settings: Settings, query: RateQuery) -> Rat
     scope, every = query.scope, query.every_ms
     meant = meant_range(database, settings, query)
     check_dimensions(database, settings, query)
-    found = RateStore(database).rates(
-        scope,
-        meant.start,
-        meant.end,
-        by=query.by,
-        basis=query.basis,
-        every_ms=every,
-        limit=MOST_ROWS + 1,
-        level=meant.level,
-    )
+    found = _found(database, query, meant, meant.start)
+    if query.basis == "session":
+        found = _with_open(database, query, meant, found)
     declared = steps_of(settings, scope.funnel)
     starts = range(meant.start, meant.end, every) if every else None
     wanted = declared if STEP not in scope.filters and not query.by else ()
     rows = in_order(found, declared, wanted, starts, query.by)
-    store = FreshnessStore(database, settings.events_topic)
-    fresh = store.of(scope.funnel, stale_after_ms(settings, meant.window_ms))
+    fresh = freshness_of(database, settings, scope.funnel, meant)
     return RateResult(query, meant.start, meant.end, meant.window_ms, meant.closed_through, rows, bool(found), fresh)
+
+
+def _found(database: Database, query: RateQuery, meant: Range, from_ms: int) -> list[Rate]:
+    """The rates of a range from a time in it on."""
+    return RateStore(database).rates(
+        query.scope,
+        from_ms,
+        meant.end,
+        by=query.by,
+        basis=query.basis,
+        every_ms=query.every_ms,
+        limit=MOST_ROWS + 1,
+        level=meant.level,
+    )
+
+
+def _with_open(database: Database, query: RateQuery, meant: Range, found: Sequence[Rate]) -> list[Rate]:
+    """Rates by sessions, each with how many of its sessions are younger than the session window."""
+    from_ms = open_from(session_maturity(database, query.scope.funnel), meant)
+    young = _found(database, query, meant, from_ms) if from_ms < meant.end else []
+    many = {(one.start_ms, one.step, *one.dimensions.values()): one.impressions for one in young}
+    # The newest sessions may have come between both queries.
+    return [
+        replace(one, open=min(one.impressions, many.get((one.start_ms, one.step, *one.dimensions.values()), 0)))
+        for one in found
+    ]
+
+
+def open_from(maturity: SessionMaturity, meant: Range) -> int:
+    """Where the part of a range begins whose sessions are younger than the session window, ms."""
+    through, width = maturity.mature_through_ms, BUCKETS_MS.get(meant.level, meant.window_ms)
+    return meant.start if through is None else max(meant.start, through - through % width)
+
+
+def freshness_of(database: Database, settings: Settings, funnel: str, meant: Range) -> Freshness:
+    """Whether windows of a funnel close and the detector evaluates them."""
+    store = FreshnessStore(database, settings.events_topic)
+    return store.of(funnel, stale_after_ms(settings, meant.window_ms))
 
 
 def query_timers(database: Database, settings: Settings, query: RateQuery) -> tuple[Range, list[Timer]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.query.rate_query import RateQuery
     from funnelwatch.schemas.freshness import Freshness
-    from funnelwatch.sinks.timescale.rates import Rate
+    from funnelwatch.sinks.timescale.rates import Basis, Rate
     from funnelwatch.sinks.timescale.timers import Timer
 
 FORMULA: Final = re.compile(
@@ -26,10 +26,17 @@ FORMULA: Final = re.compile(
 NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 QUANTILES: Final = ("p50_ms", "p90_ms", "p99_ms")
+COUNTS: Final[Mapping[Basis, tuple[str, ...]]] = {
+    "window": ("impressions", "successes", "failures"),
+    "cohort": ("impressions", "successes", "failures"),
+    "session": ("sessions", "session_successes", "open"),
+}
+"""Basis to the fields of its counts."""
+OF_FUNNELS: Final = ("position", "reached", "of_first", "of_previous", "completed", "dropped", "entered")
 FIELDS: Final = frozenset(
-    ("start", "step", "impressions", "successes", "failures", "rate", "low", "high", "conversions", *QUANTILES)
-)
-"""The fields of rows of rates, counts and times to convert, beside dimensions."""
+    ("start", "step", *COUNTS["window"], *COUNTS["session"], "rate", "low", "high", "conversions", *QUANTILES)
+).union(OF_FUNNELS)
+"""The fields of rows of rates, counts, times to convert and funnels, beside dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +66,17 @@ class RateResult:
     @property
     def old(self) -> str | None:
         """Why these figures are stale, or may be; None for current figures and complete ranges."""
-        through = self.closed_through
-        if self.freshness is None or self.freshness.state == "fresh":
-            return None
-        return None if through is not None and self.query.until_ms <= through else self.freshness.message
+        return old_of(self.freshness, self.closed_through, self.query)
+
+    @property
+    def open(self) -> int:
+        """By sessions, how many of them are younger than the session window."""
+        return sum(rate.open for rate in self.rates)
 
     @property
     def open_ms(self) -> int:
         """The part of the range in open windows, ms."""
-        through = self.from_ms if self.closed_through is None else self.closed_through
-        return min(self.to_ms - self.from_ms, max(0, self.to_ms - through))
+        return open_part(self.from_ms, self.to_ms, self.closed_through)
 
     @property
     def filters(self) -> dict[str, list[str]]:
@@ -77,7 +85,7 @@ class RateResult:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each rate; times ISO 8601 UTC, rates 0 to 1 or None."""
-        return [_row(rate) for rate in self.rates]
+        return [_row(rate, self.query.basis) for rate in self.rates]
 
     def as_object(self) -> dict[str, Any]:
         """One object for JSON."""
@@ -96,12 +104,24 @@ class RateResult:
 
     def columns(self) -> list[str]:
         """The fields of a row, in order."""
-        counts = ("impressions", "successes", "failures", "rate", "low", "high")
-        return row_fields(self.query, counts)
+        return row_fields(self.query, (*COUNTS[self.query.basis], "rate", "low", "high"))
 
     def as_csv(self) -> str:
         """The rows with a header; empty where there is no rate."""
         return as_csv(self.columns(), self.rows())
+
+
+def open_part(from_ms: int, to_ms: int, closed_through: int | None) -> int:
+    """The part of a range that is not closed, ms."""
+    through = from_ms if closed_through is None else closed_through
+    return min(to_ms - from_ms, max(0, to_ms - through))
+
+
+def old_of(freshness: Freshness | None, closed_through: int | None, query: RateQuery) -> str | None:
+    """Why figures of a query are stale, or may be; None for current figures and complete ranges."""
+    if freshness is None or freshness.state == "fresh":
+        return None
+    return None if closed_through is not None and query.until_ms <= closed_through else freshness.message
 
 
 def dimension_field(name: str) -> str:
@@ -123,13 +143,12 @@ def group_fields(one: Rate | Timer) -> dict[str, Any]:
     }
 
 
-def _row(rate: Rate) -> dict[str, Any]:
+def _row(rate: Rate, basis: Basis) -> dict[str, Any]:
     low, high = rate.interval or (None, None)
+    counts = (rate.impressions, rate.successes, rate.open if basis == "session" else rate.failures)
     return {
         **group_fields(rate),
-        "impressions": rate.impressions,
-        "successes": rate.successes,
-        "failures": rate.failures,
+        **dict(zip(COUNTS[basis], counts, strict=True)),
         "rate": rate.rate,
         "low": low,
         "high": high,

@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 from funnelwatch.schemas.web_hosts import ANY, Hosts
 from funnelwatch.web import health, page, problems
-from funnelwatch.web.api import alerts, funnels, metrics, rates, timers
+from funnelwatch.web.api import alerts, funnel, funnels, metrics, rates, timers
 from funnelwatch.web.board.hub import Hub
 from funnelwatch.web.health import Counting, Metrics
 from funnelwatch.web.pool import Pool
@@ -69,7 +69,7 @@ def create_app(settings: Settings, *, hosts: Collection[str] | None = None) -> F
     problems.install(app)
     for router in (health.router, page.router):
         app.include_router(router)
-    for router in (rates.router, timers.router, metrics.router, alerts.router, funnels.router):
+    for router in (rates.router, funnel.router, timers.router, metrics.router, alerts.router, funnels.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     app.mount(
         "/static", StaticFiles(directory=str(files("funnelwatch.web") / "static"), check_dir=False), name="static"

@@ -35,7 +35,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemDetails, "description": description, "content": {MEDIA_TYPE: {}}}
     for status, description in (
         (400, "The Host header names another host, or the request is malformed."),
-        (404, "The query wants complete windows (`closed`), and none is complete; or no such counter or timer exists."),
+        (404, "The query wants complete windows, and none is; or there is no such counter, timer or declared funnel."),
         (406, "The Accept header allows neither JSON nor CSV."),
         (422, "A parameter is invalid; `errors` names the parameter and gives a valid value."),
         (503, "The database is unreachable, busy, or took too long; try again."),

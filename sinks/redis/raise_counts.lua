@@ -16,6 +16,8 @@ if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then
 end
 local owing = ' ~' .. (redis.call('GET', KEYS[3]) or '0')
 local answer = 1
+-- Four bytes a number, as in keys.py.
+local counts = '>i4i4i4i4i4i4i4i4i4'
 local at = 4
 for _ = 1, tonumber(ARGV[3]) do
     local partition, topic, least, to, owes = unpack(ARGV, at, at + 4)
@@ -36,13 +38,14 @@ for i = 5, #KEYS do
         local present = redis.call('HMGET', key, unpack(ARGV, at, at + some - 1))
         local raised = {}
         for number = 1, some do
-            local new = string.sub(totals, (first + number - 1) * 20 + 1, (first + number) * 20)
+            local new = string.sub(totals, (first + number - 1) * 36 + 1, (first + number) * 36)
             local old = present[number]
             if old and old ~= new then
-                local a, b, c, d, e = struct.unpack('>i4i4i4i4i4', old)
-                local f, g, h, j, k = struct.unpack('>i4i4i4i4i4', new)
-                new = struct.pack('>i4i4i4i4i4',
-                    math.max(a, f), math.max(b, g), math.max(c, h), math.max(d, j), math.max(e, k))
+                local a1, a2, a3, a4, a5, a6, a7, a8, a9 = struct.unpack(counts, old)
+                local b1, b2, b3, b4, b5, b6, b7, b8, b9 = struct.unpack(counts, new)
+                new = struct.pack(counts,
+                    math.max(a1, b1), math.max(a2, b2), math.max(a3, b3), math.max(a4, b4), math.max(a5, b5),
+                    math.max(a6, b6), math.max(a7, b7), math.max(a8, b8), math.max(a9, b9))
             end
             if old ~= new then
                 raised[#raised + 1] = ARGV[at + number - 1]

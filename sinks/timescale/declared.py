@@ -1,4 +1,4 @@
-"""The order of a funnel's steps, for queries: the database cannot know it from counts."""
+"""The order of a funnel's steps and its session window, for queries: the database cannot know them from counts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 from funnelwatch.sinks.timescale.database import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.sinks.timescale.database import Database
 
 
-def declare(database: Database, funnels: Mapping[str, Sequence[str]]) -> None:
-    """Make the declared funnels known, name to steps in order, in place of those that were.
+def declare(database: Database, funnels: Funnels) -> None:
+    """Make the declared funnels known, in place of those that were.
 
     Views that show a funnel step by step (``funnel_steps``) have only these.
     """
-    rows = [(name, at, step) for name, steps in sorted(funnels.items()) for at, step in enumerate(steps, 1)]
+    windows = {name: funnel.session_window_ms for name, funnel in sorted(funnels.items())}
+    rows = [(name, at, step) for name in windows for at, step in enumerate(funnels[name].steps, 1)]
     names, positions, steps = zip(*rows, strict=True) if rows else ((), (), ())
     with database.transaction() as cursor:
         run(cursor, "lock_migrations")
         run(cursor, "forget_declared")
+        run(cursor, "declare_funnels", {"funnel": list(windows), "session_window_ms": list(windows.values())})
         run(cursor, "declare", {"funnel": list(names), "position": list(positions), "step": list(steps)})

@@ -4,7 +4,8 @@
 
 By windows (``basis="window"``) both are dated by their own ts, so that the successes of a short range may answer
 impressions before it. By cohorts (``basis="cohort"``) successes are dated back to their impression: of those who were
-shown the step in the range, how many made it; the newest cohorts still grow.
+shown the step in the range, how many made it; the newest cohorts still grow. By sessions (``basis="session"``) each
+session counts once: of those that first saw the step in the range, how many completed it; the newest still grow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.sinks.timescale.database import Database, Row
 
-Basis = Literal["window", "cohort"]
+Basis = Literal["window", "cohort", "session"]
 Dimension = str
 """The name of a dimension (``funnelwatch.schemas.dimensions``)."""
 Level = Literal["windows", "5m", "1h", "1d"]
@@ -69,7 +70,11 @@ class Rate:
 
     Attributes:
         dimensions: the values of the dimensions to group by, in their order; empty where a series has none.
+        impressions: how often the step was shown; by sessions, how many of them saw it.
+        successes: how often its input was accepted; by sessions, how many of them completed the step.
+        failures: how often its input was rejected; 0 by sessions.
         start_ms: start of the span of time, ms; None where there is one span only.
+        open: by sessions, how many of them are younger than the session window; they may still complete the step.
     """
 
     step: str
@@ -78,6 +83,7 @@ class Rate:
     successes: int = 0
     failures: int = 0
     start_ms: int | None = None
+    open: int = 0
 
     @property
     def os(self) -> str:
@@ -141,7 +147,7 @@ class RateStore:
             from_ms: start, ms, UTC.
             to_ms: end, exclusive, ms, UTC.
             by: dimensions to group by.
-            basis: what dates a success.
+            basis: what dates a success; ``session`` counts sessions.
             every_ms: length of the spans of time to group by (``funnelwatch.schemas.times.floor_ms``); a
                 multiple of the window. None: one span, the whole range.
             limit: at most this many; None: all.
@@ -152,7 +158,7 @@ class RateStore:
             Sorted by time, step and the values of ``by``; what has no counts is not there.
         """
         parameters = scope_parameters(scope, from_ms, to_ms, by, every_ms)
-        parameters |= {"cohort": basis == "cohort", "limit": limit, "level": level}
+        parameters |= {"basis": basis, "limit": limit, "level": level}
         rows = self._database.query("rates", parameters)
         found = [Rate(**group_of(row, by, every_ms)) for row in rows]
         return sorted(found, key=lambda one: (one.start_ms or 0, one.step, *one.dimensions.values()))
@@ -202,5 +208,9 @@ def scope_parameters(
 
 def group_of(row: Row, by: Collection[Dimension], every_ms: int | None) -> dict[str, Any]:
     """A row with a value for each dimension of ``by``; its start only where there are spans of time."""
-    dimensions = {name: row["dimensions"].get(name, "") for name in by}
-    return row | {"dimensions": dimensions, "start_ms": row["start_ms"] if every_ms else None}
+    return row | {"dimensions": values_of(row, by), "start_ms": row["start_ms"] if every_ms else None}
+
+
+def values_of(row: Row, by: Collection[Dimension]) -> dict[str, str]:
+    """The value of each dimension of ``by`` in a row; empty where it has none."""
+    return {name: row["dimensions"].get(name, "") for name in by}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
 from funnelwatch.schemas.histogram import BUCKETS, MIDDLES, buckets_of
 from funnelwatch.sinks.timescale.composites import INT4, INT8, encode, type_number
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Ints
     from funnelwatch.schemas.window_counts import WindowCounts
 
-EVENTS: Final = 3
-"""The counts of a row that count events: impressions, successes and failures."""
+COLUMNS: Final = [
+    CountRow._fields.index(name) for name in ("impressions", "successes", "failures", "sessions", "session_successes")
+]
+"""The counts of a row that have totals."""
 
 OPTIONAL: Final = (INT8, BUCKETS)
 
@@ -34,8 +37,8 @@ OPTIONAL: Final = (INT8, BUCKETS)
 def add_totals(cursor: Cursor[Row], rows: WindowCounts) -> None:
     """Add what a flush counts, within its transaction."""
     series, places = np.unique(rows.series, return_inverse=True)
-    sums = np.zeros((series.size, EVENTS), np.int64)
-    np.add.at(sums, places, rows.counts[:, :EVENTS])
+    sums = np.zeros((series.size, len(COLUMNS)), np.int64)
+    np.add.at(sums, places, rows.counts[:, COLUMNS])
     at, slots, numbers = rows.cells.T
     took = np.zeros(series.size, np.int64)
     np.add.at(took, places[at], MIDDLES[slots] * numbers)

@@ -145,7 +145,7 @@ def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], 
         own = round(history.days * DAY_MS) // detector.window_ms
         begin = start - own * detector.window_ms
         shown, made = _history(history, begin + detector.window_ms * np.arange(own), place)
-        counts[rows - own :, place] = np.stack([shown, made, shown - made, made, shown - made], axis=1)
+        counts[rows - own :, place, :5] = np.stack([shown, made, shown - made, made, shown - made], axis=1)
     detector.learn(Block.dense(start - rows * detector.window_ms, list(known), counts))
 
 
@@ -176,8 +176,9 @@ def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) ->
     for series, part in parts.items():
         shown = _column(part.impressions, rows)
         made = _column(part.successes, rows) if part.rate is None else _whole(shown * _column(part.rate, rows))
-        found[series] = np.stack([shown, made, np.maximum(shown - made, 0), made, np.maximum(shown - made, 0)], axis=1)
-        found[series] = found[series].astype(np.int64)
+        missed = np.maximum(shown - made, 0)
+        found[series] = np.zeros((rows, len(CountRow._fields)), dtype=np.int64)
+        found[series][:, :5] = np.stack([shown, made, missed, made, missed], axis=1)
     for event in case.events:
         tally = found.setdefault(_series(case.funnel, event), np.zeros((rows, len(CountRow._fields)), dtype=np.int64))
         fields = [(0, event.at)]

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 NOTHING = CountRow()
 
 SERIES_IN_A_PART = 5_000
-"""About 400 kB with names of ordinary length."""
+"""About 420 kB with names of ordinary length."""
 
 BYTES_IN_A_PART = 700_000
 """Well below the megabyte that Kafka takes by default."""
 
-NUMBERS = 40
+NUMBERS = 60
 """Bytes of the counts of a series, as varints, and of the lengths of its names, at most."""
 
 

@@ -60,7 +60,7 @@ def prepare_servers(settings: Settings, funnels: Funnels, horizons: Horizons, st
 
 def _prepare_database(database: Database, settings: Settings, funnels: Funnels, horizons: Horizons) -> None:
     migrate(database, settings.window_ms)
-    declare(database, {name: funnel.steps for name, funnel in funnels.items()})
+    declare(database, funnels)
     kept = Retention(settings.keep_windows_days, settings.keep_5m_days, settings.keep_1h_days, settings.keep_1d_days)
     for level in set_retention(database, kept):
         log.info("retention: %s are kept for another time from now on: %s", level, kept)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 QUARTER_MS = 15 * 60_000
 FILL = """
 INSERT INTO window_counts
-SELECT date_trunc('minute', now()) - w * interval '1 minute', s.series_id, 9, 8, 1, 8, 1
+SELECT date_trunc('minute', now()) - w * interval '1 minute', s.series_id, 9, 8, 1, 8, 1, 8, 7, 5, 4
 FROM generate_series(1, 1439) AS w, unnest(%s::integer[]) AS s (series_id)
 """
 

@@ -23,6 +23,7 @@ import psutil
 from psycopg.types.json import Jsonb
 
 from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.declared import declare
@@ -146,7 +147,7 @@ def run(database: Database, versions: int, every: int, tries: int, results: list
     """Fill, materialize and ask; what to print."""
     server = None
     migrate(database, WINDOW_MS)
-    declare(database, {"sign_up": STEPS})
+    declare(database, {"sign_up": Funnel(STEPS)})
     wanted = {
         Series.of("sign_up", step, os=f"os {os}", browser=f"browser {browser}", app_version=f"5.{version}")
         for step in STEPS

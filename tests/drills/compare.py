@@ -11,6 +11,7 @@ import psycopg
 
 from funnelwatch.alert_rules.watchdog import is_heartbeat
 from funnelwatch.schemas.codec import Decoder
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.histogram import bounds
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.cache import CountCache
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from tests.drills.ledger import Duration, Expectation, Key, Ledger
 
 KEPT_NOTES = 20
+NOTHING = list(CountRow())
 
 COUNTS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
     coalesce(dimensions ->> 'country', ''), coalesce(dimensions ->> 'plan', ''),
-    impressions, successes, failures, cohort_successes, cohort_failures
-FROM conversion
+    c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+    w.sessions, w.session_successes, w.reached, w.completed
+FROM conversion AS c INNER JOIN window_counts AS w USING (window_start, series_id)
 """
 DURATIONS = """
 SELECT (extract(epoch FROM window_start) * 1000)::bigint, funnel, step, os, browser, app_version,
@@ -54,6 +57,8 @@ CLOSED = "SELECT funnel, (extract(epoch FROM closed_through) * 1000)::bigint FRO
 
 EVENT_COLUMNS = 3
 """The first columns of a tally count each event once; the others date verifications back, and so count some again."""
+EXPECTED_COLUMNS = 5
+"""The columns that the ledger expects; those of sessions are compared by ``compare_sessions``."""
 
 
 @dataclass(slots=True)
@@ -120,9 +125,9 @@ class Comparison:
 
     def _counts(self, counted: Mapping[Key, list[int]]) -> None:
         verdict, expected = self.verdict, self.expected.counts
-        nothing = [0] * 5
+        nothing = [0] * EXPECTED_COLUMNS
         for key in sorted(expected.keys() | counted.keys()):
-            wanted, found = expected.get(key, nothing), counted.get(key, nothing)
+            wanted, found = expected.get(key, nothing), counted.get(key, nothing)[:EXPECTED_COLUMNS]
             if wanted == found:
                 continue
             verdict.note(f"counts of {key}: expected {wanted}, found {found}")
@@ -218,7 +223,7 @@ class Comparison:
         for (funnel, window), (revision, series) in last.items():
             stored = database.get((funnel, window), {})
             for name in series.keys() | stored.keys():
-                shown, real = series.get(name, [0] * 5), stored.get(name, [0] * 5)
+                shown, real = series.get(name, NOTHING), stored.get(name, NOTHING)
                 if shown[:EVENT_COLUMNS] != real[:EVENT_COLUMNS]:
                     verdict.wrongly(
                         f"window {window} of {funnel}, {name}: revision {revision} says {shown}, the database {real}"
@@ -313,7 +318,7 @@ def last_revisions(
         key = window["funnel"], window["window_start"]
         series: dict[tuple[str, ...], list[int]] = {
             (one["step"], *((one | one["dimensions"]).get(name, "") for name in DIMENSIONS)): [
-                one[name] for name in ("impressions", "successes", "failures", "cohort_successes", "cohort_failures")
+                one[name] for name in CountRow._fields
             ]
             for one in window["series"]
         }

@@ -8,18 +8,21 @@ import json
 import random
 import uuid
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from funnelwatch.format import clock
+from funnelwatch.query.funnel import query_funnel
 from funnelwatch.query.parameters import UnknownDimensionError
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import query_rates, query_timers
-from funnelwatch.schemas.funnels import dimensions_of, load_funnels
+from funnelwatch.schemas.funnels import Funnel, dimensions_of, load_funnels
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.rates import Known, RateStore, Scope
 from tests.any_dimension import Counted, grouped, insert_counts
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from funnelwatch.sinks.timescale.rates import Basis
     from tests.stack import Servers
 
 T = 1_794_996_000_000
@@ -53,6 +57,9 @@ VALUES = {
 }
 FUNNEL = "checkout"
 COUNTS = ("impressions", "successes", "failures")
+OF_SESSIONS = ("sessions", "session_successes", "open")
+MATURE_THROUGH = T + RANGE_MS - 8 * MINUTE_MS
+"""All windows of the range are closed, and the session window is 8 minutes."""
 
 
 def some_rows() -> list[Counted]:
@@ -65,7 +72,10 @@ def some_rows() -> list[Counted]:
             shown, took = chance.randrange(1, 90), [chance.randrange(8) for _ in range(chance.randrange(4))]
             made = chance.randrange(len(took), shown + len(took) + 1)
             dimensions = dict(zip(VALUES, values, strict=True))
-            rows.append(Counted(T + minute * MINUTE_MS, step, dimensions, shown, made, shown // 3, made // 2, 1, took))
+            events, sessions = (shown, made, shown // 3, made // 2, 1), chance.randrange(shown + 1)
+            reached = chance.randrange(sessions + 1)
+            counts = (*events, sessions, chance.randrange(sessions + 1), reached, chance.randrange(reached + 1))
+            rows.append(Counted(T + minute * MINUTE_MS, step, dimensions, *counts, took))
     return rows
 
 
@@ -81,6 +91,12 @@ def funnels_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def fill(database: Database) -> None:
+    """Declare the funnel as a worker does, and count the rows."""
+    declare(database, {FUNNEL: Funnel(STEPS, DECLARED, session_window_ms=8 * MINUTE_MS)})
+    insert_counts(database, FUNNEL, ROWS, T + RANGE_MS)
+
+
 @pytest.fixture(scope="module")
 def counted(stack: Servers, funnels_path: Path) -> Iterator[Settings]:
     """The rows in a database of the embedded stack."""
@@ -89,7 +105,7 @@ def counted(stack: Servers, funnels_path: Path) -> Iterator[Settings]:
     settings = Settings(timescale_url=url, redis_url=stack.redis_url, redis_prefix=name, funnels_path=funnels_path)
     with closing(Database(url)) as database:
         migrate(database, settings.window_ms)
-        insert_counts(database, FUNNEL, ROWS, T + RANGE_MS)
+        fill(database)
     yield settings
     drop_database(stack.timescale_url, name)
 
@@ -101,8 +117,8 @@ def api(counted: Settings) -> Iterator[Served]:
         yield running
 
 
-def some_query(seed: int) -> tuple[list[str], dict[str, list[str]], bool, bool]:
-    """Dimensions to group by, filters, whether spans of time are told apart, and whether the basis is the cohort."""
+def some_query(seed: int) -> tuple[list[str], dict[str, list[str]], bool, Basis]:
+    """Dimensions to group by, filters, whether spans of time are told apart, and the basis."""
     chance = random.Random(seed)
     by = chance.sample(list(VALUES), chance.randrange(6))
     filters = {
@@ -111,7 +127,10 @@ def some_query(seed: int) -> tuple[list[str], dict[str, list[str]], bool, bool]:
     }
     if chance.random() < 0.3:
         filters["step"] = chance.sample(STEPS, chance.randrange(1, 3))
-    return by, {name: sorted(set(values)) for name, values in filters.items()}, chance.random() < 0.4, seed % 3 == 0
+    return by, {name: sorted(set(values)) for name, values in filters.items()}, chance.random() < 0.4, BASES[seed % 3]
+
+
+BASES: tuple[Basis, ...] = ("cohort", "window", "session")
 
 
 def field(name: str) -> str:
@@ -120,13 +139,24 @@ def field(name: str) -> str:
 
 
 def by_hand(
-    by: list[str], filters: dict[str, list[str]], every: bool, cohort: bool
+    by: list[str], filters: dict[str, list[str]], every: bool, basis: Basis
 ) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    """Impressions, successes and failures by step, dimensions and start."""
-    names = ("impressions", "cohort_successes", "cohort_failures") if cohort else COUNTS
+    """Impressions, successes and failures by step, dimensions and start; or sessions, successes and open ones."""
     groups = grouped(WITHIN, by, filters, 5 * MINUTE_MS if every else None)
-    sums = {key: tuple(sum(getattr(row, name) for row in rows) for name in names) for key, rows in groups.items()}
+    names = {"cohort": ("impressions", "cohort_successes", "cohort_failures"), "session": OF_SESSIONS[:2]}
+    sums = {
+        key: tuple(sum(getattr(row, name) for row in rows) for name in names.get(basis, COUNTS))
+        for key, rows in groups.items()
+    }
+    if basis == "session":
+        sums = {key: (*counts, sum(map(open_sessions, groups[key]))) for key, counts in sums.items() if any(counts)}
     return {(*key[:-1], clock(int(key[-1]))) if every else key: found for key, found in sums.items()}
+
+
+def open_sessions(row: Counted, name: str = "sessions") -> int:
+    """The sessions of a row that began less than a session window before windows are closed."""
+    number: int = getattr(row, name)
+    return number if row.window_ms + MINUTE_MS > MATURE_THROUGH else 0
 
 
 def of_rows(rows: list[dict[str, Any]], by: list[str], every: bool) -> dict[tuple[Any, ...], tuple[int, ...]]:
@@ -134,34 +164,33 @@ def of_rows(rows: list[dict[str, Any]], by: list[str], every: bool) -> dict[tupl
     names = ["step", *map(field, by), *(["start"] if every else [])]
     keys = [tuple(row[name] for name in names) for row in rows]
     assert len(set(keys)) == len(keys)
-    counts = [tuple(row[name] for name in COUNTS) for row in rows]
+    counts = [tuple(row[name] for name in (OF_SESSIONS if "sessions" in row else COUNTS)) for row in rows]
     return {key: found for key, found in zip(keys, counts, strict=True) if any(found)}
 
 
-def typed(by: list[str], filters: dict[str, list[str]], every: bool, cohort: bool) -> list[str]:
+def typed(by: list[str], filters: dict[str, list[str]], every: bool, basis: Basis) -> list[str]:
     """The options of the command line; several values in one option, a comma within a value escaped."""
     options = ["--funnel", FUNNEL, "--since", SINCE, "--until", UNTIL]
     options += ["--by", ",".join(by)] if by else []
     for name, values in filters.items():
         options += ["--where", f"{name}=" + ",".join(value.replace(",", "\\,") for value in values)]
-    return [*options, *(["--every", "5m"] if every else []), *(["--basis", "cohort"] if cohort else [])]
+    return [*options, *(["--every", "5m"] if every else []), "--basis", basis]
 
 
-def asked(
-    by: list[str], filters: dict[str, list[str]], every: bool, cohort: bool, *, basis: bool = True
-) -> list[tuple[str, str]]:
+def asked(by: list[str], filters: dict[str, list[str]], every: bool, basis: Basis | None) -> list[tuple[str, str]]:
     """The parameters of the API; a dimension that is called like another parameter by where."""
     parameters = [("funnel", FUNNEL), ("since", SINCE), ("until", UNTIL), *(("by", name) for name in by)]
     for name, values in filters.items():
         parameters += [("where", f"since={value}") if name == "since" else (name, value) for value in values]
     parameters += [("every", "5m")] if every else []
-    return [*parameters, *([("basis", "cohort")] if cohort and basis else [])]
+    return [*parameters, *([("basis", str(basis))] if basis else [])]
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_command_line_and_api_count_as_a_group_by_in_python_does(api: Served, counted: Settings, seed: int) -> None:
     """By any of five dimensions and with any filters: the same numbers, as JSON and as CSV."""
-    by, filters, every, _ = query = some_query(seed)
+    by, filters, every, basis = query = some_query(seed)
+    counts = OF_SESSIONS if basis == "session" else COUNTS
     wanted = by_hand(*query)
     reply = api.get("/api/v1/rates", asked(*query))
     assert reply.status == 200, reply.text
@@ -175,9 +204,9 @@ def test_command_line_and_api_count_as_a_group_by_in_python_does(api: Served, co
     assert {name: sorted(values) for name, values in told["filters"].items()} == filters
     table = api.get("/api/v1/counts", [*asked(*query), ("format", "csv")]).text
     rows = list(csv.DictReader(io.StringIO(table)))
-    assert list(rows[0]) == [*(["start"] if every else []), "step", *map(field, by), *COUNTS]
-    assert [[row[name] for name in COUNTS] for row in rows] == [
-        [str(row[name]) for name in COUNTS] for row in told["rows"]
+    assert list(rows[0]) == [*(["start"] if every else []), "step", *map(field, by), *counts]
+    assert [[row[name] for name in counts] for row in rows] == [
+        [str(row[name]) for name in counts] for row in told["rows"]
     ]
     table = api.get("/api/v1/rates", [*asked(*query), ("format", "csv")]).text
     assert succeed(counted, "rate", *typed(*query), "--csv") == table
@@ -186,13 +215,13 @@ def test_command_line_and_api_count_as_a_group_by_in_python_does(api: Served, co
 @pytest.mark.parametrize("seed", range(0, 24, 3))
 def test_times_to_convert_are_grouped_by_any_dimension(api: Served, seed: int) -> None:
     """The quantiles of durations that have a slot of their own are exact."""
-    by, filters, every, _ = query = some_query(seed)
+    by, filters, every, _ = some_query(seed)
     groups = grouped(WITHIN, by, filters, 5 * MINUTE_MS if every else None)
     took = {
         (*key[:-1], clock(int(key[-1]))) if every else key: sorted(value for row in rows for value in row.durations)
         for key, rows in groups.items()
     }
-    rows = api.get("/api/v1/timers", asked(*query, basis=False)).json["rows"]
+    rows = api.get("/api/v1/timers", asked(by, filters, every, None)).json["rows"]
     names = ["step", *map(field, by), *(["start"] if every else [])]
     found = {tuple(row[name] for name in names): (row["conversions"], row["p50_ms"]) for row in rows}
     assert found == {key: (len(all_), all_[(len(all_) - 1) // 2]) for key, all_ in took.items() if all_}
@@ -203,14 +232,56 @@ def test_both_databases_count_as_a_group_by_in_python_does(
     either_counted: Database, funnels_path: Path, seed: int
 ) -> None:
     """Plain PostgreSQL and TimescaleDB, by the functions that command line and API call."""
-    by, filters, every, cohort = query = some_query(seed)
+    by, filters, every, basis = query = some_query(seed)
     settings = Settings(funnels_path=funnels_path)
-    basis, length = "cohort" if cohort else "window", 5 * MINUTE_MS if every else None
+    length = 5 * MINUTE_MS if every else None
     question = RateQuery(Scope(FUNNEL, filters), T, T + RANGE_MS, T + RANGE_MS, tuple(by), basis, length)
     assert of_rows(query_rates(either_counted, settings, question).rows(), by, every) == by_hand(*query)
     _, times = query_timers(either_counted, settings, question)
     groups = grouped(WITHIN, by, filters, length)
     assert sum(one.conversions for one in times) == sum(len(row.durations) for rows in groups.values() for row in rows)
+    filters.pop("step", None)
+    funnel = query_funnel(either_counted, settings, replace(question, scope=Scope(FUNNEL, filters), every_ms=None))
+    assert funnel_of(funnel.rows(), by) == funnel_by_hand(by, filters)
+
+
+def funnel_of(rows: list[dict[str, Any]], by: list[str]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """Sessions that reached a step, completed it, and are open, by step and dimensions; of rows that are not zeros."""
+    names = ("reached", "completed", "open")
+    found = {(row["step"], *(row[field(one)] for one in by)): tuple(row[name] for name in names) for row in rows}
+    assert len(found) == len(rows)
+    return {key: counts for key, counts in found.items() if counts[0]}
+
+
+def funnel_by_hand(by: list[str], filters: dict[str, list[str]]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """The same, added up here."""
+    return {
+        key: (
+            sum(row.reached for row in rows),
+            sum(row.completed for row in rows),
+            sum(open_sessions(row, "reached") for row in rows),
+        )
+        for key, rows in grouped(WITHIN, by, filters).items()
+        if any(row.reached for row in rows)
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_funnel_of_sessions_is_grouped_by_any_dimension(api: Served, counted: Settings, seed: int) -> None:
+    """By command line and API, with any filters."""
+    by, filters, _, _ = some_query(seed)
+    filters.pop("step", None)
+    wanted = funnel_by_hand(by, filters)
+    reply = api.get("/api/v1/funnel", asked(by, filters, False, None))
+    assert reply.status == 200, reply.text
+    assert funnel_of(reply.json["rows"], by) == wanted
+    options = typed(by, filters, False, "window")
+    places = options.index("--funnel"), options.index("--basis")
+    rest = [one for at, one in enumerate(options) if at not in {place + more for place in places for more in (0, 1)}]
+    if wanted:
+        assert succeed_json(counted, "funnel", FUNNEL, *rest) == reply.json
+    else:
+        assert run(counted, "funnel", FUNNEL, *rest).exit_code == 1
 
 
 @contextmanager
@@ -228,7 +299,7 @@ def shared_session(database: Database) -> Iterator[None]:
 def test_command_line_and_api_answer_alike_on_both_databases(either_counted: Database, funnels_path: Path) -> None:
     """The same numbers as the group-by, by all five dimensions."""
     settings = Settings(timescale_url=either_counted.url, funnels_path=funnels_path)
-    query = ([*VALUES], {"plan": ["", "paid"]}, False, False)
+    query = ([*VALUES], {"plan": ["", "paid"]}, False, "window")
     told = succeed_json(settings, "rate", *typed(*query))
     assert of_rows(told["rows"], query[0], every=False) == by_hand(*query)
     with shared_session(either_counted), served(settings) as api:
@@ -246,7 +317,7 @@ def filled() -> set[int]:
 def either_counted(either: Database, filled: set[int]) -> Database:
     """Plain PostgreSQL and TimescaleDB with the rows."""
     if id(either) not in filled:
-        insert_counts(either, FUNNEL, ROWS, T + RANGE_MS)
+        fill(either)
         filled.add(id(either))
     return either
 
@@ -259,7 +330,7 @@ def test_an_unknown_dimension_is_named_with_those_that_there_are(api: Served, co
         parameter = option[0] if option[0] == "--by" else "--where"
         assert result.exit_code == 2
         assert f"{parameter}: 'os' is no dimension of checkout; right would be {right}" in result.stderr
-    for path in ("rates", "counts", "timers"):
+    for path in ("rates", "counts", "timers", "funnel"):
         reply = api.get(f"/api/v1/{path}", {"funnel": FUNNEL, "os": "iOS"})
         assert (reply.status, reply.json["errors"][0]["parameter"]) == (422, "os")
         assert f"nor a dimension of checkout ({right})" in reply.json["detail"]

@@ -31,7 +31,7 @@ from funnelwatch.stream.intake.validation import Validation
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.redis_servers import OwnRedis
 from tests.stack import wait_until
-from tests.traffic import event, now_ms
+from tests.traffic import event, now_ms, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,18 +56,18 @@ def copy(settings: Settings) -> Iterator[CountCache]:
 
 def test_a_count_is_raised_and_never_lowered(copy: CountCache) -> None:
     """A replay with smaller totals changes nothing, also where only one of the counts is smaller."""
-    copy.write(WindowCounts.of({(W0, A): [5, 3, 1, 0, 2]}), NOW)
-    copy.write(WindowCounts.of({(W0, A): [4, 9, 1, 0, 0]}), NOW)
-    assert copy.read("f", W0) == {A: CountRow(5, 9, 1, 0, 2)}
+    copy.write(WindowCounts.of({(W0, A): row_of(5, 3, 1, 0, 2, 4, 3, 2, 1)}), NOW)
+    copy.write(WindowCounts.of({(W0, A): row_of(4, 9, 1, 0, 0, 5, 2, 3, 0)}), NOW)
+    assert copy.read("f", W0) == {A: CountRow(5, 9, 1, 0, 2, 5, 3, 3, 1)}
 
 
 def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: CountCache) -> None:
     """After FLUSHALL of our keys a write is rejected and writes nothing; a rebuild makes it whole."""
-    copy.write(WindowCounts.of({(W0, A): [5, 0, 0, 0, 0]}), NOW)
+    copy.write(WindowCounts.of({(W0, A): row_of(5)}), NOW)
     copy.clear()
     assert not copy.is_whole()
     with pytest.raises(IncompleteError):
-        copy.write(WindowCounts.of({(W0, A): [6, 0, 0, 0, 0]}), NOW)
+        copy.write(WindowCounts.of({(W0, A): row_of(6)}), NOW)
     assert copy.read("f", W0) == {}
     assert copy.rebuild([(W0, A, CountRow(6))], NOW) == 1
     assert copy.read("f", W0) == {A: CountRow(6)}
@@ -75,7 +75,7 @@ def test_a_copy_that_lost_its_data_takes_nothing_until_it_is_rebuilt(copy: Count
 
 def test_windows_that_are_old_are_neither_written_nor_kept(copy: CountCache, settings: Settings) -> None:
     """A key lives until its window leaves the horizon; older windows are not written at all."""
-    copy.write(WindowCounts.of({(NOW - 3_700_000, A): [1, 0, 0, 0, 0], (W0, A): [1, 0, 0, 0, 0]}), NOW)
+    copy.write(WindowCounts.of({(NOW - 3_700_000, A): row_of(1), (W0, A): row_of(1)}), NOW)
     assert copy.read("f", NOW - 3_700_000) == {}
     client = redis.Redis.from_url(revealed(settings.redis_url))
     left = client.ttl(counts_key(settings.redis_prefix, "f", W0))
@@ -95,18 +95,20 @@ def test_a_large_write_goes_in_bounded_calls(copy: CountCache, monkeypatch: pyte
         return real(keys=keys, args=args)
 
     monkeypatch.setattr(copy, "_raise", counted)
-    totals = {(W0, Series.of("f", f"S{number}", os="iOS", app_version="1")): [1, 2, 3, 4, 5] for number in range(2_500)}
+    totals = {
+        (W0, Series.of("f", f"S{number}", os="iOS", app_version="1")): row_of(*range(1, 10)) for number in range(2_500)
+    }
     copy.write(WindowCounts.of(totals), NOW)
     assert max(sizes) <= at_once + 3 + 3
     found = copy.read("f", W0)
-    assert (len(found), set(found.values())) == (2_500, {CountRow(1, 2, 3, 4, 5)})
+    assert (len(found), set(found.values())) == (2_500, {CountRow(*range(1, 10))})
 
 
 @pytest.mark.parametrize("text", ["", "a:b", '["x"]', "日本語", "\\", "*"])
 def test_odd_names_do_not_mix_up_series(copy: CountCache, text: str) -> None:
     """Colons, brackets and stars in names come back as they went."""
     odd = Series.of(text or "f", text, os=text, browser=text, app_version=text)
-    copy.write(WindowCounts.of({(W0, odd): [1, 0, 0, 0, 0], (W0, A): [2, 0, 0, 0, 0]}), NOW)
+    copy.write(WindowCounts.of({(W0, odd): row_of(1), (W0, A): row_of(2)}), NOW)
     assert copy.read(odd.funnel, W0)[odd] == CountRow(1)
     assert copy.read_many("f", [W0])[W0][A] == CountRow(2)
 
@@ -280,7 +282,7 @@ def test_a_partition_taken_over_repairs_what_its_last_worker_left_out(counting: 
     window = now_ms() // 60_000 * 60_000
     from funnelwatch.schemas.counts import PartitionCounts
 
-    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, series): [1, 0, 0, 0, 0]}), accepted=1)
+    left_out = PartitionCounts(0, 3, 4, WindowCounts.of({(window, series): row_of(1)}), accepted=1)
     other.flush(counting.settings.events_topic, "id", [left_out])
     assert counting.in_redis() != counting.in_database()
     counting.assigned = PartitionAssignment(0, "id", 4, 4, SeenIds(600_000))

@@ -28,6 +28,7 @@ from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from tests.command import run, succeed, succeed_json
 from tests.filling import MINUTE_MS, count, keep_for
 from tests.stack import not_on_tansu
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def test_the_cache_is_made_again_from_the_database(settings: Settings, cache: Co
     with closing(CountCache(settings.redis_url, f"{settings.redis_prefix}-other", settings.cache_horizon_s)) as other:
         for copy in (cache, other):
             copy.rebuild([], window)
-            copy.write(WindowCounts.of({wrong: [99, 0, 0, 0, 0]}), window)
+            copy.write(WindowCounts.of({wrong: row_of(99)}), window)
         assert succeed(settings, "rebuild", "redis") == "1 series of windows copied to Redis\n"
         assert cache.read("sign_up", window) == {SERIES: CountRow(4, 3, 1, 3, 1)}
         assert cache.is_whole()
@@ -74,7 +75,7 @@ def test_the_cache_survives_a_rebuild_while_counts_are_written(settings: Setting
     window = fill(settings)
     cache.rebuild([], window)
     done = threading.Event()
-    totals = {(window, SERIES): [4, 3, 1, 3, 1]}
+    totals = {(window, SERIES): row_of(4, 3, 1, 3, 1)}
 
     def write() -> None:
         with closing(CountCache(settings.redis_url, settings.redis_prefix, settings.cache_horizon_s)) as writer:

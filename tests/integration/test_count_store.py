@@ -22,6 +22,7 @@ from funnelwatch.sinks.timescale.closing import PartitionWatermark
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from tests.stack import wait_until
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,9 +62,9 @@ def started(store: CountStore) -> CountStore:
 
 def test_a_flush_returns_the_totals_and_moves_the_progress_on(started: CountStore) -> None:
     """What it returns for the copy is what the database then has."""
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): [2, 1, 0, 1, 0]})])
-    flushed = started.flush(TOPIC, TOPIC_ID, [batch(3, 5, {key(): [1, 0, 1, 0, 1], key(step="B"): [1, 0, 0, 0, 0]})])
-    assert flushed.totals.by_name() == {key(): [3, 1, 1, 1, 1], key(step="B"): [1, 0, 0, 0, 0]}
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): row_of(2, 1, 0, 1)})])
+    flushed = started.flush(TOPIC, TOPIC_ID, [batch(3, 5, {key(): row_of(1, 0, 1, 0, 1), key(step="B"): row_of(1)})])
+    assert flushed.totals.by_name() == {key(): row_of(3, 1, 1, 1, 1), key(step="B"): row_of(1)}
     assert flushed.totals.by_name() == rows(started)
     assert started.start(TOPIC, TOPIC_ID, {0: 0})[0].next_offset == 5
     assert started.totals(TOPIC)["accepted"] == started.totals(TOPIC)["counted"] == 6
@@ -71,24 +72,24 @@ def test_a_flush_returns_the_totals_and_moves_the_progress_on(started: CountStor
 
 def test_the_same_flush_twice_counts_once(started: CountStore) -> None:
     """A repeated flush, its answer lost, is passed over whole; a partition that is new to it is not."""
-    first = batch(0, 3, {key(): [3, 0, 0, 0, 0]})
-    other = batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)
+    first = batch(0, 3, {key(): row_of(3)})
+    other = batch(0, 1, {key(): row_of(1)}, partition=1)
     started.flush(TOPIC, TOPIC_ID, [first])
     flushed = started.flush(TOPIC, TOPIC_ID, [first, other])
     assert flushed.skipped == [0]
-    assert rows(started) == {key(): [4, 0, 0, 0, 0]}
+    assert rows(started) == {key(): row_of(4)}
     assert started.totals(TOPIC)["accepted"] == 4
 
 
 @pytest.mark.parametrize(("start", "end", "is_gap"), [(1, 6, False), (4, 6, True)])
 def test_a_misplaced_batch_writes_nothing(started: CountStore, start: int, end: int, is_gap: bool) -> None:
     """An overlap in part and a gap are told apart, and neither leaves a trace, of other partitions neither."""
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): [3, 0, 0, 0, 0]})])
-    good = batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 3, {key(): row_of(3)})])
+    good = batch(0, 1, {key(): row_of(1)}, partition=1)
     with pytest.raises(MisplacedError) as caught:
-        started.flush(TOPIC, TOPIC_ID, [good, batch(start, end, {key(): [9, 0, 0, 0, 0]})])
+        started.flush(TOPIC, TOPIC_ID, [good, batch(start, end, {key(): row_of(9)})])
     assert (caught.value.partition, caught.value.expected, caught.value.is_gap) == (0, 3, is_gap)
-    assert rows(started) == {key(): [3, 0, 0, 0, 0]}
+    assert rows(started) == {key(): row_of(3)}
     assert started.start(TOPIC, TOPIC_ID, {1: 0})[1].next_offset == 0
 
 
@@ -97,9 +98,9 @@ def test_progress_of_another_topic_of_the_same_name_is_rejected(started: CountSt
     with pytest.raises(TopicRecreatedError, match="partition 0 of events"):
         started.start(TOPIC, "id-2", {0: 0})
     with pytest.raises(TopicRecreatedError, match="partition 0 of events"):
-        started.flush(TOPIC, "id-2", [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
+        started.flush(TOPIC, "id-2", [batch(0, 1, {key(): row_of(1)})])
     with pytest.raises(TopicRecreatedError):
-        started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=7)])
+        started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): row_of(1)}, partition=7)])
     assert rows(started) == {}
 
 
@@ -116,7 +117,7 @@ def test_workers_that_add_to_the_same_keys_in_opposite_order_neither_deadlock_no
         own = CountStore(connect())
         order = steps if partition % 2 else steps[::-1]
         for number in range(flushes):
-            counts = {key(step=step, funnel=f"f{len(step)}"): [1, 0, 0, 0, 0] for step in order}
+            counts = {key(step=step, funnel=f"f{len(step)}"): row_of(1) for step in order}
             try:
                 own.flush(TOPIC, TOPIC_ID, [batch(number, number + 1, counts, partition)])
             except psycopg.errors.DeadlockDetected:
@@ -126,7 +127,7 @@ def test_workers_that_add_to_the_same_keys_in_opposite_order_neither_deadlock_no
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     assert deadlocks == 0
-    assert {tuple(numbers) for numbers in rows(started).values()} == {(4 * flushes, 0, 0, 0, 0)}
+    assert {tuple(numbers) for numbers in rows(started).values()} == {CountRow(4 * flushes)}
 
 
 def test_a_connection_that_is_cut_in_the_middle_costs_a_retry_and_no_count(
@@ -155,7 +156,7 @@ def test_a_connection_that_is_cut_in_the_middle_costs_a_retry_and_no_count(
     cutter = threading.Thread(target=cut)
     cutter.start()
     try:
-        counts = {key(step=f"S{step}"): [1, 0, 0, 0, 0] for step in range(100)}
+        counts = {key(step=f"S{step}"): row_of(1) for step in range(100)}
         while retries < 5:
             retry("flush", partial(victim.flush, TOPIC, TOPIC_ID, [batch(flushes, flushes + 1, counts)]))
             flushes += 1
@@ -163,18 +164,18 @@ def test_a_connection_that_is_cut_in_the_middle_costs_a_retry_and_no_count(
         over.set()
         cutter.join()
         victim._database.close()
-    assert {tuple(numbers) for numbers in rows(started).values()} == {(flushes, 0, 0, 0, 0)}
+    assert {tuple(numbers) for numbers in rows(started).values()} == {CountRow(flushes)}
 
 
 def test_an_event_for_a_closed_window_is_late_and_a_cohort_that_completes_is_not(
     started: CountStore, closing: ClosingStore
 ) -> None:
-    """Late events are marked by window; a verification that only adds to an older cohort marks nothing."""
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
+    """Late events are marked by window; what only adds to an older cohort, of events or sessions, marks nothing."""
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): row_of(1)})])
     closing.start_closing("f", W0 + MINUTE)
-    counts = {key(): [0, 0, 0, 1, 0], key(W0 + MINUTE): [0, 1, 0, 0, 0]}
+    counts = {key(): row_of(0, 0, 0, 1, 0, 0, 1, 1, 1), key(W0 + MINUTE): row_of(0, 1)}
     assert started.flush(TOPIC, TOPIC_ID, [batch(1, 2, counts)]).late == 0
-    assert started.flush(TOPIC, TOPIC_ID, [batch(2, 4, {key(): [1, 0, 1, 0, 0]})]).late == 2
+    assert started.flush(TOPIC, TOPIC_ID, [batch(2, 4, {key(): row_of(1, 0, 1)})]).late == 2
     late = closing.claim_late("f", W0 + MINUTE, 0, 10)
     assert [(one.window, one.revision, one.events) for one in late] == [(W0, 1, 2)]
 
@@ -183,7 +184,7 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
     started: CountStore, closing: ClosingStore, connect: Callable[[], Database]
 ) -> None:
     """A flush under way is committed when closing begins; one that comes meanwhile sees its events marked late."""
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]})])
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): row_of(1)})])
     slow, quick = CountStore(connect()), CountStore(connect())
     marked, go_on = threading.Event(), threading.Event()
     mark_late = slow._mark_late
@@ -196,13 +197,13 @@ def test_closing_waits_for_the_flush_that_did_not_know_and_the_next_one_is_late(
 
     slow._mark_late = wait_in_the_middle  # type: ignore[method-assign,assignment]
     with ThreadPoolExecutor(3) as pool:
-        before = pool.submit(slow.flush, TOPIC, TOPIC_ID, [batch(1, 2, {key(): [1, 0, 0, 0, 0]})])
+        before = pool.submit(slow.flush, TOPIC, TOPIC_ID, [batch(1, 2, {key(): row_of(1)})])
         assert marked.wait(90)
         closed = pool.submit(closing.start_closing, "f", W0 + MINUTE)
         asked = Database(connect().url)
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         wait_until(lambda: asked.connection().execute(waiting).fetchone(), "the closer waits")
-        after = pool.submit(quick.flush, TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, partition=1)])
+        after = pool.submit(quick.flush, TOPIC, TOPIC_ID, [batch(0, 1, {key(): row_of(1)}, partition=1)])
         assert not closed.done()
         go_on.set()
         assert before.result(90).late == 0
@@ -222,9 +223,7 @@ def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
         own = CountStore(connect())
         number = 0
         while not over.is_set():
-            own.flush(
-                TOPIC, TOPIC_ID, [batch(number, number + 1, {key(os=str(partition)): [1, 0, 0, 0, 0]}, partition)]
-            )
+            own.flush(TOPIC, TOPIC_ID, [batch(number, number + 1, {key(os=str(partition)): row_of(1)}, partition)])
             number += 1
 
     with ThreadPoolExecutor(5) as pool:
@@ -258,8 +257,8 @@ def test_the_closer_gets_its_turn_while_workers_flush_without_a_pause(
 def test_any_text_in_a_dimension_is_kept_as_it_is(started: CountStore, text: str) -> None:
     """Quotes, backslashes, placeholders and odd characters are data."""
     odd = (W0, Series.of(text, text, os=text, browser=text, app_version=text))
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {odd: [1, 0, 0, 0, 0]})])
-    assert rows(started) == {odd: [1, 0, 0, 0, 0]}
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {odd: row_of(1)})])
+    assert rows(started) == {odd: row_of(1)}
     assert list(started.read(0, 2**45, text)) == [
         (W0, Series.of(text, text, os=text, browser=text, app_version=text), CountRow(1))
     ]
@@ -273,8 +272,8 @@ def test_the_longest_dimensions_that_are_let_in_fit_into_the_index(started: Coun
     longest = Series.of(*texts[:2], **dimensions)
     assert sum(len(part.encode()) for pair in longest.dimensions for part in pair) == MAX_DIMENSIONS_BYTES
     check_series(longest, {texts[0]: Funnel((texts[1],), tuple("abcd"))}, Limits(0, 0))
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, longest): [1, 0, 0, 0, 0]})])
-    assert rows(started) == {(W0, longest): [1, 0, 0, 0, 0]}
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {(W0, longest): row_of(1)})])
+    assert rows(started) == {(W0, longest): row_of(1)}
     narrow = Series.of(*texts[:2], **{f"n{at}": "x" * 78 for at in range(20)})
     with pytest.raises(RejectedError, match="the dimensions have 1610 bytes together, more than 1600"):
         check_series(narrow, {texts[0]: Funnel((texts[1],), tuple(f"n{at}" for at in range(20)))}, Limits(0, 0))
@@ -288,14 +287,14 @@ def test_idle_is_forgotten_with_a_later_watermark_with_a_new_assignment_and_when
     def state() -> PartitionWatermark:
         return closing.watermarks(TOPIC)[0]
 
-    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): [1, 0, 0, 0, 0]}, watermark=W0)])
+    started.flush(TOPIC, TOPIC_ID, [batch(0, 1, {key(): row_of(1)}, watermark=W0)])
     assert state() == PartitionWatermark(W0, idle=False)
     started.mark_idle(TOPIC, [0])
     assert state().idle
     started.flush(TOPIC, TOPIC_ID, [batch(1, 2, {}), batch(0, 1, {}, partition=1)])
-    started.flush(TOPIC, TOPIC_ID, [batch(2, 3, {key(): [1, 0, 0, 0, 0]}, watermark=W0 - 5)])
+    started.flush(TOPIC, TOPIC_ID, [batch(2, 3, {key(): row_of(1)}, watermark=W0 - 5)])
     assert state() == PartitionWatermark(W0, idle=True)
-    started.flush(TOPIC, TOPIC_ID, [batch(3, 4, {key(): [1, 0, 0, 0, 0]}, watermark=W0 + 5)])
+    started.flush(TOPIC, TOPIC_ID, [batch(3, 4, {key(): row_of(1)}, watermark=W0 + 5)])
     assert state() == PartitionWatermark(W0 + 5, idle=False)
     started.mark_idle(TOPIC, [0, 1])
     assert closing.watermarks(TOPIC)[1] == PartitionWatermark(None, idle=True)

@@ -20,6 +20,7 @@ from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_rollups import WIDTHS
 from tests.integration.test_views import DAY_MS, SMS, rows
 from tests.ledger import agree, begin_anew
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +141,7 @@ def test_a_flush_writes_durations_once_and_with_its_counts_or_not_at_all(either:
     store = CountStore(either)
     key = (TODAY, Series.of(funnel, SMS, os="iOS", app_version="1.0"))
     store.start(funnel, "id", {0: 0})
-    batch = PartitionCounts(0, 0, 2, WindowCounts.of({key: [0, 2, 0, 2, 0]}, {(*key, 24): [1], (*key, 3): [1]}))
+    batch = PartitionCounts(0, 0, 2, WindowCounts.of({key: row_of(0, 2, 0, 2)}, {(*key, 24): [1], (*key, 3): [1]}))
     for _ in range(2):
         store.flush(funnel, "id", [batch])
     with pytest.raises(MisplacedError):

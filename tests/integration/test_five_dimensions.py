@@ -125,8 +125,10 @@ def stored(settings: Settings) -> Rows:
     """The counts of the view that people query."""
     query = """
         SELECT (extract(epoch FROM window_start) * 1000)::bigint AS start, step, os, dimensions,
-            impressions, successes, failures, cohort_successes, cohort_failures
-        FROM conversion WHERE funnel = 'shop'
+            c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+            w.sessions, w.session_successes, w.reached, w.completed
+        FROM conversion AS c INNER JOIN window_counts AS w USING (window_start, series_id)
+        WHERE funnel = 'shop'
     """
     with closing(Database(settings.timescale_url)) as database:
         rows = database.connection().execute(query).fetchall()

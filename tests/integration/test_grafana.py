@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
@@ -85,7 +86,7 @@ def alerts() -> list[dict[str, Any]]:
 
 def fill(database: Database) -> None:
     """The same counts, alerts and progress in each database."""
-    declare(database, {FUNNEL: STEPS})
+    declare(database, {FUNNEL: Funnel(STEPS)})
     count_in(database, tallies(), funnel=FUNNEL, closed_through=CLOSED, durations=durations())
     count_in(database, {(T, "cart", "iOS", "Safari", "1.0"): (0, 0, 1, 0, 0)}, funnel=FUNNEL)
     count_in(database, {(T, "cart", ODD, ODD, ODD): (5, 4, 1)}, funnel=ODD)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 NOW = int(time.time() * 1000)
 TODAY = NOW - NOW % DAY_MS
 HAND_WRITTEN = """
-INSERT INTO window_counts VALUES (date_trunc('day', now()) - INTERVAL '9 days', 1000 + %s, 1, 2, 3, 4, 5)
+INSERT INTO window_counts VALUES (date_trunc('day', now()) - INTERVAL '9 days', 1000 + %s, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 ON CONFLICT DO NOTHING
 """
 KEPT = Retention(windows=30, five_minutes=60, hours=100, days=200)
@@ -59,7 +59,8 @@ def sessions(either: Database) -> Database:
 def counted(funnel: str, window: int, number: int, os: str = "iOS", slot: int = 31) -> tuple[Counts, Durations]:
     """One series in one window."""
     key = (window, Series.of(funnel, SMS, os=os, app_version="1.0"))
-    return {key: [3 * number, 2 * number, number, number, 0]}, {(*key, slot): [number], (*key, 7): [number]}
+    counts = [number * one for one in (3, 2, 1, 1, 0, 3, 1, 1, 0)]
+    return {key: counts}, {(*key, slot): [number], (*key, 7): [number]}
 
 
 class Scenario:
@@ -110,6 +111,7 @@ class Scenario:
             (
                 HAND_WRITTEN,
                 "UPDATE window_counts SET impressions = impressions + 1 WHERE series_id %% 3 = %s",
+                "UPDATE window_counts SET reached = reached + 1 WHERE series_id %% 3 = %s",
                 "UPDATE window_counts SET d31 = d31 + 5 WHERE series_id %% 3 = %s",
                 "DELETE FROM window_counts WHERE series_id %% 3 = %s",
             )

@@ -24,7 +24,7 @@ from funnelwatch.sinks.timescale.series import series_ids
 from tests.command import run as command
 from tests.command import succeed_json
 from tests.stack import wait_until
-from tests.traffic import event, everything, now_ms, prepared, produce, totals
+from tests.traffic import event, everything, now_ms, prepared, produce, row_of, totals
 from tests.worker import worker
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def test_late_events_of_many_series_of_a_compressed_day_are_counted(extended: Da
             "older_than => to_timestamp(%s / 1000.0)) AS c",
             [day - 1, day + DAY_MS + 1],
         )
-    counts = {(day, Series.of(funnel, "A", os=f"os {s}", app_version="1")): [1, 0, 0, 0, 0] for s in range(1, 111)}
+    counts = {(day, Series.of(funnel, "A", os=f"os {s}", app_version="1")): row_of(1) for s in range(1, 111)}
     store = CountStore(extended)
     store.start(funnel, "id", {0: 0})
     flushed = store.flush(funnel, "id", [PartitionCounts(0, 0, 110, WindowCounts.of(counts), accepted=110)])

@@ -113,6 +113,7 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ({"where": ["os=iOS", "browser=(none)"], "by": "step"}, ["--os", "iOS", "--browser", "(none)", "--by", "step"]),
         ({"step": SMS, "every": "1m", "basis": "cohort"}, ["--step", SMS, "--every", "1m", "--basis", "cohort"]),
         ({"closed": "true"}, ["--closed"]),
+        ({"step": SMS, "basis": "session", "by": "os"}, ["--step", SMS, "--basis", "session", "--by", "os"]),
     ):
         reply = api.get(RATES, {**RANGE, **asked})
         assert reply.status == 200, reply.text
@@ -123,7 +124,8 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ):
             assert table.headers["content-type"].startswith("text/csv")
             rows = list(csv.DictReader(io.StringIO(table.text)))
-            assert [row["impressions"] for row in rows] == [str(row["impressions"]) for row in reply.json["rows"]]
+            many = "sessions" if asked.get("basis") == "session" else "impressions"
+            assert [row[many] for row in rows] == [str(row[many]) for row in reply.json["rows"]]
 
 
 @pytest.mark.parametrize(
@@ -144,11 +146,11 @@ def test_the_api_answers_what_the_command_line_does(api: Served, counted: Settin
         ({"where": "colour=red"}, "where", "'colour' is no dimension of sign_up"),
         ({"where": "ts=1"}, "where", "is a field of an event, not a dimension"),
         ({"os": list(map(str, range(101)))}, "where", "101 values; select at most 100"),
-        ({"basis": "luck"}, "basis", "'window' or 'cohort'"),
+        ({"basis": "luck"}, "basis", "'window', 'cohort' or 'session'"),
         ({"os": "a\0b"}, "os", "pattern"),
         ({"os": "a" * 201}, "os", "at most 200"),
         ({"colour": "red"}, "colour", "nor a dimension of sign_up (os, browser, app_version)"),
-        ({"phase": "IMPRESSION"}, "phase", "neither a parameter (format, funnel, step, since, until, by, where, every"),
+        ({"phase": "IMPRESSION"}, "phase", "neither a parameter (format, funnel, since, until, by, where, closed"),
         ({"funnel": ["sign_up", "checkout"]}, "funnel", "more than once"),
         ({"format": "xml"}, "format", "'json' or 'csv'"),
     ],

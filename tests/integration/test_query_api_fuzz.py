@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.schemas.metric_counts import MetricSeries
 from funnelwatch.sinks.timescale.database import Database
+from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.migrations import migrate
 from tests.any_dimension import Counted, insert_counts
 from tests.filling import MINUTE_MS, count_metrics
@@ -39,7 +41,7 @@ DIMENSIONS = {"country": "DE", "plan": "paid", "carrier": "o2", "campaign": "a,b
 def with_these_dimensions(document: Any) -> Any:
     """The description for a funnel that has these dimensions, so that requests name dimensions that there are."""
     names = [*DIMENSIONS, "os", "browser", "app_version"]
-    for path in ("rates", "counts", "timers"):
+    for path in ("rates", "counts", "timers", "funnel"):
         parameters = {one["name"]: one for one in document["paths"][f"/api/v1/{path}"]["get"]["parameters"]}
         parameters["by"]["schema"]["items"] = {"type": "string", "enum": [*names, "country,os", ",".join(DIMENSIONS)]}
         parameters["dimension"]["schema"]["propertyNames"] = {"enum": names}
@@ -53,12 +55,13 @@ def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings
     with closing(Database(settings.timescale_url)) as database:
         migrate(database, settings.window_ms)
         rows = [
-            Counted(now - ago * MINUTE_MS, step, dimensions, 100, 80, 15, 80, 15, [3, 7])
+            Counted(now - ago * MINUTE_MS, step, dimensions, 100, 80, 15, 80, 15, 70, 60, 50, 40, [3, 7])
             for ago in (1, 9)
             for step in ("INPUT_NAME", "VERIFY_SMS_CODE")
             for dimensions in (DIMENSIONS, {"os": "iOS", "country": "AT"})
         ]
         insert_counts(database, "sign_up", rows, now)
+        declare(database, BUILT_IN)
         count_metrics(database, [(wall_clock_ms(), MetricSeries.of("sms_sent", "COUNTER", {"os": "iOS"}), 3)])
     program, described, report = Path(sys.executable).with_name("schemathesis"), tmp_path / "api.json", tmp_path / "har"
     with served(settings) as api:
@@ -67,14 +70,14 @@ def test_no_request_makes_the_api_fail_and_every_answer_is_as_described(settings
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500)
         statuses = api.get("/metrics").text
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    for path in ("rates", "counts", "timers", "alerts", "funnels", "metrics", "metrics/{name}"):
+    for path in ("rates", "counts", "timers", "funnel", "alerts", "funnels", "metrics", "metrics/{name}"):
         assert f'route="/api/v1/{path}",status="200"' in statuses, statuses
     answered = [
         urlsplit(one["request"]["url"])
         for one in json.loads(report.read_text())["log"]["entries"]
         if one["response"]["status"] == 200
     ]
-    for path in ("rates", "counts", "timers"):
+    for path in ("rates", "counts", "timers", "funnel"):
         queries = [parse_qs(url.query) for url in answered if url.path == f"/api/v1/{path}"]
         grouped = {name for query in queries for names in query.get("by", ()) for name in names.split(",")}
         selected = {name for query in queries for name in query}

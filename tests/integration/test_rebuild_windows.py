@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.funnels import SIGN_UP
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.times import iso
@@ -28,6 +29,8 @@ from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.stream.closing.windows import Assembler
 from tests.command import run, succeed, succeed_json
 from tests.own import own_database, settings_of
+from tests.reference.events import Record, event_of
+from tests.reference.sessions import Funnel, count_sessions
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (
     admin,
@@ -40,6 +43,7 @@ from tests.traffic import (
     now_ms,
     prepared,
     produce,
+    row_of,
     some_events,
 )
 from tests.worker import Worker, worker
@@ -123,7 +127,12 @@ class Repaired:
     @property
     def right(self) -> dict[Any, list[int]]:
         """What should be counted."""
-        return naive_counts(self.ledger, self.settings.window_ms)
+        counts = naive_counts(self.ledger, self.settings.window_ms)
+        events = [event_of(Record(0, at, at, b""), fields) for at, fields in enumerate(self.ledger)]
+        people = count_sessions(events, {"sign_up": Funnel(SIGN_UP)}, self.settings.window_ms)
+        for (window, funnel, step, dimensions), numbers in people.items():
+            counts.setdefault((window, Series(funnel, step, dimensions)), row_of())[-len(numbers) :] = numbers
+        return counts
 
 
 @contextmanager
@@ -216,7 +225,8 @@ def test_damaged_counts_are_exact_again_while_a_worker_counts_live_traffic(own: 
         "DELETE FROM window_counts " + of_series("dimensions ->> 'app_version' = 'old' AND dimensions ->> 'os' = 'iOS'")
     )
     doubled = own.execute(
-        "UPDATE window_counts SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures "
+        "UPDATE window_counts "
+        "SET impressions = 2 * impressions, cohort_failures = 2 * cohort_failures, reached = reached + 1 "
         + of_series("dimensions ->> 'app_version' = 'old' AND step = 'INPUT_NAME'")
     )
     own.invent(Series.of("sign_up", "INPUT_NAME", os="Plan 9", app_version="old"), 7)
@@ -318,10 +328,12 @@ def test_of_two_repairs_at_a_time_one_is_written(repaired: Repaired) -> None:
     assert repaired.rebuild("--yes").exit_code == 0
     key = next(iter(before.counts))
     with pytest.raises(repairs.RepairedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), before, {key: [1, 0, 0, 0, 0]}, {})
+        store.correct(repaired.settings.events_topic, (0, 1), before, {key: row_of(1)}, {})
     now = store.snapshot(repaired.settings.events_topic, repaired.begin, now_ms())
     with pytest.raises(repairs.DamagedMeanwhileError):
-        store.correct(repaired.settings.events_topic, (0, 1), now, {key: [-1_000, 0, 0, 0, 0]}, {})
+        store.correct(repaired.settings.events_topic, (0, 1), now, {key: row_of(-1_000)}, {})
+    with pytest.raises(repairs.DamagedMeanwhileError):
+        store.correct(repaired.settings.events_topic, (0, 1), now, {key: row_of(0, 0, 0, 0, 0, 0, 0, 0, -1_000)}, {})
     took = next(iter(now.durations))
     with pytest.raises(repairs.DamagedMeanwhileError):
         store.correct(repaired.settings.events_topic, (0, 1), now, {}, {took: [-1_000]})

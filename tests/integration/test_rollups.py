@@ -11,6 +11,7 @@ import pytest
 from funnelwatch.query.parameters import BadQueryError
 from funnelwatch.query.rate_query import RateQuery
 from funnelwatch.query.rates import query_rates
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database, run
@@ -20,8 +21,9 @@ from funnelwatch.sinks.timescale.rates import Scope
 from funnelwatch.sinks.timescale.retention import LEVELS, Retention, drop_expired
 from tests.extension import SharedSession
 from tests.filling import MINUTE_MS, count_in, keep_for
-from tests.integration.test_views import COUNTS, DAY_MS, SMS, at, rows
+from tests.integration.test_views import DAY_MS, SMS, at, rows
 from tests.ledger import agree, begin_anew
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,13 +42,21 @@ def _anew(request: pytest.FixtureRequest) -> None:
 
 def counted(window: int, os: str = "iOS", number: int = 1) -> Counted:
     """One series in one window."""
-    return {(window, SMS, os, "", "1.0"): [10 * number, 7 * number, 2 * number, 6 * number, 3 * number]}
+    return {(window, SMS, os, "", "1.0"): [number * one for one in (10, 7, 2, 6, 3, 8, 5, 4, 1)]}
 
 
 def level_of(database: Database, funnel: str, level: str) -> dict[tuple[int, str], list[int]]:
     """Bucket and os to counts, as a level has them."""
-    found = rows(database, f"SELECT * FROM conversion_{level} WHERE funnel = %s", funnel)
-    return {(int(row["window_start"].timestamp() * 1000), row["os"]): [row[name] for name in COUNTS] for row in found}
+    found = rows(
+        database,
+        f"SELECT c.*, s.dimensions ->> 'os' AS os FROM counts_{level} AS c INNER JOIN series AS s USING (series_id) "
+        "WHERE s.funnel = %s",
+        funnel,
+    )
+    return {
+        (int(row["window_start"].timestamp() * 1000), row["os"]): [row[name] for name in CountRow._fields]
+        for row in found
+    }
 
 
 def by_hand(*parts: Mapping[tuple[int, str, str, str, str], list[int]], level: str) -> dict[tuple[int, str], list[int]]:
@@ -54,7 +64,7 @@ def by_hand(*parts: Mapping[tuple[int, str, str, str, str], list[int]], level: s
     total: dict[tuple[int, str], list[int]] = {}
     for part in parts:
         for (window, _, os, _, _), tally in part.items():
-            kept = total.setdefault((window - window % WIDTHS[level], os), [0] * 5)
+            kept = total.setdefault((window - window % WIDTHS[level], os), row_of())
             kept[:] = [a + b for a, b in zip(kept, tally, strict=True)]
     return total
 
@@ -68,7 +78,7 @@ def test_late_events_and_backfills_are_in_every_level(either: Database, funnel: 
     materialize(either, NOW)
     for level in WIDTHS:
         assert level_of(either, funnel, level) == by_hand(before, current, level=level)
-    late = {key: [1, 1, 0, 1, 0] for key in before}
+    late = {key: row_of(1, 1, 0, 1, 0, 1, 1, 1) for key in before}
     backfill = counted(NOW - NOW % MINUTE_MS - 25 * DAY_MS, number=3)
     count_in(either, late | backfill, funnel=funnel)
     count_in(either, current, funnel=funnel)
@@ -86,7 +96,7 @@ def test_a_bucket_that_is_still_being_counted_is_never_stale(either: Database, f
         materialize(either, NOW)
         for level in WIDTHS:
             assert list(level_of(either, funnel, level).values()) == [
-                [10 * number, 7 * number, 2 * number, 6 * number, 3 * number]
+                [number * one for one in (10, 7, 2, 6, 3, 8, 5, 4, 1)]
             ]
 
 
@@ -175,8 +185,9 @@ def test_counts_are_added_in_a_compressed_chunk(extended: Database, funnel: str)
     assert len(compressed) == 1
     count_in(extended, counted(window), funnel=funnel, durations={key: [96] for key in counted(window)})
     store = CountStore(extended)
+    [expected] = counted(window).values()
     read = {(start, series.value("os")): list(tally) for start, series, tally in store.read(0, 2**45, funnel)}
-    assert read == {(window, "iOS"): [20, 14, 4, 12, 6], (window, "Android"): [10, 7, 2, 6, 3]}
+    assert read == {(window, "iOS"): [2 * one for one in expected], (window, "Android"): expected}
     took = store.durations(0, 2**45, funnel)
     assert {
         os: sum(number for key, [number] in took.items() if key[1].value("os") == os) for os in ("iOS", "Android")
@@ -190,13 +201,17 @@ def test_counts_are_added_in_a_compressed_chunk(extended: Database, funnel: str)
 def test_rollups_are_compressed_and_late_events_still_reach_them(extended: Database, funnel: str) -> None:
     """A materialization unpacks what it must, and the next run of the job packs it again."""
     window = TODAY - 150 * DAY_MS
-    early = {(window + minutes * MINUTE_MS, SMS, os, "", "1"): [9, 3, 1, 3, 1] for minutes in range(40) for os in "ab"}
+    early = {
+        (window + minutes * MINUTE_MS, SMS, os, "", "1"): row_of(9, 3, 1, 3, 1, 8, 2, 7, 1)
+        for minutes in range(40)
+        for os in "ab"
+    }
     took = {key: [1_000, 90_000] for key in early}
     count_in(extended, early, funnel=funnel, durations=took)
     materialize(extended, NOW)
     compress(extended)
     assert packed(extended, window) == {"rollup_5m", "rollup_1h", "window_counts"}
-    late = {(window + 7 * MINUTE_MS, SMS, "a", "", "1"): [5, 4, 1, 4, 1]}
+    late = {(window + 7 * MINUTE_MS, SMS, "a", "", "1"): row_of(5, 4, 1, 4, 1, 3, 3, 2, 2)}
     count_in(extended, late, funnel=funnel, durations={key: [1_000] for key in late})
     for _ in range(2):
         agree(extended)
@@ -206,7 +221,7 @@ def test_rollups_are_compressed_and_late_events_still_reach_them(extended: Datab
             conversions = f"SELECT sum(conversions)::int AS many FROM time_to_convert_{level} WHERE funnel = %s"
             assert rows(extended, conversions, funnel) == [{"many": 161}]
         compress(extended)
-        late_again = {key: [0] * 5 for key in late}
+        late_again = {key: row_of() for key in late}
         count_in(extended, late_again, funnel=funnel)
     keep_for(extended, Retention(30, 60, 100))
     materialize(extended, NOW)

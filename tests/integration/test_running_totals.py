@@ -16,7 +16,7 @@ from funnelwatch.sinks.timescale.retention import Retention, drop_expired
 from funnelwatch.sinks.timescale.totals import TotalsStore
 from tests.filling import MINUTE_MS, count_in, keep_for
 from tests.integration.test_views import DAY_MS
-from tests.traffic import now_ms, slot_of
+from tests.traffic import now_ms, row_of, slot_of
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 SMS = "VERIFY_SMS_CODE"
 
 
-def totals(database: Database, funnel: str) -> list[tuple[str, int, int, int]]:
-    """os, impressions, successes and failures of a funnel, in the order in which the series came."""
+def totals(database: Database, funnel: str) -> list[tuple[str, int, int, int, int, int]]:
+    """os, events and sessions of a funnel, in the order in which the series came."""
     mine = [row for row in TotalsStore(database).read(300, ["os", "country"]).series if row["funnel"] == funnel]
-    return [(row["labels"][0], row["impressions"], row["successes"], row["failures"]) for row in mine]
+    names = ("impressions", "successes", "failures", "sessions", "session_successes")
+    return [(row["labels"][0], *(row[name] for name in names)) for row in mine]
 
 
 def buckets(*durations: int) -> list[int]:
@@ -41,7 +42,7 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     count_in(
         either,
         {
-            (today - 40 * DAY_MS, SMS, "iOS", "", "1"): (10, 5, 1),
+            (today - 40 * DAY_MS, SMS, "iOS", "", "1"): (10, 5, 1, 5, 1, 9, 5, 9, 5),
             (today, SMS, "iOS", "", "2"): (20, 10, 0),
             (today, SMS, "Android", "", "1"): (7, 0, 7, 3, 3),
         },
@@ -49,7 +50,7 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
         durations={(today, SMS, "iOS", "", "2"): [3, 200, 200], (today, SMS, "Android", "", "1"): [1]},
     )
     before = totals(either, funnel)
-    assert sorted(before) == [("Android", 7, 0, 7), ("iOS", 30, 15, 1)]
+    assert sorted(before) == [("Android", 7, 0, 7, 0, 0), ("iOS", 30, 15, 1, 9, 5)]
     keep_for(either, Retention(windows=30))
     materialize(either, now_ms())
     drop_expired(either, now_ms())
@@ -57,7 +58,7 @@ def test_totals_only_grow_through_retention_and_repairs(either: Database, funnel
     keep_for(either, Retention())
     snapshot = RepairStore(either).snapshot("filled", today, today + DAY_MS)
     key = (today, Series.of(funnel, SMS, os="iOS", app_version="2"))
-    RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: [-5, -5, 0, -5, 0]}, {})
+    RepairStore(either).correct("filled", (today, today + DAY_MS), snapshot, {key: row_of(-5, -5, 0, -5)}, {})
     assert totals(either, funnel) == before
     took = TotalsStore(either).read(300, ["os", "country"]).durations
     mine = [(row["labels"][0], row["buckets"], row["total_ms"]) for row in took if row["funnel"] == funnel]
@@ -69,11 +70,11 @@ def test_a_flush_that_is_repeated_is_in_the_totals_once(either: Database, funnel
     """As in the counts: it is the same transaction."""
     store = CountStore(either)
     store.start(funnel, "id", {0: 0})
-    counts = {(MINUTE_MS, Series.of(funnel, SMS, os="iOS")): [3, 2, 1, 2, 1]}
+    counts = {(MINUTE_MS, Series.of(funnel, SMS, os="iOS")): row_of(3, 2, 1, 2, 1, 2, 1)}
     batch = PartitionCounts(partition=0, start_offset=0, next_offset=6, counts=WindowCounts.of(counts), accepted=6)
     for _ in range(2):
         store.flush(funnel, "id", [batch])
-    assert totals(either, funnel) == [("iOS", 3, 2, 1)]
+    assert totals(either, funnel) == [("iOS", 3, 2, 1, 2, 1)]
 
 
 def test_the_newest_closed_windows_make_the_rate(either: Database, funnel: str) -> None:

@@ -16,6 +16,7 @@ from funnelwatch.sinks.redis.state import IncompleteError
 from funnelwatch.sinks.timescale.counts import CountStore
 from tests.property.pipeline_model import START, CachedWindows, Store
 from tests.proxy import door
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,10 +103,12 @@ def counted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_flush_adds_counts_and_returns_the_new_totals(counted: PostgresCounts | MemoryCounts) -> None:
     """Only the keys that the flush added to have new totals; the progress moves on with them."""
-    counted.sink.flush(TOPIC, ID, [batch(0, 3, {A: [2, 1, 0, 1, 0]})])
-    flushed = counted.sink.flush(TOPIC, ID, [batch(3, 5, {A: [1, 0, 1, 0, 1]}), batch(0, 1, {B: [1, 0, 0, 0, 0]}, 1)])
+    counted.sink.flush(TOPIC, ID, [batch(0, 3, {A: row_of(2, 1, 0, 1, 0, 2, 1, 2)})])
+    flushed = counted.sink.flush(
+        TOPIC, ID, [batch(3, 5, {A: row_of(1, 0, 1, 0, 1, 1, 1, 0, 1)}), batch(0, 1, {B: row_of(1)}, 1)]
+    )
     assert (flushed.skipped, flushed.late) == ([], 0)
-    assert flushed.totals.by_name() == {A: [3, 1, 1, 1, 1], B: [1, 0, 0, 0, 0]}
+    assert flushed.totals.by_name() == {A: row_of(3, 1, 1, 1, 1, 3, 2, 2, 1), B: row_of(1)}
     assert counted.counts() == flushed.totals.by_name()
     assert {number: one.next_offset for number, one in counted.sink.start(TOPIC, ID, {0: 0, 1: 0}).items()} == {
         0: 5,
@@ -115,11 +118,11 @@ def test_a_flush_adds_counts_and_returns_the_new_totals(counted: PostgresCounts 
 
 def test_a_repeated_flush_counts_once(counted: PostgresCounts | MemoryCounts) -> None:
     """A batch that is counted already is skipped; the others of the same flush are not."""
-    first = {A: [3, 0, 0, 0, 0]}
+    first = {A: row_of(3)}
     counted.sink.flush(TOPIC, ID, [batch(0, 3, first)])
-    flushed = counted.sink.flush(TOPIC, ID, [batch(0, 3, first), batch(0, 1, {A: [1, 0, 0, 0, 0]}, 1)])
-    assert (flushed.skipped, flushed.totals.by_name()) == ([0], {A: [4, 0, 0, 0, 0]})
-    assert counted.counts() == {A: [4, 0, 0, 0, 0]}
+    flushed = counted.sink.flush(TOPIC, ID, [batch(0, 3, first), batch(0, 1, {A: row_of(1)}, 1)])
+    assert (flushed.skipped, flushed.totals.by_name()) == ([0], {A: row_of(4)})
+    assert counted.counts() == {A: row_of(4)}
 
 
 @pytest.mark.parametrize(("start", "end", "is_gap"), [(1, 6, False), (4, 6, True)], ids=["overlap", "gap"])
@@ -127,11 +130,11 @@ def test_a_misplaced_batch_writes_nothing_of_its_flush(
     counted: PostgresCounts | MemoryCounts, start: int, end: int, is_gap: bool
 ) -> None:
     """Batches of other partitions in the same flush are not written either."""
-    counted.sink.flush(TOPIC, ID, [batch(0, 3, {A: [3, 0, 0, 0, 0]})])
+    counted.sink.flush(TOPIC, ID, [batch(0, 3, {A: row_of(3)})])
     with pytest.raises(MisplacedError) as caught:
-        counted.sink.flush(TOPIC, ID, [batch(0, 1, {B: [1, 0, 0, 0, 0]}, 1), batch(start, end, {A: [9, 0, 0, 0, 0]})])
+        counted.sink.flush(TOPIC, ID, [batch(0, 1, {B: row_of(1)}, 1), batch(start, end, {A: row_of(9)})])
     assert (caught.value.partition, caught.value.expected, caught.value.is_gap) == (0, 3, is_gap)
-    assert counted.counts() == {A: [3, 0, 0, 0, 0]}
+    assert counted.counts() == {A: row_of(3)}
     assert counted.sink.start(TOPIC, ID, {1: 0})[1].next_offset == 0
 
 
@@ -140,30 +143,30 @@ def test_progress_of_another_topic_is_rejected(counted: PostgresCounts | MemoryC
     with pytest.raises(TopicRecreatedError):
         counted.sink.start(TOPIC, "id-2", {0: 0})
     with pytest.raises(TopicRecreatedError):
-        counted.sink.flush(TOPIC, "id-2", [batch(0, 1, {A: [1, 0, 0, 0, 0]})])
+        counted.sink.flush(TOPIC, "id-2", [batch(0, 1, {A: row_of(1)})])
     with pytest.raises(TopicRecreatedError):
-        counted.sink.flush(TOPIC, ID, [batch(0, 1, {A: [1, 0, 0, 0, 0]}, 7)])
+        counted.sink.flush(TOPIC, ID, [batch(0, 1, {A: row_of(1)}, 7)])
     assert counted.counts() == {}
 
 
 def test_a_flush_that_fails_before_its_commit_leaves_nothing(counted: PostgresCounts | MemoryCounts) -> None:
     """The error is transient, and the same flush succeeds when it is repeated."""
-    batches = [batch(0, 2, {A: [2, 0, 0, 0, 0]}), batch(0, 1, {B: [1, 0, 0, 0, 0]}, 1)]
+    batches = [batch(0, 2, {A: row_of(2)}), batch(0, 1, {B: row_of(1)}, 1)]
     with pytest.raises(psycopg.Error) as caught:
         counted.flush_cut_before_commit(batches)
     assert is_transient(caught.value)
     assert counted.counts() == {}
     assert counted.sink.flush(TOPIC, ID, batches).skipped == []
-    assert counted.counts() == {A: [2, 0, 0, 0, 0], B: [1, 0, 0, 0, 0]}
+    assert counted.counts() == {A: row_of(2), B: row_of(1)}
 
 
 def test_a_flush_whose_answer_is_lost_is_repeated_and_counts_once(counted: PostgresCounts | MemoryCounts) -> None:
     """The caller cannot know that everything was written; the repeat finds it counted."""
-    batches = [batch(0, 2, {A: [2, 0, 0, 0, 0]}), batch(0, 1, {A: [1, 0, 0, 0, 0]}, 1)]
+    batches = [batch(0, 2, {A: row_of(2)}), batch(0, 1, {A: row_of(1)}, 1)]
     with pytest.raises(psycopg.OperationalError):
         counted.flush_without_answer(batches)
     assert sorted(counted.sink.flush(TOPIC, ID, batches).skipped) == [0, 1]
-    assert counted.counts() == {A: [3, 0, 0, 0, 0]}
+    assert counted.counts() == {A: row_of(3)}
 
 
 class RedisTotals:
@@ -228,24 +231,25 @@ SERIES_A, SERIES_B = A[1], B[1]
 
 def test_totals_are_raised_and_never_lowered(cached: RedisTotals | MemoryTotals) -> None:
     """A zombie's older totals change nothing, also where only one of the counts is smaller."""
-    cached.sink.write(WindowCounts.of({A: [5, 3, 1, 0, 2]}), START)
-    cached.sink.write(WindowCounts.of({A: [4, 9, 1, 0, 0], B: [1, 0, 0, 0, 0]}), START)
-    assert cached.sink.read("f", START) == {SERIES_A: CountRow(5, 9, 1, 0, 2), SERIES_B: CountRow(1)}
+    cached.sink.write(WindowCounts.of({A: row_of(5, 3, 1, 0, 2, 4, 3, 2, 1)}), START)
+    cached.sink.write(WindowCounts.of({A: row_of(4, 9, 1, 0, 0, 5, 2, 3, 0), B: row_of(1)}), START)
+    shown = cached.sink.read("f", START)
+    assert shown == {SERIES_A: CountRow(5, 9, 1, 0, 2, 5, 3, 3, 1), SERIES_B: CountRow(1)}
 
 
 def test_a_repeated_write_changes_nothing(cached: RedisTotals | MemoryTotals) -> None:
     """Totals are absolute, so a repeat is harmless."""
     for _ in range(3):
-        assert cached.sink.write(WindowCounts.of({A: [5, 3, 1, 0, 2]}), START)
+        assert cached.sink.write(WindowCounts.of({A: row_of(5, 3, 1, 0, 2)}), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(5, 3, 1, 0, 2)}
 
 
 def test_windows_and_funnels_do_not_mix(cached: RedisTotals | MemoryTotals) -> None:
     """A read has the series of its window and funnel only; a window without counts is empty."""
     totals = {
-        A: [1, 0, 0, 0, 0],
-        (START + 60_000, A[1]): [2, 0, 0, 0, 0],
-        (START, A[1]._replace(funnel="g")): [3, 0, 0, 0, 0],
+        A: row_of(1),
+        (START + 60_000, A[1]): row_of(2),
+        (START, A[1]._replace(funnel="g")): row_of(3),
     }
     cached.sink.write(WindowCounts.of(totals), START)
     assert cached.sink.read("f", START) == {SERIES_A: CountRow(1)}
@@ -255,8 +259,8 @@ def test_windows_and_funnels_do_not_mix(cached: RedisTotals | MemoryTotals) -> N
 
 def test_a_write_that_fails_is_repeated_and_shows_no_more_than_its_totals(cached: RedisTotals | MemoryTotals) -> None:
     """The error is transient; totals that were there stay, and the repeat raises them."""
-    cached.sink.write(WindowCounts.of({A: [1, 0, 0, 0, 0]}), START)
-    totals = {A: [4, 0, 0, 0, 0], B: [2, 0, 0, 0, 0]}
+    cached.sink.write(WindowCounts.of({A: row_of(1)}), START)
+    totals = {A: row_of(4), B: row_of(2)}
     with pytest.raises(Exception, match=r".") as caught:
         cached.write_away(totals)
     assert is_transient(caught.value)
@@ -269,8 +273,8 @@ def test_a_write_that_fails_is_repeated_and_shows_no_more_than_its_totals(cached
 
 def test_a_copy_that_lost_its_data_takes_no_totals(cached: RedisTotals | MemoryTotals) -> None:
     """Totals of some windows would pass for a complete copy."""
-    cached.sink.write(WindowCounts.of({A: [1, 0, 0, 0, 0]}), START)
+    cached.sink.write(WindowCounts.of({A: row_of(1)}), START)
     cached.lose_everything()
     with pytest.raises(IncompleteError):
-        cached.sink.write(WindowCounts.of({A: [2, 0, 0, 0, 0]}), START)
+        cached.sink.write(WindowCounts.of({A: row_of(2)}), START)
     assert cached.sink.read("f", START) == {}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
 
+from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.sinks.timescale.alerts import AlertStore
 from funnelwatch.sinks.timescale.database import run
 from funnelwatch.sinks.timescale.declared import declare
 from funnelwatch.sinks.timescale.wilson import wilson_interval
 from tests.filling import MINUTE_MS, count_in
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database, Row
@@ -30,7 +32,9 @@ READABLE = [
     *("metric_series", "metric_counts", "metrics", "timers"),
     *("time_to_convert", "time_to_convert_5m", "time_to_convert_1h", "time_to_convert_1d"),
     *("conversion", "conversion_5m", "conversion_1h", "conversion_1d"),
-    *("declared_steps", "funnel_steps", "cohort_conversion", "alert_messages", "alert_history"),
+    *("session_conversion", "session_conversion_5m", "session_conversion_1h", "session_conversion_1d"),
+    *("session_funnel", "session_funnel_5m", "session_funnel_1h", "session_funnel_1d", "session_maturity"),
+    *("declared_funnels", "declared_steps", "funnel_steps", "cohort_conversion", "alert_messages", "alert_history"),
     *("deployment", "retention", "stream_progress", "funnel_progress", "late_windows"),
 ]
 
@@ -52,7 +56,7 @@ def spread() -> dict[tuple[int, str, str, str, str], list[int]]:
     windows = [T + offset for offset in (0, 4 * MINUTE_MS, 5 * MINUTE_MS, 59 * MINUTE_MS, 60 * MINUTE_MS)]
     windows += [T - T % DAY_MS + DAY_MS - MINUTE_MS, T - T % DAY_MS + DAY_MS, T - 40 * DAY_MS]
     return {
-        (window, SMS, os, "", "1.0"): [10 + 3 * at, 7 + at, 2, 6 + at, 3]
+        (window, SMS, os, "", "1.0"): [10 + 3 * at, 7 + at, 2, 6 + at, 3, 8 + at, 5, 4 + at, 2]
         for at, window in enumerate(windows)
         for os in ("iOS", "Android")
     }
@@ -67,16 +71,28 @@ def test_a_level_is_the_sum_of_its_windows_with_rates_and_intervals(
     """Counts of each bucket are added up by hand, rate and interval by ``funnelwatch.sinks.timescale.wilson``."""
     expected: dict[tuple[datetime, str], list[int]] = {}
     for (window, _, os, _, _), tally in spread().items():
-        kept = expected.setdefault((at(window - window % width_ms), os), [0] * 5)
+        kept = expected.setdefault((at(window - window % width_ms), os), row_of())
         kept[:] = [a + b for a, b in zip(kept, tally, strict=True)]
     count_in(either, spread(), funnel=funnel)
     found = rows(either, f"SELECT * FROM conversion{level} WHERE funnel = %s", funnel)
-    assert {(row["window_start"], row["os"]): [row[name] for name in COUNTS] for row in found} == expected
+    assert {(row["window_start"], row["os"]): [row[name] for name in COUNTS] for row in found} == {
+        key: tally[: len(COUNTS)] for key, tally in expected.items()
+    }
     for row in found:
         assert row["rate"] == row["successes"] / row["impressions"]
         assert row["cohort_rate"] == row["cohort_successes"] / row["impressions"]
         interval = wilson_interval(row["successes"], row["impressions"])
         assert (row["rate_low"], row["rate_high"]) == pytest.approx(interval, rel=1e-12)
+    found = rows(either, f"SELECT * FROM session_conversion{level} WHERE funnel = %s AND step = %s", funnel, SMS)
+    sessions = {(row["window_start"], row["os"]): (row["sessions"], row["session_successes"]) for row in found}
+    assert sessions == {key: tuple(tally[5:7]) for key, tally in expected.items()}
+    for row in found:
+        assert row["rate"] == row["session_successes"] / row["sessions"]
+        interval = wilson_interval(row["session_successes"], row["sessions"])
+        assert (row["rate_low"], row["rate_high"]) == pytest.approx(interval, rel=1e-12)
+    found = rows(either, f"SELECT * FROM session_funnel{level} WHERE funnel = %s", funnel)
+    reached = {(row["window_start"], row["os"]): (row["reached"], row["completed"]) for row in found}
+    assert reached == {key: tuple(tally[7:]) for key, tally in expected.items()}
 
 
 @pytest.mark.parametrize("tally", [(0, 3), (2, 3), (0, 0), (5, 0), (5, 5), (1_000_000, 999_999)])
@@ -103,7 +119,7 @@ def test_a_bucket_that_nobody_saw_has_no_rate(either: Database, funnel: str) -> 
 
 def test_a_funnel_is_shown_step_by_step(either: Database, funnel: str) -> None:
     """Each step stands beside the one before it, also where a series never got as far, and survival is their ratio."""
-    declare(either, {funnel: ("A", "B", "C"), "other": ("B", "A")})
+    declare(either, {funnel: Funnel(("A", "B", "C")), "other": Funnel(("B", "A"))})
     count_in(
         either,
         {
@@ -133,12 +149,14 @@ def test_a_funnel_is_shown_step_by_step(either: Database, funnel: str) -> None:
 
 def test_declaring_again_replaces_what_was_declared(either: Database, funnel: str) -> None:
     """A step that is no longer declared is forgotten, and one that moved has its new place."""
-    declare(either, {funnel: ("A", "B"), "gone": ("X",)})
-    declare(either, {funnel: ("B", "C")})
+    declare(either, {funnel: Funnel(("A", "B")), "gone": Funnel(("X",))})
+    declare(either, {funnel: Funnel(("B", "C"), session_window_ms=90 * MINUTE_MS)})
     found = rows(either, "SELECT * FROM declared_steps ORDER BY funnel, position")
     assert [tuple(row.values()) for row in found] == [(funnel, 1, "B"), (funnel, 2, "C")]
+    found = rows(either, "SELECT * FROM declared_funnels")
+    assert found == [{"funnel": funnel, "session_window": timedelta(minutes=90)}]
     declare(either, {})
-    assert rows(either, "SELECT * FROM declared_steps") == []
+    assert rows(either, "SELECT * FROM declared_steps UNION ALL SELECT funnel, 0, '' FROM declared_funnels") == []
 
 
 def test_a_cohort_is_mature_when_the_windows_of_its_successes_are_closed(either: Database, funnel: str) -> None:
@@ -149,6 +167,64 @@ def test_a_cohort_is_mature_when_the_windows_of_its_successes_are_closed(either:
     assert [row["mature"] for row in found] == [True, True, True, False, False]
     assert [row["rate"] for row in found] == [0.5, 0.6, 0.7, 0.8, 0.9]
     assert (found[0]["rate_low"], found[0]["rate_high"]) == pytest.approx(wilson_interval(5, 10))
+
+
+LEVELS = {"": MINUTE_MS, "_5m": 5 * MINUTE_MS, "_1h": 60 * MINUTE_MS, "_1d": DAY_MS}
+
+
+def test_the_funnel_of_people_has_the_places_of_its_steps(either: Database, funnel: str) -> None:
+    """A step that is not declared any more has no place; rows that no session reached are left out."""
+    declare(either, {funnel: Funnel(("A", "B"))})
+    count_in(
+        either,
+        {
+            (T, "A", "iOS", "", "1"): (100, 90, 5, 90, 5, 80, 70, 60, 50),
+            (T, "B", "iOS", "", "1"): (0, 0, 0, 0, 0, 0, 0, 40, 30),
+            (T, "old", "iOS", "", "1"): (9, 9, 0, 9, 0, 9, 9, 7, 6),
+            (T, "C", "iOS", "", "1"): (9, 9, 0, 9, 0, 9, 9),
+        },
+        funnel=funnel,
+    )
+    for level in LEVELS:
+        found = rows(
+            either,
+            f"SELECT position, step, reached, completed FROM session_funnel{level} WHERE funnel = %s ORDER BY step",
+            funnel,
+        )
+        assert [tuple(row.values()) for row in found] == [(1, "A", 60, 50), (2, "B", 40, 30), (None, "old", 7, 6)]
+        shown = rows(either, f"SELECT step FROM session_conversion{level} WHERE funnel = %s ORDER BY step", funnel)
+        assert [row["step"] for row in shown] == ["A", "C", "old"]
+
+
+@pytest.mark.parametrize("declared", [{}, {"session_window_ms": 30 * MINUTE_MS}])
+def test_sessions_are_open_until_their_session_window_has_passed(
+    either: Database, funnel: str, declared: dict[str, int]
+) -> None:
+    """A bucket is open while its end is younger than the session window: an hour, or what the funnel declares."""
+    length = declared.get("session_window_ms", 60 * MINUTE_MS)
+    declare(either, {funnel: Funnel((SMS,), **declared)})
+    windows = [T + minutes * MINUTE_MS for minutes in range(0, 200, 7)]
+    counts = {(window, SMS, "iOS", "", "1"): (9, 7, 2, 7, 2, 8, 7, 6, 5) for window in windows}
+    closed_through = T + 180 * MINUTE_MS
+    count_in(either, counts, funnel=funnel, closed_through=closed_through)
+    for level, width in LEVELS.items():
+        expected = {
+            at(start): start + width + length > closed_through for start in {one - one % width for one in windows}
+        }
+        assert set(expected.values()) == ({True} if level == "_1d" else {True, False})
+        for view in ("session_conversion", "session_funnel"):
+            found = rows(either, f"SELECT window_start, is_open FROM {view}{level} WHERE funnel = %s", funnel)
+            assert {row["window_start"]: row["is_open"] for row in found} == expected
+
+
+def test_all_sessions_are_open_before_a_window_has_closed(either: Database, funnel: str) -> None:
+    """What is not known is not mature, also in an undeclared funnel."""
+    declare(either, {})
+    count_in(either, {(T, SMS, "iOS", "", "1"): (9, 7, 2, 7, 2, 8, 7, 6, 5)}, funnel=funnel)
+    for view in ("session_conversion", "session_funnel_1h"):
+        assert [row["is_open"] for row in rows(either, f"SELECT is_open FROM {view} WHERE funnel = %s", funnel)] == [
+            True
+        ]
 
 
 def test_no_cohort_is_mature_before_a_window_has_closed(either: Database, funnel: str) -> None:

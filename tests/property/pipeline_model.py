@@ -31,7 +31,7 @@ from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
 from funnelwatch.stream.intake import fetcher, validation
 from funnelwatch.stream.intake.validator import EventValidator
-from tests.traffic import STEPS
+from tests.traffic import STEPS, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -302,7 +302,7 @@ class CachedWindows:
             elif mark.offset < move.to:
                 self.marks[move.partition] = Mark(move.topic_id, move.to, self.copies if move.owes else mark.owes)
         for key, tally in totals.by_name().items():
-            shown = self.counts.get(key, [0] * 5)
+            shown = self.counts.get(key, row_of())
             self.counts[key] = [max(pair) for pair in zip(shown, tally, strict=True)]
         return continued
 

@@ -289,7 +289,7 @@ named_series = st.builds(
     st.text(max_size=3),
     st.dictionaries(st.sampled_from(["os", "browser", "app_version", "country", "plan"]), st.text(max_size=3)),
 )
-tallies = st.builds(CountRow, *[st.integers(0, 9)] * 5)
+tallies = st.builds(CountRow, *[st.integers(0, 9)] * len(CountRow._fields))
 
 
 @given(st.lists(st.dictionaries(series, tallies, max_size=4), max_size=12), st.integers(0, 5))

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelwatch.schemas.count_block import Block
-from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.count_block import FIELDS, Block
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.times import MINUTE_MS
 from funnelwatch.stream.detector.drill import ROW_MS, Drill
 
@@ -28,7 +28,7 @@ windows = st.lists(st.tuples(st.integers(1, 4), counts), min_size=1, max_size=60
 
 def block(start: int, tallies: dict[Series, int]) -> Block:
     """One window; every second impression succeeds."""
-    values = np.array([[[n, n // 2, 0, n // 2, 0] for n in tallies.values()]], np.int64).reshape(1, -1, 5)
+    values = np.array([[CountRow(n, n // 2, 0, n // 2) for n in tallies.values()]], np.int64).reshape(1, -1, FIELDS)
     return Block.dense(start, list(tallies), values)
 
 
@@ -78,7 +78,7 @@ def test_rows_and_windows_are_the_sums_of_a_group_by_after_revisions_too(
 def test_a_block_of_many_windows_gives_the_same_as_its_windows_one_by_one() -> None:
     """History comes in blocks that begin and end anywhere in a row."""
     chance = np.random.default_rng(4)
-    tallies = chance.integers(0, 9, (100, len(SERIES), 5))
+    tallies = chance.integers(0, 9, (100, len(SERIES), FIELDS))
     together, apart = (Drill(LEVELS, ["impressions"], MINUTE_MS, 10**9, 300) for _ in range(2))
     whole = Block.dense(FIRST, SERIES, tallies)
     for begin, end in ((0, 3), (3, 41), (41, 100)):

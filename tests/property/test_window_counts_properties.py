@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from funnelwatch.schemas.counts import Series
 from funnelwatch.schemas.histogram import SLOTS
-from funnelwatch.schemas.window_counts import WindowCounts
+from funnelwatch.schemas.window_counts import WIDTH, WindowCounts
 from funnelwatch.sinks.timescale.counts import merged
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ keys = st.builds(
 Part = tuple["Counts", "dict[tuple[CountKey, int], int]"]
 """Counts, and numbers by key and slot."""
 
-counts = st.dictionaries(keys, st.lists(st.integers(-5, 2**40), min_size=5, max_size=5), max_size=8)
+counts = st.dictionaries(keys, st.lists(st.integers(-5, 2**40), min_size=WIDTH, max_size=WIDTH), max_size=8)
 slots = st.integers(0, SLOTS - 1)
 parts = st.tuples(counts, st.dictionaries(st.tuples(keys, slots), st.integers(1, 9), max_size=8))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from funnelwatch.schemas.counts import CountRow
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.web.board.cache import CacheReader
 from funnelwatch.web.page import STATIC, charts_path
@@ -98,7 +99,7 @@ class Database:
         """The rows of the only query that is asked here."""
         assert name == "read_counts"
         self.asked.append((parameters["from_ms"], parameters["to_ms"]))
-        counts = dict.fromkeys(("impressions", "successes", "failures", "cohort_successes", "cohort_failures"), 1)
+        counts = dict.fromkeys(CountRow._fields, 1)
         series: dict[str, Any] = {"funnel": "f", "step": "S", "dimensions": {}}
         return [{"window_ms": start, **series, **counts} for start in range(parameters["from_ms"], T + MINUTE, MINUTE)]
 

@@ -13,6 +13,7 @@ from funnelwatch.schemas.counts import PartitionCounts, Series
 from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.aggregate import cache_check, cache_rebuild
 from tests.property.pipeline_model import SETTINGS, START, Scenario
+from tests.traffic import row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def scenario(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
     scenario.store.start("events", "t", {0: 0, 1: 0})
     for at in range(WINDOWS):
         counts: Counts = {
-            (LATEST - at * WINDOW_MS, Series.of("sign_up", f"S{number}", os="iOS")): [1, 0, 0, 0, 0]
+            (LATEST - at * WINDOW_MS, Series.of("sign_up", f"S{number}", os="iOS")): row_of(1)
             for number in range(SERIES)
         }
         scenario.store.flush("events", "t", [PartitionCounts(0, at, at + 1, WindowCounts.of(counts), accepted=SERIES)])
@@ -179,7 +180,7 @@ def test_a_gap_that_a_killed_worker_left_is_copied_without_more_events(scenario:
     copy_all(scenario, worker)
     key = (LATEST, Series.of("sign_up", "S0", os="iOS"))
     scenario.store.flush(
-        "events", "t", [PartitionCounts(0, WINDOWS, WINDOWS + 1, WindowCounts.of({key: [1, 0, 0, 0, 0]}), accepted=1)]
+        "events", "t", [PartitionCounts(0, WINDOWS, WINDOWS + 1, WindowCounts.of({key: row_of(1)}), accepted=1)]
     )
     worker.rebuild.close()
     assert scenario.cache.counts != scenario.store.counts

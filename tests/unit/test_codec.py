@@ -47,6 +47,10 @@ WINDOW: dict[str, Any] = {
             "failures": 1,
             "cohort_successes": 2,
             "cohort_failures": 1,
+            "sessions": 2,
+            "session_successes": 2,
+            "reached": 1,
+            "completed": 1,
             "dimensions": {"country": "DE"},
         }
     ],

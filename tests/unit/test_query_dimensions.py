@@ -23,6 +23,7 @@ from funnelwatch.query.results import FIELDS, RateResult
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, DIMENSION_NAME, RESERVED
 from funnelwatch.schemas.funnels import BUILT_IN, DeclaredFunnels, Funnel, dimensions_of
 from funnelwatch.sinks.timescale.rates import Rate, Scope
+from funnelwatch.web.api.funnel import ConversionRow, StepRow
 from funnelwatch.web.api.rates import RateRow
 from funnelwatch.web.api.timers import TimerRow
 
@@ -163,7 +164,8 @@ def test_a_dimension_never_hides_another_field_of_a_row() -> None:
     assert (row["rate"], row["dimensions.rate"], row["country"], row["dimensions.start"]) == (0.25, "x", "y", "z")
     assert list(row) == result.columns()
     assert result.as_csv().startswith("step,dimensions.rate,country,dimensions.start,impressions,")
-    assert {*RateRow.model_fields, *TimerRow.model_fields} == FIELDS
+    models = (RateRow, TimerRow, StepRow, ConversionRow)
+    assert {name for model in models for name in model.model_fields} == FIELDS
 
 
 def test_a_long_list_of_values_is_cut() -> None:

@@ -29,7 +29,7 @@ from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Basis, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from funnelwatch.schemas.freshness import Freshness
     from funnelwatch.schemas.settings import Settings
@@ -142,19 +142,16 @@ ANY_DIMENSION: dict[str, Any] = {
         }
     ]
 }
-"""For the OpenAPI description of paths with ``RangeParameters``."""
+"""For the OpenAPI description of paths with ``ScopeParameters``."""
 
 
-class RangeParameters(Parameters):
-    """The events to count, and the range of time. A further parameter is a dimension with the values to select."""
+class ScopeParameters(Parameters):
+    """The funnel, and the range of time. A further parameter is a dimension with the values to select."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Values] = Field(init=False)
 
     funnel: Name = Field("sign_up", min_length=1, description="The funnel.", examples=["sign_up"])
-    step: list[Name] = Field(
-        [], max_length=MOST_VALUES, description="A step; repeatable; none: every step.", examples=[["VERIFY_SMS_CODE"]]
-    )
     since: str = moment_field("1h", f"Start: {MOMENT}.")
     until: str = moment_field("now", "End, exclusive; as since.")
     by: list[By] = Field(
@@ -170,17 +167,21 @@ class RangeParameters(Parameters):
         "dimensions that are called like another parameter. Repeatable.",
         examples=[["os=iOS"]],
     )
-    every: str | None = every_field()
     closed: bool = Field(False, description="Only windows that are complete.")
 
-    def query(self, basis: Basis = "window") -> RateQuery:
+    def query(self, basis: Basis = "window", steps: Sequence[str] = (), every: str | None = None) -> RateQuery:
         """The query that the parameters name.
+
+        Args:
+            basis: the time that dates a success.
+            steps: the steps to select; none: every step.
+            every: length of each span of time, such as 5m.
 
         Raises:
             BadQueryError: a time, a span or a name is invalid, or there are too many dimensions or values.
         """
         filters = parse_filters(self.where)
-        for name, values in ((STEP, self.step), *self.__pydantic_extra__.items()):
+        for name, values in ((STEP, steps), *self.__pydantic_extra__.items()):
             if values:
                 filters[name] = [*filters.get(name, ()), *values]
         return RateQuery.parse(
@@ -190,9 +191,18 @@ class RangeParameters(Parameters):
             until=with_plus(self.until),
             by=self.by,
             basis=basis,
-            every=self.every,
+            every=every,
             closed=self.closed,
         )
+
+
+class RangeParameters(ScopeParameters):
+    """The events to count, and the spans of time to tell apart."""
+
+    step: list[Name] = Field(
+        [], max_length=MOST_VALUES, description="A step; repeatable; none: every step.", examples=[["VERIFY_SMS_CODE"]]
+    )
+    every: str | None = every_field()
 
 
 def with_plus(text: str) -> str:
@@ -211,7 +221,7 @@ def optional_moment_ms(parameter: str, text: str | None, now: int) -> int | None
 
 def answered(
     request: Request,
-    parameters: RangeParameters,
+    parameters: ScopeParameters,
     query: RateQuery,
     answer: Callable[[Database, Settings, RateQuery], T],
 ) -> T:

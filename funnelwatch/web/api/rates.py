@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from funnelwatch.query.rates import query_rates
-from funnelwatch.query.results import as_csv, row_fields
+from funnelwatch.query.results import COUNTS, as_csv, row_fields
 from funnelwatch.sinks.timescale.rates import Basis  # noqa: TC001 - pydantic reads it
 from funnelwatch.web.api.parameters import (
     ANY_DIMENSION,
@@ -31,22 +31,29 @@ class RateParameters(RangeParameters):
     """Parameters of a rate query."""
 
     basis: Basis = Field(
-        "window", description="The time that dates a success: its own, or (cohort) that of the impression it answers."
+        "window",
+        description="The time that dates a success: its own, or (cohort) that of the impression it answers; session: "
+        "sessions are counted, each once, at their first impression of the step.",
     )
 
 
 class CountRow(GroupRow):
     """Counts of one step, and for one group and span of time."""
 
-    impressions: int = Field(description="How often the step was shown.")
-    successes: int = Field(description="How often its input was accepted.")
-    failures: int = Field(description="How often its input was rejected.")
+    impressions: int | None = Field(None, description="How often the step was shown; not with basis=session.")
+    successes: int | None = Field(None, description="How often its input was accepted; not with basis=session.")
+    failures: int | None = Field(None, description="How often its input was rejected; not with basis=session.")
+    sessions: int | None = Field(None, description="How many sessions saw the step; with basis=session only.")
+    session_successes: int | None = Field(None, description="How many of these sessions completed the step.")
+    open: int | None = Field(
+        None, description="How many of these sessions are younger than the session window: they may still complete it."
+    )
 
 
 class RateRow(CountRow):
     """Counts with their rate."""
 
-    rate: float | None = Field(description="successes / impressions; null where nobody was shown the step.")
+    rate: float | None = Field(description="successes / impressions, or session_successes / sessions; null for none.")
     low: float | None = Field(description="Lower end of the rate's 95 % interval (Wilson); null where there is none.")
     high: float | None = Field(description="Its upper end.")
 
@@ -84,7 +91,7 @@ class CountsResult(Counted):
     openapi_extra=ANY_DIMENSION,
 )
 def rates(request: Request, parameters: Annotated[RateParameters, Query()]) -> Response:
-    """Successes / impressions of each step, with the 95 % interval, and the counts that they are made of.
+    """Successes / impressions of each step, or of its sessions, with the 95 % interval and the counts of both.
 
     The range is widened to whole windows, or to whole spans of `every`. Steps of a declared funnel without counts are
     there with zeros.
@@ -101,12 +108,14 @@ def rates(request: Request, parameters: Annotated[RateParameters, Query()]) -> R
     openapi_extra=ANY_DIMENSION,
 )
 def counts(request: Request, parameters: Annotated[RateParameters, Query()]) -> Response:
-    """Impressions, successes and failures of each step; the range as for rates."""
+    """Impressions, successes and failures of each step, or its sessions; the range as for rates."""
     found = _found(request, parameters)
-    columns = row_fields(found.query, ("impressions", "successes", "failures"))
+    columns = row_fields(found.query, COUNTS[found.query.basis])
     rows = [{name: row[name] for name in columns} for row in found.rows()]
     return respond(request, parameters, {**found.as_object(), "rows": rows}, lambda: as_csv(columns, rows), "counts")
 
 
 def _found(request: Request, parameters: RateParameters) -> RateResult:
-    return answered(request, parameters, parameters.query(parameters.basis), query_rates)
+    return answered(
+        request, parameters, parameters.query(parameters.basis, parameters.step, parameters.every), query_rates
+    )

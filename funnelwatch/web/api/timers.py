@@ -56,7 +56,7 @@ def timers(request: Request, parameters: Annotated[RangeParameters, Query()]) ->
     They come from histograms that add up exactly, so any range and any dimensions may be taken together. Where no
     time is known there is no row.
     """
-    query = parameters.query()
+    query = parameters.query("window", parameters.step, parameters.every)
     meant, found = answered(request, parameters, query, query_timers)
     figures = ("conversions", *QUANTILES)
     rows = [group_fields(timer) | {name: getattr(timer, name) for name in figures} for timer in found]

@@ -3,10 +3,12 @@
 CREATE TABLE deployment (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     window_ms integer NOT NULL CHECK (window_ms > 0),
-    maturity interval NOT NULL DEFAULT INTERVAL '2 minutes'
+    maturity interval NOT NULL DEFAULT INTERVAL '2 minutes',
+    session_window interval NOT NULL DEFAULT INTERVAL '1 hour'
 );
 COMMENT ON TABLE deployment IS 'What may not change once there are counts: the length of a window.';
 COMMENT ON COLUMN deployment.maturity IS 'A cohort is mature when all windows are closed that end at most this long after its own: a time within which nearly every success has come.';
+COMMENT ON COLUMN deployment.session_window IS 'The session window of funnels that are not declared.';
 
 CREATE TABLE stream_progress (
     topic text NOT NULL,
@@ -105,6 +107,13 @@ CREATE TABLE declared_steps (
     UNIQUE (funnel, step)
 );
 COMMENT ON TABLE declared_steps IS 'The steps of declared funnels in their order, from 1; as the worker that was started last knows them.';
+
+CREATE TABLE declared_funnels (
+    funnel text PRIMARY KEY,
+    session_window interval NOT NULL
+);
+COMMENT ON TABLE declared_funnels IS 'The declared funnels; as the worker that was started last knows them.';
+COMMENT ON COLUMN declared_funnels.session_window IS 'A session counts for steps within this time of its first event.';
 
 CREATE TABLE worker_heartbeats (
     worker text PRIMARY KEY,

@@ -26,6 +26,10 @@ CREATE TABLE window_counts (
     failures integer NOT NULL,
     cohort_successes integer NOT NULL,
     cohort_failures integer NOT NULL,
+    sessions integer NOT NULL DEFAULT 0,
+    session_successes integer NOT NULL DEFAULT 0,
+    reached integer NOT NULL DEFAULT 0,
+    completed integer NOT NULL DEFAULT 0,
     d0 integer, d1 integer, d2 integer, d3 integer, d4 integer, d5 integer, d6 integer, d7 integer, d8 integer, d9 integer,
     d10 integer, d11 integer, d12 integer, d13 integer, d14 integer, d15 integer, d16 integer, d17 integer, d18 integer,
     d19 integer, d20 integer, d21 integer, d22 integer, d23 integer, d24 integer, d25 integer, d26 integer, d27 integer,
@@ -44,19 +48,21 @@ CREATE TABLE window_counts (
 )
 -- Room for new versions of rows on their own page: each flush adds to the rows of the newest windows.
 WITH (fillfactor = 70);
-COMMENT ON TABLE window_counts IS 'Counts of a series in the window [window_start, window_start + window). successes, failures and the slots of durations are dated by their own ts, the cohort columns by the impression that they answer.';
+COMMENT ON TABLE window_counts IS 'Counts of a series in the window [window_start, window_start + window). successes, failures and the slots of durations are dated by their own ts, the cohort columns by the impression that they answer, sessions and session_successes by the session''s first impression of the step, reached and completed by its entry into the funnel.';
 
 CREATE TABLE series_totals (
     series_id integer PRIMARY KEY,
     impressions bigint NOT NULL,
     successes bigint NOT NULL,
     failures bigint NOT NULL,
+    sessions bigint NOT NULL,
+    session_successes bigint NOT NULL,
     duration_ms bigint NOT NULL,
     b0 bigint, b1 bigint, b2 bigint, b3 bigint, b4 bigint, b5 bigint, b6 bigint, b7 bigint, b8 bigint, b9 bigint, b10 bigint,
     b11 bigint, b12 bigint, b13 bigint, b14 bigint, b15 bigint
 )
 WITH (fillfactor = 50);
-COMMENT ON TABLE series_totals IS 'Events counted since the beginning, by series, for Prometheus. Each flush adds to it and nothing else does: retention, repairs and rebuilds leave it alone, so that no count ever falls. duration_ms adds up the middles of the slots of durations; b0, b1, …: successes by duration, each bucket twice as wide as the one before (schemas/histogram.py).';
+COMMENT ON TABLE series_totals IS 'Events and sessions counted since the beginning, by series, for Prometheus. Each flush adds to it and nothing else does: retention, repairs and rebuilds leave it alone, so that no count ever falls. duration_ms adds up the middles of the slots of durations; b0, b1, …: successes by duration, each bucket twice as wide as the one before (schemas/histogram.py).';
 
 CREATE FUNCTION duration_quantile(q double precision, slots bigint[]) RETURNS double precision
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$

@@ -52,7 +52,8 @@ COMMENT ON FUNCTION grouped_series IS 'The series of a funnel that are chosen (i
 CREATE FUNCTION windows_of(funnel text, since timestamptz, until timestamptz)
 RETURNS TABLE (
     window_start timestamptz, series_id integer,
-    impressions integer, successes integer, failures integer, cohort_successes integer, cohort_failures integer
+    impressions integer, successes integer, failures integer, cohort_successes integer, cohort_failures integer,
+    sessions integer, session_successes integer, reached integer, completed integer
 )
 LANGUAGE plpgsql STABLE ROWS 10000 SET plan_cache_mode = force_custom_plan SET jit = off SET work_mem = '64MB' AS $$
 #variable_conflict use_column
@@ -60,7 +61,9 @@ DECLARE
     ids integer[] := ARRAY(SELECT s.series_id FROM series AS s WHERE s.funnel = windows_of.funnel);
 BEGIN
     RETURN QUERY
-    SELECT c.window_start, c.series_id, c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures
+    SELECT
+        c.window_start, c.series_id, c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+        c.sessions, c.session_successes, c.reached, c.completed
     FROM window_counts AS c
     WHERE
         c.window_start >= windows_of.since AND c.window_start < windows_of.until
@@ -163,7 +166,8 @@ CREATE FUNCTION counts_of(
 )
 RETURNS TABLE (
     start timestamptz, step text, dimensions jsonb,
-    impressions bigint, successes bigint, failures bigint, cohort_successes bigint, cohort_failures bigint
+    impressions bigint, successes bigint, failures bigint, cohort_successes bigint, cohort_failures bigint,
+    sessions bigint, session_successes bigint, reached bigint, completed bigint
 )
 LANGUAGE plpgsql STABLE ROWS 1000
 SET plan_cache_mode = force_custom_plan SET jit = off SET work_mem = '64MB' SET enable_mergejoin = off AS $$
@@ -180,7 +184,8 @@ BEGIN
     RETURN QUERY
     SELECT
         t.start, g.step, g.kept,
-        t.impressions, t.successes, t.failures, t.cohort_successes, t.cohort_failures
+        t.impressions, t.successes, t.failures, t.cohort_successes, t.cohort_failures,
+        t.sessions, t.session_successes, t.reached, t.completed
     FROM (
         SELECT
             CASE
@@ -192,77 +197,105 @@ BEGIN
             total(c.successes) AS successes,
             total(c.failures) AS failures,
             total(c.cohort_successes) AS cohort_successes,
-            total(c.cohort_failures) AS cohort_failures
+            total(c.cohort_failures) AS cohort_failures,
+            total(c.sessions) AS sessions,
+            total(c.session_successes) AS session_successes,
+            total(c.reached) AS reached,
+            total(c.completed) AS completed
         FROM (
             SELECT
                 window_start, series_id, impressions::bigint, successes::bigint, failures::bigint,
-                cohort_successes::bigint, cohort_failures::bigint
+                cohort_successes::bigint, cohort_failures::bigint,
+                sessions::bigint, session_successes::bigint, reached::bigint, completed::bigint
             FROM window_counts
             WHERE window_start >= counts_of.since AND window_start < part.from_5m AND counts_of.since < part.from_5m
             UNION ALL
             SELECT
                 window_start, series_id, impressions::bigint, successes::bigint, failures::bigint,
-                cohort_successes::bigint, cohort_failures::bigint
+                cohort_successes::bigint, cohort_failures::bigint,
+                sessions::bigint, session_successes::bigint, reached::bigint, completed::bigint
             FROM window_counts
             WHERE
                 window_start >= part.to_5m AND window_start < counts_of.until AND part.to_5m < counts_of.until
                 AND counts_of.level = 'windows'
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM rollup_5m
             WHERE
                 window_start >= part.from_5m AND window_start < part.from_1h AND part.from_5m < part.from_1h
                 AND window_start <> ALL(part.again_5m)
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM rollup_5m
             WHERE
                 window_start >= part.to_1h AND window_start < part.to_5m AND part.to_1h < part.to_5m
                 AND window_start <> ALL(part.again_5m)
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM counts_5m
             WHERE window_start = ANY(part.again_5m) AND cardinality(part.again_5m) > 0
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM counts_5m
             WHERE
                 window_start >= part.to_5m AND window_start < counts_of.until AND part.to_5m < counts_of.until
                 AND counts_of.level = '5m'
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM rollup_1h
             WHERE
                 window_start >= part.from_1h AND window_start < part.from_1d AND part.from_1h < part.from_1d
                 AND window_start <> ALL(part.again_1h)
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM rollup_1h
             WHERE
                 window_start >= part.to_1d AND window_start < part.to_1h AND part.to_1d < part.to_1h
                 AND window_start <> ALL(part.again_1h)
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM counts_1h
             WHERE window_start = ANY(part.again_1h) AND cardinality(part.again_1h) > 0
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM counts_1h
             WHERE
                 window_start >= part.to_1h AND window_start < counts_of.until AND part.to_1h < counts_of.until
                 AND counts_of.level = '1h'
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM rollup_1d
             WHERE
                 window_start >= part.from_1d AND window_start < part.to_1d AND part.from_1d < part.to_1d
                 AND window_start <> ALL(part.again_1d)
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM counts_1d
             WHERE window_start = ANY(part.again_1d) AND cardinality(part.again_1d) > 0
             UNION ALL
-            SELECT window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures
+            SELECT
+                window_start, series_id, impressions, successes, failures, cohort_successes, cohort_failures,
+                sessions, session_successes, reached, completed
             FROM counts_1d
             WHERE
                 window_start >= part.to_1d AND window_start < counts_of.until AND part.to_1d < counts_of.until

@@ -112,6 +112,10 @@ WITH added AS (
         failures = c.failures + excluded.failures,
         cohort_successes = c.cohort_successes + excluded.cohort_successes,
         cohort_failures = c.cohort_failures + excluded.cohort_failures,
+        sessions = c.sessions + excluded.sessions,
+        session_successes = c.session_successes + excluded.session_successes,
+        reached = c.reached + excluded.reached,
+        completed = c.completed + excluded.completed,
         d0 = coalesce(c.d0 + excluded.d0, c.d0, excluded.d0), d1 = coalesce(c.d1 + excluded.d1, c.d1, excluded.d1),
         d2 = coalesce(c.d2 + excluded.d2, c.d2, excluded.d2), d3 = coalesce(c.d3 + excluded.d3, c.d3, excluded.d3),
         d4 = coalesce(c.d4 + excluded.d4, c.d4, excluded.d4), d5 = coalesce(c.d5 + excluded.d5, c.d5, excluded.d5),
@@ -184,7 +188,8 @@ WITH added AS (
         d119 = coalesce(c.d119 + excluded.d119, c.d119, excluded.d119)
     RETURNING
         c.window_start, c.series_id,
-        c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures
+        c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+        c.sessions, c.session_successes, c.reached, c.completed
 )
 SELECT string_agg(record_send(added), ''::bytea) AS rows FROM added;
 
@@ -204,7 +209,8 @@ ON CONFLICT (funnel, window_start) DO UPDATE SET
 SELECT
     (extract(epoch FROM c.window_start) * 1000)::bigint AS window_ms,
     s.funnel, s.step, s.dimensions,
-    c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures
+    c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+    c.sessions, c.session_successes, c.reached, c.completed
 FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0)) AS c
 INNER JOIN series AS s ON s.series_id = c.series_id
 ORDER BY s.funnel, c.window_start, s.step, s.dimensions;
@@ -218,7 +224,11 @@ SELECT
     array_agg(successes) AS successes,
     array_agg(failures) AS failures,
     array_agg(cohort_successes) AS cohort_successes,
-    array_agg(cohort_failures) AS cohort_failures
+    array_agg(cohort_failures) AS cohort_failures,
+    array_agg(sessions) AS sessions,
+    array_agg(session_successes) AS session_successes,
+    array_agg(reached) AS reached,
+    array_agg(completed) AS completed
 FROM windows_of(%(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0))
 GROUP BY window_start
 ORDER BY window_start;

@@ -4,14 +4,37 @@ SELECT
     (extract(epoch FROM start) * 1000)::bigint AS start_ms,
     step,
     dimensions,
-    impressions,
-    CASE WHEN %(cohort)s THEN cohort_successes ELSE successes END AS successes,
-    CASE WHEN %(cohort)s THEN cohort_failures ELSE failures END AS failures
+    CASE %(basis)s WHEN 'session' THEN sessions ELSE impressions END AS impressions,
+    CASE %(basis)s WHEN 'session' THEN session_successes WHEN 'cohort' THEN cohort_successes ELSE successes END AS successes,
+    CASE %(basis)s WHEN 'session' THEN 0 WHEN 'cohort' THEN cohort_failures ELSE failures END AS failures
 FROM counts_of(
     %(level)s, %(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0),
     %(every_ms)s * interval '1 millisecond', %(chosen)s, %(by)s, to_timestamp(%(origin_ms)s / 1000.0)
 )
 LIMIT %(limit)s;
+
+-- name: reached
+-- How many sessions that entered a declared funnel in [from, to) reached each step, and completed it; by the dimensions of by.
+SELECT step, dimensions, reached, completed
+FROM counts_of(
+    %(level)s, %(funnel)s, to_timestamp(%(from_ms)s / 1000.0), to_timestamp(%(to_ms)s / 1000.0),
+    NULL, %(chosen)s, %(by)s
+)
+WHERE reached > 0
+LIMIT %(limit)s;
+
+-- name: declared_order
+-- The steps of a declared funnel, in order, as the workers know them.
+SELECT step FROM declared_steps WHERE funnel = %(funnel)s ORDER BY position;
+
+-- name: session_maturity
+-- The session window of a funnel, and up to where sessions have had all of it; null: nowhere yet.
+SELECT
+    (extract(epoch FROM coalesce(f.session_window, d.session_window)) * 1000)::bigint AS session_window_ms,
+    (extract(epoch FROM m.mature_through) * 1000)::bigint AS mature_through_ms
+FROM deployment AS d
+LEFT JOIN declared_funnels AS f ON f.funnel = %(funnel)s
+LEFT JOIN session_maturity AS m ON m.funnel = %(funnel)s;
 
 -- name: known_series
 -- Each funnel's steps and values of dimensions in the day up to its newest window, when that was, and how far it is complete.

@@ -33,10 +33,13 @@ BEGIN
         FROM unnest(ARRAY[
             'alert_history', 'alert_messages', 'alert_summaries', 'alerts', 'cohort_conversion', 'conversion',
             'conversion_1d', 'conversion_1h', 'conversion_5m', 'counted_funnels', 'counts_1d', 'counts_1h', 'counts_5m',
-            'declared_steps', 'deployment', 'detector_progress', 'funnel_progress', 'funnel_steps', 'late_windows',
+            'declared_funnels', 'declared_steps', 'deployment', 'detector_progress', 'funnel_progress', 'funnel_steps',
+            'late_windows',
             'metric_counts', 'metric_series', 'metric_totals', 'metrics', 'notifications', 'notified_alerts',
             'notify_routes', 'progress_resets', 'replayed_letters', 'retention', 'rollup_1d', 'rollup_1h', 'rollup_5m',
-            'rollup_changes', 'rollup_invalidations', 'rollup_progress', 'rollup_trust', 'schema_migrations', 'series', 'series_totals', 'silences', 'stream_progress',
+            'rollup_changes', 'rollup_invalidations', 'rollup_progress', 'rollup_trust', 'schema_migrations', 'series', 'series_totals',
+            'session_conversion', 'session_conversion_1d', 'session_conversion_1h', 'session_conversion_5m', 'session_funnel',
+            'session_funnel_1d', 'session_funnel_1h', 'session_funnel_5m', 'session_maturity', 'silences', 'stream_progress',
             'time_to_convert', 'time_to_convert_1d', 'time_to_convert_1h', 'time_to_convert_5m', 'timers',
             'window_counts', 'window_repairs', 'worker_heartbeats'
         ]) AS readable (name)

@@ -37,6 +37,7 @@ INNER JOIN unnest(%(window_ms)s::bigint[], %(series_id)s::integer[]) AS d (windo
     c.window_start = to_timestamp(d.window_ms / 1000.0) AND c.series_id = d.series_id
 WHERE least(
     c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+    c.sessions, c.session_successes, c.reached, c.completed,
     c.d0, c.d1, c.d2, c.d3, c.d4, c.d5, c.d6, c.d7, c.d8, c.d9, c.d10, c.d11, c.d12, c.d13, c.d14, c.d15, c.d16, c.d17, c.d18,
     c.d19, c.d20, c.d21, c.d22, c.d23, c.d24, c.d25, c.d26, c.d27, c.d28, c.d29, c.d30, c.d31, c.d32, c.d33, c.d34, c.d35,
     c.d36, c.d37, c.d38, c.d39, c.d40, c.d41, c.d42, c.d43, c.d44, c.d45, c.d46, c.d47, c.d48, c.d49, c.d50, c.d51, c.d52,
@@ -56,6 +57,7 @@ WHERE
     AND c.series_id = d.series_id
     AND greatest(
         c.impressions, c.successes, c.failures, c.cohort_successes, c.cohort_failures,
+        c.sessions, c.session_successes, c.reached, c.completed,
         c.d0, c.d1, c.d2, c.d3, c.d4, c.d5, c.d6, c.d7, c.d8, c.d9, c.d10, c.d11, c.d12, c.d13, c.d14, c.d15, c.d16, c.d17,
         c.d18, c.d19, c.d20, c.d21, c.d22, c.d23, c.d24, c.d25, c.d26, c.d27, c.d28, c.d29, c.d30, c.d31, c.d32, c.d33, c.d34,
         c.d35, c.d36, c.d37, c.d38, c.d39, c.d40, c.d41, c.d42, c.d43, c.d44, c.d45, c.d46, c.d47, c.d48, c.d49, c.d50, c.d51,

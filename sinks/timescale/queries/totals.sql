@@ -5,6 +5,8 @@ ON CONFLICT (series_id) DO UPDATE SET
     impressions = t.impressions + excluded.impressions,
     successes = t.successes + excluded.successes,
     failures = t.failures + excluded.failures,
+    sessions = t.sessions + excluded.sessions,
+    session_successes = t.session_successes + excluded.session_successes,
     duration_ms = t.duration_ms + excluded.duration_ms,
     b0 = coalesce(t.b0 + excluded.b0, t.b0, excluded.b0), b1 = coalesce(t.b1 + excluded.b1, t.b1, excluded.b1),
     b2 = coalesce(t.b2 + excluded.b2, t.b2, excluded.b2), b3 = coalesce(t.b3 + excluded.b3, t.b3, excluded.b3),
@@ -16,7 +18,7 @@ ON CONFLICT (series_id) DO UPDATE SET
     b14 = coalesce(t.b14 + excluded.b14, t.b14, excluded.b14), b15 = coalesce(t.b15 + excluded.b15, t.b15, excluded.b15);
 
 -- name: read_totals
--- Totals of events by some dimensions, in the order in which the series came.
+-- Totals of events and sessions by some dimensions, in the order in which the series came.
 SELECT
     s.funnel, s.step,
     ARRAY(
@@ -26,7 +28,9 @@ SELECT
     ) AS labels,
     sum(t.impressions)::bigint AS impressions,
     sum(t.successes)::bigint AS successes,
-    sum(t.failures)::bigint AS failures
+    sum(t.failures)::bigint AS failures,
+    sum(t.sessions)::bigint AS sessions,
+    sum(t.session_successes)::bigint AS session_successes
 FROM series_totals AS t INNER JOIN series AS s ON s.series_id = t.series_id
 GROUP BY 1, 2, 3
 ORDER BY min(s.series_id);
