@@ -56,7 +56,7 @@ unit: $(INSTALLED)  ## only the tests that start no process (COVERAGE=1)
 integration: $(INSTALLED)  ## only the tests on real servers
 	$(BIN)/pytest $(PARALLEL) tests/integration $(ARGS)
 
-bench: $(INSTALLED) $(PEERS)/.installed $(PEERS)/pathway/.installed  ## events a second, side by side with others, 8 min (ARGS="--quick")
+bench: $(INSTALLED) $(PEERS)/.installed $(if $(WITHOUT_PATHWAY),,$(PEERS)/pathway/.installed)  ## events a second, side by side with others, 8 min (ARGS="--quick")
 	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench.speed --json docs/benchmarks/speed.json $(ARGS)
 
 bench-latency: $(INSTALLED)  ## how soon events are seen and alerts are out, at three rates, 4 min (ARGS="--rate 1000")

@@ -33,6 +33,12 @@ from funnelwatch.schemas.times import HOUR_MS
 if TYPE_CHECKING:
     from pathlib import Path
 
+SESSION_WINDOW_MS = HOUR_MS
+"""The session window of a funnel that declares none, ms."""
+
+MOST_STEPS = 64
+"""Steps of one funnel."""
+
 SIGN_UP = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 
 
@@ -53,7 +59,7 @@ class Funnel:
     dimensions: tuple[str, ...] = DIMENSION_FIELDS
     values: Mapping[str, int] = field(default_factory=dict)
     max_series: int | None = None
-    session_window_ms: int = HOUR_MS
+    session_window_ms: int = SESSION_WINDOW_MS
     timezone: str = "UTC"
 
 
@@ -78,6 +84,12 @@ class DeclaredFunnels(Funnels):
     def __getitem__(self, name: str) -> Funnel:
         """The funnel of that name."""
         return self.by_name[name]
+
+    @property
+    def longest_session_ms(self) -> int:
+        """The longest session window that any funnel has, declared or not, ms."""
+        windows = [one.session_window_ms for one in self.by_name.values()]
+        return max(windows if self.undeclared == "reject" else [*windows, SESSION_WINDOW_MS], default=SESSION_WINDOW_MS)
 
     def __iter__(self) -> Iterator[str]:
         """The names, in the order of the file."""

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, check_dimension_name
 from funnelwatch.schemas.file_errors import FilePart, kind_of
-from funnelwatch.schemas.funnels import DeclaredFunnels, Funnel, FunnelsFileError
+from funnelwatch.schemas.funnels import MOST_STEPS, SESSION_WINDOW_MS, DeclaredFunnels, Funnel, FunnelsFileError
 from funnelwatch.schemas.plain_values import Text, Whole, a_whole_number, once
-from funnelwatch.schemas.times import DAY_MS, HOUR_MS, parse_span_ms
+from funnelwatch.schemas.times import DAY_MS, parse_span_ms
 from funnelwatch.schemas.yaml_files import Document
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ Dimension = Annotated[str, AfterValidator(check_dimension_name), Field(descripti
 class FunnelPart(FilePart):
     """One funnel of the file."""
 
-    steps: Annotated[tuple[Step, ...], AfterValidator(once)] = Field(min_length=1, description=STEPS)
+    steps: Annotated[tuple[Step, ...], AfterValidator(once)] = Field(
+        min_length=1, max_length=MOST_STEPS, description=STEPS
+    )
     dimensions: Annotated[tuple[Dimension, ...], AfterValidator(once)] = Field(
         DIMENSION_FIELDS,
         max_length=MOST_DIMENSIONS,
@@ -98,7 +100,9 @@ class FunnelPart(FilePart):
     )
     values: Annotated[Any, BeforeValidator(_values)] = Field({}, description=LIMITS)
     max_series: Whole | None = Field(None, ge=1, description="a whole number from 1, such as 10000")
-    session_window: Annotated[int, BeforeValidator(_span)] = Field(HOUR_MS, description="a span up to 24h, such as 1h")
+    session_window: Annotated[int, BeforeValidator(_span)] = Field(
+        SESSION_WINDOW_MS, description="a span up to 24h, such as 1h"
+    )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", description="an IANA name such as Europe/Berlin")
 
     @model_validator(mode="after")

@@ -113,6 +113,10 @@ class Settings(BaseSettings):
     max_future_s: float = Field(300.0, ge=0, description="An event further ahead of the wall clock is rejected, s.")
     max_age_days: float = Field(3650.0, gt=0, description="An event older than this is rejected, days.")
     max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is rejected unread, bytes.")
+    count_sessions: bool = Field(True, description="Whether sessions (people) are counted beside events.")
+    max_sessions: int = Field(
+        250_000, ge=1, description="Sessions that a partition remembers, about 130 bytes each; twice as many at most."
+    )
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")
     undeclared_funnels: Literal["accept", "reject"] = Field(

@@ -197,8 +197,8 @@ def _show(found: Repair) -> None:
     )
     if found.counting.shortened:
         click.echo(
-            "more event ids came within the duplicate horizon than are remembered: repetitions from beyond that bound "
-            "may be counted otherwise than workers did",
+            "more event ids or sessions came within their horizon than are remembered: repetitions and sessions from "
+            "beyond that bound may be counted otherwise than workers did",
             err=True,
         )
     if found.durations:

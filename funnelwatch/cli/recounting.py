@@ -22,6 +22,7 @@ from funnelwatch.sinks.timescale.series import SeriesStore
 from funnelwatch.stream.aggregate.recount import Recount, first_whole, log_needed_from
 from funnelwatch.stream.intake.batches import Record
 from funnelwatch.stream.intake.dead_letter_log import validator_of
+from funnelwatch.stream.intake.horizons import ReadingHorizons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,8 +100,7 @@ def _check_log(settings: Settings, reader: TopicReader, partition: int, needed: 
     if begins is None:
         begins = newest
     if begins is not None and begins > needed:
-        horizon_ms, max_future_ms = _ms(settings.duplicate_horizon_s), _ms(settings.max_future_s)
-        first = first_whole(begins, max_future_ms, horizon_ms, settings.window_ms)
+        first = first_whole(begins, _ms(settings.max_future_s), _horizons(settings).behind_ms, settings.window_ms)
         raise click.ClickException(
             f"partition {partition} of {reader.topic} begins at {clock(begins)}, its retention has removed what was "
             f"before, and the log is needed from {clock(needed)} on. Windows from {clock(first)} on can be recounted: "
@@ -124,7 +124,7 @@ def recount(settings: Settings, database: Database, snapshot: Snapshot, range_ms
     funnels = load_funnels(settings.funnels_path)
     series = SeriesStore(database, funnels, SeriesLimits.of(settings, funnels), keeps=False)
     validator = replace(validator_of(settings, funnels), admit=series.admit)
-    counting = Recount(validator, rejected, range_ms, settings.window_ms, _ms(settings.duplicate_horizon_s))
+    counting = Recount(validator, rejected, range_ms, settings.window_ms, _horizons(settings))
     topic = settings.events_topic
     with (
         clear_letter_errors(settings),
@@ -164,7 +164,11 @@ def _runs(messages: Iterator[Message]) -> Iterator[tuple[int, list[Record]]]:
 
 
 def _needed_from(settings: Settings, from_ms: int) -> int:
-    return log_needed_from(from_ms, _ms(settings.max_future_s), _ms(settings.duplicate_horizon_s))
+    return log_needed_from(from_ms, _ms(settings.max_future_s), _horizons(settings).behind_ms)
+
+
+def _horizons(settings: Settings) -> ReadingHorizons:
+    return ReadingHorizons.of(settings, load_funnels(settings.funnels_path))
 
 
 def _ms(seconds: float) -> int:

@@ -36,12 +36,12 @@ class CountStore:
 
     Args:
         database: where the counts are.
-        duplicate_horizon_s: rejected records are kept for this long, by Kafka's timestamps, s.
+        horizon_s: rejected records are kept for this long, by Kafka's timestamps, s.
     """
 
-    def __init__(self, database: Database, duplicate_horizon_s: float = 600.0) -> None:
+    def __init__(self, database: Database, horizon_s: float = 600.0) -> None:
         self._database = database
-        self._horizon_s = duplicate_horizon_s
+        self._horizon_s = horizon_s
         self._ids = StoredIds(database)
 
     def flush(
@@ -87,7 +87,7 @@ class CountStore:
         return sum(late.values())
 
     def rejected_offsets(self, topic: str, partition: int, from_offset: int) -> frozenset[int]:
-        """The offsets from ``from_offset`` on that were rejected, within the duplicate horizon."""
+        """The offsets from ``from_offset`` on that were rejected, within the horizon."""
         parameters = {"topic": topic, "partition": partition, "from_offset": from_offset}
         return frozenset(row["rejected_offset"] for row in self._database.query("read_rejected", parameters))
 

@@ -9,13 +9,13 @@ import numpy as np
 from funnelwatch.schemas.counts import PartitionCounts
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.validation import OF_UNDECLARED
-from funnelwatch.schemas.window_counts import WIDTH, WindowCounts
+from funnelwatch.schemas.window_counts import WindowCounts
 from funnelwatch.stream.closing.watermark import partition_watermark
 from funnelwatch.stream.intake.validator import NEVER_EVENTS
 from funnelwatch.stream.native.library import enough_memory, native
 
 if TYPE_CHECKING:
-    from funnelwatch.stream.intake.batches import Events, ValidatedBatch
+    from funnelwatch.stream.intake.batches import Credits, Events, ValidatedBatch
 
 
 def watermark_of(validated: ValidatedBatch, disorder_ms: int, now_ms: int) -> int | None:
@@ -28,16 +28,18 @@ def aggregate(
     validated: ValidatedBatch, window_ms: int, disorder_ms: int, now_ms: int, from_offset: int = 0
 ) -> PartitionCounts:
     """The counts that a validated batch adds to the counts, from ``from_offset`` on."""
-    events, start = validated.accepted, max(validated.start_offset, from_offset)
+    events, credited = validated.accepted, validated.credited
+    start = max(validated.start_offset, from_offset)
     # Selecting copies every column; only a batch that is trimmed needs it.
     if from_offset > validated.start_offset:
         events = events.where(events.offsets >= start)
+        credited = credited[credited["offset"] >= start]
     rejected = [one for one in validated.rejected if one.record.offset >= start]
     return PartitionCounts(
         partition=validated.partition,
         start_offset=start,
         next_offset=validated.next_offset,
-        counts=counts_of(events, window_ms),
+        counts=counts_of(events, credited, window_ms),
         accepted=events.ts.size,
         rejected=len(rejected),
         undeclared=sum(one.reason in OF_UNDECLARED for one in rejected),
@@ -55,12 +57,18 @@ def _past(log_time: int | None, now_ms: int) -> int | None:
     return None if log_time is None else min(now_ms, log_time)
 
 
-def counts_of(events: Events, window_ms: int) -> WindowCounts:
-    """The counts of each series and window, verifications by their cohort as well, and the durations of successes."""
+def counts_of(events: Events, credited: Credits, window_ms: int) -> WindowCounts:
+    """The counts of each series and window, verifications by their cohort as well, and the durations of successes.
+
+    Args:
+        events: the events.
+        credited: what they add by their sessions (``CREDIT``).
+        window_ms: the length of a window.
+    """
     rows, library = np.ascontiguousarray(events.rows), native()
     if not rows.size:
         return WindowCounts(events.names)
-    found = library.fw_counts_of(rows.size, rows.ctypes.data, window_ms)
+    found = library.fw_counts_of(rows.size, rows.ctypes.data, credited.size, credited.ctypes.data, window_ms)
     enough_memory(found)
     try:
         first, spread = found.contents.first, found.contents.spread
@@ -71,9 +79,7 @@ def counts_of(events: Events, window_ms: int) -> WindowCounts:
         place[order] = np.arange(order.size)
         cells = np.stack([place[cell_keys // SLOTS], cell_keys % SLOTS, times], axis=1)
         cells = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
-        keys = keys[order]
-        # The loop counts events only.
-        counts = np.pad(counts[order], ((0, 0), (0, WIDTH - counts.shape[1])))
+        keys, counts = keys[order], counts[order]
     finally:
         library.fw_counts_free(found)
     return WindowCounts(events.names, (keys // spread + first) * window_ms, keys % spread, counts, cells)

@@ -184,7 +184,7 @@ class Aggregator:
                 parts.append(part)
                 if self._is_at_fault(assigned, part, now_ms):
                     log.warning("partition %d, offset %d: %s", part.partition, events.offsets[0], detail_of(error))
-                    rejections.append(RejectedByDatabase(events, detail_of(error)))
+                    rejections.append(RejectedByDatabase(events, part.credited, detail_of(error)))
 
     def _is_at_fault(self, assigned: PartitionAssignment, part: ValidatedBatch, now_ms: int) -> bool:
         """Whether the database accepts all of a batch but its one event, which failed; see ``is_to_blame``."""

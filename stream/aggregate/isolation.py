@@ -3,11 +3,13 @@
 A flush that fails with an error that retrying cannot help is divided: by partition, then into halves, down to a single
 event. Each part is a flush of its own that moves the progress on, so each event still counts exactly once. The event
 that fails alone goes to the dead letters with the database's message, and with it all events of the batch that are the
-same to the database: those that add to the same columns of the same rows.
+same to the database: those that add to the same columns of the same rows. Their sessions count nothing more: what such
+a session has seen is not known without them.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Flags, Ints
     from funnelwatch.schemas.counts import Series
     from funnelwatch.schemas.settings import Settings
-    from funnelwatch.stream.intake.batches import Events
+    from funnelwatch.stream.intake.batches import Credits, Events
     from funnelwatch.stream.intake.dead_letters import DeadLetters
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment
     from funnelwatch.stream.intake.validator import Admit
@@ -41,6 +43,7 @@ class RejectedByDatabase:
     """An event that the database rejects, alone in its batch, and the database's message."""
 
     event: Events
+    credited: Credits
     detail: str
 
 
@@ -86,7 +89,13 @@ def alike(events: Events, one: Events, window_ms: int) -> Flags:
 def reject(validated: ValidatedBatch, which: Flags, rejected: list[Rejected]) -> ValidatedBatch:
     """A batch with some of its accepted events rejected instead."""
     together = sorted([*validated.rejected, *rejected], key=lambda one: one.record.offset)
-    return replace(validated, accepted=validated.accepted.where(~which), rejected=together)
+    rejects = np.isin(validated.credited["offset"], validated.accepted.offsets[which])
+    return replace(
+        validated,
+        accepted=validated.accepted.where(~which),
+        rejected=together,
+        credited=validated.credited[~rejects],
+    )
 
 
 class Isolation:
@@ -119,8 +128,9 @@ class Isolation:
         details: dict[int, str] = {}
         for rejection in rejections:
             if events.names is rejection.event.names:
-                found = events.offsets[alike(events, rejection.event, self._settings.window_ms)]
-                details |= dict.fromkeys(found.tolist(), rejection.detail)
+                same = alike(events, rejection.event, self._settings.window_ms)
+                found = self._credited_alike(events.offsets[same], validated.credited, rejection.credited)
+                details |= dict.fromkeys(found, rejection.detail)
         if not details:
             return validated
         rejected = [
@@ -133,7 +143,18 @@ class Isolation:
         self._dead_letters.send(validated.partition, rejected)
         assigned.seen.forget(digests_of(ids))
         which = np.isin(events.offsets, np.fromiter(details, np.int64))
+        if assigned.sessions is not None:
+            assigned.sessions.void(events.rows[which])
         return reject(validated, which, [one.without_bytes() for one in rejected])
+
+    def _credited_alike(self, offsets: Ints, credited: Credits, one: Credits) -> list[int]:
+        """The offsets of the events that add as much by their sessions as ``one``, which is of a single event."""
+        cells: defaultdict[int, set[tuple[int, ...]]] = defaultdict(set)
+        window_ms = self._settings.window_ms
+        for offset, moment, series, column in credited[np.isin(credited["offset"], offsets)].tolist():
+            cells[offset].add((moment // window_ms, series, column))
+        wanted = {(moment // window_ms, series, column) for _, moment, series, column in one.tolist()}
+        return [offset for offset in offsets.tolist() if cells[offset] == wanted]
 
     def _records(self, partition: int, offsets: Collection[int]) -> list[Record]:
         """The records as Kafka has them; validated events have lost their bytes. One that was trimmed comes without."""
@@ -170,6 +191,7 @@ def _between(validated: ValidatedBatch, start: int, end: int) -> ValidatedBatch:
         duplicates[(duplicates >= start) & (duplicates < end)],
         oldest_log_time=validated.oldest_log_time,
         is_cut=validated.is_cut or end < validated.next_offset,
+        credited=validated.credited[(validated.credited["offset"] >= start) & (validated.credited["offset"] < end)],
     )
 
 

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, TypeVar
 from funnelwatch.schemas.times import HOUR_MS
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.intake.batches import Record, RecordBatch, Records
-from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.validator import NEVER_EVENTS, EventValidator
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from funnelwatch.schemas.counts import CountKey, Counts, DurationKey, Durations
+    from funnelwatch.stream.intake.duplicates import SeenIds
+    from funnelwatch.stream.intake.horizons import ReadingHorizons
+    from funnelwatch.stream.intake.sessions import Sessions
 
 K = TypeVar("K", "CountKey", "DurationKey")
 
@@ -45,7 +47,8 @@ def log_needed_from(from_ms: int, max_future_ms: int, horizon_ms: int) -> int:
     """The Kafka timestamp from which on the log is needed to recount windows from ``from_ms`` on.
 
     What is counted in a window has at least its time (a verification counts for a cohort before its own time, never
-    after it), so it was written at most ``max_future_ms`` before, and what it may repeat a duplicate horizon earlier.
+    after it), so it was written at most ``max_future_ms`` before, and what it may repeat or continue at most a horizon
+    earlier.
     """
     return from_ms - max_future_ms - BEHIND_MS - horizon_ms
 
@@ -65,14 +68,14 @@ class Recount:
         records: how many records were read.
         disputed: how many records that were counted would be rejected now, by reason; unless it is empty, the counts
             are worth nothing.
-        shortened: how often a partition had more event ids within the duplicate horizon than are remembered.
+        shortened: how often a partition had more event ids or sessions within their horizon than are remembered.
 
     Args:
         validator: the workers' rules.
         rejected: what the workers have rejected.
         range_ms: the range.
         window_ms: the length of a window.
-        horizon_ms: the duplicate horizon.
+        horizons: what is remembered of the records before one.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Recount:
         rejected: Collection[RejectedAt],
         range_ms: tuple[int, int],
         window_ms: int,
-        horizon_ms: int,
+        horizons: ReadingHorizons,
     ) -> None:
         self.counts: Counts = {}
         self.durations: Durations = {}
@@ -91,18 +94,20 @@ class Recount:
         self._rejected = rejected
         self._from_ms, self._to_ms = range_ms
         self._window_ms = window_ms
-        self._horizon_ms = horizon_ms
-        self._seen: dict[int, SeenIds] = {}
+        self._horizons = horizons
+        self._memory: dict[int, tuple[SeenIds, Sessions | None]] = {}
 
     def add(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
         """Count the next records of a partition."""
         if not records:
             return
         self.records += len(records)
-        seen = self._seen.setdefault(partition, SeenIds(self._horizon_ms))
+        if partition not in self._memory:
+            self._memory[partition] = self._horizons.memory()
+        seen, sessions = self._memory[partition]
         kept = [one for one in records if (partition, one.offset, one.timestamp) not in self._rejected]
         batch = RecordBatch(partition, records[0].offset, records[-1].offset + 1, Records.of(kept))
-        validated = self._validator(batch, seen, now_ms)
+        validated = self._validator(batch, seen, now_ms, sessions)
         self.disputed.update(one.reason for one in validated.rejected if one.reason not in NEVER_EVENTS)
         found = aggregate(validated, self._window_ms, 0, now_ms)
         self._add(self.counts, found.counts.by_name())
@@ -118,8 +123,8 @@ class Recount:
 
     @property
     def shortened(self) -> int:
-        """How often a partition had more ids within the horizon than are remembered."""
-        return sum(seen.shortened for seen in self._seen.values())
+        """How often a partition had more ids or sessions within their horizon than are remembered."""
+        return sum(seen.shortened + (sessions.shortened if sessions else 0) for seen, sessions in self._memory.values())
 
 
 def correction(recounted: Mapping[K, Sequence[int]], counted: Mapping[K, Sequence[int]]) -> dict[K, list[int]]:

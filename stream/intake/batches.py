@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.stream.native.library import ROW
+from funnelwatch.stream.native.library import CREDIT, ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from funnelwatch.stream.native.series_numbers import SeriesNumbers
 
     Rows = NDArray[np.void]
+    Credits = NDArray[np.void]
 
 IMPRESSION, SUCCESS, FAILURE = range(3)
 """The outcome of an event; the latter two are one more than the schema's indexes of the symbols of ``status``."""
@@ -28,6 +29,8 @@ DOUBTFUL, UNPLANNED = -1, -2
 
 NONE = int(np.iinfo(np.int64).min)
 """The duration of an event that has none."""
+
+NO_CREDITS: Credits = np.zeros(0, CREDIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,7 @@ class ValidatedBatch:
         oldest_log_time: the earliest of Kafka's timestamps, ms; None where there is no record.
         is_cut: whether the records that follow were cut off: then the two times are those of all of them, and how far
             this part reaches in time is not known.
+        credited: what the accepted events add by their sessions (``CREDIT``).
     """
 
     partition: int
@@ -231,6 +235,7 @@ class ValidatedBatch:
     duplicates: Ints
     oldest_log_time: int | None = None
     is_cut: bool = False
+    credited: Credits = field(default_factory=lambda: NO_CREDITS)
 
 
 def joined(parts: Sequence[ValidatedBatch]) -> ValidatedBatch:
@@ -247,4 +252,5 @@ def joined(parts: Sequence[ValidatedBatch]) -> ValidatedBatch:
         [rejected for one in parts for rejected in one.rejected],
         np.concatenate([one.duplicates for one in parts]),
         min((one.oldest_log_time for one in parts if one.oldest_log_time is not None), default=None),
+        credited=np.concatenate([one.credited for one in parts]),
     )

@@ -23,6 +23,7 @@ from funnelwatch.sinks.failpoints import failpoint
 from funnelwatch.sinks.retry import RetryPolicy, StoppedError
 from funnelwatch.stream.intake.client import IntakeClient
 from funnelwatch.stream.intake.consumer import OUT_OF_RANGE, WAITED_OUT, consumer_properties
+from funnelwatch.stream.intake.horizons import ReadingHorizons
 from funnelwatch.stream.intake.offsets import StartOffsets, out_of_range
 from funnelwatch.stream.intake.polled_batch import polled_batch
 from funnelwatch.stream.native.poll_buffer import AT_ONCE, PartitionQueue, PollBuffer
@@ -64,6 +65,7 @@ class Fetcher(IntakeClient):
         role: what the topic holds, "events" or "metrics"; its readers are a group of their own.
         decoder: decodes records as they come; None: they come as bytes.
         interval_s: how long a fetch collects records, s; None: for the flush interval of the settings.
+        horizons: what is remembered of the records before a start; None: ids.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Fetcher(IntakeClient):
         role: Literal["events", "metrics"] = "events",
         decoder: EventDecoder | None = None,
         interval_s: Callable[[], float] | None = None,
+        horizons: ReadingHorizons | None = None,
     ) -> None:
         super().__init__(settings.events_topic if role == "events" else settings.metrics_topic)
         self._settings = settings
@@ -91,7 +94,8 @@ class Fetcher(IntakeClient):
         properties = consumer_properties(settings, role, self._on_commit)
         self._queue = PartitionQueue(partial(Consumer, logger=kafka_log), properties)
         self._consumer = self._queue.consumer
-        self._starts = StartOffsets(settings, self._topic, topic_id, store, self._consumer)
+        horizons = horizons or ReadingHorizons(int(settings.duplicate_horizon_s * 1000))
+        self._starts = StartOffsets(horizons, self._topic, topic_id, store, self._consumer)
 
     @property
     def stopped(self) -> dict[int, str]:

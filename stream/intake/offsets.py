@@ -13,7 +13,6 @@ from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from funnelwatch.sinks.base import TopicRecreatedError
 from funnelwatch.sinks.timescale.progress import Standing, stand
-from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from funnelwatch.schemas.settings import Settings
     from funnelwatch.sinks.timescale.counts import CountStore
+    from funnelwatch.stream.intake.horizons import ReadingHorizons
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class StartOffsets:
     """Finds the offsets at which partitions start, and keeps those that cannot. For the consumer's thread.
 
     Args:
-        settings: the duplicate horizon.
+        horizons: what is remembered of the records before a start.
         topic: the topic.
         topic_id: asks Kafka for the topic's id; asked at every start, since a topic can be made anew meanwhile.
         store: where the progress is.
@@ -48,11 +47,16 @@ class StartOffsets:
     """
 
     def __init__(
-        self, settings: Settings, topic: str, topic_id: Callable[[], str], store: CountStore, consumer: Consumer
+        self,
+        horizons: ReadingHorizons,
+        topic: str,
+        topic_id: Callable[[], str],
+        store: CountStore,
+        consumer: Consumer,
     ) -> None:
         self.stopped: dict[int, str] = {}
         self._topic = topic
-        self._horizon_ms = int(settings.duplicate_horizon_s * 1000)
+        self._horizons = horizons
         self._topic_id = topic_id
         self._store = store
         self._consumer = consumer
@@ -81,17 +85,17 @@ class StartOffsets:
         progress = self._store.start(self._topic, topic_id, {number: beginning})[number]
         position = progress.next_offset
         # Beyond the end there is nothing to warm up for: the fetch reports that the offset is out of range.
-        if self._horizon_ms and progress.log_time is not None and position <= end:
-            wanted = TopicPartition(self._topic, number, max(0, progress.log_time - self._horizon_ms))
+        behind_ms = self._horizons.behind_ms
+        if behind_ms and progress.log_time is not None and position <= end:
+            wanted = TopicPartition(self._topic, number, max(0, progress.log_time - behind_ms))
             found = self._consumer.offsets_for_times([wanted], timeout=METADATA_TIMEOUT_S)[0]
             if found.error is not None:
                 raise KafkaException(found.error)
             if 0 <= found.offset < position:
                 position = max(found.offset, beginning)
-        rejected = self._store.rejected_offsets(self._topic, number, position) if self._horizon_ms else frozenset()
-        return PartitionAssignment(
-            number, topic_id, position, progress.next_offset, SeenIds(self._horizon_ms), rejected
-        )
+        rejected = self._store.rejected_offsets(self._topic, number, position) if behind_ms else frozenset()
+        seen, sessions = self._horizons.memory()
+        return PartitionAssignment(number, topic_id, position, progress.next_offset, seen, rejected, sessions)
 
     def stop(self, number: int, why: str) -> None:
         """Note and log that a partition cannot go on."""

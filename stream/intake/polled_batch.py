@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from funnelwatch.stream.intake.batches import Records, ValidatedBatch
     from funnelwatch.stream.intake.duplicates import SeenIds
+    from funnelwatch.stream.intake.sessions import Sessions
 
 
 @dataclass(slots=True, eq=False)
@@ -23,9 +24,10 @@ class PartitionAssignment:
         partition: its number.
         topic_id: Kafka's id of the topic that it belonged to then.
         position: the next offset to be fetched.
-        counted_from: what is before this is counted already, and read only for its event ids.
+        counted_from: what is before this is counted already, and read only for its event ids and sessions.
         handed_over: what is before this was handed over to be counted, or was counted at the assignment.
         seen: the ids of the duplicate horizon.
+        sessions: the sessions that may still count; None: sessions are not counted.
         rejected: offsets before ``counted_from`` that were rejected: their ids are not counted.
         at_end: whether the last thing heard was that nothing is unread.
         watermark: the largest watermark of its batches since the assignment, ms. Kept by the one who counts.
@@ -38,6 +40,7 @@ class PartitionAssignment:
     counted_from: int
     seen: SeenIds
     rejected: frozenset[int] = frozenset()
+    sessions: Sessions | None = None
     handed_over: int = field(init=False)
     at_end: bool = False
     watermark: int | None = None
@@ -54,7 +57,7 @@ class PolledBatch:
 
     Attributes:
         batches: to be counted.
-        warm_up: counted already, read for their event ids.
+        warm_up: counted already, read for their event ids and sessions.
         at_end: partitions with nothing unread after this.
         newly_assigned: whether a partition was assigned since the last fetch.
         is_full: whether it ended because it is large, so that there is a backlog.
@@ -138,10 +141,10 @@ def flush_groups(polls: Sequence[ValidatedPoll]) -> Iterator[list[tuple[Partitio
     """Polls in a row, cut into groups that can be flushed at once: of each partition one assignment and its batches."""
     found: dict[int, tuple[PartitionAssignment, list[ValidatedBatch]]] = {}
     for poll in polls:
-        for assigned, batch in poll.batches:
+        for assigned, _ in poll.batches:
             before = found.get(assigned.partition)
             # A flush has one batch a partition, and another assignment starts from the progress: the group ends here.
-            if before and (before[0] is not assigned or before[1][0].accepted.names is not batch.accepted.names):
+            if before and before[0] is not assigned:
                 yield list(found.values())
                 found = {}
                 break

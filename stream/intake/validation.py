@@ -83,9 +83,9 @@ class Validation:
         # events for duplicates of themselves.
         while polled.warm_up:
             assigned, batch = polled.warm_up[0]
-            warm_up(self._validator, batch, assigned.seen, now_ms)
+            warm_up(self._validator, batch, assigned.seen, now_ms, assigned.sessions)
             del polled.warm_up[0]
         while polled.batches:
             assigned, batch = polled.batches[0]
-            found.append((assigned, self._validator(batch, assigned.seen, now_ms)))
+            found.append((assigned, self._validator(batch, assigned.seen, now_ms, assigned.sessions)))
             del polled.batches[0]

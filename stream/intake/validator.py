@@ -25,6 +25,7 @@ from funnelwatch.stream.intake.batches import (
     DOUBTFUL,
     FAILURE,
     IMPRESSION,
+    NO_CREDITS,
     NONE,
     SUCCESS,
     Events,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.stream.intake.batches import RecordBatch, Records
     from funnelwatch.stream.intake.duplicates import SeenIds
+    from funnelwatch.stream.intake.sessions import Sessions
     from funnelwatch.stream.native.series_numbers import SeriesNumbers
 
     Admit = Callable[[Iterable[Series]], Mapping[Series, Admission]]
@@ -85,8 +87,10 @@ class EventValidator:
         check(event, self.funnels, self.limits, now_ms)
         return event
 
-    def __call__(self, batch: RecordBatch, seen: SeenIds, now_ms: int) -> ValidatedBatch:
-        """Decide about every record of a batch; ``seen`` remembers its ids."""
+    def __call__(
+        self, batch: RecordBatch, seen: SeenIds, now_ms: int, sessions: Sessions | None = None
+    ) -> ValidatedBatch:
+        """Decide about every record of a batch; ``seen`` remembers its ids, ``sessions`` its sessions."""
         # Decoded first and remembered after: an outage in the middle (of the schema registry, say) leaves no trace,
         # so that the batch can be validated again.
         records = self.decoder(batch.records, now_ms)
@@ -100,16 +104,19 @@ class EventValidator:
             rejected = self._validate_alone(records, records.numbers, now_ms)
             rows = rows[rows["outcome"] >= 0]
         new = seen.are_new(rows, now_ms)
-        events = Events(records.numbers.names, rows)
+        known = records.numbers.known
+        events = Events(known.names, rows)
+        accepted = events.where(new)
         return ValidatedBatch(
             batch.partition,
             batch.start_offset,
             batch.next_offset,
             found.latest if len(records) else None,
-            events.where(new),
+            accepted,
             rejected,
             events.offsets[~new],
             found.earliest if len(records) else None,
+            credited=NO_CREDITS if sessions is None else sessions.credited(accepted.rows, known.places, now_ms),
         )
 
     @cached_property
@@ -128,7 +135,8 @@ class EventValidator:
         found = [self._series_of(records, at) for at in provisional[first[order]].tolist()]
         admitted = self._admitted([one for one in found if self._is_countable(one)])
         counted = [admitted.get(one) for one in found]
-        numbers.decide(fresh[order], [numbers.of(one) if isinstance(one, Series) else UNCOUNTABLE for one in counted])
+        known = numbers.known
+        numbers.decide(fresh[order], [known.of(one) if isinstance(one, Series) else UNCOUNTABLE for one in counted])
         series[provisional] = numbers.settle(series[provisional])
         records.rows["outcome"][series == UNCOUNTABLE] = DOUBTFUL
 
@@ -168,11 +176,13 @@ class EventValidator:
                 good.append((at, event, counted))
         # Both kinds of rejection in the order of the log, as the dead letters have them.
         rejected.sort(key=lambda one: one.record.offset)
-        for (at, event, series), digest in zip(good, digests_of([one["event_id"] for _, one, _ in good]), strict=True):
+        ids = digests_of([one["event_id"] for _, one, _ in good])
+        sessions = digests_of([one["sign_up_session_id"] for _, one, _ in good])
+        for (at, event, series), digest, session in zip(good, ids, sessions, strict=True):
             row = records.rows[at]
-            row["id"], row["ts"] = digest, event["ts"]
+            row["id"], row["session"], row["ts"] = digest, session, event["ts"]
             row["duration"] = NONE if event["duration_ms"] is None else event["duration_ms"]
-            row["series"], row["outcome"] = numbers.of(series), _outcome(event)
+            row["series"], row["outcome"] = numbers.known.of(series), _outcome(event)
         return rejected
 
 
@@ -182,6 +192,8 @@ def _outcome(event: dict[str, Any]) -> int:
     return SUCCESS if event["status"] == "SUCCESS" else FAILURE
 
 
-def warm_up(validator: EventValidator, batch: RecordBatch, seen: SeenIds, now_ms: int) -> None:
-    """Remember the ids of a batch that is counted already; nothing else comes of it."""
-    validator(batch, seen, now_ms)
+def warm_up(
+    validator: EventValidator, batch: RecordBatch, seen: SeenIds, now_ms: int, sessions: Sessions | None = None
+) -> None:
+    """Remember the ids and the sessions of a batch that is counted already; nothing else comes of it."""
+    validator(batch, seen, now_ms, sessions)

@@ -1,11 +1,12 @@
-/* Events added up to rows of one series and window each, and the durations of successes to cells of one slot each. */
+/* Events and credits added up to rows of one series and window each, durations of successes to cells of one slot each. */
 #include <stdlib.h>
 
 #include "digest.h"
 #include "event.h"
+#include "sessions.h"
 #include "table.h"
 
-#define WIDTH 5   /* impressions, successes, failures, and successes and failures by cohort */
+#define WIDTH 9   /* impressions, successes, failures, successes and failures by cohort, and what sessions add */
 #define COHORT 2  /* how far a cohort's column is from the outcome's own */
 #define SLOTS 120 /* of a histogram: schemas/histogram.py */
 
@@ -70,7 +71,8 @@ static int64_t slot_of_duration(int64_t duration) {
     return (shift << 2) + (duration >> shift);
 }
 
-struct counts *fw_counts_of(int64_t count, const struct row *events, int64_t window_ms) {
+struct counts *fw_counts_of(int64_t count, const struct row *events, int64_t credit_count, const struct credit *credits,
+                            int64_t window_ms) {
     struct counts *counts = calloc(1, sizeof *counts);
     if (!counts || !grow(&counts->by_row, &counts->row_keys, &counts->numbers, WIDTH) ||
         !grow(&counts->by_cell, &counts->cell_keys, &counts->times, 1)) {
@@ -82,6 +84,10 @@ struct counts *fw_counts_of(int64_t count, const struct row *events, int64_t win
         int64_t moment = event->ts - (event->duration > 0 ? event->duration : 0);
         if (moment < earliest) earliest = moment;
         if (event->series >= spread) spread = event->series + 1;
+    }
+    for (const struct credit *credit = credits; credit < credits + credit_count; credit++) {
+        if (credit->moment < earliest) earliest = credit->moment;
+        if (credit->series >= spread) spread = credit->series + 1;
     }
     int64_t first = counts->first = window_of(earliest, window_ms);
     counts->spread = spread;
@@ -113,6 +119,20 @@ struct counts *fw_counts_of(int64_t count, const struct row *events, int64_t win
             }
             counts->times[cell]++;
         }
+    }
+    for (const struct credit *credit = credits; credit < credits + credit_count; credit++) {
+        if (credit->moment < begin || credit->moment >= end) {
+            window = window_of(credit->moment, window_ms);
+            begin = window * window_ms;
+            end = begin + window_ms;
+        }
+        int64_t row = place(&counts->by_row, (window - first) * spread + credit->series, &counts->row_keys,
+                            &counts->numbers, WIDTH);
+        if (row < 0) {
+            fw_counts_free(counts);
+            return NULL;
+        }
+        counts->numbers[row * WIDTH + credit->column]++;
     }
     counts->rows = (int64_t)counts->by_row.held;
     counts->cells = (int64_t)counts->by_cell.held;

@@ -27,7 +27,7 @@ from funnelwatch.stream.intake.batches import DOUBTFUL, UNPLANNED
 from funnelwatch.stream.native.digests import digests_of
 from funnelwatch.stream.native.library import enough_memory, native, survey
 from funnelwatch.stream.native.plans import MOST_DIMENSIONS, plan_for
-from funnelwatch.stream.native.series_numbers import SeriesNumbers
+from funnelwatch.stream.native.series_numbers import NumberedSeries, SeriesNumbers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -55,7 +55,7 @@ class EventDecoder:
     def __init__(self, decode: Any, funnels: Funnels, limits: Limits, max_value_bytes: int) -> None:
         self._limits = limits
         self._max_value_bytes = max_value_bytes
-        self._numbers = SeriesNumbers()
+        self._numbers = SeriesNumbers(NumberedSeries(funnels))
         contexts = context_keys(funnels)
         self._planner = decode if isinstance(decode, Decoder) else None
         if len(DIMENSION_FIELDS) + len(contexts) > MOST_DIMENSIONS:
@@ -64,9 +64,9 @@ class EventDecoder:
         weakref.finalize(self, native().fw_decoder_free, self.handle)
 
     def numbers(self) -> SeriesNumbers:
-        """The numbers for the series of the next batch, which must all be of one list of names."""
+        """The numbers for the series of the next batch."""
         if self._numbers.is_full:
-            self._numbers = SeriesNumbers()
+            self._numbers = SeriesNumbers(self._numbers.known)
         return self._numbers
 
     def limits_at(self, now_ms: int) -> Ints:

@@ -34,6 +34,12 @@ ROW = np.dtype(
 )
 """``struct row`` of event.h."""
 
+PLACE = np.dtype([("funnel", np.uint64), ("window_ms", np.int64), ("step", np.int32), ("first", np.int32)])
+"""``struct place`` of sessions.h."""
+
+CREDIT = np.dtype([("offset", np.int64), ("moment", np.int64), ("series", np.int32), ("column", np.int32)])
+"""``struct credit`` of sessions.h."""
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -67,7 +73,7 @@ class Counts(ctypes.Structure):
         rows, cells, array = self.rows, self.cells, np.ctypeslib.as_array
         return (
             array(self.row_keys, (rows,)),
-            array(self.numbers, (rows, 5)),
+            array(self.numbers, (rows, 9)),
             array(self.cell_keys, (cells,)),
             array(self.times, (cells,)),
         )
@@ -125,7 +131,13 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fw_seen_forget": (None, [_ANY, _INT, _ANY]),
     "fw_seen_size": (_INT, [_ANY]),
     "fw_seen_shortened": (_INT, [_ANY]),
-    "fw_counts_of": (ctypes.POINTER(Counts), [_INT, _ANY, _INT]),
+    "fw_sessions_new": (_ANY, [_INT, _INT]),
+    "fw_sessions_free": (None, [_ANY]),
+    "fw_sessions_credits": (_INT, [_ANY, _INT, _ANY, _ANY, _INT, _ANY]),
+    "fw_sessions_void": (ctypes.c_int, [_ANY, _INT, _ANY, _ANY]),
+    "fw_sessions_size": (_INT, [_ANY]),
+    "fw_sessions_shortened": (_INT, [_ANY]),
+    "fw_counts_of": (ctypes.POINTER(Counts), [_INT, _ANY, _INT, _ANY, _INT]),
     "fw_counts_free": (None, [ctypes.POINTER(Counts)]),
 }
 

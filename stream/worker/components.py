@@ -39,6 +39,7 @@ from funnelwatch.stream.detector.detection import Detection
 from funnelwatch.stream.detector.pipeline_monitor import PipelineMonitor
 from funnelwatch.stream.intake.dead_letters import DeadLetters
 from funnelwatch.stream.intake.fetcher import Fetcher
+from funnelwatch.stream.intake.horizons import ReadingHorizons
 from funnelwatch.stream.intake.validation import Validation
 from funnelwatch.stream.intake.validator import EventValidator
 from funnelwatch.stream.worker.contacts import Contacts
@@ -84,6 +85,7 @@ class WorkerComponents:
         self.funnels = load_funnels(settings.funnels_path)
         self.registry = Registry(settings.schema_registry_url) if settings.schema_registry_url else None
         self.horizons = Horizons()
+        self.reading = ReadingHorizons.of(settings, self.funnels)
         self.cache_debt = CacheDebt()
         self.all: list[Component[Any]] = []
         # The order of these lines is the order of the start. The heartbeat stops last, so that others do not take this
@@ -168,6 +170,7 @@ class WorkerComponents:
             self.stopping,
             decoder=self.validator.running.decoder,
             interval_s=lambda: self.aggregator.running.interval_s,
+            horizons=self.reading,
         )
         resources.callback(fetcher.close)
         return fetcher
@@ -197,7 +200,7 @@ class WorkerComponents:
             resources.callback(cache.close)
         return Aggregator(
             settings=settings,
-            store=CountStore(self._database("aggregate", resources), settings.duplicate_horizon_s),
+            store=CountStore(self._database("aggregate", resources), self.reading.behind_ms / 1000),
             cache=cache,
             debt=self.cache_debt,
             rewind=fetcher.rewind,

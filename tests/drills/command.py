@@ -146,7 +146,8 @@ def _summary(result: dict[str, Any]) -> str:
     )
     what = (
         "{records:,} records ({events:,} events, {duplicates:,} repetitions, {dead_letters:,} dead letters), "
-        "{keys:,} keys, {windows} windows ({windows_revised} revised), {alerts} messages of alerts".format(**result)
+        "{keys:,} keys, {sessions:,} sessions by step, {reached:,} in order, "
+        "{windows} windows ({windows_revised} revised), {alerts} messages of alerts".format(**result)
     )
     faults = ", ".join(f"{count} x {name}" for name, count in result["faults"].items())
     lines = [

@@ -135,6 +135,7 @@ ZOMBIE = Drill(
     faults=10,
     every_s=3.0,
     mix=Mix(late=0.01),
+    all_declared=True,
 )
 KILL = Drill(
     "kill",
@@ -143,4 +144,5 @@ KILL = Drill(
     faults=28,
     short_faults=3,
     mix=Mix(late=0.01),
+    all_declared=True,
 )

@@ -21,9 +21,12 @@ from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from tests.drills.compare import COUNTS, Comparison, Verdict, in_redis
-from tests.drills.events import FUNNELS, MAX_VALUE, Mix, Source
+from tests.drills.compare_sessions import compare_sessions
+from tests.drills.events import MAX_VALUE, STEPS, Mix, Source
 from tests.drills.fleet import Fleet
+from tests.drills.funnels import declared_funnels, funnels_file
 from tests.drills.ledger import Ledger
+from tests.drills.people import People
 from tests.drills.traffic import Traffic
 from tests.drills.watch import Watch
 
@@ -94,6 +97,7 @@ class Drill:
         mix: what the records are like.
         settings: of the workers, where they differ.
         registry: starts a schema registry; its address.
+        all_declared: whether the other funnel is declared as well, and events of undeclared ones are rejected.
         may_exit: whether a worker may end by itself, to be started again by its supervisor.
     """
 
@@ -106,6 +110,7 @@ class Drill:
     mix: Mix = field(default_factory=Mix)
     settings: Mapping[str, Any] = field(default_factory=dict)
     registry: Callable[[Run], str] | None = None
+    all_declared: bool = False
     may_exit: bool = False
 
 
@@ -200,8 +205,9 @@ def run_drill(
         stalled = run.watch.seen.longest_stall_s
         run.fleet.stop()
         run.watch.stop()
-        comparison = Comparison(run.settings, run.ledger, _registry(run))
-        verdict = comparison.run()
+        verdict = Comparison(run.settings, run.ledger, _registry(run)).run()
+        funnels = declared_funnels(run.plan.session_window_ms, all_declared=drill.all_declared)
+        compare_sessions(run.settings, funnels, run.ledger, verdict)
     _evaluate(run, verdict, idle)
     return _result(run, verdict, stalled)
 
@@ -217,7 +223,7 @@ def _prepare(run: Run) -> None:
     (rules / "drill.yml").write_text(RULES.format(over=2 * plan.window_s))
     registry = drill.registry(run) if drill.registry else ""
     funnels = folder / "funnels.yml"
-    funnels.write_text(FUNNELS)
+    funnels.write_text(funnels_file(plan.session_window_ms, all_declared=drill.all_declared))
     run.settings = Settings(
         **{
             "data_dir": folder,
@@ -242,21 +248,22 @@ def _prepare(run: Run) -> None:
     database.close()
     run.fleet = Fleet(run.settings, plan.workers, folder)
     run.cleanup.callback(run.fleet.end)
-    source = Source(
-        run.chance,
+    # The traffic has a generator of its own: what is produced does not depend on when faults happen.
+    chance = random.Random(f"traffic {drill.name} {plan.seed}")
+    run.source = Source(
+        chance,
         Encoder("FunnelEvent", _registry(run)),
         drill.mix,
         window_ms=plan.window_ms,
+        people=People(chance, plan.people, len(STEPS)),
+        repeat_within_ms=plan.repeat_within_ms,
     )
-    run.source = source
-    # The traffic has a generator of its own: what is produced does not depend on when faults happen.
-    source.chance = random.Random(f"traffic {drill.name} {plan.seed}")
     expected_s = (run.faults + 1) * drill.every_s * plan.pace
     run.fleet.start()
     run.watch = Watch(run.settings, run.ledger, run.fleet)
     run.cleanup.callback(run.watch.stop)
     run.traffic = Traffic(
-        run.settings, source, run.ledger, events=plan.events, expected_s=expected_s, faults=run.faults
+        run.settings, run.source, run.ledger, events=plan.events, expected_s=expected_s, faults=run.faults
     )
     run.cleanup.callback(run.traffic.stop)
     started = run.until(

@@ -6,26 +6,26 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.drills.ledger import DIMENSIONS, Entry
+from tests.drills.ledger import Entry
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from tests.drills.people import People
+
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
-BROWSERS = {"iOS": ("",), "Android": ("",), "Desktop": ("Chrome", "Safari")}
 OTHER_FUNNEL = "checkout"
 OTHER_STEPS = ("CART", "PAY")
 INCIDENT_STEP, INCIDENT_OS = "VERIFY_SMS_CODE", "iOS"
-FUNNELS = f"""
-funnels:
-  sign_up: {{steps: [{", ".join(STEPS)}], dimensions: [{", ".join(DIMENSIONS)}]}}
-"""
+OTHER_DIMENSIONS = ("os", "browser", "app_version")
 REMEMBERED = 20_000
 LARGE = 30_000
 """Bytes of a value that is too large; ``MAX_VALUE`` is what workers of a drill accept."""
 MAX_VALUE = 20_000
 HOUR_MS = 3_600_000
+LOG_DISORDER_MS = 200
+"""Kafka's timestamps are those of producers, whose clocks differ by so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,18 @@ class Mix:
 
 @dataclass(slots=True)
 class Record:
-    """A record to produce."""
+    """A record to produce.
+
+    Attributes:
+        made_at: when it was first made, ms.
+        log_time: Kafka's timestamp, ms; 0: when it is produced.
+    """
 
     key: bytes
     value: bytes | None
     entry: Entry
+    made_at: int = 0
+    log_time: int = 0
 
 
 @dataclass(slots=True)
@@ -70,6 +77,8 @@ class Source:
         mix: shares.
         window_ms: length of a window. Half of the time, in turns of 2.5 of these, hardly anybody passes one step on one
             os, so that alerts fire and resolve.
+        people: how many are in the middle of something at a time.
+        repeat_within_ms: no event is sent again later than this: it would not be a duplicate.
         ahead_ms: the most that a clock is ahead.
     """
 
@@ -77,6 +86,8 @@ class Source:
     encode: Callable[[dict[str, Any]], bytes]
     mix: Mix
     window_ms: int
+    people: People
+    repeat_within_ms: int
     ahead_ms: int = 5_000
     _made: int = 0
     _recent: deque[Record] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -88,52 +99,59 @@ class Source:
         chance, mix = self.chance.random(), self.mix
         if chance < mix.garbage:
             return self._garbage(now_ms)
-        if chance < mix.garbage + mix.repeated and self._recent:
-            again = self._recent[self.chance.randrange(len(self._recent))]
-            return Record(again.key, again.value, Entry(event=again.entry.event))
+        log_time = now_ms - self.chance.randint(0, LOG_DISORDER_MS)
+        if chance < mix.garbage + mix.repeated and (again := self._sent_before(now_ms)):
+            return Record(again.key, again.value, Entry(event=again.entry.event), again.made_at, log_time)
         event = self.event(now_ms)
-        record = Record(event["sign_up_session_id"].encode(), self.encode(event), Entry(event=event))
+        key = event["sign_up_session_id"].encode()
+        record = Record(key, self.encode(event), Entry(event=event), now_ms, log_time)
         if len(self._recent) < REMEMBERED or self.chance.random() < 0.1:
             self._recent.append(record)
         return record
+
+    def _sent_before(self, now_ms: int) -> Record | None:
+        """A record that is not too old to be found as a duplicate; None where there is none."""
+        while self._recent and self._recent[0].made_at < now_ms - self.repeat_within_ms:
+            self._recent.popleft()
+        return self._recent[self.chance.randrange(len(self._recent))] if self._recent else None
 
     def event(self, now_ms: int) -> dict[str, Any]:
         """A good event."""
         chance = self.chance
         self._made += 1
         other = chance.random() < 0.1
-        os = chance.choice(tuple(BROWSERS))
-        step = chance.choice(OTHER_STEPS if other else STEPS)
+        person = self.people.somebody()
+        own = self.people.device(person)
+        step = chance.choice(OTHER_STEPS) if other else STEPS[self.people.step(person)]
         event: dict[str, Any] = {
             "event_id": f"{self._made}-{chance.getrandbits(64):x}",
             "funnel": OTHER_FUNNEL if other else "sign_up",
-            "sign_up_session_id": f"s{chance.getrandbits(48):x}",
+            "sign_up_session_id": person.session,
             "step": step,
-            "os": os,
-            "browser": chance.choice(BROWSERS[os]),
-            "app_version": chance.choice(("1.0", "1.1")),
+            "os": own.os,
+            "browser": own.browser,
+            "app_version": own.app_version,
             "phase": "IMPRESSION",
             "status": None,
             "ts": self._time(now_ms),
             "duration_ms": None,
-            "contexts": self._contexts(),
+            "contexts": {**own.contexts, **self._contexts()},
         }
         if chance.random() < 0.5:
-            trouble = (step, os) == (INCIDENT_STEP, INCIDENT_OS) and 2 * now_ms // (5 * self.window_ms) % 2 == 1
+            trouble = (step, own.os) == (INCIDENT_STEP, INCIDENT_OS) and 2 * now_ms // (5 * self.window_ms) % 2 == 1
             passed = chance.random() < (0.1 if trouble else 0.9)
             event["phase"] = "POST_VERIFICATION"
             event["status"] = "SUCCESS" if passed else "FAILURE"
             event["duration_ms"] = chance.choice((None, 0, 300, 2_500, 11_000, chance.randrange(20_000)))
+            if passed and not other:
+                self.people.pass_step(person)
         return event
 
     def _contexts(self) -> dict[str, str]:
-        """Values of two declared dimensions, some missing, and of what nobody declares."""
-        chance = self.chance
+        """Values that no funnel declares."""
         contexts = {"page": self._padding()} if self.mix.padding else {}
-        if country := chance.choice(("DE", "AT", "")):
-            contexts["country"] = country
-        if chance.random() < 0.5:
-            contexts |= {"request": f"{chance.getrandbits(32):x}", "plan": "pro"}
+        if self.chance.random() < 0.5:
+            contexts["request"] = f"{self.chance.getrandbits(32):x}"
         return contexts
 
     def _padding(self) -> str:

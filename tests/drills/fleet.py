@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import http
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 END_S = 60.0
 PR_SET_PDEATHSIG = 1
+REASON = re.compile(r"[\w.]+(Error|Exception)\b|\[.*\[(ERROR|CRITICAL)\]")
+"""Lines with errors, and with the exceptions of tracebacks."""
+
 LAST_LINES = 8
 """Lines of the log of a worker that ended by itself; its folder is removed with the servers."""
 
@@ -107,7 +111,9 @@ class Fleet:
         # One that is asked to leave before it has set up its handlers ends by the signal itself.
         if code != -signal.SIGKILL and not (worker.leaving and code in (0, -signal.SIGTERM)):
             log = (self.folder / f"worker-{worker.number}.log").read_text(errors="replace").splitlines()
-            last = " / ".join(log[-LAST_LINES:])
+            # The reason stands far above the end: everything is stopped after it.
+            reasons = [line for line in log if REASON.match(line)]
+            last = " / ".join((reasons or log)[-LAST_LINES:])
             self.unexpected.append(f"worker {worker.number} ended by itself with exit code {code}: {last}")
         worker.process, worker.start_at = None, now + PAUSE_S
 

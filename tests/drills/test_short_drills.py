@@ -57,16 +57,21 @@ def tamper(run: Run) -> None:
         "UPDATE window_counts SET d7 = coalesce(d7, 0) + 1 WHERE (window_start, series_id) ="
         " (SELECT window_start, series_id FROM window_counts ORDER BY 1, 2 LIMIT 1)"
     )
+    run.sql(
+        "UPDATE window_counts SET completed = completed + 1 WHERE (window_start, series_id) ="
+        " (SELECT window_start, series_id FROM window_counts WHERE reached > completed ORDER BY 1, 2 LIMIT 1)"
+    )
     run.count("tampered")
 
 
 def test_a_drill_notices_one_event_too_many_and_one_too_few(servers: Servers) -> None:
-    """One count raised and one lowered, one duration added: one double, one lost, and what else differs is named."""
+    """One count raised, one lowered, a duration and a session added: one double, one lost, and the others are named."""
     drill = Drill("tampered", "counts are changed by hand", tamper, faults=1)
     result = run_drill(drill, replace(short(Plan(seed=SEED)), events=3_000, idle_limit_s=45.0), servers, print)
     assert not result["ok"]
     assert (result["lost"], result["double"]) == (1, 1), json.dumps(result)
-    assert sum(note.startswith("durations of") for note in result["notes"]) == 1, json.dumps(result)
+    for what in ("durations of", "sessions, session_successes, reached, completed of"):
+        assert sum(note.startswith(what) for note in result["notes"]) == 1, json.dumps(result)
 
 
 def test_every_failpoint_is_somewhere_in_the_code() -> None:

@@ -181,7 +181,13 @@ class Traffic:
         delivered = partial(self._ledger.delivered, self._ledger.add(record.entry))
         while not self._abort.is_set():
             try:
-                producer.produce(self._settings.events_topic, record.value, record.key, on_delivery=delivered)
+                producer.produce(
+                    self._settings.events_topic,
+                    record.value,
+                    record.key,
+                    on_delivery=delivered,
+                    timestamp=record.log_time,
+                )
             except BufferError:
                 producer.poll(0.1)
             else:

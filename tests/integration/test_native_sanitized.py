@@ -27,8 +27,10 @@ from funnelwatch.schemas.codec import Decoder
 from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.schemas.validation import Limits
+from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.intake.batches import RecordBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.sessions import Sessions
 from funnelwatch.stream.intake.validator import EventValidator
 from funnelwatch.stream.native.poll_buffer import PartitionQueue, PollBuffer
 from tests.traffic import now_ms
@@ -37,7 +39,8 @@ settings, wanted = Settings(), int(sys.argv[1])
 properties = settings.kafka("consumer", **{"group.id": "sanitized", "enable.partition.eof": True})
 validator = EventValidator(Decoder("FunnelEvent"), BUILT_IN, Limits.of(settings), 1_000)
 for _ in range(2):
-    queue, buffer, seen = PartitionQueue(Consumer, properties), PollBuffer(validator.decoder), SeenIds(600_000)
+    queue, buffer = PartitionQueue(Consumer, properties), PollBuffer(validator.decoder)
+    seen, sessions = SeenIds(600_000), Sessions(60_000, 50)
     buffer.assign(0, 0)
     queue.forward(settings.events_topic, [0])
     queue.consumer.assign([TopicPartition(settings.events_topic, 0, 0)])
@@ -48,7 +51,9 @@ for _ in range(2):
         queue.take(buffer, 0.5)
         ends += len(list(buffer.errors()))
         if buffer.records > wanted // 5 or ends:
-            found = validator(RecordBatch(0, 0, 0, buffer.drain(0)), seen, now_ms())
+            found = validator(RecordBatch(0, 0, 0, buffer.drain(0)), seen, now_ms(), sessions)
+            aggregate(found, 60_000, 0, now_ms())
+            sessions.void(found.accepted.rows[:1])
             buffer.end()
             accepted, rejected = accepted + len(found.accepted), rejected + len(found.rejected)
     # What came after the last take is thrown away with the queue.
@@ -124,8 +129,8 @@ def run(environment: dict[str, str], *arguments: str) -> str:
 
 
 def test_the_properties_hold_below_sanitizers(sanitized: dict[str, str]) -> None:
-    """Decoding, duplicates and counting, as Hypothesis tries them: no bad access, no undefined arithmetic."""
-    names = ("bulk", "counting", "recount")
+    """Decoding, duplicates, sessions and counting, as Hypothesis tries them: no bad access, no undefined arithmetic."""
+    names = ("bulk", "counting", "recount", "session")
     tests = [f"tests/property/test_{name}_properties.py" for name in names]
     run(os.environ | sanitized, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 

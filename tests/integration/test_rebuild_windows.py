@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from funnelwatch.schemas.counts import CountRow, Series
+from funnelwatch.schemas.funnels import SIGN_UP
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.times import iso
@@ -28,6 +29,8 @@ from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.stream.closing.windows import Assembler
 from tests.command import run, succeed, succeed_json
 from tests.own import own_database, settings_of
+from tests.reference.events import Record, event_of
+from tests.reference.sessions import Funnel, count_sessions
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (
     admin,
@@ -124,7 +127,12 @@ class Repaired:
     @property
     def right(self) -> dict[Any, list[int]]:
         """What should be counted."""
-        return naive_counts(self.ledger, self.settings.window_ms)
+        counts = naive_counts(self.ledger, self.settings.window_ms)
+        events = [event_of(Record(0, at, at, b""), fields) for at, fields in enumerate(self.ledger)]
+        people = count_sessions(events, {"sign_up": Funnel(SIGN_UP)}, self.settings.window_ms)
+        for (window, funnel, step, dimensions), numbers in people.items():
+            counts.setdefault((window, Series(funnel, step, dimensions)), row_of())[-len(numbers) :] = numbers
+        return counts
 
 
 @contextmanager

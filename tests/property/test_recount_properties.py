@@ -13,8 +13,8 @@ from funnelwatch.schemas.funnels import Funnel
 from funnelwatch.sinks.timescale.counts import merged
 from funnelwatch.stream.aggregate.aggregation import counts_of
 from funnelwatch.stream.aggregate.recount import BEHIND_MS, Recount, correction, first_whole, log_needed_from
-from funnelwatch.stream.intake.batches import RecordBatch, Records
-from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.batches import NO_CREDITS, RecordBatch, Records
+from funnelwatch.stream.intake.horizons import ReadingHorizons
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.property.test_counting_properties import HORIZON_MS, LIMITS, NOW, WINDOW_MS, Wire, values
 from tests.traffic import row_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RANGE_MS = (NOW // WINDOW_MS * WINDOW_MS - 3 * WINDOW_MS, NOW // WINDOW_MS * WINDOW_MS + WINDOW_MS)
 STEPS_THEN = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE")
+HORIZONS = ReadingHorizons(HORIZON_MS, 40_000, 1_000)
 cuts = st.lists(st.integers(0, 60), max_size=4)
 
 
@@ -33,7 +34,9 @@ class Log:
     def __init__(self, sent: list[Any], steps: tuple[str, ...] = STEPS_THEN) -> None:
         self.wire = Wire(sent)
         self.then = EventValidator(self.wire.decode, {"sign_up": Funnel(steps)}, LIMITS, 1_000_000)
-        validated = self.then(RecordBatch(0, 0, len(sent), Records.of(self.wire.records())), SeenIds(HORIZON_MS), NOW)
+        seen, sessions = HORIZONS.memory()
+        batch = RecordBatch(0, 0, len(sent), Records.of(self.wire.records()))
+        validated = self.then(batch, seen, NOW, sessions)
         self.rejected = {(0, one.record.offset, one.record.timestamp) for one in validated.rejected}
         self.accepted = set(validated.accepted.offsets.tolist())
         self.validated = validated
@@ -42,17 +45,19 @@ class Log:
         """What the worker has counted of the range by the records at ``[first, until)``."""
         accepted = self.validated.accepted
         part = accepted.where((accepted.offsets >= first) & (accepted.offsets < until))
-        counts = counts_of(part, WINDOW_MS).by_name()
+        credited = self.validated.credited
+        credited = credited[(credited["offset"] >= first) & (credited["offset"] < until)]
+        counts = counts_of(part, credited, WINDOW_MS).by_name()
         return {key: numbers for key, numbers in counts.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def durations(self) -> Durations:
         """The durations of the range that the worker has counted."""
-        durations = counts_of(self.validated.accepted, WINDOW_MS).durations()
+        durations = counts_of(self.validated.accepted, NO_CREDITS, WINDOW_MS).durations()
         return {key: slots for key, slots in durations.items() if RANGE_MS[0] <= key[0] < RANGE_MS[1]}
 
     def recount(self, until: int, cut: list[int], now: EventValidator | None = None) -> Recount:
         """The recount up to an offset, read in pieces that are cut there."""
-        counting = Recount(now or self.then, self.rejected, RANGE_MS, WINDOW_MS, HORIZON_MS)
+        counting = Recount(now or self.then, self.rejected, RANGE_MS, WINDOW_MS, HORIZONS)
         bounds = sorted({0, until, *(one for one in cut if one < until)})
         for first, end in pairwise(bounds):
             counting.add(0, self.wire.records(first, end), NOW)

@@ -9,7 +9,6 @@ from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll, flush_groups
 
 NONE = np.zeros(0, np.int64)
-NAMES: list[object] = []
 
 
 def assigned(partition: int) -> PartitionAssignment:
@@ -17,9 +16,9 @@ def assigned(partition: int) -> PartitionAssignment:
     return PartitionAssignment(partition, "id", 0, 0, SeenIds(0))
 
 
-def fetch(*of: PartitionAssignment, start: int, names: list[object] = NAMES) -> ValidatedPoll:
+def fetch(*of: PartitionAssignment, start: int) -> ValidatedPoll:
     """A fetch with ten records of each of these partitions."""
-    events = Events.of(names)
+    events = Events.of([])
     batches = [(one, ValidatedBatch(one.partition, start, start + 10, None, events, [], NONE)) for one in of]
     return ValidatedPoll(batches, [], newly_assigned=False, is_full=False, taken_s=0.0)
 
@@ -45,9 +44,3 @@ def test_a_partition_that_was_assigned_anew_begins_another_stretch() -> None:
     a, b, again = assigned(0), assigned(1), assigned(0)
     fetches = [fetch(a, b, start=0), fetch(b, again, start=5), fetch(b, again, start=15)]
     assert shape(fetches) == [{0: [0], 1: [0]}, {1: [5, 15], 0: [5, 15]}]
-
-
-def test_series_that_were_numbered_anew_begin_another_stretch() -> None:
-    """A number means another series then."""
-    a, anew = assigned(0), ["one", "two"]
-    assert shape([fetch(a, start=0), fetch(a, start=10, names=anew)]) == [{0: [0]}, {0: [10]}]

@@ -53,6 +53,7 @@ def contenders(peers: Path) -> dict[str, tuple[Run, bool]]:
     found: dict[str, tuple[Run, bool]] = {
         BARE: (python("bare", writes=False), True),
         OURS: (ours, True),
+        "funnelwatch, sessions not counted": (lambda race: ours(race, count_sessions=False), True),
         "funnelwatch, duplicates not removed": (lambda race: ours(race, duplicate_horizon_s=0.0), True),
         "Faust, table": (python("faust_table", sys.executable, *FAUST), False),
         "Faust, take": (python("faust_take", sys.executable, *FAUST), False),

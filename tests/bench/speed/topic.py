@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STEPS = ("INPUT_PHONE_NUMBER", "VERIFY_SMS_CODE", "INPUT_NAME", "INPUT_PASSWORD")
 PLACES = (("iOS", ""), ("Android", ""), ("Desktop", "Chrome"), ("Desktop", "Safari"), ("Desktop", "Firefox"))
 JITTER_MS = 5_000
+EVENTS_A_SESSION = 8
 SINGLE_OBJECT_SHARE = 0.1
 """Of the events, in single-object framing; the others have Confluent's."""
 
@@ -43,7 +44,7 @@ def events(count: int, series: int, windows: int, seed: int) -> Iterator[dict[st
         yield {
             "event_id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
             "funnel": "sign_up",
-            "sign_up_session_id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+            "sign_up_session_id": _session(number, chance, seed),
             "step": chance.choice(STEPS),
             "os": os,
             "browser": browser,
@@ -54,6 +55,13 @@ def events(count: int, series: int, windows: int, seed: int) -> Iterator[dict[st
             "duration_ms": chance.randrange(1_000, 40_000) if verified else None,
             "contexts": {},
         }
+
+
+def _session(number: int, chance: random.Random, seed: int) -> str:
+    """An id of one of the sessions of that moment, each of which has ``EVENTS_A_SESSION`` events or so."""
+    at_once = 500
+    session = number // (at_once * EVENTS_A_SESSION) * at_once + chance.randrange(at_once)
+    return str(uuid.UUID(int=(seed << 64) + session))
 
 
 def event_bytes(registry_url: str, count: int = 10_000) -> float:
