@@ -19,13 +19,14 @@ from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.materializing import materialize
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.retention import Retention, drop_expired
+from tests.by_hand import counts_by_hand
 from tests.command import succeed_json
 from tests.filling import count_in, keep_for
 from tests.integration.test_views import DAY_MS, SMS, rows
 from tests.ledger import agree, begin_anew, notes
 from tests.roles import PASSWORD, with_login
 from tests.stack import drop_database, make_database, wait_until
-from tests.traffic import counted, done, naive_counts, now_ms, prepared, produce, some_events, totals
+from tests.traffic import counted, done, now_ms, prepared, produce, some_events, totals
 from tests.worker import worker
 
 if TYPE_CHECKING:
@@ -86,14 +87,14 @@ def test_a_restored_database_counts_on_exactly(settings: Settings, addresses: li
     with worker(before) as one:
         wait_until(lambda: done(before, 2_000) or not one.running, "those after the backup are counted", 120)
         one.stop()
-    assert counted(after) == naive_counts(first, before.window_ms)
+    assert counted(after) == counts_by_hand(first, before.window_ms)
     produce(after, third)
     succeed_json(after, "rebuild", "redis")
     with worker(after) as one:
         wait_until(lambda: done(after, 3_000) or not one.running, "all are counted", 120)
         assert one.running, one.text()
         one.stop()
-    assert counted(after) == naive_counts([*first, *second, *third], after.window_ms)
+    assert counted(after) == counts_by_hand([*first, *second, *third], after.window_ms)
     assert totals(after) == {"counted": 3_000, "accepted": 3_000, "rejected": 0, "duplicates": 0}
     with closing(Database(after.timescale_url)) as database:
         agree(database)

@@ -21,6 +21,7 @@ from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.stream.intake.batches import Record, Rejected
 from funnelwatch.stream.intake.dead_letters import DeadLetters
+from tests.by_hand import counts_by_hand
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
     ENCODE,
@@ -29,7 +30,6 @@ from tests.traffic import (
     done,
     event,
     everything,
-    naive_counts,
     now_ms,
     prepared,
     produce,
@@ -146,7 +146,7 @@ def test_every_bad_record_has_one_dead_letter_and_the_good_ones_between_count(qu
         wait_until(lambda: one.get("/healthz")[0] == 200, "it says that all is well")
         reasons = {reason for reason, _ in CASES.values()}
         wait_until(lambda: shown_as_rejected(one.get("/metrics")[1]) >= reasons, "each reason is counted")
-    assert counted(quick) == naive_counts(good, quick.window_ms)
+    assert counted(quick) == counts_by_hand(good, quick.window_ms)
     letters = {headers_of(letter)["offset"]: letter for letter in everything(quick, quick.dead_letters_topic)}
     assert len(letters) == len(everything(quick, quick.dead_letters_topic)) == len(CASES) + 1
     for name, (reason, _) in CASES.items():

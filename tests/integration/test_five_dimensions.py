@@ -15,11 +15,13 @@ from funnelwatch.format import clock
 from funnelwatch.schemas.counts import Series
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
+from tests.by_hand import counts_by_hand
 from tests.command import succeed_json
 from tests.grafana import View, answers
 from tests.integration.test_agreement import raw_events
+from tests.reference.sessions import Funnel
 from tests.stack import wait_until
-from tests.traffic import closed_windows, done, event, naive_counts, now_ms, prepared, produce
+from tests.traffic import closed_windows, done, event, now_ms, prepared, produce
 from tests.web import served
 from tests.worker import worker
 
@@ -155,7 +157,7 @@ def test_every_output_agrees_with_a_group_by_over_the_raw_topic(counted: tuple[S
     settings, begin = counted
     events = [one for one in raw_events(settings) if one["funnel"] == "shop"]
     assert len(events) == 4_000
-    hand = naive_counts(events, MINUTE_MS, OWN)
+    hand = counts_by_hand(events, MINUTE_MS, funnel="shop", declared=Funnel(STEPS, OWN))
     assert len({series for _, series in hand}) > 500
     assert stored(settings) == hand
     assert cached(settings, begin) == hand

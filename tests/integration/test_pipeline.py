@@ -14,6 +14,7 @@ from funnelwatch.schemas.redaction import revealed
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
+from tests.by_hand import counts_by_hand
 from tests.proxy import door
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import (
@@ -23,7 +24,6 @@ from tests.traffic import (
     counted,
     done,
     event,
-    naive_counts,
     now_ms,
     prepared,
     produce,
@@ -90,7 +90,7 @@ def test_everything_produced_is_counted_and_a_stopped_worker_leaves_at_once(quic
         assert one.stop() == 0, one.text()
         assert time.monotonic() - began < 30, one.text()
         assert "Traceback" not in one.text()
-    assert counted(quick) == naive_counts(events, quick.window_ms)
+    assert counted(quick) == counts_by_hand(events, quick.window_ms)
     assert totals(quick)["rejected"] == 0
 
 
@@ -107,7 +107,7 @@ def test_a_worker_killed_again_and_again_loses_nothing_and_counts_nothing_twice(
             one.start()
         produce(quick, duplicates)
         wait_done(quick, len(events) + len(duplicates), one)
-        assert counted(quick) == naive_counts(events, quick.window_ms)
+        assert counted(quick) == counts_by_hand(events, quick.window_ms)
         assert totals(quick)["duplicates"] == len(duplicates)
         cache = CountCache(quick.redis_url, quick.redis_prefix, quick.cache_horizon_s)
         wait_until(lambda: in_redis(cache, quick) == counted(quick), "the cache equals the database")
@@ -136,7 +136,7 @@ def test_workers_that_come_and_go_count_everything_once(quick: Settings) -> None
             if at == 4_000:
                 third.kill()
         wait_done(quick, len(events), first)
-    assert counted(quick) == naive_counts(events, quick.window_ms)
+    assert counted(quick) == counts_by_hand(events, quick.window_ms)
     assert totals(quick)["duplicates"] == 0
 
 
@@ -157,7 +157,7 @@ def test_the_database_away_pauses_the_stream_and_loses_nothing(quick: Settings) 
         assert one.running
         door_.open()
         wait_done(quick, len(events), one)
-        assert counted(quick) == naive_counts(events, quick.window_ms)
+        assert counted(quick) == counts_by_hand(events, quick.window_ms)
         assert one.assigned() == 1, one.text()
 
 
@@ -180,7 +180,7 @@ def test_a_worker_can_be_ended_while_the_database_is_away(quick: Settings, how: 
         assert (code == 0) == (how == "down")
         with worker(quick) as other:
             wait_done(quick, len(events), other)
-    assert counted(quick) == naive_counts(events, quick.window_ms)
+    assert counted(quick) == counts_by_hand(events, quick.window_ms)
 
 
 def test_a_worker_waits_for_the_database_to_start_and_can_be_ended_meanwhile(quick: Settings) -> None:
@@ -262,7 +262,7 @@ def test_the_same_event_before_and_after_a_restart_is_counted_once(quick: Settin
     with worker(quick) as one:
         wait_done(quick, 810, one)
     assert totals(quick)["duplicates"] == 310
-    assert counted(quick) == naive_counts(events, quick.window_ms)
+    assert counted(quick) == counts_by_hand(events, quick.window_ms)
 
 
 def test_the_last_window_closes_by_wall_time_and_garbage_does_not_hold_it_back(quick: Settings) -> None:

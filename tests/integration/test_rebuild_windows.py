@@ -14,7 +14,6 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from funnelwatch.schemas.counts import CountRow, Series
-from funnelwatch.schemas.funnels import SIGN_UP
 from funnelwatch.schemas.histogram import SLOTS
 from funnelwatch.schemas.redaction import revealed
 from funnelwatch.schemas.times import iso
@@ -27,10 +26,9 @@ from funnelwatch.sinks.timescale.migrations import migrate
 from funnelwatch.sinks.timescale.repairs import RepairStore
 from funnelwatch.sinks.timescale.series import series_ids
 from funnelwatch.stream.closing.windows import Assembler
+from tests.by_hand import counts_by_hand
 from tests.command import run, succeed, succeed_json
 from tests.own import own_database, settings_of
-from tests.reference.events import Record, event_of
-from tests.reference.sessions import Funnel, count_sessions
 from tests.stack import apache_is_wanted, wait_until
 from tests.traffic import (
     admin,
@@ -38,7 +36,6 @@ from tests.traffic import (
     counted,
     done,
     event,
-    naive_counts,
     naive_durations,
     now_ms,
     prepared,
@@ -127,12 +124,7 @@ class Repaired:
     @property
     def right(self) -> dict[Any, list[int]]:
         """What should be counted."""
-        counts = naive_counts(self.ledger, self.settings.window_ms)
-        events = [event_of(Record(0, at, at, b""), fields) for at, fields in enumerate(self.ledger)]
-        people = count_sessions(events, {"sign_up": Funnel(SIGN_UP)}, self.settings.window_ms)
-        for (window, funnel, step, dimensions), numbers in people.items():
-            counts.setdefault((window, Series(funnel, step, dimensions)), row_of())[-len(numbers) :] = numbers
-        return counts
+        return counts_by_hand(self.ledger, self.settings.window_ms)
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.redis.configured import count_cache
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.sinks.timescale.migrations import migrate
+from tests.by_hand import counts_by_hand
 from tests.command import run, succeed_json
 from tests.stack import wait_until
-from tests.traffic import counted, done, naive_counts, now_ms, prepared, produce, some_events
+from tests.traffic import counted, done, now_ms, prepared, produce, some_events
 from tests.web import Served, served
 from tests.worker import worker
 
@@ -69,7 +70,7 @@ def test_a_worker_without_redis_counts_closes_and_evaluates_and_all_readers_agre
     with worker(without) as one:
         produce(without, events)
         wait_until(lambda: done(without, len(events)) or not one.running, "all are counted", 120)
-        assert counted(without) == naive_counts(events, without.window_ms), one.text()
+        assert counted(without) == counts_by_hand(events, without.window_ms), one.text()
         wait_until(lambda: "funnelwatch_windows_evaluated_total{" in one.get("/metrics")[1], "windows are evaluated")
         check_probes(one.get)
         with served(without) as api:
@@ -79,7 +80,7 @@ def test_a_worker_without_redis_counts_closes_and_evaluates_and_all_readers_agre
             told = api.get("/api/v1/rates", asked).json["rows"]
         typed = succeed_json(without, "rate", "--since", asked["since"], "--until", asked["until"])["rows"]
         assert told == typed
-        hand = naive_counts(events, without.window_ms)
+        hand = counts_by_hand(events, without.window_ms)
         steps = {row["step"]: row["impressions"] for row in told if row["impressions"]}
         assert steps == {step: sum(n[0] for key, n in hand.items() if key[1].step == step) for step in steps}
         assert sum(steps.values()) == sum(n[0] for n in hand.values())
@@ -175,7 +176,7 @@ def test_the_demo_reads_its_rates_from_the_database(without: Settings) -> None:
         seen = watch.read()
         watch.stop()
     shown = mature_windows(seen.closed_through, without.window_ms)
-    hand = {key: n for key, n in naive_counts(events, without.window_ms).items() if key[0] in shown}
+    hand = {key: n for key, n in counts_by_hand(events, without.window_ms).items() if key[0] in shown}
     assert sum(shown for shown, _ in seen.rates.values()) == sum(n[0] for n in hand.values())
     assert sum(made for _, made in seen.rates.values()) == sum(n[3] for n in hand.values())
 
