@@ -104,8 +104,8 @@ def _bare(stages: Figures) -> str:
 - *The bare loop*: an event takes {ours:.2f} µs on Python's threads (next section): {us["take"]} to take it from
 librdkafka's queue, decoded and checked, where `Consumer.consume` alone, which makes a Python object of each message,
 takes {stages["consume_us"]:.2f}; new series and doubtful records {us["validate"]}, duplicates {us["duplicates"]},
-sessions {us.get("sessions", "none")}, adding up {us["aggregate"]}, the databases {cpu["flush"] + cpu["copy"]:.2f}. Nearly all of it is C without the
-interpreter's lock, so that intake and counting run at once; librdkafka has {us["librdkafka"]} on threads of its own.
+sessions {us.get("sessions", "not measured")}, adding up {us["aggregate"]}, the databases
+{cpu["flush"] + cpu["copy"]:.2f}. Nearly all of it is C without the interpreter's lock, so that intake and counting run at once; librdkafka has {us["librdkafka"]} on threads of its own.
 Where Kafka and the databases are on the same processors, these are what is shared."""
 
 
