@@ -5,6 +5,7 @@ import { el, say } from "./dom.js";
 import { Filters } from "./filters.js";
 import { clock, lasting, named, percent } from "./format.js";
 import { showErrors, showHealth } from "./health.js";
+import { People } from "./people.js";
 import { STATES, ofConversion } from "./states.js";
 import { Steps } from "./steps.js";
 import { listen } from "./stream.js";
@@ -23,9 +24,11 @@ const serverNow = () => Date.now() + offset;
 const filters = new Filters(document.querySelector(".filters"), () => {
   Object.assign(seen, { now: null, history: null });
   id("steps").setAttribute("aria-busy", "true");
+  people.show(null);
   again();
 });
 const steps = new Steps(id("steps"), id("steps-table"), (step) => focus(filters.asked.get("step") === step ? null : step));
+const people = new People(id("people"), id("people-words"), id("people-table"));
 const timeline = new TimeLine({ chart: id("chart"), legend: id("legend"), reading: id("reading"), table: id("time-table") });
 
 function focus(step) {
@@ -168,6 +171,9 @@ const on = {
   history(message) {
     seen.history = message;
     draw();
+  },
+  people(message) {
+    people.show(message);
   },
   alerts({ alerts, known }) {
     seen.alerts = alerts;
