@@ -128,6 +128,9 @@ def test_the_page_shows_the_funnel_that_the_api_answers(page: Page, server: Boar
         },
     ]
     assert [row["step"] for row in funnel["rows"]] == list(RATES)
+    expect(page.locator(".step .reached")).to_have_text(
+        [f"{row['of_first'] * 100:.0f} % of those who entered get here" for row in funnel["rows"]]
+    )
 
 
 def test_sessions_that_may_go_on_are_marked_in_words_and_hatched(page: Page, server: BoardServer) -> None:

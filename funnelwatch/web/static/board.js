@@ -12,7 +12,7 @@ import { listen } from "./stream.js";
 import { TimeLine } from "./timeline.js";
 
 const id = (name) => document.getElementById(name);
-const seen = { now: null, history: null, alerts: [], health: null };
+const seen = { now: null, history: null, people: null, alerts: [], health: null };
 const SILENT_MS = 20_000; // the server reads the pipeline every two seconds
 let link = "connecting";
 let offset = 0; // the server's clock minus ours, ms
@@ -22,7 +22,7 @@ let shown = "";
 
 const serverNow = () => Date.now() + offset;
 const filters = new Filters(document.querySelector(".filters"), () => {
-  Object.assign(seen, { now: null, history: null });
+  Object.assign(seen, { now: null, history: null, people: null });
   id("steps").setAttribute("aria-busy", "true");
   people.show(null);
   again();
@@ -47,6 +47,7 @@ function draw() {
     }
     select.value = names.includes(step) ? `=${step}` : "";
     steps.mark(step);
+    steps.reach(seen.people);
   }
   if (!seen.history || !seen.now) return;
   const known = seen.history.series.some((line) => line.step === step) ? step : null;
@@ -173,7 +174,9 @@ const on = {
     draw();
   },
   people(message) {
+    seen.people = message;
     people.show(message);
+    draw();
   },
   alerts({ alerts, known }) {
     seen.alerts = alerts;
