@@ -31,6 +31,9 @@ MINUTE_MS = 60_000
 WEEK_MS = 7 * 24 * 60 * MINUTE_MS
 FUNNEL = "sign_up"
 RATES = {"INPUT_PHONE_NUMBER": 0.93, "VERIFY_SMS_CODE": 0.81, "INPUT_NAME": 0.96, "INPUT_PASSWORD": 0.88}
+RELOADS = {"INPUT_PHONE_NUMBER": 0.03, "VERIFY_SMS_CODE": 0.1, "INPUT_NAME": 0.02, "INPUT_PASSWORD": 0.05}
+"""The share of a step's impressions that a session has seen before."""
+SESSION_WINDOW_MS = 20 * MINUTE_MS
 SHARES = {
     ("iOS", "Safari", "5.2.0"): 0.37,
     ("iOS", "Safari", "5.1.3"): 0.11,
@@ -78,7 +81,7 @@ class Scenario:
             settings.redis_url, settings.redis_prefix, settings.cache_horizon_s, settings.events_topic
         )
         migrate(self._database, settings.window_ms)
-        declare(self._database, {FUNNEL: Funnel(tuple(RATES))})
+        declare(self._database, {FUNNEL: Funnel(tuple(RATES), session_window_ms=SESSION_WINDOW_MS)})
         self._store = CountStore(self._database)
         self._store.start(settings.events_topic, "id", {0: 0})
 
@@ -135,8 +138,10 @@ class Scenario:
         last = self.now - self.now % self.window_ms
         share = MINUTE_MS / 60 / self.window_ms
         part = {
-            series: CountRow(*(int(self._random.binomial(n, share)) for n in tally))
+            # One draw a row keeps its counts in order: no more successes than sessions.
+            series: CountRow(*(int(n * share + drawn) for n in tally))
             for series, tally in self._window(last, troubles).items()
+            for drawn in [self._random.random()]
         }
         self.count({last: part})
         if last > self.closed_through():
@@ -221,8 +226,10 @@ class Scenario:
                 chance = (rate + 0.015 * (os == "Desktop")) * (1 - sum(lost))
                 won = int(self._random.binomial(shown, chance))
                 failed = int(self._random.binomial(shown - won, 0.6))
+                people = shown - int(shown * RELOADS[step])
+                made = min(won, people)
                 tallies[Series.of(FUNNEL, step, os=os, browser=browser, app_version=version)] = CountRow(
-                    shown, won, failed, won, failed
+                    shown, won, failed, won, failed, people, made, people, made
                 )
                 shown = won
         return tallies

@@ -98,9 +98,10 @@ def tell_alerts(scenario: Scenario) -> None:
 
 
 def take(browser: Browser, url: str, scenario: Scenario) -> None:
-    """Each picture: the whole board in light and dark, one step of it, and a phone's."""
+    """Each picture: the whole board in light and dark, people, one step of it, and a phone's."""
     save(browser, f"{url}", "board", scenario, size=(1440, 900))
     save(browser, f"{url}", "board-dark", scenario, size=(1440, 900), colours="dark")
+    save(browser, f"{url}", "board-people", scenario, size=(1440, 900), element=".panel.people")
     save(browser, f"{url}?step=VERIFY_SMS_CODE", "board-phone", scenario, size=(390, 1560), whole=False)
     save(browser, f"{url}?step=VERIFY_SMS_CODE", "board-step", scenario, size=(1440, 900), element=".panel.time")
 
@@ -121,6 +122,7 @@ def save(
     page = context.new_page()
     page.goto(url)
     page.locator("#chart canvas").wait_for()
+    page.locator(".person-end").wait_for()
     flow(scenario, page)
     shot: Callable[[], bytes] = (
         page.locator(element).screenshot if element else lambda: page.screenshot(full_page=whole)

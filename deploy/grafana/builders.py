@@ -22,7 +22,7 @@ def funnel(sql: Statements) -> Dashboard:
     made = parts.begin(
         parts.FUNNEL_UID,
         "Funnel",
-        "The steps of a funnel: how many are shown each, how many make it, and where that differs.",
+        "How far people come in a funnel; how many are shown each step, how many make it, and where that differs.",
         variables=[
             variables.level(sql),
             variables.funnel(sql),
@@ -37,11 +37,12 @@ def funnel(sql: Statements) -> Dashboard:
     shown = [sql.of("impressions_by_step")]
     each, together = (sql.of("totals_by", by=variable) for variable in ("dimension", "by"))
     return (
-        parts.with_alerts(made, sql.of("alerts_as_annotations"))
+        _with_people(parts.with_alerts(made, sql.of("alerts_as_annotations")), sql)
         .with_panel(
             parts.rows(
                 "Steps",
-                "survival: of those shown the step before, how many came here; reached: of those shown the first step.",
+                "Events, reloads included. survival: of those shown the step before, how many came here; reached: of "
+                "those shown the first step.",
                 sql.of("funnel_totals"),
             )
         )
@@ -56,6 +57,39 @@ def funnel(sql: Statements) -> Dashboard:
                 height=10,
             )
         )
+    )
+
+
+def _with_people(made: Dashboard, sql: Statements) -> Dashboard:
+    """How far the sessions came that entered in the range, and of those that saw a step how many completed it."""
+    by_sessions = parts.lines(
+        "Rate by step, by sessions",
+        "Of the sessions that first saw the step at this time, how many completed it. Each counts once: reloads do not "
+        "lower the rate. Dashed: still open, some may complete it yet.",
+        [sql.of("session_rate_by_step")],
+        parts.PERCENT,
+        width=24,
+    )
+    return (
+        made.with_panel(
+            parts.bars(
+                "People: how far they come",
+                "Of the sessions that entered in the range, the share that reached each step in order, and completed "
+                "the last. Those that are still open may go on. The choice of steps does not apply.",
+                sql.of("people_shares"),
+            )
+        )
+        .with_panel(
+            parts.rows(
+                "People by step",
+                "Sessions that entered in the range, with the dimensions at their entry. reached: their share of the "
+                "first step; survival: of the step before; dropped: did not reach the next step, or complete the last; "
+                "still open: entered so lately that they may go on.",
+                sql.of("people_totals"),
+                width=14,
+            )
+        )
+        .with_panel(parts.dashed(by_sessions, "/still open/"))
     )
 
 

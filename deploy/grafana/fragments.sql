@@ -18,6 +18,40 @@ $__timeFrom()::timestamptz, $__timeTo()::timestamptz
 -- Windows of the chosen funnel that start before this are closed.
 (SELECT p.closed_through FROM funnel_progress AS p WHERE p.funnel = @funnel)
 
+-- name: open
+-- Whether sessions of a bucket of counts_of are younger than the session window, and may go on.
+coalesce(start + @width > (SELECT m.mature_through FROM session_maturity AS m WHERE m.funnel = @funnel), true)
+
+-- name: people
+-- The declared steps in order, with the sessions that entered in the range; all steps, because the first one is what they are compared with.
+WITH counted AS (
+    SELECT
+        step,
+        sum(reached)::bigint AS sessions,
+        sum(completed)::bigint AS completed,
+        coalesce(sum(reached) FILTER (WHERE @open), 0)::bigint AS still_open
+    FROM counts_of(
+        @level, @funnel, @range, @width,
+        @chosen - 'step'
+    )
+    GROUP BY step
+),
+
+funnel AS (
+    SELECT
+        d.position,
+        d.step,
+        coalesce(c.sessions, 0) AS sessions,
+        coalesce(c.completed, 0) AS completed,
+        coalesce(c.still_open, 0) AS still_open,
+        first_value(coalesce(c.sessions, 0)) OVER by_position AS entered,
+        lag(coalesce(c.sessions, 0)) OVER by_position AS before,
+        lead(coalesce(c.sessions, 0)) OVER by_position AS next
+    FROM declared_steps AS d LEFT JOIN counted AS c ON c.step = d.step
+    WHERE d.funnel = @funnel
+    WINDOW by_position AS (ORDER BY d.position)
+)
+
 -- name: choice
 -- One dimension, or the step, with what is chosen of it; All is NULL.
 ('@name', ARRAY[${@variable:sqlstring}]::text[])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as common_models
@@ -117,7 +117,7 @@ def with_alerts(made: dashboard.Dashboard, sql: str) -> dashboard.Dashboard:
     )
 
 
-P = TypeVar("P", timeseries.Panel, table.Panel, stat.Panel)
+P = TypeVar("P", timeseries.Panel, table.Panel, stat.Panel, bargauge.Panel)
 
 
 def _placed(panel: P, title: str, text: str, *, width: int, height: int) -> P:
@@ -173,6 +173,22 @@ def rows(title: str, text: str, query: str, *, width: int = 24, height: int = 8)
     rate = models.DynamicConfigValue(id_val="unit", value=PERCENT)
     digits = models.DynamicConfigValue(id_val="decimals", value=1)
     return panel.override_by_regexp("/rate|survival|reached/", [rate, digits])
+
+
+def bars(title: str, text: str, query: str, *, width: int = 10, height: int = 8) -> bargauge.Panel:
+    """A bar for each row, full at 100 %."""
+    panel = _asking(_placed(bargauge.Panel(), title, text, width=width, height=height), [query], "table")
+    blue = dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("blue")
+    return (
+        panel.unit(PERCENT)
+        .decimals(1)
+        .min(0)
+        .max(1)
+        .color_scheme(blue)
+        .orientation(common_models.VizOrientation.HORIZONTAL)
+        .display_mode(common_models.BarGaugeDisplayMode.BASIC)
+        .reduce_options(common.ReduceDataOptions().values(True))  # or Grafana shows the last only
+    )
 
 
 def number(

@@ -87,6 +87,54 @@ LEFT JOIN declared_steps AS d ON d.funnel = @funnel AND d.step = c.step
 WINDOW by_position AS (ORDER BY d.position NULLS LAST, c.step)
 ORDER BY d.position NULLS LAST, c.step;
 
+-- name: people_shares
+-- How far the sessions came that entered in the range, as shares of them; the last is end-to-end conversion. No share where steps were reordered.
+@people
+
+SELECT name, CASE WHEN part <= entered THEN part::double precision / entered END AS share
+FROM (
+    SELECT
+        position,
+        step || CASE WHEN still_open > 0 THEN ' (' || still_open || ' of ' || sessions || ' still open)' ELSE '' END AS name,
+        sessions AS part,
+        entered
+    FROM funnel
+    UNION ALL
+    (SELECT position + 1, 'Completed', completed, entered FROM funnel ORDER BY position DESC LIMIT 1)
+) AS shares
+WHERE entered > 0
+ORDER BY position;
+
+-- name: people_totals
+-- Each step in order: the sessions that reached it, and how many of them went no further.
+@people
+
+SELECT
+    step,
+    sessions,
+    CASE WHEN sessions <= entered THEN sessions::double precision / entered END AS reached,
+    CASE WHEN sessions <= before THEN sessions::double precision / nullif(before, 0) END AS survival,
+    CASE WHEN coalesce(next, completed) <= sessions THEN sessions - coalesce(next, completed) END AS dropped,
+    completed,
+    still_open AS "still open"
+FROM funnel
+WHERE entered > 0
+ORDER BY position;
+
+-- name: session_rate_by_step
+-- Of the sessions that first saw the step at a time, how many completed it, each once; of closed windows. A line of its own while they may go on.
+-- gaps: NULL in rate of each metric
+SELECT
+    start AS time,
+    step || CASE WHEN @open THEN ' (still open)' ELSE '' END AS metric,
+    sum(session_successes)::double precision / nullif(sum(sessions), 0) AS rate
+FROM counts_of(
+    @level, @funnel, @range, @width,
+    @chosen
+)
+WHERE start < @closed AND sessions > 0
+GROUP BY 1, 2;
+
 -- name: rate_by_step
 -- The rate of each step over time, of closed windows.
 -- gaps: NULL in rate of each metric

@@ -4,6 +4,7 @@
 |---|---|
 | ``now`` | each step, and each os of it, in the newest closed windows against what is expected; open windows apart |
 | ``history`` | the time line: counts, rates, intervals and expected rates by span |
+| ``people`` | the funnel of people: how far the sessions came, and the rates of steps by sessions and by events |
 | ``alerts`` | the alerts that fire or fired within a day, newest first, with their where |
 | ``health`` | lag, watermark, throughput, dead letters, and servers that do not answer |
 | ``beat`` | the server's clock, every two seconds |

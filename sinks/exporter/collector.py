@@ -38,6 +38,8 @@ COUNTERS = {
     "impressions": "Impressions counted since the beginning.",
     "successes": "Successful verifications counted since the beginning.",
     "failures": "Failed verifications counted since the beginning.",
+    "sessions": "Sessions that saw the step, each once, counted since the beginning.",
+    "session_successes": "Sessions that saw the step and completed it, each once, counted since the beginning.",
 }
 
 

@@ -65,6 +65,10 @@ def tallies() -> dict[Key, tuple[int, ...]]:
                         10 - at,
                         shown - 40,
                         12,
+                        shown - 5,
+                        shown - 32 + weeks,
+                        shown - 8,
+                        shown - 35,
                     )
     return made
 
@@ -176,10 +180,10 @@ class ByHand:
         return key[0] - key[0] % self.width
 
     def sums(self, group: Callable[[Key], Any]) -> dict[Any, list[int]]:
-        """Impressions, successes, failures and those of cohorts, by group."""
+        """The counts of a row, by group."""
         total: dict[Any, list[int]] = {}
         for key, tally in self.counts.items():
-            kept = total.setdefault(group(key), [0] * 5)
+            kept = total.setdefault(group(key), [0] * len(tally))
             kept[:] = [a + b for a, b in zip(kept, tally, strict=True)]
         return total
 
@@ -287,7 +291,7 @@ def test_expected_is_the_rate_at_the_same_time_of_the_four_weeks_before(filled: 
     for weeks in range(1, 5):
         past = ByHand(level, shift_ms=weeks * WEEK_MS)
         for (bucket, step), tally in past.sums(lambda key, past=past: (past.bucket(key), key[1])).items():
-            kept = expected.setdefault((at(bucket + weeks * WEEK_MS), f"{step} (expected)"), [0] * 5)
+            kept = expected.setdefault((at(bucket + weeks * WEEK_MS), f"{step} (expected)"), [0] * len(tally))
             kept[:] = [a + b for a, b in zip(kept, tally, strict=True)]
     found = rows_of(filled, "funnel", level)["Rate by step B"]
     found = counted(found)

@@ -25,8 +25,9 @@ Shown = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def total(step: str, os: str, *counts: int, funnel: str = "f") -> dict[str, Any]:
     """A row of totals."""
-    names = dict(zip(("impressions", "successes", "failures"), counts, strict=True))
-    return {"funnel": funnel, "step": step, "labels": [os, ""], **names}
+    names = ("impressions", "successes", "failures", "sessions", "session_successes")
+    numbers = (*counts, *(0,) * (len(names) - len(counts)))
+    return {"funnel": funnel, "step": step, "labels": [os, ""], **dict(zip(names, numbers, strict=True))}
 
 
 def buckets(counts: dict[int, int]) -> list[int]:
@@ -66,10 +67,11 @@ def test_counts_durations_and_rates_are_shown() -> None:
     """A bucket's border is its largest value; rows with the same labels are added up."""
     rows = [took("iOS", {0: 2, 1: 3}, 606), took("iOS", {BUCKETS - 1: 1}, 10**9)]
     newest = [latest("A", 200, 150), latest("B", 0, 1)]
-    shown = exporting(lambda: Totals([total("A", "iOS", 10, 7, 2)], rows, newest))()
+    shown = exporting(lambda: Totals([total("A", "iOS", 10, 7, 2, 6, 5)], rows, newest))()
     labels = {"funnel": "f", "step": "A", "os": "iOS", "browser": ""}
-    names = ("impressions", "successes", "failures")
-    assert [of(shown, f"funnelwatch_funnel_{name}_total", **labels) for name in names] == [[10], [7], [2]]
+    names = ("impressions", "successes", "failures", "sessions", "session_successes")
+    found = [of(shown, f"funnelwatch_funnel_{name}_total", **labels) for name in names]
+    assert found == [[10], [7], [2], [6], [5]]
     borders = "0.127", "0.255", "2097.15", "+Inf"
     found = [of(shown, "funnelwatch_funnel_duration_seconds_bucket", le=le) for le in borders]
     assert found == [[2], [5], [5], [6]]
@@ -118,6 +120,18 @@ def test_a_total_that_falls_is_not_shown_as_a_fall() -> None:
     totals = iter([10, 6, 9, 12])
     scrape = exporting(lambda: Totals([total("A", "iOS", next(totals), 0, 0)]))
     assert [of(scrape(), "funnelwatch_funnel_impressions_total") for _ in range(4)] == [[10], [10], [10], [12]]
+
+
+def test_sessions_beyond_the_limit_are_added_up_as_events_are() -> None:
+    """They share the names of the events' series, so their number is bounded with them, and no rate exceeds 100 %."""
+    rows = [total("A", f"os{n}", 9 * n, 7 * n, 0, 3 * n, 2 * n) for n in range(1, 5)]
+    shown = exporting(lambda: Totals(rows), max_series=2)()
+    sessions, successes = (
+        [of(shown, f"funnelwatch_funnel_{name}_total", os=os)[0] for os in ("os1", "os2", "(other)")]
+        for name in ("sessions", "session_successes")
+    )
+    assert (sessions, successes) == ([3, 6, 21], [2, 4, 14])
+    assert of(shown, "funnelwatch_exporter_folded_series", what="counts") == [2]
 
 
 def test_an_outage_of_the_database_is_told_and_shows_no_number() -> None:

@@ -136,7 +136,7 @@ class Hub:
         for name, source in (("TimescaleDB", self.record), (newest, self.cache), ("Kafka", self.ends)):
             errors[name] = errors[name] or source.silence(wall_clock_ms(), SILENT_MS)
         if query in record.slow and not self.record.error:
-            errors["TimescaleDB"] = "the time line takes too long; choose a shorter one."
+            errors["TimescaleDB"] = "the time line, or the funnel of people, takes too long; choose a shorter range."
         versions = self.version
         parts = {"health": self._json("health", query, versions, lambda: self._health(query, record, errors))}
         closed = record.closed_through.get(query.funnel)
@@ -148,9 +148,11 @@ class Hub:
                 lambda: now_message(query, record, cache, self._windows.setdefault(query, Windows(query))),
             )
         if record.at_ms:
-            history, alerts = record.histories.get(query), record.alerts.get(query.funnel)
+            history, people = record.histories.get(query), record.people.get(query)
+            alerts = record.alerts.get(query.funnel)
             parts |= {
                 "history": self._json("history", query, (history, closed), lambda: history_message(query, record)),
+                "people": self._json("people", query, people, lambda: people),
                 "alerts": self._json("alerts", query, alerts, lambda: alerts_message(query, record)),
             }
         return parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
@@ -12,9 +12,10 @@ from funnelwatch.sinks.timescale.closing import IDLE_VALID_S
 from funnelwatch.sinks.timescale.freshness import FreshnessStore
 from funnelwatch.sinks.timescale.rates import Dimension, RateStore
 from funnelwatch.web.board.expected import Ordinary, Place, expected_rates, needed
+from funnelwatch.web.board.people import People, read_people
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from funnelwatch.schemas.freshness import FunnelSeen, WorkerSeen
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from funnelwatch.sinks.timescale.database import Database, Row
     from funnelwatch.sinks.timescale.rates import Rate
     from funnelwatch.web.board.query import BoardQuery
+
+T = TypeVar("T")
 
 BY_OS: tuple[Dimension, ...] = ("os",)
 MOST_ALERTS = 50
@@ -31,6 +34,8 @@ SLOW_S = 60.0
 """A time line that takes the database too long is asked for again after this long."""
 SHARE_OF_SPAN = 6
 """A time line is read again after a sixth of one of its spans, and when a window has closed."""
+PEOPLE_EVERY_S = 60.0
+"""The funnel of people is read again when a window has closed, and after this long: sessions go on."""
 RATE_OVER_S = 10.0
 """Events a second are those of about this long."""
 
@@ -75,6 +80,7 @@ class Record:
         steps: declared steps, in order, of the funnels that are watched.
         alerts: newest first, of the funnels that are watched.
         histories: the time lines.
+        people: the funnels of people, as messages.
         slow: the queries whose time line took too long, the last time that it was asked for.
         workers: by their heartbeats.
         funnels: how far each funnel is closed and evaluated.
@@ -87,6 +93,7 @@ class Record:
     alerts: dict[str, tuple[Row, ...]] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     histories: dict[BoardQuery, History] = field(default_factory=dict)
+    people: dict[BoardQuery, People] = field(default_factory=dict)
     slow: frozenset[BoardQuery] = frozenset()
     workers: tuple[WorkerSeen, ...] = ()
     funnels: dict[str, FunnelSeen] = field(default_factory=dict)
@@ -102,6 +109,7 @@ class RecordReader:
         now_ms: Callable[[], int],
         queries: Callable[[], Collection[BoardQuery]],
     ) -> None:
+        self._settings = settings
         self._topic = settings.events_topic
         self._database = database
         self._now_ms = now_ms
@@ -111,6 +119,7 @@ class RecordReader:
         self._alerts_at = 0.0
         self._dealt: list[tuple[float, int]] = []
         self._read: dict[BoardQuery, tuple[float, int | None]] = {}
+        self._read_people: dict[BoardQuery, tuple[float, int]] = {}
         self._slow: dict[BoardQuery, float] = {}
 
     def read(self) -> Record:
@@ -125,27 +134,35 @@ class RecordReader:
             rates, freshness = RateStore(database), FreshnessStore(database, self._topic)
             window_ms = rates.window_ms() or self._last.window_ms
             closed = {row["funnel"]: row["closed_through_ms"] for row in database.query("funnels")}
+            steps = {
+                funnel: tuple(row["step"] for row in database.query("board_steps", {"funnel": funnel}))
+                for funnel in funnels
+            }
             record = replace(
                 self._last,
                 window_ms=window_ms,
                 closed_through=closed,
-                steps={
-                    funnel: tuple(row["step"] for row in database.query("board_steps", {"funnel": funnel}))
-                    for funnel in funnels
-                },
+                steps=steps,
                 alerts=self._alerts(database, funnels),
                 progress=self._progress(database),
-                histories={
-                    query: history
-                    for query in queries
-                    if (history := self._in_time(rates, query, window_ms, closed.get(query.funnel)))
-                },
+                histories=self._in_time(
+                    queries,
+                    self._last.histories,
+                    lambda query: self._history(rates, query, window_ms, closed.get(query.funnel)),
+                ),
+                people=self._in_time(
+                    queries,
+                    self._last.people,
+                    lambda query: self._people(
+                        database, query, steps[query.funnel], window_ms, closed.get(query.funnel)
+                    ),
+                ),
                 slow=frozenset(self._slow),
                 workers=tuple(freshness.workers()),
                 funnels={one.funnel: one for one in freshness.funnels()},
                 at_ms=self._now_ms(),
             )
-        for kept in (self._read, self._slow):
+        for kept in (self._read, self._read_people, self._slow):
             for gone in set(kept) - set(queries):
                 del kept[gone]
         self._last = record
@@ -181,19 +198,36 @@ class RecordReader:
         )
 
     def _in_time(
-        self, rates: RateStore, query: BoardQuery, window_ms: int, closed_through: int | None
-    ) -> History | None:
-        """The time line, or what is known of it: one that takes too long does not keep the rest from the page."""
-        last = self._last.histories.get(query)
-        if time.monotonic() - self._slow.get(query, -SLOW_S) < SLOW_S:
+        self, queries: Collection[BoardQuery], known: Mapping[BoardQuery, T], read: Callable[[BoardQuery], T | None]
+    ) -> dict[BoardQuery, T]:
+        """What is read, or what is known: a query that takes too long does not keep the rest from the page."""
+        found = {}
+        for query in queries:
+            answer = known.get(query)
+            if time.monotonic() - self._slow.get(query, -SLOW_S) >= SLOW_S:
+                try:
+                    answer = read(query)
+                    self._slow.pop(query, None)
+                except psycopg.errors.QueryCanceled:
+                    self._slow[query] = time.monotonic()
+            if answer is not None:
+                found[query] = answer
+        return found
+
+    def _people(
+        self, database: Database, query: BoardQuery, steps: Sequence[str], window_ms: int, closed_through: int | None
+    ) -> People:
+        if closed_through is None:
+            return {"why": "no window of this funnel is closed yet", "steps": []}
+        last = self._last.people.get(query)
+        read_at, closed_then = self._read_people.get(query, (-PEOPLE_EVERY_S, closed_through))
+        age = time.monotonic() - read_at
+        due = age >= query.every_ms(window_ms) / 1000 / SHARE_OF_SPAN and closed_then != closed_through
+        if last is not None and not due and age < PEOPLE_EVERY_S:
             return last
-        try:
-            history = self._history(rates, query, window_ms, closed_through)
-        except psycopg.errors.QueryCanceled:
-            self._slow[query] = time.monotonic()
-            return last
-        self._slow.pop(query, None)
-        return history
+        found = read_people(database, self._settings, query, steps, self._now_ms())
+        self._read_people[query] = time.monotonic(), closed_through
+        return found
 
     def _history(self, rates: RateStore, query: BoardQuery, window_ms: int, closed_through: int | None) -> History:
         every = query.every_ms(window_ms)

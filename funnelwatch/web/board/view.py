@@ -72,7 +72,6 @@ def now_message(
     history = record.histories.get(query)
     expected = {} if history is None else _newest(history, closed)
     firing = [alert for alert in record.alerts.get(query.funnel, ()) if is_firing(alert)]
-    head = now.get((steps[0], None), CountRow()).impressions if steps else 0
     message |= {"from": min(taken, default=closed), "to": closed, "open_from": closed}
     for step in steps:
         oses = sorted({os for places in (now, so_far) for at, os in places if at == step and os is not None})
@@ -82,7 +81,6 @@ def now_message(
             {
                 "step": step,
                 **whole,
-                "reached": whole["impressions"] / head if head else None,
                 "open": {"impressions": opening.impressions, "successes": opening.successes},
                 "by_os": [
                     {

@@ -5,13 +5,14 @@ import { el, say } from "./dom.js";
 import { Filters } from "./filters.js";
 import { clock, lasting, named, percent } from "./format.js";
 import { showErrors, showHealth } from "./health.js";
+import { People } from "./people.js";
 import { STATES, ofConversion } from "./states.js";
 import { Steps } from "./steps.js";
 import { listen } from "./stream.js";
 import { TimeLine } from "./timeline.js";
 
 const id = (name) => document.getElementById(name);
-const seen = { now: null, history: null, alerts: [], health: null };
+const seen = { now: null, history: null, people: null, alerts: [], health: null };
 const SILENT_MS = 20_000; // the server reads the pipeline every two seconds
 let link = "connecting";
 let offset = 0; // the server's clock minus ours, ms
@@ -21,11 +22,13 @@ let shown = "";
 
 const serverNow = () => Date.now() + offset;
 const filters = new Filters(document.querySelector(".filters"), () => {
-  Object.assign(seen, { now: null, history: null });
+  Object.assign(seen, { now: null, history: null, people: null });
   id("steps").setAttribute("aria-busy", "true");
+  people.show(null);
   again();
 });
 const steps = new Steps(id("steps"), id("steps-table"), (step) => focus(filters.asked.get("step") === step ? null : step));
+const people = new People(id("people"), id("people-words"), id("people-table"));
 const timeline = new TimeLine({ chart: id("chart"), legend: id("legend"), reading: id("reading"), table: id("time-table") });
 
 function focus(step) {
@@ -44,6 +47,7 @@ function draw() {
     }
     select.value = names.includes(step) ? `=${step}` : "";
     steps.mark(step);
+    steps.reach(seen.people);
   }
   if (!seen.history || !seen.now) return;
   const known = seen.history.series.some((line) => line.step === step) ? step : null;
@@ -167,6 +171,11 @@ const on = {
   },
   history(message) {
     seen.history = message;
+    draw();
+  },
+  people(message) {
+    seen.people = message;
+    people.show(message);
     draw();
   },
   alerts({ alerts, known }) {

@@ -72,7 +72,6 @@ function updateStep(node, cell, at) {
   say(part("shown"), cell.state === "few"
     ? `only ${count(cell.impressions)} shown: too few for a rate`
     : `${brief(cell.successes)} of ${brief(cell.impressions)}${interval}`);
-  say(part("reached"), cell.reached == null ? "" : at === 0 ? "Here it begins" : `${percent(cell.reached, 0)} of step 1 get here`);
   say(part("open"), `Still counting: ${brief(cell.open.successes)} of ${brief(cell.open.impressions)}`);
 }
 
@@ -118,6 +117,14 @@ export class Steps {
         cell.low == null ? "–" : `${percent(cell.low)} – ${percent(cell.high)}`, percent(cell.expected),
         count(cell.impressions), count(cell.successes), count(cell.failures),
       ]));
+  }
+
+  /** The message `people`: which share of those who entered the funnel came to each step. */
+  reach(people) {
+    for (const node of this.list.children) {
+      const share = people?.steps.find((one) => one.step === node.dataset.key)?.of_first;
+      say(node.querySelector(".reached"), share == null ? "" : `${percent(share, 0)} of those who entered get here`);
+    }
   }
 
   /** The message `history`, with the alerts there are: the small lines. */

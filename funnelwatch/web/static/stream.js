@@ -1,6 +1,6 @@
 // Server-sent events that come back: after an error, after a restart of the server, after a silence.
 
-const PARTS = ["now", "history", "alerts", "health", "beat"];
+const PARTS = ["now", "history", "people", "alerts", "health", "beat"];
 const SILENCE_MS = 6000; // three beats
 const AGAIN_MS = 1000;
 
