@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.arrays import Floats, Ints
 
-PEOPLE = Scenario(per_minute=60.0, lag_s=20.0)
+PEOPLE = Scenario(per_minute=60.0, lag_s=20.0, history_ms=8 * DAY_MS, evaluated_ms=3 * DAY_MS)
 DROPS = (Drop(0.3), Drop(0.2), Drop(0.1))
-SCORES = (4.0, SCORE, 5.0, 6.0, 8.0, 12.0, 20.0)
+SCORES = (4.0, SCORE, 6.0, 9.0, 14.0)
 EPISODES_A_DAY = 2.0
 EPISODE_MS = 20 * MINUTE_MS
 RETRY = 1
