@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Floats, Ints
 
 PEOPLE = Scenario(per_minute=60.0, lag_s=20.0, history_ms=8 * DAY_MS, evaluated_ms=3 * DAY_MS)
-DROPS = (Drop(0.3), Drop(0.2), Drop(0.1))
+DROPS = (Drop(0.6), Drop(0.3), Drop(0.2), Drop(0.1))
+TYPICAL = DROPS[2]
+"""Delays are held equal on it."""
 SCORES = (4.0, SCORE, 6.0, 9.0, 14.0)
 EPISODES_A_DAY = 2.0
 EPISODE_MS = 20 * MINUTE_MS
@@ -90,11 +92,15 @@ class Compared:
     false: dict[tuple[Choice, str], float] = field(default_factory=dict)
     late: dict[tuple[Choice, Drop], Delays] = field(default_factory=dict)
 
+    def lates(self, choice: Choice) -> list[Delays]:
+        """The delays of a rule, drop by drop."""
+        return [self.late[choice, drop] for drop in DROPS]
+
     def equally_late(self, choice: Choice, basis: str, maturity: int) -> Choice:
-        """The rule on this basis with the highest score that tells a 20% drop as soon as another, in the median."""
-        limit = self.late[choice, DROPS[1]].quantile(0.5)
+        """The rule on this basis with the highest score that tells a typical drop as soon as another, in the median."""
+        limit = self.late[choice, TYPICAL].quantile(0.5)
         own = [one for one in CHOICES if (one.basis, one.maturity) == (basis, maturity)]
-        fitting = [one for one in own if self.late[one, DROPS[1]].quantile(0.5) <= limit]
+        fitting = [one for one in own if self.late[one, TYPICAL].quantile(0.5) <= limit]
         return max(fitting or own[:1], key=lambda one: one.score)
 
 
