@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     max_value_bytes: int = Field(1_000_000, ge=1, description="A larger event is rejected unread, bytes.")
     count_sessions: bool = Field(True, description="Whether sessions (people) are counted beside events.")
     max_sessions: int = Field(
-        500_000, ge=1, description="Sessions that a partition remembers, about 100 bytes each; twice as many at most."
+        250_000, ge=1, description="Sessions that a partition remembers, about 130 bytes each; twice as many at most."
     )
     duplicate_horizon_s: float = Field(600.0, ge=0, description="How long an event_id is remembered, s; 0: not at all.")
     active_horizon_s: float = Field(86_400.0, gt=0, description="A series is active this long after its last event, s.")

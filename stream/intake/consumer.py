@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from funnelwatch.schemas.settings import Settings
 
+LONGEST_FETCH_WAIT_MS = 3_000
+"""Kafka holds a fetch for records that do not come at most this long, ms."""
+
 OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - they have no other name
 
 WAITED_OUT = (
@@ -50,7 +53,7 @@ def consumer_properties(
             "heartbeat.interval.ms": max(100, session_ms // 5),
             # Kafka answers as soon as there is a record; until then one request waits for so long. A partition that is
             # assigned meanwhile waits with it, and counters are in less of a hurry than events.
-            "fetch.wait.max.ms": 1_000 if role == "events" else 3_000,
+            "fetch.wait.max.ms": 1_000 if role == "events" else LONGEST_FETCH_WAIT_MS,
             # By default a full queue makes the fetcher rest for a second; measured, that costs a factor of 5.
             "fetch.queue.backoff.ms": 2,
             "queued.max.messages.kbytes": 65_536,

@@ -166,12 +166,12 @@ def places_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> d
 
 
 def lag_of(consumer: Consumer, topic: str, assignments: Iterable[PartitionAssignment]) -> dict[int, int]:
-    """Unread records by partition, as of the last fetch: no broker is asked."""
+    """Records that nobody has read to count them, by partition, as of the last fetch: no broker is asked."""
     lags: dict[int, int] = {}
     for assigned in assignments:
         _, end = consumer.get_watermark_offsets(TopicPartition(topic, assigned.partition), cached=True)
         if end >= 0:
-            lags[assigned.partition] = max(0, end - assigned.position)
+            lags[assigned.partition] = max(0, end - max(assigned.position, assigned.counted_from))
     return lags
 
 

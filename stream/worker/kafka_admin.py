@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from funnelwatch.stream.intake.consumer import LONGEST_FETCH_WAIT_MS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -20,7 +22,8 @@ METADATA_TIMEOUT_S = 10.0
 PARTITIONS_KEPT_S = 10.0
 """The closer notices a partition that is added to a topic within this, s; librdkafka within 30 s."""
 
-ANSWER_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 2 * LONGEST_FETCH_WAIT_MS / 1000
+"""A broker answers the requests of a connection in turn: this one may stand behind a fetch that waits for records."""
 
 T = TypeVar("T")
 

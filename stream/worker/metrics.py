@@ -88,6 +88,12 @@ CACHE_COPIED = Counter(
 ASSIGNED = Gauge(
     "funnelwatch_assigned_partitions", "Partitions of the events topic that this worker has.", registry=REGISTRY
 )
+FORGOTTEN_EARLY = Gauge(
+    "funnelwatch_forgotten_early",
+    "How often its partitions forgot the oldest event ids or sessions early, since more came than are remembered.",
+    ["what"],
+    registry=REGISTRY,
+)
 STOPPED = Gauge("funnelwatch_stopped_partitions", "Partitions that cannot go on without a person.", registry=REGISTRY)
 WINDOWS = Counter("funnelwatch_windows_closed_total", "Closed windows published, by funnel.", ["funnel"],
                   registry=REGISTRY)  # fmt: skip

@@ -97,7 +97,10 @@ async def find_stuck(app: faust.App, settings: Settings, components: WorkerCompo
         status.health.standstill.unknown()
     else:
         status.health.standstill.update(time.monotonic(), places)
-    metrics.ASSIGNED.set(len(fetcher.assigned))
+    assigned = fetcher.assignments().values()
+    metrics.ASSIGNED.set(len(assigned))
+    metrics.FORGOTTEN_EARLY.labels("ids").set(sum(one.seen.shortened for one in assigned))
+    metrics.FORGOTTEN_EARLY.labels("sessions").set(sum(one.sessions.shortened for one in assigned if one.sessions))
     silent = await threads.run("watchdog", silent_clients, components.all)
     dead: str | None = await threads.run(
         "watchdog", status.dead_client.check, time.monotonic(), silent, lambda: kafka_answers(settings)

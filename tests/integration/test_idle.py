@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer
 
 import funnelwatch.stream.intake
+from funnelwatch.stream.intake.consumer import LONGEST_FETCH_WAIT_MS
 from funnelwatch.stream.intake.fetcher import Fetcher
+from funnelwatch.stream.worker.kafka_admin import ANSWER_TIMEOUT_S
 from tests.proxy import Door
 from tests.stack import not_on_tansu, wait_until
 from tests.traffic import done, prepared, produce, some_events
@@ -118,6 +120,23 @@ def test_an_idle_intake_asks_kafka_seldom(
         wait_until(lambda: fetcher.fetch() is not None and len(requests) >= before + 8, "four seconds pass")
         rate = (requests[-1] - requests[before]) / (time.monotonic() - begun)
         assert 0 < rate < 3, "requests a second"
+    finally:
+        fetcher.close()
+
+
+@not_on_tansu("answers a fetch only when its time is over")
+def test_a_client_whose_fetch_waits_for_records_is_not_taken_for_dead(settings: Settings, store: CountStore) -> None:
+    """The broker answers a question behind the fetch of its connection: in seconds, and within the time allowed."""
+    settings = prepared(settings)
+    fetcher = Fetcher(settings, lambda: "id", store, threading.Event(), role="metrics")
+    try:
+        wait_until(lambda: len(fetcher.fetch().at_end) == settings.topic_partitions, "all is read")
+        slowest = 0.0
+        for _ in range(4):
+            begun = time.monotonic()
+            fetcher.ask_kafka(ANSWER_TIMEOUT_S)
+            slowest = max(slowest, time.monotonic() - begun)
+        assert slowest > LONGEST_FETCH_WAIT_MS / 2_000, "no question waited behind a fetch"
     finally:
         fetcher.close()
 

@@ -30,6 +30,7 @@ from funnelwatch.stream.aggregate import aggregator
 from funnelwatch.stream.aggregate.cache_debt import CacheDebt
 from funnelwatch.stream.aggregate.cache_rebuild import CacheRebuild
 from funnelwatch.stream.intake import fetcher, validation
+from funnelwatch.stream.intake.horizons import ReadingHorizons
 from funnelwatch.stream.intake.validator import EventValidator
 from tests.traffic import STEPS, row_of
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
     from funnelwatch.stream.native.poll_buffer import PollBuffer
 
-HORIZON_S = 100.0
+HORIZON_S = 30.0
 TOPIC = "events"
 SETTINGS = Settings(
     events_topic=TOPIC,
@@ -52,6 +53,9 @@ SETTINGS = Settings(
     flush_max_events=7,
 )
 START = 1_700_000_000_000
+SESSION_MS = 80_000
+FUNNELS = {"sign_up": Funnel(STEPS, session_window_ms=SESSION_MS)}
+HORIZONS = ReadingHorizons(int(HORIZON_S * 1000), SESSION_MS, 1_000)
 
 
 class CrashError(BaseException):
@@ -458,10 +462,10 @@ class Scenario:
         """A worker that has just started."""
         stopping: Any = NeverStopping()
         store: Any = self.store
-        intake = fetcher.Fetcher(SETTINGS, lambda: "t", store, stopping)
+        intake = fetcher.Fetcher(SETTINGS, lambda: "t", store, stopping, horizons=HORIZONS)
         rewind: Callable[[PartitionAssignment], None] = intake.rewind
         validator = validation.Validation(
-            validator=EventValidator(self.decode, {"sign_up": Funnel(STEPS)}, Limits(300_000, 86_400_000), 1_000),
+            validator=EventValidator(self.decode, FUNNELS, Limits(300_000, 86_400_000), 1_000),
             dead_letters=self.letters,  # type: ignore[arg-type]
             stopping=stopping,
             keep_alive=intake.keep_alive,
@@ -507,7 +511,7 @@ def read(value: bytes) -> dict[str, Any]:
     return {
         "event_id": number,
         "funnel": "sign_up",
-        "sign_up_session_id": "s",
+        "sign_up_session_id": f"s{int(number) // 4}",
         "step": STEPS[int(number) % 2],
         "os": "iOS",
         "browser": "",

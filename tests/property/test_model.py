@@ -12,8 +12,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.property.pipeline_model import HORIZON_S, SETTINGS, CrashError, Scenario, read
-from tests.traffic import naive_counts, naive_durations, row_of
+from funnelwatch.schemas.counts import Series
+from tests.property.pipeline_model import HORIZON_S, SESSION_MS, SETTINGS, CrashError, Scenario, read
+from tests.reference.events import Record, event_of
+from tests.reference.sessions import Funnel as Session
+from tests.reference.sessions import count_sessions
+from tests.traffic import STEPS, naive_counts, naive_durations, row_of
 
 if TYPE_CHECKING:
     from tests.property.pipeline_model import Worker
@@ -252,12 +256,20 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     def expected(self) -> dict[Any, list[int]]:
         """An independent count of the log."""
-        return naive_counts(self.kept(), SETTINGS.window_ms)
+        counts = naive_counts([event for _, _, event in self.kept()], SETTINGS.window_ms)
+        events = [event_of(Record(partition, 0, time, b""), event) for partition, time, event in self.kept()]
+        people = count_sessions(events, {"sign_up": Session(STEPS, session_window_ms=SESSION_MS)}, SETTINGS.window_ms)
+        for (window, funnel, step, dimensions), numbers in people.items():
+            counts.setdefault((window, Series(funnel, step, dimensions)), row_of())[-len(numbers) :] = numbers
+        return counts
 
-    def kept(self) -> list[dict[str, Any]]:
-        """The events of the log that count: an id does unless it stands in the horizon before it."""
+    def kept(self) -> list[tuple[int, int, dict[str, Any]]]:
+        """The events of the log that count, each with its partition and Kafka's timestamp.
+
+        An id counts unless it stands in the horizon before it.
+        """
         kept = []
-        for log in self.scenario.broker.logs:
+        for partition, log in enumerate(self.scenario.broker.logs):
             sightings: list[tuple[str, int]] = []
             for message in log:
                 if message.value() == b"garbage":
@@ -265,7 +277,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                 event = read(message.value() or b"")
                 horizon = message.timestamp()[1] - int(HORIZON_S * 1000)
                 if all(number != event["event_id"] or time < horizon for number, time in sightings):
-                    kept.append(event)
+                    kept.append((partition, message.timestamp()[1], event))
                 sightings.append((event["event_id"], message.timestamp()[1]))
         return kept
 
@@ -290,7 +302,9 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.fetch_and_count(0)
             self.make_whole()
             assert scenario.store.counts == self.expected()
-            assert scenario.store.durations == naive_durations(self.kept(), SETTINGS.window_ms)
+            assert scenario.store.durations == naive_durations(
+                [event for _, _, event in self.kept()], SETTINGS.window_ms
+            )
             logs = scenario.broker.logs
             garbage = {(m.partition(), m.offset()) for log in logs for m in log if m.value() == b"garbage"}
             assert scenario.letters.places == garbage
@@ -314,3 +328,15 @@ TestExactlyOnce = ExactlyOnce.TestCase
 TestExactlyOnce.settings = settings(
     max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_a_worker_that_takes_over_knows_sessions_from_before_the_duplicate_horizon() -> None:
+    """A reload after the takeover is no new session, though its first impression is older than any id that counts."""
+    machine = ExactlyOnce()
+    shown, reloaded, other = (0, 0, "-", 0), (2, 0, "-", 0), (4, 0, "-", 0)
+    for one, to in ((shown, 0), (other, 1), (reloaded, 0)):
+        machine.produce(0, [one], 0)
+        machine.fetch_and_count(machine.owner[0])
+        machine.wait(int(HORIZON_S) + 5)
+        machine.give(0, to, told=True)
+    machine.teardown()

@@ -24,6 +24,8 @@ from funnelwatch.stream.aggregate.isolation import Isolation, admitted_apart, al
 from funnelwatch.stream.intake.batches import IMPRESSION, NONE, SUCCESS, Events, Record, Rejected, ValidatedBatch
 from funnelwatch.stream.intake.duplicates import SeenIds
 from funnelwatch.stream.intake.polled_batch import PartitionAssignment, ValidatedPoll
+from funnelwatch.stream.intake.sessions import Sessions
+from funnelwatch.stream.native.library import CREDIT
 from tests.traffic import seen_at
 
 if TYPE_CHECKING:
@@ -184,6 +186,22 @@ def test_what_is_rejected_goes_to_the_dead_letters_and_the_rest_is_counted(poiso
     assert database.progress == {0: 2_000, 1: 2_000}
     # Two series in three windows, impressions and successes with three durations: each is looked for once.
     assert database.flushes < 2 * 60 * 2 * 12
+
+
+def test_only_the_event_whose_session_adds_to_a_rejected_row_is_rejected() -> None:
+    """Of events of one series, window and outcome the others are counted, with what their sessions add."""
+    database = Database(poisonous)
+    aggregator, letters = scenario(database)
+    good = next(at for at in range(len(NAMES)) if at not in POISON)
+    rows = Events.of(NAMES, offset=range(40), series=[good] * 40, outcome=[SUCCESS] * 40, ts=[T] * 40)
+    verdict = validated(0, rows)
+    verdict.credited = np.zeros(40, CREDIT)
+    verdict.credited["offset"], verdict.credited["moment"], verdict.credited["column"] = range(40), T, 6
+    verdict.credited["series"] = [POISON[0] if offset in {7, 23} else good for offset in range(40)]
+    assigned = PartitionAssignment(0, "id", 0, 0, SeenIds(600_000), sessions=Sessions(600_000, 100))
+    aggregator([ValidatedPoll([(assigned, verdict)], [], newly_assigned=False, is_full=True, taken_s=0)])
+    assert sorted(offset for _, offset, _ in letters.sent) == [7, 23]
+    assert database.counted.total() == 38
 
 
 def test_the_ids_of_rejected_events_are_forgotten() -> None:
