@@ -130,7 +130,7 @@ def _starts(found: Iterable[Alarm]) -> list[tuple[int, int]]:
 def _run(kind: Kind, series: int, seed: int, incidents: Iterable[Incident]) -> dict[Choice, list[Alarm]]:
     """The alarms of every rule; counts on a maturing basis are those of its maturity."""
     found: dict[Choice, list[Alarm]] = {}
-    drawn = _draw(kind, series, seed, incidents)
+    drawn = draw_people(kind, series, seed, incidents)
     for maturity in sorted({maturity for _, maturity in BASES}):
         wanted = {one: (one.score, one.basis, f"{one.maturity}m") for one in CHOICES if one.maturity == maturity}
         found |= alarms_of(PEOPLE, blocks_of(PEOPLE, drawn.columns(maturity)), wanted)
@@ -138,7 +138,7 @@ def _run(kind: Kind, series: int, seed: int, incidents: Iterable[Incident]) -> d
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Counted:
     """Counts by window and series."""
 
     impressions: Ints
@@ -158,7 +158,7 @@ class Drawn:
         ]  # fmt: skip
 
 
-def _draw(kind: Kind, series: int, seed: int, incidents: Iterable[Incident]) -> Drawn:
+def draw_people(kind: Kind, series: int, seed: int, incidents: Iterable[Incident]) -> Counted:
     """Counts of so many independent series; the same seed gives the same counts."""
     rng = np.random.default_rng(seed)
     people = rng.poisson(volume(PEOPLE, series, rng)).astype(np.int64)
@@ -179,7 +179,7 @@ def _draw(kind: Kind, series: int, seed: int, incidents: Iterable[Incident]) -> 
             for within in range(late + more, len(passed)):
                 passed[within] += now
     begun = bots if kind.new_ids else np.minimum(bots, rng.poisson(BOT_SESSIONS, bots.shape))
-    return Drawn(people + reloads + failures + bots, successes, failures, people + begun, tuple(passed))
+    return Counted(people + reloads + failures + bots, successes, failures, people + begun, tuple(passed))
 
 
 def _episodes(shape: tuple[int, int], rng: np.random.Generator) -> Floats:

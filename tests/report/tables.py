@@ -131,8 +131,8 @@ def people(found: Compared) -> str:
     said = [f"{found.false[one, kind.name]:.1f}" for kind in KINDS[1:4] for one in (usual, other)]
     return (
         f"{table(head, rows)}\n\nAt equal delay (the median of a {TYPICAL} drop is at most that of the window basis): "
-        f"under reloads, retries and bots with one id, sessions at score {other.score:g} raise {said[1]}, {said[3]} and "
-        f"{said[5]} false alarms, windows at {SCORE:g} raise {said[0]}, {said[2]} and {said[4]}."
+        f"under reloads, retries and bots with one id, sessions at score {other.score:g} raise {said[1]}, {said[3]} "
+        f"and {said[5]} false alarms, windows at {SCORE:g} raise {said[0]}, {said[2]} and {said[4]}."
     )
 
 
