@@ -79,7 +79,7 @@ def test_strong_overdispersion_is_not_taken_for_drops() -> None:
 
 
 def test_reloads_and_bots_add_page_loads_and_leave_people_as_they_are() -> None:
-    """The same people; more impressions in episodes only; a bot is a session by its id; passed never beyond sessions."""
+    """The same people; more impressions in episodes only; a bot is a session by its id; no rate is above 100%."""
     clean, reloads, retries, bots, new_ids = (draw_people(kind, 3, 11, ()) for kind in KINDS)
     more = reloads.impressions - clean.impressions
 
