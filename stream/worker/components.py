@@ -134,6 +134,10 @@ class WorkerComponents:
         aggregator = self.aggregator.if_running
         return aggregator.counted if aggregator else 0
 
+    def _flush_interval_s(self) -> float:
+        aggregator = self.aggregator.if_running
+        return aggregator.interval_s if aggregator else self.settings.flush_interval_s
+
     def _assigned(self) -> int:
         fetcher = self.fetcher.if_running
         return len(fetcher.assigned) if fetcher else 0
@@ -169,7 +173,7 @@ class WorkerComponents:
             store,
             self.stopping,
             decoder=self.validator.running.decoder,
-            interval_s=lambda: self.aggregator.running.interval_s,
+            interval_s=self._flush_interval_s,
             horizons=self.reading,
         )
         resources.callback(fetcher.close)

@@ -20,12 +20,14 @@ from confluent_kafka import Consumer, TopicPartition
 
 from funnelwatch.producers.kafka.topics import ensure_topics
 from funnelwatch.schemas.clock import wall_clock_ms
+from funnelwatch.schemas.funnels import SESSION_WINDOW_MS
 from funnelwatch.schemas.settings import Settings
 from funnelwatch.sinks.redis.cache import CountCache
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from funnelwatch.stream.aggregate.aggregation import aggregate
 from funnelwatch.stream.intake.duplicates import SeenIds
+from funnelwatch.stream.intake.sessions import Sessions
 from funnelwatch.stream.worker.components import WorkerComponents
 from tests.bench.contenders.work import TUNED
 from tests.bench.report import circumstances, write
@@ -44,6 +46,7 @@ STAGES = {
     "take": ("intake", "records from librdkafka's queue, decoded and checked, into rows"),
     "validate": ("intake", "new series, records that are not plainly events"),
     "duplicates": ("intake", "event ids looked up and remembered"),
+    "sessions": ("intake", "what events add by their sessions, which are remembered"),
     "aggregate": ("counting", "events added up to rows"),
     "flush": ("counting", "rows to PostgreSQL and back: our side of it"),
     "copy": ("counting", "totals to Redis: our side of it"),
@@ -80,6 +83,17 @@ class Timed(SeenIds):
             return super().are_new(*given)
 
 
+class TimedSessions(Sessions):
+    """Sessions, with a clock."""
+
+    clocks: Clocks
+
+    def credited(self, *given: Any) -> Any:
+        """As always."""
+        with self.clocks.of("sessions"):
+            return super().credited(*given)
+
+
 def consume(settings: Settings, events: int, clocks: Clocks) -> None:
     """Take the topic from librdkafka and do nothing with it."""
     consumer = Consumer(settings.kafka("consumer", **{"group.id": "stages", **TUNED}))
@@ -99,10 +113,7 @@ def count(settings: Settings, events: int, clocks: Clocks) -> int:
     components.prepare()
     components.kafka.start()
     validator, fetcher = components.validator.start(), components.fetcher.start()
-    store, cache = (
-        CountStore(database, settings.duplicate_horizon_s),
-        CountCache(settings.redis_url, "stages", 86_400.0),
-    )
+    store, cache = CountStore(database), CountCache(settings.redis_url, "stages", 86_400.0)
     cache.rebuild([], wall_clock_ms())
     counted = flushes = 0
     try:
@@ -117,7 +128,7 @@ def count(settings: Settings, events: int, clocks: Clocks) -> int:
         components.validator.stop()
         cache.close()
         database.close()
-    clocks.spent["validate"] -= clocks.spent["duplicates"]
+    clocks.spent["validate"] -= clocks.spent["duplicates"] + clocks.spent["sessions"]
     return flushes
 
 
@@ -132,9 +143,10 @@ def _count(
     for assigned, batch in fetch.batches:
         if not isinstance(assigned.seen, Timed):
             assigned.seen = Timed(assigned.seen.horizon_ms)
-            assigned.seen.clocks = clocks
+            assigned.sessions = TimedSessions(SESSION_WINDOW_MS, settings.max_sessions)
+            assigned.seen.clocks = assigned.sessions.clocks = clocks
         with clocks.of("validate"):
-            validated = validator(batch, assigned.seen, now_ms)
+            validated = validator(batch, assigned.seen, now_ms, assigned.sessions)
         with clocks.of("aggregate"):
             batches.append(aggregate(validated, settings.window_ms, 0, now_ms))
     with clocks.of("flush"):
