@@ -138,6 +138,8 @@ class SeriesPart(NamedPart):
     impressions: Values = Field((), description=VALUES)
     successes: Values | None = Field(None, description=VALUES)
     rate: Values | None = Field(None, description=f"{VALUES} from 0 to 1; or successes")
+    sessions: Values | None = Field(None, description=f"{VALUES}; by default one for each impression")
+    session_successes: Values | None = Field(None, description=f"{VALUES}; by default one for each success")
     history: HistoryPart | None = Field(None, description="a map such as {days: 21, impressions: 200, rate: 0.8}")
 
     @model_validator(mode="after")
@@ -153,9 +155,23 @@ class SeriesPart(NamedPart):
                 f"{given}: has {len(values)} values where impressions has {len(self.impressions)}; "
                 f"one for each window, with _ where there is none"
             )
+        self._check_sessions()
         if self.rate is not None and any(value is not None and value > 1 for value in self.rate):
             raise ValueError("rate: a value is above 1")
         return self
+
+    def _check_sessions(self) -> None:
+        """Raise a ValueError where sessions do not fit the windows, or fewer saw the step than completed it."""
+        if (self.sessions is None) != (self.session_successes is None):
+            absent = "sessions" if self.sessions is None else "session_successes"
+            raise ValueError(f"{absent}: is missing; sessions and session_successes go together")
+        if self.sessions is None or self.session_successes is None:
+            return
+        for name, values in (("sessions", self.sessions), ("session_successes", self.session_successes)):
+            if len(values) != len(self.impressions):
+                raise ValueError(f"{name}: has {len(values)} values where impressions has {len(self.impressions)}")
+        if any((made or 0) > (saw or 0) for saw, made in zip(self.sessions, self.session_successes, strict=True)):
+            raise ValueError("session_successes: a value is above that of sessions")
 
 
 class EventPart(NamedPart):

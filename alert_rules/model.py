@@ -178,7 +178,7 @@ class BaseRule(NamedRule):
         (), alias="step", description="all, the name of a step, or a list of names"
     )
     by: Annotated[tuple[Level, ...], BeforeValidator(parse_levels)] = Field(((),), description=LEVELS)
-    basis: Literal["window", "cohort"] = Field("window", description="window or cohort")
+    basis: Literal["window", "cohort", "session"] = Field("window", description="window, cohort or session")
     maturity_ms: Duration = Field(
         120_000, ge=0, alias="maturity", description="a duration within which nearly every success has come, such as 2m"
     )

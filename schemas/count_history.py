@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 WINDOWS = 1440
 """The most windows of a block."""
-PLACES = [CountRow._fields.index(name) for name in ("impressions", "successes", "cohort_successes")]
-"""The fields that a history has."""
+OF_EVENTS = ("impressions", "successes", "cohort_successes")
+KEPT = (*OF_EVENTS, "sessions", "session_successes")
+"""The fields of a CountRow that a history has; those of sessions only where they are wanted."""
+PLACES = [CountRow._fields.index(name) for name in KEPT]
 LONGEST_WINDOW_MS = DAY_MS
 
 
@@ -42,7 +44,7 @@ class History:
     places: Indexes
     """The place of each record's series in ``series``."""
     tallies: NDArray[np.uint32]
-    """Shape (records, 3): impressions, successes dated by their own time, and by that of their impression."""
+    """Shape (records, fields in ``KEPT``, or in ``OF_EVENTS``)."""
 
     def blocks(self, window_ms: int, begin: int, end: int) -> Iterator[Block]:
         """All windows that start in [begin, end), empty ones included; ``begin`` is a window's start."""
@@ -51,7 +53,7 @@ class History:
             low, high = np.searchsorted(self.starts, [start, stop]).tolist()
             rows = (self.starts[low:high] - start) // window_ms
             tallies = np.zeros((high - low, FIELDS), dtype=np.uint32)
-            tallies[:, PLACES] = self.tallies[low:high]
+            tallies[:, PLACES[: self.tallies.shape[1]]] = self.tallies[low:high]
             length = -(-(stop - start) // window_ms)
             yield Block(start, self.series, rows, self.places[low:high], tallies, length)
 
@@ -65,6 +67,11 @@ class History:
         first = np.full(len(self.series), np.iinfo(np.int64).max)
         np.minimum.at(first, self.places, self.starts)
         return first
+
+    @property
+    def counts_sessions(self) -> bool:
+        """Whether any session is counted."""
+        return self.tallies.shape[1] == len(KEPT) and bool(self.tallies[:, KEPT.index("sessions")].any())
 
     def between(self, begin: int, end: int) -> History:
         """The records whose windows start in [begin, end)."""

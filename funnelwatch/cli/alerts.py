@@ -176,8 +176,9 @@ def as_text(alert: Mapping[str, Any]) -> str:
         summary = alert["annotations"].get("summary", "")
         lines += [printable(summary), f"since {clock(alert['started_at'])}"]
     else:
+        shown = "sessions" if alert["basis"] == "session" else "impressions"
         lines += [
-            f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} impressions",
+            f"rate {percent(alert['rate'])} {ordinary}, of {alert['impressions']:,} {shown}",
             f"since {clock(alert['started_at'])}, {alert['lost_conversions']:,.0f} conversions lost",
         ]
     if steps := alert.get("steps"):

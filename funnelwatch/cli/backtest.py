@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from funnelwatch.alert_rules.loader import RuleFileError, load_rules
-from funnelwatch.alert_rules.model import DropRule
+from funnelwatch.alert_rules.model import DropRule, Rule
 from funnelwatch.cli.backtest_view import Progress, draw
 from funnelwatch.cli.errors import Span, moment_ms, opened
 from funnelwatch.format import clock, lasting
@@ -21,7 +21,7 @@ from funnelwatch.schemas.funnels import FunnelsFileError, load_funnels
 from funnelwatch.schemas.settings import load_settings
 from funnelwatch.sinks.timescale.rates import RateStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
-from funnelwatch.stream.backtest.csv_counts import read_counts
+from funnelwatch.stream.backtest.csv_counts import SESSIONS, read_counts
 from funnelwatch.stream.backtest.incidents import GRACE_WINDOWS, read_incidents
 from funnelwatch.stream.backtest.replay import SCORES, evaluated_series, replay
 from funnelwatch.stream.backtest.report import Evaluated, report
@@ -78,7 +78,8 @@ def backtest(
 
     \b
     Counts   window_start, funnel, step, os, impressions, successes; optional browser, app_version and further
-             dimensions of declared funnels; others are ignored.
+             dimensions of declared funnels; others are ignored. Rules with "basis: session" need sessions and
+             session_successes.
              A time without a zone is UTC. Rows in any order; several rows of a window and series add up; a missing
              row is a window without impressions.
     Incidents   start, end; optional funnel, step and dimensions. What is empty or missing means all.
@@ -117,7 +118,9 @@ def backtest(
         if counts is None:
             with opened(settings) as database:
                 window = window or RateStore(database).window_ms() or settings.window_ms
-                histories = SeriesCounts(database).read(begin, end, funnel, progress.read)
+                histories = SeriesCounts(database).read(
+                    begin, end, funnel, progress.read, with_sessions=of_sessions(rules) is not None
+                )
         else:
             try:
                 histories = read_counts(counts, declared, SeriesLimits.of(settings, declared), progress.read)
@@ -125,6 +128,7 @@ def backtest(
                 raise click.ClickException(str(error)) from error
             histories = [one.between(begin, end) for one in histories if funnel in {None, one.funnel}]
         source = str(counts) if counts else "the database"
+        check_sessions(histories, rules, source)
         evaluated = plan(histories, rules, known, source=source, warmup=warmup, window=window, grace=grace)
         span = span_of(histories, evaluated.window_ms)
         scores = {*SCORES, *(rule.score for rule in rules.rules if isinstance(rule, DropRule))}
@@ -144,6 +148,27 @@ def backtest(
         click.echo(json.dumps(answer, indent=2))
     else:
         draw(answer)
+
+
+def of_sessions(rules: Rules, funnel: str | None = None) -> str | None:
+    """The name of a rule on the session basis, of this funnel or of any; None: there is none."""
+    own = rules.rules if funnel is None else rules.of_funnel(funnel)
+    return next((rule.alert for rule in own if isinstance(rule, Rule) and rule.basis == "session"), None)
+
+
+def check_sessions(histories: Sequence[History], rules: Rules, source: str) -> None:
+    """Reject counts that have no sessions where a rule divides by them.
+
+    Raises:
+        click.ClickException: they have none; what to do.
+    """
+    for history in histories:
+        name = of_sessions(rules, history.funnel)
+        if name is not None and history.starts.size and not history.counts_sessions:
+            raise click.ClickException(
+                f"{source} has no session counts of funnel {history.funnel}, which rule {name} needs (basis: session); "
+                f"right would be the columns {' and '.join(SESSIONS)}, or another basis"
+            )
 
 
 def plan(

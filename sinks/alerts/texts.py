@@ -39,6 +39,11 @@ def is_about_rates(alert: Mapping[str, Any]) -> bool:
     return bool(alert["basis"] != "instrumentation")
 
 
+def shown_as(alert: Mapping[str, Any]) -> str:
+    """The name of what its rate is a share of: on the session basis, each session counts once."""
+    return "sessions" if alert["basis"] == "session" else "impressions"
+
+
 def summary(alert: Mapping[str, Any]) -> str:
     """The rule's own sentence, or the headline where it has none."""
     return annotation(alert, "summary") or headline(alert)
@@ -60,7 +65,7 @@ def details(alert: Mapping[str, Any]) -> dict[str, str]:
         found |= {
             "rate": f"{alert['rate']:.2%}",
             "expected": f"{alert['expected_rate']:.2%} ({alert['expected_low']:.2%} to {alert['expected_high']:.2%})",
-            "impressions": f"{alert['impressions']}",
+            shown_as(alert): f"{alert['impressions']}",
             "successes": f"{alert['successes']}",
             "lost conversions": f"{alert['lost_conversions']:.0f}",
         }

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from funnelwatch.stream.detector.state import Transition
 
 
+SESSIONS_END = CountRow._fields.index("session_successes") + 1
+"""The fields that a test gives, from the first: those of ordered funnels come after them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """Where alerts at one time are not those expected."""
@@ -53,6 +57,7 @@ def run_case(case: CasePart, rules: Rules, window_ms: int) -> list[Mismatch]:
     parts = {_series(case.funnel, one): one for one in case.series}
     if len(parts) < len(case.series):
         raise ValueError("series: one stands twice")
+    _reject_events(case, rules)
     dimensions = in_order([*DIMENSION_FIELDS, *(name for one in (*case.series, *case.events) for name in one.values)])
     detector = Detector(case.funnel, rules, window_ms, dimensions)
     _learn(detector, case, parts, start)
@@ -145,7 +150,7 @@ def _learn(detector: Detector, case: CasePart, parts: dict[Series, SeriesPart], 
         own = round(history.days * DAY_MS) // detector.window_ms
         begin = start - own * detector.window_ms
         shown, made = _history(history, begin + detector.window_ms * np.arange(own), place)
-        counts[rows - own :, place, :5] = np.stack([shown, made, shown - made, made, shown - made], axis=1)
+        counts[rows - own :, place, :SESSIONS_END] = _fields(shown, made, shown, made)
     detector.learn(Block.dense(start - rows * detector.window_ms, list(known), counts))
 
 
@@ -176,9 +181,10 @@ def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) ->
     for series, part in parts.items():
         shown = _column(part.impressions, rows)
         made = _column(part.successes, rows) if part.rate is None else _whole(shown * _column(part.rate, rows))
-        missed = np.maximum(shown - made, 0)
+        saw = shown if part.sessions is None else _column(part.sessions, rows)
+        passed = np.minimum(made, saw) if part.session_successes is None else _column(part.session_successes, rows)
         found[series] = np.zeros((rows, len(CountRow._fields)), dtype=np.int64)
-        found[series][:, :5] = np.stack([shown, made, missed, made, missed], axis=1)
+        found[series][:, :SESSIONS_END] = _fields(shown, made, saw, passed)
     for event in case.events:
         tally = found.setdefault(_series(case.funnel, event), np.zeros((rows, len(CountRow._fields)), dtype=np.int64))
         fields = [(0, event.at)]
@@ -189,6 +195,24 @@ def _tallies(case: CasePart, parts: dict[Series, SeriesPart], window_ms: int) ->
             if 0 <= at // window_ms < rows:
                 tally[at // window_ms, field] += event.times
     return found
+
+
+def _fields(shown: NDArray[Any], made: NDArray[Any], saw: NDArray[Any], passed: NDArray[Any]) -> NDArray[Any]:
+    """The first fields of a CountRow: impressions and successes, and the sessions that saw and completed the step."""
+    missed = np.maximum(shown - made, 0)
+    return np.stack([shown, made, missed, made, missed, saw, passed], axis=1)
+
+
+def _reject_events(case: CasePart, rules: Rules) -> None:
+    """Raise a ValueError where events are about a step that a rule counts sessions of: events here have none."""
+    steps = {event.step for event in case.events}
+    for rule in rules.of_funnel(case.funnel):
+        step = next(filter(rule.covers, sorted(steps)), None)
+        if rule.basis == "session" and step is not None:
+            raise ValueError(
+                f"events: those of {step} belong to no session, which rule {rule.alert} counts (basis: session); "
+                f"right would be a series with sessions and session_successes"
+            )
 
 
 def _column(values: tuple[float | None, ...] | None, rows: int) -> Floats:

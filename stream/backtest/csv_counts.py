@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NEEDED = ("window_start", "funnel", "step", "os", "impressions", "successes")
 NUMBERS = ("impressions", "successes")
+SESSIONS = ("sessions", "session_successes")
 BLOCK = 8_000_000
 MOST_WORDS = 16
 """A name of more than so many times 8 bytes is read row by row."""
@@ -57,8 +58,13 @@ def read_counts(
     """
     with opened(path) as file:
         first = file.readline()
-        optional = (*DIMENSION_FIELDS, *context_keys(declared))
+        optional = (*DIMENSION_FIELDS, *context_keys(declared), *SESSIONS)
         columns = header(path, first, NEEDED, [name for name in optional if name not in NEEDED])
+        missing = [name for name in SESSIONS if name not in columns]
+        if len(missing) == 1:
+            raise TableError(
+                f"{path}:1: {missing[0]}: this column is missing; right would be both of {', '.join(SESSIONS)}"
+            )
         reader = _Reader(path, columns, width(first), Admitting(declared, limits, {}))
         rest = b""
         while True:
@@ -88,6 +94,7 @@ class _Reader:
         self.path = path
         self.all_columns = all_columns
         self.columns = columns
+        self.numbers = NUMBERS + (SESSIONS if SESSIONS[0] in columns else ())
         self.width = max(columns.values()) + 1
         self.rows = 0
         self._line = 1
@@ -124,18 +131,18 @@ class _Reader:
             if not record.values:
                 continue
             try:
-                start, place, shown, made = self._row(record.values)
+                start, place, counts = self._row(record.values)
             except ValueError as error:
                 raise TableError(f"{self.path}:{record.line}: {error}") from None
             starts.append(start)
             places.append(place)
-            tallies.append((shown, made, made))
+            tallies.append((*counts[:2], counts[1], *counts[2:]))
         self._line = records.line
         if starts:
             self._add(np.array(starts), np.array(places, dtype=np.intp), np.array(tallies, dtype=np.uint32))
 
-    def _row(self, row: list[str]) -> tuple[int, int, int, int]:
-        """One row; a ValueError names the field."""
+    def _row(self, row: list[str]) -> tuple[int, int, list[int]]:
+        """Start, series and numbers of one row; a ValueError names the field."""
         if len(row) < self.width:
             last = max(self.columns, key=self.columns.__getitem__)
             raise ValueError(f"{last}: is missing: the row has {len(row)} fields; right would be one for every column")
@@ -144,12 +151,15 @@ class _Reader:
             if not values[name]:
                 raise ValueError(f"{name}: is empty; right would be its name")
         found = []
-        for name, parse in (("window_start", moment), ("impressions", whole), ("successes", whole)):
+        for name in ("window_start", *self.numbers):
             try:
-                found.append(parse(values[name]))
+                found.append((moment if name == "window_start" else whole)(values[name]))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        return found[0], self._place(values), found[1], found[2]
+        start, *counts = found
+        if len(counts) > len(NUMBERS) and counts[3] > counts[2]:
+            raise ValueError(f"session_successes: {counts[3]} is more than sessions, {counts[2]}")
+        return start, self._place(values), counts
 
     def _place(self, values: dict[str, str]) -> int:
         """The place of a series."""
@@ -180,10 +190,12 @@ class _Reader:
         for name, place in self.columns.items():
             begin = begins if place == 0 else grid[:, place - 1] + 1
             fields[name] = begin, (ends if place == width else grid[:, place]) - begin
-        shown, made = _numbers(data, *fields["impressions"]), _numbers(data, *fields["successes"])
-        names = {name: field for name, field in fields.items() if name not in {"window_start", *NUMBERS}}
+        counts = [found for name in self.numbers if (found := _numbers(data, *fields[name])) is not None]
+        names = {name: field for name, field in fields.items() if name not in {"window_start", *self.numbers}}
         wide = max(int(fields[name][1].max()) for name in ("window_start", *names))
-        if shown is None or made is None or wide > 8 * MOST_WORDS:
+        if len(counts) < len(self.numbers) or wide > 8 * MOST_WORDS:
+            return False
+        if len(counts) > len(NUMBERS) and (counts[3] > counts[2]).any():
             return False
         words = _words(block)
 
@@ -200,7 +212,7 @@ class _Reader:
             )
         except ValueError:
             return False
-        self._add(starts, places, np.stack([shown, made, made], axis=1))
+        self._add(starts, places, np.stack([*counts[:2], counts[1], *counts[2:]], axis=1))
         self._line += len(ends)
         return True
 

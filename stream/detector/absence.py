@@ -34,13 +34,15 @@ class Absence:
     """Decides whether the series of an alert is gone.
 
     Args:
-        counts: impressions of all series of the funnel.
+        counts: of all series of the funnel.
+        channel: of the impressions, or of the sessions, that the rule divides by.
         after_ms: time without data after which a series is gone.
         needed: impressions that the rule needs to evaluate a series.
     """
 
-    def __init__(self, counts: Counts, after_ms: int, needed: int) -> None:
+    def __init__(self, counts: Counts, channel: str, after_ms: int, needed: int) -> None:
         self._counts = counts
+        self._channel = channel
         self._windows = max(1, -(-after_ms // counts.window_ms))
         self._needed = needed
 
@@ -97,4 +99,4 @@ class Absence:
 
     def _sum(self, places: Sequence[int], begin: int, end: int) -> float:
         rows = np.array([begin]), np.array([end])
-        return float(self._counts.sums("impressions", *rows, np.array(sorted(places), dtype=np.intp)).sum())
+        return float(self._counts.sums(self._channel, *rows, np.array(sorted(places), dtype=np.intp)).sum())

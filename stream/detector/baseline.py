@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
+from funnelwatch.stream.detector.counts import SHOWN
 
 if TYPE_CHECKING:
     from funnelwatch.schemas.arrays import Flags, Floats, Indexes
@@ -46,7 +47,7 @@ class Baseline:
     """The ordinary rate for some rows (first axis) and every column (second axis)."""
 
     rate: Floats
-    """Expected successes per impression, strictly between 0 and 1; 0.5 where not known."""
+    """Expected successes per impression (session basis: per session), strictly between 0 and 1; 0.5 where not known."""
     strength: Floats
     """Impressions that the rate rests on."""
     per_window: Floats
@@ -105,17 +106,17 @@ def seasonal(counts: Counts, basis: str, rows: Indexes) -> Baseline:
     narrow, wide, quarter = (length // counts.window_ms for length in (NARROW_MS, WIDE_MS, QUARTER_MS))
     weeks = np.maximum((centres + wide >= 0).sum(axis=0), 1)[:, None]
     minutes = (2 * narrow + 1) * counts.window_ms / MINUTE_MS * weeks
-    n = _around(counts, "impressions", centres, narrow)
+    n = _around(counts, SHOWN[basis], centres, narrow)
     thin = n.sum(axis=0) < THIN_PER_MINUTE * minutes
     x = np.zeros_like(n) if thin.all() else _around(counts, basis, centres, narrow)
     half = np.where(thin, float(wide), float(narrow))
     if thin.any():
-        n = np.where(thin, _around(counts, "impressions", centres, wide), n)
+        n = np.where(thin, _around(counts, SHOWN[basis], centres, wide), n)
         x = np.where(thin, _around(counts, basis, centres, wide), x)
     if counts.window_ms >= COARSE_MS:
         thin = n.sum(axis=0) < ENOUGH
         half = np.where(thin, float(quarter), half)
-        n = np.where(thin, _around(counts, "impressions", centres, quarter), n)
+        n = np.where(thin, _around(counts, SHOWN[basis], centres, quarter), n)
         x = np.where(thin, _around(counts, basis, centres, quarter), x)
     usable = n >= MIN_WEEK
     rate = np.where(usable, x / np.maximum(n, 1.0), 0.0)
@@ -140,7 +141,7 @@ def long(counts: Counts, basis: str, rows: Indexes) -> Baseline:
     """The rate pooled over LONG_WEEKS, ending a week before the row: for series too thin to have a season."""
     week = WEEK_MS // counts.window_ms
     end, begin = rows - week, rows - LONG_WEEKS * week
-    n = counts.sums("impressions", begin, end)
+    n = counts.sums(SHOWN[basis], begin, end)
     x = counts.sums(basis, begin, end)
     known = n >= MIN_LONG
     windows = np.maximum(np.clip(end, 0, counts.rows) - np.clip(begin, 0, counts.rows), 1)[:, None].astype(np.float64)
@@ -153,7 +154,7 @@ def recent(counts: Counts, basis: str, rows: Indexes) -> Baseline:
     """The rate pooled over the last 6 hours, ending 10 minutes before the row (DETECTION.md, step 7)."""
     gap, length = RECENT_GAP_MS // counts.window_ms, max(1, RECENT_MS // counts.window_ms)
     end = rows - gap
-    n = counts.sums("impressions", end - length, end)
+    n = counts.sums(SHOWN[basis], end - length, end)
     x = counts.sums(basis, end - length, end)
     # Indexes since the first that is remembered: the level must not be thinned by a time before there were counts.
     windows = np.clip(end, 1, length)[:, None]

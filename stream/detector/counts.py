@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from funnelwatch.schemas.counts import CountRow
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -21,8 +23,21 @@ if TYPE_CHECKING:
     from funnelwatch.schemas.count_block import Block
     from funnelwatch.schemas.counts import Series
 
-CHANNELS = {"impressions": 0, "window": 1, "cohort": 3}
-"""Kinds of counts and their places in a `CountRow`; ``window`` and ``cohort`` are successes on that basis."""
+CHANNELS = {
+    name: CountRow._fields.index(field)
+    for name, field in {
+        "impressions": "impressions",
+        "window": "successes",
+        "cohort": "cohort_successes",
+        "sessions": "sessions",
+        "session": "session_successes",
+    }.items()
+}
+"""Kinds of counts and their places in a `CountRow`; those called as a basis are the successes on it."""
+SHOWN = {"window": "impressions", "cohort": "impressions", "session": "sessions"}
+"""The channel that the successes of a basis are divided by."""
+MATURING = frozenset({"cohort", "session"})
+"""The bases whose successes are dated by the impression: those of a closed window still grow."""
 
 FIRST_ROWS = 1024
 FIRST_COLUMNS = 16

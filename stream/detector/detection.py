@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from funnelwatch.alert_rules.instruments import Instrument
     from funnelwatch.alert_rules.loader import LiveRules
     from funnelwatch.schemas.codec import Registry
+    from funnelwatch.schemas.count_block import Block
     from funnelwatch.schemas.counts import ClosedWindow
     from funnelwatch.schemas.funnels import Funnels
     from funnelwatch.schemas.settings import Settings
@@ -218,7 +219,9 @@ class Detection:
             states |= {move.state.key: move.state for move in retired}
         # The history ends where the detector stopped; newer windows are still to come to it.
         until = first_window if last is None else max(first_window, last + window_ms)
-        for chunk in self._counts.chunks(name, until - detector.history_ms, until):
+        for chunk in self._counts.chunks(
+            name, until - detector.history_ms, until, with_sessions=detector.counts_sessions
+        ):
             for block in chunk.every_block(window_ms):
                 detector.learn(block)
         detector.restore(states.values())
@@ -231,11 +234,15 @@ class Detection:
         """Evaluate windows of one funnel in order, and save."""
         signals = self._firing_signals()
         unsaved = _Unsaved()
+        matured = self._matured(funnel, windows)
         for window in windows:
             last = funnel.last
             if last is not None and window.window_start <= last and window.revision == 0:
                 # The closer publishes windows again after a crash; the database has what followed from this one.
                 continue
+            for maturity_ms in funnel.detector.maturities_ms:
+                if block := matured.pop(window.window_start - maturity_ms, None):
+                    funnel.detector.mature(block)
             unsaved.add(funnel.incidents.group(funnel.detector.observe_live(window, self._now_ms(), signals)))
             metrics.EVALUATED.labels(funnel.name).inc()
             funnel.last = max(window.window_start, last or window.window_start)
@@ -245,6 +252,27 @@ class Detection:
                 unsaved = _Unsaved()
         if unsaved.windows:
             self._save(funnel, unsaved)
+
+    def _matured(self, funnel: _Funnel, windows: Sequence[ClosedWindow]) -> dict[int, Block]:
+        """The counts, by start, of the windows that these let mature: a closed window has what was known as it closed.
+
+        They are read when they are evaluated, and not published again: every window would be.
+        """
+        maturities = funnel.detector.maturities_ms
+        starts = [one.window_start for one in windows if funnel.last is None or one.window_start > funnel.last]
+        if not maturities or not starts:
+            return {}
+        wanted = {start - maturity_ms for start in starts for maturity_ms in maturities}
+        chunks = self._counts.chunks(
+            funnel.name, min(wanted), max(wanted) + 1, with_sessions=funnel.detector.counts_sessions
+        )
+        blocks = (
+            block.part(row, row + 1, self._settings.window_ms)
+            for chunk in chunks
+            for block in chunk.every_block(self._settings.window_ms)
+            for row in range(len(block))
+        )
+        return {block.start: block for block in blocks if block.start in wanted}
 
     def _firing_signals(self) -> list[tuple[Instrument, AlertState]]:
         """The signals of the pipeline that fire: they inhibit the alerts that they explain."""

@@ -15,7 +15,7 @@ from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.dimensions import DIMENSION_FIELDS, in_order
 from funnelwatch.schemas.times import DAY_MS
 from funnelwatch.stream.detector.baseline import WIDE_MS, memory_ms
-from funnelwatch.stream.detector.counts import Counts
+from funnelwatch.stream.detector.counts import SHOWN, Counts
 from funnelwatch.stream.detector.drill import Drill
 from funnelwatch.stream.detector.impressions import ImpressionsEvaluator
 from funnelwatch.stream.detector.instrument import explained, firing
@@ -66,7 +66,8 @@ class Detector:
         # A rule for every funnel may name a dimension that this one has not: all its series would be one there.
         named = dict.fromkeys(level for rule in (*self.rules, *about) for level in rule.by)
         levels = [level for level in named if set(level) <= set(dimensions)]
-        channels = ["impressions", *dict.fromkeys(rule.basis for rule in self.rules)]
+        bases = dict.fromkeys(rule.basis for rule in self.rules)
+        channels = list(dict.fromkeys(["impressions", *(name for one in bases for name in (SHOWN[one], one))]))
         self.counts = Counts(levels, channels, window_ms, limit)
         finer = list(dict.fromkeys(_finer(levels, in_order(dimensions))))
         self.drill = Drill(finer, channels, window_ms, self.history_ms, LONGEST + MAX_LAGS + 2)
@@ -145,6 +146,23 @@ class Detector:
         self._follow(block)
         return self._advance(block, 0)
 
+    @property
+    def maturities_ms(self) -> list[int]:
+        """How far behind the newest window those are that rules on a maturing basis evaluate, ms."""
+        return sorted({panel.behind * self.window_ms for panel in self._panels.values() if panel.behind})
+
+    @property
+    def counts_sessions(self) -> bool:
+        """Whether a rule is on the session basis."""
+        return "session" in self.counts.channels
+
+    def mature(self, block: Block) -> None:
+        """Replace the counts of one observed window by those that it has grown to, just before they are evaluated.
+
+        Its cohort and session successes had only begun to come when it closed. This corrects no alert.
+        """
+        self._replace(block)
+
     def learn(self, block: Block) -> None:
         """Take in consecutive closed windows, newer than all before, as history that is not evaluated.
 
@@ -211,12 +229,16 @@ class Detector:
             yield key, rule
 
     def _revise(self, block: Block, revision: int) -> None:
+        """Take in a revision of a window."""
+        self._replace(block)
+        self._see(block.start, revision)
+
+    def _replace(self, block: Block) -> None:
         """Take in other counts of a window that is known, if it is still remembered."""
         self._known.update(block.series)
         if 0 <= self.counts.row_of(block.start) < self.counts.rows:
             self.counts.revise(block)
         self.drill.revise(block)
-        self._see(block.start, revision)
 
     def _see(self, start: int, revision: int) -> None:
         """Remember the revision; those of windows long past are forgotten from time to time."""

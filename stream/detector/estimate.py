@@ -13,6 +13,7 @@ import numpy as np
 
 from funnelwatch.schemas.times import MINUTE_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import MEDIAN_LOSS, NARROW_MS, THIN_PER_MINUTE, WEEKS, WIDE_MS
+from funnelwatch.stream.detector.counts import SHOWN
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, Estimates, deviance_root, due, split
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def view(  # noqa: PLR0917
         open_before = ends[lag - 1] if lag else 0.0
         if not np.any(came) and not np.any(open_here + open_before):
             continue
-        shown = counts.sums("impressions", rows - lag, rows - lag + 1, part)
+        shown = counts.sums(SHOWN[basis], rows - lag, rows - lag + 1, part)
         n += shown * came
         pairs += shown * np.maximum(shown - 1.0, 0.0) * came**2
         edges += shown * (open_here + open_before)
@@ -96,8 +97,8 @@ def local_rate(
     """The rate of the hour before and after each row, as far as in the span; and the share that the row has in it."""
     half = max(1, WIDE_MS // counts.window_ms)
     low, high = np.maximum(rows - half, span[0]), np.minimum(rows + half + 1, span[1])
-    n, x = counts.sums("impressions", low, high, part), counts.sums(basis, low, high, part)
-    own = np.minimum(counts.sums("impressions", rows, rows + 1, part) / np.maximum(n, 1.0), 0.5)
+    n, x = counts.sums(SHOWN[basis], low, high, part), counts.sums(basis, low, high, part)
+    own = np.minimum(counts.sums(SHOWN[basis], rows, rows + 1, part) / np.maximum(n, 1.0), 0.5)
     edge = 0.5 / (n + 1.0)
     return np.clip(x / np.maximum(n, 1.0), edge, 1.0 - edge), own
 
@@ -149,7 +150,7 @@ def estimate_lags(counts: Counts, basis: str, first: int, end: int, kernel: Floa
     for places in steps.values():
         part = np.array(places[:LAG_COLUMNS])
         begin = max(first, end - LAG_CELLS // len(part))
-        n = counts.each("impressions", begin, end, part)
+        n = counts.each(SHOWN[basis], begin, end, part)
         x = counts.each(basis, begin, end, part)
         if (n > 0).sum() >= MIN_LAG_ROWS:
             rate, _ = local_rate(counts, basis, (begin, end), np.arange(begin, end), part)
@@ -213,7 +214,7 @@ def spread(  # noqa: PLR0917
     sigma: Floats = np.ones((len(SCALES), len(part)))
     if end - begin <= LONGEST + week - wide:
         return sigma
-    shown = counts.each("impressions", begin - len(kernel) + 1, end, part)
+    shown = counts.each(SHOWN[basis], begin - len(kernel) + 1, end, part)
     n = due(shown, kernel)
     pairs = np.zeros((end - begin + 1, len(part)))
     np.cumsum(n * np.maximum(n - 1.0, 0.0), axis=0, out=pairs[1:])
@@ -268,7 +269,7 @@ def _other_weeks(
         low, high = np.maximum(begin + shift * week, span[0]), np.minimum(end + shift * week, span[1])
         there = np.flatnonzero(high > low) if shift else np.zeros(0, dtype=np.intp)
         if there.size:
-            n = counts.sums("impressions", low[there], high[there], part)
+            n = counts.sums(SHOWN[basis], low[there], high[there], part)
             rates[there] += counts.sums(basis, low[there], high[there], part) / np.maximum(n, 1.0)
             weights[there] += n
             number[there] += n > 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.stream.detector.counts import SHOWN
 from funnelwatch.stream.detector.panel import Evidence
 from funnelwatch.stream.detector.scan import SCALES, SHORT, deviance_root, recovery
 from funnelwatch.stream.detector.state import Reason
@@ -127,15 +128,16 @@ class SpanEvaluator:
         self.windows = max(1, rule.over_ms // counts.window_ms)
         end = np.arange(snapshot.first + 1, snapshot.first + 1 + len(snapshot.now.known))
         begin = end - self.windows
-        self.n = counts.sums("impressions", begin, end)
+        shown = SHOWN[panel.basis]
+        self.n = counts.sums(shown, begin, end)
         self.x = counts.sums(panel.basis, begin, end)
         for place, row in (ended or {}).items():
             column, later = np.array([place]), np.minimum(np.maximum(begin, row), end)
-            self.n[:, column] = counts.sums("impressions", later, end, column)
+            self.n[:, column] = counts.sums(shown, later, end, column)
             self.x[:, column] = counts.sums(panel.basis, later, end, column)
         if rule.kind == "change":
             back = rule.offset_ms // counts.window_ms
-            before = counts.sums("impressions", begin - back, end - back)
+            before = counts.sums(shown, begin - back, end - back)
             known = before >= rule.min_impressions
             earlier = counts.sums(panel.basis, begin - back, end - back) / np.maximum(before, 1.0)
             self.reference, self.limit = earlier, earlier * (1.0 - rule.drop)

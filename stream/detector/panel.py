@@ -10,6 +10,7 @@ import numpy as np
 
 from funnelwatch.schemas.times import HOUR_MS, WEEK_MS
 from funnelwatch.stream.detector.baseline import WEEKS, Baseline, baseline
+from funnelwatch.stream.detector.counts import MATURING, SHOWN
 from funnelwatch.stream.detector.estimate import unknown
 from funnelwatch.stream.detector.estimation import Estimation
 from funnelwatch.stream.detector.scan import LONGEST, SCALES, TAU_RECENT, TAU_SEASONAL, Estimates, Scan, due, scan
@@ -92,8 +93,8 @@ class Panel:
         self.kind: Kind = kind
         late = -(-maturity_ms // counts.window_ms)
         self.lags = min(1 + late, MAX_LAGS) if basis == "window" else 1
-        self.behind = late if basis == "cohort" else 0
-        """How many windows the evaluated one is behind the newest: cohorts are evaluated when they have matured."""
+        self.behind = late if basis in MATURING else 0
+        """How many windows the evaluated one is behind the newest: cohorts and sessions are evaluated when mature."""
         self.estimates: Estimates = unknown(0, self.lags)
         self._steps: list[str] = []
         self._epoch = -1
@@ -123,7 +124,7 @@ class Panel:
         self._estimate(first)
         self._prepare(last)
         now, rate, known = self._remember(first, last)
-        n = self.counts.each("impressions", first - LONGEST - self.lags + 1, last + 1, slice(None))
+        n = self.counts.each(SHOWN[self.basis], first - LONGEST - self.lags + 1, last + 1, slice(None))
         x = self.counts.each(self.basis, first - LONGEST + 1, last + 1, slice(None))
         clumps = 1.0 + np.maximum(now.per_window - 1.0, 0.0) * self.estimates.rho
         doubt = (1.0 - now.rate) / np.maximum(now.rate * now.strength, 1e-12) * clumps
@@ -137,7 +138,7 @@ class Panel:
         """Expected and seen successes of each row in [begin, head], of one column."""
         near, only = self.counts.only(np.array([column])), np.array([0])
         found = baseline(near, self.basis, np.arange(begin, head + 1), self.kind)
-        n = near.each("impressions", begin - self.lags + 1, head + 1, only)
+        n = near.each(SHOWN[self.basis], begin - self.lags + 1, head + 1, only)
         x = near.each(self.basis, begin, head + 1, only)
         expected = due(n, self.estimates.kernel[:, [column]]) * found.rate
         return np.where(found.known, expected, 0.0)[:, 0], np.where(found.known, x, 0.0)[:, 0]

@@ -10,6 +10,7 @@ import numpy as np
 from funnelwatch.stream.detector.absence import Absence
 from funnelwatch.stream.detector.alert import alert_message
 from funnelwatch.stream.detector.correction import corrected, published_numbers, remember_published
+from funnelwatch.stream.detector.counts import SHOWN
 from funnelwatch.stream.detector.evaluation import QUIET_REASONS, DropEvaluator, Evaluation, Evaluator, SpanEvaluator
 from funnelwatch.stream.detector.machine import step
 from funnelwatch.stream.detector.rule_states import RuleStates
@@ -45,7 +46,9 @@ class RuleEvaluator:
         self.explained: Explained | None = None
         """Asked before an alert begins to fire: whether it is inhibited; None: never."""
         self._series = RuleStates(funnel, rule, panel.counts)
-        self._absence = Absence(panel.counts, rule.resolve_without_data_ms, max(rule.min_impressions, 1))
+        self._absence = Absence(
+            panel.counts, SHOWN[panel.basis], rule.resolve_without_data_ms, max(rule.min_impressions, 1)
+        )
 
     @property
     def states(self) -> dict[Column, AlertState]:
@@ -266,6 +269,6 @@ class RuleEvaluator:
     def _counted(self, column: Column, first: int, last: int) -> list[tuple[float, float]]:
         """Impressions and successes of a column in each of these rows."""
         counts, place = self.panel.counts, np.array([self.panel.counts.columns[column]])
-        n = counts.each("impressions", first, last + 1, place)[:, 0]
+        n = counts.each(SHOWN[self.panel.basis], first, last + 1, place)[:, 0]
         x = counts.each(self.panel.basis, first, last + 1, place)[:, 0]
         return list(zip(n.tolist(), x.tolist(), strict=True))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funnelwatch.stream.detector.baseline import baseline
+from funnelwatch.stream.detector.counts import SHOWN
 from funnelwatch.stream.detector.scan import LONGEST, due
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def trace(column: Column, row: int, windows: int, panel: Panel, drill: Drill) ->
         names = [one.dimensions[dimension] for one, place in inner if rate.known[0, place]]
         if len(names) < 2:  # noqa: PLR2004
             continue
-        shown = drill.windows.each("impressions", newest - windows - len(kernel) + 2, newest + 1, places)
+        shown = drill.windows.each(SHOWN[panel.basis], newest - windows - len(kernel) + 2, newest + 1, places)
         n = due(shown, kernel).sum(axis=0)
         expected = n * rate.rate[0, places]
         lost = expected - drill.windows.each(panel.basis, newest - windows + 1, newest + 1, places).sum(axis=0)

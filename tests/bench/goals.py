@@ -105,8 +105,9 @@ def _bare(stages: Figures) -> str:
 librdkafka's queue, decoded and checked, where `Consumer.consume` alone, which makes a Python object of each message,
 takes {stages["consume_us"]:.2f}; new series and doubtful records {us["validate"]}, duplicates {us["duplicates"]},
 sessions {us.get("sessions", "not measured")}, adding up {us["aggregate"]}, the databases
-{cpu["flush"] + cpu["copy"]:.2f}. Nearly all of it is C without the interpreter's lock, so that intake and counting run at once; librdkafka has {us["librdkafka"]} on threads of its own.
-Where Kafka and the databases are on the same processors, these are what is shared."""
+{cpu["flush"] + cpu["copy"]:.2f}. Nearly all of it is C without the interpreter's lock, so that intake and counting run
+at once; librdkafka has {us["librdkafka"]} on threads of its own. Where Kafka and the databases are on the same
+processors, these are what is shared."""
 
 
 def _rows(few: Figures, many: Figures) -> str:

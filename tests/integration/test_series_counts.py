@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funnelwatch.schemas.count_history import KEPT
 from funnelwatch.sinks.timescale import series_counts
 from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.series_counts import SeriesCounts
@@ -39,7 +40,7 @@ def filled(database: Database) -> None:
             if minute // 60 % 7 != 5 and rng.random() < 0.8 and (place < 3 or minute > 100):
                 shown = int(rng.integers(1, 2**31))
                 made = shown // 2
-                tallies[BEGIN + minute * MINUTE_MS, *key] = (shown, made, 0, minute, 1)
+                tallies[BEGIN + minute * MINUTE_MS, *key] = (shown, made, 0, minute, 1, minute + 1, minute // 2)
     count_in(database, tallies, closed_through=BEGIN + HOURS * 60 * MINUTE_MS)
     count_in(database, {(BEGIN, "A", "iOS", "Safari", "1"): (7, 7, 0)}, funnel="other")
 
@@ -74,6 +75,22 @@ def test_chunks_hold_what_the_rows_hold(connect: Callable[[], Database], monkeyp
         assert first[:3] == list(dict.fromkeys(one for _, one, _ in rows))[:3]
         assert first[-1] == named("sign_up", *SEVERAL[3])
         assert (len(chunks) > 20) == (many == 1)
+
+
+def test_session_counts_are_read_where_they_are_wanted(connect: Callable[[], Database]) -> None:
+    """Two more fields in each record, those of the rows; without them nothing says that sessions were counted."""
+    database = connect()
+    filled(database)
+    span = (BEGIN, BEGIN + HOURS * 60 * MINUTE_MS)
+    rows = {(start, one): tally for start, one, tally in CountStore(database).read(*span, "sign_up")}
+    [chunk, *others] = SeriesCounts(database).chunks("sign_up", *span, with_sessions=True)
+    chunks = [chunk, *others]
+
+    found = {(start, one): tuple(tally) for start, one, tally in records(chunks)}
+    assert found == {key: tuple(getattr(tally, name) for name in KEPT) for key, tally in rows.items()}
+    assert any(tally.sessions for tally in rows.values())
+    assert any(one.counts_sessions for one in chunks)
+    assert not any(one.counts_sessions for one in SeriesCounts(database).chunks("sign_up", *span))
 
 
 def test_reading_a_funnel_whole_puts_its_chunks_together(

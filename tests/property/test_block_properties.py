@@ -27,6 +27,7 @@ groups:
   rules:
   - {alert: Drop, by: [[], [os]], keep_firing_for: 1h, maturity: 1h}
   - {alert: Cohort, basis: cohort, maturity: 1h, by: [os], for: 30m, baseline: recent, score: 3}
+  - {alert: Session, basis: session, maturity: 1h, by: [os], for: 30m, baseline: recent, score: 3}
   - {alert: Low, kind: threshold, below: 0.6, over: 1h, step: A}
 """
 SERIES = [Series.of("f", step, os=os) for step in "AB" for os in ("x", "y", "z")]
@@ -56,7 +57,10 @@ class Story:
         begin, length, loss = self.incident
         rate[max(0, rows - begin) : max(0, rows - begin) + length, :2] *= 1 - loss
         made = rng.binomial(shown, rate)
-        return np.stack([shown, made, shown - made, made, shown - made], axis=2)
+        # Every third page load is a reload.
+        saw = shown - shown // 3
+        passed = np.minimum(made, saw)
+        return np.stack([shown, made, shown - made, made, shown - made, saw, passed], axis=2)
 
 
 def incidents() -> st.SearchStrategy[Story]:
@@ -134,4 +138,4 @@ def test_the_stories_have_alerts_that_begin_and_end() -> None:
     moves = fresh().observe_block(Block.dense(BEGIN, SERIES, story.tallies()))
 
     said = {(move.alert["rule"], move.alert["state"]) for move in moves if move.alert}
-    assert said == {(rule, state) for rule in ("Drop", "Cohort", "Low") for state in ("firing", "resolved")}
+    assert said == {(rule, state) for rule in ("Drop", "Cohort", "Session", "Low") for state in ("firing", "resolved")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from funnelwatch.stream.detector.detector import Detector
 from tests.report.scenario import MONDAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from funnelwatch.schemas.arrays import Ints
     from tests.report.scenario import Drawn, Scenario
+
+Name = TypeVar("Name")
 
 RULE = """
 groups:
@@ -51,15 +54,23 @@ def run(
 
     Every series is a step of its own, so that none lends the others its estimate of noise.
     """
+    return alarms_of(scenario, blocks(scenario, drawn), {score: (score, basis, maturity) for score in scores})
+
+
+def alarms_of(
+    scenario: Scenario, taken: Iterable[tuple[int, Block]], wanted: Mapping[Name, tuple[float, str, str]]
+) -> dict[Name, list[Alarm]]:
+    """The alarms in the evaluated windows of some blocks, by the name of a rule: its score, basis and maturity."""
     text = "".join(
-        ONE.format(number=str(score).replace(".", "_"), score=score, basis=basis, maturity=maturity) for score in scores
+        ONE.format(number=number, score=score, basis=basis, maturity=maturity)
+        for number, (score, basis, maturity) in enumerate(wanted.values())
     )
     rules = parse_rules(RULE.format(rules=text))
     detector = Detector("f", Rules(tuple(rules)), scenario.window_ms)
-    names = {rule.alert: score for rule, score in zip(rules, scores, strict=True)}
-    found: dict[float, list[Alarm]] = {score: [] for score in scores}
+    names = {rule.alert: name for rule, name in zip(rules, wanted, strict=True)}
+    found: dict[Name, list[Alarm]] = {name: [] for name in wanted}
     burning: dict[tuple[str, str], int] = {}
-    for begin, block in blocks(scenario, drawn):
+    for begin, block in taken:
         if begin < scenario.history:
             detector.learn(block)
             continue
@@ -81,12 +92,17 @@ def run(
 
 def blocks(scenario: Scenario, drawn: Drawn) -> Iterator[tuple[int, Block]]:
     """The counts as the detector takes them in, some windows at a time, with the first window of each block."""
+    n, x, cohort = drawn.impressions, drawn.successes, drawn.cohort
+    return blocks_of(scenario, [n, x, np.zeros_like(n), cohort, n - cohort])
+
+
+def blocks_of(scenario: Scenario, columns: Sequence[Ints]) -> Iterator[tuple[int, Block]]:
+    """The same of the first fields of a CountRow, each of shape (rows, series)."""
     series = [
         Series.of("f", f"{number:05}", os="os", browser="browser", app_version="version")
-        for number in range(drawn.impressions.shape[1])
+        for number in range(columns[0].shape[1])
     ]
     cuts = sorted({*range(0, scenario.rows, BLOCK_ROWS), scenario.history, scenario.rows})
     for begin, end in pairwise(cuts):
-        n, x, cohort = (values[begin:end] for values in (drawn.impressions, drawn.successes, drawn.cohort))
-        tallies = np.stack([n, x, np.zeros_like(n), cohort, n - cohort], axis=2)
+        tallies = np.stack([values[begin:end] for values in columns], axis=2)
         yield begin, Block.dense(MONDAY + begin * scenario.window_ms, series, tallies)

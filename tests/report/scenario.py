@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from funnelwatch.schemas.arrays import Floats, Ints
 
 MONDAY = 1_700_438_400_000
@@ -159,8 +161,15 @@ def beta_binomial(n: Ints, rate: Floats, rho: Floats, keep: Floats, rng: np.rand
 
 
 def delayed(cohort: Ints, scenario: Scenario, rng: np.random.Generator) -> Ints:
-    """The successes by the window in which they come: exponential lag after an impression anywhere in its window."""
+    """The successes by the window in which they come."""
     result = np.zeros_like(cohort)
+    for late, now in arriving(cohort, scenario, rng):
+        result[late:] += now[: len(now) - late]
+    return result
+
+
+def arriving(cohort: Ints, scenario: Scenario, rng: np.random.Generator) -> Iterator[tuple[int, Ints]]:
+    """The successes by how many windows late they come: exponential lag after an impression anywhere in its window."""
     left = cohort.copy()
     scale = scenario.window_ms / 1000.0 / scenario.lag_s
     # P(still to come k windows later), for an impression uniform within its window.
@@ -169,7 +178,6 @@ def delayed(cohort: Ints, scenario: Scenario, rng: np.random.Generator) -> Ints:
         share = 1.0 - still[late + 1] / still[late]
         now = rng.binomial(left, share)
         left -= now
-        result[late:] += now[: len(now) - late]
+        yield late, now
         if still[late + 1] < 1e-4:
             break
-    return result

@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.report.cases import BEYOND, BURST, DROPS, SCORE, SCORES, THICK, THIN, Drop
 from tests.report.measure import Delays, delays, false_alarms
+from tests.report.people import Compared, compare
 from tests.report.rivals import RIVALS, alarms
 from tests.report.runner import run
 from tests.report.scenario import DAY_MS, MINUTE_MS, WEEK_MS, Incident, draw, spread_incidents
@@ -34,13 +35,22 @@ class Sizes:
     incidents: int = 120
     """Series with seven incidents each, for every kind of drop."""
     rivals: int = 60
+    people: int = 40
+    """Series of each kind of traffic that bases are compared on."""
     beyond: float = 1.0
 
     def scaled(self, share: float) -> Sizes:
         """A share of it all; twice that share where false alarms are counted."""
         often = min(1.0, 2.0 * share)  # of what is rare, more is needed
         thick, thin = round(often * self.thick), round(often * self.thin)
-        return Sizes(thick, thin, max(10, round(share * self.incidents)), max(10, round(share * self.rivals)), often)
+        return Sizes(
+            thick,
+            thin,
+            max(10, round(share * self.incidents)),
+            max(10, round(share * self.rivals)),
+            max(4, round(share * self.people)),
+            often,
+        )
 
 
 @dataclass
@@ -58,6 +68,7 @@ class Results:
     bursts: dict[str, tuple[float, Delays]] = field(default_factory=dict)
     """By basis: false alarms per series and week, delays of a 30% drop."""
     beyond: dict[str, float] = field(default_factory=dict)
+    people: Compared = field(default_factory=Compared)
     shift: tuple[int, int, int, int] = (0, 0, 0, 0)
     """A drop of 15% that stays: series, those with exactly one alarm in five weeks, alarms, alarms resolved by then."""
 
@@ -94,6 +105,8 @@ def simulate(seed: int, sizes: Sizes) -> Results:
         drawn = draw(case.scenario, series, seed * 100 + 40 + number, past)
         found = run(case.scenario, drawn, [SCORE], maturity="5m" if case.scenario.lag_s else "2m")[SCORE]
         results.beyond[case.name] = false_alarms(starts(found), case.scenario, series)
+    say("people who reload and retry, and bots")
+    results.people = compare(sizes.people, seed * 100 + 70)
     say("a drop that stays")
     results.shift = _shift(max(6, round(20 * sizes.beyond)), seed * 100 + 90)
     return results

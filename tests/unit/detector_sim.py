@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funnelwatch.schemas.count_history import by_funnel
+from funnelwatch.schemas.count_history import KEPT, by_funnel
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def learn(detector: Detector, windows: Sequence[ClosedWindow]) -> None:
     series = list(dict.fromkeys(one for _, one, _ in rows))
     number = {one: place for place, one in enumerate(series)}
     places = np.array([number[one] for _, one, _ in rows], dtype=np.intp)
-    tallies = np.array([(tally[0], tally[1], tally[3]) for _, _, tally in rows], dtype=np.uint32)
+    tallies = np.array([[getattr(tally, name) for name in KEPT] for _, _, tally in rows], dtype=np.uint32)
     [history] = by_funnel(series, np.array([start for start, _, _ in rows]), places, tallies)
     for block in history.every_block(detector.window_ms):
         detector.learn(block)

@@ -15,7 +15,7 @@ from funnelwatch.sinks.alerts.delivery import Outcome
 from funnelwatch.sinks.alerts.pagerduty import PagerDuty
 from funnelwatch.sinks.alerts.routes import parse_routes
 from funnelwatch.sinks.alerts.slack import message
-from funnelwatch.sinks.alerts.texts import headline, summary
+from funnelwatch.sinks.alerts.texts import details, headline, summary
 from tests.alerts import alert
 from tests.receivers import pagerduty, receiving, slack
 from tests.slow_servers import mail_script, serving
@@ -47,6 +47,18 @@ NASTY = {
     "very long, no ASCII": "ё" * 100_000,
     "blank": " \t ",
 }
+
+
+@pytest.mark.parametrize(
+    ("basis", "name"), [("window", "impressions"), ("cohort", "impressions"), ("session", "sessions")]
+)
+def test_an_alert_names_what_its_rate_is_a_share_of(basis: str, name: str) -> None:
+    """People read that 205 of 500 sessions succeeded, and not that pages were loaded 500 times."""
+    found = details(alert(basis=basis))
+
+    assert {one: found.get(one) for one in ("impressions", "sessions")} == {
+        "impressions": None, "sessions": None, name: "500",
+    }  # fmt: skip
 
 
 def nasty(text: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from funnelwatch.schemas.admission import SeriesLimits
 from funnelwatch.schemas.count_history import WindowStartsError, by_funnel, window_length
-from funnelwatch.schemas.counts import Series
+from funnelwatch.schemas.counts import CountRow, Series
 from funnelwatch.schemas.funnels import BUILT_IN
 from funnelwatch.stream.backtest import csv_counts
 from funnelwatch.stream.backtest.csv_counts import read_counts
@@ -115,9 +115,30 @@ def test_an_ordinary_file_is_read_at_once_and_not_row_by_row(tmp_path: Path, mon
     assert totals(read(path)) == careful
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_columns_of_sessions_are_read_beside_those_of_events(tmp_path: Path, quote: str) -> None:
+    """At once, and row by row where there are quotes; without the columns no session is counted."""
+    text = HEAD + ",session_successes,sessions\n" + f"2026-01-01T12:00:00Z,{quote}f{quote},A,x,10,7,4,6\n" * 2
+    [found] = read(written(tmp_path, text))
+    [plain] = read(written(tmp_path, HEAD + "\n2026-01-01T12:00:00Z,f,A,x,10,7\n", "plain.csv"))
+
+    assert found.tallies.tolist() == [[10, 7, 7, 6, 4]] * 2
+    assert (found.counts_sessions, plain.counts_sessions) == (True, False)
+    [block] = found.every_block(60_000)
+    assert CountRow(*block.tallies[0].tolist()) == CountRow(10, 7, 0, 7, sessions=6, session_successes=4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            f"{HEAD},sessions\n",
+            ":1: session_successes: this column is missing; right would be both of sessions, session",
+        ),
+        (
+            f"{HEAD},sessions,session_successes\n2026-01-01T12:00:00Z,f,A,x,9,9,3,4\n",
+            ":2: session_successes: 4 is more than sessions, 3",
+        ),
         ("", "counts.csv:1: is empty; right would be a first line with window_start,funnel"),
         (
             "window_start,funnel,stpe,os,impressions,successes\n",

@@ -11,6 +11,7 @@ import pytest
 
 from funnelwatch.stream.detector.scan import deviance_root
 from tests.report.measure import delays, false_alarms, unexplained
+from tests.report.people import KINDS, draw_people
 from tests.report.rivals import RIVALS, alarms
 from tests.report.runner import run
 from tests.report.scenario import DAY_MS, MINUTE_MS, Incident, Scenario, beta_binomial, delayed, draw, spread_incidents
@@ -77,6 +78,24 @@ def test_strong_overdispersion_is_not_taken_for_drops() -> None:
     assert ours < 2 * usual
 
 
+def test_reloads_and_bots_add_page_loads_and_leave_people_as_they_are() -> None:
+    """The same people; more impressions in episodes only; a bot is a session by its id; no rate is above 100%."""
+    clean, reloads, retries, bots, new_ids = (draw_people(kind, 3, 11, ()) for kind in KINDS)
+    more = reloads.impressions - clean.impressions
+
+    assert (clean.impressions == clean.sessions).all()
+    assert (reloads.sessions == clean.sessions).all()
+    assert 0 < (more > 0).mean() < 0.1
+    assert (retries.sessions == clean.sessions).all()
+    assert retries.failures.sum() > 0 == clean.failures.sum()
+    loads, begun = ((bots.impressions - clean.impressions).sum(), (bots.sessions - clean.sessions).sum())
+    assert loads > 20 * begun > 0
+    assert (new_ids.sessions == new_ids.impressions).all()
+    for one in (clean, reloads, retries, bots, new_ids):
+        _, _, _, _, _, sessions, passed = one.columns(2)
+        assert (passed <= sessions).all()
+
+
 @pytest.mark.parametrize("rival", RIVALS, ids=lambda rival: rival.name)
 def test_a_usual_rule_scores_an_incident_above_the_time_before(rival) -> None:  # noqa: ANN001
     """Each finds a complete failure at its usual threshold, within the first five windows."""
@@ -91,7 +110,7 @@ def test_a_usual_rule_scores_an_incident_above_the_time_before(rival) -> None:  
 def test_the_document_has_a_place_for_every_table_and_each_is_filled() -> None:
     """`make detection-report` has written all of them."""
     text = DOCS.read_text(encoding="utf-8")
-    for name in ("run", "targets", "scores", "rivals", "beyond", "stays"):
+    for name in ("run", "targets", "scores", "rivals", "beyond", "people", "people-run", "stays"):
         found = re.search(rf"<!-- {name} -->\n(.+?)\n<!-- /{name} -->", text, flags=re.DOTALL)
         assert found, name
         assert found[1].strip(), name

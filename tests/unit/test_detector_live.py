@@ -13,6 +13,7 @@ import pytest
 
 from funnelwatch.alert_rules.loader import load_rules, parse_rules
 from funnelwatch.alert_rules.model import Rules
+from funnelwatch.schemas.count_block import Block
 from funnelwatch.schemas.counts import ClosedWindow, CountRow, Series
 from funnelwatch.stream.detector.detector import Detector
 from funnelwatch.stream.detector.state import AlertState, Reason, State, Transition
@@ -212,6 +213,48 @@ def test_cohort_rules_evaluate_a_window_when_it_has_matured() -> None:
     alerts = said(detector.observe(window(120, 20)))
 
     assert [alert["window_start"] for alert in alerts] == [118 * MINUTE]
+
+
+def session_window(i: int, passed: int, revision: int = 0) -> ClosedWindow:
+    """A window of 100 sessions, each of which loads the page twice."""
+    series = {Series.of("f", "A"): CountRow(200, passed, sessions=100, session_successes=passed)}
+    return ClosedWindow("f", i * MINUTE, (i + 1) * MINUTE, revision, series)
+
+
+def test_a_session_rule_divides_by_sessions_and_says_so() -> None:
+    """The message has sessions in place of impressions, and the rate of people."""
+    detector = Detector("f", rules("basis: session, maturity: 2m"), MINUTE)
+    assert said(fed(detector, [session_window(i, 80 if i < 118 else 10) for i in range(120)])) == []
+    [alert] = said(detector.observe(session_window(120, 10)))
+
+    assert (alert["basis"], alert["window_start"]) == ("session", 118 * MINUTE)
+    assert (alert["impressions"], alert["successes"], alert["rate"]) == (100, 10, 0.1)
+    assert alert["expected_rate"] == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_a_session_rule_evaluates_what_a_window_has_grown_to(grown: bool) -> None:
+    """A closed window has the successes that came before it closed; those of its maturity are taken in later."""
+    detector = Detector("f", rules("basis: session, maturity: 2m"), MINUTE)
+    learn(detector, [session_window(i, 80) for i in range(120)])
+    alerts = []
+    for i in range(120, 126):
+        for maturity in detector.maturities_ms:
+            before = session_window(i - maturity // MINUTE, 80)
+            if grown:
+                detector.mature(Block.of(before.window_start, before.series))
+        alerts += said(detector.observe(session_window(i, 30)))
+
+    assert bool(alerts) != grown
+
+
+def test_a_revision_corrects_an_alert_about_sessions() -> None:
+    """Late data changes sessions and their successes; the alert is published again with them."""
+    detector = Detector("f", rules("basis: session, maturity: 2m"), MINUTE)
+    fed(detector, [session_window(i, 80 if i < 118 else 10) for i in range(121)])
+    [alert] = said(detector.observe(session_window(118, 50, 1)))
+
+    assert (alert["reason"], alert["impressions"], alert["successes"]) == ("CORRECTED", 100, 50)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,47 @@ tests:
     assert (result.exit_code, result.output) == (0, "1 passed, 0 failed\n")
 
 
+SESSIONS = """
+groups:
+- name: g
+  rules:
+  - {alert: Low, kind: threshold, below: 0.6, over: 1m, by: [os], basis: session, maturity: 1m, min_impressions: 50}
+"""
+
+
+def test_a_rule_on_sessions_leaves_reloads_out_and_waits_for_its_maturity(tmp_path: Path) -> None:
+    """Reloads double the impressions and raise nothing; what sessions lose is told a window later; so is the end."""
+    text = """
+tests:
+- name: sessions
+  series:
+  - {step: A, os: iOS, impressions: 200x14, successes: 80x14, sessions: 100x14, session_successes: 80x4 40x3 80x5}
+  - {step: A, os: Android, impressions: 100x14, successes: 80x14}
+  expect:
+  - {at: 6m, alerts: none}
+  - {at: 7m, alerts: [{alert: Low, step: A, os: iOS}]}
+  - {at: 13m, alerts: [{alert: Low, step: A, os: iOS, state: resolved, reason: RECOVERED}]}
+"""
+    path = written(tmp_path, text)
+    (tmp_path / "rules.yml").write_text(SESSIONS)
+    result = run(path)
+
+    assert (result.exit_code, result.output) == (0, "1 passed, 0 failed\n")
+
+
+def test_events_without_sessions_are_rejected_where_a_rule_counts_sessions(tmp_path: Path) -> None:
+    """A test that could never fire would prove nothing."""
+    text = "tests:\n- name: x\n  events: [{at: 0s, step: A, phase: IMPRESSION}]\n  expect: [{at: 1m, alerts: none}]\n"
+    path = written(tmp_path, text)
+    (tmp_path / "rules.yml").write_text(SESSIONS)
+    result = run(path)
+
+    assert result.exit_code == 1
+    assert "events: those of A belong to no session, which rule Low counts (basis: session); right would be" in (
+        result.output
+    )
+
+
 def test_events_are_counted_in_the_window_of_their_time(tmp_path: Path) -> None:
     """Ten impressions and five successes a minute are below 0.6; the series is known by its events alone."""
     events = [

@@ -19,7 +19,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "rules"
 MESSAGES = {
     "alert-missing": "4: groups[0].rules[0].alert: is missing; right would be a name of letters, digits and undersco",
     "alert-twice": "5: groups[0].rules[1].alert: Drop appears twice for funnel *; right would be a name of its own",
-    "basis-unknown": "5: groups[0].rules[0].basis: must be 'window' or 'cohort', not 'session'; right would be windo",
+    "basis-unknown": "5: groups[0].rules[0].basis: must be 'window', 'cohort' or 'session', not 'person'; right woul",
     "braces-open": "6: groups[0].rules[0].annotations.summary: has braces that are not a placeholder; right would be",
     "change-offset-too-long": "7: groups[0].rules[0].offset: is longer than the three weeks that the detector keeps;",
     "drop-negative": "5: groups[0].rules[0].min_drop: must be at least 0, not -0.1; right would be a share of the ex",
@@ -58,7 +58,7 @@ MESSAGES = {
     "annotation-also-at": "5: groups[0].rules[0].annotations.also_at: is set by the alert itself, to the other steps",
     "annotation-dashboard": "5: groups[0].rules[0].annotations.dashboard: is set by the alert itself, to the link th",
     "annotation-empty": "6: groups[0].rules[0].annotations.summary: is empty, which is the same as leaving it out; r",
-    "basis-list": "5: groups[0].rules[0].basis: must be 'window' or 'cohort', not a list; right would be window or c",
+    "basis-list": "5: groups[0].rules[0].basis: must be 'window', 'cohort' or 'session', not a list; right would ",
     "by-a-text": "5: groups[0].rules[0].by: is a text, not a list; right would be a list of dimensions such as [os]",
     "by-empty": "5: groups[0].rules[0].by: is empty; everything together is [[]], or no by; right would be a list of",
     "by-mixed": "5: groups[0].rules[0].by[0]: is a list, not a text; right would be a list of dimensions such as [o",

@@ -162,7 +162,7 @@ def in_order(steps: Iterable[str], declared: Sequence[str]) -> list[str]:
 
 def is_firing(alert: Row) -> bool:
     """Whether an alert is about conversion, and fires; an alert on missing events does not concern a rate."""
-    return alert["resolved_ms"] is None and alert["basis"] in {"window", "cohort"}
+    return alert["resolved_ms"] is None and alert["basis"] != "instrumentation"
 
 
 def touches(alert: Row, query: BoardQuery, step: str, os: str | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 import { el, keyed, say } from "./dom.js";
 import { count, lasting, moment, named, percent, titled } from "./format.js";
-import { ofConversion } from "./states.js";
+import { ofConversion, rateOf } from "./states.js";
 
 const WORDS = { firing: ["▼", "Firing"], resolved: ["✓", "Resolved"] };
 
@@ -33,7 +33,7 @@ function update(node, alert) {
   say(node.querySelector(".alert-when"), `${moment(alert.fired, Date.now())} UTC`);
   say(node.querySelector(".alert-what"), about(alert));
   say(node.querySelector(".alert-rates"), ofConversion(alert)
-    ? `${percent(alert.rate)} where ${percent(alert.expected)} was expected · ${count(Math.max(alert.lost, 0))} conversions lost`
+    ? `${rateOf(alert)} where ${percent(alert.expected)} was expected · ${count(Math.max(alert.lost, 0))} conversions lost`
     : alert.summary);
   say(node.querySelector(".alert-where"), whereOf(alert) && `Where: ${whereOf(alert)}`);
   const over = alert.resolved == null ? "" : `, over at ${moment(alert.resolved, Date.now())} after ${lasting(alert.resolved - alert.started)}`;

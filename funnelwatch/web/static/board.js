@@ -6,7 +6,7 @@ import { Filters } from "./filters.js";
 import { clock, lasting, named, percent } from "./format.js";
 import { showErrors, showHealth } from "./health.js";
 import { People } from "./people.js";
-import { STATES, ofConversion } from "./states.js";
+import { STATES, ofConversion, rateOf } from "./states.js";
 import { Steps } from "./steps.js";
 import { listen } from "./stream.js";
 import { TimeLine } from "./timeline.js";
@@ -55,13 +55,13 @@ function draw() {
   timeline.show(seen.history, seen.alerts, known, serverNow());
 }
 
-/** The rate that an alert is about: now, if it is on the page, else as the alert has it. */
+/** The rate that an alert is about: now, if it is on the page, else as the alert has it. The page counts no sessions. */
 function standing(alert) {
   const step = seen.now.steps.find((cell) => cell.step === alert.step);
   const cell = alert.scope.os == null ? step : step?.by_os.find((one) => one.os === alert.scope.os);
-  return cell?.rate != null && cell.expected != null
+  return alert.basis !== "session" && cell?.rate != null && cell.expected != null
     ? `${percent(cell.rate)} now, ${percent(cell.expected)} expected`
-    : `${percent(alert.rate)}, ${percent(alert.expected)} expected`;
+    : `${rateOf(alert)}, ${percent(alert.expected)} expected`;
 }
 
 /** How current the figures are: the server's word, or that there is none. Only "fresh" is good. */

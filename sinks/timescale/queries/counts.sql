@@ -260,12 +260,15 @@ ORDER BY s.funnel, c.window_start, s.step, s.dimensions, d.place;
 -- name: packed_counts
 -- Counts of some series in [from, to), packed: bytes, the most significant first, 8 to a start and 4 to any other number.
 -- Window starts are microseconds since 2000-01-01; element i of each pack is of the same window and series, in no order.
+-- Session counts are null where they are not wanted.
 SELECT
     string_agg(timestamptz_send(c.window_start), ''::bytea) AS window_start,
     string_agg(int4send(c.series_id), ''::bytea) AS series_id,
     string_agg(int4send(c.impressions), ''::bytea) AS impressions,
     string_agg(int4send(c.successes), ''::bytea) AS successes,
-    string_agg(int4send(c.cohort_successes), ''::bytea) AS cohort_successes
+    string_agg(int4send(c.cohort_successes), ''::bytea) AS cohort_successes,
+    CASE WHEN %(with_sessions)s THEN string_agg(int4send(c.sessions), ''::bytea) END AS sessions,
+    CASE WHEN %(with_sessions)s THEN string_agg(int4send(c.session_successes), ''::bytea) END AS session_successes
 FROM window_counts AS c
 WHERE
     c.window_start >= to_timestamp(%(from_ms)s / 1000.0) AND c.window_start < to_timestamp(%(to_ms)s / 1000.0)
