@@ -9,6 +9,8 @@ from funnelwatch.sinks.timescale.counts import CountStore
 from funnelwatch.sinks.timescale.database import Database
 from tests.command import succeed_json
 from tests.ecom import Key, ecom_counts, ecom_path
+from tests.reference.events import Avro, accepted_events, records_of
+from tests.reference.sessions import COLUMNS, count_sessions
 from tests.stack import wait_until
 from tests.traffic import totals
 from tests.worker import worker
@@ -20,7 +22,7 @@ HOUR_S = 3600
 
 
 def test_every_window_of_the_clickstream_equals_an_independent_group_by(settings: Settings) -> None:
-    """`funnelwatch produce` with the shipped mapping, a worker, and the counts of each hour, step and os."""
+    """`funnelwatch produce` with the shipped mapping, a worker, and every count by hour, step and os, sessions too."""
     hourly = settings.model_copy(update={"window_s": HOUR_S, "rules_path": None})
     path = ecom_path()
     produced = succeed_json(hourly, "produce", str(path), "--map", "ecom")["produced"]
@@ -37,5 +39,11 @@ def test_every_window_of_the_clickstream_equals_an_independent_group_by(settings
         key: CountRow(*(counts[name] for name in CountRow._fields))
         for key, counts in ecom_counts(path, HOUR_S * 1000).items()
     }
+    records = records_of(hourly.kafka(), hourly.events_topic)
+    events = accepted_events(records, Avro(), set(), int(hourly.duplicate_horizon_s * 1000))
+    for (window, _, step, dimensions), numbers in count_sessions(events, {}, HOUR_S * 1000).items():
+        key = Key(window, step, dict(dimensions)["os"])
+        expected[key] = expected[key]._replace(**dict(zip(COLUMNS, numbers, strict=True)))
+    assert sum(tally.sessions for tally in counted.values()) > produced / 10
     assert counted == expected
     assert sum(tally.events for tally in counted.values()) == produced
