@@ -31,7 +31,8 @@ class Sessions:
     """The sessions of one partition.
 
     Sessions are kept in two generations, as event ids are (``SeenIds``): one is forgotten once it has had no event for
-    one to two session windows. ``limit`` bounds a generation; one that is full ends early, and then a session that goes
+    one and a half to three session windows. So it is known for a window also where Kafka's timestamps are up to a
+    quarter of it out of order. ``limit`` bounds a generation; one that is full ends early, and then a session that goes
     on may be taken for a new one (``shortened`` counts how often).
 
     Ids are held as keyed 64-bit digests of funnel and session, in memory only.
@@ -43,7 +44,7 @@ class Sessions:
 
     def __init__(self, longest_ms: int, limit: int) -> None:
         library = native()
-        self._handle = library.fw_sessions_new(longest_ms, limit)
+        self._handle = library.fw_sessions_new(longest_ms + longest_ms // 2, limit)
         enough_memory(self._handle)
         weakref.finalize(self, library.fw_sessions_free, self._handle)
         self._to_void: SimpleQueue[Rows] = SimpleQueue()

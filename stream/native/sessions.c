@@ -41,7 +41,7 @@ struct generation {
 
 struct sessions {
     struct generation young, old;
-    int64_t young_since, longest_ms, limit, shortened;
+    int64_t young_since, span_ms, limit, shortened;
     int is_begun;
 };
 
@@ -58,10 +58,10 @@ void fw_sessions_free(struct sessions *sessions) {
     free(sessions);
 }
 
-struct sessions *fw_sessions_new(int64_t longest_ms, int64_t limit) {
+struct sessions *fw_sessions_new(int64_t span_ms, int64_t limit) {
     struct sessions *sessions = calloc(1, sizeof *sessions);
     if (!sessions) return NULL;
-    sessions->longest_ms = longest_ms;
+    sessions->span_ms = span_ms;
     sessions->limit = limit;
     drop(&sessions->young);
     drop(&sessions->old);
@@ -76,14 +76,14 @@ int64_t fw_sessions_size(const struct sessions *sessions) {
     return (int64_t)(sessions->young.table.held + sessions->old.table.held);
 }
 
-/* As with ids (seen.c): the young generation becomes the old one where it spans a session window, or is full. */
+/* As with ids (seen.c): the young generation becomes the old one where it spans so much time, or is full. */
 static int begin(struct sessions *sessions, int64_t t) {
     if (!sessions->is_begun) {
         sessions->is_begun = 1;
         sessions->young_since = t;
     }
     int is_full = (int64_t)sessions->young.table.held >= sessions->limit;
-    if (!is_full && t - sessions->young_since <= sessions->longest_ms) return 1;
+    if (!is_full && t - sessions->young_since <= sessions->span_ms) return 1;
     struct generation young = {.unused = NOBODY};
     if (!reserve(&young.table, 0)) return 0;
     sessions->shortened += is_full;

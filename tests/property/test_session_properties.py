@@ -62,7 +62,7 @@ def logs(draw: st.DrawFn, disorder: bool = True, gaps: tuple[int, ...] = GAPS, s
     found, t = [], T
     for one in draw(st.lists(events.filter(lambda one: one.session < sessions), min_size=1, max_size=60)):
         t += draw(st.sampled_from(gaps))
-        back = draw(st.sampled_from([0, 0, 0, 3, 60])) if disorder else 0
+        back = draw(st.sampled_from([0, 0, 0, 3, W // 4])) if disorder else 0
         found.append(Sent(t - back, one.session, one.series, one.outcome, one.ts))
     return found
 
@@ -151,6 +151,13 @@ class Reader:
         return found
 
 
+@example(
+    [
+        Sent(T + after, who, Series.of("f", "A"), IMPRESSION, T)
+        for after, who in ((0, 1), (100, 0), (101, 1), (202, 1), (199, 0))
+    ],
+    [],
+)
 @given(logs(), st.lists(st.integers(0, 60), max_size=5))
 @settings(max_examples=200)
 def test_sessions_add_what_the_definitions_say_however_the_log_is_cut(sent: list[Sent], cuts: list[int]) -> None:
