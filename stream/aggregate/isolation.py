@@ -127,10 +127,9 @@ class Isolation:
         events = validated.accepted
         details: dict[int, str] = {}
         for rejection in rejections:
-            if events.names is rejection.event.names:
-                same = alike(events, rejection.event, self._settings.window_ms)
-                found = self._credited_alike(events.offsets[same], validated.credited, rejection.credited)
-                details |= dict.fromkeys(found, rejection.detail)
+            same = alike(events, rejection.event, self._settings.window_ms)
+            found = self._credited_alike(events.offsets[same], validated.credited, rejection.credited)
+            details |= dict.fromkeys(found, rejection.detail)
         if not details:
             return validated
         rejected = [

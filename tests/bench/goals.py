@@ -128,9 +128,9 @@ def _cpu_us(stages: Figures) -> dict[str, float]:
 
 
 DELAYS = """
-- *Delays at 20,000 events/s*: events are collected twice as long as the flush before took, which is some 60 ms for the
-2,500 rows of a quarter of a second here. What is above the median comes of a window's closing and evaluation, and of
-load, broker and databases, which want the same two cores."""
+- *Delays at 20,000 events/s*: events are collected twice as long as the flush before took, and at most 0.25 s. What is
+above the median comes of a window's closing and evaluation, and of load, broker and databases, which want the same two
+cores."""
 
 MEMORY = """
 - *Memory*: Python and its packages have 130 MB, librdkafka's queue up to 64, the ids of a long backlog 24 to 48 bytes
